@@ -1,0 +1,1 @@
+"""Accelerators, boards, engines and their costs, as values and data."""

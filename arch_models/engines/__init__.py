@@ -1,0 +1,1 @@
+"""Closed-form cost models of the engines, one file an engine."""

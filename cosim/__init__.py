@@ -1,0 +1,1 @@
+"""Programs, their lowering and their two executors."""

@@ -1,0 +1,340 @@
+"""The Program: a flat, read-only table of integers that says what every unit does and waits for.
+
+It does not say how long a memory transfer takes (the memory does) and holds no Python callables.
+
+One row is one operation. A unit runs its own operations in table order; between units, order
+comes only from token channels. An operation takes one token from every channel in its `WAIT`
+mask when it starts and puts one token into every channel in its `SIGNAL` mask when it ends.
+A ping-pong buffer is a channel back from the consumer that starts with two tokens.
+
+Half-open time: an operation that occupies cycles [start, end) has its tokens visible at `end`,
+so a dependent operation may start at `end`. No operation takes zero cycles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+MAX_CHANNELS = 62  # the masks are signed 64-bit integers
+
+
+class ProgramError(ValueError):
+    """A program breaks a rule. The message names the operation, the value and the rule."""
+
+
+class UnitKind(IntEnum):
+    """Which closed timing rule a unit follows."""
+
+    COMPUTE = 0  # engines and the host: FILL + INTERVAL * TRIPS + DRAIN
+    READ = 1  # a read master: bursts from memory into a buffer
+    WRITE = 2  # a write master: bursts from a buffer into memory
+
+
+class Column(IntEnum):
+    """The columns of `Program.operations` (int64). Sizes are bytes, times are fabric cycles."""
+
+    UNIT = 0
+    KIND = 1  # an `Opcode`: what the hardware does; the executors ignore it
+    LAYER = 2
+    FLAGS = 3  # bit 0: first operation of its unit in its layer (waiting for it is idleness)
+    WAIT = 4  # mask of channels, one token each
+    SIGNAL = 5
+    # transfers: `PLANES` x `ROWS` runs of `ROW_BYTES`
+    ADDRESS = 6
+    ROW_BYTES = 7
+    ROWS = 8
+    ROW_STRIDE = 9
+    PLANES = 10
+    PLANE_STRIDE = 11
+    # compute
+    FILL = 12
+    INTERVAL = 13
+    TRIPS = 14
+    DRAIN = 15
+    MACS = 16  # useful multiply-accumulates
+    ADVANCE = 17  # bytes added to ADDRESS at each repeat of the segment
+
+
+FLAG_FIRST = 1
+
+
+class Opcode(IntEnum):
+    """What an operation does to the data. `ARGUMENTS` names its functional arguments."""
+
+    LOAD = 0
+    STORE = 1
+    CONVOLUTION = 2
+    ADD = 3
+    MULTIPLY = 4
+    AFFINE = 5
+    FLOW_SUM = 6
+    LOOKUP = 7
+    AVERAGE_POOL = 8
+    MAX_POOL = 9
+    UPSAMPLE = 10
+    SOFTMAX = 11
+    GRID_SAMPLE = 12
+    GROUP_NORM = 13
+    HOST = 14
+    FETCH = 15
+    OTHER = 16  # timed only; no functional meaning (accelerators that are not emitted)
+
+
+class Buffer(IntEnum):
+    """The on-chip memory a LOAD writes."""
+
+    INPUT = 0
+    WEIGHT = 1
+    OUTPUT = 2  # a skip tile, added in place by a fused convolution
+    CONVOLUTION_PARAMETERS = 3
+    VECTOR_PARAMETERS = 4
+    TABLE = 5
+
+
+#: Functional arguments of each opcode, in the order of `Program.arguments`. docs/design.md
+#: ("The overlay's operations") says what each means; units are beats (8 bytes), buffer words
+#: and elements as named there.
+ARGUMENTS: dict[Opcode, tuple[str, ...]] = {
+    Opcode.LOAD: ("buffer", "base", "positions"),
+    Opcode.STORE: ("base", "positions"),
+    Opcode.CONVOLUTION: (
+        "in_base", "in_rows", "in_columns", "in_words", "weight_base", "parameter_base",
+        "out_base", "out_rows", "out_columns", "out_words", "kernel_rows", "kernel_columns",
+        "stride", "pad_top", "pad_left", "upsample", "first", "last", "relu", "pool", "add",
+        "add_multiplier_new", "add_multiplier_skip", "add_shift",
+    ),
+    Opcode.ADD: ("in_base", "other_base", "out_base", "positions", "planes",
+                 "multiplier_in", "multiplier_other", "shift"),
+    Opcode.MULTIPLY: ("in_base", "other_base", "out_base", "positions", "planes", "broadcast",
+                      "multiplier", "shift"),
+    Opcode.AFFINE: ("in_base", "out_base", "positions", "planes", "parameter_base", "relu"),
+    Opcode.FLOW_SUM: ("in_base", "out_base", "columns", "positions", "channels",
+                      "parameter_base", "first_row", "fraction_bits"),
+    Opcode.LOOKUP: ("in_base", "out_base", "positions", "planes", "table_base"),
+    Opcode.AVERAGE_POOL: ("in_base", "in_rows", "in_columns", "planes", "out_base",
+                          "kernel", "stride"),
+    Opcode.MAX_POOL: ("in_base", "in_rows", "in_columns", "planes", "out_base",
+                      "kernel", "stride", "padding"),
+    Opcode.UPSAMPLE: ("in_base", "in_rows", "in_columns", "planes", "out_base"),
+    Opcode.SOFTMAX: ("in_base", "out_base", "positions", "channels", "table_base"),
+    Opcode.GRID_SAMPLE: ("in_base", "in_rows", "in_columns", "planes", "grid_base", "positions",
+                         "out_base", "fraction_bits"),
+    Opcode.GROUP_NORM: (),
+    Opcode.HOST: ("layer",),
+    Opcode.FETCH: (),
+    Opcode.OTHER: (),
+}
+ARGUMENT_COUNT = max(len(names) for names in ARGUMENTS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit that runs operations in order.
+
+    For READ and WRITE units: `port` indexes the memory's ports, `outstanding` bounds bursts in
+    flight, `max_burst_beats` the burst length (AXI3: 16), `setup_cycles` the cycles from the
+    start of an operation to its first request, `tail_cycles` from its last response to its end.
+    `overlap_runs`: may the first burst of a run be requested while the run before it is still
+    in flight (a descriptor DMA: yes; a `memcpy` loop in HLS: no). `run_setup_cycles` is added
+    before the first request of every run but the first.
+    """
+
+    name: str
+    kind: UnitKind
+    port: int = -1
+    outstanding: int = 1
+    max_burst_beats: int = 16
+    setup_cycles: int = 1
+    tail_cycles: int = 1
+    overlap_runs: bool = True
+    run_setup_cycles: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A token FIFO from one unit to another. `cause` names the stall of a unit that waits here
+    (input, weights, output, barrier, host, fetch, dependence)."""
+
+    name: str
+    source: int
+    target: int
+    initial: int = 0
+    cause: str = "dependence"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Operations [first, last) run `repeat` times; segments follow one another in every unit.
+
+    Each unit walks the segments on its own. At repeat i an operation's address is
+    ADDRESS + i * ADVANCE.
+    """
+
+    first: int
+    last: int
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the hardware does, operation by operation. See the module docstring for the meaning.
+
+    `operations`: int64 (count, len(Column)); `arguments`: int32 (count, ARGUMENT_COUNT).
+    """
+
+    name: str
+    units: tuple[Unit, ...]
+    channels: tuple[Channel, ...]
+    layers: tuple[str, ...]
+    operations: np.ndarray
+    arguments: np.ndarray
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        self.operations.setflags(write=False)
+        self.arguments.setflags(write=False)
+
+    @property
+    def operation_count(self) -> int:
+        """Operations executed, repeats included."""
+        return sum((part.last - part.first) * part.repeat for part in self.segments)
+
+    def content_hash(self) -> str:
+        """SHA-256 of everything that has a meaning (not of the name)."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.units, self.channels, self.layers, self.segments)).encode())
+        digest.update(np.ascontiguousarray(self.operations).tobytes())
+        digest.update(np.ascontiguousarray(self.arguments).tobytes())
+        return digest.hexdigest()
+
+
+def flat(program: Program) -> Program:
+    """The same program with every repeat written out; equal in every result."""
+    parts, arguments = [], []
+    for segment in program.segments:
+        rows = program.operations[segment.first : segment.last]
+        for index in range(segment.repeat):
+            copy = rows.copy()
+            copy[:, Column.ADDRESS] += index * rows[:, Column.ADVANCE]
+            copy[:, Column.ADVANCE] = 0
+            parts.append(copy)
+            arguments.append(program.arguments[segment.first : segment.last])
+    operations = np.concatenate(parts) if parts else program.operations[:0].copy()
+    functional = np.concatenate(arguments) if arguments else program.arguments[:0].copy()
+    return Program(program.name, program.units, program.channels, program.layers, operations,
+                   functional, (Segment(0, len(operations)),))
+
+
+def verify(program: Program) -> None:
+    """Refuse a program that no executor could give a meaning to; `ProgramError` names the rule.
+
+    Checked: table shapes, unit and layer indices, channel ends (a wait belongs to the channel's
+    target, a signal to its source), positive sizes and durations, segments that cover the table
+    in order, and that the tokens balance well enough to finish (a dry run without time).
+    """
+    table = program.operations
+    if table.ndim != 2 or table.shape[1] != len(Column) or table.dtype != np.int64:
+        raise ProgramError(f"operations: shape {table.shape} {table.dtype}, "
+                           f"must be (n, {len(Column)}) int64")
+    if program.arguments.shape != (len(table), ARGUMENT_COUNT):
+        raise ProgramError(f"arguments: shape {program.arguments.shape}, "
+                           f"must be ({len(table)}, {ARGUMENT_COUNT})")
+    if len(program.channels) > MAX_CHANNELS:
+        raise ProgramError(f"channels: {len(program.channels)}, at most {MAX_CHANNELS}")
+    _verify_segments(program)
+    _verify_rows(program)
+    _verify_progress(program)
+
+
+def _verify_segments(program: Program) -> None:
+    expected = 0
+    for index, segment in enumerate(program.segments):
+        if segment.first != expected or segment.last < segment.first or segment.repeat < 1:
+            raise ProgramError(f"segment {index}: {segment}, must start at {expected}, not end "
+                               "before it starts, and repeat at least once")
+        expected = segment.last
+    if expected != len(program.operations):
+        raise ProgramError(f"segments: end at {expected}, must cover {len(program.operations)}")
+
+
+def _verify_rows(program: Program) -> None:
+    table = program.operations
+    unit = table[:, Column.UNIT]
+    _refuse(unit, (unit < 0) | (unit >= len(program.units)), "UNIT",
+            f"from 0 to {len(program.units) - 1}")
+    layer = table[:, Column.LAYER]
+    _refuse(layer, (layer < 0) | (layer >= len(program.layers)), "LAYER",
+            f"from 0 to {len(program.layers) - 1}")
+    kinds = np.array([u.kind for u in program.units])[unit]
+    compute = kinds == UnitKind.COMPUTE
+    duration = (table[:, Column.FILL] + table[:, Column.INTERVAL] * table[:, Column.TRIPS]
+                + table[:, Column.DRAIN])
+    _refuse(duration, compute & (duration < 1), "duration", "at least 1 cycle")
+    for column in (Column.ROW_BYTES, Column.ROWS, Column.PLANES):
+        value = table[:, column]
+        _refuse(value, ~compute & (value < 1), column.name, "at least 1")
+    waits = np.zeros(len(program.units), np.int64)
+    signals = np.zeros(len(program.units), np.int64)
+    for bit, channel in enumerate(program.channels):
+        waits[channel.target] |= 1 << bit
+        signals[channel.source] |= 1 << bit
+    wait, signal = table[:, Column.WAIT], table[:, Column.SIGNAL]
+    _refuse(wait, (wait & ~waits[unit]) != 0, "WAIT", "channels that end at the unit")
+    _refuse(signal, (signal & ~signals[unit]) != 0, "SIGNAL", "channels that start at the unit")
+
+
+def _refuse(values: np.ndarray, bad: np.ndarray, field: str, rule: str) -> None:
+    if bad.any():
+        index = int(np.argmax(bad))
+        raise ProgramError(f"operation {index}: {field} is {int(values[index])}, must be {rule}")
+
+
+def _verify_progress(program: Program) -> None:
+    """Run the tokens without time: every operation must come to its turn."""
+    table = program.operations
+    tokens = [channel.initial for channel in program.channels]
+    queues: list[list[int]] = [[] for _ in program.units]
+    for index in range(len(table)):
+        queues[int(table[index, Column.UNIT])].append(index)
+    walks = [_walk(program, queue) for queue in queues]
+    heads = [next(walk, None) for walk in walks]
+    moved = True
+    while moved:
+        moved = False
+        for unit, walk in enumerate(walks):
+            while (head := heads[unit]) is not None:
+                wait = _bits(int(table[head, Column.WAIT]))
+                if any(tokens[bit] == 0 for bit in wait):
+                    break
+                for bit in wait:
+                    tokens[bit] -= 1
+                for bit in _bits(int(table[head, Column.SIGNAL])):
+                    tokens[bit] += 1
+                heads[unit] = next(walk, None)
+                moved = True
+    for unit, head in enumerate(heads):
+        if head is not None:
+            empty = [program.channels[bit].name
+                     for bit in _bits(int(table[head, Column.WAIT])) if tokens[bit] == 0]
+            raise ProgramError(f"operation {head} of unit {program.units[unit].name!r} never "
+                               f"starts: no token ever comes on {', '.join(empty)}")
+
+
+def _walk(program: Program, queue: list[int]):
+    for segment in program.segments:
+        rows = [index for index in queue if segment.first <= index < segment.last]
+        for _ in range(segment.repeat):
+            yield from rows
+
+
+def _bits(mask: int) -> list[int]:
+    found = []
+    while mask:
+        low = mask & -mask
+        found.append(low.bit_length() - 1)
+        mask ^= low
+    return found

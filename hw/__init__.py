@@ -1,0 +1,1 @@
+"""Emission of hardware, its simulation, and the board."""

@@ -1,0 +1,1 @@
+"""Questions: evaluation, search, what-if, validation, reports, the command line."""

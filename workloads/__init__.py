@@ -1,0 +1,1 @@
+"""Quantized networks, their integer arithmetic and their reference."""

@@ -1,0 +1,159 @@
+"""The graph: a quantized network as frozen values (layers, tensor specs, integer constants).
+
+It does not execute, quantize or time anything; see `reference`, `quantize` and the cosim room.
+
+A graph is stored *decomposed*: upsample, convolution, pooling and addition are layers of their
+own. Fusing them is a mapping choice made while lowering. It changes cost and never a value,
+because every layer's integer arithmetic is written down once (`workloads.arithmetic`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+
+class GraphError(ValueError):
+    """A graph breaks a rule. The message names the layer, the value, the rule."""
+
+
+class Operator(StrEnum):
+    """What a layer computes. The integer meaning of each is in `workloads.reference`."""
+
+    CONVOLUTION = "convolution"  # int8 x int8 -> int32, bias, requantize, optional ReLU
+    MATMUL = "matmul"  # two activations; attention
+    UPSAMPLE = "upsample"  # nearest, x2 in rows and columns
+    AVERAGE_POOL = "average_pool"
+    MAX_POOL = "max_pool"
+    ADD = "add"
+    MULTIPLY = "multiply"  # by a map with one channel, broadcast over channels, or elementwise
+    AFFINE = "affine"  # per-channel multiply and offset, optional ReLU (batch norm not folded)
+    LOOKUP = "lookup"  # 256-entry int8 table: sigmoid, SiLU, ...
+    SOFTMAX = "softmax"  # over channels
+    GRID_SAMPLE = "grid_sample"  # bilinear, zero padding, int16 pixel coordinates
+    CONCAT = "concat"  # over channels; an address change, no work
+    HEAT_MAPS = "heat_maps"  # keypoints -> Gaussian difference maps
+    SPARSE_FLOW = "sparse_flow"  # keypoints -> one translated grid a keypoint
+    FLOW_SUM = "flow_sum"  # masks, keypoint displacements -> one dense grid
+    GROUP_NORM = "group_norm"
+    RESHAPE = "reshape"  # same elements, other shape: an address change
+    TRANSPOSE = "transpose"
+
+
+class Phase(StrEnum):
+    """How often a layer runs."""
+
+    GROUP = "group"  # once per group of pictures (AGC source branch)
+    FRAME = "frame"  # once per frame or image
+    STEP = "step"  # once per sampler step
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor: logical shape (channels, rows, columns), batch one, and its number format.
+
+    `scale` is the real value of one integer step. `bits` is 8, 16 or 32, always signed.
+    """
+
+    name: str
+    channels: int
+    rows: int
+    columns: int
+    bits: int = 8
+    scale: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.rows, self.columns)
+
+    @property
+    def elements(self) -> int:
+        return self.channels * self.rows * self.columns
+
+    @property
+    def positions(self) -> int:
+        """Rows times columns: the places that share one channel vector."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The sliding window of a convolution or a pooling layer, in elements."""
+
+    rows: int = 1
+    columns: int = 1
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One operator applied to named tensors.
+
+    `constants` maps a role to the name of an array in the graph. Roles by operator:
+    convolution: weights int8 (out, in, rows, columns), bias int32 (out), multiplier int32
+    (out), shift int32 (out). add: multiplier (2), shift (1). multiply: multiplier (1),
+    shift (1). affine: multiplier (channels), offset (channels), shift (channels).
+    lookup: table int8 (256), indexed by value + 128. matmul: multiplier (1), shift (1).
+    softmax: table (exp of a difference, see `arithmetic`). heat_maps: table.
+    `fraction_bits`: binary digits after the point of grid coordinates (grid layers only).
+    """
+
+    name: str
+    operator: Operator
+    inputs: tuple[str, ...]
+    output: str
+    window: Window = Window()
+    relu: bool = False
+    fraction_bits: int = 0
+    phase: Phase = Phase.FRAME
+    constants: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A whole network. Layers are in execution order; every tensor is written once.
+
+    `inputs` are supplied from outside, `outputs` are read at the end. `constants` maps array
+    names to numpy arrays; treat them as read-only.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tensors: Mapping[str, TensorSpec]
+    layers: tuple[Layer, ...]
+    constants: Mapping[str, np.ndarray]
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name; `GraphError` with the nearest name if there is none."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise GraphError(f"graph {self.name!r} has no layer {name!r}")
+
+    def constant(self, layer: Layer, role: str) -> np.ndarray:
+        """The array a layer uses in a role, e.g. `weights`."""
+        return self.constants[layer.constants[role]]
+
+    def phase(self, *phases: Phase) -> tuple[Layer, ...]:
+        """The layers that run in the given phases, in order."""
+        return tuple(layer for layer in self.layers if layer.phase in phases)
+
+
+def multiply_accumulates(graph: Graph, layer: Layer) -> int:
+    """Useful multiply-accumulates of one layer (convolution and matmul; others count none)."""
+    out = graph.tensors[layer.output]
+    if layer.operator is Operator.CONVOLUTION:
+        source = graph.tensors[layer.inputs[0]]
+        window = layer.window
+        per_output = source.channels // window.groups * window.rows * window.columns
+        return out.elements * per_output
+    if layer.operator is Operator.MATMUL:
+        inner = graph.tensors[layer.inputs[0]].channels
+        return out.elements * inner
+    return 0
