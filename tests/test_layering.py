@@ -1,0 +1,71 @@
+"""Do the rooms keep to the arrows of docs/design.md, and does each module say what it is?
+
+It reads the source; it runs nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ALLOWED = {
+    "workloads": {"workloads"},
+    "arch_models": {"arch_models"},
+    "cosim": {"workloads", "arch_models", "cosim"},
+    "hw": {"workloads", "arch_models", "cosim", "hw"},
+    "studies": {"workloads", "arch_models", "cosim", "hw", "studies"},
+}
+ONLY_IN = {
+    "simpy": {"cosim/des.py"},
+    "numba": {"cosim/fast.py", "cosim/memory_rules.py", "cosim/kernels.py"},
+    "optuna": {"studies/search.py"},
+    "pynq": {"hw/driver.py"},
+}
+MODULES = sorted(
+    path.relative_to(ROOT)
+    for room in ALLOWED
+    for path in (ROOT / room).rglob("*.py")
+)
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of everything a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_module_imports_only_rooms_below_it(module: Path) -> None:
+    room = module.parts[0]
+    strangers = (imported(ROOT / module) & set(ALLOWED)) - ALLOWED[room]
+    assert not strangers, f"{module} imports {sorted(strangers)}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_heavy_packages_stay_in_their_module(module: Path) -> None:
+    names = imported(ROOT / module)
+    for package, homes in ONLY_IN.items():
+        if package in names:
+            assert module.as_posix() in homes, f"{module} imports {package}"
+    if "torch" in names:
+        assert (module.name.endswith("_torch.py") or module.as_posix() == "workloads/quantize.py"
+                or module.parts[:2] == ("workloads", "training")
+                or module.as_posix() == "studies/efficiency.py"), f"{module} imports torch"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_module_says_what_it_is(module: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((ROOT / module).read_text())) or ""
+    first, _, rest = docstring.partition("\n")
+    assert first.endswith((".", ":")) or rest.lstrip().startswith(tuple("abcdefghijklmnopqrstuvwxyz")), (
+        f"{module}: the first line of the docstring is not a sentence")
+    if module.name != "__init__.py":
+        assert rest.strip(), f"{module}: the docstring does not say what the module does not do"
