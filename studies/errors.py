@@ -1,0 +1,28 @@
+"""One exception for everything a user can get wrong, and the search for the nearest legal choice.
+
+It does not print; the command line does, once, and ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class UserError(ValueError):
+    """The user asked for something that cannot be. The message names what, why, and what to do."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice most like `name` (letter case ignored), or None if none is alike."""
+    known = list(choices)
+    folded = {choice.lower(): choice for choice in reversed(known)}
+    found = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.4)
+    return folded[found[0]] if found else None
+
+
+def unknown(kind: str, name: str, choices: Sequence[str]) -> UserError:
+    """The error for a name that is not among the choices: names the nearest and lists all."""
+    close = nearest(name, choices)
+    hint = f" Did you mean {close!r}?" if close else ""
+    return UserError(f"there is no {kind} {name!r}.{hint} Known: {', '.join(choices)}.")

@@ -1,0 +1,84 @@
+"""The waits read out of a trace, on a hand-made program whose cycles are known."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as TraceMessage
+
+from cosim.program import (
+    ARGUMENT_COUNT,
+    Channel,
+    Column,
+    Opcode,
+    Program,
+    Segment,
+    Unit,
+    UnitKind,
+    verify,
+)
+from cosim.result import Trace
+from cosim.timeline import critical_path, timeline
+from cosim.trace import slices
+
+
+def ping_pong_program() -> Program:
+    """A producer of 2-cycle and a consumer of 5-cycle operations, one buffer between them."""
+    rows = np.zeros((2, len(Column)), np.int64)
+    rows[:, Column.KIND] = Opcode.OTHER
+    rows[:, Column.INTERVAL] = rows[:, Column.TRIPS] = 1
+    rows[0, [Column.UNIT, Column.WAIT, Column.SIGNAL, Column.TRIPS]] = [0, 2, 1, 2]
+    rows[1, [Column.UNIT, Column.WAIT, Column.SIGNAL, Column.TRIPS]] = [1, 1, 2, 5]
+    program = Program("toy", (Unit("make", UnitKind.COMPUTE), Unit("use", UnitKind.COMPUTE)),
+                      (Channel("full", 0, 1, 0, "input"), Channel("free", 1, 0, 1, "output")),
+                      ("layer",), rows, np.zeros((2, ARGUMENT_COUNT), np.int32),
+                      (Segment(0, 2, 3),))
+    verify(program)
+    return program
+
+
+# make 0-2, use 2-7, make 7-9, use 9-14, make 14-16, use 16-21 (one buffer: no overlap)
+TRACE = Trace(np.array([0, 2, 7, 9, 14, 16]), np.array([2, 7, 9, 14, 16, 21]))
+
+
+def test_every_wait_has_its_channel_and_its_giver():
+    line = timeline(ping_pong_program(), TRACE)
+    assert line.channel.tolist() == [-1, 0, 1, 0, 1, 0]
+    assert line.source.tolist() == [-1, 0, 1, 2, 3, 4]
+    assert line.ready.tolist() == [0, 0, 2, 7, 9, 14]
+
+
+def test_the_critical_path_of_a_serial_run_is_the_whole_run():
+    assert critical_path(timeline(ping_pong_program(), TRACE)).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_trace_of_another_program_is_refused():
+    with pytest.raises(ValueError, match="6"):
+        timeline(ping_pong_program(), Trace(np.zeros(5), np.zeros(5)))
+
+
+class _Result:
+    trace = TRACE
+
+
+def test_slices_cover_every_operation_and_stall():
+    found = list(slices(ping_pong_program(), _Result()))  # type: ignore[arg-type]
+    assert sum(item.category == "operation" for item in found) == 6
+    stalls = [(item.unit, item.start, item.end) for item in found if item.category == "stall"]
+    assert stalls == [(0, 2, 7), (0, 9, 14), (1, 0, 2), (1, 7, 9), (1, 14, 16)]
+
+
+def test_the_trace_file_reads_back_in_nanoseconds():
+    from cosim.trace import write_trace
+
+    file = io.BytesIO()
+    count = write_trace(ping_pong_program(), _Result(), 100e6, file)  # type: ignore[arg-type]
+    message = TraceMessage.FromString(file.getvalue())
+    events = [packet for packet in message.packet if packet.HasField("track_event")]
+    assert len(events) == 2 * count
+    assert max(packet.timestamp for packet in events) == 210
+    tracks = [packet.track_descriptor.thread.thread_name for packet in message.packet
+              if packet.track_descriptor.HasField("thread")]
+    assert tracks == ["make", "use"]
