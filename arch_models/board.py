@@ -1,0 +1,249 @@
+"""A board as a value: the part, its memory ports, DDR settings, clocks, host costs and power.
+
+It says nothing about an accelerator and computes no time; boards are TOML files in `boards/`,
+where every number carries a unit, a source and a status.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from .fields import Coefficient, FieldError, build, nearest, read_toml
+
+BOARDS = Path(__file__).parent / "boards"
+
+
+class PortKind(StrEnum):
+    """What a port of the processing system is."""
+
+    HP = "hp"  # non-coherent, straight to the DDR controller
+    ACP = "acp"  # coherent, through the snoop unit and the L2 cache
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the fabric offers."""
+
+    name: str
+    dsp: int
+    bram36: int
+    lut: int
+    ff: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoardPort:
+    """One memory port that fabric masters may use.
+
+    `ddr_port` is the port of the DDR controller behind it; ports with the same number share it.
+    `read_accept`, `write_accept`: bursts the port takes ahead; `fifo_bytes`: its data FIFO, for
+    each direction.
+    """
+
+    name: str
+    kind: PortKind
+    ddr_port: int
+    widths_bits: tuple[int, ...]
+    max_burst_beats: int
+    read_accept: int
+    write_accept: int
+    fifo_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ddr:
+    """DDR controller settings. `t_*` and latencies are DDR clocks; the rest as named.
+
+    Field names are the register names in lower case. `column_low_bit` to `row_high_bit` give the
+    address map (byte-address bits, inclusive).
+    """
+
+    clock_hz: int
+    data_bus_bits: int
+    size_bytes: int
+    burst_length_beats: int
+    t_rc: int
+    t_rfc_min: int
+    t_refi: int
+    t_ras_min: int
+    t_ras_max_x1024: int
+    t_faw: int
+    t_rcd: int
+    t_rp: int
+    t_rrd: int
+    t_ccd_field: int
+    read_latency: int
+    write_latency: int
+    rd2wr: int
+    wr2rd: int
+    rd2pre: int
+    wr2pre: int
+    t_xp: int
+    t_cke: int
+    page_close: int
+    auto_precharge: int
+    lpr_entries: int
+    lpr_max_starve_x32: int
+    wr_max_starve_x32: int
+    lpr_transaction_run_length: int
+    wr_transaction_run_length: int
+    rdwr_idle_gap: int
+    prefer_write: int
+    port_priority: int
+    page_match_mask: int
+    column_low_bit: int
+    column_high_bit: int
+    bank_low_bit: int
+    bank_high_bit: int
+    row_low_bit: int
+    row_high_bit: int
+    interconnect_hz: int  # the clock between the ports and the controller (DDR_2x)
+
+    @property
+    def peak_bytes_per_s(self) -> float:
+        """Both clock edges times the bus width."""
+        return self.clock_hz * 2 * self.data_bus_bits / 8
+
+    @property
+    def row_bytes(self) -> int:
+        """Consecutive bytes in one open row."""
+        return 1 << (self.column_high_bit + 1)
+
+    @property
+    def banks(self) -> int:
+        """Banks that may have a row open."""
+        return 1 << (self.bank_high_bit - self.bank_low_bit + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Legal fabric clocks. `usual_max_hz` is what such designs reach in practice."""
+
+    minimum_hz: int
+    maximum_hz: int
+    usual_max_hz: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoftwareCosts:
+    """Nanoseconds an output element costs an operator left on the ARM, one core.
+
+    Convolution and matmul: ns a multiply-accumulate. Reshape and concat cost nothing.
+    """
+
+    convolution_mac_ns: float
+    matmul_mac_ns: float
+    upsample_ns: float
+    average_pool_ns: float
+    max_pool_ns: float
+    add_ns: float
+    multiply_ns: float
+    affine_ns: float
+    lookup_ns: float
+    softmax_ns: float
+    grid_sample_ns: float
+    heat_maps_ns: float
+    sparse_flow_ns: float
+    flow_sum_ns: float
+    group_norm_ns: float
+    transpose_ns: float
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The processor that drives the accelerator. `*_c` bare metal or C, `*_python` the driver."""
+
+    cpu_hz: int
+    cores: int
+    register_write_c_ns: float
+    register_write_python_ns: float
+    start_c_ns: float
+    start_python_ns: float
+    poll_ns: float
+    cache_ns_per_byte: float
+    cache_floor_ns: float
+    software: SoftwareCosts
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Powers that do not depend on what the fabric computes, in watts."""
+
+    pl_static_w: float
+    ps_w: float
+    mmcm_w: float
+    ddr_standby_w: float
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board. `coefficients` lists every number of the file with unit, source and status."""
+
+    name: str
+    title: str
+    part: Part
+    ports: tuple[BoardPort, ...]
+    ddr: Ddr
+    clocks: Clocks
+    host: Host
+    power: Power
+    coefficients: tuple[Coefficient, ...] = ()
+
+    def port(self, name: str) -> BoardPort:
+        """The port of that name; `FieldError` with the nearest name if the board lacks it."""
+        for port in self.ports:
+            if port.name == name:
+                return port
+        raise FieldError(f"board {self.name!r} has no port {name!r}; "
+                         f"{nearest(name, [port.name for port in self.ports])}")
+
+    def coefficient(self, name: str) -> Coefficient:
+        """The number at a dotted path (e.g. `ddr.t_rcd`) with its evidence."""
+        for item in self.coefficients:
+            if item.name == name:
+                return item
+        raise FieldError(f"board {self.name!r} has no number {name!r}; "
+                         f"{nearest(name, [item.name for item in self.coefficients])}")
+
+
+def board_names() -> tuple[str, ...]:
+    """Names of the boards that ship."""
+    return tuple(sorted(path.stem.replace("_", "-") for path in BOARDS.glob("*.toml")))
+
+
+def load_board(name: str | Path) -> Board:
+    """A shipped board by name, or any board from a path that ends in `.toml`.
+
+    Raises `FieldError` naming the nearest board or field.
+    """
+    text = str(name)
+    if text.endswith(".toml"):
+        path = Path(text)
+    else:
+        path = BOARDS / f"{text.replace('-', '_')}.toml"
+        if not path.exists():
+            raise FieldError(f"unknown board {text!r}; {nearest(text, board_names())}")
+    table = read_toml(path)
+    if "coefficients" in table:
+        raise FieldError(f"{path}: unknown field 'coefficients'; {nearest('coefficients', ['host'])}")
+    found: list[Coefficient] = []
+    board = build(Board, table, "", found)
+    return _checked(Board(board.name, board.title, board.part, board.ports, board.ddr,
+                          board.clocks, board.host, board.power, tuple(found)), path)
+
+
+def _checked(board: Board, path: Path) -> Board:
+    for item in board.coefficients:
+        if item.value < 0:
+            raise FieldError(f"{path}: {item.name} is {item.value}, must not be negative")
+        if not item.source.strip():
+            raise FieldError(f"{path}: {item.name}: source is empty")
+    names = [port.name for port in board.ports]
+    if len(set(names)) != len(names):
+        raise FieldError(f"{path}: port names {names} must differ")
+    if board.clocks.minimum_hz > board.clocks.maximum_hz:
+        raise FieldError(f"{path}: clocks.minimum_hz is {board.clocks.minimum_hz}, must not be "
+                         f"above maximum_hz {board.clocks.maximum_hz}")
+    return board

@@ -1,0 +1,182 @@
+"""Reads TOML tables into frozen dataclasses and refuses what does not belong there.
+
+It knows no board and no accelerator. Every refusal names the field, the value, the rule and the
+nearest legal choice.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class FieldError(ValueError):
+    """A file or an argument names something unknown, misses a field or breaks a rule."""
+
+
+class Status(StrEnum):
+    """How much a number is worth as evidence."""
+
+    STATED = "stated"  # printed in the source
+    MEASURED = "measured"  # by us or by the source, on hardware or on RTL
+    COMPUTED = "computed"  # exact arithmetic on stated figures
+    INFERRED = "inferred"  # derived from stated figures by an argument
+    RECALLED = "recalled"  # from memory, source not at hand
+    GUESS = "guess"  # nobody knows; named so that it can be replaced
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficient:
+    """One number with its unit and its evidence. `name` is its dotted path in its file."""
+
+    name: str
+    value: float
+    unit: str
+    source: str
+    status: Status
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A phrase with the closest legal choice, or all of them if none is close."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known)}"
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file; `FieldError` if it is missing or is not TOML."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FieldError(f"no file {str(path)!r}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FieldError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise FieldError(f"{path}: not TOML: {error}") from None
+
+
+def check_keys(where: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse keys that are not known, each with the nearest known name."""
+    choices = set(known)
+    for key in table:
+        if key not in choices:
+            raise FieldError(f"{where}: unknown field {key!r}; {nearest(key, choices)}")
+
+
+def build(cls: type[T], table: Any, where: str, found: list[Coefficient] | None = None) -> T:
+    """Make a dataclass of a table, recursively.
+
+    With `found`, every number must be a table {value, unit, source, status} and is recorded
+    there; without, numbers are plain.
+    """
+    if not isinstance(table, Mapping):
+        raise FieldError(f"{where}: {table!r} must be a table")
+    hints = typing.get_type_hints(cls)
+    items = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+    check_keys(where, table, items)
+    values: dict[str, Any] = {}
+    for name, item in items.items():
+        path = f"{where}.{name}" if where else name
+        if name in table:
+            values[name] = convert(hints[name], table[name], path, found)
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise FieldError(f"{where}: field {name!r} is missing")
+    return cls(**values)
+
+
+def convert(kind: Any, value: Any, path: str, found: list[Coefficient] | None) -> Any:
+    """One TOML value as the annotated type of its field."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        inner = [part for part in typing.get_args(kind) if part is not type(None)]
+        return convert(inner[0], value, path, found)
+    if origin in (tuple, frozenset):
+        if not isinstance(value, list):
+            raise FieldError(f"{path}: {value!r} must be a list")
+        part = typing.get_args(kind)[0]
+        parts = [convert(part, item, f"{path}[{index}]", None if part is int else found)
+                 for index, item in enumerate(value)]
+        return origin(parts)
+    if is_dataclass(kind):
+        return build(typing.cast(Any, kind), value, path, found)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        legal = [str(member.value) for member in kind]
+        if value not in legal:
+            raise FieldError(f"{path}: {value!r}; {nearest(str(value), legal)}")
+        return kind(value)
+    if kind in (int, float):
+        return _number(kind, value, path, found)
+    if not isinstance(value, kind):
+        raise FieldError(f"{path}: {value!r} must be a {kind.__name__}")
+    return value
+
+
+def _number(kind: type, value: Any, path: str, found: list[Coefficient] | None) -> Any:
+    if found is not None:
+        value = _coefficient(value, path, found)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise FieldError(f"{path}: {value!r} must be a number")
+    if kind is int:
+        if value != int(value):
+            raise FieldError(f"{path}: {value!r} must be a whole number")
+        return int(value)
+    return float(value)
+
+
+def _coefficient(value: Any, path: str, found: list[Coefficient]) -> Any:
+    names = ("value", "unit", "source", "status")
+    if not isinstance(value, Mapping):
+        raise FieldError(f"{path}: {value!r} must be a table with {', '.join(names)}")
+    check_keys(path, value, names)
+    for name in names:
+        if name not in value:
+            raise FieldError(f"{path}: {name!r} is missing")
+    status = convert(Status, value["status"], f"{path}.status", None)
+    number = value["value"]
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise FieldError(f"{path}.value: {number!r} must be a number")
+    found.append(Coefficient(path, number, str(value["unit"]), str(value["source"]), status))
+    return number
+
+
+def with_value(thing: T, dotted: str, value: Any) -> T:
+    """A copy of a frozen dataclass with one field changed, e.g. `ddr.data_bus_bits`.
+
+    Parts of tuples are reached by index or by the `name` of the part. `FieldError` names the
+    nearest field on a wrong name.
+    """
+    return typing.cast(T, _with_value(thing, dotted.split("."), value, dotted))
+
+
+def _with_value(thing: Any, path: list[str], value: Any, dotted: str) -> Any:
+    head, rest = path[0], path[1:]
+    if isinstance(thing, tuple):
+        names = [str(getattr(part, "name", index)) for index, part in enumerate(thing)]
+        index = int(head) if head.isdigit() else names.index(head) if head in names else -1
+        if not 0 <= index < len(thing):
+            raise FieldError(f"{dotted}: unknown part {head!r}; {nearest(head, names)}")
+        part = _with_value(thing[index], rest, value, dotted) if rest else value
+        return (*thing[:index], part, *thing[index + 1:])
+    if not is_dataclass(thing):
+        raise FieldError(f"{dotted}: {head!r} is not inside a table")
+    names = [item.name for item in fields(thing)]
+    if head not in names:
+        raise FieldError(f"{dotted}: unknown field {head!r}; {nearest(head, names)}")
+    if rest:
+        new = _with_value(getattr(thing, head), rest, value, dotted)
+    else:
+        hint = typing.get_type_hints(type(thing))[head]
+        plain = isinstance(value, (int, float, str, bool, list))
+        new = convert(hint, value, dotted, None) if plain else value
+    return replace(typing.cast(Any, thing), **{head: new})
