@@ -1,0 +1,310 @@
+"""The overlay: one accelerator as a frozen value, readable from a design file.
+
+It maps no layer and computes no time; `check` says whether a board can hold it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any
+
+from .fields import FieldError, build, read_toml
+
+DESIGNS = Path(__file__).parent / "designs"
+
+
+class Engine(StrEnum):
+    """The engines an overlay may have in fabric. What is not there runs on the host."""
+
+    CONVOLUTION = "convolution"
+    ELEMENTWISE = "elementwise"  # add, multiply, affine, flow sum
+    LOOKUP = "lookup"
+    POOL = "pool"
+    UPSAMPLE = "upsample"
+    SOFTMAX = "softmax"
+    GRID_SAMPLE = "grid_sample"
+
+
+class Role(StrEnum):
+    """What a memory master moves."""
+
+    INPUT = "input"  # tiles into INPUT (and skip tiles into OUTPUT)
+    WEIGHT = "weight"  # weights, parameters, tables
+    OUTPUT = "output"  # tiles from OUTPUT
+    FETCH = "fetch"  # descriptors
+
+
+class Fusion(StrEnum):
+    """What the convolution absorbs."""
+
+    POOL = "pool"  # 2x2 average behind it
+    UPSAMPLE = "upsample"  # nearest x2 in front of it
+    ADD = "add"  # residual addition behind it
+
+
+class Fetch(StrEnum):
+    """Where the units' descriptors come from."""
+
+    ON_CHIP = "on_chip"  # queues are filled ahead and never empty
+    DRAM = "dram"  # a fetch master reads them
+
+
+class Driver(StrEnum):
+    """Who writes the registers."""
+
+    C = "c"
+    PYTHON = "python"
+
+
+class Start(StrEnum):
+    """How often the host starts the accelerator."""
+
+    FRAME = "frame"  # once for each stretch of layers between host operators
+    LAYER = "layer"
+
+
+class Layout(StrEnum):
+    """How tensors are laid out in DRAM."""
+
+    DENSE = "dense"  # 64-byte aligned, one behind the other, lifetimes reused
+    ROW_ALIGNED = "row_aligned"  # every tensor starts a DRAM row
+    BANK_SPREAD = "bank_spread"  # as row_aligned, neighbours start in different banks
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """One AXI master. See `cosim.program.Unit` for the timing fields."""
+
+    name: str
+    role: Role
+    port: str
+    width_bits: int = 64
+    outstanding: int = 8
+    max_burst_beats: int = 16
+    setup_cycles: int = 2
+    tail_cycles: int = 2
+    overlap_runs: bool = True
+    run_setup_cycles: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Timing of one engine that replaces the coefficients of the overlay's backend."""
+
+    engine: Engine
+    fill_cycles: int
+    interval_cycles: int = 1
+    drain_cycles: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How the host drives the accelerator."""
+
+    driver: Driver = Driver.C
+    start: Start = Start.FRAME
+    register_writes: int = 8  # at each start
+    cache_maintenance: bool = True  # flush and invalidate around operators left to the host
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The accelerator. Sizes of buffers are words of one bank; see docs/design.md.
+
+    INPUT words hold `tn` values, OUTPUT words `tm`, WEIGHT words `tm * tn`. `columns`: output
+    positions at once. `dsp_packing`: two int8 MACs a DSP48. `channel_block`: channels that lie
+    together in DRAM. `backend`: which timing coefficients hold (`data/engines.toml`).
+    `parameter_entries`, `vector_entries`, `table_bytes`: bytes / 8, bytes / 8 and bytes.
+    """
+
+    name: str
+    clock_hz: int
+    tm: int
+    tn: int
+    engines: frozenset[Engine]
+    masters: tuple[Master, ...]
+    columns: int = 1
+    dsp_packing: bool = False
+    data_bits: int = 8
+    weight_bits: int = 8
+    channel_block: int = 8
+    input_words: int = 8192
+    weight_words: int = 512
+    output_words: int = 2048
+    input_banks: int = 2
+    weight_banks: int = 2
+    output_banks: int = 2
+    accumulator_words: int = 1024
+    parameter_entries: int = 1024
+    vector_entries: int = 512
+    table_bytes: int = 1024
+    fusions: frozenset[Fusion] = frozenset(Fusion)
+    fetch: Fetch = Fetch.ON_CHIP
+    control: Control = Control()
+    layout: Layout = Layout.DENSE
+    backend: str = "rtl"
+    pipelines: tuple[Pipeline, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values that describe no hardware; whether a board holds it is `check`."""
+        for name in ("clock_hz", "tm", "tn", "channel_block", "input_words", "weight_words",
+                     "output_words", "accumulator_words", "parameter_entries", "vector_entries",
+                     "table_bytes"):
+            _at_least_one(name, getattr(self, name))
+        _one_of("columns", self.columns, (1, 2, 4))
+        for name in ("input_banks", "weight_banks", "output_banks"):
+            _one_of(name, getattr(self, name), (1, 2))
+        _one_of("data_bits", self.data_bits, (8, 16, 32))
+        _one_of("weight_bits", self.weight_bits, (8, 16, 32))
+        for name in ("tm", "tn"):
+            value = getattr(self, name)
+            if value % self.channel_block:
+                near = max(1, round(value / self.channel_block)) * self.channel_block
+                raise FieldError(f"{name} is {value}, must be a multiple of channel_block "
+                                 f"{self.channel_block}; nearest {near}")
+        if self.dsp_packing and (self.data_bits != 8 or self.weight_bits != 8):
+            raise FieldError(f"dsp_packing is true with data_bits {self.data_bits}, weight_bits "
+                             f"{self.weight_bits}; needs 8 and 8")
+        _check_masters(self)
+
+    @property
+    def position_bytes(self) -> int:
+        """Bytes of one position of one channel block in DRAM."""
+        return self.channel_block * self.data_bits // 8
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-accumulates of the convolution engine in a cycle."""
+        return self.tm * self.tn * self.columns
+
+    def masters_of(self, role: Role) -> tuple[Master, ...]:
+        """The masters with a role, in file order."""
+        return tuple(master for master in self.masters if master.role is role)
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """Why a design cannot be built or a layer cannot be mapped. A value, not an exception.
+
+    `gap` is demand - bound (positive). `levers`: fields whose change would help, best first.
+    """
+
+    field: str
+    demand: float
+    bound: float
+    unit: str
+    levers: tuple[str, ...]
+    where: str = ""
+
+    @property
+    def gap(self) -> float:
+        """How much too much (or too little) it is."""
+        return abs(self.demand - self.bound)
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        place = f"{self.where}: " if self.where else ""
+        return (f"{place}{self.field} needs {self.demand:g} {self.unit}, bound {self.bound:g} "
+                f"(gap {self.gap:g}); try: {', '.join(self.levers)}")
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise FieldError(f"{name} is {value}, must be at least 1")
+
+
+def _one_of(name: str, value: int, legal: tuple[int, ...]) -> None:
+    if value not in legal:
+        near = min(legal, key=lambda choice: abs(choice - value))
+        raise FieldError(f"{name} is {value}, must be one of {legal}; nearest {near}")
+
+
+def _check_masters(overlay: Overlay) -> None:
+    names = [master.name for master in overlay.masters]
+    if len(set(names)) != len(names):
+        raise FieldError(f"masters: names {names} must differ")
+    for role in (Role.INPUT, Role.WEIGHT, Role.OUTPUT):
+        if not overlay.masters_of(role):
+            raise FieldError(f"masters: none has role {role.value!r}; add one")
+    for role in (Role.WEIGHT, Role.FETCH):
+        if len(overlay.masters_of(role)) > 1:
+            raise FieldError(f"masters: {len(overlay.masters_of(role))} with role "
+                             f"{role.value!r}, at most 1")
+    if overlay.fetch is Fetch.DRAM and not overlay.masters_of(Role.FETCH):
+        raise FieldError("fetch is 'dram' and no master has role 'fetch'; add one or take "
+                         "'on_chip'")
+    for master in overlay.masters:
+        if master.width_bits < 8 or master.width_bits & (master.width_bits - 1):
+            raise FieldError(f"masters.{master.name}.width_bits is {master.width_bits}, must be "
+                             "a power of two of at least 8; nearest 64")
+        for name in ("outstanding", "max_burst_beats"):
+            if getattr(master, name) < 1:
+                raise FieldError(f"masters.{master.name}.{name} is {getattr(master, name)}, "
+                                 "must be at least 1")
+        for name in ("setup_cycles", "tail_cycles", "run_setup_cycles"):
+            if getattr(master, name) < 0:
+                raise FieldError(f"masters.{master.name}.{name} is {getattr(master, name)}, "
+                                 "must not be negative")
+
+
+def load_overlay(path: str | Path) -> Overlay:
+    """An overlay from a design file (TOML), or a shipped design by name (`default`).
+
+    Raises `FieldError` that names the file, the field, the value and the nearest legal choice.
+    """
+    text = str(path)
+    shipped = DESIGNS / f"{text.replace('-', '_')}.toml"
+    place = shipped if not text.endswith(".toml") and shipped.exists() else Path(text)
+    try:
+        return build(Overlay, read_toml(place), "")
+    except FieldError as error:
+        if str(place) in str(error):
+            raise
+        raise FieldError(f"{place}: {error}") from None
+
+
+def save_overlay(overlay: Overlay, path: str | Path) -> None:
+    """Write a design file that `load_overlay` reads back as an equal value."""
+    text = overlay_toml(overlay)
+    tomllib.loads(text)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def overlay_toml(overlay: Overlay) -> str:
+    """The design file of an overlay."""
+    plain, tables = [], []
+    for item in fields(overlay):
+        value = getattr(overlay, item.name)
+        if is_dataclass(value):
+            tables.append(f"\n[{item.name}]\n" + _plain_lines(value))
+        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
+            tables += [f"\n[[{item.name}]]\n" + _plain_lines(part) for part in value]
+        else:
+            plain.append(f"{item.name} = {_toml(value)}\n")
+    return "".join(plain) + "".join(tables)
+
+
+def _plain_lines(value: Any) -> str:
+    return "".join(f"{item.name} = {_toml(getattr(value, item.name))}\n"
+                   for item in fields(value))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Enum):
+        return _toml(str(value.value))
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, (frozenset, tuple)):
+        parts = sorted(value) if isinstance(value, frozenset) else value
+        return "[" + ", ".join(_toml(part) for part in parts) + "]"
+    return str(value)
+
+
+def default_overlay() -> Overlay:
+    """A sensible design made by hand for PYNQ-Z1: 16x8 MACs, ping-pong, one port a master."""
+    return load_overlay("default")
