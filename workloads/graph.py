@@ -27,6 +27,7 @@ class Operator(StrEnum):
     MATMUL = "matmul"  # two activations; attention
     UPSAMPLE = "upsample"  # nearest, x2 in rows and columns
     AVERAGE_POOL = "average_pool"
+    DOWNSAMPLE = "downsample"  # one low-pass kernel for every channel, then every n-th sample
     MAX_POOL = "max_pool"
     ADD = "add"
     MULTIPLY = "multiply"  # by a map with one channel, broadcast over channels, or elementwise
@@ -36,8 +37,9 @@ class Operator(StrEnum):
     GRID_SAMPLE = "grid_sample"  # bilinear, zero padding, int16 pixel coordinates
     CONCAT = "concat"  # over channels; an address change, no work
     HEAT_MAPS = "heat_maps"  # keypoints -> Gaussian difference maps
-    SPARSE_FLOW = "sparse_flow"  # keypoints -> one translated grid a keypoint
-    FLOW_SUM = "flow_sum"  # masks, keypoint displacements -> one dense grid
+    DISPLACEMENTS = "displacements"  # keypoints -> how far each moves, in grid steps
+    SPARSE_FLOW = "sparse_flow"  # displacements -> one translated grid a keypoint
+    FLOW_SUM = "flow_sum"  # masks, displacements -> one dense grid
     GROUP_NORM = "group_norm"
     RESHAPE = "reshape"  # same elements, other shape: an address change
     TRANSPOSE = "transpose"
@@ -67,10 +69,12 @@ class TensorSpec:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(channels, rows, columns)."""
         return (self.channels, self.rows, self.columns)
 
     @property
     def elements(self) -> int:
+        """Values in the tensor."""
         return self.channels * self.rows * self.columns
 
     @property
@@ -99,7 +103,10 @@ class Layer:
     (out), shift int32 (out). add: multiplier (2), shift (1). multiply: multiplier (1),
     shift (1). affine: multiplier (channels), offset (channels), shift (channels).
     lookup: table int8 (256), indexed by value + 128. matmul: multiplier (1), shift (1).
-    softmax: table (exp of a difference, see `arithmetic`). heat_maps: table.
+    softmax: table uint16 (256), exp of a difference. heat_maps: table uint16 (1024), row_axis
+    int16 (rows), column_axis int16 (columns). downsample: weights int16 (rows, columns),
+    shift (1). average_pool: multiplier (1) and shift (1), or none if the window is a power of
+    two. `arithmetic` has the integer formulas.
     `fraction_bits`: binary digits after the point of grid coordinates (grid layers only).
     """
 

@@ -1,0 +1,66 @@
+"""Exact integer convolution and matrix product on floating-point BLAS.
+
+It scales nothing down and knows no layer: it returns int32 accumulators.
+
+float32 holds every integer up to 2 ** 24. A product of two int8 values is at most 2 ** 14, so a
+sum of 1,024 of them is exact in any order; longer sums are cut into such pieces and the pieces
+added in int32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+EXACT_TERMS = 1024  # 1024 * 128 * 128 = 2 ** 24
+BLOCK_VALUES = 1 << 21  # float32 values gathered at a time, 8 MiB
+
+
+def exact_matmul(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """int32 product of int8-valued float32 matrices (m, k) and (k, n); k up to 2 ** 17 - 1."""
+    inner = left.shape[1]
+    if inner >= 1 << 17:
+        raise ValueError(f"inner size {inner}: the int32 accumulator could overflow at 2**17")
+    total = np.zeros((left.shape[0], right.shape[1]), np.int32)
+    for start in range(0, inner, EXACT_TERMS):
+        piece = left[:, start : start + EXACT_TERMS] @ right[start : start + EXACT_TERMS]
+        total += piece.astype(np.int32)
+    return total
+
+
+def convolve(
+    value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1
+) -> np.ndarray:
+    """int32 (out, out_rows, out_columns) of int8 value (in, rows, columns), zeros outside.
+
+    `weights`: int8 (out, in / groups, kernel_rows, kernel_columns). No bias.
+    """
+    if value.dtype != np.int8 or weights.dtype != np.int8:
+        raise ValueError(f"value is {value.dtype}, weights are {weights.dtype}; both must be int8")
+    out, per_group, kernel_rows, kernel_columns = weights.shape
+    if per_group * groups != value.shape[0] or out % groups:
+        raise ValueError(f"weights {weights.shape} in {groups} groups do not fit "
+                         f"{value.shape[0]} input channels")
+    padded = np.pad(value, ((0, 0), (padding, padding), (padding, padding)))
+    out_rows = (padded.shape[1] - kernel_rows) // stride + 1
+    out_columns = (padded.shape[2] - kernel_columns) // stride + 1
+    result = np.empty((out, out_rows, out_columns), np.int32)
+    each = out // groups
+    for group in range(groups):
+        part = padded[group * per_group : (group + 1) * per_group]
+        flat = weights[group * each : (group + 1) * each].reshape(each, -1).astype(np.float32)
+        _convolve_group(part, flat, (kernel_rows, kernel_columns), stride,
+                        result[group * each : (group + 1) * each])
+    return result
+
+
+def _convolve_group(padded: np.ndarray, flat: np.ndarray, kernel: tuple[int, int], stride: int,
+                    result: np.ndarray) -> None:
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
+    windows = windows[:, ::stride, ::stride].transpose(0, 3, 4, 1, 2)
+    out, out_rows, out_columns = result.shape
+    step = max(1, BLOCK_VALUES // (flat.shape[1] * out_columns))
+    for row in range(0, out_rows, step):
+        block = windows[:, :, :, row : row + step].astype(np.float32, order="C")
+        rows = block.shape[3]
+        columns = block.reshape(flat.shape[1], rows * out_columns)
+        result[:, row : row + rows] = exact_matmul(flat, columns).reshape(out, rows, out_columns)

@@ -1,0 +1,221 @@
+"""Executes a graph in integers, layer by layer: the numeric oracle of the project.
+
+It is exact and fast enough to use, but it models no hardware, no tiles and no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from . import arithmetic
+from .convolution import convolve
+from .graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
+
+Arrays = Sequence[np.ndarray]
+Rule = Callable[[Graph, Layer, Arrays], np.ndarray]
+
+
+def execute(
+    graph: Graph, inputs: Mapping[str, np.ndarray], phases: Iterable[Phase] | None = None
+) -> dict[str, np.ndarray]:
+    """Run the layers of the given phases (all if None); return every tensor by name.
+
+    `inputs`: the graph's inputs, and for a part of the phases also the tensors that the phases
+    left out would have made. Each has the shape and the integer type of its spec. `GraphError`
+    names a missing or ill-formed input.
+    """
+    layers = graph.layers if phases is None else graph.phase(*phases)
+    values: dict[str, np.ndarray] = {}
+    for name, array in inputs.items():
+        values[name] = _checked(graph, name, array)
+    for layer in layers:
+        missing = [name for name in layer.inputs if name not in values]
+        if missing:
+            raise GraphError(f"layer {layer.name!r} reads {missing[0]!r}, which is neither given "
+                             "nor made by an earlier layer")
+        values[layer.output] = execute_layer(
+            graph, layer, [values[name] for name in layer.inputs])
+    return values
+
+
+def execute_layer(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """The output of one layer from its inputs, in order.
+
+    The rows and columns of the inputs may be a part of those in the specs: the layer is then
+    applied to that part, with zeros around it.
+    """
+    return _RULES[layer.operator](graph, layer, inputs)
+
+
+def _checked(graph: Graph, name: str, array: np.ndarray) -> np.ndarray:
+    if name not in graph.tensors:
+        raise GraphError(f"input {name!r}: graph {graph.name!r} has no such tensor")
+    spec = graph.tensors[name]
+    if array.shape != spec.shape or array.dtype != arithmetic.integer_type(spec.bits):
+        raise GraphError(f"input {name!r} is {array.dtype} {array.shape}, must be "
+                         f"int{spec.bits} {spec.shape}")
+    return array
+
+
+def _out(graph: Graph, layer: Layer) -> TensorSpec:
+    return graph.tensors[layer.output]
+
+
+def _column(array: np.ndarray) -> np.ndarray:
+    """One value a channel, shaped to broadcast over rows and columns."""
+    return array.reshape(-1, 1, 1)
+
+
+def _rectified(value: np.ndarray, layer: Layer) -> np.ndarray:
+    return np.maximum(value, 0) if layer.relu else value
+
+
+def _convolution(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """acc = bias + sum of weight * value; y = requantize(acc, multiplier, shift); then ReLU."""
+    window = layer.window
+    total = convolve(inputs[0], graph.constant(layer, "weights"), window.stride, window.padding,
+                     window.groups).astype(np.int64)
+    total += _column(graph.constant(layer, "bias"))
+    scaled = arithmetic.requantize(
+        total, _column(graph.constant(layer, "multiplier")),
+        _column(graph.constant(layer, "shift")), _out(graph, layer).bits)
+    return _rectified(scaled, layer)
+
+
+def _upsample(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """out[r, c] = in[r >> 1, c >> 1]."""
+    return inputs[0].repeat(2, axis=1).repeat(2, axis=2)
+
+
+def _windows(value: np.ndarray, layer: Layer, fill: int) -> np.ndarray:
+    window, pad = layer.window, layer.window.padding
+    padded = np.pad(value, ((0, 0), (pad, pad), (pad, pad)), constant_values=fill)
+    found = np.lib.stride_tricks.sliding_window_view(
+        padded, (window.rows, window.columns), axis=(1, 2))
+    return found[:, :: window.stride, :: window.stride]
+
+
+def pool_scale(graph: Graph, layer: Layer) -> tuple[int, int]:
+    """Multiplier and shift of an average pool: its constants, or 1 and log2 of the window."""
+    if "multiplier" in layer.constants:
+        return (int(graph.constant(layer, "multiplier")[0]),
+                int(graph.constant(layer, "shift")[0]))
+    return 1, (layer.window.rows * layer.window.columns).bit_length() - 1
+
+
+def _average_pool(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """y = requantize(sum of the window, multiplier, shift); padding counts as zeros."""
+    total = _windows(inputs[0], layer, 0).sum(axis=(3, 4), dtype=np.int64)
+    return arithmetic.requantize(total, *pool_scale(graph, layer), _out(graph, layer).bits)
+
+
+def _max_pool(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """The greatest value of the window; padding never wins."""
+    return _windows(inputs[0], layer, -128).max(axis=(3, 4))
+
+
+def _downsample(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """y = saturate(round_shift(sum of weight * value, shift)); channels share the weights."""
+    weights = graph.constant(layer, "weights").astype(np.int64)
+    total = np.einsum("crkij,ij->crk", _windows(inputs[0], layer, 0), weights, dtype=np.int64)
+    return arithmetic.requantize(total, 1, int(graph.constant(layer, "shift")[0]))
+
+
+def _add(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """y = saturate(round_shift(a * m0 + b * m1, shift))."""
+    first, second = graph.constant(layer, "multiplier").astype(np.int64)
+    total = inputs[0].astype(np.int64) * first + inputs[1].astype(np.int64) * second
+    shifted = arithmetic.round_shift(total, graph.constant(layer, "shift")[0])
+    return _rectified(arithmetic.saturate(shifted, _out(graph, layer).bits), layer)
+
+
+def _multiply(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """y = requantize(a * b, multiplier, shift); b may have one channel for all of a's."""
+    product = inputs[0].astype(np.int64) * inputs[1]
+    return arithmetic.requantize(
+        product, graph.constant(layer, "multiplier")[0], graph.constant(layer, "shift")[0],
+        _out(graph, layer).bits)
+
+
+def _affine(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """y = saturate(round_shift(x * multiplier + offset, shift)) by channel; then ReLU."""
+    total = inputs[0].astype(np.int64) * _column(graph.constant(layer, "multiplier"))
+    total += _column(graph.constant(layer, "offset"))
+    shifted = arithmetic.round_shift(total, _column(graph.constant(layer, "shift")))
+    return _rectified(arithmetic.saturate(shifted, _out(graph, layer).bits), layer)
+
+
+def _lookup(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """y = table[x + 128]."""
+    return graph.constant(layer, "table")[inputs[0].astype(np.int16) + 128]
+
+
+def fraction_bits_of(spec: TensorSpec) -> int:
+    """n of a scale 2 ** -n; `GraphError` if the scale is no power of two."""
+    digits = round(-float(np.log2(spec.scale)))
+    if spec.scale != 2.0**-digits:
+        raise GraphError(f"tensor {spec.name!r}: scale {spec.scale} must be a power of two")
+    return digits
+
+
+def _softmax(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    out = _out(graph, layer)
+    return arithmetic.softmax(
+        inputs[0], graph.constant(layer, "table"), fraction_bits_of(out), out.bits)
+
+
+def _grid_sample(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """Grid k (channels 2k and 2k + 1) makes the k-th group of the image's channels."""
+    image, grids = inputs
+    parts = [arithmetic.bilinear(image, grids[index : index + 2], layer.fraction_bits)
+             for index in range(0, grids.shape[0], 2)]
+    return np.concatenate(parts)
+
+
+def _concat(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    return np.concatenate(inputs)
+
+
+def _displacements(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """In steps of the grids that the layer's readers make; their size is in those specs."""
+    grid = next(graph.tensors[other.output] for other in graph.layers
+                if layer.output in other.inputs)
+    return arithmetic.displacements(
+        inputs[0], inputs[1], grid.rows, grid.columns, layer.fraction_bits)
+
+
+def _heat_maps(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    table, rows, columns = (
+        graph.constant(layer, role) for role in ("table", "row_axis", "column_axis"))
+    return arithmetic.heat_maps(inputs[0], inputs[1], table, rows, columns)
+
+
+def _sparse_flow(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    out = _out(graph, layer)
+    return arithmetic.sparse_flow(inputs[0], out.rows, out.columns, layer.fraction_bits)
+
+
+def _flow_sum(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    return arithmetic.flow_sum(inputs[0], inputs[1], layer.fraction_bits)
+
+
+_RULES: Mapping[Operator, Rule] = {
+    Operator.CONVOLUTION: _convolution,
+    Operator.UPSAMPLE: _upsample,
+    Operator.AVERAGE_POOL: _average_pool,
+    Operator.MAX_POOL: _max_pool,
+    Operator.DOWNSAMPLE: _downsample,
+    Operator.ADD: _add,
+    Operator.MULTIPLY: _multiply,
+    Operator.AFFINE: _affine,
+    Operator.LOOKUP: _lookup,
+    Operator.SOFTMAX: _softmax,
+    Operator.GRID_SAMPLE: _grid_sample,
+    Operator.CONCAT: _concat,
+    Operator.DISPLACEMENTS: _displacements,
+    Operator.HEAT_MAPS: _heat_maps,
+    Operator.SPARSE_FLOW: _sparse_flow,
+    Operator.FLOW_SUM: _flow_sum,
+}
