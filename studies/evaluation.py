@@ -1,0 +1,191 @@
+"""Evaluation: what a design is predicted to do with a workload on a board, as frozen values.
+
+It does not compute anything beyond sums and ratios; see `evaluate`. Everything in it is
+predicted; what hardware said is `hw.measurement.Measurement`, another type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MICROJOULES = 1e6
+MILLISECONDS = 1e3
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Predicted energy of one frame in joules, split by where it goes. Unit: J.
+
+    `ps`: processing system; `pl_static`: fabric that does nothing; `engines`: dynamic energy of
+    each engine and master in the fabric; `bram`: on-chip memory; `ddr`: DRAM.
+    """
+
+    ps_j: float
+    pl_static_j: float
+    engines_j: Mapping[str, float]
+    bram_j: float
+    ddr_j: float
+
+    @property
+    def pl_dynamic_j(self) -> float:
+        """All fabric engines and masters together, without BRAM."""
+        return sum(self.engines_j.values())
+
+    @property
+    def total_j(self) -> float:
+        """The whole board, as far as the split covers it."""
+        return self.ps_j + self.pl_static_j + self.pl_dynamic_j + self.bram_j + self.ddr_j
+
+    def parts(self) -> dict[str, float]:
+        """The split as named joules, in a fixed order."""
+        return {"PS": self.ps_j, "PL static": self.pl_static_j,
+                **{f"PL {name}": value for name, value in self.engines_j.items()},
+                "BRAM": self.bram_j, "DDR": self.ddr_j}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of fabric resource: estimated use against what the board has."""
+
+    name: str
+    used: int
+    available: int
+
+    @property
+    def share(self) -> float:
+        """Used over available."""
+        return self.used / self.available
+
+
+@dataclass(frozen=True)
+class UnitTime:
+    """Cycles of one unit. busy + stalls + idle = the span they were counted over, exactly.
+
+    `stalls` is by cause; `memory` is a transfer that runs while no beat of it moves.
+    """
+
+    name: str
+    busy_cycles: int
+    stalls: Mapping[str, int]
+    idle_cycles: int
+
+    @property
+    def total_cycles(self) -> int:
+        """Busy, stalled and idle cycles together."""
+        return self.busy_cycles + sum(self.stalls.values()) + self.idle_cycles
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer of one frame. `absorbed` names the layers fused into it.
+
+    `utilization` is useful MACs over the peak MACs of its cycles; `intensity` is MACs a byte
+    moved (0 when nothing moved); `bound` names the unit that had the least slack, and why.
+    """
+
+    name: str
+    operator: str
+    engine: str
+    absorbed: tuple[str, ...]
+    start_cycles: int
+    cycles: int
+    macs: int
+    bytes_read: int
+    bytes_written: int
+    utilization: float
+    bound: str
+    energy_j: float
+    units: tuple[UnitTime, ...]
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes read and written together."""
+        return self.bytes_read + self.bytes_written
+
+    @property
+    def intensity(self) -> float:
+        """Operational intensity: useful MACs a byte of DRAM traffic."""
+        return self.macs / self.bytes_moved if self.bytes_moved else 0.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One design, one workload, one board: all predicted, by the memory model named here.
+
+    `latency_cycles`: first in to last out of the first frame. `period_cycles`: steady frame to
+    frame, None when one frame only was simulated. `energy` is of one frame at the period, or at
+    the latency when there is no period. `layers` is empty unless detail was asked for.
+    """
+
+    workload: str
+    board: str
+    overlay: str
+    memory_model: str
+    clock_hz: int
+    frames: int
+    pixels: int
+    latency_cycles: int
+    period_cycles: int | None
+    macs: int
+    peak_macs_per_cycle: int
+    bytes_read: int
+    bytes_written: int
+    bursts: int
+    operations: int
+    row_hits: int
+    row_misses: int
+    refreshes: int
+    lower_bound_cycles: int
+    energy: Energy
+    resources: tuple[Resource, ...]
+    units: tuple[UnitTime, ...]
+    program_hash: str
+    layers: tuple[LayerReport, ...] = field(default=())
+
+    @property
+    def frame_cycles(self) -> int:
+        """Cycles a frame costs in a running stream: the period, or the latency without one."""
+        return self.latency_cycles if self.period_cycles is None else self.period_cycles
+
+    @property
+    def latency_s(self) -> float:
+        """First in to last out, in seconds."""
+        return self.latency_cycles / self.clock_hz
+
+    @property
+    def period_s(self) -> float:
+        """Steady frame to frame in seconds (the latency when one frame was simulated)."""
+        return self.frame_cycles / self.clock_hz
+
+    @property
+    def latency_ms(self) -> float:
+        """First in to last out, in milliseconds."""
+        return self.latency_s * MILLISECONDS
+
+    @property
+    def period_ms(self) -> float:
+        """Steady frame to frame, in milliseconds."""
+        return self.period_s * MILLISECONDS
+
+    @property
+    def fps(self) -> float:
+        """Frames a second in a running stream."""
+        return 1 / self.period_s
+
+    @property
+    def energy_uj_per_pixel(self) -> float:
+        """Whole-board energy of one frame over its pixels, in microjoules."""
+        return self.energy.total_j / self.pixels * MICROJOULES
+
+    @property
+    def utilization(self) -> float:
+        """Useful MACs over peak MACs of the whole first frame."""
+        return self.macs / (self.latency_cycles * self.peak_macs_per_cycle)
+
+    def resource(self, name: str) -> Resource:
+        """The resource of that name; KeyError if there is none."""
+        for item in self.resources:
+            if item.name == name:
+                return item
+        raise KeyError(name)

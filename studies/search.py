@@ -1,0 +1,225 @@
+"""Searches a design space with Optuna: ask and tell in batches, memoized, seeded, repeatable.
+
+It does not know how a design is evaluated: it is handed a function. Optuna is imported here only.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import optuna
+
+from studies.errors import unknown
+from studies.evaluation import Evaluation, Resource
+from studies.front import pareto_mask
+from studies.space import Choice, Space
+
+#: Told to the sampler for designs that have no objectives; it ranks them by their constraints.
+NO_VALUE = 1e12
+
+
+class Objective(StrEnum):
+    """What a search makes small."""
+
+    LATENCY = "latency"
+    ENERGY = "energy"
+    RESOURCES = "resources"
+
+    def of(self, evaluation: Evaluation) -> float:
+        """Milliseconds, microjoules a pixel, or the largest share of a fabric resource."""
+        if self is Objective.LATENCY:
+            return evaluation.latency_ms
+        if self is Objective.ENERGY:
+            return evaluation.energy_uj_per_pixel
+        return max(item.share for item in evaluation.resources)
+
+
+class Sampler(StrEnum):
+    """Optuna's samplers behind one name."""
+
+    NSGA2 = "nsga2"
+    NSGA3 = "nsga3"
+    TPE = "tpe"
+    GP = "gp"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a design was not evaluated: the reason for a person, and by how much (0 to inf)."""
+
+    reason: str
+    excess: float
+    resources: tuple[Resource, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search. `designs`: evaluated (feasible, different) designs to reach; `attempts`
+    bounds the asked ones. The same settings and space give the same result."""
+
+    designs: int = 300
+    seed: int = 0
+    batch: int = 32
+    sampler: Sampler = Sampler.NSGA2
+    objectives: tuple[Objective, ...] = tuple(Objective)
+    population: int = 64
+    attempts: int = 4000
+
+
+@dataclass(frozen=True)
+class Record:
+    """One different design that was tried. `evaluation` or `failure` is None."""
+
+    number: int
+    choice: Choice
+    evaluation: Evaluation | None
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished search: every different design in the order tried, and the best trade-offs.
+
+    `front`: indices into `records` that no other dominates. `asked`: designs the sampler named,
+    repeats included (a repeat is answered from memory).
+    """
+
+    settings: Settings
+    records: tuple[Record, ...]
+    front: tuple[int, ...]
+    asked: int
+    infeasible: int = field(default=0)
+
+    @property
+    def evaluated(self) -> int:
+        """Different designs that were simulated whole."""
+        return sum(record.evaluation is not None for record in self.records)
+
+    def objectives(self) -> np.ndarray:
+        """(records, objectives), NaN where a design was not evaluated."""
+        rows = [[objective.of(record.evaluation) if record.evaluation else np.nan
+                 for objective in self.settings.objectives] for record in self.records]
+        return np.array(rows, float).reshape(len(rows), len(self.settings.objectives))
+
+
+Outcome = Evaluation | Failure
+Evaluate = Callable[[Sequence[Choice]], Iterable[Outcome]]
+Progress = Callable[[Record, int], None]
+
+
+def search(evaluate: Evaluate, space: Space, settings: Settings,
+           start: Sequence[Choice] = (), progress: Progress | None = None) -> Found:
+    """Try designs until `settings.designs` different ones were evaluated, or attempts run out.
+
+    `evaluate` answers a batch of different designs in their order (it may use several cores);
+    `start` holds designs to try first; `progress` is told each new record and the number of
+    evaluated designs so far. The result does not depend on how `evaluate` is spread over cores.
+    """
+    study = _study(settings)
+    for choice in start:
+        study.enqueue_trial(dict(space.canonical(choice)))
+    known: dict[tuple[Any, ...], Outcome] = {}
+    records: list[Record] = []
+    asked = done = 0
+    while done < settings.designs and asked < settings.attempts:
+        count = min(settings.batch, settings.attempts - asked)
+        trials, choices = _ask(study, space, count)
+        asked += count
+        fresh: dict[tuple[Any, ...], Choice] = {}
+        for choice in choices:
+            key = _key(choice)
+            if key not in known and key not in fresh:
+                fresh[key] = choice
+        outcomes = evaluate(list(fresh.values()))
+        for (key, choice), outcome in zip(fresh.items(), outcomes, strict=True):
+            known[key] = outcome
+            failed = isinstance(outcome, Failure)
+            record = Record(len(records), choice, None if failed else outcome,  # type: ignore[arg-type]
+                            outcome if failed else None)  # type: ignore[arg-type]
+            records.append(record)
+            done += not failed
+            if progress:
+                progress(record, done)
+        for trial, choice in zip(trials, choices, strict=True):
+            _tell(study, trial, known[_key(choice)], settings.objectives)
+    front = _front(records, settings.objectives)
+    return Found(settings, tuple(records), front, asked,
+                 sum(record.failure is not None for record in records))
+
+
+def parse_names(kind: str, names: Iterable[str], choices: type[StrEnum]) -> tuple[Any, ...]:
+    """Members of an enum by name; `UserError` with the nearest name for an unknown one."""
+    found = []
+    for name in names:
+        if name not in [member.value for member in choices]:
+            raise unknown(kind, name, [str(member.value) for member in choices])
+        found.append(choices(name))
+    return tuple(found)
+
+
+def _study(settings: Settings) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = _sampler(settings)
+    return optuna.create_study(directions=["minimize"] * len(settings.objectives),
+                               sampler=sampler)
+
+
+def _sampler(settings: Settings) -> optuna.samplers.BaseSampler:
+    if settings.sampler is Sampler.NSGA2:
+        return optuna.samplers.NSGAIISampler(seed=settings.seed,
+                                             population_size=settings.population)
+    if settings.sampler is Sampler.NSGA3:
+        return optuna.samplers.NSGAIIISampler(seed=settings.seed,
+                                              population_size=settings.population)
+    if settings.sampler is Sampler.TPE:
+        return optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=settings.population)
+    if settings.sampler is Sampler.GP:
+        return optuna.samplers.GPSampler(seed=settings.seed, n_startup_trials=settings.population)
+    return optuna.samplers.RandomSampler(seed=settings.seed)
+
+
+def _ask(study: optuna.Study, space: Space, count: int) -> tuple[list[optuna.Trial], list[Choice]]:
+    trials, choices = [], []
+    for _ in range(count):
+        trial = study.ask()
+        choice: Choice = {}
+        for axis in space.axes:
+            if space.active(axis, choice):
+                value: Any = trial.suggest_categorical(axis.name, axis.values)
+                choice[axis.name] = value
+        trials.append(trial)
+        choices.append(choice)
+    return trials, choices
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome,
+          objectives: Sequence[Objective]) -> None:
+    for item in outcome.resources:
+        trial.set_constraint(item.name, item.share - 1)
+    if isinstance(outcome, Failure):
+        trial.set_constraint("feasible", outcome.excess)
+        study.tell(trial, [NO_VALUE] * len(objectives))
+    else:
+        trial.set_constraint("feasible", 0.0)
+        study.tell(trial, [objective.of(outcome) for objective in objectives])
+
+
+def _key(choice: Choice) -> tuple[Any, ...]:
+    return tuple(sorted((name, str(value)) for name, value in choice.items()))
+
+
+def _front(records: Sequence[Record], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    indices = [record.number for record in records if record.evaluation]
+    if not indices:
+        return ()
+    points = np.array([[objective.of(records[index].evaluation)  # type: ignore[arg-type]
+                        for objective in objectives] for index in indices])
+    return tuple(int(i) for i in np.array(indices)[pareto_mask(points)])
