@@ -229,6 +229,32 @@ def flat(program: Program) -> Program:
                    functional, (Segment(0, len(operations)),))
 
 
+def layer_macs(program: Program) -> np.ndarray:
+    """(layers,) useful multiply-accumulates over all repeats."""
+    macs = np.zeros(len(program.layers), np.int64)
+    for part in program.segments:
+        rows = program.operations[part.first : part.last]
+        np.add.at(macs, rows[:, Column.LAYER], rows[:, Column.MACS] * part.repeat)
+    return macs
+
+
+def rows_by_unit(program: Program) -> tuple[np.ndarray, np.ndarray]:
+    """Each unit's rows in order: (rows, starts), both int64.
+
+    Unit u runs rows[starts[s, u] : starts[s, u + 1]] in segment s; `starts` is
+    (segments, units + 1).
+    """
+    units = len(program.units)
+    rows = np.empty(len(program.operations), np.int64)
+    starts = np.empty((len(program.segments), units + 1), np.int64)
+    for index, part in enumerate(program.segments):
+        unit = program.operations[part.first : part.last, Column.UNIT]
+        order = np.argsort(unit, kind="stable")
+        rows[part.first : part.last] = part.first + order
+        starts[index] = part.first + np.searchsorted(unit[order], np.arange(units + 1))
+    return rows, starts
+
+
 def verify(program: Program) -> None:
     """Refuse a program that no executor could give a meaning to; `ProgramError` names the rule.
 
