@@ -9,6 +9,7 @@ because every layer's integer arithmetic is written down once (`workloads.arithm
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -141,7 +142,8 @@ class Graph:
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        raise GraphError(f"graph {self.name!r} has no layer {name!r}")
+        close = difflib.get_close_matches(name, [layer.name for layer in self.layers], 1, 0.0)
+        raise GraphError(f"graph {self.name!r} has no layer {name!r}; nearest: {close}")
 
     def constant(self, layer: Layer, role: str) -> np.ndarray:
         """The array a layer uses in a role, e.g. `weights`."""
