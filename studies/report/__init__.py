@@ -1,0 +1,1 @@
+"""What people look at: terminal tables, pictures, and the page that holds both."""

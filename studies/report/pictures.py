@@ -1,0 +1,216 @@
+"""Pictures of evaluations: roofline, time and energy of each layer, Pareto front, tornado.
+
+It does not compute figures. Every picture says in its title that it is predicted, and by what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from studies.evaluation import Evaluation
+from studies.files import write_whole
+
+matplotlib.use("Agg")
+#: One colour a meaning, the same in every picture; told apart by people with colour blindness
+#: (Okabe and Ito's palette).
+COLOURS = {"busy": "#0072B2", "memory": "#D55E00", "input": "#E69F00", "weights": "#CC79A7",
+           "output": "#F0E442", "buffer": "#56B4E9", "data": "#009E73", "barrier": "#999999",
+           "host": "#333333", "fetch": "#A6761D", "dependence": "#BBBBBB", "idle": "#EEEEEE"}
+PARTS = ("#4D4D4D", "#A6A6A6", "#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00",
+         "#CC79A7", "#882255", "#44AA99", "#117733", "#999933", "#DDCC77", "#332288")
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _origin(item: Evaluation) -> str:
+    return f"{item.workload}, {item.overlay} on {item.board}, predicted ({item.memory_model})"
+
+
+def roofline(item: Evaluation, peak_bytes_per_s: float) -> Figure:
+    """Layers with MACs against the array's and the DRAM's ceilings. Needs layer detail.
+
+    `peak_bytes_per_s`: the DRAM's peak (both edges times width).
+    """
+    figure, axes = _axes(8.5, 5.5)
+    peak = item.peak_macs_per_cycle * item.clock_hz / 1e9
+    points = [layer for layer in item.layers if layer.macs and layer.bytes_moved]
+    reach = [layer.intensity for layer in points] or [1.0]
+    intensity = np.geomspace(min(1.0, *reach) / 1.5, max(reach) * 2, 200)
+    roof = np.minimum(peak, intensity * peak_bytes_per_s / 1e9)
+    axes.plot(intensity, roof, color="#333333", linewidth=1.5)
+    axes.annotate(f"array: {peak:.1f} GMAC/s", (intensity[-1], peak), ha="right", va="bottom",
+                  fontsize=9, textcoords="offset points", xytext=(0, 3))
+    knee = peak / (peak_bytes_per_s / 1e9)
+    axes.axvline(knee, color="#BBBBBB", linewidth=0.8, linestyle=":")
+    axes.annotate(f"DRAM: {peak_bytes_per_s / 1e9:.2f} GB/s", (knee, peak * 0.05), rotation=90,
+                  fontsize=8, ha="right", va="bottom", color="#666666")
+    sizes = np.array([layer.cycles for layer in points], float)
+    rates = [layer.macs * item.clock_hz / max(1, layer.cycles) / 1e9 for layer in points]
+    axes.scatter([layer.intensity for layer in points], rates, zorder=3, alpha=0.75,
+                 s=20 + 600 * sizes / max(1.0, sizes.sum()), color=COLOURS["busy"],
+                 edgecolor="white", linewidth=0.6)
+    _label_clusters(axes, [layer.name for layer in points],
+                    [layer.intensity for layer in points], rates)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("operational intensity, MAC a byte of DRAM traffic")
+    axes.set_ylabel("10^9 MAC a second")
+    axes.set_title(f"Roofline (area of a dot: time of the layer)\n{_origin(item)}", fontsize=10)
+    return figure
+
+
+def _label_clusters(axes: Any, names: Sequence[str], xs: Sequence[float],
+                    ys: Sequence[float]) -> None:
+    """Name each spot once; layers that lie together share a label."""
+    spots: dict[tuple[int, int], list[int]] = {}
+    for index, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        key = (round(np.log10(x) * 8), round(np.log10(max(y, 1e-9)) * 12))
+        spots.setdefault(key, []).append(index)
+    for members in spots.values():
+        first = members[0]
+        text = names[first] + (f" +{len(members) - 1}" if len(members) > 1 else "")
+        axes.annotate(text, (xs[first], ys[first]), fontsize=7, xytext=(5, -9),
+                      textcoords="offset points", color="#333333")
+
+
+def layer_times(item: Evaluation, engine_units: Sequence[str] = ()) -> Figure:
+    """Time of each layer, split for the unit that works on it: busy, stalls by cause, idle."""
+    shown = [layer for layer in item.layers if layer.cycles > 0]
+    figure, axes = _axes(8.5, 1.6 + 0.19 * len(shown))
+    left = np.zeros(len(shown))
+    parts: dict[str, np.ndarray] = {}
+    for index, layer in enumerate(shown):
+        unit = next((u for u in layer.units if u.name == layer.engine), None)
+        split = {"busy": unit.busy_cycles, **unit.stalls, "idle": unit.idle_cycles} \
+            if unit else {"busy": layer.cycles}
+        whole = max(1, sum(split.values()))
+        for name, value in split.items():
+            parts.setdefault(name, np.zeros(len(shown)))[index] = (
+                value / whole * layer.cycles / item.clock_hz * 1e3)
+    order = ["busy", *sorted(set(parts) - {"busy", "idle"}), "idle"]
+    rows = np.arange(len(shown))
+    for name in order:
+        if name in parts and parts[name].any():
+            label = name if name in ("busy", "idle") else f"stall: {name}"
+            axes.barh(rows, parts[name], left=left, color=COLOURS.get(name, "#BBBBBB"),
+                      label=label, height=0.78, edgecolor="#888888", linewidth=0.3)
+            left += parts[name]
+    _layer_axis(axes, [layer.name for layer in shown])
+    axes.set_xlabel("ms")
+    axes.set_title(f"Time of each layer, as its engine spends it\n{_origin(item)}", fontsize=10)
+    axes.legend(fontsize=8, loc="best", frameon=False)
+    return figure
+
+
+def layer_energies(item: Evaluation) -> Figure:
+    """Energy of each layer in millijoules."""
+    shown = [layer for layer in item.layers if layer.energy_j > 0]
+    figure, axes = _axes(8.5, 1.6 + 0.19 * len(shown))
+    axes.barh(np.arange(len(shown)), [layer.energy_j * 1e3 for layer in shown],
+              color=COLOURS["data"], height=0.78)
+    _layer_axis(axes, [layer.name for layer in shown])
+    axes.set_xlabel("mJ, static power included")
+    axes.set_title(f"Energy of each layer\n{_origin(item)}", fontsize=10)
+    return figure
+
+
+def _layer_axis(axes: Any, names: Sequence[str]) -> None:
+    axes.set_yticks(np.arange(len(names)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+
+
+def energy_split(items: Mapping[str, Evaluation]) -> Figure:
+    """Energy a pixel of several designs, stacked by where it goes."""
+    figure, axes = _axes(8.5, 1.8 + 0.55 * len(items))
+    names: list[str] = []
+    for item in items.values():
+        names += [name for name in item.energy.parts() if name not in names]
+    left = np.zeros(len(items))
+    for index, name in enumerate(names):
+        values = np.array([item.energy.parts().get(name, 0.0) / item.pixels * 1e6
+                           for item in items.values()])
+        if values.max() > 0:
+            axes.barh(list(items), values, left=left, label=name,
+                      color=PARTS[index % len(PARTS)], height=0.6)
+            left += values
+    for row, value in enumerate(left):
+        axes.annotate(f"{value:.1f}", (value, row), va="center", fontsize=9,
+                      xytext=(4, 0), textcoords="offset points")
+    axes.margins(x=0.1)
+    axes.invert_yaxis()
+    axes.set_xlabel("uJ a pixel")
+    first = next(iter(items.values()))
+    axes.set_title(f"Energy of a frame, {first.workload} on {first.board}, predicted",
+                   fontsize=10)
+    axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.35 / len(items)
+                - 0.12), frameon=False)
+    return figure
+
+
+def pareto(points: np.ndarray, front: Sequence[int], marks: Mapping[str, tuple[float, float]],
+           title: str) -> Figure:
+    """Latency (ms) against energy (uJ a pixel) of all evaluated designs.
+
+    `points`: (designs, 3) latency, energy and largest share of a fabric resource; rows with NaN
+    are left out. `front`: rows on the front. `marks`: named designs by latency and energy.
+    """
+    figure, axes = _axes(8.5, 5.5)
+    fine = ~np.isnan(points).any(axis=1)
+    scatter = axes.scatter(points[fine, 0], points[fine, 1], c=100 * points[fine, 2], s=16,
+                           cmap="viridis", vmin=0, vmax=100, alpha=0.8, linewidth=0)
+    chosen = points[list(front)]
+    axes.scatter(chosen[:, 0], chosen[:, 1], s=46, facecolor="none", edgecolor="#D55E00",
+                 linewidth=1.1, label=f"front ({len(chosen)} designs)")
+    for offset, (name, (x, y)) in enumerate(marks.items()):
+        axes.scatter([x], [y], marker="*", s=190, zorder=4, edgecolor="white", linewidth=0.8,
+                     color=("#333333", "#D55E00", "#0072B2")[offset % 3], label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _plain_log(axes)
+    axes.set_xlabel("latency, ms")
+    axes.set_ylabel("energy, uJ a pixel")
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    figure.colorbar(scatter, label="largest share of a fabric resource, %")
+    return figure
+
+
+def _plain_log(axes: Any) -> None:
+    from matplotlib.ticker import LogFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        axis.set_tick_params(which="both", labelsize=8)
+
+
+def tornado(rows: Sequence[tuple[str, float, float]], base: float, label: str,
+            title: str) -> Figure:
+    """Bars from the base value: (name, value one step down, value one step up), widest on top."""
+    ordered = sorted(rows, key=lambda row: max(abs(row[1] - base), abs(row[2] - base)))
+    figure, axes = _axes(8.5, 1.6 + 0.3 * len(ordered))
+    for index, (_name, low, high) in enumerate(ordered):
+        axes.barh(index, low - base, left=base, color=COLOURS["busy"], height=0.7)
+        axes.barh(index, high - base, left=base, color=COLOURS["input"], height=0.7)
+    axes.axvline(base, color="#333333", linewidth=1)
+    axes.set_yticks(range(len(ordered)), [row[0] for row in ordered], fontsize=8)
+    axes.set_xlabel(f"{label} (blue: one step down, yellow: one step up)")
+    axes.set_title(title, fontsize=10)
+    return figure

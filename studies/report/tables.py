@@ -1,0 +1,112 @@
+"""Terminal tables of evaluations and searches, with rich.
+
+It does not compute figures; every table says that its numbers are predicted, and by which model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from studies.evaluation import Evaluation, LayerReport
+
+MICROJOULES = 1e6
+
+
+def heading(item: Evaluation) -> str:
+    """One line: what was predicted, by which model."""
+    return (f"predicted: {item.workload} on {item.overlay} / {item.board}, "
+            f"memory model {item.memory_model}, {item.clock_hz / 1e6:g} MHz")
+
+
+def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
+    """Latency, period, energy and use of the array, one column a design."""
+    table = Table(title="Frame (predicted)", title_justify="left")
+    table.add_column("")
+    for index, item in enumerate(items):
+        table.add_column(names[index] if names else item.overlay, justify="right")
+    rows = [
+        ("memory model", [item.memory_model for item in items]),
+        ("clock, MHz", [f"{item.clock_hz / 1e6:g}" for item in items]),
+        ("latency, ms", [f"{item.latency_ms:.2f}" for item in items]),
+        ("period, ms", [f"{item.period_ms:.2f}" if item.period_cycles else "-"
+                        for item in items]),
+        ("frames a second", [f"{item.fps:.3f}" for item in items]),
+        ("lower bound, ms", [f"{item.lower_bound_cycles / item.clock_hz * 1e3:.2f}"
+                             for item in items]),
+        ("MACs, 10^9", [f"{item.macs / 1e9:.3f}" for item in items]),
+        ("use of the array, %", [f"{100 * item.utilization:.1f}" for item in items]),
+        ("read, MB", [f"{item.bytes_read / 1e6:.1f}" for item in items]),
+        ("written, MB", [f"{item.bytes_written / 1e6:.1f}" for item in items]),
+        ("energy, mJ a frame", [f"{item.energy.total_j * 1e3:.1f}" for item in items]),
+        ("energy, uJ a pixel", [f"{item.energy_uj_per_pixel:.2f}" for item in items]),
+    ]
+    for label, values in rows:
+        table.add_row(label, *values)
+    return table
+
+
+def energy(item: Evaluation) -> Table:
+    """Where one frame's energy goes."""
+    table = Table(title=f"Energy of a frame (predicted, {item.overlay})", title_justify="left")
+    for column in ("part", "mJ", "uJ a pixel", "%"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    total = item.energy.total_j
+    for name, value in item.energy.parts().items():
+        table.add_row(name, f"{value * 1e3:.3f}", f"{value / item.pixels * MICROJOULES:.3f}",
+                      f"{100 * value / total:.1f}")
+    table.add_section()
+    table.add_row("whole", f"{total * 1e3:.3f}", f"{item.energy_uj_per_pixel:.3f}", "100.0")
+    return table
+
+
+def resources(item: Evaluation) -> Table:
+    """Estimated use of the fabric."""
+    table = Table(title=f"Fabric (estimated, {item.overlay} on {item.board})",
+                  title_justify="left")
+    for column in ("resource", "used", "on the board", "%"):
+        table.add_column(column, justify="left" if column == "resource" else "right")
+    for entry in item.resources:
+        table.add_row(entry.name, str(entry.used), str(entry.available),
+                      f"{100 * entry.share:.1f}")
+    return table
+
+
+def units(item: Evaluation) -> Table:
+    """Busy, stalled by cause and idle share of every unit over the whole run."""
+    causes = sorted({cause for unit in item.units for cause in unit.stalls})
+    table = Table(title=f"Units, % of the run (predicted, {item.overlay})", title_justify="left")
+    table.add_column("unit")
+    for column in ("busy", *(f"stall: {cause}" for cause in causes), "idle"):
+        table.add_column(column, justify="right")
+    for unit in item.units:
+        total = max(1, unit.total_cycles)
+        values = [unit.busy_cycles, *(unit.stalls.get(cause, 0) for cause in causes),
+                  unit.idle_cycles]
+        table.add_row(unit.name, *(f"{100 * value / total:.1f}" if value else "-"
+                                   for value in values))
+    return table
+
+
+def layers(item: Evaluation, top: int | None = None) -> Table:
+    """One row a layer; `top` keeps the longest ones only, in execution order."""
+    chosen: Sequence[LayerReport] = item.layers
+    title = "Layers (predicted)"
+    if top is not None and top < len(chosen):
+        longest = sorted(chosen, key=lambda layer: -layer.cycles)[:top]
+        chosen = [layer for layer in item.layers if layer in longest]
+        title = f"The {top} longest of {len(item.layers)} layers (predicted)"
+    table = Table(title=f"{title}, {item.overlay}", title_justify="left")
+    for column in ("layer", "engine", "ms", "%", "use, %", "MB", "MAC/byte", "mJ", "bound by"):
+        table.add_column(column, overflow="fold",
+                         justify="left" if column in ("layer", "engine", "bound by") else "right")
+    for layer in chosen:
+        table.add_row(
+            layer.name + "".join(f" + {name}" for name in layer.absorbed), layer.engine,
+            f"{layer.cycles / item.clock_hz * 1e3:.2f}",
+            f"{100 * layer.cycles / item.latency_cycles:.1f}",
+            f"{100 * layer.utilization:.1f}" if layer.macs else "-",
+            f"{layer.bytes_moved / 1e6:.2f}", f"{layer.intensity:.1f}" if layer.macs else "-",
+            f"{layer.energy_j * 1e3:.2f}", layer.bound)
+    return table

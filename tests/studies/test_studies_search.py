@@ -1,0 +1,100 @@
+"""The search on a small space whose every design is known."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from studies.errors import UserError
+from studies.evaluation import Energy, Evaluation, Resource
+from studies.front import pareto_mask
+from studies.search import Failure, Objective, Sampler, Settings, parse_names, search
+from studies.space import Axis, Space
+
+SPACE = Space((Axis("a", tuple(range(1, 9))), Axis("b", tuple(range(1, 9))),
+               Axis("c", (1, 2, 3, 4))))
+
+
+def evaluation(latency_cycles: int, joules: float, dsp: int) -> Evaluation:
+    return Evaluation("toy", "toy", "toy", "flat", 1000, 1, 1000, latency_cycles, None, 1, 1, 0,
+                      0, 0, 0, 0, 0, 0, 1, Energy(joules, 0.0, {}, 0.0, 0.0),
+                      (Resource("DSP", dsp, 100),), (), "")
+
+
+def outcome(choice):
+    """Latency falls with a*b, energy grows with b, DSPs with a*b; too many DSPs do not fit."""
+    a, b, c = choice["a"], choice["b"], choice["c"]
+    dsp = 3 * a * b
+    if dsp > 100:
+        return Failure("too many DSPs", dsp / 100 - 1, (Resource("DSP", dsp, 100),))
+    return evaluation(10_000 // (a * b) + 10 * c, 1.0 * b + c, dsp)
+
+
+def evaluate(choices):
+    return [outcome(choice) for choice in choices]
+
+
+def key(found):
+    return [(record.choice, record.failure is None) for record in found.records]
+
+
+@pytest.mark.parametrize("sampler", [Sampler.NSGA2, Sampler.NSGA3, Sampler.RANDOM, Sampler.TPE])
+def test_the_same_seed_gives_the_same_records_and_front(sampler):
+    settings = Settings(designs=60, seed=5, sampler=sampler, population=16, batch=8)
+    first, second = (search(evaluate, SPACE, settings) for _ in range(2))
+    assert key(first) == key(second)
+    assert first.front == second.front
+
+
+def test_another_seed_gives_other_designs():
+    first, second = (search(evaluate, SPACE, Settings(designs=40, seed=seed)) for seed in (1, 2))
+    assert key(first) != key(second)
+
+
+def test_no_design_is_evaluated_twice_and_the_goal_is_reached():
+    calls = []
+
+    def counting(choices):
+        calls.extend(tuple(sorted(choice.items())) for choice in choices)
+        return evaluate(choices)
+
+    found = search(counting, SPACE, Settings(designs=80, seed=0, batch=16))
+    assert len(calls) == len(set(calls)) == len(found.records)
+    assert found.evaluated >= 80
+    assert found.infeasible == sum(record.failure is not None for record in found.records) > 0
+
+
+def test_the_front_is_the_front_of_what_was_evaluated():
+    found = search(evaluate, SPACE, Settings(designs=60, seed=3))
+    points = found.objectives()
+    fine = np.flatnonzero(~np.isnan(points).any(axis=1))
+    assert set(found.front) == set(fine[pareto_mask(points[fine])])
+
+
+def test_designs_to_start_from_are_tried_first():
+    start = [{"a": 5, "b": 6, "c": 1}, {"a": 1, "b": 1, "c": 4}]
+    found = search(evaluate, SPACE, Settings(designs=20, seed=0), start=start)
+    assert [record.choice for record in found.records[:2]] == start
+
+
+def test_a_search_that_cannot_reach_its_goal_ends():
+    found = search(evaluate, SPACE, Settings(designs=10_000, seed=0, attempts=200))
+    assert found.asked == 200 and found.evaluated < 200
+
+
+def test_most_of_the_front_of_a_known_space_is_found():
+    every = [dict(zip("abc", values, strict=True)) for values in
+             itertools.product(*(axis.values for axis in SPACE.axes))]
+    known = [value for value in evaluate(every) if isinstance(value, Evaluation)]
+    best = min(value.latency_cycles for value in known)
+    found = search(evaluate, SPACE, Settings(designs=100, seed=0, population=24))
+    reached = min(record.evaluation.latency_cycles for record in found.records
+                  if record.evaluation)
+    assert reached <= 1.05 * best
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(UserError, match="Did you mean 'latency'"):
+        parse_names("objective", ["latenci"], Objective)
