@@ -95,7 +95,7 @@ def _width(name: str) -> tuple[int, bool]:
         return 8, False
     if "multiplier" in name:
         return 32, True
-    return (32, False) if name == "positions" else (16, False)
+    return (24, False) if name == "positions" else (16, False)
 
 
 @cache

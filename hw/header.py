@@ -11,6 +11,7 @@ from hw.descriptors import (
     FILE_HEADER_BYTES,
     HEADER,
     SEGMENT_BYTES,
+    TIMING,
     TRANSFER,
     Field,
     argument_fields,
@@ -63,6 +64,9 @@ def descriptor_header() -> str:
     parts = [_PREAMBLE % (DESCRIPTOR_BYTES, SEGMENT_BYTES, FILE_HEADER_BYTES)]
     parts.append(_enumeration("Opcode", [(item.name, item.value) for item in Opcode]))
     parts.append(_enumeration("Buffer", [(item.name, item.value) for item in Buffer]))
+    address, macs = TRANSFER[0], TIMING[-1]
+    parts.append(f"constexpr int TRANSFER_ADDRESS_WORD = {address.offset // 32};\n"
+                 f"constexpr int MACS_OFFSET = {macs.offset};\n")
     parts.append(_structure("Header", HEADER))
     parts.append(_structure("Transfer", TRANSFER))
     for opcode in Opcode:

@@ -1,0 +1,162 @@
+"""What the C++ sources are compiled for: buffer sizes, units and channels, as one header.
+
+It checks that an overlay can be emitted; it writes no descriptors and no sources.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from arch_models.overlay import Overlay
+from cosim.program import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
+from hw.descriptors import MAX_LOCAL_CHANNELS, local_channels
+
+BEAT_BYTES = 8
+#: Commands that wait in front of a unit. 64 keeps every unit of the shipped designs fed.
+COMMAND_DEPTH = 64
+
+
+class EmissionError(ValueError):
+    """A design cannot be emitted. The message names the field, the value and the rule."""
+
+
+class UnitRole(StrEnum):
+    """What the hardware makes of a program's unit; `Role` in engines.hpp."""
+
+    INPUT = "INPUT"  # loads tiles into INPUT and skip tiles
+    WEIGHT = "WEIGHT"  # loads weights, parameters and tables
+    OUTPUT = "OUTPUT"  # stores tiles
+    ENGINE = "ENGINE"
+    HOST = "HOST"  # the ARM: between two starts of the fabric
+    FETCH = "FETCH"  # reads descriptors; its order is that of the command queues
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Sizes in words of the buffers (all banks), and the roles of the units in order."""
+
+    tm: int
+    tn: int
+    input_size: int
+    weight_size: int
+    output_size: int
+    accumulator_size: int
+    parameter_entries: int
+    vector_entries: int
+    table_beats: int
+    roles: tuple[UnitRole, ...]
+
+
+def configure(program: Program, overlay: Overlay) -> Configuration:
+    """The configuration of an overlay, or `EmissionError` if it cannot be emitted.
+
+    Emitted are int8 overlays with blocks of 8 channels, `tm` and `tn` multiples of 8, and
+    programs whose read units load either tiles or weights, not both.
+    """
+    for name, value in (("data_bits", overlay.data_bits), ("weight_bits", overlay.weight_bits)):
+        if value != 8:
+            raise EmissionError(f"{name} is {value}, must be 8 to be emitted")
+    if overlay.channel_block != BEAT_BYTES:
+        raise EmissionError(f"channel_block is {overlay.channel_block}, must be {BEAT_BYTES} "
+                            "to be emitted")
+    for name, value in (("tm", overlay.tm), ("tn", overlay.tn)):
+        if value % BEAT_BYTES:
+            near = max(1, round(value / BEAT_BYTES)) * BEAT_BYTES
+            raise EmissionError(f"{name} is {value}, must be a multiple of {BEAT_BYTES} to be "
+                                f"emitted; nearest {near}")
+    return Configuration(
+        overlay.tm, overlay.tn, overlay.input_words * overlay.input_banks,
+        overlay.weight_words * overlay.weight_banks, overlay.output_words * overlay.output_banks,
+        overlay.accumulator_words, overlay.parameter_entries, overlay.vector_entries,
+        -(-overlay.table_bytes // BEAT_BYTES),
+        tuple(_role(program, unit) for unit in range(len(program.units))))
+
+
+def _role(program: Program, unit: int) -> UnitRole:
+    what = program.units[unit]
+    mine = program.operations[:, Column.UNIT] == unit
+    opcodes = {Opcode(value) for value in set(program.operations[mine, Column.KIND].tolist())}
+    for opcode in (Opcode.OTHER, Opcode.GROUP_NORM):
+        if opcode in opcodes:
+            raise EmissionError(f"unit {what.name!r} runs {opcode.name} operations, which are "
+                                "timed only and cannot be emitted")
+    if what.kind is UnitKind.WRITE:
+        return _only(what.name, opcodes, {Opcode.STORE}, UnitRole.OUTPUT)
+    if what.kind is UnitKind.COMPUTE:
+        if Opcode.HOST in opcodes or what.name == "host":
+            return _only(what.name, opcodes, {Opcode.HOST}, UnitRole.HOST)
+        engine = set(Opcode) - {Opcode.HOST, Opcode.LOAD, Opcode.STORE, Opcode.FETCH}
+        return _only(what.name, opcodes, engine, UnitRole.ENGINE)
+    if Opcode.FETCH in opcodes or what.name == "fetch":
+        return _only(what.name, opcodes, {Opcode.FETCH}, UnitRole.FETCH)
+    loads = mine & (program.operations[:, Column.KIND] == Opcode.LOAD)
+    place = ARGUMENTS[Opcode.LOAD].index("buffer")
+    buffers = {Buffer(value) for value in set(program.arguments[loads, place].tolist())}
+    tiles = buffers & {Buffer.INPUT, Buffer.OUTPUT}
+    if tiles and buffers - tiles:
+        raise EmissionError(f"unit {what.name!r} loads {sorted(item.name for item in buffers)}, "
+                            "must load tiles or weights, not both")
+    if not buffers and what.name.startswith("weight"):
+        return UnitRole.WEIGHT
+    return UnitRole.INPUT if tiles or not buffers else UnitRole.WEIGHT
+
+
+def _only(name: str, found: set[Opcode], legal: set[Opcode], role: UnitRole) -> UnitRole:
+    if found - legal:
+        raise EmissionError(f"unit {name!r} runs {sorted(item.name for item in found - legal)}, "
+                            f"which its role {role.value} does not have")
+    return role
+
+
+def configuration_header(program: Program, configuration: Configuration) -> str:
+    """The text of `config.hpp`: sizes, roles of the units, ends of the channels."""
+    item = configuration
+    sizes = {
+        "TM": item.tm, "TN": item.tn, "INPUT_SIZE": item.input_size,
+        "WEIGHT_SIZE": item.weight_size, "OUTPUT_SIZE": item.output_size,
+        "ACCUMULATOR_SIZE": item.accumulator_size, "PARAMETER_ENTRIES": item.parameter_entries,
+        "VECTOR_ENTRIES": item.vector_entries, "TABLE_BEATS": item.table_beats,
+        "COMMAND_DEPTH": COMMAND_DEPTH, "MAX_LOCAL_CHANNELS": MAX_LOCAL_CHANNELS,
+        "UNIT_COUNT": len(program.units), "CHANNEL_COUNT": len(program.channels),
+    }
+    lines = [
+        "// Sizes, units and channels of one overlay. Generated; do not edit.",
+        "// It says nothing about layers: every program of the overlay runs on it.",
+        "#ifndef COSIM_CONFIG_HPP", "#define COSIM_CONFIG_HPP", "", "#include <cstdint>", "",
+        "namespace cosim {", "",
+        "enum class Role : std::uint8_t { INPUT, WEIGHT, OUTPUT, ENGINE, HOST, FETCH };", "",
+    ]
+    lines += [f"constexpr int {name} = {value};" for name, value in sizes.items()]
+    roles = ", ".join(f"Role::{role.value}" for role in item.roles)
+    names = ", ".join(f'"{unit.name}"' for unit in program.units)
+    # One entry more than there are channels: C++ has no arrays of length zero.
+    channels = ", ".join([*(f'"{channel.name}"' for channel in program.channels), '""'])
+    initial = ", ".join([*(str(channel.initial) for channel in program.channels), "0"])
+    lines += ["", f"constexpr Role UNIT_ROLE[UNIT_COUNT] = {{{roles}}};",
+              f"constexpr const char *UNIT_NAME[UNIT_COUNT] = {{{names}}};",
+              f"constexpr const char *CHANNEL_NAME[CHANNEL_COUNT + 1] = {{{channels}}};",
+              f"constexpr int CHANNEL_INITIAL[CHANNEL_COUNT + 1] = {{{initial}}};",
+              "", "// Channel of each bit of a unit's local wait and signal masks, -1 if none."]
+    for title, which in (("INCOMING", 0), ("OUTGOING", 1)):
+        rows = []
+        for unit in range(len(program.units)):
+            found = list(local_channels(program, unit)[which])
+            found += [-1] * (MAX_LOCAL_CHANNELS - len(found))
+            rows.append("    {" + ", ".join(map(str, found)) + "},")
+        lines += [f"constexpr int {title}[UNIT_COUNT][MAX_LOCAL_CHANNELS] = {{", *rows, "};"]
+    lines += ["", "// Bits of the masks that lead to other units in fabric. The order of the rest",
+              "// comes from the starts of the fabric (host) and its command queues (fetch)."]
+    outside = {UnitRole.HOST, UnitRole.FETCH}
+    for title, which in (("FABRIC_WAIT", 0), ("FABRIC_SIGNAL", 1)):
+        masks = []
+        for unit in range(len(program.units)):
+            mask = 0
+            for bit, index in enumerate(local_channels(program, unit)[which]):
+                channel = program.channels[index]
+                other = channel.source if which == 0 else channel.target
+                mask |= (item.roles[other] not in outside) << bit
+            masks.append(str(mask))
+        lines.append(f"constexpr std::uint32_t {title}[UNIT_COUNT] = {{{', '.join(masks)}}};")
+    lines += ["", "} // namespace cosim", "", "#endif // COSIM_CONFIG_HPP", ""]
+    return "\n".join(lines)

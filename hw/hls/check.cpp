@@ -1,0 +1,208 @@
+#include "check.hpp"
+
+#include <cstdint>
+#include <cstdio>
+
+#include "types.hpp"
+
+namespace cosim {
+namespace {
+
+char text[160];
+
+bool outside(const char *what, std::int64_t first, std::int64_t count, std::int64_t size) {
+    if (first >= 0 && count >= 0 && first + count <= size) {
+        return false;
+    }
+    std::snprintf(text, sizeof text, "%s: words %lld to %lld, buffer has %lld", what,
+                  static_cast<long long>(first), static_cast<long long>(first + count),
+                  static_cast<long long>(size));
+    return true;
+}
+
+bool fails(const char *message) {
+    std::snprintf(text, sizeof text, "%s", message);
+    return true;
+}
+
+std::int64_t in_words(std::int64_t planes) { return (planes + IN_LANES - 1) / IN_LANES; }
+
+std::int64_t out_words(std::int64_t planes) { return (planes + OUT_LANES - 1) / OUT_LANES; }
+
+bool tile(std::int64_t in_base, std::int64_t out_base, std::int64_t planes,
+          std::int64_t in_positions, std::int64_t out_positions) {
+    return outside("INPUT", in_base, in_words(planes) * in_positions, INPUT_SIZE) ||
+           outside("OUTPUT", out_base, out_words(planes) * out_positions, OUTPUT_SIZE);
+}
+
+bool bad_transfer(const Transfer &item, std::size_t memory_bytes) {
+    const std::int64_t planes = item.planes, rows = item.rows;
+    std::int64_t low = item.address, high = item.address;
+    const std::int64_t plane_span = (planes - 1) * item.plane_stride;
+    const std::int64_t row_span = (rows - 1) * item.row_stride;
+    (plane_span < 0 ? low : high) += plane_span;
+    (row_span < 0 ? low : high) += row_span;
+    if (item.address % BEAT_BYTES || item.row_bytes % BEAT_BYTES ||
+        item.row_stride % BEAT_BYTES || item.plane_stride % BEAT_BYTES) {
+        return fails("transfer: addresses, strides and sizes must be multiples of 8 bytes");
+    }
+    if (low < 0 || high + item.row_bytes > static_cast<std::int64_t>(memory_bytes)) {
+        std::snprintf(text, sizeof text, "transfer: bytes %lld to %lld, memory has %lld",
+                      static_cast<long long>(low), static_cast<long long>(high + item.row_bytes),
+                      static_cast<long long>(memory_bytes));
+        return true;
+    }
+    return false;
+}
+
+bool bad_load(const Command &command, std::size_t memory_bytes) {
+    const Transfer item = decode_transfer(command);
+    const LoadArguments place = decode_load_arguments(command);
+    const std::int64_t beats = item.row_bytes / BEAT_BYTES * std::int64_t{item.rows};
+    const std::int64_t block = beats * item.planes;
+    if (bad_transfer(item, memory_bytes)) {
+        return true;
+    }
+    switch (static_cast<Buffer>(place.buffer)) {
+    case Buffer::INPUT:
+        return outside("INPUT", place.base,
+                       (in_words(item.planes) - 1) * place.positions + beats, INPUT_SIZE);
+    case Buffer::OUTPUT:
+        return outside("OUTPUT", place.base,
+                       (out_words(item.planes) - 1) * place.positions + beats, OUTPUT_SIZE);
+    case Buffer::WEIGHT:
+        return outside("WEIGHT", place.base,
+                       (block * BEAT_BYTES + TM * TN - 1) / (TM * TN), WEIGHT_SIZE);
+    case Buffer::CONVOLUTION_PARAMETERS:
+        return outside("CONVOLUTION_PARAMETERS", place.base, block, PARAMETER_ENTRIES);
+    case Buffer::VECTOR_PARAMETERS:
+        return outside("VECTOR_PARAMETERS", place.base, block, VECTOR_ENTRIES);
+    case Buffer::TABLE:
+        return outside("TABLE", place.base, block, TABLE_BEATS);
+    }
+    return fails("load: unknown buffer");
+}
+
+bool bad_convolution(const ConvolutionArguments &item) {
+    const std::int64_t kernel = std::int64_t{item.kernel_rows} * item.kernel_columns;
+    const std::int64_t out = std::int64_t{item.out_rows} * item.out_columns;
+    if (item.pool && (item.out_rows % 2 || item.out_columns % 2 || item.add)) {
+        return fails("convolution: a fused pool needs even sizes and no fused addition");
+    }
+    return outside("INPUT", item.in_base,
+                   std::int64_t{item.in_words} * item.in_rows * item.in_columns, INPUT_SIZE) ||
+           outside("WEIGHT", item.weight_base, item.out_words * item.in_words * kernel,
+                   WEIGHT_SIZE) ||
+           outside("CONVOLUTION_PARAMETERS", item.parameter_base, std::int64_t{item.out_words} * TM,
+                   PARAMETER_ENTRIES) ||
+           (!(item.first && item.last) &&
+            outside("ACCUMULATOR", 0, item.out_words * out, ACCUMULATOR_SIZE)) ||
+           (item.last && outside("OUTPUT", item.out_base,
+                                 item.out_words * (item.pool ? out / 4 : out), OUTPUT_SIZE));
+}
+
+template <class Item> bool bad_pool(const Item &item, int padding) {
+    if (item.stride < 1 || item.kernel < 1) {
+        return fails("pool: kernel and stride must be at least 1");
+    }
+    const std::int64_t rows = (item.in_rows + 2 * padding - item.kernel) / item.stride + 1;
+    const std::int64_t columns = (item.in_columns + 2 * padding - item.kernel) / item.stride + 1;
+    return tile(item.in_base, item.out_base, item.planes,
+                std::int64_t{item.in_rows} * item.in_columns, rows * columns);
+}
+
+template <class Item> bool bad_beats(const Item &item) {
+    return tile(item.in_base, item.out_base, item.planes, item.positions, item.positions);
+}
+
+bool bad_grid_sample(const GridSampleArguments &item) {
+    return tile(item.in_base, item.out_base, item.planes,
+                std::int64_t{item.in_rows} * item.in_columns, item.positions) ||
+           outside("INPUT", item.grid_base, item.positions, INPUT_SIZE);
+}
+
+bool bad_vector(const Command &command, Opcode opcode) {
+    if (opcode == Opcode::ADD) {
+        const AddArguments item = decode_add_arguments(command);
+        return bad_beats(item) || outside("INPUT", item.other_base,
+                                          in_words(item.planes) * item.positions, INPUT_SIZE);
+    }
+    if (opcode == Opcode::MULTIPLY) {
+        const MultiplyArguments item = decode_multiply_arguments(command);
+        const std::int64_t words = in_words(item.broadcast ? 1 : item.planes);
+        return bad_beats(item) ||
+               outside("INPUT", item.other_base, words * item.positions, INPUT_SIZE);
+    }
+    if (opcode == Opcode::AFFINE) {
+        const AffineArguments item = decode_affine_arguments(command);
+        return bad_beats(item) || outside("VECTOR_PARAMETERS", item.parameter_base,
+                                          item.planes * BEAT_BYTES, VECTOR_ENTRIES);
+    }
+    if (opcode == Opcode::LOOKUP) {
+        const LookupArguments item = decode_lookup_arguments(command);
+        return bad_beats(item) || outside("TABLE", item.table_base, 32, TABLE_BEATS);
+    }
+    if (opcode == Opcode::SOFTMAX) {
+        const SoftmaxArguments item = decode_softmax_arguments(command);
+        const std::int64_t planes = (item.channels + BEAT_BYTES - 1) / BEAT_BYTES;
+        return tile(item.in_base, item.out_base, planes, item.positions, item.positions) ||
+               outside("TABLE", item.table_base, 64, TABLE_BEATS);
+    }
+    const FlowSumArguments item = decode_flow_sum_arguments(command);
+    if (item.columns < 1) {
+        return fails("flow sum: columns must be at least 1");
+    }
+    const std::int64_t planes = (item.channels + BEAT_BYTES - 1) / BEAT_BYTES;
+    return outside("INPUT", item.in_base, in_words(planes) * item.positions, INPUT_SIZE) ||
+           outside("OUTPUT", item.out_base, item.positions, OUTPUT_SIZE) ||
+           outside("VECTOR_PARAMETERS", item.parameter_base, item.channels, VECTOR_ENTRIES);
+}
+
+bool breaks(const Command &command, std::size_t memory_bytes) {
+    const Opcode opcode = static_cast<Opcode>(decode_header(command).opcode);
+    switch (opcode) {
+    case Opcode::LOAD:
+        return bad_load(command, memory_bytes);
+    case Opcode::STORE: {
+        const Transfer item = decode_transfer(command);
+        const StoreArguments place = decode_store_arguments(command);
+        return bad_transfer(item, memory_bytes) ||
+               outside("OUTPUT", place.base,
+                       (out_words(item.planes) - 1) * place.positions +
+                           item.row_bytes / BEAT_BYTES * std::int64_t{item.rows},
+                       OUTPUT_SIZE);
+    }
+    case Opcode::CONVOLUTION:
+        return bad_convolution(decode_convolution_arguments(command));
+    case Opcode::AVERAGE_POOL:
+        return bad_pool(decode_average_pool_arguments(command), 0);
+    case Opcode::MAX_POOL:
+        return bad_pool(decode_max_pool_arguments(command),
+                        decode_max_pool_arguments(command).padding);
+    case Opcode::UPSAMPLE: {
+        const UpsampleArguments item = decode_upsample_arguments(command);
+        const std::int64_t positions = std::int64_t{item.in_rows} * item.in_columns;
+        return tile(item.in_base, item.out_base, item.planes, positions, positions * 4);
+    }
+    case Opcode::GRID_SAMPLE:
+        return bad_grid_sample(decode_grid_sample_arguments(command));
+    case Opcode::HOST:
+    case Opcode::FETCH:
+        return false;
+    case Opcode::GROUP_NORM:
+    case Opcode::OTHER:
+        return fails("opcode: timed only, not emitted");
+    default:
+        return bad_vector(command, opcode);
+    }
+}
+
+} // namespace
+
+const char *broken_rule(const Command &command, std::size_t memory_bytes) {
+    text[0] = '\0';
+    breaks(command, memory_bytes);
+    return text;
+}
+
+} // namespace cosim

@@ -1,0 +1,188 @@
+// The elementwise, lookup and softmax engines: INPUT to OUTPUT, one beat a trip.
+// Nothing here looks at neighbouring positions.
+#ifndef COSIM_VECTOR_HPP
+#define COSIM_VECTOR_HPP
+
+#include "arithmetic.hpp"
+#include "types.hpp"
+
+namespace cosim {
+
+constexpr int MASK_FRACTION_BITS = 7;
+constexpr int RECIPROCAL_BITS = 40;
+
+inline void add(const AddArguments &item, const InputWord input[INPUT_SIZE],
+                OutputWord output[OUTPUT_SIZE]) {
+    for (int plane = 0; plane < item.planes; ++plane) {
+        for (int position = 0; position < item.positions; ++position) {
+            COSIM_PIPELINE
+            const Beat one = read_input(input, item.in_base, item.positions, plane, position);
+            const Beat other = read_input(input, item.other_base, item.positions, plane, position);
+            Beat result;
+            for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+                COSIM_UNROLL
+                const std::int64_t both =
+                    static_cast<std::int64_t>(one.lane[lane]) * item.multiplier_in +
+                    static_cast<std::int64_t>(other.lane[lane]) * item.multiplier_other;
+                result.lane[lane] =
+                    static_cast<std::int8_t>(saturate8(round_shift(both, item.shift)));
+            }
+            write_output(output, item.out_base, item.positions, plane, position, result);
+        }
+    }
+}
+
+// With `broadcast` the second operand is the first channel of a map, for all channels.
+inline void multiply(const MultiplyArguments &item, const InputWord input[INPUT_SIZE],
+                     OutputWord output[OUTPUT_SIZE]) {
+    for (int plane = 0; plane < item.planes; ++plane) {
+        for (int position = 0; position < item.positions; ++position) {
+            COSIM_PIPELINE
+            const Beat one = read_input(input, item.in_base, item.positions, plane, position);
+            const Beat other = read_input(input, item.other_base, item.positions,
+                                          item.broadcast ? 0 : plane, position);
+            Beat result;
+            for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+                COSIM_UNROLL
+                const std::int32_t factor = other.lane[item.broadcast ? 0 : lane];
+                result.lane[lane] = static_cast<std::int8_t>(
+                    requantize(one.lane[lane] * factor, item.multiplier, item.shift));
+            }
+            write_output(output, item.out_base, item.positions, plane, position, result);
+        }
+    }
+}
+
+inline void affine(const AffineArguments &item, const InputWord input[INPUT_SIZE],
+                   const Beat parameters[VECTOR_ENTRIES], OutputWord output[OUTPUT_SIZE]) {
+    for (int plane = 0; plane < item.planes; ++plane) {
+        Parameter parameter[BEAT_BYTES];
+        COSIM_PARTITION(parameter)
+        for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+            COSIM_PIPELINE
+            parameter[lane] =
+                parameter_of(parameters[item.parameter_base + plane * BEAT_BYTES + lane]);
+        }
+        for (int position = 0; position < item.positions; ++position) {
+            COSIM_PIPELINE
+            const Beat one = read_input(input, item.in_base, item.positions, plane, position);
+            Beat result;
+            for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+                COSIM_UNROLL
+                const std::int64_t total =
+                    static_cast<std::int64_t>(one.lane[lane]) * parameter[lane].multiplier +
+                    parameter[lane].offset;
+                std::int32_t value = saturate8(round_shift(total, parameter[lane].shift));
+                if (item.relu && value < 0) {
+                    value = 0;
+                }
+                result.lane[lane] = static_cast<std::int8_t>(value);
+            }
+            write_output(output, item.out_base, item.positions, plane, position, result);
+        }
+    }
+}
+
+// Masks times displacements, added to the identity grid. The tile spans whole rows.
+inline void flow_sum(const FlowSumArguments &item, const InputWord input[INPUT_SIZE],
+                     const Beat parameters[VECTOR_ENTRIES], OutputWord output[OUTPUT_SIZE]) {
+    int row = item.first_row;
+    int column = 0;
+    for (int position = 0; position < item.positions; ++position) {
+        std::int32_t sum_x = 0;
+        std::int32_t sum_y = 0;
+        for (int channel = 0; channel < item.channels; ++channel) {
+            COSIM_PIPELINE
+            const Beat mask = read_input(input, item.in_base, item.positions,
+                                         channel / BEAT_BYTES, position);
+            const std::int32_t value = mask.lane[channel % BEAT_BYTES];
+            const Beat &shift = parameters[item.parameter_base + channel];
+            sum_x += value * int16_of(shift, 0);
+            sum_y += value * int16_of(shift, 2);
+        }
+        const std::int64_t x = (static_cast<std::int64_t>(column) << item.fraction_bits) +
+                               round_shift(sum_x, MASK_FRACTION_BITS);
+        const std::int64_t y = (static_cast<std::int64_t>(row) << item.fraction_bits) +
+                               round_shift(sum_y, MASK_FRACTION_BITS);
+        Beat result = zero_beat();
+        put_int16(result, 0, saturate16(x));
+        put_int16(result, 2, saturate16(y));
+        write_output(output, item.out_base, item.positions, 0, position, result);
+        ++column;
+        if (column == item.columns) {
+            column = 0;
+            ++row;
+        }
+    }
+}
+
+inline void lookup(const LookupArguments &item, const InputWord input[INPUT_SIZE],
+                   const Beat table[TABLE_BEATS], OutputWord output[OUTPUT_SIZE]) {
+    for (int plane = 0; plane < item.planes; ++plane) {
+        for (int position = 0; position < item.positions; ++position) {
+            COSIM_PIPELINE
+            const Beat one = read_input(input, item.in_base, item.positions, plane, position);
+            Beat result;
+            for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+                COSIM_UNROLL
+                const int entry = one.lane[lane] + 128;
+                result.lane[lane] = table[item.table_base + entry / BEAT_BYTES]
+                                        .lane[entry % BEAT_BYTES];
+            }
+            write_output(output, item.out_base, item.positions, plane, position, result);
+        }
+    }
+}
+
+// exp(d) of the difference d = maximum - value, as uint16.
+inline std::int64_t exponential(const Beat table[TABLE_BEATS], int base, int difference) {
+    COSIM_INLINE
+    const Beat &beat = table[base + difference / 4];
+    return byte_of(beat, difference % 4 * 2) | (byte_of(beat, difference % 4 * 2 + 1) << 8);
+}
+
+inline int channel_value(const InputWord input[INPUT_SIZE], const SoftmaxArguments &item,
+                         int channel, int position) {
+    COSIM_INLINE
+    return read_input(input, item.in_base, item.positions, channel / BEAT_BYTES, position)
+        .lane[channel % BEAT_BYTES];
+}
+
+// Three passes over the channels of a position: maximum, sum, result. Padded channels get zero.
+inline void softmax(const SoftmaxArguments &item, const InputWord input[INPUT_SIZE],
+                    const Beat table[TABLE_BEATS], OutputWord output[OUTPUT_SIZE]) {
+    const int planes = (item.channels + BEAT_BYTES - 1) / BEAT_BYTES;
+    for (int position = 0; position < item.positions; ++position) {
+        int maximum = -128;
+        for (int channel = 0; channel < item.channels; ++channel) {
+            COSIM_PIPELINE
+            const int value = channel_value(input, item, channel, position);
+            maximum = value > maximum ? value : maximum;
+        }
+        std::int64_t sum = 0;
+        for (int channel = 0; channel < item.channels; ++channel) {
+            COSIM_PIPELINE
+            const int value = channel_value(input, item, channel, position);
+            sum += exponential(table, item.table_base, maximum - value);
+        }
+        const std::int64_t reciprocal = sum > 0 ? (std::int64_t{1} << RECIPROCAL_BITS) / sum : 0;
+        for (int plane = 0; plane < planes; ++plane) {
+            Beat result = zero_beat();
+            for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+                COSIM_PIPELINE
+                const int channel = plane * BEAT_BYTES + lane;
+                if (channel < item.channels) {
+                    const int value = channel_value(input, item, channel, position);
+                    const std::int64_t part = exponential(table, item.table_base, maximum - value);
+                    result.lane[lane] = static_cast<std::int8_t>(saturate8(
+                        round_shift(part * reciprocal, RECIPROCAL_BITS - MASK_FRACTION_BITS)));
+                }
+            }
+            write_output(output, item.out_base, item.positions, plane, position, result);
+        }
+    }
+}
+
+} // namespace cosim
+
+#endif // COSIM_VECTOR_HPP
