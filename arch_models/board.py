@@ -145,6 +145,7 @@ class SoftwareCosts:
     softmax_ns: float
     grid_sample_ns: float
     heat_maps_ns: float
+    displacements_ns: float
     sparse_flow_ns: float
     flow_sum_ns: float
     group_norm_ns: float
@@ -227,7 +228,7 @@ def load_board(name: str | Path) -> Board:
             raise FieldError(f"unknown board {text!r}; {nearest(text, board_names())}")
     table = read_toml(path)
     if "coefficients" in table:
-        raise FieldError(f"{path}: unknown field 'coefficients'; {nearest('coefficients', ['host'])}")
+        raise FieldError(f"{path}: unknown field 'coefficients'; every number carries its own")
     found: list[Coefficient] = []
     board = build(Board, table, "", found)
     return _checked(Board(board.name, board.title, board.part, board.ports, board.ddr,

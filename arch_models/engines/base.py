@@ -1,0 +1,194 @@
+"""What every engine model answers: does it run a layer, what does a tile cost, what does it need.
+
+It times no transfer and maps nothing. Times are fabric cycles; an engine runs one tile after
+another, FILL + INTERVAL * TRIPS + DRAIN cycles each. The coefficients are data, by backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from arch_models.fields import Coefficient, FieldError, build, nearest, read_toml
+from arch_models.overlay import Engine, Overlay
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a layer asks of an engine, without its tensors. `operator` as in the graph."""
+
+    operator: str
+    kernel_rows: int = 1
+    kernel_columns: int = 1
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    relu: bool = False
+    scaled_pool: bool = False  # an average pool with a multiplier of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One operation's share. `planes`: channel blocks; words: `tn` or `tm` channels.
+
+    `rows`, `columns`: output positions (of the convolution before a fused pool).
+    """
+
+    rows: int
+    columns: int
+    planes: int = 1
+    channels: int = 1
+    in_words: int = 1
+    out_words: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TileCost:
+    """Cycles of one operation: fill + interval * trips + drain."""
+
+    fill: int
+    interval: int
+    trips: int
+    drain: int
+
+    @property
+    def cycles(self) -> int:
+        """The whole operation."""
+        return self.fill + self.interval * self.trips + self.drain
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Coefficients of one operator on one backend, in cycles.
+
+    The interval between trips is `interval + interval_per_plane * planes +
+    interval_per_channel * channels + interval_per_tap * kernel_rows * kernel_columns`.
+    """
+
+    fill: int
+    interval: int
+    interval_per_plane: int
+    interval_per_channel: int
+    interval_per_tap: int
+    drain: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Fabric sites. BRAM36 counts halves (one half is a RAMB18)."""
+
+    dsp: int = 0
+    bram36: float = 0.0
+    lut: int = 0
+    ff: int = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        """Sites of both."""
+        return Resources(self.dsp + other.dsp, self.bram36 + other.bram36,
+                         self.lut + other.lut, self.ff + other.ff)
+
+
+class EngineModel(Protocol):
+    """The seam. Implementations are plain objects without state."""
+
+    @property
+    def engine(self) -> Engine:
+        """Which engine this models."""
+
+    def supports(self, work: Work) -> bool:
+        """Can the engine run this layer at all (capacity is the mapping's question)?"""
+
+    def cost(self, work: Work, tile: Tile, overlay: Overlay) -> TileCost:
+        """Cycles of one tile. `FieldError` if the engine does not support the work."""
+
+    def resources(self, overlay: Overlay) -> Resources:
+        """Sites of the engine's logic, without the shared buffers."""
+
+
+@cache
+def coefficients(file: str) -> tuple[Coefficient, ...]:
+    """Every number of a data file with unit, source and status."""
+    found: list[Coefficient] = []
+    _walk(read_toml(DATA / file), "", found)
+    return tuple(found)
+
+
+def _walk(table: dict, path: str, found: list[Coefficient]) -> None:
+    for name, value in table.items():
+        where = f"{path}.{name}" if path else name
+        if isinstance(value, dict) and "value" in value:
+            found.append(build(_Row, {**value, "name": where}, where).coefficient())
+        elif isinstance(value, dict):
+            _walk(value, where, found)
+        else:
+            raise FieldError(f"{where}: {value!r} must be a table with value, unit, source, status")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    value: float
+    unit: str
+    source: str
+    status: str
+
+    def coefficient(self) -> Coefficient:
+        from arch_models.fields import Status
+
+        return Coefficient(self.name, self.value, self.unit, self.source, Status(self.status))
+
+
+@cache
+def values(file: str) -> dict[str, float]:
+    """The numbers of a data file by dotted name; read only."""
+    return {item.name: item.value for item in coefficients(file)}
+
+
+def backends() -> tuple[str, ...]:
+    """The backends that have engine timings."""
+    return tuple(sorted({name.split(".")[0] for name in values("engines.toml")}))
+
+
+@cache
+def backend_timing(backend: str, operator: str) -> Timing:
+    """The coefficients of an operator; `FieldError` with the nearest backend if unknown."""
+    if backend not in backends():
+        raise FieldError(f"backend: {backend!r}; {nearest(backend, backends())}")
+    table = values("engines.toml")
+    return Timing(*(int(table.get(f"{backend}.{operator}.{item.name}", 0))
+                    for item in fields(Timing)))
+
+
+def timing(overlay: Overlay, engine: Engine, operator: str) -> Timing:
+    """The coefficients that hold for an overlay: its own pipeline if it names one."""
+    for own in overlay.pipelines:
+        if own.engine is engine:
+            return Timing(own.fill_cycles, own.interval_cycles, 0, 0, 0, own.drain_cycles)
+    return backend_timing(overlay.backend, operator)
+
+
+def interval_cycles(found: Timing, work: Work, planes: int, channels: int) -> int:
+    """Cycles between two trips."""
+    taps = work.kernel_rows * work.kernel_columns
+    return (found.interval + found.interval_per_plane * planes
+            + found.interval_per_channel * channels + found.interval_per_tap * taps)
+
+
+def refuse(engine: Engine, work: Work) -> FieldError:
+    """The error of an engine that is asked for work it does not support."""
+    return FieldError(f"engine {engine.value!r} does not run {work}")
+
+
+def logic(engine: Engine, overlay: Overlay, units: int) -> Resources:
+    """Sites from data: a constant for the engine, and so much for each of its units."""
+    table = values("resources.toml")
+
+    def site(name: str) -> int:
+        base = table.get(f"{engine.value}.{name}", 0)
+        return round(base + table.get(f"{engine.value}.{name}_per_unit", 0) * units)
+
+    return Resources(site("dsp"), 0.0, site("lut"), site("ff"))
