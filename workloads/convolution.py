@@ -1,6 +1,6 @@
-"""Exact integer convolution and matrix product on floating-point BLAS.
+"""Convolution on floating-point BLAS: exact in integers, and plain in float32.
 
-It scales nothing down and knows no layer: it returns int32 accumulators.
+It scales nothing down and knows no layer: the integer form returns int32 accumulators.
 
 float32 holds every integer up to 2 ** 24. A product of two int8 values is at most 2 ** 14, so a
 sum of 1,024 of them is exact in any order; longer sums are cut into such pieces and the pieces
@@ -8,6 +8,8 @@ added in int32.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -36,6 +38,20 @@ def convolve(
     """
     if value.dtype != np.int8 or weights.dtype != np.int8:
         raise ValueError(f"value is {value.dtype}, weights are {weights.dtype}; both must be int8")
+    return _convolve(value, weights, stride, padding, groups, exact_matmul, np.int32)
+
+
+def convolve_real(
+    value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1
+) -> np.ndarray:
+    """The same in float32, rounded as BLAS does."""
+    return _convolve(value, weights, stride, padding, groups, np.matmul, np.float32)
+
+
+def _convolve(
+    value: np.ndarray, weights: np.ndarray, stride: int, padding: int, groups: int,
+    product: Callable[[np.ndarray, np.ndarray], np.ndarray], dtype: type,
+) -> np.ndarray:
     out, per_group, kernel_rows, kernel_columns = weights.shape
     if per_group * groups != value.shape[0] or out % groups:
         raise ValueError(f"weights {weights.shape} in {groups} groups do not fit "
@@ -43,18 +59,19 @@ def convolve(
     padded = np.pad(value, ((0, 0), (padding, padding), (padding, padding)))
     out_rows = (padded.shape[1] - kernel_rows) // stride + 1
     out_columns = (padded.shape[2] - kernel_columns) // stride + 1
-    result = np.empty((out, out_rows, out_columns), np.int32)
+    result = np.empty((out, out_rows, out_columns), dtype)
     each = out // groups
     for group in range(groups):
         part = padded[group * per_group : (group + 1) * per_group]
         flat = weights[group * each : (group + 1) * each].reshape(each, -1).astype(np.float32)
         _convolve_group(part, flat, (kernel_rows, kernel_columns), stride,
-                        result[group * each : (group + 1) * each])
+                        result[group * each : (group + 1) * each], product)
     return result
 
 
 def _convolve_group(padded: np.ndarray, flat: np.ndarray, kernel: tuple[int, int], stride: int,
-                    result: np.ndarray) -> None:
+                    result: np.ndarray,
+                    product: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
     windows = windows[:, ::stride, ::stride].transpose(0, 3, 4, 1, 2)
     out, out_rows, out_columns = result.shape
@@ -63,4 +80,4 @@ def _convolve_group(padded: np.ndarray, flat: np.ndarray, kernel: tuple[int, int
         block = windows[:, :, :, row : row + step].astype(np.float32, order="C")
         rows = block.shape[3]
         columns = block.reshape(flat.shape[1], rows * out_columns)
-        result[:, row : row + rows] = exact_matmul(flat, columns).reshape(out, rows, out_columns)
+        result[:, row : row + rows] = product(flat, columns).reshape(out, rows, out_columns)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from .agc import agc_graph
 from .agc_config import AgcConfig
@@ -73,7 +73,7 @@ def save_graph(graph: Graph, stem: Path, made_by: Mapping[str, Any]) -> None:
     }
     text = json.dumps(document, indent=1)
     arrays = {name: np.ascontiguousarray(array) for name, array in graph.constants.items()}
-    save_file(arrays, stem.with_suffix(".safetensors"))
+    stem.with_suffix(".safetensors").write_bytes(save(arrays))
     stem.with_suffix(".json").write_text(text + "\n")
 
 

@@ -1,0 +1,197 @@
+"""Executes a graph's structure with real weights: what a quantized network is compared with.
+
+It quantizes nothing. Tensors hold real values; grids are in pixels, keypoints in -1 .. 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import arithmetic
+from .convolution import convolve_real
+from .graph import Graph, GraphError, Layer, Operator
+
+Arrays = Sequence[np.ndarray]
+
+#: Functions of one variable that a lookup layer may stand for.
+FUNCTIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "sigmoid": arithmetic.sigmoid,
+    "silu": arithmetic.silu,
+    "hard_sigmoid": lambda value: np.clip(value / 6 + 0.5, 0, 1),
+    "hard_swish": lambda value: value * np.clip(value / 6 + 0.5, 0, 1),
+    "relu": lambda value: np.maximum(value, 0),
+    "relu6": lambda value: np.clip(value, 0, 6),
+    "tanh": np.tanh,
+}
+
+
+@dataclass(frozen=True)
+class FloatNetwork:
+    """A graph whose layers have real weights.
+
+    `graph`: the structure; its constants hold only what depends on no weight. `weights`: float32
+    arrays named layer.role; roles: convolution: weights, bias; affine: scale, offset;
+    heat_maps: variance.
+    `functions`: what each lookup layer computes. `fixed_scales`: tensors whose scale follows
+    from their meaning (masks, pictures, grids); the others are calibrated.
+    """
+
+    graph: Graph
+    weights: Mapping[str, np.ndarray]
+    functions: Mapping[str, str]
+    fixed_scales: Mapping[str, float]
+
+
+def execute_real(
+    network: FloatNetwork, inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Every tensor in float32 from real inputs of the specs' shapes."""
+    values = {name: np.asarray(array, np.float32) for name, array in inputs.items()}
+    for name in network.graph.inputs:
+        shape = network.graph.tensors[name].shape
+        if name not in values or values[name].shape != shape:
+            found = values[name].shape if name in values else "missing"
+            raise GraphError(f"input {name!r} is {found}, must be {shape}")
+    for layer in network.graph.layers:
+        values[layer.output] = execute_real_layer(
+            network, layer, [values[name] for name in layer.inputs])
+    return values
+
+
+def execute_real_layer(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """The float32 output of one layer."""
+    rule = _RULES.get(layer.operator)
+    if rule is None:
+        raise GraphError(f"layer {layer.name!r}: {layer.operator} has no real form here")
+    value = rule(network, layer, inputs).astype(np.float32, copy=False)
+    return np.maximum(value, 0) if layer.relu else value
+
+
+def _weight(network: FloatNetwork, layer: Layer, role: str) -> np.ndarray:
+    return network.weights[f"{layer.name}.{role}"]
+
+
+def _column(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1, 1, 1)
+
+
+def convolution_before_relu(
+    network: FloatNetwork, layer: Layer, inputs: Arrays
+) -> np.ndarray:
+    """Bias plus convolution, before any ReLU."""
+    window = layer.window
+    total = convolve_real(inputs[0], _weight(network, layer, "weights"), window.stride,
+                          window.padding, window.groups)
+    return total + _column(_weight(network, layer, "bias"))
+
+
+def _windows(value: np.ndarray, layer: Layer, fill: float) -> np.ndarray:
+    window, pad = layer.window, layer.window.padding
+    padded = np.pad(value, ((0, 0), (pad, pad), (pad, pad)), constant_values=fill)
+    found = np.lib.stride_tricks.sliding_window_view(
+        padded, (window.rows, window.columns), axis=(1, 2))
+    return found[:, :: window.stride, :: window.stride]
+
+
+def _downsample(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    graph = network.graph
+    weights = graph.constant(layer, "weights") * 2.0 ** -int(graph.constant(layer, "shift")[0])
+    return np.einsum("crkij,ij->crk", _windows(inputs[0], layer, 0), weights)
+
+
+def _affine(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    return (inputs[0] * _column(_weight(network, layer, "scale"))
+            + _column(_weight(network, layer, "offset")))
+
+
+def _lookup(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    return FUNCTIONS[network.functions[layer.name]](inputs[0])
+
+
+def _softmax(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    shifted = np.exp(inputs[0] - inputs[0].max(axis=0, keepdims=True))
+    return shifted / shifted.sum(axis=0, keepdims=True)
+
+
+def _bilinear(image: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    rows, columns = image.shape[1:]
+    left, top = np.floor(grid[0]).astype(int), np.floor(grid[1]).astype(int)
+    part_x, part_y = grid[0] - left, grid[1] - top
+    total = np.zeros((image.shape[0], *grid.shape[1:]), np.float32)
+    for down in (0, 1):
+        for right in (0, 1):
+            column, row = left + right, top + down
+            weight = (part_x if right else 1 - part_x) * (part_y if down else 1 - part_y)
+            inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+            pixel = image[:, np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
+            total += np.where(inside, weight, 0) * pixel
+    return total
+
+
+def _grid_sample(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    image, grids = inputs
+    return np.concatenate([_bilinear(image, grids[index : index + 2])
+                           for index in range(0, grids.shape[0], 2)])
+
+
+def _displacements(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    graph = network.graph
+    grid = next(graph.tensors[other.output] for other in graph.layers
+                if layer.output in other.inputs)
+    size = np.array([grid.columns - 1, grid.rows - 1], np.float32).reshape(2, 1, 1) / 2
+    moved = (inputs[0] - inputs[1]) * size
+    return np.concatenate([np.zeros((2, 1, 1), np.float32), moved], axis=1)
+
+
+def _heat_maps(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    graph = network.graph
+    one = 1 << arithmetic.KEYPOINT_FRACTION_BITS
+    row_axis = graph.constant(layer, "row_axis") / one
+    column_axis = graph.constant(layer, "column_axis") / one
+    variance = float(_weight(network, layer, "variance")[0])
+
+    def maps(points: np.ndarray) -> np.ndarray:
+        by_row = np.exp(-((row_axis[None] - points[1]) ** 2) / (2 * variance))
+        by_column = np.exp(-((column_axis[None] - points[0]) ** 2) / (2 * variance))
+        return by_row[:, :, None] * by_column[:, None, :]
+
+    difference = maps(inputs[1]) - maps(inputs[0])
+    return np.concatenate([np.zeros_like(difference[:1]), difference])
+
+
+def _sparse_flow(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    out = network.graph.tensors[layer.output]
+    identity = arithmetic.identity_grid(out.rows, out.columns, 0)
+    moved = identity[None] + inputs[0][:, :, 0].T[:, :, None, None]
+    return moved.reshape(-1, out.rows, out.columns)
+
+
+def _flow_sum(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    masks, shift = inputs
+    identity = arithmetic.identity_grid(masks.shape[1], masks.shape[2], 0)
+    return identity + np.einsum("krc,pk->prc", masks, shift[:, :, 0])
+
+
+_RULES: Mapping[Operator, Callable[[FloatNetwork, Layer, Arrays], np.ndarray]] = {
+    Operator.CONVOLUTION: convolution_before_relu,
+    Operator.UPSAMPLE: lambda network, layer, inputs: inputs[0].repeat(2, 1).repeat(2, 2),
+    Operator.AVERAGE_POOL: lambda network, layer, inputs: _windows(
+        inputs[0], layer, 0).mean(axis=(3, 4)),
+    Operator.MAX_POOL: lambda network, layer, inputs: _windows(
+        inputs[0], layer, -np.inf).max(axis=(3, 4)),
+    Operator.DOWNSAMPLE: _downsample,
+    Operator.ADD: lambda network, layer, inputs: inputs[0] + inputs[1],
+    Operator.MULTIPLY: lambda network, layer, inputs: inputs[0] * inputs[1],
+    Operator.AFFINE: _affine,
+    Operator.LOOKUP: _lookup,
+    Operator.SOFTMAX: _softmax,
+    Operator.GRID_SAMPLE: _grid_sample,
+    Operator.CONCAT: lambda network, layer, inputs: np.concatenate(inputs),
+    Operator.DISPLACEMENTS: _displacements,
+    Operator.HEAT_MAPS: _heat_maps,
+    Operator.SPARSE_FLOW: _sparse_flow,
+    Operator.FLOW_SUM: _flow_sum,
+}

@@ -1,0 +1,166 @@
+"""Quantizes the AGC decoder: torch module to float network to integer graph; also a command.
+
+It calibrates nothing itself (`post_training` does) and trains nothing.
+
+The module is walked by the names of its convolutions, not traced: the graph builder already
+says which step follows which, so the walk only fetches folded weights, and a test holds the two
+structures equal in float32. Tracing (torchao pt2e) would find the same layers with more
+machinery, leave the fixed-point steps in floating point, and could not tie the scales of a
+concatenation.
+
+    python -m workloads.quantize agc-w16
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .agc import build_graph, fixed_constants
+from .agc_config import HEAT_VARIANCE, AgcConfig
+from .agc_torch import AgcDecoder, ConvUnit, ResidualBlock, build_agc, folded
+from .float_network import FloatNetwork, execute_real
+from .library import DATA, save_graph
+from .post_training import Recipe, quantize, quantized_inputs
+from .reference import execute
+
+#: Tensors of 8 bits whose scale follows from their meaning.
+FIXED = ("source", "small", "heat_maps", "mask_softmax", "occlusion_sigmoid", "picture")
+
+
+def float_network(config: AgcConfig, decoder: AgcDecoder, name: str) -> FloatNetwork:
+    """The decoder's folded weights in the AGC graph; the decoder is left as it is."""
+    plain = folded(decoder)
+    graph = build_graph(config, fixed_constants(config), {}, name)
+    weights: dict[str, np.ndarray] = {"heat_maps.variance": np.array([HEAT_VARIANCE])}
+    for conv_name, conv in plain.convs().items():
+        weights[f"{conv_name}.weights"] = conv.weight.detach().numpy().copy()
+        assert conv.bias is not None
+        weights[f"{conv_name}.bias"] = conv.bias.detach().numpy().copy()
+    for index, block in enumerate(plain.frame.residual):
+        assert isinstance(block, ResidualBlock)
+        norm = block.norm1
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
+        weights[f"res{index}.norm.scale"] = scale.numpy().copy()
+        weights[f"res{index}.norm.offset"] = (
+            (norm.bias - norm.running_mean * scale).detach().numpy().copy())
+    functions = {"occlusion_sigmoid": "sigmoid", "final_sigmoid": "sigmoid"}
+    fixed = {tensor: graph.tensors[tensor].scale for tensor in FIXED}
+    return FloatNetwork(graph, weights, functions, fixed)
+
+
+def lively_agc(config: AgcConfig, seed: int = 0) -> AgcDecoder:
+    """An untrained decoder whose activations keep their size, so that pictures are not constant.
+
+    He initialization, norm statistics measured on two seeded inputs, logits of the heads scaled
+    to a deviation near one.
+    """
+    decoder = build_agc(config, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for conv in decoder.convs().values():
+            fan_in = conv.weight[0].numel()
+            conv.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
+            assert conv.bias is not None
+            conv.bias.zero_()
+        for module in decoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None
+                module.reset_running_stats()
+                module.weight.uniform_(0.6, 1.4, generator=generator)
+                module.bias.uniform_(-0.3, 0.5, generator=generator)
+        inputs = seeded_inputs(config, 2, seed + 1)
+        source, first, second = (
+            torch.from_numpy(np.stack([item[key] for item in inputs])).float()
+            for key in ("source", "keypoints_source", "keypoints_driving"))
+        points = [point[..., 0].transpose(1, 2) for point in (first, second)]
+        decoder.train()
+        decoder(source, *points)
+        decoder.eval()
+        for unit in (decoder.frame.mask, decoder.frame.occlusion, decoder.frame.final):
+            _scale_head(decoder, unit, (source, *points))
+    return decoder
+
+
+def _scale_head(
+    decoder: AgcDecoder, unit: ConvUnit, inputs: tuple[torch.Tensor, ...]
+) -> None:
+    seen: list[torch.Tensor] = []
+    hook = unit.conv.register_forward_hook(lambda module, args, out: seen.append(out))
+    decoder(*inputs)
+    hook.remove()
+    unit.conv.weight.div_(seen[0].std().item())
+
+
+def seeded_inputs(config: AgcConfig, count: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Sets of real graph inputs: a smooth random picture, keypoints, and the same moved a little.
+
+    Every value depends on the seed alone. Keypoints are (2, K, 1), x then y, in -1 .. 1.
+    """
+    found = []
+    for index in range(count):
+        random = np.random.default_rng([seed, index])
+        picture = np.zeros((3, config.rows, config.cols))
+        for size, weight in ((4, 0.22), (16, 0.1), (64, 0.05)):
+            coarse = torch.from_numpy(random.normal(0, weight, (1, 3, size, size)))
+            picture += nn.functional.interpolate(
+                coarse, (config.rows, config.cols), mode="bicubic", align_corners=False
+            )[0].numpy()
+        points = random.uniform(-0.75, 0.75, (2, config.keypoints, 1))
+        moved = np.clip(points + random.normal(0, 0.06, points.shape), -1, 1)
+        found.append({
+            "source": np.clip(picture + random.uniform(0.35, 0.65), 0, 1).astype(np.float32),
+            "keypoints_source": points.astype(np.float32),
+            "keypoints_driving": moved.astype(np.float32),
+        })
+    return found
+
+
+def psnr_db(wanted: np.ndarray, found: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of pictures in 0 .. 1; infinite if equal."""
+    error = float(np.mean((wanted.astype(np.float64) - found) ** 2))
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Quantize a decoder and write its two files; print what was measured."""
+    parser = argparse.ArgumentParser(prog="python -m workloads.quantize", description=main.__doc__)
+    parser.add_argument("name", choices=("agc-w16",), help="network to quantize")
+    parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
+                        default="power-of-two", help="form of the requantization")
+    parser.add_argument("--inputs", type=int, default=6, help="seeded calibration inputs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=DATA, help="folder to write to")
+    options = parser.parse_args(arguments)
+    config = AgcConfig(width=16, motion_width=16, motion_max=256)
+    network = float_network(config, lively_agc(config, options.seed), options.name)
+    calibration = seeded_inputs(config, options.inputs, options.seed + 100)
+    graph = quantize(network, calibration, Recipe(power_of_two=options.scales == "power-of-two"))
+    losses = []
+    for inputs in seeded_inputs(config, 3, options.seed + 200):
+        wanted = execute_real(network, inputs)["picture"]
+        found = execute(graph, quantized_inputs(graph, inputs))["picture"]
+        losses.append(psnr_db(wanted, found * graph.tensors["picture"].scale))
+    print("int8 against float, PSNR in dB:", ", ".join(f"{loss:.2f}" for loss in losses))
+    made_by = {
+        "command": f"python -m workloads.quantize {options.name} --scales {options.scales} "
+                   f"--inputs {options.inputs} --seed {options.seed}",
+        "weights": "seeded random, untrained",
+        "calibration": f"{options.inputs} seeded random inputs",
+        "psnr_against_float_db": [round(loss, 2) for loss in losses],
+    }
+    stem = options.out / options.name.replace("-", "_")
+    save_graph(graph, stem, made_by)
+    print(f"wrote {stem.name}.safetensors and {stem.name}.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
