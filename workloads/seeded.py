@@ -46,6 +46,10 @@ class SeededConstants(Mapping[str, np.ndarray]):
             self._made[name] = array
         return self._made[name]
 
+    def __contains__(self, name: object) -> bool:
+        # The inherited one would make the array.
+        return name in self.fixed or name in self.drawn
+
     def __iter__(self) -> Iterator[str]:
         yield from self.fixed
         yield from self.drawn

@@ -1,0 +1,168 @@
+"""Checks the quantizer: structure equal to torch, exact rescaling, error bounds, repeats."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workloads import library
+from workloads.agc_config import AgcConfig
+from workloads.equalize import movable, readers, rescale, root
+from workloads.float_network import FloatNetwork, execute_real
+from workloads.graph import Graph, Operator
+from workloads.post_training import Recipe, best_scale, quantize, quantized_inputs
+from workloads.quantize import float_network, lively_agc, main, psnr_db, seeded_inputs
+from workloads.reference import execute
+
+TINY = AgcConfig(
+    width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks=3, keypoints=4,
+    rows=64, cols=96,
+)
+
+
+@cache
+def network() -> FloatNetwork:
+    return float_network(TINY, lively_agc(TINY, 3), "tiny")
+
+
+@cache
+def quantized(power_of_two: bool, bias: bool = True) -> Graph:
+    recipe = Recipe(power_of_two=power_of_two, correct_bias=bias)
+    return quantize(network(), seeded_inputs(TINY, 3, 10), recipe)
+
+
+def test_the_float_graph_is_the_torch_module() -> None:
+    """The walk by names misses no step: the same picture within float32 noise."""
+    decoder = lively_agc(TINY, 3)
+    inputs = seeded_inputs(TINY, 1, 5)[0]
+    points = [torch.from_numpy(inputs[name])[None, :, :, 0].transpose(1, 2)
+              for name in ("keypoints_source", "keypoints_driving")]
+    with torch.no_grad():
+        picture = decoder(torch.from_numpy(inputs["source"])[None], *points)[0].numpy()
+    found = execute_real(network(), inputs)["picture"]
+    assert np.abs(found - picture).max() < 1e-3
+    assert picture.std() > 0.05
+
+
+def test_rescaling_changes_no_output() -> None:
+    """Powers of two commute exactly with everything on the way."""
+    plain = network()
+    inputs = seeded_inputs(TINY, 1, 5)[0]
+    scaled = rescale(plain, {"dec2": 4.0, "enc0": 0.5, "dec0": 0.25})
+    before, after = execute_real(plain, inputs), execute_real(scaled, inputs)
+    assert np.array_equal(before["picture"], after["picture"])
+    assert np.array_equal(before["dec2"], after["dec2"] * 4)
+
+
+def test_only_positive_chains_are_rescaled() -> None:
+    graph = network().graph
+    assert movable(graph, "dec0") and movable(graph, "enc0.pool")
+    assert not movable(graph, "hourglass_input") and not movable(graph, "res0.add")
+    assert readers(graph, "down1") is None
+    producer = root(graph, "enc1.pool")
+    assert producer is not None and producer.name == "enc1"
+    found = readers(graph, "enc0")
+    assert found is not None
+    # dec1 makes 8 * 2 channels, which lie before the skip in the concatenation.
+    assert [(item.layer.name, item.first_channel) for item in found] == [("enc1", 0), ("dec2", 16)]
+
+
+@pytest.mark.parametrize("power_of_two", [True, False])
+def test_each_layer_alone_is_near_its_float_form(power_of_two: bool) -> None:
+    """One quantized layer on the exact integers' real values: a few per cent of the deviation."""
+    from workloads.float_network import execute_real_layer
+    from workloads.post_training import _equalized
+
+    graph = quantized(power_of_two, bias=False)
+    recipe = Recipe(power_of_two=power_of_two, correct_bias=False)
+    same, _ = _equalized(network(), seeded_inputs(TINY, 3, 10), recipe)
+    inputs = seeded_inputs(TINY, 1, 5)[0]
+    values = execute(graph, quantized_inputs(graph, inputs))
+    for layer in graph.layers:
+        if graph.tensors[layer.output].bits != 8:
+            continue
+        reals = [values[name] * np.float32(graph.tensors[name].scale) for name in layer.inputs]
+        wanted = execute_real_layer(replace(same, graph=graph), layer, reals)
+        step = graph.tensors[layer.output].scale
+        wanted = np.clip(wanted, -128 * step, 127 * step)
+        error = values[layer.output] * step - wanted
+        limit = 0.08 * wanted.std() + 0.6 * step
+        assert np.sqrt(np.mean(error**2)) < limit, layer.name
+
+
+@pytest.mark.parametrize("power_of_two", [True, False])
+def test_the_picture_is_near_the_float_one(power_of_two: bool) -> None:
+    graph = quantized(power_of_two)
+    for inputs in seeded_inputs(TINY, 2, 20):
+        wanted = execute_real(network(), inputs)["picture"]
+        found = execute(graph, quantized_inputs(graph, inputs))["picture"] / 128
+        # A picture unrelated to this one, but with its mean and deviation, would be 3 dB below.
+        noise_db = -10 * np.log10(wanted.var())
+        assert psnr_db(wanted, found) > noise_db + 4
+
+
+def test_scale_forms_are_what_they_say() -> None:
+    graph = quantized(True)
+    for name, spec in graph.tensors.items():
+        assert np.log2(spec.scale) % 1 == 0, name
+    for layer in graph.layers:
+        if layer.operator is Operator.CONVOLUTION:
+            assert (graph.constant(layer, "multiplier") == 1).all(), layer.name
+    other = quantized(False)
+    some = other.constant(other.layer("up0"), "multiplier")
+    assert (some >= 1 << 13).all() and (some < 1 << 15).all()
+
+
+def test_bias_correction_removes_the_mean_error() -> None:
+    inputs = seeded_inputs(TINY, 3, 10)
+    errors = []
+    for corrected in (False, True):
+        graph = quantized(True, corrected)
+        found = []
+        for item in inputs:
+            wanted = execute_real(network(), item)["up0"]
+            real = execute(graph, quantized_inputs(graph, item))["up0"]
+            found.append((real * graph.tensors["up0"].scale - wanted).mean(axis=(1, 2)))
+        errors.append(np.abs(np.mean(found, axis=0)).mean())
+    assert errors[1] < errors[0]
+
+
+def test_quantizing_is_repeatable() -> None:
+    again = quantize(network(), seeded_inputs(TINY, 3, 10), Recipe())
+    first = quantized(True)
+    assert again.tensors == first.tensors and again.layers == first.layers
+    for name, array in first.constants.items():
+        assert np.array_equal(array, again.constants[name]), name
+
+
+def test_best_scale_clips_an_outlier_and_keeps_a_plain_range() -> None:
+    random = np.random.default_rng(0)
+    samples = random.normal(0, 1, 10_000)
+    plain = best_scale(samples, Recipe())
+    assert plain == 2.0**-5
+    outlier = np.append(samples, 40.0)
+    assert best_scale(outlier, Recipe()) < best_scale(outlier, Recipe(search=False))
+
+
+def test_no_calibration_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        quantize(network(), [])
+
+
+@pytest.mark.long
+def test_the_command_makes_the_shipped_files(tmp_path: Path) -> None:
+    made_by = library.provenance("agc-w16")
+    command = str(made_by["command"]).split()[3:]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    shipped = json.loads((library.DATA / "agc_w16.json").read_text())
+    assert json.loads((tmp_path / "agc_w16.json").read_text())["layers"] == shipped["layers"]
+    first, second = library.load_graph(tmp_path / "agc_w16"), library.load("agc-w16")
+    assert first.tensors == second.tensors
+    for name, array in second.constants.items():
+        assert np.array_equal(array, first.constants[name]), name
