@@ -1,0 +1,128 @@
+"""Is every operator of the C++ host bit-exact to the reference?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_programs import Sheet
+
+from arch_models.overlay import default_overlay
+from hw.host_table import (
+    OPERATOR_NUMBERS,
+    TensorPlace,
+    host_table,
+    plain_place,
+    read_tensor,
+    stored_bytes,
+    write_tensor,
+)
+from hw.simulate import Fabric, SimulationError
+from workloads import reference
+from workloads.agc import agc_graph
+from workloads.agc_config import AgcConfig
+from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec, Window
+
+SMALL = AgcConfig(width=8, rows=32, cols=48, motion_blocks=2, blocks=1, keypoints=5)
+
+
+def empty_program():
+    return dataclasses.replace(Sheet().program(), operations=np.zeros((0, 18), np.int64),
+                               arguments=np.zeros((0, 24), np.int32), segments=())
+
+
+def run_layer(graph: Graph, layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
+    """One layer through the C++ host, tensors stored plainly."""
+    places, address = {}, 0
+    for name in (*layer.inputs, layer.output):
+        spec = graph.tensors[name]
+        places[name] = plain_place(address, *spec.shape, spec.bits)
+        address += -(-stored_bytes(places[name]) // 64) * 64
+    memory = np.full(address, 77, np.uint8)
+    for name, tensor in zip(layer.inputs, inputs, strict=True):
+        write_tensor(memory, places[name], tensor)
+    with Fabric(empty_program(), default_overlay(),
+                host_table(graph, {3: layer, 4: None}, places)) as fabric:
+        fabric.run_host(3, memory)
+        fabric.run_host(4, memory)
+    return read_tensor(memory, places[layer.output])
+
+
+def one_layer(operator: Operator, **fields) -> Graph:
+    inner = TensorSpec("in", 6, 7, 10)
+    outer = TensorSpec("out", *fields.pop("out"))
+    layer = Layer("layer", operator, ("in",), "out", **fields)
+    random = np.random.default_rng(1)
+    constants = {"weights": random.integers(-128, 128, (4, 3, 3, 3), np.int8),
+                 "bias": random.integers(-9999, 9999, 4).astype(np.int32),
+                 "multiplier": np.full(4, 20001, np.int32), "shift": np.full(4, 24, np.int32),
+                 "one": np.array([7282], np.int32), "sixteen": np.array([16], np.int32)}
+    return Graph("one", ("in",), ("out",), {"in": inner, "out": outer}, (layer,), constants)
+
+
+CONVOLUTION = one_layer(
+    Operator.CONVOLUTION, out=(4, 4, 5), window=Window(3, 3, 2, 1, 2), relu=True,
+    constants={role: role for role in ("weights", "bias", "multiplier", "shift")})
+AVERAGE = one_layer(Operator.AVERAGE_POOL, out=(6, 4, 5), window=Window(3, 3, 2, 1),
+                    constants={"multiplier": "one", "shift": "sixteen"})
+MAXIMUM = one_layer(Operator.MAX_POOL, out=(6, 4, 5), window=Window(3, 3, 2, 1))
+
+
+def agc_cases() -> list[tuple[str, Graph, Layer]]:
+    """One layer of each operator of the decoder that the host can run."""
+    graph = agc_graph(SMALL)
+    first: dict[Operator, Layer] = {}
+    for layer in graph.layers:
+        if layer.operator in OPERATOR_NUMBERS and len(layer.inputs) <= 2:
+            first.setdefault(layer.operator, layer)
+    return [(operator.value, graph, layer) for operator, layer in first.items()]
+
+
+CASES = [*agc_cases(), *((f"{graph.layers[0].operator.value} with stride", graph, graph.layers[0])
+                         for graph in (CONVOLUTION, AVERAGE, MAXIMUM))]
+
+
+@pytest.mark.parametrize(("graph", "layer"), [case[1:] for case in CASES],
+                         ids=[case[0] for case in CASES])
+def test_operator(graph, layer):
+    generator = np.random.default_rng(5)
+    inputs = []
+    for name in layer.inputs:
+        spec = graph.tensors[name]
+        low, high = (-128, 128) if spec.bits == 8 else (-12000, 12000)
+        kind = np.int8 if spec.bits == 8 else np.int16
+        inputs.append(generator.integers(low, high, spec.shape, kind))
+    if layer.operator is Operator.GRID_SAMPLE:
+        rows, columns = graph.tensors[layer.inputs[0]].shape[1:]
+        inputs[1] = generator.integers(-300, (max(rows, columns) + 3) << layer.fraction_bits,
+                                       inputs[1].shape, np.int16)
+    want = reference.execute_layer(graph, layer, inputs)
+    assert np.array_equal(run_layer(graph, layer, inputs), want)
+
+
+def test_every_operator_of_the_table_is_tried():
+    assert {case[2].operator for case in CASES} == set(OPERATOR_NUMBERS)
+
+
+def test_channels_may_lie_anywhere():
+    generator = np.random.default_rng(3)
+    tensor = generator.integers(-128, 128, (5, 3, 4), np.int8)
+    place = TensorPlace(64, 5, 3, 4, 8, (0, 1, 2, 8, 17))
+    memory = np.full(64 + stored_bytes(place), 3, np.uint8)
+    write_tensor(memory, place, tensor)
+    assert np.array_equal(read_tensor(memory, place), tensor)
+    assert stored_bytes(place) == 3 * 12 * 8
+    assert np.count_nonzero(memory[64:].view(np.int8)) == np.count_nonzero(tensor)
+
+
+def test_bad_input_is_refused():
+    graph = CONVOLUTION
+    matmul = dataclasses.replace(graph.layers[0], operator=Operator.MATMUL)
+    with pytest.raises(GraphError, match="matmul has no program for the host"):
+        host_table(graph, {0: matmul}, {})
+    with Fabric(empty_program(), default_overlay()) as fabric, \
+            pytest.raises(SimulationError, match="no program for layer 9"):
+        fabric.run_host(9, np.zeros(8, np.uint8))
+    with pytest.raises(SimulationError, match="not understood"):
+        Fabric(empty_program(), default_overlay(), b"not a table at all")
