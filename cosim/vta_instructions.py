@@ -1,0 +1,414 @@
+"""Writes the instruction stream of a convolution on VTA: what the TVM back end would emit.
+
+It gives no unit and no time; see `cosim.lower_vta`.
+
+Facts used, from the published sources: loop order and virtual threads
+(`vta/python/vta/top/vta_conv2d.py`), dependence tokens between loads, compute and stores
+(`CoProcSync`), micro-op kernels with at most two hardware loops (`FoldUopLoop`), and the command
+queue of `vta/runtime/runtime.cc`: a token push is a bit of the last instruction if that one
+belongs to the same module, otherwise an empty instruction carries it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import reduce
+from math import prod
+
+import numpy as np
+
+from arch_models.vta import VtaArray
+from cosim.vta_schedule import Blocks, VtaConvolution, VtaSchedule, check_layer, patch
+
+#: A convolution with these vector operations after it: bias, shift, clip from both sides.
+BIAS_SHIFT_CLIP = 4
+
+
+class Module(IntEnum):
+    """The modules that run instructions."""
+
+    LOAD = 0
+    COMPUTE = 1
+    STORE = 2
+
+
+class Kind(IntEnum):
+    """What an instruction does."""
+
+    EMPTY = 0  # only waits and signals
+    INPUT = 1
+    WEIGHT = 2
+    MICRO_OP = 3
+    BIAS = 4
+    RESET = 5
+    GEMM = 6
+    ALU = 7
+    OUTPUT = 8
+    FINISH = 9
+
+
+class Token(IntEnum):
+    """Dependence queues."""
+
+    LOADED = 0  # load -> compute
+    CONSUMED = 1  # compute -> load
+    COMPUTED = 2  # compute -> store
+    STORED = 3  # store -> compute
+
+
+class Field(IntEnum):
+    """Columns of an instruction table (int64)."""
+
+    MODULE = 0
+    KIND = 1
+    POP = 2  # mask of `Token`
+    PUSH = 3
+    ADDRESS = 4
+    RUN_BYTES = 5
+    RUNS = 6
+    RUN_STRIDE = 7
+    PAD_BLOCKS = 8  # blocks that padding clears on chip
+    TRIPS = 9  # block operations of GEMM, RESET and ALU
+
+
+_MODULE_OF = {Token.LOADED: (Module.LOAD, Module.COMPUTE),
+              Token.CONSUMED: (Module.COMPUTE, Module.LOAD),
+              Token.COMPUTED: (Module.COMPUTE, Module.STORE),
+              Token.STORED: (Module.STORE, Module.COMPUTE)}
+
+
+@dataclass(frozen=True, slots=True)
+class VtaMemoryMap:
+    """Where the tensors of a layer lie, in bytes; each starts at a multiple of 4096."""
+
+    input: int
+    weight: int
+    bias: int
+    output: int
+    micro_op: int
+    instruction: int
+
+
+class _Queue:
+    """The command queue: attaches tokens to instructions as the runtime does."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[int]] = []
+        self.pending = [0, 0, 0]
+
+    def add(self, module: Module, kind: Kind, address: int = 0, run_bytes: int = 0, runs: int = 0,
+            run_stride: int = 0, pad_blocks: int = 0, trips: int = 0) -> None:
+        """Append an instruction; pops that its module waits for go with it."""
+        self.rows.append([module, kind, self.pending[module], 0, address, run_bytes, runs,
+                          run_stride, pad_blocks, trips])
+        self.pending[module] = 0
+
+    def pop(self, token: Token) -> None:
+        """The next instruction of the target waits for a token."""
+        target = _MODULE_OF[token][1]
+        if self.pending[target] >> token & 1:
+            self.commit(target)
+        self.pending[target] |= 1 << token
+
+    def push(self, token: Token) -> None:
+        """The last instruction signals a token, or an empty one does."""
+        source = _MODULE_OF[token][0]
+        self.commit(source)
+        last = self.rows[-1] if self.rows else None
+        # An empty instruction never takes a push: the runtime does not know its module.
+        if (last is None or last[Field.MODULE] != source or last[Field.KIND] == Kind.EMPTY
+                or last[Field.PUSH] >> token & 1):
+            self.add(source, Kind.EMPTY)
+            last = self.rows[-1]
+        last[Field.PUSH] |= 1 << token
+
+    def commit(self, module: Module) -> None:
+        """Waits without an instruction get an empty one."""
+        if self.pending[module]:
+            self.add(module, Kind.EMPTY)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """What the emission of one layer needs to know; see `instructions`."""
+
+    layer: VtaConvolution
+    schedule: VtaSchedule
+    array: VtaArray
+    found: Blocks
+    places: VtaMemoryMap
+    vector_operations: int
+    bias: bool
+
+
+def memory_map(layer: VtaConvolution, array: VtaArray) -> VtaMemoryMap:
+    """Places for the tensors one behind another (where the runtime puts them is not published)."""
+    sizes = (
+        layer.batch * layer.in_channels * layer.in_rows * layer.in_columns,
+        layer.out_channels * layer.in_channels * layer.kernel_rows * layer.kernel_columns,
+        4 * array.block_batch * layer.out_channels,
+        layer.batch * layer.out_channels * layer.out_rows * layer.out_columns,
+        array.micro_op_buffer_bytes,
+    )
+    starts = [0]
+    for size in sizes:
+        starts.append(starts[-1] + -(-size // 4096) * 4096)
+    return VtaMemoryMap(*starts)
+
+
+def instructions(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, *,
+                 vector_operations: int = 3, bias: bool = False) -> np.ndarray:
+    """The stream in fetch order: int64 (count, len(Field)), addresses in bytes.
+
+    `vector_operations`: ALU passes over each tile (shift, minimum and maximum: 3). `bias`: one
+    more pass adds a bias that is loaded for each tile. Raises `VtaScheduleError` if a tile does
+    not divide its dimension.
+    """
+    found = check_layer(layer, schedule, array)
+    stream = _Stream(layer, schedule, array, found, memory_map(layer, array),
+                     vector_operations + bias, bias)
+    groups = _groups(stream)
+    queue = _Queue()
+    carried = len(groups) > 1
+    if carried:
+        for _ in range(schedule.threads):
+            queue.push(Token.STORED)
+    parts: list[np.ndarray] = []
+    templates: dict[tuple, np.ndarray] = {}
+    for index, (shape, offsets) in enumerate(groups):
+        key = (shape, index == 0)
+        if key not in templates:
+            start = len(queue.rows)
+            _group(queue, stream, shape, first=index == 0, carried=carried)
+            templates[key] = np.array(queue.rows[start:], np.int64)
+            prologue = queue.rows[:start] if index == 0 else []
+            if prologue:
+                parts.append(np.array(prologue, np.int64))
+            queue.rows = [queue.rows[-1]]
+        table = templates[key].copy()
+        for kind, offset in offsets.items():
+            table[table[:, Field.KIND] == kind, Field.ADDRESS] += offset
+        parts.append(table)
+    parts.append(_epilogue(queue, parts[-1], schedule.threads if carried else 0))
+    return np.concatenate(parts)
+
+
+def _epilogue(queue: _Queue, last_group: np.ndarray, carried_threads: int) -> np.ndarray:
+    """What follows the last tile: the remaining tokens, then FINISH after the last store."""
+    queue.rows = [last_group[-1].tolist()]
+    for _ in range(carried_threads):
+        queue.pop(Token.STORED)
+    queue.push(Token.STORED)
+    queue.push(Token.LOADED)
+    queue.pop(Token.STORED)
+    queue.pop(Token.LOADED)
+    queue.commit(Module.COMPUTE)
+    queue.add(Module.COMPUTE, Kind.FINISH)
+    last_group[-1] = queue.rows[0]
+    return np.array(queue.rows[1:], np.int64)
+
+
+def _groups(stream: _Stream) -> list[tuple[tuple, dict[Kind, int]]]:
+    """Tile groups in execution order: (padding of each thread's patch, address offsets)."""
+    layer, schedule, array = stream.layer, stream.schedule, stream.array
+    found = stream.found
+    in_plane = layer.in_rows * layer.in_columns
+    out_plane = layer.out_rows * layer.out_columns
+    kernel = layer.kernel_rows * layer.kernel_columns
+    row_step = schedule.tile_rows * schedule.row_threads
+    out_step = schedule.tile_out_blocks * schedule.out_threads
+    listed: list[tuple[tuple, dict[Kind, int]]] = []
+    for batch in range(0, found.batch, schedule.tile_batch_blocks):
+        for row in range(0, layer.out_rows, row_step):
+            for out in range(0, found.out_blocks, out_step):
+                for column in range(0, layer.out_columns, schedule.tile_columns):
+                    shape = _clips(layer, schedule, row, column)
+                    start = (row * layer.stride_rows * layer.in_columns
+                             + column * layer.stride_columns
+                             + batch * found.in_blocks * in_plane)
+                    place = ((batch * found.out_blocks + out) * out_plane
+                             + row * layer.out_columns + column)
+                    listed.append((shape, {
+                        Kind.INPUT: start * array.input_block_bytes,
+                        Kind.WEIGHT: out * found.in_blocks * kernel * array.weight_block_bytes,
+                        Kind.BIAS: out * array.accumulator_block_bytes,
+                        Kind.OUTPUT: place * array.output_block_bytes,
+                    }))
+    return listed
+
+
+def _clips(layer: VtaConvolution, schedule: VtaSchedule, row: int, column: int) -> tuple:
+    """Padding (top, bottom) of every thread's patch, then (left, right), in elements."""
+    rows, columns = patch(layer, schedule)
+    clips = []
+    for thread in range(schedule.row_threads):
+        top = (row + thread * schedule.tile_rows) * layer.stride_rows - layer.pad_top
+        clips.append((max(0, -top), max(0, top + rows - layer.in_rows)))
+    left = column * layer.stride_columns - layer.pad_left
+    return (*clips, (max(0, -left), max(0, left + columns - layer.in_columns)))
+
+
+def _group(queue: _Queue, stream: _Stream, shape: tuple, first: bool, carried: bool) -> None:
+    """Instructions of the tiles that run as virtual threads."""
+    schedule = stream.schedule
+    threads = range(schedule.threads)
+    steps = stream.found.in_blocks // schedule.tile_in_blocks
+    cached = _Kernels(queue, stream, first)
+    for thread in threads:
+        if carried:
+            queue.pop(Token.STORED)
+        cached.load(_reset_loops(schedule), thread, "reset")
+        queue.add(Module.COMPUTE, Kind.RESET, trips=prod(_reset_loops(schedule)))
+        queue.push(Token.CONSUMED)
+    for step in range(steps):
+        for thread in threads:
+            queue.pop(Token.CONSUMED)
+            _load_input(queue, stream, shape, step, thread)
+            _load_weight(queue, stream, step, thread)
+            queue.push(Token.LOADED)
+        for thread in threads:
+            queue.pop(Token.LOADED)
+            loops = _gemm_loops(stream.layer, schedule)
+            cached.load(loops, thread, "gemm")
+            queue.add(Module.COMPUTE, Kind.GEMM, trips=prod(loops))
+            if steps > 1:
+                queue.push(Token.CONSUMED)
+            else:
+                _finish_tile(queue, stream, cached, thread)
+    if steps > 1:
+        for _ in threads:
+            queue.pop(Token.CONSUMED)
+        for thread in threads:
+            _finish_tile(queue, stream, cached, thread)
+    for thread in threads:
+        queue.pop(Token.COMPUTED)
+        _store(queue, stream, thread)
+        if carried:
+            queue.push(Token.STORED)
+
+
+class _Kernels:
+    """Micro-op kernels: loaded when first used, kept on chip afterwards."""
+
+    def __init__(self, queue: _Queue, stream: _Stream, first: bool) -> None:
+        self.queue, self.first = queue, first
+        self.place = stream.places.micro_op
+        self.width = stream.array.micro_op_bytes
+        self.known: set[tuple] = set()
+
+    def load(self, loops: tuple[int, ...], thread: int, name: str) -> None:
+        """A load of the kernel's micro-ops, if it was not used before."""
+        if not self.first or (name, thread) in self.known:
+            return
+        self.known.add((name, thread))
+        size = micro_operations(loops) * self.width
+        self.queue.add(Module.COMPUTE, Kind.MICRO_OP, self.place, size, 1)
+        self.place += size
+
+
+def micro_operations(loops: tuple[int, ...]) -> int:
+    """Micro-ops of a loop nest: the two outermost real loops run in hardware."""
+    real = [extent for extent in loops if extent > 1]
+    return prod(real[2:])
+
+
+def _reset_loops(schedule: VtaSchedule) -> tuple[int, ...]:
+    return (schedule.tile_batch_blocks, schedule.tile_columns, schedule.tile_out_blocks,
+            schedule.tile_rows)
+
+
+def _gemm_loops(layer: VtaConvolution, schedule: VtaSchedule) -> tuple[int, ...]:
+    return (schedule.tile_batch_blocks, schedule.tile_in_blocks, schedule.tile_columns,
+            layer.kernel_columns, layer.kernel_rows, schedule.tile_out_blocks,
+            schedule.tile_rows)
+
+
+def _finish_tile(queue: _Queue, stream: _Stream, cached: _Kernels, thread: int) -> None:
+    """Bias, vector operations, and the token for the store."""
+    schedule, array = stream.schedule, stream.array
+    if stream.bias:
+        out = thread * schedule.tile_out_blocks if schedule.out_threads > 1 else 0
+        queue.add(Module.COMPUTE, Kind.BIAS,
+                  stream.places.bias + out * array.accumulator_block_bytes,
+                  schedule.tile_out_blocks * array.accumulator_block_bytes, 1)
+    for number in range(stream.vector_operations):
+        cached.load((), thread, f"alu{number}")
+        queue.add(Module.COMPUTE, Kind.ALU, trips=prod(_reset_loops(schedule)))
+    queue.push(Token.COMPUTED)
+
+
+def _load_input(queue: _Queue, stream: _Stream, shape: tuple, step: int, thread: int) -> None:
+    layer, schedule = stream.layer, stream.schedule
+    block = stream.array.input_block_bytes
+    rows, columns = patch(layer, schedule)
+    row_thread = thread if schedule.row_threads > 1 else 0
+    (top, bottom), (left, right) = shape[row_thread], shape[-1]
+    real_rows, real_columns = max(0, rows - top - bottom), max(0, columns - left - right)
+    plane = layer.in_rows * layer.in_columns
+    row = row_thread * schedule.tile_rows * layer.stride_rows - layer.pad_top + top
+    start = (step * schedule.tile_in_blocks * plane + row * layer.in_columns
+             - layer.pad_left + left)
+    if layer.padded:
+        pattern = (real_columns, real_rows, layer.in_columns)
+    else:
+        pattern = _pattern(((schedule.tile_in_blocks, plane), (rows, layer.in_columns),
+                            (columns, 1)))
+    queue.add(Module.LOAD, Kind.INPUT, stream.places.input + start * block, pattern[0] * block,
+              pattern[1], pattern[2] * block,
+              rows * columns - real_rows * real_columns if layer.padded else 0)
+
+
+def _load_weight(queue: _Queue, stream: _Stream, step: int, thread: int) -> None:
+    layer, schedule = stream.layer, stream.schedule
+    kernel = layer.kernel_rows * layer.kernel_columns * stream.array.weight_block_bytes
+    out = thread * schedule.tile_out_blocks if schedule.out_threads > 1 else 0
+    start = out * stream.found.in_blocks + step * schedule.tile_in_blocks
+    pattern = _pattern(((schedule.tile_out_blocks, stream.found.in_blocks),
+                        (schedule.tile_in_blocks, 1)))
+    queue.add(Module.LOAD, Kind.WEIGHT, stream.places.weight + start * kernel,
+              pattern[0] * kernel, pattern[1], pattern[2] * kernel)
+
+
+def _store(queue: _Queue, stream: _Stream, thread: int) -> None:
+    layer, schedule = stream.layer, stream.schedule
+    block = stream.array.output_block_bytes
+    plane = layer.out_rows * layer.out_columns
+    out = thread * schedule.tile_out_blocks if schedule.out_threads > 1 else 0
+    row = thread * schedule.tile_rows if schedule.row_threads > 1 else 0
+    pattern = _pattern(((schedule.tile_out_blocks, plane), (schedule.tile_rows,
+                                                            layer.out_columns),
+                        (schedule.tile_columns, 1)))
+    queue.add(Module.STORE, Kind.OUTPUT,
+              stream.places.output + (out * plane + row * layer.out_columns) * block,
+              pattern[0] * block, pattern[1], pattern[2] * block)
+
+
+def _pattern(parts: tuple[tuple[int, int], ...]) -> tuple[int, int, int]:
+    """(run, runs, stride) in blocks of a nest of (size, stride), outer to inner.
+
+    Neighbouring dimensions fold. A third dimension, which no instruction has, counts as more
+    runs at the last stride (such schedules are rejected by the compiler).
+    """
+    real = [part for part in parts if part[0] > 1]
+    run, runs, stride = 1, 1, 0
+    if real and real[-1][1] == 1:
+        run = real.pop()[0]
+        while real and real[-1][1] == run:
+            run *= real.pop()[0]
+    if real:
+        runs, stride = real.pop()
+        while real and real[-1][1] == runs * stride:
+            runs *= real.pop()[0]
+        runs = reduce(lambda count, part: count * part[0], real, runs)
+    return run, runs, stride
+
+
+def bus_bytes(table: np.ndarray, array: VtaArray) -> dict[str, int]:
+    """Bytes that each bus master moves: fetch, load, micro_op, bias, store."""
+    size = table[:, Field.RUN_BYTES] * table[:, Field.RUNS]
+    kind = table[:, Field.KIND]
+    found = {name: int(size[np.isin(kind, kinds)].sum()) for name, kinds in (
+        ("load", (Kind.INPUT, Kind.WEIGHT)), ("micro_op", (Kind.MICRO_OP,)),
+        ("bias", (Kind.BIAS,)), ("store", (Kind.OUTPUT,)))}
+    return {"fetch": len(table) * array.instruction_bytes, **found}
