@@ -21,14 +21,43 @@ One SimPy process is one unit. The rules, which hardware follows to the cycle:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import simpy
 
-from arch_models.memory import Memory
-from cosim.memory_rules import burst_beats, burst_bytes, flat_accept, next_request
+from arch_models.memory import Memory, Port
+from cosim.memory_rules import (
+    ADMITTED,
+    E_UNIT,
+    FAR,
+    FREE,
+    NOTHING,
+    R_FOREGROUND,
+    R_FREE,
+    R_HITS,
+    R_MISSES,
+    R_SEEN,
+    T_CCD,
+    T_CL,
+    T_PIPELINE,
+    burst_beats,
+    burst_bytes,
+    controller_port,
+    ddr_insert,
+    ddr_next,
+    ddr_parameters,
+    ddr_read_data,
+    ddr_state,
+    ddr_step,
+    ddr_write_data,
+    decided_in,
+    flat_accept,
+    next_request,
+    to_ddr,
+    to_fabric,
+)
 from cosim.program import (
     FLAG_FIRST,
     Column,
@@ -41,11 +70,16 @@ from cosim.program import (
 )
 from cosim.result import SimResult, Trace
 
-GRANT = 2  # SimPy priority of memory decisions; its own events use 0 and 1
+# SimPy priorities of what is decided after all other events of a cycle (its own are 0 and 1).
+GRANT = 2  # ports accept
+CONTROL = 3  # the DDR controller acts
 
 # The Python bodies of the shared rules: a call from here need not enter numba.
 _burst_bytes, _burst_beats = burst_bytes.py_func, burst_beats.py_func
 _flat_accept, _next_request = flat_accept.py_func, next_request.py_func
+_to_ddr, _to_fabric, _decided_in = to_ddr, to_fabric, decided_in
+_ddr_read_data, _ddr_write_data = ddr_read_data, ddr_write_data
+_controller_port = controller_port
 
 Events = Generator[simpy.Event, int, None]
 
@@ -55,6 +89,7 @@ class _Transfer:
     """Bursts of the operation a unit runs: done cycles in order, as far as they are known."""
 
     done: list[int] = field(default_factory=list)
+    ready: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # reads out of order
     waiter: simpy.Event | None = None
 
     def finished(self, cycle: int) -> None:
@@ -69,6 +104,7 @@ class _Transfer:
 class _Request:
     cycle: int
     unit: int
+    index: int  # of the burst in its operation
     address: int
     size: int
     beats: int
@@ -101,11 +137,126 @@ class _FlatChannel:
         self.pending.clear()
 
 
-def _at_end_of_cycle(env: simpy.Environment, decide) -> None:
+def _at_end_of_cycle(env: simpy.Environment, decide: Callable[[simpy.Event], None],
+                     priority: int = GRANT, delay: int = 0) -> None:
     event = simpy.Event(env)
     event._ok, event._value = True, None
     event.callbacks.append(decide)
-    env.schedule(event, GRANT)
+    env.schedule(event, priority, delay)
+
+
+class _DdrChannel:
+    """One direction of one port of the DDR3 memory: a queue of limited depth."""
+
+    def __init__(self, controller: _DdrController, port: Port, write: bool) -> None:
+        self.controller, self.env, self.port, self.write = controller, controller.env, port, write
+        self.depth = port.write_accept if write else port.read_accept
+        self.last_accept, self.data_free, self.held = -1, 0, 0
+        self.pending: list[_Request] = []
+        self.blocked: list[_Request] = []
+
+    def present(self, request: _Request) -> None:
+        """A request appears now; it is decided at the end of this cycle."""
+        if not self.pending:
+            _at_end_of_cycle(self.env, self.grant)
+        self.pending.append(request)
+
+    def grant(self, _: simpy.Event) -> None:
+        """Accept what the queue has room for, in unit order; the rest waits in that order."""
+        for request in sorted(self.pending, key=lambda item: (item.cycle, item.unit)):
+            if self.held >= self.depth:
+                self.blocked.append(request)
+            else:
+                self.accept(request, max(request.cycle, self.last_accept + 1))
+        self.pending.clear()
+
+    def accept(self, request: _Request, cycle: int) -> None:
+        """The port takes a burst; it is on its way to the controller."""
+        self.last_accept = cycle
+        self.held += 1
+        self.controller.insert(self, request, cycle)
+        request.accepted.succeed(cycle)
+
+    def admitted(self, request: _Request, clock: int) -> None:
+        """The controller took a burst: a write is answered, and the queue has room again."""
+        self.held -= 1
+        if self.write:
+            request.transfer.finished(_to_fabric(clock, self.controller.t)
+                                      + self.port.write_response_cycles)
+        if self.blocked and self.held == self.depth - 1:
+            self.accept(self.blocked.pop(0), max(self.env.now, self.last_accept) + 1)
+
+    def served(self, request: _Request, first: int, last: int) -> None:
+        """The DRAM gives the data of a read; they move over the port in request order."""
+        transfer = request.transfer
+        transfer.ready[request.index] = (first, last, request.beats)
+        while (turn := transfer.ready.pop(len(transfer.done), None)) is not None:
+            begin, end, beats = turn
+            self.data_free = _ddr_read_data(self.controller.t, begin, end,
+                                            self.port.response_cycles, self.data_free, beats)
+            transfer.finished(self.data_free)
+
+
+class _DdrController:
+    """The DDR controller on the time line of the fabric; its rules are `cosim.memory_rules`."""
+
+    def __init__(self, env: simpy.Environment, program: Program, memory: Memory) -> None:
+        assert memory.ddr is not None
+        self.env = env
+        self.t = ddr_parameters(memory.ddr)
+        limit = sum(unit.outstanding for unit in program.units) + 1
+        self.regs, self.banks, self.pool, self.lists, self.sources = ddr_state(
+            memory, self.t, limit)
+        self.background = len(program.units)
+        self.inside: dict[int, tuple[_DdrChannel, _Request]] = {}  # by pool entry
+        self.crossing: dict[tuple[int, bool], int] = {}  # controller port, write -> free clock
+
+    def insert(self, channel: _DdrChannel, request: _Request, cycle: int) -> None:
+        """A burst accepted in a cycle sets out for the controller."""
+        t, port = self.t, channel.port
+        if channel.write:
+            channel.data_free = _ddr_write_data(cycle, port.write_lead_cycles, channel.data_free,
+                                                request.beats)
+            leaves = _to_ddr(channel.data_free + port.request_cycles, t)
+            arrival = self.cross(channel, leaves, request.size)[1]
+            self.crossing[port.controller_port, True] = arrival
+        else:
+            arrival = _to_ddr(cycle + port.request_cycles, t)
+        entry = int(self.lists[FREE, self.regs[R_FREE] - 1])
+        ddr_insert(t, self.regs, self.pool, self.lists, arrival, request.unit, request.index,
+                   request.address, request.size, int(channel.write))
+        self.regs[R_FOREGROUND] += 1
+        self.inside[entry] = channel, request
+        _at_end_of_cycle(self.env, self.act, CONTROL)
+
+    def cross(self, channel: _DdrChannel, clock: int, size: int) -> tuple[int, int]:
+        """Passage through the controller port that the channel shares."""
+        free = self.crossing.get((channel.port.controller_port, channel.write), 0)
+        return _controller_port(self.t, clock, free, size)
+
+    def act(self, _: simpy.Event) -> None:
+        """Do every event of the controller up to this cycle, then sleep until its next."""
+        t, state = self.t, (self.t, self.regs, self.pool, self.lists, self.sources)
+        while (clock := ddr_next(*state, self.background)) != FAR:
+            cycle = int(_decided_in(clock, t))
+            if cycle > self.env.now:
+                _at_end_of_cycle(self.env, self.act, CONTROL, cycle - self.env.now)
+                return
+            what, entry, clock, first, last = ddr_step(
+                t, self.regs, self.banks, self.pool, self.lists, self.sources, self.background)
+            if what == NOTHING or self.pool[entry, E_UNIT] >= self.background:
+                continue
+            channel, request = self.inside[entry]
+            if what == ADMITTED:
+                channel.admitted(request, clock)
+                continue
+            del self.inside[entry]
+            if not channel.write:
+                ready = int(t[T_CL] + t[T_CCD] + t[T_PIPELINE])
+                begin, end = self.cross(channel, first + ready, request.size)
+                end = max(end, last + ready)
+                self.crossing[channel.port.controller_port, False] = end
+                channel.served(request, begin, end)
 
 
 class _Ledger:
@@ -135,10 +286,18 @@ class _Machine:
         self.ledger = _Ledger(program, trace)
         self.tokens = [channel.initial for channel in program.channels]
         self.since = [0] * len(program.channels)  # when the channel was last filled from empty
+        self.total = 0
         self.blocked: dict[int, tuple[int, simpy.Event]] = {}  # unit -> (wait mask, wake)
         self.rows, self.starts = rows_by_unit(program)
-        self.ports = {}
+        self.ports: dict[tuple[int, UnitKind], _FlatChannel | _DdrChannel] = {}
+        self.controller = (_DdrController(self.env, program, memory)
+                           if memory.model == "ddr3" else None)
         for index, port in enumerate(memory.ports):
+            if self.controller is not None:
+                for kind in (UnitKind.READ, UnitKind.WRITE):
+                    self.ports[index, kind] = _DdrChannel(self.controller, port,
+                                                          kind == UnitKind.WRITE)
+                continue
             self.ports[index, UnitKind.READ] = _FlatChannel(
                 self.env, port.read_latency_cycles, 0)
             self.ports[index, UnitKind.WRITE] = _FlatChannel(
@@ -189,6 +348,7 @@ class _Machine:
             ledger.layer_memory_stall[layer, index] += end - start - work
             ledger.layer_end[layer] = end
             ledger.operations[index] += 1
+            self.total = end  # the DRAM may still take posted writes after the last end
             if segment == len(self.program.segments) - 1:
                 ledger.segment_end[repeat] = max(ledger.segment_end[repeat], end)
             if ledger.trace is not None:
@@ -258,7 +418,7 @@ class _Machine:
                 size = _burst_bytes(here, left, width, unit.max_burst_beats)
                 beats = _burst_beats(here, size, width)
                 grant = env.event()
-                port.present(_Request(env.now, index, here, size, beats, transfer, grant))
+                port.present(_Request(env.now, index, issued, here, size, beats, transfer, grant))
                 accepted = yield grant
                 counts[0] += beats
                 counts[1] += 1
@@ -299,15 +459,18 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     """
     machine = _Machine(program, memory, trace)
     machine.env.run()
-    total = machine.env.now
+    total = machine.total
     for unit, process in zip(program.units, machine.running, strict=True):
         if process.is_alive:
             raise ProgramError(f"unit {unit.name!r} waits for a token that never comes, "
                                f"at cycle {total}")
     book = machine.ledger
+    regs = machine.controller.regs if machine.controller is not None else None
+    hits, misses, refreshes = (0, 0, 0) if regs is None else (
+        int(regs[R_HITS]), int(regs[R_MISSES]), int(regs[R_SEEN]))
     idle = total - book.busy - book.memory_stall - book.token_stall.sum(axis=1)
     return SimResult(
         total, book.busy, idle, book.memory_stall, book.token_stall, book.operations,
         book.layer_start, book.layer_end, book.layer_busy, book.layer_memory_stall,
         book.layer_token_stall, book.layer_bytes, book.layer_bursts, layer_macs(program),
-        book.segment_end, 0, 0, 0, book.trace)
+        book.segment_end, hits, misses, refreshes, book.trace)

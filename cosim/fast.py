@@ -16,14 +16,38 @@ import numpy as np
 from numba import njit
 
 from arch_models.memory import Memory
-from cosim import memory_rules
+from cosim import arbiter, memory_rules
 from cosim.memory_rules import (
+    ADMITTED,
+    E_BYTES,
+    E_INDEX,
+    E_UNIT,
     FAR,
+    NOTHING,
+    R_FOREGROUND,
+    R_HITS,
+    R_MISSES,
+    R_SEEN,
+    T_CCD,
+    T_CL,
+    T_PIPELINE,
     burst_beats,
     burst_bytes,
+    controller_port,
+    ddr_insert,
+    ddr_next,
+    ddr_parameters,
+    ddr_read_data,
+    ddr_state,
+    ddr_step,
+    ddr_write_data,
+    decided_in,
     flat_accept,
     flat_transfer,
     next_request,
+    precedes,
+    to_ddr,
+    to_fabric,
 )
 from cosim.program import Column, Program, ProgramError, UnitKind, layer_macs, rows_by_unit
 from cosim.result import SimResult, Trace
@@ -37,15 +61,24 @@ COMPUTE, READ = int(UnitKind.COMPUTE), int(UnitKind.READ)
 
 # Columns of the unit table.
 (U_KIND, U_PORT, U_OUTSTANDING, U_MAX_BEATS, U_SETUP, U_TAIL, U_OVERLAP, U_RUN_SETUP, U_WIDTH,
- U_LEAD, U_TRAIL, U_CHANNEL, U_ALONE, U_COLUMNS) = range(14)
+ U_LEAD, U_TRAIL, U_CHANNEL, U_ALONE, U_ACCEPT, U_REQUEST, U_RESPONSE, U_CONTROLLER,
+ U_COLUMNS) = range(18)
 
 # Columns of the state of a unit. X_LEFT is what remains of the present run, X_ISSUED counts
 # accepted bursts, X_KNOWN those whose done cycle is known.
 (X_STATE, X_NEXT, X_SEGMENT, X_REPEAT, X_PLACE, X_ROW, X_SINCE, X_START, X_PLANE, X_RUN, X_HERE,
- X_LEFT, X_NEW_RUN, X_ISSUED, X_KNOWN, X_ACCEPTED, X_DONE, X_BEATS, X_COLUMNS) = range(19)
+ X_LEFT, X_NEW_RUN, X_ISSUED, X_KNOWN, X_ACCEPTED, X_DONE, X_BEATS, X_PRESENTED, X_COLUMNS) = range(20)
+
+# Rows of the rings of a unit: done cycles, and what the controller said of a read that waits for
+# its turn (beats, first and last DDR clock of its data).
+G_DONE, G_BEATS, G_FIRST, G_LAST, G_ROWS = range(5)
+
+# Columns of a data channel (port * 2, + 1 for writes) and, in the row of the same number, of a
+# direction of a controller port (P_CROSSING).
+P_ACCEPT, P_DATA, P_HELD, P_CROSSING, P_COLUMNS = range(5)
 
 # What a unit does now.
-READY, ENDING, REQUESTING, WAITING, FINISHED = range(5)
+READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
 
 
 @njit(cache=True)
@@ -87,6 +120,8 @@ def _advance(state, unit, starts, repeats):
 @njit(cache=True)
 def _reschedule(x, unit, ring):
     """Set the next event of a unit in a transfer, as far as done cycles are known."""
+    if x[X_STATE] == BLOCKED:
+        return
     issued = x[X_ISSUED]
     if x[X_LEFT] == 0:
         if x[X_KNOWN] == issued:
@@ -100,7 +135,7 @@ def _reschedule(x, unit, ring):
         if x[X_NEW_RUN] and not unit[U_OVERLAP] and x[X_KNOWN] < issued:
             known = False
         if known:
-            leaver = ring[(issued - outstanding) % outstanding] if freed > 0 else 0
+            leaver = ring[G_DONE, (issued - outstanding) % outstanding] if freed > 0 else 0
             x[X_STATE] = REQUESTING
             x[X_NEXT] = next_request(x[X_ACCEPTED], x[X_DONE], leaver, x[X_NEW_RUN],
                                      unit[U_OVERLAP], unit[U_RUN_SETUP])
@@ -132,20 +167,122 @@ def _next_burst(x, unit, operation):
     return size, beats
 
 
+@njit
+def _ddr_accept(unit, accepted, x, settings, operation, ring, ports, t, regs, pool, lists):
+    """Accept the next burst of a unit on a port of the DDR3 memory."""
+    index, address = x[X_ISSUED], x[X_HERE]
+    size, beats = _next_burst(x, settings, operation)
+    port = ports[settings[U_CHANNEL]]
+    port[P_ACCEPT] = accepted
+    port[P_HELD] += 1
+    write = 0 if settings[U_KIND] == READ else 1
+    if write:
+        port[P_DATA] = ddr_write_data(accepted, settings[U_LEAD], port[P_DATA], beats)
+        crossing = ports[2 * settings[U_CONTROLLER] + 1]
+        _, arrival = controller_port(t, to_ddr(port[P_DATA] + settings[U_REQUEST], t),
+                                     crossing[P_CROSSING], size)
+        crossing[P_CROSSING] = arrival
+    else:
+        arrival = to_ddr(accepted + settings[U_REQUEST], t)
+        place = index % settings[U_OUTSTANDING]
+        ring[G_BEATS, place] = beats
+        ring[G_LAST, place] = -1
+    ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write)
+    regs[R_FOREGROUND] += 1
+    x[X_ACCEPTED] = accepted
+    x[X_ISSUED] = index + 1
+    _reschedule(x, settings, ring)
+
+
+@njit
+def _ddr_deliver(x, settings, ring, ports, t):
+    """Move the data of served reads over the port, in the order of the unit's requests."""
+    port = ports[settings[U_CHANNEL]]
+    while x[X_KNOWN] < x[X_ISSUED]:
+        place = x[X_KNOWN] % settings[U_OUTSTANDING]
+        if ring[G_LAST, place] < 0:
+            break
+        port[P_DATA] = ddr_read_data(t, ring[G_FIRST, place], ring[G_LAST, place],
+                                     settings[U_RESPONSE], port[P_DATA], ring[G_BEATS, place])
+        ring[G_DONE, place] = port[P_DATA]
+        x[X_DONE] = port[P_DATA]
+        x[X_KNOWN] += 1
+    _reschedule(x, settings, ring)
+
+
+@njit
+def _ddr_unblock(channel, now, state, units, operations, rings, ports, t, regs, pool, lists):
+    """A burst left the port's queue: accept the request that has waited longest."""
+    best = -1
+    for unit in range(len(units)):
+        if (state[unit, X_STATE] == BLOCKED and units[unit, U_CHANNEL] == channel
+                and (best < 0 or precedes(state[unit, X_PRESENTED], unit,
+                                          state[best, X_PRESENTED], best))):
+            best = unit
+    if best >= 0:
+        accepted = max(now, ports[channel, P_ACCEPT]) + 1
+        state[best, X_STATE] = WAITING
+        _ddr_accept(best, accepted, state[best], units[best], operations[state[best, X_ROW]],
+                    rings[best], ports, t, regs, pool, lists)
+
+
+@njit
+def _ddr_advance(now, state, units, operations, rings, ports, t, regs, banks, pool, lists,
+                 sources):
+    """Let the controller act up to this cycle; the cycle of its next event."""
+    background = len(units)
+    while True:
+        clock = ddr_next(t, regs, pool, lists, sources, background)
+        if clock == FAR:
+            return FAR
+        cycle = decided_in(clock, t)
+        if cycle > now:
+            return cycle
+        what, entry, clock, first, last = ddr_step(t, regs, banks, pool, lists, sources,
+                                                   background)
+        unit = pool[entry, E_UNIT]
+        if what == NOTHING or unit >= background:
+            continue
+        settings, x, ring = units[unit], state[unit], rings[unit]
+        write = settings[U_KIND] != READ
+        if what == ADMITTED:
+            if write:
+                done = to_fabric(clock, t) + settings[U_RESPONSE]
+                ring[G_DONE, x[X_KNOWN] % settings[U_OUTSTANDING]] = done
+                x[X_DONE] = done
+                x[X_KNOWN] += 1
+                _reschedule(x, settings, ring)
+            channel = settings[U_CHANNEL]
+            ports[channel, P_HELD] -= 1
+            if ports[channel, P_HELD] == settings[U_ACCEPT] - 1:
+                _ddr_unblock(channel, now, state, units, operations, rings, ports, t, regs, pool,
+                             lists)
+        elif not write:
+            place = pool[entry, E_INDEX] % settings[U_OUTSTANDING]
+            ready = t[T_CL] + t[T_CCD] + t[T_PIPELINE]
+            crossing = ports[2 * settings[U_CONTROLLER]]
+            begin, end = controller_port(t, first + ready, crossing[P_CROSSING],
+                                         pool[entry, E_BYTES])
+            ring[G_FIRST, place] = begin
+            ring[G_LAST, place] = max(end, last + ready)
+            crossing[P_CROSSING] = ring[G_LAST, place]
+            if place == x[X_KNOWN] % settings[U_OUTSTANDING]:
+                _ddr_deliver(x, settings, ring, ports, t)
+
+
 def _build(sources: int):
     """Compile the loop. `sources` enters numba's cache key, so a changed callee recompiles it."""
 
     @njit(cache=True)
     def run(operations, order, starts, repeats, bases, lengths, firsts, units, tokens, rings,
-            channels, busy, memory_stall, token_stall, executed, layer_start, layer_end,
+            ports, t, regs, banks, pool, lists, background, busy, memory_stall, token_stall, executed, layer_start, layer_end,
             layer_busy, layer_memory_stall, layer_token_stall, layer_bytes, layer_bursts,
             segment_end, trace_start, trace_end):
         stamp = sources  # keeps the constant in the closure
         unit_count = len(units)
         state = np.zeros((unit_count, X_COLUMNS), np.int64)
         since = np.zeros(len(tokens), np.int64)
-        last_accept = np.full(channels, -1, np.int64)
-        data_free = np.zeros(channels, np.int64)
+        controller = FAR
         available = np.int64(0)
         for channel in range(len(tokens)):
             if tokens[channel] > 0:
@@ -158,6 +295,7 @@ def _build(sources: int):
             _advance(state, unit, starts, repeats)
             x[X_ROW] = order[x[X_PLACE]] if x[X_STATE] != FINISHED else -1
         now = np.int64(0)
+        total = np.int64(0)
         while True:
             for unit in range(unit_count):  # ends
                 x = state[unit]
@@ -168,6 +306,7 @@ def _build(sources: int):
                 layer = operation[LAYER]
                 layer_end[layer] = max(layer_end[layer], now)
                 executed[unit] += 1
+                total = now  # the DRAM may still take posted writes after the last end
                 spent = now - x[X_START]
                 if units[unit, U_KIND] != COMPUTE:
                     work = x[X_BEATS] + units[unit, U_SETUP] + units[unit, U_TAIL]
@@ -238,7 +377,7 @@ def _build(sources: int):
                         operation[PLANES], operation[PLANE_STRIDE], settings[U_WIDTH],
                         settings[U_MAX_BEATS], settings[U_LEAD], settings[U_TRAIL],
                         settings[U_OUTSTANDING], settings[U_OVERLAP], settings[U_RUN_SETUP],
-                        rings[unit])
+                        rings[unit, G_DONE])
                     x[X_BEATS] = beats
                     x[X_ISSUED] = bursts
                     x[X_STATE] = ENDING
@@ -254,24 +393,37 @@ def _build(sources: int):
                 x[X_BEATS] = 0
                 x[X_STATE] = REQUESTING
                 x[X_NEXT] = now + settings[U_SETUP]
-            for unit in range(unit_count):  # memory, in unit order
+            for unit in range(unit_count):  # requests, in unit order
                 x = state[unit]
                 if x[X_NEXT] != now or x[X_STATE] != REQUESTING:
                     continue
                 settings = units[unit]
-                _, beats = _next_burst(x, settings, operations[x[X_ROW]])
-                channel = settings[U_CHANNEL]
-                accepted, begin = flat_accept(now, last_accept[channel], settings[U_LEAD],
-                                              data_free[channel])
-                last_accept[channel] = accepted
-                data_free[channel] = begin + beats
-                x[X_ACCEPTED] = accepted
-                x[X_DONE] = begin + beats + settings[U_TRAIL]
-                rings[unit, x[X_ISSUED] % settings[U_OUTSTANDING]] = x[X_DONE]
+                operation = operations[x[X_ROW]]
+                port = ports[settings[U_CHANNEL]]
+                if len(t):
+                    if port[P_HELD] >= settings[U_ACCEPT]:
+                        x[X_STATE] = BLOCKED
+                        x[X_NEXT] = FAR
+                        x[X_PRESENTED] = now
+                        continue
+                    _ddr_accept(unit, max(now, port[P_ACCEPT] + 1), x, settings, operation,
+                                rings[unit], ports, t, regs, pool, lists)
+                    controller = now
+                    continue
+                _, beats = _next_burst(x, settings, operation)
+                port[P_ACCEPT], begin = flat_accept(now, port[P_ACCEPT], settings[U_LEAD],
+                                                    port[P_DATA])
+                port[P_DATA] = begin + beats
+                x[X_ACCEPTED] = port[P_ACCEPT]
+                x[X_DONE] = port[P_DATA] + settings[U_TRAIL]
+                rings[unit, G_DONE, x[X_ISSUED] % settings[U_OUTSTANDING]] = x[X_DONE]
                 x[X_ISSUED] += 1
                 x[X_KNOWN] += 1
                 _reschedule(x, settings, rings[unit])
-            later = FAR
+            if controller <= now:
+                controller = _ddr_advance(now, state, units, operations, rings, ports, t, regs,
+                                          banks, pool, lists, background)
+            later = controller
             for unit in range(unit_count):
                 later = min(later, state[unit, X_NEXT])
             if later == FAR:
@@ -281,14 +433,14 @@ def _build(sources: int):
         for unit in range(unit_count):
             if state[unit, X_STATE] != FINISHED and stuck < 0:
                 stuck = unit
-        return now, stuck, stamp
+        return total, stuck, stamp
 
     return run
 
 
 def _digest() -> int:
     digest = hashlib.sha256()
-    for name in (__file__, memory_rules.__file__):
+    for name in (__file__, memory_rules.__file__, arbiter.__file__):
         digest.update(Path(name).read_bytes())
     return int.from_bytes(digest.digest()[:6], "big")
 
@@ -302,6 +454,9 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     `trace`: also return start and end of every operation, repeats written out. Raises
     `ProgramError` if a unit waits for a token that never comes.
     """
+    def zeros(*shape: int) -> np.ndarray:
+        return np.zeros(shape, np.int64)
+
     units = len(program.units)
     layers = len(program.layers)
     order, starts = rows_by_unit(program)
@@ -309,14 +464,13 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     firsts = np.array([part.first for part in program.segments], np.int64)
     lengths = np.array([part.last - part.first for part in program.segments], np.int64)
     bases = np.concatenate(([0], np.cumsum(repeats * lengths)))[:-1].astype(np.int64)
-    table, channels = unit_table(program, memory)
+    table, ports = unit_table(program, memory)
     tokens = np.array([channel.initial for channel in program.channels], np.int64)
-    rings = np.zeros((units, max([unit.outstanding for unit in program.units], default=1)),
-                     np.int64)
+    limits = [unit.outstanding for unit in program.units] + [1]
+    rings = np.zeros((units, G_ROWS, max(limits)), np.int64)
+    parameters = ddr_parameters(memory.ddr) if memory.model == "ddr3" else zeros(0)
+    dram = ddr_state(memory, parameters, sum(limits))
     traced = program.operation_count if trace else 0
-
-    def zeros(*shape: int) -> np.ndarray:
-        return np.zeros(shape, np.int64)
 
     busy, memory_stall, executed = zeros(units), zeros(units), zeros(units)
     token_stall = zeros(units, len(program.channels))
@@ -327,40 +481,48 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     starts_at, ends_at = zeros(traced), zeros(traced)
     total, stuck, _ = _RUN(
         program.operations, order, starts, repeats, bases, lengths, firsts, table, tokens, rings,
-        channels, busy, memory_stall, token_stall, executed, layer_start, layer_end, layer_busy,
+        ports, parameters, *dram, busy, memory_stall, token_stall, executed, layer_start, layer_end, layer_busy,
         layer_memory, layer_token, layer_bytes, layer_bursts, segment_end, starts_at, ends_at)
+    regs = dram[0]
     if stuck >= 0:
         raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
                            f"comes, at cycle {total}")
     return SimResult(
         int(total), busy, total - busy - memory_stall - token_stall.sum(axis=1), memory_stall,
         token_stall, executed, layer_start, layer_end, layer_busy, layer_memory, layer_token,
-        layer_bytes, layer_bursts, layer_macs(program), segment_end, 0, 0, 0,
+        layer_bytes, layer_bursts, layer_macs(program), segment_end, int(regs[R_HITS]),
+        int(regs[R_MISSES]), int(regs[R_SEEN]),
         Trace(starts_at, ends_at) if trace else None)
 
 
-def unit_table(program: Program, memory: Memory) -> tuple[np.ndarray, int]:
-    """(units x U_COLUMNS, number of data channels): everything the loop asks of a unit."""
+def unit_table(program: Program, memory: Memory) -> tuple[np.ndarray, np.ndarray]:
+    """(units x U_COLUMNS, channels x P_COLUMNS): everything the loop asks of units and ports."""
     table = np.zeros((len(program.units), U_COLUMNS), np.int64)
     users: dict[int, int] = {}
+    rows = len(memory.ports)
     for index, unit in enumerate(program.units):
+        table[index, [U_KIND, U_OUTSTANDING, U_CHANNEL]] = unit.kind, 1, -1
         if unit.kind == UnitKind.COMPUTE:
-            table[index, U_KIND] = unit.kind
-            table[index, U_OUTSTANDING] = 1
             continue
         if not 0 <= unit.port < len(memory.ports):
             raise ProgramError(f"unit {unit.name!r}: port is {unit.port}, the memory has "
                                f"{len(memory.ports)}")
         port = memory.ports[unit.port]
+        rows = max(rows, port.controller_port + 1)
         read = unit.kind == UnitKind.READ
         channel = unit.port * 2 + (0 if read else 1)
         users[channel] = users.get(channel, 0) + 1
         table[index] = (
             unit.kind, unit.port, unit.outstanding, unit.max_burst_beats, unit.setup_cycles,
             unit.tail_cycles, unit.overlap_runs, unit.run_setup_cycles, port.width_bytes,
-            port.read_latency_cycles if read else port.write_lead_cycles,
-            0 if read else port.write_latency_cycles, channel, 0)
+            port.read_latency_cycles if read and memory.model == "flat"
+            else port.write_lead_cycles,
+            0 if read else port.write_latency_cycles, channel, 0,
+            port.read_accept if read else port.write_accept, port.request_cycles,
+            port.response_cycles if read else port.write_response_cycles, port.controller_port)
     for index, unit in enumerate(program.units):
-        if unit.kind != UnitKind.COMPUTE:
+        if unit.kind != UnitKind.COMPUTE and memory.model == "flat":
             table[index, U_ALONE] = users[int(table[index, U_CHANNEL])] == 1
-    return table, 2 * len(memory.ports)
+    ports = np.zeros((2 * rows, P_COLUMNS), np.int64)
+    ports[:, P_ACCEPT] = -1
+    return table, ports

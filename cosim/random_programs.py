@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arch_models.memory import Memory, Port
+from arch_models.memory import Ddr3Timing, Memory, Port, Traffic
 from cosim.program import (
     ARGUMENT_COUNT,
     Channel,
@@ -36,13 +36,34 @@ class Sizes:
 
 
 def random_memory(seed: int, model: str = "flat") -> Memory:
-    """Two to four ports with random widths and latencies."""
+    """One to four ports with random widths, latencies and depths; a random DRAM behind them."""
     draw = np.random.default_rng([seed, 1])
+
+    def pick(low: int, high: int) -> int:
+        return int(draw.integers(low, high))
+
     ports = tuple(
-        Port(f"port{index}", int(draw.choice([4, 8])), int(draw.integers(1, 30)),
-             int(draw.integers(0, 12)), int(draw.integers(0, 3)))
-        for index in range(int(draw.integers(1, 5))))
-    return Memory(model, ports)
+        Port(f"port{index}", int(draw.choice([4, 8])), pick(1, 30), pick(0, 12), pick(0, 3),
+             pick(0, 4), pick(1, 20), pick(1, 20), pick(1, 20), pick(1, 5), pick(1, 5))
+        for index in range(pick(1, 5)))
+    if model == "flat":
+        return Memory(model, ports)
+    ddr = Ddr3Timing(
+        clock_hz=int(draw.choice([400, 525])), fabric_hz=int(draw.choice([50, 100, 150, 525])),
+        t_rcd=pick(3, 9), t_rp=pick(3, 9), t_ras=pick(10, 20), t_rc=pick(20, 30),
+        t_rrd=pick(2, 7), t_faw=pick(10, 25), t_ccd=4, read_latency=pick(4, 9),
+        rd2wr=pick(4, 9), wr2rd=pick(8, 16), rd2pre=pick(2, 6), wr2pre=pick(8, 20),
+        t_refi=pick(300, 900), t_rfc=pick(20, 160), read_starve=pick(8, 100),
+        write_starve=pick(8, 100), read_run=pick(1, 12), write_run=pick(1, 12),
+        idle_gap=pick(0, 3), read_entries=pick(4, 33), write_entries=pick(4, 33),
+        bypass_transactions=pick(0, 64), write_gap_eighths=pick(0, 5), transaction_bytes=16,
+        row_bytes=int(draw.choice([512, 2048])), banks=int(draw.choice([4, 8])),
+        pipeline_clocks=pick(0, 6), word_clocks_numerator=pick(0, 4),
+        word_clocks_denominator=pick(1, 3))
+    background = tuple(
+        Traffic(f"source{index}", pick(20, 300), pick(1, 65), bool(pick(0, 2)), 1 << 20)
+        for index in range(pick(0, 3)))
+    return Memory(model, ports, ddr, background)
 
 
 def random_program(seed: int, ports: int, sizes: Sizes = Sizes()) -> Program:
