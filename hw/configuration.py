@@ -57,14 +57,14 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
     for name, value in (("data_bits", overlay.data_bits), ("weight_bits", overlay.weight_bits)):
         if value != 8:
             raise EmissionError(f"{name} is {value}, must be 8 to be emitted")
-    if overlay.channel_block != BEAT_BYTES:
-        raise EmissionError(f"channel_block is {overlay.channel_block}, must be {BEAT_BYTES} "
-                            "to be emitted")
     for name, value in (("tm", overlay.tm), ("tn", overlay.tn)):
         if value % BEAT_BYTES:
             near = max(1, round(value / BEAT_BYTES)) * BEAT_BYTES
             raise EmissionError(f"{name} is {value}, must be a multiple of {BEAT_BYTES} to be "
                                 f"emitted; nearest {near}")
+    if overlay.channel_block != BEAT_BYTES:
+        raise EmissionError(f"channel_block is {overlay.channel_block}, must be {BEAT_BYTES} "
+                            "to be emitted")
     return Configuration(
         overlay.tm, overlay.tn, overlay.input_words * overlay.input_banks,
         overlay.weight_words * overlay.weight_banks, overlay.output_words * overlay.output_banks,

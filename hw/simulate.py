@@ -21,6 +21,8 @@ from cosim.program import Program, Segment
 from hw.configuration import configuration_header, configure
 from hw.descriptors import encode
 from hw.header import descriptor_header
+from hw.plan import HostStep, steps
+from hw.top import memory_ports, top_source
 
 SOURCES = Path(__file__).parent / "hls"
 FLAGS = ("-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror")
@@ -121,6 +123,37 @@ class Fabric:
         if status:
             raise SimulationError(f"{_STATUS.get(status, status)}: {message.value.decode()}")
         return RunReport(tuple(int(count) for count in operations), int(macs[0]))
+
+
+def run_top(program: Program, overlay: Overlay, memory: np.ndarray, host_table: bytes = b"",
+            flags: tuple[str, ...] = FLAGS) -> None:
+    """Run a program through the synthesized top, its processes as threads, as a driver would.
+
+    Checks the wiring and the order of the emitted `overlay.cpp`, not its speed. The memory image
+    (uint8) is changed in place.
+    """
+    configuration = configure(program, overlay)
+    ports = memory_ports(program, configuration)
+    descriptors = np.frombuffer(encode(program), np.uint8).copy()
+    with Fabric(program, overlay, host_table, flags) as fabric, \
+            tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_headers(program, overlay, folder)
+        for path in SOURCES.glob("*.hpp"):
+            shutil.copy(path, folder / path.name)
+        (folder / "overlay.cpp").write_text(top_source(program, configuration), encoding="utf-8")
+        library = folder / f"top_{hashlib.sha256(name.encode()).hexdigest()[:16]}.so"
+        compile_sources(folder, ("overlay.cpp",), library, (*flags, "-shared", "-fPIC", "-pthread"))
+        top = ctypes.CDLL(str(library))
+        initialize = 1
+        for step in steps(program, configuration):
+            if isinstance(step, HostStep):
+                fabric.run_host(step.layer, memory)
+                continue
+            scalars = (step.first, step.count, step.repeats, step.repeat_first, initialize)
+            top.overlay(_address(descriptors), *(_address(memory) for _ in ports),
+                        *(ctypes.c_uint32(value) for value in scalars))
+            initialize = 0
 
 
 def write_headers(program: Program, overlay: Overlay, folder: Path) -> None:

