@@ -1,0 +1,216 @@
+"""Measures the decoder on this host's CPU and GPU and sets it beside the predicted board.
+
+It does not mix the two: every row says whether it is measured or predicted, and which power it
+counts. Needs torch (the `torch` extra). Run: python -m studies.efficiency --json out/eff.json
+
+The form is that of the paper's headline (arXiv 2511.09272): 11.7 uJ a pixel on PYNQ-Z1, 24.9
+times the energy efficiency of a CPU and 4.1 times of a GPU, power counted not stated in detail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from workloads.agc_config import AgcConfig
+from workloads.agc_torch import build_agc
+
+RAPL = Path("/sys/class/powercap")
+MICROJOULES = 1e6
+MEASURE_SECONDS = 10.0
+HEADLINE = (
+    ("PYNQ-Z1, GRACE", 11.7, "stated; which power is counted is not stated"),
+    ("commercial CPU, GRACE", 11.7 * 24.9, "inferred from the stated ratio 24.9"),
+    ("commercial GPU, GRACE", 11.7 * 4.1, "inferred from the stated ratio 4.1"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One device. `uj_per_pixel` is None where no counter could be read.
+
+    `kind`: measured, predicted or published. `power_counted`: what the energy covers.
+    """
+
+    device: str
+    kind: str
+    form: str
+    seconds_per_frame: float | None
+    uj_per_pixel: float | None
+    power_counted: str
+
+
+def package_energy() -> Callable[[], float] | None:
+    """A function that reads the processor packages' energy counters in joules; None if none can.
+
+    Source: Linux powercap (RAPL), `energy_uj` of each `intel-rapl:N`; counters that wrap within a
+    measurement of seconds are not expected.
+    """
+    counters = [path / "energy_uj" for path in sorted(RAPL.glob("intel-rapl:?"))]
+    try:
+        for counter in counters:
+            counter.read_text()
+    except OSError:
+        return None
+    if not counters:
+        return None
+    return lambda: sum(int(counter.read_text()) for counter in counters) * 1e-6
+
+
+def gpu_energy() -> Callable[[], float] | None:
+    """A function that reads the first GPU's energy counter in joules; None if the driver has none.
+
+    Source: NVML `nvmlDeviceGetTotalEnergyConsumption`, millijoules since the driver was loaded.
+    """
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    device = ctypes.c_void_p()
+    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)):
+        return None
+
+    def read() -> float:
+        value = ctypes.c_ulonglong()
+        if nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(value)):
+            raise OSError("the driver's energy counter stopped answering")
+        return value.value * 1e-3
+
+    return read
+
+
+def measure(config: AgcConfig, device: str, form: torch.dtype, batch: int,
+            energy: Callable[[], float] | None) -> tuple[float, float | None]:
+    """(median seconds a frame, joules a frame or None) of one inter frame, weights random.
+
+    Time and energy do not depend on the weights' values. The source branch runs once, outside.
+    """
+    decoder = build_agc(config).to(device=device, dtype=form)
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator).to(device=device, dtype=form)
+
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    points = [random(batch, config.keypoints, 2) * 2 - 1 for _ in range(2)]
+    with torch.inference_mode():
+        features, small = decoder.source(random(batch, 3, config.rows, config.cols))
+
+        def frame() -> None:
+            decoder.frame(features, small, *points)
+
+        for _ in range(3 if device == "cuda" else 1):
+            frame()
+        wait()
+        times = []
+        before, began = energy() if energy else 0.0, time.perf_counter()
+        while time.perf_counter() - began < MEASURE_SECONDS or len(times) < 3:
+            start = time.perf_counter()
+            frame()
+            wait()
+            times.append(time.perf_counter() - start)
+        spent = energy() - before if energy else None
+    joules = None if spent is None else spent / (len(times) * batch)
+    return statistics.median(times) / batch, joules
+
+
+def measured_rows(config: AgcConfig) -> list[Row]:
+    """This host's CPU (fp32, batch 1) and, if there is one, its GPU (fp16, batch 1 and 8)."""
+    pixels = config.rows * config.cols
+    counter = package_energy()
+    counted = ("processor packages, RAPL" if counter else
+               "unavailable: this host shows no readable energy counter")
+    seconds, joules = measure(config, "cpu", torch.float32, 1, counter)
+    name = f"{_processor()}, {torch.get_num_threads()} threads"
+    rows = [Row(name, "measured", "fp32, batch 1", seconds, _per_pixel(joules, pixels), counted)]
+    if not torch.cuda.is_available():
+        return rows
+    counter = gpu_energy()
+    counted = "whole GPU board, driver's counter" if counter else "unavailable: no counter"
+    for batch in (1, 8):
+        seconds, joules = measure(config, "cuda", torch.float16, batch, counter)
+        rows.append(Row(torch.cuda.get_device_name(), "measured", f"fp16, batch {batch}", seconds,
+                        _per_pixel(joules, pixels), counted))
+    return rows
+
+
+def predicted_rows(config: AgcConfig, design: str, memory: str) -> list[Row]:
+    """The same decoder on PYNQ-Z1 as predicted for a design, by three ways to count power."""
+    from studies import inputs
+    from studies.evaluate import evaluate, feasible
+    from workloads.agc import agc_graph
+
+    item = feasible(evaluate(agc_graph(config), inputs.design(design), inputs.board("pynq-z1"),
+                             memory, frames=3))
+    energy, pixels = item.energy, config.rows * config.cols
+    device = f"PYNQ-Z1, design {item.overlay}"
+    form = f"int8, {item.memory_model} memory model"
+    fabric = energy.pl_dynamic_j + energy.bram_j
+    ways = (("PS, fabric and DDR", energy.total_j),
+            ("fabric, static and dynamic", energy.pl_static_j + fabric),
+            ("fabric, dynamic only", fabric))
+    return [Row(device, "predicted", form, item.period_s, _per_pixel(joules, pixels), counted)
+            for counted, joules in ways]
+
+
+def _per_pixel(joules: float | None, pixels: int) -> float | None:
+    return None if joules is None else joules / pixels * MICROJOULES
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown processor"
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table; the last column is energy over that of the first prediction."""
+    base = next((row.uj_per_pixel for row in rows if row.kind == "predicted"), None)
+    lines = ["| device | kind | form | ms a frame | uJ a pixel | power counted | ratio |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        ms = "" if row.seconds_per_frame is None else f"{row.seconds_per_frame * 1e3:.3g}"
+        known = row.uj_per_pixel is not None
+        energy = f"{row.uj_per_pixel:.3g}" if known else "not readable"
+        ratio = f"{row.uj_per_pixel / base:.2f}" if known and base else ""
+        lines.append(f"| {row.device} | {row.kind} | {row.form} | {ms} | {energy} | "
+                     f"{row.power_counted} | {ratio} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line of the study."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=64, help="width of the AGC decoder")
+    parser.add_argument("--design", default="default", help="design file or shipped design")
+    parser.add_argument("--memory", choices=("flat", "ddr3"), default="ddr3")
+    parser.add_argument("--measured-only", action="store_true", help="leave the prediction out")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    options = parser.parse_args()
+    width = options.width
+    config = AgcConfig(width=width, motion_width=width, motion_max=16 * width)
+    rows = measured_rows(config)
+    if not options.measured_only:
+        rows += predicted_rows(config, options.design, options.memory)
+        rows += [Row(name, "published", "int8", None, value, counted)
+                 for name, value, counted in HEADLINE]
+    print(table(rows))
+    if options.json:
+        from studies.files import write_json
+        write_json(options.json, [asdict(row) for row in rows])
+
+
+if __name__ == "__main__":
+    main()
