@@ -182,9 +182,9 @@ def table(rows: list[Row]) -> str:
              "| --- | --- | --- | --- | --- | --- | --- |"]
     for row in rows:
         ms = "" if row.seconds_per_frame is None else f"{row.seconds_per_frame * 1e3:.3g}"
-        known = row.uj_per_pixel is not None
-        energy = f"{row.uj_per_pixel:.3g}" if known else "not readable"
-        ratio = f"{row.uj_per_pixel / base:.2f}" if known and base else ""
+        found = row.uj_per_pixel
+        energy = "not readable" if found is None else f"{found:.3g}"
+        ratio = "" if found is None or base is None else f"{found / base:.2f}"
         lines.append(f"| {row.device} | {row.kind} | {row.form} | {ms} | {energy} | "
                      f"{row.power_counted} | {ratio} |")
     return "\n".join(lines)
