@@ -209,6 +209,7 @@ class _DdrController:
             memory, self.t, limit)
         self.background = len(program.units)
         self.inside: dict[int, tuple[_DdrChannel, _Request]] = {}  # by pool entry
+        self.awake = -1  # the cycle of the next wake that counts
         self.crossing: dict[tuple[int, bool], int] = {}  # controller port, write -> free clock
 
     def insert(self, channel: _DdrChannel, request: _Request, cycle: int) -> None:
@@ -227,7 +228,13 @@ class _DdrController:
                    request.address, request.size, int(channel.write))
         self.regs[R_FOREGROUND] += 1
         self.inside[entry] = channel, request
-        _at_end_of_cycle(self.env, self.act, CONTROL)
+        self.wake(self.env.now)
+
+    def wake(self, cycle: int) -> None:
+        """Act at the end of a cycle, unless something already wakes the controller by then."""
+        if not self.env.now <= self.awake <= cycle:
+            self.awake = cycle
+            _at_end_of_cycle(self.env, self.act, CONTROL, cycle - self.env.now)
 
     def cross(self, channel: _DdrChannel, clock: int, size: int) -> tuple[int, int]:
         """Passage through the controller port that the channel shares."""
@@ -236,11 +243,14 @@ class _DdrController:
 
     def act(self, _: simpy.Event) -> None:
         """Do every event of the controller up to this cycle, then sleep until its next."""
+        if self.awake != self.env.now:
+            return
+        self.awake = -1
         t, state = self.t, (self.t, self.regs, self.pool, self.lists, self.sources)
         while (clock := ddr_next(*state, self.background)) != FAR:
             cycle = int(_decided_in(clock, t))
             if cycle > self.env.now:
-                _at_end_of_cycle(self.env, self.act, CONTROL, cycle - self.env.now)
+                self.wake(cycle)
                 return
             what, entry, clock, first, last = ddr_step(
                 t, self.regs, self.banks, self.pool, self.lists, self.sources, self.background)
