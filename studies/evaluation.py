@@ -115,7 +115,8 @@ class Evaluation:
 
     `latency_cycles`: first in to last out of the first frame. `period_cycles`: steady frame to
     frame, None when one frame only was simulated. `energy` is of one frame at the period, or at
-    the latency when there is no period. `layers` is empty unless detail was asked for.
+    the latency when there is no period. `layers` and `design_file` (the overlay as TOML) are
+    empty unless detail was asked for.
     """
 
     workload: str
@@ -142,6 +143,7 @@ class Evaluation:
     units: tuple[UnitTime, ...]
     program_hash: str
     layers: tuple[LayerReport, ...] = field(default=())
+    design_file: str = ""
 
     @property
     def frame_cycles(self) -> int:

@@ -214,3 +214,24 @@ def tornado(rows: Sequence[tuple[str, float, float]], base: float, label: str,
     axes.set_xlabel(f"{label} (blue: one step down, yellow: one step up)")
     axes.set_title(title, fontsize=10)
     return figure
+
+
+def sweep(rows: Sequence[tuple[str, float, float]], title: str) -> Figure:
+    """Latency (ms) and energy (uJ a pixel) of named designs, side by side."""
+    figure = Figure(figsize=(8.5, 1.8 + 0.28 * len(rows)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    names = [row[0] for row in rows]
+    for axes, column, label, colour in ((left, 1, "latency, ms", COLOURS["busy"]),
+                                        (right, 2, "energy, uJ a pixel", COLOURS["data"])):
+        axes.spines[["top", "right"]].set_visible(False)
+        values = [row[column] for row in rows]
+        axes.barh(range(len(rows)), values, color=colour, height=0.7)
+        for index, value in enumerate(values):
+            axes.annotate(f"{value:.4g}", (value, index), va="center", fontsize=8,
+                          xytext=(3, 0), textcoords="offset points")
+        axes.margins(x=0.15)
+        axes.set_xlabel(label)
+    left.set_yticks(range(len(rows)), names, fontsize=8)
+    left.invert_yaxis()
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,0 +1,55 @@
+"""`cosim emit`: write a design as HLS C++ with descriptors, weights and a test bench.
+
+It does not search; give it a design file. With --check it also runs the C simulation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from studies import inputs
+from studies.commands.options import BoardName, Design, Json, OutFolder, Workload
+from studies.emission import check_emitted, emit_for
+from studies.errors import UserError
+from studies.files import check_writable, output_folder, write_json
+from studies.records import encode
+
+
+def emit_design(
+    workload: Workload,
+    design: Design = "default",
+    board: BoardName = "pynq-z1",
+    out: OutFolder = Path("out/emit"),
+    check: Annotated[bool, typer.Option(
+        help="Compile the C++ with g++, run one whole frame on it, and compare every value with "
+        "the reference.")] = False,
+    json: Json = None,
+) -> None:
+    """Write the accelerator as HLS C++ for this network, ready for the vendor's tools.
+
+    Example: cosim emit agc-w16 --design out/explore/best.toml --out out/emit --check
+    """
+    graph, overlay, on = inputs.workload(workload), inputs.design(design), inputs.board(board)
+    output_folder(out)
+    if json is not None:
+        check_writable(json)
+    console = Console()
+    emitted = emit_for(graph, overlay, on, out)
+    console.print(f"wrote {emitted.files} files to {out} for {graph.name} on {overlay.name}")
+    figures = {"files": emitted.files, "folder": str(out), "workload": graph.name,
+               "overlay": overlay.name, "check": None}
+    if check:
+        found = check_emitted(graph, overlay, on)
+        figures["check"] = encode(found)
+        console.print(f"C simulation: {found.values_compared} values of {found.tensors} tensors "
+                      f"compared, {found.values_different} differ")
+        if json is not None:
+            write_json(json, figures)
+        if found.values_different:
+            raise UserError(f"the C simulation differs from the reference in {found.where}.")
+    elif json is not None:
+        write_json(json, figures)

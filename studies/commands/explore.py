@@ -1,0 +1,191 @@
+"""`cosim explore`: search the design space for a workload on a board, and write the best design.
+
+It does not emit hardware; give the design file it writes to `cosim emit`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from arch_models.overlay import overlay_toml
+from studies import inputs
+from studies.commands.options import BoardName, Design, Json, OutFolder, Workload
+from studies.errors import UserError
+from studies.exploration import Exploration, default_workers, explore as run_exploration
+from studies.files import check_writable, output_folder, write_json, write_text
+from studies.records import encode, save
+from studies.report import pictures, tables
+from studies.search import Objective, Record, Sampler, Settings, parse_names
+from studies.space import default_space, load_space
+
+
+def explore(
+    workload: Workload,
+    design: Design = "default",
+    board: BoardName = "pynq-z1",
+    designs: Annotated[int, typer.Option(
+        min=1, help="Different designs to simulate whole, infeasible ones not counted.")] = 300,
+    seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
+    sampler: Annotated[str, typer.Option(
+        help="How designs are proposed: nsga2, nsga3, tpe, gp or random.")] = "nsga2",
+    objectives: Annotated[str, typer.Option(
+        help="What to make small, separated by commas: latency, energy, resources.",
+    )] = "latency,energy,resources",
+    space: Annotated[Path | None, typer.Option(
+        help="A .toml file that narrows the design space: [axes] with name = [values].",
+        show_default=False)] = None,
+    workers: Annotated[int, typer.Option(
+        min=0, help="Processes to use; 0 takes every core. The result is the same.")] = 0,
+    out: OutFolder = Path("out/explore"),
+    json: Json = None,
+) -> None:
+    """Search for designs that are faster, hungrier for less energy, and smaller than --design.
+
+    Simulates each proposed design over the whole frame with the flat memory, then the best ones
+    again with ddr3. Writes best.toml, front.png and explore.json to the folder.
+    """
+    graph, base, on = inputs.workload(workload), inputs.design(design), inputs.board(board)
+    settings = Settings(designs, seed, sampler=parse_names("sampler", [sampler], Sampler)[0],
+                        objectives=parse_names("objective", [name.strip() for name in
+                                                             objectives.split(",")], Objective))
+    axes = load_space(space, on) if space else default_space(on)
+    output_folder(out)
+    if json is not None:
+        check_writable(json)
+    console = Console()
+    console.print(f"{axes.size():,} designs in the space, {len(axes.axes)} axes")
+    with search_progress(console, designs) as told:
+        found = run_exploration(graph, on, base, settings, axes,
+                                workers or default_workers(), progress=told.record)
+    show(console, found)
+    if found.chosen is None:
+        raise UserError("no design was feasible. " + nearest_miss(found))
+    write_text(out / "best.toml", overlay_toml(found.chosen.overlay))
+    save(out / "best.json", "evaluation", found.chosen.evaluation)
+    pictures.save_picture(front_picture(found, workload, board), out / "front.png")
+    document = summary(found)
+    write_json(out / "explore.json", document)
+    if json is not None:
+        write_json(json, document)
+    console.print(f"wrote best.toml, best.json, front.png and explore.json to {out}")
+
+
+class search_progress:
+    """A progress bar that counts evaluated and infeasible designs while a search runs."""
+
+    def __init__(self, console: Console, designs: int) -> None:
+        self._bar = Progress(TextColumn("searching"), BarColumn(), MofNCompleteColumn(),
+                             TextColumn("{task.description}"), TimeElapsedColumn(),
+                             console=console)
+        self._task = self._bar.add_task("", total=designs)
+        self._infeasible = 0
+        self._best = float("inf")
+
+    def __enter__(self) -> search_progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def record(self, record: Record, done: int) -> None:
+        """Take note of one more record."""
+        self._infeasible += record.failure is not None
+        if record.evaluation:
+            self._best = min(self._best, record.evaluation.latency_ms)
+        self._bar.update(self._task, completed=min(done, self._bar.tasks[0].total or done),
+                         description=f"{self._infeasible} infeasible, best {self._best:.1f} ms")
+
+
+def show(console: Console, found: Exploration) -> None:
+    """Print what was tried, why designs failed, and the best against the default."""
+    search = found.found
+    console.print(f"{search.evaluated} designs evaluated, {search.infeasible} infeasible, "
+                  f"{search.asked} asked, {len(search.front)} on the front (flat memory)")
+    reasons: dict[str, int] = {}
+    for record in search.records:
+        if record.failure:
+            name = record.failure.reason.split(" needs ")[0].split(":")[-1].strip()
+            reasons[name] = reasons.get(name, 0) + 1
+    if reasons:
+        table = Table(title="Why designs were infeasible", title_justify="left")
+        table.add_column("what did not fit")
+        table.add_column("designs", justify="right")
+        for name, count in sorted(reasons.items(), key=lambda item: -item[1])[:8]:
+            table.add_row(name[:70], str(count))
+        console.print(table)
+    if found.chosen:
+        shown = [item for item in (found.default, found.chosen.evaluation) if item]
+        console.print(tables.summary(shown))
+        if found.default:
+            best = found.chosen.evaluation
+            console.print(f"the chosen design is {found.default.latency_ms / best.latency_ms:.2f} "
+                          f"times as fast as {found.default.overlay!r} and takes "
+                          f"{best.energy_uj_per_pixel / found.default.energy_uj_per_pixel:.2f} of "
+                          "its energy (predicted, ddr3)", style="bold")
+
+
+def front_picture(found: Exploration, workload: str, board: str) -> Any:
+    """The Pareto front with the default and the chosen design marked, all by the flat memory."""
+    wanted = (Objective.LATENCY, Objective.ENERGY, Objective.RESOURCES)
+    import numpy as np
+
+    rows = [[objective.of(record.evaluation) if record.evaluation else np.nan
+             for objective in wanted] for record in found.found.records]
+    marks = {}
+    first = found.found.records[0].evaluation
+    if first:
+        marks["start (hand-made)"] = (first.latency_ms, first.energy_uj_per_pixel)
+    if found.chosen and found.chosen.record.evaluation:
+        chosen = found.chosen.record.evaluation
+        marks["chosen"] = (chosen.latency_ms, chosen.energy_uj_per_pixel)
+    return pictures.pareto(
+        np.array(rows, float).reshape(-1, 3), found.found.front, marks,
+        f"{found.found.evaluated} designs for {workload} on {board}, predicted (flat)")
+
+
+def nearest_miss(found: Exploration) -> str:
+    """The infeasible design that missed by least, and why."""
+    failures = [record.failure for record in found.found.records if record.failure]
+    if not failures:
+        return ""
+    return "Nearest miss: " + min(failures, key=lambda item: item.excess).reason
+
+
+def summary(found: Exploration) -> dict[str, Any]:
+    """The exploration as JSON values."""
+    search = found.found
+    designs = [{"number": record.number, "choice": record.choice,
+                "latency_ms": record.evaluation.latency_ms if record.evaluation else None,
+                "energy_uj_per_pixel":
+                    record.evaluation.energy_uj_per_pixel if record.evaluation else None,
+                "resources": {item.name: item.used for item in (
+                    record.evaluation.resources if record.evaluation else ())},
+                "infeasible": record.failure.reason if record.failure else None}
+               for record in search.records]
+    chosen = found.chosen
+    return {
+        "predicted": True, "search_memory_model": "flat", "final_memory_model": "ddr3",
+        "settings": encode(search.settings), "designs_asked": search.asked,
+        "designs_evaluated": search.evaluated, "designs_infeasible": search.infeasible,
+        "front": list(search.front), "designs": designs,
+        "default": _short(found.default),
+        "chosen": _short(chosen.evaluation) if chosen else None,
+        "chosen_number": chosen.record.number if chosen else None,
+        "candidates": [{"number": item.record.number, **(_short(item.evaluation) or {})}
+                       for item in found.candidates],
+    }
+
+
+def _short(item: Any) -> dict[str, Any] | None:
+    if item is None:
+        return None
+    return {"overlay": item.overlay, "memory_model": item.memory_model,
+            "latency_ms": item.latency_ms, "energy_uj_per_pixel": item.energy_uj_per_pixel,
+            "resources": {entry.name: entry.used for entry in item.resources}}

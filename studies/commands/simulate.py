@@ -1,0 +1,86 @@
+"""`cosim simulate`: one design, one workload, one board; everything predicted, shown and stored.
+
+It does not search; see `explore`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cosim.trace import write_trace
+from studies import inputs
+from studies.commands.options import BoardName, Design, Json, MemoryModel, Workload
+from studies.errors import UserError
+from studies.evaluate import evaluate, feasible, simulate_design
+from studies.files import check_writable, write_whole
+from studies.records import save
+from studies.report import tables
+
+
+class Executor(StrEnum):
+    """Which executor runs the program."""
+
+    FAST = "fast"
+    DES = "des"
+    BOTH = "both"
+
+
+def simulate(
+    workload: Workload,
+    design: Design = "default",
+    board: BoardName = "pynq-z1",
+    memory: MemoryModel = "ddr3",
+    frames: Annotated[int, typer.Option(
+        min=1, max=64, help="Frames in a row; two or more also give the period.")] = 3,
+    executor: Annotated[Executor, typer.Option(
+        help="fast (numba), des (SimPy, the definition, slower), or both and compare them.",
+    )] = Executor.FAST,
+    top: Annotated[int, typer.Option(
+        min=0, help="Show this many of the longest layers (0: all of them).")] = 12,
+    json: Json = None,
+    trace: Annotated[Path | None, typer.Option(
+        help="Write a Perfetto trace of one frame; open it at ui.perfetto.dev.",
+        show_default=False)] = None,
+) -> None:
+    """Predict latency, energy and fabric use of a design, and show where the time goes.
+
+    Example: cosim simulate agc-w64 --design default --json out/result.json
+    """
+    for path in (json, trace):
+        if path is not None:
+            check_writable(path)
+    console = Console()
+    graph, overlay = inputs.workload(workload), inputs.design(design)
+    model, on = inputs.memory_model(memory), inputs.board(board)
+    item = feasible(evaluate(graph, overlay, on, model, frames=frames, detail=True))
+    console.print(tables.heading(item), style="bold")
+    for table in (tables.summary([item]), tables.energy(item), tables.resources(item),
+                  tables.units(item), tables.layers(item, top or None)):
+        console.print(table)
+    if executor is not Executor.FAST:
+        _show_both(console, graph, overlay, on, model, executor)
+    if json is not None:
+        save(json, "evaluation", item)
+        console.print(f"wrote {json}")
+    if trace is not None:
+        run = feasible(simulate_design(graph, overlay, on, model, trace=True))
+        write_whole(trace, lambda file: write_trace(
+            run.lowered.program, run.result, overlay.clock_hz, file))
+        console.print(f"wrote {trace}; open it at ui.perfetto.dev")
+
+
+def _show_both(console: Console, graph, overlay, on, model: str, executor: Executor) -> None:  # type: ignore[no-untyped-def]
+    slow = feasible(simulate_design(graph, overlay, on, model, executor="des"))
+    console.print(f"SimPy executor: {slow.result.total_cycles} cycles for one frame")
+    if executor is Executor.BOTH:
+        fast = feasible(simulate_design(graph, overlay, on, model))
+        names = fast.result.differences(slow.result)
+        if names:
+            raise UserError(f"the executors differ in {', '.join(names)}; this is a fault of the "
+                            "program, please report it with the design file.")
+        console.print("numba executor: the same, equal in every field")

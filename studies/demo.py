@@ -1,0 +1,193 @@
+"""The main job end to end: the full-width AGC decoder on PYNQ-Z1, in about five minutes.
+
+It computes nothing of its own: every figure it prints or stores comes from the studies it calls.
+Run as `python -m studies.demo --out out/demo`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from arch_models.board import Board
+from arch_models.overlay import Overlay, overlay_toml
+from cosim.trace import write_trace
+from studies import inputs
+from studies.commands.explore import front_picture, search_progress, show, summary
+from studies.emission import check_emitted, check_layers, emit_for
+from studies.errors import UserError
+from studies.evaluate import evaluate, feasible, simulate_design
+from studies.evaluation import Evaluation
+from studies.exploration import default_workers, explore
+from studies.files import output_folder, write_json, write_text, write_whole
+from studies.records import save
+from studies.report import tables
+from studies.report.page import write_report
+from studies.search import Settings
+from workloads.agc_config import AgcConfig, conv_macs, conv_table, folded_parameters
+from workloads.graph import Graph
+
+FULL, NARROW, BOARD, DESIGN = "agc-w64", "agc-w16", "pynq-z1", "default"
+MEMORY = "ddr3"
+
+
+class Steps:
+    """Prints numbered headings with the time since the start."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.start = time.perf_counter()
+        self.number = 0
+
+    def step(self, text: str) -> None:
+        """Announce the next step."""
+        self.number += 1
+        spent = time.perf_counter() - self.start
+        self.console.rule(f"[bold]{self.number}. {text}[/]  ({spent:.0f} s)", align="left")
+
+
+def workload_table(config: AgcConfig) -> Table:
+    """The convolutions of the decoder with MACs and parameters, and the totals."""
+    table = Table(title="AGC decoder, convolutions (exact)", title_justify="left")
+    for column in ("layer", "in", "out", "kernel", "size", "when", "10^6 MAC", "parameters"):
+        table.add_column(column, justify="left" if column in ("layer", "when") else "right")
+    for conv in conv_table(config):
+        table.add_row(conv.name, str(conv.in_channels), str(conv.out_channels),
+                      f"{conv.kernel}x{conv.kernel}", f"{conv.rows}x{conv.cols}",
+                      "each frame" if conv.part == "frame" else "once a group",
+                      f"{conv.macs / 1e6:.2f}", f"{conv.parameters:,}")
+    table.add_section()
+    table.add_row("all", "", "", "", "", "", f"{conv_macs(config) / 1e6:.2f}",
+                  f"{folded_parameters(config):,}")
+    table.add_row("each frame", "", "", "", "", "", f"{conv_macs(config, 'frame') / 1e6:.2f}", "")
+    return table
+
+
+def executors_equal(console: Console, graph: Graph, overlay: Overlay, board: Board) -> bool:
+    """Simulate one frame burst by burst with both executors and compare every field."""
+    runs = {}
+    for name in ("fast", "des"):
+        began = time.perf_counter()
+        runs[name] = feasible(simulate_design(graph, overlay, board, MEMORY, executor=name,
+                                              trace=True)).result
+        console.print(f"{name}: {runs[name].total_cycles:,} cycles, "
+                      f"{int(runs[name].layer_bursts.sum()):,} bursts, "
+                      f"{int(runs[name].operations.sum()):,} operations, "
+                      f"{time.perf_counter() - began:.1f} s to lower and simulate")
+    names = runs["fast"].differences(runs["des"])
+    console.print("the two executors are equal in every field" if not names else
+                  f"the two executors DIFFER in {', '.join(names)}",
+                  style="bold green" if not names else "bold red")
+    return not names
+
+
+def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]:
+    """Do everything, write the files, return what `summary.json` holds."""
+    console = Console()
+    output_folder(out)
+    steps = Steps(console)
+    steps.step("Workload: one inter frame of the full-width AGC decoder, 256x256")
+    console.print(workload_table(AgcConfig()))
+    graph, board, base = inputs.workload(FULL), inputs.board(BOARD), inputs.design(DESIGN)
+
+    steps.step("Simulate a design made by hand, with both executors")
+    before = feasible(evaluate(graph, base, board, MEMORY, detail=True))
+    for table in (tables.summary([before]), tables.energy(before), tables.resources(before),
+                  tables.units(before), tables.layers(before, 12)):
+        console.print(table)
+    equal = executors_equal(console, graph, base, board)
+
+    steps.step(f"Search: {designs} designs over the whole frame")
+    with search_progress(console, designs) as told:
+        found = explore(graph, board, base, Settings(designs, seed), workers=workers,
+                        progress=told.record)
+    show(console, found)
+    if found.chosen is None:
+        raise UserError("the search found no feasible design")
+    chosen = found.chosen.overlay
+    write_text(out / "best.toml", overlay_toml(chosen))
+    write_json(out / "explore.json", summary(found))
+
+    steps.step("The chosen design against the one made by hand")
+    after = feasible(evaluate(graph, chosen, board, MEMORY, detail=True))
+    for table in (tables.summary([before, after], ["made by hand", "chosen"]),
+                  tables.energy(after), tables.resources(after), tables.units(after),
+                  tables.layers(after, 12)):
+        console.print(table)
+    save(out / "default.json", "evaluation", before)
+    save(out / "result.json", "evaluation", after)
+
+    steps.step("Emit the chosen design as HLS C++, and run it")
+    emitted = emit_for(graph, chosen, board, out / "hls")
+    console.print(f"wrote {emitted.files} files to {out / 'hls'}")
+    narrow = inputs.workload(NARROW)
+    frame = check_emitted(narrow, chosen, board)
+    console.print(f"C simulation of the whole {NARROW} frame: {frame.values_compared:,} values "
+                  f"of {frame.tensors} tensors compared, {frame.values_different} differ")
+    layers = check_layers(graph, chosen, board)
+    console.print(f"C simulation of {layers.layers} full-width layers, one of each distinct "
+                  f"shape: {layers.values_compared:,} values compared, "
+                  f"{layers.values_different} differ")
+    exact = frame.values_different == 0 and layers.values_different == 0
+    console.print("bit-exact" if exact else "NOT bit-exact",
+                  style="bold green" if exact else "bold red")
+
+    steps.step("Report: pictures, page, trace")
+    front = front_picture(found, FULL, BOARD)
+    written = write_report({"made by hand": before, "chosen": after},
+                           board.ddr.peak_bytes_per_s, out / "report",
+                           [("Pareto front", front)])
+    run = feasible(simulate_design(graph, chosen, board, MEMORY, trace=True))
+    write_whole(out / "trace.pftrace", lambda file: write_trace(
+        run.lowered.program, run.result, chosen.clock_hz, file))
+    result = _summary(before, after, found.found.evaluated, found.found.infeasible, equal, exact,
+                      frame.values_compared + layers.values_compared)
+    write_json(out / "summary.json", result)
+    console.print(f"wrote {written[0]}, {len(written) - 1} pictures, trace.pftrace (open it at "
+                  f"ui.perfetto.dev), result.json and summary.json to {out}")
+    spent = time.perf_counter() - steps.start
+    console.print(f"the whole demo took {spent:.0f} s", style="bold")
+    if not (equal and exact):
+        raise UserError("a check failed; see above")
+    return result
+
+
+def _summary(before: Evaluation, after: Evaluation, evaluated: int, infeasible: int,
+             equal: bool, exact: bool, compared: int) -> dict[str, Any]:
+    return {
+        "workload": after.workload, "board": after.board, "memory_model": after.memory_model,
+        "predicted": ["latency_ms", "period_ms", "fps", "energy_uj_per_pixel",
+                      "default_latency_ms", "default_energy_uj_per_pixel", "resources"],
+        "latency_ms": after.latency_ms, "period_ms": after.period_ms, "fps": after.fps,
+        "energy_uj_per_pixel": after.energy_uj_per_pixel,
+        "default_latency_ms": before.latency_ms,
+        "default_energy_uj_per_pixel": before.energy_uj_per_pixel,
+        "designs_evaluated": evaluated, "designs_infeasible": infeasible,
+        "executors_equal": equal, "csim_bit_exact": exact, "csim_values_compared": compared,
+        "resources": {item.name: {"used": item.used, "available": item.available}
+                      for item in after.resources},
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of `python -m studies.demo`; a failed check ends with exit code 2."""
+    from studies.cli import guarded
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write to")
+    parser.add_argument("--designs", type=int, default=300, help="designs to evaluate")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same search")
+    parser.add_argument("--workers", type=int, default=0, help="processes (0: all cores)")
+    given = parser.parse_args(arguments)
+    guarded(lambda: run_demo(given.out, given.designs, given.seed,
+                             given.workers or default_workers()))
+
+
+if __name__ == "__main__":
+    main()

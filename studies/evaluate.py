@@ -1,0 +1,144 @@
+"""Evaluates one design: map, lower, simulate, then energy and resources. Everything predicted.
+
+It has no memory model or timing of its own: cycles come from the cosim room, joules and sites
+from the coefficients of the arch_models room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from arch_models.board import Board
+from arch_models.memory import Memory, memory_for
+from arch_models.overlay import Infeasible, Overlay, overlay_toml
+from cosim import des, fast
+from cosim.bounds import bounds
+from cosim.lower import Lowered, lower
+from cosim.mapping import Mapping, choose_mapping
+from cosim.program import UnitKind
+from cosim.result import SimResult
+from studies.energy import frame_energy, layer_energies
+from studies.errors import UserError, unknown
+from studies.evaluation import Evaluation, LayerReport, Resource
+from studies.layers import layer_times, unit_times
+from studies.sites import fit, resources_of
+from workloads.graph import Graph, Phase
+
+__all__ = ["Evaluation", "Infeasible", "Run", "estimated_resources", "evaluate", "feasible",
+           "simulate_design"]
+
+T = TypeVar("T")
+EXECUTORS = {"fast": fast.simulate, "des": des.simulate}
+FRAME = (Phase.FRAME,)
+STEADY_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One simulated program with everything it was made from."""
+
+    mapping: Mapping
+    lowered: Lowered
+    memory: Memory
+    result: SimResult
+
+
+def feasible(value: T | Infeasible) -> T:
+    """The value itself, or `UserError` with the reason when the design is infeasible."""
+    if isinstance(value, Infeasible):
+        raise UserError(f"the design does not work out: {value}")
+    return value
+
+
+def estimated_resources(overlay: Overlay, board: Board) -> tuple[Resource, ...]:
+    """Estimated DSP, BRAM36, LUT and FF of an overlay against the board's."""
+    return resources_of(overlay, board)
+
+
+def simulate_design(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
+                    frames: int = 1, executor: str = "fast",
+                    trace: bool = False) -> Run | Infeasible:
+    """Map, lower and simulate frames of a graph; `executor` is `fast` or `des`."""
+    if executor not in EXECUTORS:
+        raise unknown("executor", executor, tuple(EXECUTORS))
+    mapping = choose_mapping(graph, overlay, FRAME, board)
+    if isinstance(mapping, Infeasible):
+        return mapping
+    lowered = lower(graph, overlay, board, mapping, frames)
+    system = memory_for(board, overlay, memory)
+    return Run(mapping, lowered, system, EXECUTORS[executor](lowered.program, system, trace))
+
+
+def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
+             frames: int = STEADY_FRAMES, detail: bool = False) -> Evaluation | Infeasible:
+    """Predict latency, period, energy and resources of one frame of a graph on an overlay.
+
+    `frames`: with 1 there is no period (fastest); with more, a second program with that many
+    frames in a row gives it. `detail` adds layers and the design file. A design that does not
+    fit the board or cannot hold a layer's smallest tile comes back as `Infeasible`.
+    """
+    misfit = fit(overlay, board)
+    if misfit is not None:
+        return misfit
+    run = simulate_design(graph, overlay, board, memory, trace=detail)
+    if isinstance(run, Infeasible):
+        return run
+    period = None
+    if frames > 1:
+        steady = simulate_design(graph, overlay, board, memory, frames)
+        if isinstance(steady, Infeasible):
+            return steady
+        period = period_cycles(steady.result)
+    program, result = run.lowered.program, run.result
+    cycles = result.total_cycles if period is None else period
+    energy = frame_energy(overlay, board, run.mapping, program, result, cycles)
+    moved = _bytes(run)
+    picture = graph.tensors[graph.outputs[0]]
+    return Evaluation(
+        workload=graph.name, board=board.name, overlay=overlay.name, memory_model=memory,
+        clock_hz=overlay.clock_hz, frames=frames, pixels=picture.positions,
+        latency_cycles=result.total_cycles, period_cycles=period,
+        macs=int(result.layer_macs.sum()), peak_macs_per_cycle=overlay.macs_per_cycle,
+        bytes_read=moved[0], bytes_written=moved[1], bursts=int(result.layer_bursts.sum()),
+        operations=int(result.operations.sum()), row_hits=int(result.row_hits),
+        row_misses=int(result.row_misses), refreshes=int(result.refreshes),
+        lower_bound_cycles=bounds(program, run.memory).cycles if detail else 0,
+        energy=energy, resources=resources_of(overlay, board),
+        units=unit_times(program, result), program_hash=program.content_hash() if detail else "",
+        layers=_layers(graph, overlay, board, run, cycles) if detail else (),
+        design_file=overlay_toml(overlay) if detail else "")
+
+
+def period_cycles(result: SimResult) -> int:
+    """Cycles from the end of one steady frame to the end of the next (the last two)."""
+    ends = result.segment_end
+    if len(ends) < 2:
+        return int(result.total_cycles)
+    return int(ends[-1] - ends[-2])
+
+
+def _bytes(run: Run) -> tuple[int, int]:
+    kinds = [unit.kind for unit in run.lowered.program.units]
+    table = run.result.layer_bytes.sum(axis=0)
+    reads = np.array([kind == UnitKind.READ for kind in kinds])
+    writes = np.array([kind == UnitKind.WRITE for kind in kinds])
+    return int(table[reads].sum()), int(table[writes].sum())
+
+
+def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run,
+            frame_cycles: int) -> tuple[LayerReport, ...]:
+    program, result = run.lowered.program, run.result
+    joules = layer_energies(overlay, board, run.mapping, program, result, frame_cycles)
+    reports = []
+    for item in layer_times(program, result):
+        mapped = run.mapping.layer(item.name)
+        reports.append(LayerReport(
+            item.name, str(graph.layer(item.name).operator.value), item.main_unit,
+            mapped.absorbed if mapped else (), item.start_cycles, item.cycles, item.macs,
+            item.bytes_read, item.bytes_written,
+            item.macs / (max(1, item.cycles) * overlay.macs_per_cycle), item.bound,
+            joules[item.name], item.units))
+    return tuple(reports)
