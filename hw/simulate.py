@@ -27,7 +27,7 @@ from hw.top import memory_ports, top_source
 SOURCES = Path(__file__).parent / "hls"
 FLAGS = ("-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-LIBRARY_UNITS = ("library.cpp", "scheduler.cpp", "check.cpp", "host.cpp")
+LIBRARY_UNITS = ("library.cpp", "scheduler.cpp", "check.cpp", "host.cpp", "host_library.cpp")
 _STATUS = {1: "bad command", 2: "deadlock", 3: "host layer missing"}
 
 

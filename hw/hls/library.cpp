@@ -11,14 +11,6 @@ int cosim_unit_count() { return cosim::UNIT_COUNT; }
 
 void cosim_reset() { cosim::reset_fabric(); }
 
-int cosim_load_host(const std::uint8_t *records, std::uint64_t bytes) {
-    return cosim::load_host_layers(records, bytes) ? 0 : 1;
-}
-
-int cosim_run_host(std::uint32_t layer, std::uint8_t *memory, std::uint64_t bytes) {
-    return cosim::run_host_layer(layer, memory, bytes) ? 0 : 1;
-}
-
 // `ranges`: first, last, repeats, repeat_first of each. `operations`: UNIT_COUNT entries.
 int cosim_run(const std::uint8_t *descriptors, std::uint64_t descriptor_count,
               std::uint8_t *memory, std::uint64_t memory_bytes, const std::uint32_t *ranges,

@@ -124,7 +124,7 @@ def test_a_deadlock_is_found_and_named():
     table = program.operations.copy()
     table[3:12:3, Column.SIGNAL] = 0  # three stores never free their bank
     broken = dataclasses.replace(program, operations=table)
-    with pytest.raises(SimulationError, match="deadlock: .*unit engine waits for channel output"):
+    with pytest.raises(SimulationError, match=r"deadlock: .*engine waits for channel output"):
         run_program(broken, default_overlay(), memory)
     with pytest.raises(EmissionError, match="waits for channel 'output free' before any earlier"):
         steps(broken, configure(broken, default_overlay()))

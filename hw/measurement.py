@@ -1,0 +1,117 @@
+"""Measurement: what hardware said about a design, with its provenance; and its JSON.
+
+It holds no prediction and is no SimResult; nothing here computes what should have come out.
+Standard library only, and the syntax of Python 3.8: this file also runs on the board.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+FORMAT = 1
+
+
+class MeasurementError(ValueError):
+    """A measurement file is not one. The message names the file and the field."""
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Wall-clock seconds of one step of a frame, one entry a repeat.
+
+    `kind`: "fabric" (one start, until its interrupt) or "host" (one layer on the processor).
+    `first`, `count`: the operations of a fabric step; `layer`: the layer of a host step, or -1.
+    """
+
+    kind: str
+    seconds: tuple[float, ...]
+    first: int = 0
+    count: int = 0
+    layer: int = -1
+
+
+@dataclass(frozen=True)
+class UnitCounters:
+    """Cycles of one unit over one frame, read from the fabric, with the meaning of SimResult.
+
+    `stall` maps a cause to cycles. The counts are those of the last repeat.
+    """
+
+    unit: str
+    busy_cycles: int
+    idle_cycles: int
+    stall_cycles: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured. `source`: "board", "rtl simulation" or "c simulation".
+
+    `manifest_sha256`, `program_sha256`, `bitstream_sha256` say of what. `frame_seconds`: whole
+    frames, one entry a repeat, without the first one if `warm_up`. `power_w`: mean of a meter
+    over the repeats, or None if there was no meter. `values_compared`, `values_differing`: the
+    outputs against those shipped with the project.
+    """
+
+    source: str
+    board: str
+    design: str
+    manifest_sha256: str
+    program_sha256: str
+    bitstream_sha256: str
+    clock_hz: int
+    taken_utc: str
+    repeats: int
+    warm_up: bool
+    frame_seconds: tuple[float, ...]
+    steps: tuple[StepTime, ...]
+    counters: tuple[UnitCounters, ...]
+    values_compared: int
+    values_differing: int
+    power_w: float | None = None
+    power_samples: int = 0
+
+
+def measurement_text(measurement: Measurement) -> str:
+    """JSON with sorted keys; `parse_measurement` gives back an equal value."""
+    return json.dumps({"format": FORMAT, **asdict(measurement)}, indent=1, sort_keys=True) + "\n"
+
+
+def save_measurement(measurement: Measurement, path: str) -> None:
+    """Write a measurement file."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(measurement_text(measurement))
+
+
+def load_measurement(path: str) -> Measurement:
+    """Read a measurement file; `MeasurementError` names what is wrong with it."""
+    with open(path, encoding="utf-8") as file:
+        return parse_measurement(file.read(), path)
+
+
+def parse_measurement(text: str, where: str = "measurement") -> Measurement:
+    """A measurement from its JSON."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise MeasurementError(f"{where}: not JSON ({error})") from None
+    if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+        raise MeasurementError(f"{where}: format must be {FORMAT}; is this a measurement file?")
+    known = {item.name for item in fields(Measurement)}
+    for name in sorted(set(raw) ^ known):
+        if name in raw:
+            raise MeasurementError(f"{where}: unknown field {name!r}")
+        if name not in ("power_w", "power_samples"):
+            raise MeasurementError(f"{where}: field {name!r} is missing")
+    try:
+        raw["frame_seconds"] = tuple(float(value) for value in raw["frame_seconds"])
+        raw["steps"] = tuple(StepTime(**{**item, "seconds": tuple(item["seconds"])})
+                             for item in raw["steps"])
+        raw["counters"] = tuple(UnitCounters(**item) for item in raw["counters"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise MeasurementError(f"{where}: {error}") from None
+    if len(raw["frame_seconds"]) != raw["repeats"]:
+        raise MeasurementError(f"{where}: frame_seconds has {len(raw['frame_seconds'])} entries, "
+                               f"must have repeats ({raw['repeats']})")
+    return Measurement(**raw)
