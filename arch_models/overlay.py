@@ -138,7 +138,7 @@ class Overlay:
     weight_banks: int = 2
     output_banks: int = 2
     accumulator_words: int = 1024
-    parameter_entries: int = 1024
+    parameter_entries: int = 2048
     vector_entries: int = 512
     table_bytes: int = 1024
     fusions: frozenset[Fusion] = frozenset(Fusion)

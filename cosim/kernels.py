@@ -27,6 +27,7 @@ FLOW_SUM, LOOKUP, SOFTMAX = int(Opcode.FLOW_SUM), int(Opcode.LOOKUP), int(Opcode
 AVERAGE_POOL, MAX_POOL = int(Opcode.AVERAGE_POOL), int(Opcode.MAX_POOL)
 UPSAMPLE, GRID_SAMPLE = int(Opcode.UPSAMPLE), int(Opcode.GRID_SAMPLE)
 INPUT, WEIGHT, OUTPUT = int(Buffer.INPUT), int(Buffer.WEIGHT), int(Buffer.OUTPUT)
+CONVOLUTION_PARAMETERS = int(Buffer.CONVOLUTION_PARAMETERS)
 
 #: Columns of the wire tables. Inputs: unit, bit masks of the channels to and from the engine.
 IN_UNIT, IN_FILLED, IN_FREE = 0, 1, 2
@@ -328,7 +329,7 @@ def convolution_rows(ops, args, row, common, plan, source, target, skip, ins, ou
     weight_wait = plan.weight_free
     if plan.parameter_bytes:
         row = _bytes_load(ops, args, row, common.layer, plan.weight_unit, plan.weight_free, 0,
-                          int(Buffer.CONVOLUTION_PARAMETERS), plan.parameter_base,
+                          CONVOLUTION_PARAMETERS, plan.parameter_base,
                           plan.parameter_address, plan.parameter_bytes, first, last)
         # The token taken here is that of the first weight block.
         weight_wait = 0

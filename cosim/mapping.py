@@ -1,0 +1,426 @@
+"""Decides for every layer: engine or host, what it absorbs, and its tiles.
+
+It writes no operations (see `lower`) and places nothing in memory (see `placement`). Capacity
+rules are exact: a tile that is chosen fits the banks it needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from arch_models.board import Board
+from arch_models.engines import Tile, Work, engine_for, interval_cycles, model, timing
+from arch_models.engines.base import Timing
+from arch_models.overlay import Engine, Fusion, Infeasible, Overlay, Role
+from arch_models.units import ceil_div
+from workloads.graph import Graph, Layer, Operator, Phase
+
+from . import tile_search
+from .layout import Layouts
+from .program import MAX_CHANNELS
+
+#: Operators that cost nothing: an address change.
+FREE = frozenset({Operator.CONCAT})
+POINTWISE = frozenset({Operator.ADD, Operator.MULTIPLY, Operator.AFFINE, Operator.LOOKUP,
+                       Operator.SOFTMAX})
+LOOKUP_TABLE_BYTES = 256
+SOFTMAX_TABLE_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ConvolutionTile:
+    """Words of `tm` and `tn` channels, rows and columns of the convolution's own output.
+
+    `resident`: all input channels of a spatial tile lie in one bank. `weights_outer`: a block of
+    weights stays while all spatial tiles pass.
+    """
+
+    out_words: int
+    in_words: int
+    rows: int
+    columns: int
+    resident: bool
+    weights_outer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTile:
+    """Channel planes, and groups of positions (`unit_in` read, `unit_out` written each)."""
+
+    planes: int
+    units: int
+    unit_in: int
+    unit_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class GridTile:
+    """Source planes and grids in a bank, positions loaded at once and in one operation."""
+
+    planes: int
+    grids: int
+    chunk: int
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMapping:
+    """One layer of a program: a graph layer with those it absorbs.
+
+    `engine` None: the host. `inputs`: tensors read from DRAM; `output`: the tensor written.
+    `upsample`, `pool`, `skip`: what a convolution absorbs (skip: the other operand of an add).
+    `cost_cycles` is the search's closed-form cost, no prediction.
+    """
+
+    name: str
+    phase: Phase
+    engine: Engine | None
+    inputs: tuple[str, ...]
+    output: str
+    absorbed: tuple[str, ...] = ()
+    upsample: str = ""
+    pool: str = ""
+    add: str = ""
+    skip: str = ""
+    tile: ConvolutionTile | StreamTile | GridTile | None = None
+    cost_cycles: float = 0.0
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The mapping of a graph's layers in some phases, in the order they run."""
+
+    phases: tuple[Phase, ...]
+    layers: tuple[LayerMapping, ...]
+    layouts: Layouts
+
+    def layer(self, name: str) -> LayerMapping | None:
+        """The mapping that runs or absorbs a graph layer; None if it costs nothing."""
+        for item in self.layers:
+            if item.name == name or name in item.absorbed:
+                return item
+        return None
+
+
+def work_of(graph: Graph, layer: Layer) -> Work:
+    """What a graph layer asks of an engine."""
+    window = layer.window
+    scaled = layer.operator is Operator.AVERAGE_POOL and "multiplier" in layer.constants
+    return Work(str(layer.operator.value), window.rows, window.columns, window.stride,
+                window.padding, window.groups, layer.relu, scaled)
+
+
+def budget_of(overlay: Overlay, board: Board | None) -> tile_search.Budget:
+    """Buffers and rates for the tile search; without a board the ports alone set the rates."""
+    def rate(role: Role) -> float:
+        return sum(master.width_bits for master in overlay.masters_of(role)) / 8
+
+    read, weight, write = rate(Role.INPUT), rate(Role.WEIGHT), rate(Role.OUTPUT)
+    memory = read + weight + write
+    if board is not None:
+        memory = min(memory, board.ddr.peak_bytes_per_s / overlay.clock_hz)
+    return tile_search.Budget(
+        overlay.input_words, overlay.weight_words, overlay.output_words,
+        overlay.accumulator_words, overlay.input_banks, overlay.weight_banks,
+        overlay.output_banks, overlay.tn // overlay.channel_block,
+        overlay.tm // overlay.channel_block, overlay.position_bytes, read, weight, write, memory)
+
+
+def choose_mapping(graph: Graph, overlay: Overlay, phases: tuple[Phase, ...] = (Phase.FRAME,),
+                   board: Board | None = None) -> Mapping | Infeasible:
+    """The best tile of every layer in the given phases, or why there is none.
+
+    A convolution without groups must fit the fabric; any other layer that no engine in fabric
+    can hold runs on the host. `board` adds the DDR's peak rate to the cost.
+    """
+    channels = channel_count(overlay)
+    if channels > MAX_CHANNELS:
+        return Infeasible("channels", channels, MAX_CHANNELS, "token channels",
+                          ("masters", "engines", "fetch"))
+    return _Mapper(graph, overlay, phases, board).run()
+
+
+def channel_count(overlay: Overlay) -> int:
+    """Token channels of an overlay (`cosim.wiring` makes them)."""
+    inputs, outputs = len(overlay.masters_of(Role.INPUT)), len(overlay.masters_of(Role.OUTPUT))
+    engines = len(overlay.engines)
+    weighted = len(overlay.engines & {Engine.CONVOLUTION, Engine.ELEMENTWISE, Engine.LOOKUP,
+                                      Engine.SOFTMAX})
+    skip = (1 + outputs) if Engine.CONVOLUTION in overlay.engines else 0
+    shared = inputs * outputs + 3 * outputs + inputs + 1
+    fetch = 0
+    if overlay.masters_of(Role.FETCH) and overlay.fetch.value == "dram":
+        fetch = inputs + outputs + engines + 3
+    return engines * 2 * (inputs + outputs) + 2 * weighted + skip + shared + fetch
+
+
+class _Mapper:
+    """One pass over the layers; holds what the pass has found so far."""
+
+    def __init__(self, graph: Graph, overlay: Overlay, phases: tuple[Phase, ...],
+                 board: Board | None) -> None:
+        self.graph, self.overlay, self.phases = graph, overlay, phases
+        self.budget = budget_of(overlay, board)
+        self.layouts = Layouts.start(graph, overlay)
+        self.known: dict[tuple, tuple] = {}
+        self.timings: dict[tuple[Engine, str], Timing] = {}
+        self.absorbed: set[str] = set()
+        self.readers: dict[str, list[Layer]] = {}
+        for layer in graph.layers:
+            for name in layer.inputs:
+                self.readers.setdefault(name, []).append(layer)
+        for name in graph.outputs:
+            # A graph output has a reader outside, so nothing may absorb it.
+            self.readers.setdefault(name, []).extend([graph.layers[-1], graph.layers[-1]])
+
+    def run(self) -> Mapping | Infeasible:
+        wanted = frozenset(self.phases)
+        found = []
+        for layer in self.graph.layers:
+            if layer.operator in FREE:
+                self.layouts.concat(layer)
+                continue
+            if layer.name in self.absorbed:
+                continue
+            if layer.phase not in wanted:
+                self.layouts.dense(layer.output)
+                continue
+            item = self.layer(layer)
+            if isinstance(item, Infeasible):
+                return replace(item, where=f"layer {layer.name!r}")
+            if item is not None:
+                found.append(item)
+        return Mapping(self.phases, tuple(found), self.layouts.frozen())
+
+    def layer(self, layer: Layer) -> LayerMapping | Infeasible | None:
+        if layer.operator is Operator.UPSAMPLE and self._absorbing_convolution(layer):
+            return None
+        engine = engine_for(work_of(self.graph, layer))
+        if engine is None or engine.engine not in self.overlay.engines:
+            return self.host(layer)
+        if engine.engine is Engine.CONVOLUTION:
+            return self.convolution(layer)
+        if engine.engine is Engine.GRID_SAMPLE:
+            return self.grid(layer)
+        return self.stream(layer, engine.engine)
+
+    def timing(self, engine: Engine, operator: str) -> Timing:
+        key = (engine, operator)
+        if key not in self.timings:
+            self.timings[key] = timing(self.overlay, engine, operator)
+        return self.timings[key]
+
+    def host(self, layer: Layer) -> LayerMapping:
+        self.layouts.dense(layer.output)
+        return LayerMapping(layer.name, layer.phase, None, layer.inputs, layer.output)
+
+    def single_reader(self, name: str) -> Layer | None:
+        readers = self.readers.get(name, ())
+        return readers[0] if len(readers) == 1 else None
+
+    def _absorbing_convolution(self, layer: Layer) -> bool:
+        """Will the only reader, a convolution in fabric, do this upsample itself?"""
+        reader = self.single_reader(layer.output)
+        return (Fusion.UPSAMPLE in self.overlay.fusions and reader is not None
+                and reader.operator is Operator.CONVOLUTION and reader.phase is layer.phase
+                and reader.window.groups == 1 and Engine.CONVOLUTION in self.overlay.engines)
+
+    def _fused_behind(self, layer: Layer) -> tuple[Layer | None, Layer | None]:
+        """The pool or the addition that this convolution absorbs."""
+        reader = self.single_reader(layer.output)
+        if reader is None or reader.phase is not layer.phase:
+            return None, None
+        window, spec = reader.window, self.graph.tensors[layer.output]
+        if (reader.operator is Operator.AVERAGE_POOL and Fusion.POOL in self.overlay.fusions
+                and "multiplier" not in reader.constants and window.padding == 0
+                and window.rows == window.columns == window.stride == 2
+                and spec.rows % 2 == spec.columns % 2 == 0):
+            return reader, None
+        if (reader.operator is Operator.ADD and Fusion.ADD in self.overlay.fusions
+                and not reader.relu and len(set(reader.inputs)) == 2):
+            other = next(name for name in reader.inputs if name != layer.output)
+            if (self.layouts.known(other) and self.layouts.is_dense(other)
+                    and self._made_before(other, layer)):
+                return None, reader
+        return None, None
+
+    def _made_before(self, name: str, layer: Layer) -> bool:
+        for other in self.graph.layers:
+            if other.name == layer.name:
+                return True
+            if other.output == name:
+                return True
+        return False
+
+    def convolution(self, layer: Layer) -> LayerMapping | Infeasible:
+        overlay, graph, window = self.overlay, self.graph, layer.window
+        source, upsample = layer.inputs[0], ""
+        producer = next((item for item in graph.layers if item.output == source), None)
+        if (producer is not None and producer.operator is Operator.UPSAMPLE
+                and self._absorbing_convolution(producer)):
+            source, upsample = producer.inputs[0], producer.name
+        pool, add = self._fused_behind(layer)
+        target = (pool or add or layer).output
+        skip = ""
+        if add is not None:
+            skip = next(name for name in add.inputs if name != layer.output)
+        self.layouts.dense(target)
+        spec, out = graph.tensors[source], graph.tensors[layer.output]
+        planes = self.layouts.planes(source)
+        out_words = ceil_div(out.channels, overlay.tm)
+        if out_words * overlay.tm > overlay.parameter_entries // 2:
+            return Infeasible("parameter_entries", 2 * out_words * overlay.tm,
+                              overlay.parameter_entries, "entries", ("parameter_entries", "tm"))
+        found = self.timing(Engine.CONVOLUTION, "convolution")
+        shape = tile_search.ConvolutionShape(
+            spec.rows, spec.columns, planes, out.rows, out.columns,
+            self.layouts.planes(target), ceil_div(planes, self.budget.lanes_in), out_words,
+            window.rows, window.columns, window.stride, window.padding, int(bool(upsample)),
+            int(pool is not None), int(add is not None), overlay.columns,
+            overlay.tm * overlay.tn * overlay.weight_bits // 8, found.fill + found.drain,
+            found.interval)
+        best = self._search(tile_search.search_convolution, shape)
+        if best[0] < 0:
+            return _no_convolution_tile(shape, overlay)
+        tile = ConvolutionTile(*best[1:5], bool(best[5]), bool(best[6]))
+        behind = [item.name for item in (pool, add) if item is not None]
+        absorbed = (*([upsample] if upsample else []), *behind)
+        self.absorbed.update(absorbed)
+        return LayerMapping(
+            layer.name, layer.phase, Engine.CONVOLUTION, (source, *([skip] if skip else [])),
+            target, absorbed, upsample, pool.name if pool else "", add.name if add else "", skip,
+            tile, best[0])
+
+    def _search(self, search, shape) -> tuple:
+        if shape not in self.known:
+            self.known[shape] = search(shape, self.budget)
+        return self.known[shape]
+
+    def stream(self, layer: Layer, engine: Engine) -> LayerMapping | Infeasible:
+        overlay, graph, operator = self.overlay, self.graph, layer.operator
+        spec, out = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
+        planes = self.layouts.planes(layer.inputs[0])
+        if not self._stream_fits(layer, planes):
+            return self.host(layer)
+        operands, broadcast = 1, 0
+        if operator in (Operator.ADD, Operator.MULTIPLY):
+            operands = 2
+            broadcast = int(operator is Operator.MULTIPLY
+                            and graph.tensors[layer.inputs[1]].channels == 1
+                            and spec.channels > 1)
+        work = work_of(graph, layer)
+        found = self.timing(engine, work.operator)
+        interval = interval_cycles(found, work, planes, spec.channels)
+        whole = operator in (Operator.SOFTMAX, Operator.FLOW_SUM)
+        one_out = operator is Operator.FLOW_SUM
+        best: tuple = (-1.0, 0, 0)
+        unit_in, unit_out = 1, 1
+        for unit_in, unit_out, units in _units(layer, spec.rows, spec.columns, out.rows,
+                                               out.columns):
+            shape = tile_search.StreamShape(
+                planes, units, unit_in, unit_out, operands, broadcast, int(whole), int(one_out),
+                int(whole), found.fill + found.drain, interval)
+            best = self._search(tile_search.search_stream, shape)
+            if best[0] >= 0:
+                break
+        if best[0] < 0:
+            return self.host(layer)
+        if one_out:
+            self.layouts.dense(layer.output)
+        else:
+            self.layouts.same(layer.output, layer.inputs[0])
+        return LayerMapping(layer.name, layer.phase, engine, layer.inputs, layer.output,
+                            tile=StreamTile(best[1], best[2], unit_in, unit_out),
+                            cost_cycles=best[0])
+
+    def _stream_fits(self, layer: Layer, planes: int) -> bool:
+        """Do tables, parameters and layouts allow the fabric at all?"""
+        overlay, operator, layouts = self.overlay, layer.operator, self.layouts
+        first = layer.inputs[0]
+        if operator is Operator.AFFINE:
+            return 2 * planes * overlay.channel_block <= overlay.vector_entries
+        if operator is Operator.LOOKUP:
+            return overlay.table_bytes >= 2 * LOOKUP_TABLE_BYTES
+        if operator is Operator.SOFTMAX:
+            digits = self.graph.tensors[layer.output].scale == 2.0**-7
+            return (overlay.table_bytes >= 2 * LOOKUP_TABLE_BYTES + SOFTMAX_TABLE_BYTES
+                    and layouts.is_dense(first) and digits)
+        if operator is Operator.FLOW_SUM:
+            entries = self.graph.tensors[layer.inputs[1]].rows
+            return layouts.is_dense(first) and 2 * entries <= overlay.vector_entries
+        if operator is Operator.ADD:
+            return layouts.parts(first) == layouts.parts(layer.inputs[1])
+        if operator is Operator.MULTIPLY:
+            other = self.graph.tensors[layer.inputs[1]]
+            return other.channels == 1 or layouts.parts(first) == layouts.parts(layer.inputs[1])
+        return True
+
+    def grid(self, layer: Layer) -> LayerMapping:
+        graph = self.graph
+        source, grid = (graph.tensors[name] for name in layer.inputs)
+        planes = self.layouts.planes(layer.inputs[0])
+        found = self.timing(Engine.GRID_SAMPLE, "grid_sample")
+        grids = grid.channels // 2
+        shape = tile_search.GridShape(
+            source.positions, planes, grids, grid.positions, found.fill + found.drain,
+            found.interval, found.interval_per_plane)
+        best = self._search(tile_search.search_grid, shape)
+        if best[0] < 0:
+            return self.host(layer)
+        self.layouts.repeated(layer.output, layer.inputs[0], grids)
+        return LayerMapping(layer.name, layer.phase, Engine.GRID_SAMPLE, layer.inputs,
+                            layer.output, tile=GridTile(*best[1:5]), cost_cycles=best[0])
+
+
+def _units(layer: Layer, rows: int, columns: int, out_rows: int,
+           out_columns: int) -> list[tuple[int, int, int]]:
+    """Ways to cut the positions: (positions read, positions written, how many units)."""
+    operator, window = layer.operator, layer.window
+    if operator in POINTWISE:
+        ways = [(columns, columns, rows)]
+        for size in (64, 16, 8, 1):
+            if size < columns and rows * columns % size == 0:
+                ways.append((size, size, rows * columns // size))
+        return ways
+    if operator is Operator.UPSAMPLE:
+        return [(columns, 4 * columns, rows)]
+    if operator is Operator.AVERAGE_POOL and rows % window.stride == columns % window.stride == 0:
+        return [(window.stride * columns, out_columns, out_rows)]
+    if operator is Operator.FLOW_SUM:
+        return [(columns, columns, rows)]
+    # Overlapping windows: a plane is one unit.
+    return [(rows * columns, out_rows * out_columns, 1)]
+
+
+def _no_convolution_tile(shape: tile_search.ConvolutionShape, overlay: Overlay) -> Infeasible:
+    """Which buffer the smallest tile (one word, one row, one column) misses."""
+    taps = shape.kernel_rows * shape.kernel_columns
+    if taps > overlay.weight_words:
+        return Infeasible("weight_words", taps, overlay.weight_words, "words",
+                          ("weight_words", "tm", "tn"))
+    least = min(shape.in_rows, shape.kernel_rows) * min(shape.in_columns, shape.kernel_columns)
+    if least > overlay.input_words:
+        return Infeasible("input_words", least, overlay.input_words, "words",
+                          ("input_words", "tn"))
+    if overlay.output_words < 1:
+        return Infeasible("output_words", 1, overlay.output_words, "words", ("output_words",))
+    return Infeasible("accumulator_words", 4 if shape.pool else 1, overlay.accumulator_words,
+                      "words", ("accumulator_words", "weight_words", "input_words"))
+
+
+def tile_of(mapping: LayerMapping, overlay: Overlay) -> Tile:
+    """The largest operation of a mapped layer, as its engine's cost function takes it."""
+    block = overlay.channel_block
+    if isinstance(mapping.tile, ConvolutionTile):
+        item = mapping.tile
+        return Tile(item.rows, item.columns, in_words=item.in_words, out_words=item.out_words)
+    if isinstance(mapping.tile, StreamTile):
+        return Tile(mapping.tile.units, mapping.tile.unit_out, mapping.tile.planes,
+                    mapping.tile.planes * block)
+    if isinstance(mapping.tile, GridTile):
+        return Tile(1, mapping.tile.part, mapping.tile.planes)
+    return Tile(1, 1)
+
+
+__all__ = ["ConvolutionTile", "GridTile", "LayerMapping", "Mapping", "StreamTile",
+           "channel_count", "choose_mapping", "model", "tile_of", "work_of"]
