@@ -6,7 +6,7 @@ It quantizes nothing. Tensors hold real values; grids are in pixels, keypoints i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,7 @@ FUNCTIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda value: np.maximum(value, 0),
     "relu6": lambda value: np.clip(value, 0, 6),
     "tanh": np.tanh,
+    "identity": lambda value: value,
 }
 
 
@@ -36,13 +37,15 @@ class FloatNetwork:
     arrays named layer.role; roles: convolution: weights, bias; affine: scale, offset;
     heat_maps: variance.
     `functions`: what each lookup layer computes. `fixed_scales`: tensors whose scale follows
-    from their meaning (masks, pictures, grids); the others are calibrated.
+    from their meaning (masks, pictures, grids); the others are calibrated. `weight_steps`: steps of
+    convolution weights by layer and output channel where they are given, not to be chosen.
     """
 
     graph: Graph
     weights: Mapping[str, np.ndarray]
     functions: Mapping[str, str]
     fixed_scales: Mapping[str, float]
+    weight_steps: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def execute_real(

@@ -17,7 +17,7 @@ from .equalize import movable, rescale, root
 from .float_network import FUNCTIONS, FloatNetwork, convolution_before_relu, execute_real
 from .graph import Graph, Layer, Operator
 from .reference import execute_layer
-from .verify import SAME_SCALE, verify
+from .verify import keeps_scale, verify
 
 Values = Mapping[str, np.ndarray]
 #: Values kept of one tensor of one calibration input; the largest one is kept besides.
@@ -135,7 +135,7 @@ def tied(graph: Graph, cut: frozenset[str] = frozenset()) -> dict[str, str]:
         return name
 
     for layer in graph.layers:
-        if layer.operator in SAME_SCALE:
+        if keeps_scale(layer):
             inputs = layer.inputs if layer.operator is Operator.CONCAT else layer.inputs[:1]
             for name in inputs:
                 if layer.operator is not Operator.CONCAT or name not in cut:
@@ -175,7 +175,7 @@ def _equalized(
     observed = observe(network, calibration)
     concats = [layer for layer in graph.layers if layer.operator is Operator.CONCAT]
     parts = frozenset(name for layer in concats for name in layer.inputs if movable(graph, name))
-    if not parts:
+    if not parts or network.weight_steps:
         return network, observed
     alone = choose_scales(network, observed.samples, recipe, cut=parts)
     factors: dict[str, float] = {}
@@ -225,7 +225,9 @@ def _convolution(
     out_scale = graph.tensors[layer.output].scale
     # The bias must fit, and the shift must not pass its limit even for a dead channel.
     least = np.maximum(np.abs(bias) / (in_scale * BIAS_LIMIT), 2.0**-30 * out_scale / in_scale)
-    steps = _weight_scales(weights, least, recipe)
+    steps = network.weight_steps.get(layer.name)
+    if steps is None:
+        steps = _weight_scales(weights, least, recipe)
     quantized = np.clip(np.rint(weights / steps.reshape(-1, 1, 1, 1)), -127, 127)
     multiplier, shift = _scaled_column(in_scale * steps / out_scale, recipe)
     return {
@@ -299,7 +301,8 @@ def _average_pool(
     if "multiplier" not in layer.constants:
         return {}
     area = layer.window.rows * layer.window.columns
-    multiplier, shift = arithmetic.multiplier_and_shift(1 / area, power_of_two=False)
+    ratio = graph.tensors[layer.inputs[0]].scale / graph.tensors[layer.output].scale / area
+    multiplier, shift = arithmetic.multiplier_and_shift(ratio, power_of_two=False)
     return {"multiplier": np.array([multiplier], np.int32), "shift": np.array([shift], np.int32)}
 
 

@@ -132,8 +132,8 @@ def _add(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
 
 
 def _multiply(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
-    """y = requantize(a * b, multiplier, shift); b may have one channel for all of a's."""
-    product = inputs[0].astype(np.int64) * inputs[1]
+    """y = requantize(a * b, multiplier, shift); b may be one channel or one position."""
+    product = inputs[0].astype(np.int64) * inputs[1]  # numpy repeats a lone channel or position
     return arithmetic.requantize(
         product, graph.constant(layer, "multiplier")[0], graph.constant(layer, "shift")[0],
         _out(graph, layer).bits)

@@ -21,7 +21,7 @@ SAME_SCALE = frozenset({
     Operator.UPSAMPLE, Operator.AVERAGE_POOL, Operator.MAX_POOL, Operator.DOWNSAMPLE,
     Operator.GRID_SAMPLE, Operator.CONCAT, Operator.RESHAPE, Operator.TRANSPOSE,
 })
-#: Role -> constants that an operator must have.
+#: Constants that an operator must have.
 ROLES: Mapping[Operator, tuple[str, ...]] = {
     Operator.CONVOLUTION: ("weights", "bias", "multiplier", "shift"),
     Operator.MATMUL: ("multiplier", "shift"),
@@ -33,6 +33,12 @@ ROLES: Mapping[Operator, tuple[str, ...]] = {
     Operator.SOFTMAX: ("table",),
     Operator.HEAT_MAPS: ("table", "row_axis", "column_axis"),
 }
+
+
+def keeps_scale(layer: Layer) -> bool:
+    """Whether a layer's output counts in the steps of its input; an average pool with a
+    multiplier of its own need not."""
+    return layer.operator in SAME_SCALE and "multiplier" not in layer.constants
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -90,7 +96,7 @@ def _verify_layer(graph: Graph, layer: Layer) -> None:
     if shape != out.shape:
         raise GraphError(f"layer {layer.name!r}: output {out.name!r} is {out.shape}, "
                          f"{layer.operator} makes {shape}")
-    if layer.operator in SAME_SCALE:
+    if keeps_scale(layer):
         parts = ins if layer.operator is Operator.CONCAT else ins[:1]
         for part in parts:
             if (part.scale, part.bits) != (out.scale, out.bits):
@@ -114,6 +120,8 @@ def output_shape(layer: Layer, ins: Specs, out: TensorSpec) -> Shape:
 
 def _windowed(layer: Layer, ins: Specs, channels: int) -> Shape:
     window = layer.window
+    if min(window.rows, window.columns, window.stride, window.groups) < 1 or window.padding < 0:
+        raise GraphError(f"layer {layer.name!r}: {window} must be positive")
     rows, columns = (
         (size + 2 * window.padding - extent) // window.stride + 1
         for size, extent in ((ins[0].rows, window.rows), (ins[0].columns, window.columns)))
@@ -130,8 +138,9 @@ def _concatenated(layer: Layer, ins: Specs, out: TensorSpec) -> Shape:
 
 def _broadcast(layer: Layer, ins: Specs, out: TensorSpec) -> Shape:
     first, second = ins
+    maps = ((1, first.rows, first.columns), (first.channels, 1, 1))
     ok = second.shape == first.shape or (
-        layer.operator is Operator.MULTIPLY and second.shape == (1, *first.shape[1:]))
+        layer.operator is Operator.MULTIPLY and second.shape in maps)
     if not ok:
         raise GraphError(f"layer {layer.name!r}: {second.name!r} is {second.shape}, must fit "
                          f"{first.name!r} {first.shape}")
