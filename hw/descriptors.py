@@ -85,7 +85,9 @@ TRANSFER_OPCODES = frozenset({Opcode.LOAD, Opcode.STORE, Opcode.FETCH})
 
 _ONE_BIT = frozenset({"upsample", "first", "last", "relu", "pool", "add", "broadcast"})
 _ONE_BYTE = frozenset({"buffer", "kernel_rows", "kernel_columns", "kernel", "stride", "padding",
-                       "pad_top", "pad_left", "shift", "add_shift", "fraction_bits"})
+                       "shift", "add_shift", "fraction_bits"})
+# Negative where a tile of an upsampled image begins at the second copy of a row or column.
+_SIGNED_BYTE = frozenset({"pad_top", "pad_left"})
 
 
 def _width(name: str) -> tuple[int, bool]:
@@ -93,6 +95,8 @@ def _width(name: str) -> tuple[int, bool]:
         return 1, False
     if name in _ONE_BYTE:
         return 8, False
+    if name in _SIGNED_BYTE:
+        return 8, True
     if "multiplier" in name:
         return 32, True
     return (24, False) if name == "positions" else (16, False)

@@ -21,7 +21,7 @@ import numpy as np
 try:
     from hw.measurement import Measurement, StepTime, UnitCounters
 except ImportError:  # beside this file in an emitted project
-    from measurement import Measurement, StepTime, UnitCounters  # type: ignore[no-redef]
+    from measurement import Measurement, StepTime, UnitCounters  # type: ignore[no-redef, import-not-found]
 
 START, DONE = 1, 2
 DESCRIPTOR_BYTES = 64
@@ -147,7 +147,7 @@ class PynqHardware:
         loop = asyncio.get_event_loop()
         try:
             loop.run_until_complete(asyncio.wait_for(waiter, timeout_s))
-        except asyncio.TimeoutError:
+        except asyncio.TimeoutError:  # noqa: UP041  (another class before Python 3.11)
             return False
         return True
 
