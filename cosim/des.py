@@ -152,23 +152,18 @@ class _DdrChannel:
         self.controller, self.env, self.port, self.write = controller, controller.env, port, write
         self.depth = port.write_accept if write else port.read_accept
         self.last_accept, self.data_free, self.held = -1, 0, 0
-        self.pending: list[_Request] = []
         self.blocked: list[_Request] = []
 
     def present(self, request: _Request) -> None:
         """A request appears now; it is decided at the end of this cycle."""
-        if not self.pending:
-            _at_end_of_cycle(self.env, self.grant)
-        self.pending.append(request)
+        self.controller.present(self, request)
 
-    def grant(self, _: simpy.Event) -> None:
-        """Accept what the queue has room for, in unit order; the rest waits in that order."""
-        for request in sorted(self.pending, key=lambda item: (item.cycle, item.unit)):
-            if self.held >= self.depth:
-                self.blocked.append(request)
-            else:
-                self.accept(request, max(request.cycle, self.last_accept + 1))
-        self.pending.clear()
+    def grant(self, request: _Request) -> None:
+        """Accept a request if the queue has room; else it waits behind those that wait."""
+        if self.held >= self.depth:
+            self.blocked.append(request)
+        else:
+            self.accept(request, max(request.cycle, self.last_accept + 1))
 
     def accept(self, request: _Request, cycle: int) -> None:
         """The port takes a burst; it is on its way to the controller."""
@@ -209,8 +204,21 @@ class _DdrController:
             memory, self.t, limit)
         self.background = len(program.units)
         self.inside: dict[int, tuple[_DdrChannel, _Request]] = {}  # by pool entry
+        self.pending: list[tuple[_DdrChannel, _Request]] = []
         self.awake = -1  # the cycle of the next wake that counts
         self.crossing: dict[tuple[int, bool], int] = {}  # controller port, write -> free clock
+
+    def present(self, channel: _DdrChannel, request: _Request) -> None:
+        """Requests of one cycle are decided in unit order over all ports: ports share wires."""
+        if not self.pending:
+            _at_end_of_cycle(self.env, self.grant)
+        self.pending.append((channel, request))
+
+    def grant(self, _: simpy.Event) -> None:
+        """Offer the requests of this cycle to their ports."""
+        for channel, request in sorted(self.pending, key=lambda item: item[1].unit):
+            channel.grant(request)
+        self.pending.clear()
 
     def insert(self, channel: _DdrChannel, request: _Request, cycle: int) -> None:
         """A burst accepted in a cycle sets out for the controller."""

@@ -13,17 +13,18 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
 from arch_models.memory import Memory
 from cosim import arbiter, memory_rules
 from cosim.memory_rules import (
     ADMITTED,
+    CACHED,
     E_BYTES,
     E_INDEX,
     E_UNIT,
     FAR,
     NOTHING,
+    PLAIN,
     R_FOREGROUND,
     R_HITS,
     R_MISSES,
@@ -81,7 +82,7 @@ P_ACCEPT, P_DATA, P_HELD, P_CROSSING, P_COLUMNS = range(5)
 READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
 
 
-@njit(cache=True)
+@CACHED
 def _bit_index(low: int) -> int:
     """Index of the only bit that is set."""
     index = 0
@@ -94,7 +95,7 @@ def _bit_index(low: int) -> int:
     return index
 
 
-@njit(cache=True)
+@CACHED
 def _advance(state, unit, starts, repeats):
     """Move a unit to its next operation; FINISHED after its last one."""
     x = state[unit]
@@ -117,7 +118,7 @@ def _advance(state, unit, starts, repeats):
     x[X_PLACE] = starts[segment, unit]
 
 
-@njit(cache=True)
+@CACHED
 def _reschedule(x, unit, ring):
     """Set the next event of a unit in a transfer, as far as done cycles are known."""
     if x[X_STATE] == BLOCKED:
@@ -144,7 +145,7 @@ def _reschedule(x, unit, ring):
     x[X_NEXT] = FAR
 
 
-@njit(cache=True)
+@CACHED
 def _next_burst(x, unit, operation):
     """(bytes, beats) of the burst at X_HERE; X_HERE, X_LEFT and the run counters move on."""
     size = burst_bytes(x[X_HERE], x[X_LEFT], unit[U_WIDTH], unit[U_MAX_BEATS])
@@ -167,7 +168,7 @@ def _next_burst(x, unit, operation):
     return size, beats
 
 
-@njit
+@PLAIN
 def _ddr_accept(unit, accepted, x, settings, operation, ring, ports, t, regs, pool, lists):
     """Accept the next burst of a unit on a port of the DDR3 memory."""
     index, address = x[X_ISSUED], x[X_HERE]
@@ -194,7 +195,7 @@ def _ddr_accept(unit, accepted, x, settings, operation, ring, ports, t, regs, po
     _reschedule(x, settings, ring)
 
 
-@njit
+@PLAIN
 def _ddr_deliver(x, settings, ring, ports, t):
     """Move the data of served reads over the port, in the order of the unit's requests."""
     port = ports[settings[U_CHANNEL]]
@@ -210,7 +211,7 @@ def _ddr_deliver(x, settings, ring, ports, t):
     _reschedule(x, settings, ring)
 
 
-@njit
+@PLAIN
 def _ddr_unblock(channel, now, state, units, operations, rings, ports, t, regs, pool, lists):
     """A burst left the port's queue: accept the request that has waited longest."""
     best = -1
@@ -226,7 +227,7 @@ def _ddr_unblock(channel, now, state, units, operations, rings, ports, t, regs, 
                     rings[best], ports, t, regs, pool, lists)
 
 
-@njit
+@PLAIN
 def _ddr_advance(now, state, units, operations, rings, ports, t, regs, banks, pool, lists,
                  sources):
     """Let the controller act up to this cycle; the cycle of its next event."""
@@ -273,15 +274,13 @@ def _ddr_advance(now, state, units, operations, rings, ports, t, regs, banks, po
 def _build(sources: int):
     """Compile the loop. `sources` enters numba's cache key, so a changed callee recompiles it."""
 
-    @njit(cache=True)
-    def run(operations, order, starts, repeats, bases, lengths, firsts, units, tokens, rings,
+    @CACHED
+    def run(state, since, operations, order, starts, repeats, bases, lengths, firsts, units, tokens, rings,
             ports, t, regs, banks, pool, lists, background, busy, memory_stall, token_stall, executed, layer_start, layer_end,
             layer_busy, layer_memory_stall, layer_token_stall, layer_bytes, layer_bursts,
             segment_end, trace_start, trace_end):
         stamp = sources  # keeps the constant in the closure
         unit_count = len(units)
-        state = np.zeros((unit_count, X_COLUMNS), np.int64)
-        since = np.zeros(len(tokens), np.int64)
         controller = FAR
         available = np.int64(0)
         for channel in range(len(tokens)):
@@ -480,7 +479,7 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     segment_end = zeros(int(repeats[-1]) if len(repeats) else 0)
     starts_at, ends_at = zeros(traced), zeros(traced)
     total, stuck, _ = _RUN(
-        program.operations, order, starts, repeats, bases, lengths, firsts, table, tokens, rings,
+        zeros(units, X_COLUMNS), zeros(len(tokens)), program.operations, order, starts, repeats, bases, lengths, firsts, table, tokens, rings,
         ports, parameters, *dram, busy, memory_stall, token_stall, executed, layer_start, layer_end, layer_busy,
         layer_memory, layer_token, layer_bytes, layer_bursts, segment_end, starts_at, ends_at)
     regs = dram[0]

@@ -27,13 +27,16 @@ from numba import njit
 from arch_models.memory import Ddr3Timing, Memory
 from cosim import arbiter
 
-precedes = njit(arbiter.precedes)
+# The rules allocate nothing, so numba's reference counts would only cost time (a factor of seven).
+CACHED = njit(cache=True, error_model="numpy", _nrt=False)
+PLAIN = njit(error_model="numpy", _nrt=False)  # calls into another file, whose change must count
+precedes = PLAIN(arbiter.precedes)
 
 BOUNDARY_BYTES = 4096
 FAR = np.int64(1) << 62  # later than any cycle
 
 
-@njit(cache=True)
+@CACHED
 def burst_bytes(address: int, remaining: int, width: int, max_beats: int) -> int:
     """Bytes of the burst that starts at `address` when `remaining` bytes of the run are left."""
     count = max_beats * width - address % width
@@ -41,13 +44,13 @@ def burst_bytes(address: int, remaining: int, width: int, max_beats: int) -> int
     return min(remaining, min(count, edge))
 
 
-@njit(cache=True)
+@CACHED
 def burst_beats(address: int, count: int, width: int) -> int:
     """Beats of `width` bytes that carry `count` bytes from `address` on; partial beats count."""
     return (address % width + count + width - 1) // width
 
 
-@njit(cache=True)
+@CACHED
 def next_request(accepted: int, done: int, freed: int, new_run: int, overlap: int,
                  run_setup: int) -> int:
     """Cycle of the next request of a unit.
@@ -64,14 +67,14 @@ def next_request(accepted: int, done: int, freed: int, new_run: int, overlap: in
     return max(base, freed)
 
 
-@njit(cache=True)
+@CACHED
 def flat_accept(request: int, last_accept: int, lead: int, data_free: int) -> tuple[int, int]:
     """(acceptance cycle, cycle of the first beat) of a burst on a flat channel."""
     accepted = max(request, last_accept + 1)
     return accepted, max(accepted + lead, data_free)
 
 
-@njit(cache=True)
+@CACHED
 def flat_transfer(address: int, row_bytes: int, rows: int, row_stride: int, planes: int,
                   plane_stride: int, width: int, max_beats: int, lead: int, trail: int,
                   outstanding: int, overlap: int, run_setup: int,
@@ -130,19 +133,19 @@ LINE, WINDOW, FREE = 0, 2, 4  # rows of `lists`: + 1 is the write's
 NOTHING, ADMITTED, SERVED = range(3)  # what `ddr_step` did
 
 
-@njit(cache=True)
+@CACHED
 def to_ddr(cycle: int, t: np.ndarray) -> int:
     """First DDR clock at or after the start of a fabric cycle."""
     return -((-cycle * t[T_CLOCK]) // t[T_CYCLE])
 
 
-@njit(cache=True)
+@CACHED
 def to_fabric(clock: int, t: np.ndarray) -> int:
     """First fabric cycle that starts at or after a DDR clock."""
     return -((-clock * t[T_CYCLE]) // t[T_CLOCK])
 
 
-@njit(cache=True)
+@CACHED
 def decided_in(clock: int, t: np.ndarray) -> int:
     """The fabric cycle during which a DDR clock begins: the controller acts at its end."""
     return clock * t[T_CYCLE] // t[T_CLOCK]
@@ -182,7 +185,7 @@ def ddr_state(memory: Memory, t: np.ndarray, in_flight: int) -> tuple[np.ndarray
     return regs, banks, np.zeros((capacity, E_COLUMNS), np.int64), lists, sources
 
 
-@njit(cache=True)
+@CACHED
 def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[int, int]:
     """(start, end) of the passage of `size` bytes through one direction of a controller port."""
     start = max(clock, free)
@@ -190,13 +193,13 @@ def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[in
     return start, start + -((-words * t[T_WORD]) // t[T_WORD_PER])
 
 
-@njit(cache=True)
+@CACHED
 def ddr_write_data(accepted: int, lead: int, data_free: int, beats: int) -> int:
     """End of the beats of a write on its port: the next write's beats follow."""
     return max(accepted + lead, data_free) + beats
 
 
-@njit(cache=True)
+@CACHED
 def ddr_read_data(t: np.ndarray, first: int, last: int, response: int, data_free: int,
                   beats: int) -> int:
     """Done cycle of a read whose data leave the controller port from `first` to `last`.
@@ -208,7 +211,7 @@ def ddr_read_data(t: np.ndarray, first: int, last: int, response: int, data_free
 
 
 # Not cached: numba would not see a change of `cosim.arbiter`.
-@njit
+@PLAIN
 def ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write):
     """Put a burst that will arrive at DDR clock `arrival` into its line; oldest first, then unit."""
     regs[R_FREE] -= 1
@@ -231,7 +234,7 @@ def ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write)
     line[place] = entry
 
 
-@njit(cache=True)
+@CACHED
 def _remove(row, count, place):
     entry = row[place]
     for index in range(place, count - 1):
@@ -239,7 +242,7 @@ def _remove(row, count, place):
     return entry
 
 
-@njit(cache=True)
+@CACHED
 def _next_event(t, regs, pool, lists):
     """(DDR clock, direction to admit or -1 for a service) of the next event; FAR if none."""
     when, admit = FAR, -1
@@ -260,7 +263,7 @@ def _next_event(t, regs, pool, lists):
     return when, admit
 
 
-@njit
+@PLAIN
 def ddr_next(t, regs, pool, lists, sources, background):
     """DDR clock of the controller's next event; FAR while it holds nothing of the units.
 
@@ -282,7 +285,7 @@ def ddr_next(t, regs, pool, lists, sources, background):
     return when
 
 
-@njit(cache=True)
+@CACHED
 def _activate_at(t, regs, bank, admitted):
     """Earliest ACTIVATE of a bank for a burst that is known since `admitted`."""
     clock = admitted
@@ -292,7 +295,7 @@ def _activate_at(t, regs, bank, admitted):
     return max(clock, max(regs[R_ACT3] + t[T_RRD], regs[R_ACT0] + t[T_FAW]))
 
 
-@njit(cache=True)
+@CACHED
 def _column_at(t, regs, banks, address, admitted):
     """Earliest column command of a burst, as far as its bank goes."""
     bank = banks[address // t[T_ROW_BYTES] % t[T_BANKS]]
@@ -301,7 +304,7 @@ def _column_at(t, regs, banks, address, admitted):
     return _activate_at(t, regs, bank, admitted) + t[T_RCD]
 
 
-@njit(cache=True)
+@CACHED
 def _bus_at(t, regs, write):
     """Earliest column command of a direction, as far as the data bus goes."""
     if write:
@@ -309,7 +312,7 @@ def _bus_at(t, regs, write):
     return max(regs[R_BUS], regs[R_WRITE] + t[T_WR2RD])
 
 
-@njit(cache=True)
+@CACHED
 def _refresh(t, regs, banks):
     """Close all rows and refresh once; the bus is free when it is over."""
     start = max(regs[R_REFRESH], regs[R_BUS])
@@ -328,7 +331,7 @@ def _refresh(t, regs, banks):
     regs[R_REFRESHES] += 1
 
 
-@njit(cache=True)
+@CACHED
 def _choose(t, regs, banks, pool, lists, write, now):
     """Place in the window of the burst to serve: the first that is ready soonest."""
     count = regs[R_WINDOW + write]
@@ -345,7 +348,7 @@ def _choose(t, regs, banks, pool, lists, write, now):
     return best
 
 
-@njit(cache=True)
+@CACHED
 def _transfer(t, regs, banks, e, now):
     """Issue every command of one burst; (first, last) column command."""
     address, left, write = e[E_ADDRESS], e[E_BYTES], e[E_WRITE]
@@ -385,7 +388,7 @@ def _transfer(t, regs, banks, e, now):
     return first, last
 
 
-@njit(cache=True)
+@CACHED
 def _direction(t, regs, now):
     """Which direction is served now (0 read, 1 write), and may a switch have been idle?"""
     mode = regs[R_MODE]
@@ -400,7 +403,7 @@ def _direction(t, regs, now):
     return mode, False
 
 
-@njit(cache=True)
+@CACHED
 def ddr_step(t, regs, banks, pool, lists, sources, background):
     """Do the controller's next event; (what, pool entry, DDR clock, first, last column command).
 
