@@ -137,7 +137,7 @@ class Overlay:
     input_banks: int = 2
     weight_banks: int = 2
     output_banks: int = 2
-    accumulator_words: int = 1024
+    accumulator_words: int = 2048
     parameter_entries: int = 2048
     vector_entries: int = 512
     table_bytes: int = 1024
