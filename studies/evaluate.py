@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from cosim.bounds import bounds
 
 from arch_models.board import Board
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from cosim import des, fast
-from cosim.bounds import bounds
 from cosim.lower import Lowered, lower
 from cosim.mapping import Mapping, choose_mapping
 from cosim.program import UnitKind

@@ -66,9 +66,9 @@ def outcome(graph: Graph, board: Board, base: Overlay, choice: Choice,
     """Evaluate one choice for the search; what cannot be built or mapped becomes a Failure."""
     try:
         overlay = overlay_of(choice, base)
-    except FieldError as error:
+        found = evaluate(graph, overlay, board, memory, frames=1)
+    except FieldError as error:  # not a size too large but a value that cannot be
         return Failure(str(error), 1.0)
-    found = evaluate(graph, overlay, board, memory, frames=1)
     if isinstance(found, Infeasible):
         excess = found.gap / abs(found.bound) if found.bound else max(1.0, found.gap)
         return Failure(str(found), max(excess, 1e-6), estimated_resources(overlay, board))

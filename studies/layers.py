@@ -99,6 +99,6 @@ def _bound(units: tuple[UnitTime, ...], span: int) -> str:
         return unit.busy_cycles + unit.stalls.get("memory", 0)
 
     unit = max(units, key=working)
-    share = f"{unit.name} {100 * working(unit) / span:.0f} %"
-    memory = unit.stalls.get("memory", 0)
-    return f"{share} ({100 * memory / span:.0f} % memory)" if memory else share
+    share = f"{unit.name} {100 * working(unit) / span:.0f}%"
+    memory = round(100 * unit.stalls.get("memory", 0) / span)
+    return f"{share} (memory {memory}%)" if memory else share

@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One parameter a step down and a step up; None where that step is not legal or not feasible."""
+    """One parameter a step down and a step up; None where a step is not legal or feasible."""
 
     path: str
     down: str
@@ -126,10 +126,10 @@ def _row(graph: Graph, overlay: Overlay, board: Board, named: Mapping[str, str],
     return Row(named, found, None)
 
 
-#: Parameters of the tornado with the factor of one step. Sizes go by powers of two, as hardware
-#: does; clocks, latencies and powers by a quarter.
+#: Parameters of the tornado with the factor of one step (0: one block of channels). Sizes go by
+#: powers of two, as hardware does; clocks, latencies and powers by a quarter.
 STEPS: tuple[tuple[str, float], ...] = (
-    ("clock_hz", 1.25), ("tm", 2.0), ("tn", 2.0), ("columns", 2.0), ("input_words", 2.0),
+    ("clock_hz", 1.25), ("tm", 0.0), ("tn", 0.0), ("columns", 2.0), ("input_words", 2.0),
     ("weight_words", 2.0), ("output_words", 2.0), ("accumulator_words", 2.0),
     ("board.ddr.data_bus_bits", 2.0), ("board.ddr.clock_hz", 1.25),
     ("board.host.start_c_ns", 1.25), ("board.power.ps_w", 1.25), ("board.power.pl_static_w", 1.25),
@@ -149,8 +149,10 @@ def tornado(graph: Graph, overlay: Overlay, board: Board,
         value = _read(overlay, board, path)
         whole = isinstance(value, int)
         texts, sides = [], []
-        for moved in (value / factor, value * factor):
-            text = str(round(moved)) if whole else repr(moved)
+        block = overlay.channel_block
+        moves = (value / factor, value * factor) if factor else (value - block, value + block)
+        for moved in moves:
+            text = str(round(moved)) if whole else f"{moved:.6g}"
             row = _row(graph, overlay, board, {path: text}, memory)
             texts.append(text)
             sides.append(row.evaluation)

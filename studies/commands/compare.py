@@ -55,9 +55,7 @@ def compare_designs(
 
 
 def _table(title: str, rows: tuple[Difference, ...], top: int) -> Table:
-    table = Table(title=f"{title} (predicted, ms)", title_justify="left")
-    for name in ("", "A", "B", "B - A"):
-        table.add_column(name, justify="right" if name else "left")
+    table = tables.grid(f"{title} (predicted, ms)", ("", "A", "B", "B - A"))
     for row in rows[:top]:
         table.add_row(row.name, f"{row.a_ms:.3f}", f"{row.b_ms:.3f}", f"{row.delta_ms:+.3f}")
     rest = rows[top:]

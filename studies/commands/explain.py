@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from studies import inputs
 from studies.commands.options import BoardName, Json, MemoryModel
@@ -20,6 +19,7 @@ from studies.evaluation import Evaluation
 from studies.explain import Explanation, explain
 from studies.files import check_writable, write_json
 from studies.records import encode, load
+from studies.report import tables
 
 
 def explain_design(
@@ -64,16 +64,13 @@ def _show(console: Console, found: Explanation) -> None:
     console.print(f"{item.workload} on {item.overlay}: {item.latency_ms:.2f} ms "
                   f"(predicted, {item.memory_model})", style="bold")
     total = item.latency_cycles
-    table = Table(title="The critical path, by unit", title_justify="left")
-    for name in ("unit", "ms", "%"):
-        table.add_column(name, justify="left" if name == "unit" else "right")
+    table = tables.grid("The critical path, by unit", ("unit", "ms", "%"))
     for unit, cycles in by_unit(found.path).items():
         table.add_row(unit, f"{cycles / item.clock_hz * 1e3:.2f}", f"{100 * cycles / total:.1f}")
     console.print(table)
     longest = sorted(found.path, key=lambda share: -share.cycles)[:8]
-    table = Table(title="Its longest parts", title_justify="left")
-    for name in ("layer", "unit", "operations", "ms", "%"):
-        table.add_column(name, justify="left" if name in ("layer", "unit") else "right")
+    table = tables.grid("Its longest parts", ("layer", "unit", "operations", "ms", "%"),
+                        ("unit",))
     for share in longest:
         table.add_row(share.layer, share.unit, str(share.operations),
                       f"{share.cycles / item.clock_hz * 1e3:.2f}",
@@ -83,10 +80,10 @@ def _show(console: Console, found: Explanation) -> None:
         console.print(f"no single change of {found.tried} shortens it; {found.infeasible} were "
                       "not feasible. Try several at once: cosim explore")
         return
-    table = Table(title=f"Changes that shorten it, each simulated ({found.tried} tried, "
-                        f"{found.infeasible} not feasible)", title_justify="left")
-    for name in ("change", "from", "to", "ms", "saved, ms", "uJ a pixel", "relieves"):
-        table.add_column(name, justify="left" if name in ("change", "relieves") else "right")
+    table = tables.grid(f"Changes that shorten it, each simulated ({found.tried} tried, "
+                        f"{found.infeasible} not feasible)",
+                        ("change", "from", "to", "ms", "saved, ms", "uJ/pixel", "relieves"),
+                        ("relieves",))
     for change in found.changes:
         table.add_row(change.axis, change.old, change.new, f"{change.latency_ms:.2f}",
                       f"{change.saved_ms:.2f}", f"{change.energy_uj_per_pixel:.2f}",

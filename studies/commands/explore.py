@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from arch_models.overlay import overlay_toml
 from studies import inputs
 from studies.commands.options import BoardName, Design, Json, OutFolder, Workload
 from studies.errors import UserError
-from studies.exploration import Exploration, default_workers, explore as run_exploration
+from studies.exploration import Exploration, default_workers
+from studies.exploration import explore as run_exploration
 from studies.files import check_writable, output_folder, write_json, write_text
 from studies.records import encode, save
 from studies.report import pictures, tables
@@ -114,9 +114,7 @@ def show(console: Console, found: Exploration) -> None:
             name = record.failure.reason.split(" needs ")[0].split(":")[-1].strip()
             reasons[name] = reasons.get(name, 0) + 1
     if reasons:
-        table = Table(title="Why designs were infeasible", title_justify="left")
-        table.add_column("what did not fit")
-        table.add_column("designs", justify="right")
+        table = tables.grid("Why designs were infeasible", ("what did not fit", "designs"))
         for name, count in sorted(reasons.items(), key=lambda item: -item[1])[:8]:
             table.add_row(name[:70], str(count))
         console.print(table)

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from studies import inputs
 from studies.commands.options import BoardName, Json, MemoryModel, Workload
@@ -19,7 +18,7 @@ from studies.evaluate import feasible
 from studies.evaluation import Evaluation
 from studies.files import check_writable, output_folder, write_json
 from studies.records import encode
-from studies.report import pictures
+from studies.report import pictures, tables
 from studies.what_if import Row, Sensitivity, parse_setting, sweep, tornado
 
 
@@ -100,28 +99,29 @@ def _figures(row: Row) -> dict[str, object]:
 
 
 def _show_sweep(console: Console, rows: tuple[Row, ...]) -> None:
-    table = Table(title="What if (predicted)", title_justify="left")
-    for path in rows[0].values:
-        table.add_column(path, justify="right")
-    for name in ("latency, ms", "uJ a pixel", "DSP", "BRAM36", "LUT", "busiest unit"):
-        table.add_column(name, justify="right" if name != "busiest unit" else "left")
+    table = tables.grid("What if (predicted)", (
+        *rows[0].values, "latency, ms", "uJ a pixel", "DSP", "BRAM36", "LUT", "busiest unit"))
+    refused = []
     for row in rows:
         item = row.evaluation
         if item is None:
-            table.add_row(*row.values.values(), "-", "-", "-", "-", "-", row.reason or "")
+            table.add_row(*row.values.values(), *"-----", "not feasible")
+            refused.append(f"{_label(row)}: {row.reason}")
             continue
         used = {part.name: str(part.used) for part in item.resources}
         table.add_row(*row.values.values(), f"{item.latency_ms:.2f}",
                       f"{item.energy_uj_per_pixel:.2f}", used.get("DSP", "-"),
                       used.get("BRAM36", "-"), used.get("LUT", "-"), bottleneck(item))
     console.print(table)
+    for reason in refused:
+        console.print(reason, markup=False, highlight=False)
 
 
 def _show_tornado(console: Console, start: Evaluation, rows: tuple[Sensitivity, ...]) -> None:
-    table = Table(title=f"Sensitivities (predicted); now {start.latency_ms:.2f} ms, "
-                        f"{start.energy_uj_per_pixel:.2f} uJ a pixel", title_justify="left")
-    for name in ("parameter", "down", "ms", "uJ a pixel", "up", "ms", "uJ a pixel"):
-        table.add_column(name, justify="left" if name == "parameter" else "right")
+    table = tables.grid(
+        f"Sensitivities (predicted); now {start.latency_ms:.2f} ms, "
+        f"{start.energy_uj_per_pixel:.2f} uJ a pixel",
+        ("parameter", "down", "ms", "uJ/pixel", "up", "ms", "uJ/pixel"))
     for row in rows:
         table.add_row(row.path, row.down, _number(row.down_latency_ms),
                       _number(row.down_energy_uj_per_pixel), row.up, _number(row.up_latency_ms),

@@ -69,6 +69,7 @@ def roofline(item: Evaluation, peak_bytes_per_s: float) -> Figure:
                     [layer.intensity for layer in points], rates)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _plain_log(axes)
     axes.set_xlabel("operational intensity, MAC a byte of DRAM traffic")
     axes.set_ylabel("10^9 MAC a second")
     axes.set_title(f"Roofline (area of a dot: time of the layer)\n{_origin(item)}", fontsize=10)
@@ -80,7 +81,7 @@ def _label_clusters(axes: Any, names: Sequence[str], xs: Sequence[float],
     """Name each spot once; layers that lie together share a label."""
     spots: dict[tuple[int, int], list[int]] = {}
     for index, (x, y) in enumerate(zip(xs, ys, strict=True)):
-        key = (round(np.log10(x) * 8), round(np.log10(max(y, 1e-9)) * 12))
+        key = (round(np.log10(x) * 5), round(np.log10(max(y, 1e-9)) * 5))
         spots.setdefault(key, []).append(index)
     for members in spots.values():
         first = members[0]

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from studies.evaluation import Evaluation, LayerReport
 
 MICROJOULES = 1e6
+
+
+def grid(title: str, columns: Sequence[str], left: Sequence[str] = ()) -> Table:
+    """An empty narrow table; numbers to the right, the first column and `left` to the left."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+                  padding=(0, 1, 0, 0))
+    for index, column in enumerate(columns):
+        words = index == 0 or column in left
+        table.add_column(column, justify="left" if words else "right", no_wrap=index == 0)
+    return table
 
 
 def heading(item: Evaluation) -> str:
@@ -22,10 +33,7 @@ def heading(item: Evaluation) -> str:
 
 def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
     """Latency, period, energy and use of the array, one column a design."""
-    table = Table(title="Frame (predicted)", title_justify="left")
-    table.add_column("")
-    for index, item in enumerate(items):
-        table.add_column(names[index] if names else item.overlay, justify="right")
+    table = grid("Frame (predicted)", ["", *(names or [item.overlay for item in items])])
     rows = [
         ("memory model", [item.memory_model for item in items]),
         ("clock, MHz", [f"{item.clock_hz / 1e6:g}" for item in items]),
@@ -34,7 +42,7 @@ def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
                         for item in items]),
         ("frames a second", [f"{item.fps:.3f}" for item in items]),
         ("lower bound, ms", [f"{item.lower_bound_cycles / item.clock_hz * 1e3:.2f}"
-                             for item in items]),
+                             if item.lower_bound_cycles else "-" for item in items]),
         ("MACs, 10^9", [f"{item.macs / 1e9:.3f}" for item in items]),
         ("use of the array, %", [f"{100 * item.utilization:.1f}" for item in items]),
         ("read, MB", [f"{item.bytes_read / 1e6:.1f}" for item in items]),
@@ -49,9 +57,8 @@ def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
 
 def energy(item: Evaluation) -> Table:
     """Where one frame's energy goes."""
-    table = Table(title=f"Energy of a frame (predicted, {item.overlay})", title_justify="left")
-    for column in ("part", "mJ", "uJ a pixel", "%"):
-        table.add_column(column, justify="left" if column == "part" else "right")
+    table = grid(f"Energy of a frame (predicted, {item.overlay})",
+                 ("part", "mJ", "uJ a pixel", "%"))
     total = item.energy.total_j
     for name, value in item.energy.parts().items():
         table.add_row(name, f"{value * 1e3:.3f}", f"{value / item.pixels * MICROJOULES:.3f}",
@@ -63,10 +70,8 @@ def energy(item: Evaluation) -> Table:
 
 def resources(item: Evaluation) -> Table:
     """Estimated use of the fabric."""
-    table = Table(title=f"Fabric (estimated, {item.overlay} on {item.board})",
-                  title_justify="left")
-    for column in ("resource", "used", "on the board", "%"):
-        table.add_column(column, justify="left" if column == "resource" else "right")
+    table = grid(f"Fabric (estimated, {item.overlay} on {item.board})",
+                 ("resource", "used", "on the board", "%"))
     for entry in item.resources:
         table.add_row(entry.name, str(entry.used), str(entry.available),
                       f"{100 * entry.share:.1f}")
@@ -76,10 +81,8 @@ def resources(item: Evaluation) -> Table:
 def units(item: Evaluation) -> Table:
     """Busy, stalled by cause and idle share of every unit over the whole run."""
     causes = sorted({cause for unit in item.units for cause in unit.stalls})
-    table = Table(title=f"Units, % of the run (predicted, {item.overlay})", title_justify="left")
-    table.add_column("unit")
-    for column in ("busy", *(f"stall: {cause}" for cause in causes), "idle"):
-        table.add_column(column, justify="right")
+    table = grid(f"Units, % of the run: busy, stalled by cause, idle (predicted, {item.overlay})",
+                 ("unit", "busy", *causes, "idle"))
     for unit in item.units:
         total = max(1, unit.total_cycles)
         values = [unit.busy_cycles, *(unit.stalls.get(cause, 0) for cause in causes),
@@ -90,23 +93,24 @@ def units(item: Evaluation) -> Table:
 
 
 def layers(item: Evaluation, top: int | None = None) -> Table:
-    """One row a layer; `top` keeps the longest ones only, in execution order."""
+    """One row a layer; `top` keeps the longest ones only, in execution order.
+
+    `+ add` and the like name what the layer absorbed.
+    """
     chosen: Sequence[LayerReport] = item.layers
     title = "Layers (predicted)"
     if top is not None and top < len(chosen):
         longest = sorted(chosen, key=lambda layer: -layer.cycles)[:top]
         chosen = [layer for layer in item.layers if layer in longest]
         title = f"The {top} longest of {len(item.layers)} layers (predicted)"
-    table = Table(title=f"{title}, {item.overlay}", title_justify="left")
-    for column in ("layer", "engine", "ms", "%", "use, %", "MB", "MAC/byte", "mJ", "bound by"):
-        table.add_column(column, overflow="fold",
-                         justify="left" if column in ("layer", "engine", "bound by") else "right")
+    table = grid(f"{title}, {item.overlay}",
+                 ("layer", "ms", "%", "use, %", "MB", "MAC/B", "mJ", "bound by"), ("bound by",))
     for layer in chosen:
+        absorbed = "".join(f" +{name.rpartition('.')[2]}" for name in layer.absorbed)
         table.add_row(
-            layer.name + "".join(f" + {name}" for name in layer.absorbed), layer.engine,
-            f"{layer.cycles / item.clock_hz * 1e3:.2f}",
+            layer.name + absorbed, f"{layer.cycles / item.clock_hz * 1e3:.1f}",
             f"{100 * layer.cycles / item.latency_cycles:.1f}",
             f"{100 * layer.utilization:.1f}" if layer.macs else "-",
-            f"{layer.bytes_moved / 1e6:.2f}", f"{layer.intensity:.1f}" if layer.macs else "-",
-            f"{layer.energy_j * 1e3:.2f}", layer.bound)
+            f"{layer.bytes_moved / 1e6:.1f}", f"{layer.intensity:.0f}" if layer.macs else "-",
+            f"{layer.energy_j * 1e3:.1f}", layer.bound)
     return table
