@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from arch_models.overlay import Overlay
+from arch_models.overlay import Role as MasterRole
 from cosim.program import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
 from hw.descriptors import MAX_LOCAL_CHANNELS, local_channels
 
@@ -70,10 +71,13 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
         overlay.weight_words * overlay.weight_banks, overlay.output_words * overlay.output_banks,
         overlay.accumulator_words, overlay.parameter_entries, overlay.vector_entries,
         -(-overlay.table_bytes // BEAT_BYTES),
-        tuple(_role(program, unit) for unit in range(len(program.units))))
+        tuple(_role(program, unit, overlay) for unit in range(len(program.units))))
 
 
-def _role(program: Program, unit: int) -> UnitRole:
+_MASTER_ROLES = {MasterRole.INPUT: UnitRole.INPUT, MasterRole.WEIGHT: UnitRole.WEIGHT}
+
+
+def _role(program: Program, unit: int, overlay: Overlay) -> UnitRole:
     what = program.units[unit]
     mine = program.operations[:, Column.UNIT] == unit
     opcodes = {Opcode(value) for value in set(program.operations[mine, Column.KIND].tolist())}
@@ -97,9 +101,10 @@ def _role(program: Program, unit: int) -> UnitRole:
     if tiles and buffers - tiles:
         raise EmissionError(f"unit {what.name!r} loads {sorted(item.name for item in buffers)}, "
                             "must load tiles or weights, not both")
-    if not buffers and what.name.startswith("weight"):
-        return UnitRole.WEIGHT
-    return UnitRole.INPUT if tiles or not buffers else UnitRole.WEIGHT
+    if not buffers:
+        named = [master.role for master in overlay.masters if master.name == what.name]
+        return _MASTER_ROLES.get(named[0], UnitRole.INPUT) if named else UnitRole.INPUT
+    return UnitRole.INPUT if tiles else UnitRole.WEIGHT
 
 
 def _only(name: str, found: set[Opcode], legal: set[Opcode], role: UnitRole) -> UnitRole:

@@ -8,12 +8,12 @@ Little-endian int32 throughout. Header: magic, version, number of records, 0. Th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from cosim.placement import TensorPlace
 from workloads.graph import Graph, GraphError, Layer, Operator
 from workloads.reference import fraction_bits_of, pool_scale
 
@@ -27,22 +27,6 @@ OPERATOR_NUMBERS: Mapping[Operator, int] = {operator: index + 1 for index, opera
     Operator.SOFTMAX, Operator.GRID_SAMPLE, Operator.CONCAT, Operator.DISPLACEMENTS,
     Operator.HEAT_MAPS, Operator.SPARSE_FLOW, Operator.FLOW_SUM))}
 _ROLES = ("weights", "bias", "multiplier", "offset", "shift", "table", "row_axis", "column_axis")
-
-
-@dataclass(frozen=True)
-class TensorPlace:
-    """Where a tensor lies: first byte, and for each channel its place.
-
-    8-bit tensors: place = plane * 8 + lane. 16-bit tensors: place = plane * 4 + lane, 4 values a
-    beat. Planes follow one another, `rows * columns` beats each.
-    """
-
-    address: int
-    channels: int
-    rows: int
-    columns: int
-    bits: int
-    places: tuple[int, ...]
 
 
 @dataclass
@@ -129,38 +113,3 @@ def _scale(graph: Graph, layer: Layer) -> tuple[int, int, int]:
                     if layer.output in other.inputs)
         return grid.rows, grid.columns, 0
     return 0, 0, 0
-
-
-def plain_place(address: int, channels: int, rows: int, columns: int, bits: int) -> TensorPlace:
-    """A tensor stored by itself: 8 channels a plane, or for 16 bits one (x, y) pair a plane."""
-    if bits == 16:
-        places = tuple(channel // 2 * 4 + channel % 2 for channel in range(channels))
-    else:
-        places = tuple(range(channels))
-    return TensorPlace(address, channels, rows, columns, bits, places)
-
-
-def stored_bytes(place: TensorPlace) -> int:
-    """Bytes from the first plane of a tensor to the end of its last."""
-    lanes = 4 if place.bits == 16 else 8
-    return math.ceil((max(place.places) + 1) / lanes) * place.rows * place.columns * 8
-
-
-def read_tensor(memory: np.ndarray, place: TensorPlace) -> np.ndarray:
-    """The logical tensor (channels, rows, columns) of a memory image (uint8)."""
-    lanes, kind = (4, "<i2") if place.bits == 16 else (8, "i1")
-    raw = memory[place.address : place.address + stored_bytes(place)].view(kind)
-    planes = raw.reshape(-1, place.rows, place.columns, lanes).transpose(0, 3, 1, 2)
-    return planes.reshape(-1, place.rows, place.columns)[list(place.places)]
-
-
-def write_tensor(memory: np.ndarray, place: TensorPlace, tensor: np.ndarray) -> None:
-    """Put a logical tensor into a memory image; places that no channel has become zero."""
-    lanes, kind = (4, "<i2") if place.bits == 16 else (8, "i1")
-    size = stored_bytes(place)
-    planes = np.zeros((size // (place.rows * place.columns * 8) * lanes, place.rows,
-                       place.columns), kind)
-    planes[list(place.places)] = tensor
-    blocked = planes.reshape(-1, lanes, place.rows, place.columns).transpose(0, 2, 3, 1)
-    memory[place.address : place.address + size] = (
-        np.ascontiguousarray(blocked).reshape(-1).view(np.uint8))

@@ -1,174 +1,191 @@
-"""Builds the C++ of an overlay with g++ and runs programs on it: the C simulation.
+"""The C simulation of a lowered frame, compared value by value with the integer reference.
 
-It times no hardware; its seconds are those of this machine.
+Its seconds are those of this machine; it says nothing about cycles.
 """
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import shutil
-import subprocess
-import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from arch_models.overlay import Overlay
-from cosim.program import Program, Segment
+from arch_models.board import Board
+from arch_models.overlay import Infeasible, Overlay
+from cosim.lower import Lowered, lower
+from cosim.mapping import LayerMapping, choose_mapping
+from cosim.program import Column, Segment
 from hw.configuration import configuration_header, configure
 from hw.descriptors import encode
-from hw.header import descriptor_header
-from hw.plan import HostStep, steps
-from hw.top import memory_ports, top_source
-
-SOURCES = Path(__file__).parent / "hls"
-FLAGS = ("-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror")
-SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-LIBRARY_UNITS = ("library.cpp", "scheduler.cpp", "check.cpp", "host.cpp", "host_library.cpp")
-_STATUS = {1: "bad command", 2: "deadlock", 3: "host layer missing"}
-
-
-class SimulationError(RuntimeError):
-    """The C++ does not compile, or a run stopped: bad command, deadlock, host layer missing."""
+from hw.fabric import FLAGS, Fabric
+from hw.vectors import (
+    Vectors,
+    fill_memory,
+    host_layers,
+    make_vectors,
+    outputs,
+    outside_inputs,
+    stored,
+)
+from workloads.graph import Graph, Operator
 
 
 @dataclass(frozen=True)
-class RunReport:
-    """Operations that ran by unit, and the useful multiply-accumulates among them."""
+class CSimReport:
+    """`values_compared` over `tensors` tensors of `layers` layers; `where`: the first tensor
+    with a difference, or nothing. `seconds`: the C simulation alone. `macs`: useful ones."""
 
-    operations: tuple[int, ...]
+    values_compared: int
+    values_differing: int
+    seconds: float
     macs: int
+    tensors: int
+    layers: int
+    where: str = ""
+
+    def __add__(self, other: CSimReport) -> CSimReport:
+        return CSimReport(
+            self.values_compared + other.values_compared,
+            self.values_differing + other.values_differing, self.seconds + other.seconds,
+            self.macs + other.macs, self.tensors + other.tensors, self.layers + other.layers,
+            self.where or other.where)
 
 
-def compile_sources(folder: Path, sources: tuple[str, ...], output: Path,
-                    flags: tuple[str, ...] = FLAGS, compiler: str = "g++") -> None:
-    """Compile `sources` of a folder into `output`; `SimulationError` with the compiler's words."""
-    if shutil.which(compiler) is None:
-        raise SimulationError(f"compiler {compiler!r} is not installed; the C simulation needs it")
-    command = [compiler, *flags, f"-I{folder}", *(str(folder / name) for name in sources),
-               "-o", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SimulationError(f"{' '.join(command)} failed:\n{done.stderr}")
+EMPTY = CSimReport(0, 0, 0.0, 0, 0, 0)
 
 
-class Fabric:
-    """One overlay compiled as a shared library and loaded: its buffers and tokens keep state.
+def run_frame(lowered: Lowered, graph: Graph, overlay: Overlay, seed: int = 0,
+              inputs: Mapping[str, np.ndarray] | None = None, order: int = 0,
+              flags: tuple[str, ...] = FLAGS) -> CSimReport:
+    """Run one whole frame in C and compare the graph's outputs with the reference.
 
-    Two objects of the same overlay share nothing. Use as a context manager, or `close` it.
+    `inputs` by tensor name; what is missing is drawn from `seed`. `order`: 0, or the seed of a
+    random legal order of the units. Raises `EmissionError` if the overlay cannot be emitted.
     """
-
-    def __init__(self, program: Program, overlay: Overlay, host_table: bytes = b"",
-                 flags: tuple[str, ...] = FLAGS) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        folder = Path(self._folder.name)
-        write_headers(program, overlay, folder)
-        for path in sorted([*SOURCES.glob("*.hpp"), *SOURCES.glob("*.cpp")]):
-            shutil.copy(path, folder / path.name)
-        # A name of its own: the loader keeps one library for each name.
-        library = folder / f"overlay_{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.so"
-        compile_sources(folder, LIBRARY_UNITS, library, (*flags, "-shared", "-fPIC"))
-        self._library = ctypes.CDLL(str(library))
-        self._units = len(program.units)
-        self._host_table = np.frombuffer(host_table, np.uint8).copy()
-        if host_table and self._library.cosim_load_host(
-                _address(self._host_table), ctypes.c_uint64(len(host_table))):
-            raise SimulationError("host table: not understood by the C++ host")
-        self.reset()
-
-    def __enter__(self) -> Fabric:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Remove the compiled files."""
-        self._folder.cleanup()
-
-    def reset(self) -> None:
-        """Tokens as after a reset of the hardware."""
-        self._library.cosim_reset()
-
-    def run_host(self, layer: int, memory: np.ndarray) -> None:
-        """Run one host layer on the memory image (uint8)."""
-        if self._library.cosim_run_host(ctypes.c_uint32(layer), _address(memory),
-                                        ctypes.c_uint64(memory.size)):
-            raise SimulationError(f"the host has no program for layer {layer}")
-
-    def run(self, descriptors: bytes | np.ndarray, segments: tuple[Segment, ...],
-            memory: np.ndarray, order: int = 0, fabric_only: bool = False,
-            repeat_first: int = 0) -> RunReport:
-        """Run segments of a descriptor table on a memory image (uint8, changed in place).
-
-        `order`: 0 lets units take turns, another value seeds a random legal order.
-        `fabric_only`: drop host operations and waits on the host, as the hardware does between
-        two starts. Raises `SimulationError` with the operation and the rule or the channels.
-        """
-        table = np.frombuffer(descriptors, np.uint8) if isinstance(descriptors, bytes) \
-            else descriptors
-        ranges = np.array([(part.first, part.last, part.repeat, repeat_first)
-                           for part in segments], np.uint32).reshape(-1, 4)
-        operations = np.zeros(self._units, np.uint64)
-        macs = np.zeros(1, np.uint64)
-        message = ctypes.create_string_buffer(512)
-        status = self._library.cosim_run(
-            _address(table), ctypes.c_uint64(table.size // 64), _address(memory),
-            ctypes.c_uint64(memory.size), _address(ranges), ctypes.c_uint64(len(ranges)),
-            ctypes.c_uint64(order), ctypes.c_int(fabric_only), _address(operations),
-            _address(macs), message)
-        if status:
-            raise SimulationError(f"{_STATUS.get(status, status)}: {message.value.decode()}")
-        return RunReport(tuple(int(count) for count in operations), int(macs[0]))
+    vectors = make_vectors(graph, lowered, seed, inputs)
+    with Fabric(lowered.program, overlay, host_layers(graph, lowered), flags) as fabric:
+        return _frame(fabric, lowered, graph, overlay, vectors, order)
 
 
-def run_top(program: Program, overlay: Overlay, memory: np.ndarray, host_table: bytes = b"",
-            flags: tuple[str, ...] = FLAGS) -> None:
-    """Run a program through the synthesized top, its processes as threads, as a driver would.
+def run_frame_by_layer(lowered: Lowered, graph: Graph, overlay: Overlay, seed: int = 0,
+                       inputs: Mapping[str, np.ndarray] | None = None) -> CSimReport:
+    """Run one frame layer by layer and compare every tensor that reaches memory.
 
-    Checks the wiring and the order of the emitted `overlay.cpp`, not its speed. The memory image
-    (uint8) is changed in place.
+    The rows are those of the whole frame, in table order. Slower to call than `run_frame` by
+    the comparisons only.
     """
-    configuration = configure(program, overlay)
-    ports = memory_ports(program, configuration)
-    descriptors = np.frombuffer(encode(program), np.uint8).copy()
-    with Fabric(program, overlay, host_table, flags) as fabric, \
-            tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_headers(program, overlay, folder)
-        for path in SOURCES.glob("*.hpp"):
-            shutil.copy(path, folder / path.name)
-        (folder / "overlay.cpp").write_text(top_source(program, configuration), encoding="utf-8")
-        library = folder / f"top_{hashlib.sha256(name.encode()).hexdigest()[:16]}.so"
-        compile_sources(folder, ("overlay.cpp",), library, (*flags, "-shared", "-fPIC", "-pthread"))
-        top = ctypes.CDLL(str(library))
-        initialize = 1
-        for step in steps(program, configuration):
-            if isinstance(step, HostStep):
-                fabric.run_host(step.layer, memory)
-                continue
-            scalars = (step.first, step.count, step.repeats, step.repeat_first, initialize)
-            top.overlay(_address(descriptors), *(_address(memory) for _ in ports),
-                        *(ctypes.c_uint32(value) for value in scalars))
-            initialize = 0
+    vectors = make_vectors(graph, lowered, seed, inputs)
+    total, program = EMPTY, lowered.program
+    descriptors = encode(program)
+    with Fabric(program, overlay, host_layers(graph, lowered)) as fabric:
+        memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+        for segment in _layer_runs(lowered):
+            begin = time.perf_counter()
+            report = fabric.run(descriptors, (segment,), memory)
+            spent = time.perf_counter() - begin
+            name = program.layers[int(program.operations[segment.last - 1, Column.LAYER])]
+            item = lowered.mapping.layer(name)
+            written = () if item is None else (item.output,)
+            total += _compare(memory, lowered, vectors, written, spent, report.macs)
+    return total
 
 
-def write_headers(program: Program, overlay: Overlay, folder: Path) -> None:
-    """Write the two generated headers, `config.hpp` and `descriptor.hpp`."""
-    text = configuration_header(program, configure(program, overlay))
-    (folder / "config.hpp").write_text(text, encoding="utf-8")
-    (folder / "descriptor.hpp").write_text(descriptor_header(), encoding="utf-8")
+def run_layers(graph: Graph, overlay: Overlay, board: Board, seed: int = 0) -> CSimReport:
+    """One layer of each distinct shape of the frame, each lowered by itself, at full size.
+
+    A layer comes with what the design fuses into it. Raises `ValueError` if a layer that the
+    design maps as part of the frame cannot be mapped alone.
+    """
+    whole = choose_mapping(graph, overlay, _phases(graph))
+    if isinstance(whole, Infeasible):
+        raise ValueError(f"the design cannot run {graph.name}: {whole}")
+    total = EMPTY
+    fabrics: dict[str, Fabric] = {}
+    try:
+        for part in _distinct(graph, whole.layers):
+            mapping = choose_mapping(part, overlay, _phases(part))
+            if isinstance(mapping, Infeasible):
+                raise ValueError(f"layer {part.name}: {mapping}")
+            lowered = lower(part, overlay, board, mapping)
+            key = configuration_header(lowered.program, configure(lowered.program, overlay))
+            if key not in fabrics:
+                fabrics[key] = Fabric(lowered.program, overlay)
+            fabric = fabrics[key]
+            fabric.load_host(host_layers(part, lowered))
+            fabric.reset()
+            total += _frame(fabric, lowered, part, overlay, make_vectors(part, lowered, seed))
+    finally:
+        for fabric in fabrics.values():
+            fabric.close()
+    return total
 
 
-def run_program(program: Program, overlay: Overlay, memory: np.ndarray, host_table: bytes = b"",
-                order: int = 0, flags: tuple[str, ...] = FLAGS) -> RunReport:
-    """Compile, run a whole program once on a memory image (changed in place), and clean up."""
-    with Fabric(program, overlay, host_table, flags) as fabric:
-        return fabric.run(encode(program), program.segments, memory, order)
+def _frame(fabric: Fabric, lowered: Lowered, graph: Graph, overlay: Overlay, vectors: Vectors,
+           order: int = 0) -> CSimReport:
+    program = lowered.program
+    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+    descriptors = encode(program)
+    begin = time.perf_counter()
+    report = fabric.run(descriptors, program.segments, memory, order)
+    spent = time.perf_counter() - begin
+    return _compare(memory, lowered, vectors, outputs(graph, lowered), spent, report.macs)
 
 
-def _address(array: np.ndarray) -> Any:
-    return array.ctypes.data_as(ctypes.c_void_p)
+def _compare(memory: np.ndarray, lowered: Lowered, vectors: Vectors, names: tuple[str, ...],
+             seconds: float, macs: int) -> CSimReport:
+    compared = differing = 0
+    where = ""
+    for name in names:
+        want = vectors.expected[name]
+        different = int(np.count_nonzero(stored(memory, lowered, name) != want))
+        compared += want.size
+        differing += different
+        where = where or (name if different else "")
+    return CSimReport(compared, differing, seconds, macs, len(names), 1, where)
+
+
+def _layer_runs(lowered: Lowered) -> Iterator[Segment]:
+    """Stretches of rows of one layer, in table order; the program must have no repeats."""
+    layer = lowered.program.operations[:, Column.LAYER]
+    first = 0
+    for row in range(1, len(layer) + 1):
+        if row == len(layer) or layer[row] != layer[first]:
+            yield Segment(first, row)
+            first = row
+
+
+def _phases(graph: Graph) -> tuple:
+    """All phases but the once-per-group one, unless there is no other."""
+    found = tuple(dict.fromkeys(layer.phase for layer in graph.layers))
+    return tuple(phase for phase in found if phase.value != "group") or found
+
+
+def _distinct(graph: Graph, items: tuple[LayerMapping, ...]) -> Iterator[Graph]:
+    """A graph of its own for the first mapped layer of each distinct shape."""
+    seen = set()
+    for item in items:
+        names = (*((item.upsample,) if item.upsample else ()), item.name,
+                 *(name for name in item.absorbed if name != item.upsample))
+        layers = tuple(graph.layer(name) for name in names)
+        inputs = tuple(dict.fromkeys(
+            name for layer in layers for name in layer.inputs
+            if name not in {other.output for other in layers}))
+        key = (item.engine, tuple((layer.operator, layer.window, layer.relu) for layer in layers),
+               tuple(graph.tensors[name].shape for name in (*inputs, item.output)))
+        if key in seen:
+            continue
+        seen.add(key)
+        tensors = {name: graph.tensors[name] for layer in layers
+                   for name in (*layer.inputs, layer.output)}
+        if layers[0].operator is Operator.DISPLACEMENTS:
+            # Its unit is a grid step, so the reader that says how large a grid is stays.
+            reader = next(layer for layer in graph.layers if layers[0].output in layer.inputs)
+            layers = (*layers, reader)
+            tensors |= {name: graph.tensors[name] for name in (*reader.inputs, reader.output)}
+        yield Graph(f"{graph.name}: {item.name}", inputs, (layers[-1].output,), tensors, layers,
+                    graph.constants)
+
+
+__all__ = ["CSimReport", "Vectors", "outside_inputs", "run_frame", "run_frame_by_layer",
+           "run_layers"]

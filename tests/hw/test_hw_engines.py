@@ -24,7 +24,7 @@ from tiny_programs import (
 from arch_models.overlay import default_overlay
 from cosim.program import Buffer, Opcode
 from hw.descriptors import encode
-from hw.simulate import Fabric
+from hw.fabric import Fabric
 from workloads import arithmetic
 from workloads.convolution import convolve
 

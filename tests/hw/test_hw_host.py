@@ -6,19 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny_programs import Sheet
+from tiny_programs import Sheet, plain_place
 
 from arch_models.overlay import default_overlay
-from hw.host_table import (
-    OPERATOR_NUMBERS,
-    TensorPlace,
-    host_table,
-    plain_place,
-    read_tensor,
-    stored_bytes,
-    write_tensor,
-)
-from hw.simulate import Fabric, SimulationError
+from cosim.placement import pack_tensor, unpack_tensor
+from hw.fabric import Fabric, SimulationError
+from hw.host_table import OPERATOR_NUMBERS, host_table
 from workloads import reference
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
@@ -38,15 +31,18 @@ def run_layer(graph: Graph, layer: Layer, inputs: list[np.ndarray]) -> np.ndarra
     for name in (*layer.inputs, layer.output):
         spec = graph.tensors[name]
         places[name] = plain_place(address, *spec.shape, spec.bits)
-        address += -(-stored_bytes(places[name]) // 64) * 64
+        address += -(-places[name].size_bytes // 64) * 64
     memory = np.full(address, 77, np.uint8)
     for name, tensor in zip(layer.inputs, inputs, strict=True):
-        write_tensor(memory, places[name], tensor)
+        place = places[name]
+        memory[place.address : place.address + place.size_bytes] = np.frombuffer(
+            pack_tensor(tensor, place), np.uint8)
     with Fabric(empty_program(), default_overlay(),
                 host_table(graph, {3: layer, 4: None}, places)) as fabric:
         fabric.run_host(3, memory)
         fabric.run_host(4, memory)
-    return read_tensor(memory, places[layer.output])
+    place = places[layer.output]
+    return unpack_tensor(memory[place.address : place.address + place.size_bytes], place)
 
 
 def one_layer(operator: Operator, **fields) -> Graph:
@@ -103,17 +99,6 @@ def test_operator(graph, layer):
 
 def test_every_operator_of_the_table_is_tried():
     assert {case[2].operator for case in CASES} == set(OPERATOR_NUMBERS)
-
-
-def test_channels_may_lie_anywhere():
-    generator = np.random.default_rng(3)
-    tensor = generator.integers(-128, 128, (5, 3, 4), np.int8)
-    place = TensorPlace(64, 5, 3, 4, 8, (0, 1, 2, 8, 17))
-    memory = np.full(64 + stored_bytes(place), 3, np.uint8)
-    write_tensor(memory, place, tensor)
-    assert np.array_equal(read_tensor(memory, place), tensor)
-    assert stored_bytes(place) == 3 * 12 * 8
-    assert np.count_nonzero(memory[64:].view(np.int8)) == np.count_nonzero(tensor)
 
 
 def test_bad_input_is_refused():

@@ -16,15 +16,16 @@ from tiny_programs import (
     UNITS,
     Sheet,
     blocks,
+    plain_place,
     unblocked,
 )
 
 from arch_models.overlay import default_overlay
 from cosim.program import Buffer, Channel, Column, Opcode, Program, Segment, Unit, UnitKind
 from hw.configuration import EmissionError, configure
-from hw.host_table import TensorPlace, host_table, plain_place
+from hw.fabric import SimulationError, run_program, run_top
+from hw.host_table import host_table
 from hw.plan import HostStep, Start, steps
-from hw.simulate import SimulationError, run_program, run_top
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 
 HOST = len(UNITS)
@@ -99,9 +100,9 @@ def with_host_layer() -> tuple[Program, np.ndarray, bytes, int, np.ndarray]:
              "out": TensorSpec("out", 8, TILES // 2, POSITIONS // 2)}
     layer = Layer("pool", Operator.AVERAGE_POOL, ("sum",), "out", Window(2, 2, 2))
     graph = Graph("host", ("sum",), ("out",), specs, (layer,), {})
-    places: dict[str, TensorPlace] = {
-        "sum": plain_place(target, *tensor.shape, 8),
-        "out": plain_place(memory.size, *specs["out"].shape, 8)}
+    places = {
+        "sum": plain_place(target, *tensor.shape),
+        "out": plain_place(memory.size, *specs["out"].shape)}
     memory = np.concatenate([memory, np.zeros(tensor.size // 4, np.uint8)])
     return whole, memory, host_table(graph, {1: layer}, places), places["out"].address, tensor
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cosim.placement import TensorPlace
 from cosim.program import (
     ARGUMENT_COUNT,
     ARGUMENTS,
@@ -48,6 +49,14 @@ def grid_blocks(grid: np.ndarray) -> np.ndarray:
     wide = np.zeros((*grid.shape[1:], 4), np.int16)
     wide[..., :2] = np.moveaxis(grid, 0, 2)
     return wide.reshape(-1).view(np.uint8)
+
+
+def plain_place(address: int, channels: int, rows: int, columns: int,
+                bits: int = 8) -> TensorPlace:
+    """A tensor stored by itself: 8 channels a plane, or for 16 bits one (x, y) pair a plane."""
+    lanes, step = (2, 4) if bits == 16 else (8, 8)
+    places = tuple(channel // lanes * step + channel % lanes for channel in range(channels))
+    return TensorPlace(address, channels, rows, columns, bits, -(-channels // lanes), 8, places)
 
 
 def unblocked(data: np.ndarray, channels: int, rows: int, columns: int) -> np.ndarray:
