@@ -95,14 +95,14 @@ class FittedCoefficient:
 
 @dataclass(frozen=True, slots=True)
 class VtaTiming:
-    """The fitted timing of VTA on PYNQ, in fabric cycles; see `data/vta.toml` for each."""
+    """The fitted timing of VTA on PYNQ, in fabric cycles and bytes; see `data/vta.toml`."""
 
     host_cycles: int
     instruction_cycles: int
-    gemm_cycles: int
     row_cycles: int
-    burst_cycles: int
+    miss_burst_cycles: int
     weight_beat_cycles: int
+    cache_bytes: int
 
 
 @dataclass(frozen=True)

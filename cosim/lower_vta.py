@@ -9,7 +9,9 @@ run at most a command queue ahead of each module.
 
 Times (`arch_models.vta.VtaTiming`): every instruction costs `instruction_cycles`; each run of a
 two-dimensional read waits `row_cycles` for its first beat, because the copy loops start the next
-row when the last one has arrived; inside a run, bursts follow one another after `burst_cycles`.
+row when the last one has arrived. Inside a run a burst follows one cycle after the last, and
+`miss_burst_cycles` later where the tensors of the layer do not fit the processor's cache, which
+the coherent port looks into.
 """
 
 from __future__ import annotations
@@ -34,18 +36,19 @@ from cosim.program import (
 from cosim.vta_instructions import Field, Kind, Module, Token, instructions, memory_map
 from cosim.vta_schedule import VtaConvolution, VtaSchedule
 
-UNIT_NAMES = ("host", "fetch", "load", "load_input", "load_weight", "compute", "compute_load",
-              "store", "store_output")
-HOST, FETCH, LOAD, LOAD_INPUT, LOAD_WEIGHT, COMPUTE, COMPUTE_LOAD, STORE, STORE_OUTPUT = range(9)
+UNIT_NAMES = ("host", "fetch", "load", "load_input", "load_weight", "compute", "load_micro_op",
+              "load_bias", "store", "store_output")
+(HOST, FETCH, LOAD, LOAD_INPUT, LOAD_WEIGHT, COMPUTE, LOAD_MICRO_OP, LOAD_BIAS, STORE,
+ STORE_OUTPUT) = range(10)
 
 #: Which unit of each module runs what transfers nothing.
 _CONTROL = np.array([LOAD, COMPUTE, STORE])
-_TRANSFER_UNIT = {Kind.INPUT: LOAD_INPUT, Kind.WEIGHT: LOAD_WEIGHT, Kind.MICRO_OP: COMPUTE_LOAD,
-                  Kind.BIAS: COMPUTE_LOAD, Kind.OUTPUT: STORE_OUTPUT}
+_TRANSFER_UNIT = {Kind.INPUT: LOAD_INPUT, Kind.WEIGHT: LOAD_WEIGHT, Kind.BIAS: LOAD_BIAS,
+                  Kind.MICRO_OP: LOAD_MICRO_OP, Kind.OUTPUT: STORE_OUTPUT}
 _CAUSE = {Token.LOADED: "input", Token.CONSUMED: "buffer", Token.COMPUTED: "data",
           Token.STORED: "output"}
 
-PORT, WEIGHT_PORT = 0, 1
+PORT, WEIGHT_PORT, MICRO_OP_PORT = range(3)
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,30 @@ class _Places:
     tail: np.ndarray
 
 
-def vta_memory(array: VtaArray, timing: VtaTiming) -> Memory:
+def beyond_cache(layer: VtaConvolution, timing: VtaTiming) -> bool:
+    """Do input, weights and output together exceed what the cache keeps of them?
+
+    The same data are used from call to call, so a layer that fits is read from the cache.
+    """
+    positions = layer.in_rows * layer.in_columns * layer.in_channels
+    results = layer.out_rows * layer.out_columns * layer.out_channels
+    weights = (layer.out_channels * layer.in_channels * layer.kernel_rows
+               * layer.kernel_columns)
+    return layer.batch * (positions + results) + weights > timing.cache_bytes
+
+
+def vta_memory(layer: VtaConvolution, array: VtaArray, timing: VtaTiming) -> Memory:
     """The one merged port, flat; its latencies are those between the bursts of a run.
 
     The weight buffer takes a beat every `weight_beat_cycles` cycles. That is the same transfer as
-    on a port that many times narrower, so weights have a port of their own here; what else reads
-    meanwhile (instructions, micro-ops) is under 1 % of the bytes.
+    on a port that many times narrower, so weights have a port of their own here; the micro-op
+    master is 32 bits wide. What else reads meanwhile is under 1 % of the bytes.
     """
     narrow = array.port_width_bytes // timing.weight_beat_cycles
-    return Memory("flat", tuple(
-        Port(name, width, timing.burst_cycles, timing.burst_cycles, 1)
-        for name, width in (("ACP", array.port_width_bytes), ("ACP to weights", narrow))))
+    widths = (("ACP", array.port_width_bytes), ("ACP to weights", narrow),
+              ("ACP to micro-ops", array.micro_op_bytes))
+    gap = 1 + (timing.miss_burst_cycles if beyond_cache(layer, timing) else 0)
+    return Memory("flat", tuple(Port(name, width, gap, 1, 1) for name, width in widths))
 
 
 def lower_vta(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, timing: VtaTiming, *,
@@ -121,7 +137,8 @@ def _units(array: VtaArray, timing: VtaTiming) -> tuple[Unit, ...]:
         master(UNIT_NAMES[LOAD_INPUT], UnitKind.READ, first, timing.row_cycles),
         master(UNIT_NAMES[LOAD_WEIGHT], UnitKind.READ, first, timing.row_cycles, WEIGHT_PORT),
         Unit(UNIT_NAMES[COMPUTE], compute),
-        master(UNIT_NAMES[COMPUTE_LOAD], UnitKind.READ, first, timing.row_cycles),
+        master(UNIT_NAMES[LOAD_MICRO_OP], UnitKind.READ, first, timing.row_cycles, MICRO_OP_PORT),
+        master(UNIT_NAMES[LOAD_BIAS], UnitKind.READ, first, timing.row_cycles),
         Unit(UNIT_NAMES[STORE], compute),
         master(UNIT_NAMES[STORE_OUTPUT], UnitKind.WRITE, timing.instruction_cycles, 1),
     )
@@ -157,8 +174,8 @@ def _operations(table: np.ndarray, stream: int, array: VtaArray,
     for column, field in ((Column.ADDRESS, Field.ADDRESS), (Column.ROW_BYTES, Field.RUN_BYTES),
                           (Column.ROWS, Field.RUNS), (Column.ROW_STRIDE, Field.RUN_STRIDE)):
         rows[tail, column] = np.where(moves, table[:, field], 0)
-    fill = np.where(kind == Kind.GEMM, timing.gemm_cycles, timing.instruction_cycles)
-    rows[tail, Column.FILL] = np.where(moves, 0, fill + np.where(split, 0, pads))
+    rows[tail, Column.FILL] = np.where(
+        moves, 0, timing.instruction_cycles + np.where(split, 0, pads))
     rows[tail, Column.INTERVAL] = np.where(kind == Kind.ALU, array.alu_interval_cycles,
                                            array.gemm_interval_cycles)
     rows[tail, Column.TRIPS] = table[:, Field.TRIPS]

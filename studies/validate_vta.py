@@ -1,0 +1,227 @@
+"""Predicts published board measurements of VTA on PYNQ and says how far it is off.
+
+It fits nothing (see `fit_vta`) and reads no tables itself (see `vta_rows`).
+
+Three checks, each where the rows tell: time against `time_ms`; bytes against the bus counters;
+legality against what the compiler accepted. Time is predicted by lowering the schedule to a
+Program and running it, `cosim.fast`, on the merged port.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from arch_models.fields import FieldError
+from arch_models.vta import VtaTiming, load_vta
+from cosim import fast
+from cosim.lower_vta import (
+    COMPUTE,
+    LOAD,
+    LOAD_INPUT,
+    LOAD_WEIGHT,
+    STORE_OUTPUT,
+    lower_vta,
+    vta_memory,
+)
+from cosim.program import Program
+from cosim.result import SimResult
+from cosim.vta_instructions import bus_bytes, instructions
+from cosim.vta_schedule import reject_reason
+from studies.errors import UserError
+from studies.files import check_writable, write_json
+from studies.vta_rows import Refusal, VtaRow, VtaTable, read_rows, truth_path
+
+TIMED_TABLES = ("vta_pynq_board_ms_2019.csv", "vta_pynq_board_ms_2022.csv")
+BYTES_TABLE = "vta_pynq_bus_bytes_2022.csv"
+LEGALITY_TABLE = "vta_pynq_schedule_legality_2022.csv"
+REGIMES = ("compute-bound", "load-bound", "small")
+#: Below this a start, a first load and a last store weigh as much as the work between.
+SMALL_MS = 0.5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row's outcome. Times in milliseconds, `error` predicted over measured less one.
+
+    `illegal`: why the compiler would not build the schedule (the time is predicted all the same).
+    `bytes`: predicted at each bus master. `shares`: what compute did and waited for, and how long
+    the load module worked, each in parts of the whole time.
+    """
+
+    table: str
+    row: VtaRow
+    predicted_ms: float | None
+    regime: str
+    illegal: str | None
+    bytes: dict[str, int]
+    shares: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def error(self) -> float | None:
+        """Signed relative error, None without a measurement."""
+        if self.row.measured_ms is None or self.predicted_ms is None:
+            return None
+        return self.predicted_ms / self.row.measured_ms - 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """Predictions of all tables, the rows refused, and which tables were not found."""
+
+    predictions: tuple[Prediction, ...]
+    refused: tuple[tuple[str, Refusal], ...]
+    absent: tuple[str, ...] = ()
+
+    @property
+    def timed(self) -> tuple[Prediction, ...]:
+        """Rows with a measured time."""
+        return tuple(item for item in self.predictions if item.error is not None)
+
+    def errors(self, regime: str | None = None) -> np.ndarray:
+        """Signed errors, of one regime or of all rows."""
+        return np.array([item.error for item in self.timed
+                         if regime is None or item.regime == regime], float)
+
+
+def validate(rows_file: Path | None = None, config: str | None = None,
+             timing: VtaTiming | None = None) -> Report:
+    """Predict the rows of a file, or of all public tables that are present.
+
+    Raises `UserError` for a file that cannot be used, `FieldError` for an unknown array.
+    """
+    used = timing or load_vta().timing
+    tables: list[VtaTable] = []
+    absent: list[str] = []
+    if rows_file is not None:
+        tables = [read_rows(rows_file, config)]
+    else:
+        for name in (*TIMED_TABLES, BYTES_TABLE, LEGALITY_TABLE):
+            path = truth_path(name)
+            if path is None:
+                absent.append(name)
+            else:
+                tables.append(read_rows(path, config))
+    found: list[Prediction] = []
+    refused: list[tuple[str, Refusal]] = []
+    for table in tables:
+        refused += [(table.name, item) for item in table.refused]
+        for row in table.rows:
+            try:
+                found.append(predict(table, row, used))
+            except ValueError as error:
+                refused.append((table.name, Refusal(row.line, str(error))))
+    return Report(tuple(found), tuple(refused), tuple(absent))
+
+
+def predict(table: VtaTable, row: VtaRow, timing: VtaTiming) -> Prediction:
+    """Legality always; bytes unless the row only tells legality; time unless it tells bytes.
+
+    Raises `VtaScheduleError` where tiles do not divide the layer and the row claims a measurement.
+    """
+    illegal = reject_reason(row.layer, row.schedule, row.array)
+    if row.accepted is not None and row.measured_ms is None:
+        return Prediction(table.name, row, None, "", illegal, {})
+    if row.counted is not None and row.measured_ms is None:
+        stream = instructions(row.layer, row.schedule, row.array, bias=row.bias,
+                              vector_operations=row.vector_operations)
+        return Prediction(table.name, row, None, "", illegal, bus_bytes(stream, row.array))
+    program = lower_vta(row.layer, row.schedule, row.array, timing, bias=row.bias,
+                        vector_operations=row.vector_operations)
+    result = fast.simulate(program, vta_memory(row.layer, row.array, timing))
+    ms = result.total_cycles / row.array.clock_hz * 1e3
+    shares = _shares(program, result)
+    moved = {"load": int(result.layer_bytes[0, [LOAD_INPUT, LOAD_WEIGHT]].sum()),
+             "store": int(result.layer_bytes[0, STORE_OUTPUT])}
+    regime = ("small" if ms < SMALL_MS else
+              "compute-bound" if shares["compute works"] >= shares["load works"] else
+              "load-bound")
+    return Prediction(table.name, row, ms, regime, illegal, moved, shares)
+
+
+def _shares(program: Program, result: SimResult) -> dict[str, float]:
+    total = max(1, result.total_cycles)
+    load = sum(int(result.busy[unit] + result.memory_stall[unit])
+               for unit in (LOAD, LOAD_INPUT, LOAD_WEIGHT))
+    shares = {"compute works": result.busy[COMPUTE] / total, "load works": load / total}
+    for index, channel in enumerate(program.channels):
+        if channel.target == COMPUTE:
+            name = f"compute waits: {channel.cause}"
+            shares[name] = (shares.get(name, 0.0)
+                            + result.token_stall[COMPUTE, index] / total)
+    return {name: float(value) for name, value in shares.items()}
+
+
+def summary(errors: np.ndarray) -> dict[str, float | int | None]:
+    """Rows, median, 95th percentile and maximum of the absolute error (parts, not per cent)."""
+    size = np.abs(errors)
+    if not len(size):
+        return {"rows": 0, "median_abs_error": None, "p95_abs_error": None,
+                "max_abs_error": None}
+    return {"rows": len(size), "median_abs_error": float(np.median(size)),
+            "p95_abs_error": float(np.quantile(size, 0.95)),
+            "max_abs_error": float(size.max())}
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """The report as plain values: errors as parts of one, times in ms, bytes by master."""
+    total = summary(report.errors())
+    del total["rows"]
+    return {
+        "rows": len(report.predictions),
+        "refused": [{"table": name, "line": item.line, "reason": item.reason}
+                    for name, item in report.refused],
+        "absent_tables": list(report.absent),
+        **total,
+        "by_regime": {name: summary(report.errors(name)) for name in REGIMES},
+        "predictions": [{
+            "table": item.table, "line": item.row.line, "label": item.row.label,
+            "config": item.row.array.name, "predicted_ms": item.predicted_ms,
+            "measured_ms": item.row.measured_ms, "error": item.error,
+            "regime": item.regime or None, "rejected_because": item.illegal,
+            "accepted": item.row.accepted, "predicted_bytes": item.bytes,
+            "counted_bytes": dict(item.row.counted) if item.row.counted else None,
+            "shares": item.shares,
+        } for item in report.predictions],
+    }
+
+
+def run(rows: Path | None = None, config: str | None = None, json_path: Path | None = None,
+        plot_path: Path | None = None) -> int:
+    """Validate, print the report, write JSON and plot where asked. 0, or 1 if no row was taken."""
+    from studies import vta_report
+
+    for path in (json_path, plot_path):
+        if path is not None:
+            check_writable(path)
+    report = validate(rows, config)
+    vta_report.show(report)
+    if json_path is not None:
+        write_json(json_path, as_json(report))
+    if plot_path is not None:
+        vta_report.plot(report, plot_path)
+    return 0 if report.predictions else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of this module; see `--help`."""
+    parser = argparse.ArgumentParser(prog="cosim validate vta-pynq", description=__doc__)
+    parser.add_argument("--rows", type=Path, help="CSV with the columns of the public tables")
+    parser.add_argument("--config", help="array of every row: 1x16 or 4x8")
+    parser.add_argument("--json", type=Path, help="write every prediction here")
+    parser.add_argument("--plot", type=Path, help="write predicted against measured here (PNG)")
+    chosen = parser.parse_args(arguments)
+    try:
+        return run(chosen.rows, chosen.config, chosen.json, chosen.plot)
+    except (UserError, FieldError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
