@@ -68,7 +68,8 @@ class Ddr3Timing:
     `transaction_bytes`. The `*_gap`s: `idle_gap` before a switch of direction that the queue of
     the other direction did not ask for; `write_gap_eighths`: eighths of a clock lost after each
     written transaction (fitted). `bypass_transactions`: so many transactions may overtake the
-    oldest burst of the window. `pipeline_clocks`: controller and PHY, besides the read latency.
+    oldest burst of the window. `miss_gap_clocks`: bus clocks lost at each row that is opened, the
+    slots of its commands (fitted). `pipeline_clocks`: controller and PHY, besides the read latency.
     A controller port moves one word of 8 bytes in `word_clocks_numerator / _denominator` clocks;
     a numerator of 0 means no limit.
     """
@@ -104,10 +105,11 @@ class Ddr3Timing:
     pipeline_clocks: int
     word_clocks_numerator: int
     word_clocks_denominator: int
+    miss_gap_clocks: int = 0
 
     def __post_init__(self) -> None:
         free = {"idle_gap", "write_gap_eighths", "pipeline_clocks", "word_clocks_numerator",
-                "bypass_transactions"}
+                "bypass_transactions", "miss_gap_clocks"}
         for item in fields(self):
             _at_least("ddr", item.name, getattr(self, item.name), 0 if item.name in free else 1)
         if self.row_bytes % self.transaction_bytes:
@@ -169,6 +171,7 @@ class ControllerCoefficients:
     write_entries: int
     bypass_transactions: int
     write_gap_eighths: int
+    miss_gap_clocks: int
     cpu_period_clocks: int
     cpu_burst_bytes: int
 
@@ -255,7 +258,8 @@ def ddr3_timing(board: Board, fabric_hz: int, given: ControllerCoefficients) -> 
         write_gap_eighths=given.write_gap_eighths, transaction_bytes=transaction,
         row_bytes=ddr.row_bytes, banks=ddr.banks, pipeline_clocks=given.pipeline_clocks,
         word_clocks_numerator=ddr.clock_hz // _common(ddr.clock_hz, ddr.interconnect_hz),
-        word_clocks_denominator=ddr.interconnect_hz // _common(ddr.clock_hz, ddr.interconnect_hz))
+        word_clocks_denominator=ddr.interconnect_hz // _common(ddr.clock_hz, ddr.interconnect_hz),
+        miss_gap_clocks=given.miss_gap_clocks)
 
 
 def _common(first: int, second: int) -> int:

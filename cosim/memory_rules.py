@@ -120,12 +120,12 @@ def flat_transfer(address: int, row_bytes: int, rows: int, row_stride: int, plan
 (T_RCD, T_RP, T_RAS, T_RC, T_RRD, T_FAW, T_CCD, T_CL, T_RD2WR, T_WR2RD, T_RD2PRE, T_WR2PRE,
  T_REFI, T_RFC, T_STARVE_READ, T_STARVE_WRITE, T_RUN_READ, T_RUN_WRITE, T_IDLE_GAP,
  T_ENTRIES_READ, T_ENTRIES_WRITE, T_BYPASS, T_WRITE_GAP, T_ATOM, T_ROW_BYTES, T_BANKS,
- T_CLOCK, T_CYCLE, T_PIPELINE, T_WORD, T_WORD_PER, T_COUNT) = range(32)
+ T_CLOCK, T_CYCLE, T_PIPELINE, T_WORD, T_WORD_PER, T_MISS_GAP, T_COUNT) = range(33)
 
 (R_NOW, R_BUS, R_READ, R_WRITE, R_MODE, R_RUN, R_SINCE, R_SINCE_WRITE, R_SPACE, R_SPACE_WRITE,
  R_OCCUPIED, R_OCCUPIED_WRITE, R_BYPASSED, R_DEBT, R_REFRESH, R_ACT0, R_ACT1, R_ACT2, R_ACT3,
  R_FOREGROUND, R_HITS, R_MISSES, R_REFRESHES, R_SEEN, R_LINE, R_LINE_WRITE, R_WINDOW,
- R_WINDOW_WRITE, R_FREE, R_COUNT) = range(30)
+ R_WINDOW_WRITE, R_FREE, R_SWITCHED, R_COUNT) = range(31)
 B_ROW, B_COLUMN_READY, B_PRECHARGE_READY, B_ACTIVATE_READY, B_COLUMNS = range(5)
 E_ARRIVAL, E_UNIT, E_INDEX, E_ADDRESS, E_BYTES, E_ATOMS, E_WRITE, E_ADMITTED, E_COLUMNS = range(9)
 S_PERIOD, S_BYTES, S_WRITE, S_REGION, S_NEXT, S_STATE, S_OUT, S_COLUMNS = range(8)
@@ -161,7 +161,7 @@ def ddr_parameters(ddr: Ddr3Timing) -> np.ndarray:
         ddr.read_entries, ddr.write_entries, ddr.bypass_transactions, ddr.write_gap_eighths,
         ddr.transaction_bytes, ddr.row_bytes, ddr.banks, ddr.clock_hz // common,
         ddr.fabric_hz // common, ddr.pipeline_clocks, ddr.word_clocks_numerator,
-        ddr.word_clocks_denominator], np.int64)
+        ddr.word_clocks_denominator, ddr.miss_gap_clocks], np.int64)
 
 
 def ddr_state(memory: Memory, t: np.ndarray, in_flight: int) -> tuple[np.ndarray, ...]:
@@ -287,8 +287,11 @@ def ddr_next(t, regs, pool, lists, sources, background):
 
 @CACHED
 def _activate_at(t, regs, bank, admitted):
-    """Earliest ACTIVATE of a bank for a burst that is known since `admitted`."""
-    clock = admitted
+    """Earliest ACTIVATE of a bank for a burst that is known since `admitted`.
+
+    Rows are opened for the direction being served only, from the last command of the other on.
+    """
+    clock = max(admitted, regs[R_SWITCHED])
     if bank[B_ROW] >= 0:
         clock = max(clock, bank[B_PRECHARGE_READY]) + t[T_RP]
     clock = max(clock, bank[B_ACTIVATE_READY])
@@ -358,10 +361,12 @@ def _transfer(t, regs, banks, e, now):
         atoms = (address % t[T_ATOM] + size + t[T_ATOM] - 1) // t[T_ATOM]
         bank = banks[address // t[T_ROW_BYTES] % t[T_BANKS]]
         row = address // (t[T_ROW_BYTES] * t[T_BANKS])
+        gap = 0
         if bank[B_ROW] == row:
             regs[R_HITS] += 1
         else:
             regs[R_MISSES] += 1
+            gap = t[T_MISS_GAP]
             activate = _activate_at(t, regs, bank, e[E_ADMITTED])
             regs[R_ACT0], regs[R_ACT1] = regs[R_ACT1], regs[R_ACT2]
             regs[R_ACT2], regs[R_ACT3] = regs[R_ACT3], activate
@@ -372,7 +377,7 @@ def _transfer(t, regs, banks, e, now):
         column = max(max(now, _bus_at(t, regs, write)), bank[B_COLUMN_READY])
         first = min(first, column)
         last = column + (atoms - 1) * t[T_CCD]
-        regs[R_BUS] = last + t[T_CCD]
+        regs[R_BUS] = last + t[T_CCD] + gap
         if write:
             regs[R_WRITE] = last
             bank[B_PRECHARGE_READY] = max(bank[B_PRECHARGE_READY], last + t[T_WR2PRE])
@@ -428,6 +433,7 @@ def ddr_step(t, regs, banks, pool, lists, sources, background):
     write, idle = _direction(t, regs, now)
     if write != regs[R_MODE]:
         regs[R_MODE] = write
+        regs[R_SWITCHED] = min(now, max(regs[R_READ], regs[R_WRITE]))
         regs[R_RUN] = 0
         regs[R_BYPASSED] = 0
         if idle:
