@@ -12,7 +12,7 @@ from arch_models.board import Board
 from arch_models.overlay import Infeasible, Overlay
 from studies.critical import Share, shares
 from studies.evaluate import Run, evaluate, simulate_design
-from studies.evaluation import Evaluation
+from studies.evaluation import Evaluation, energy_parts
 from workloads.graph import Graph
 
 
@@ -62,7 +62,7 @@ def compare(graph: Graph, a: Overlay, b: Overlay, board_a: Board, board_b: Board
     split = [_milliseconds(shares(run.lowered.program, run.result), item.clock_hz)
              for item, run in sides]
     (first, _), (second, _) = sides
-    parts = [item.energy.parts() for item, _ in sides]
+    parts = [energy_parts(item.energy) for item, _ in sides]
     names = [*parts[0], *(name for name in parts[1] if name not in parts[0])]
     energy = {name: (parts[0].get(name, 0.0) * 1e3, parts[1].get(name, 0.0) * 1e3)
               for name in names}

@@ -129,12 +129,12 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
     narrow = inputs.workload(NARROW)
     frame = check_emitted(narrow, chosen, board)
     console.print(f"C simulation of the whole {NARROW} frame: {frame.values_compared:,} values "
-                  f"of {frame.tensors} tensors compared, {frame.values_different} differ")
+                  f"of {frame.tensors} tensors compared, {frame.values_differing} differ")
     layers = check_layers(graph, chosen, board)
     console.print(f"C simulation of {layers.layers} full-width layers, one of each distinct "
                   f"shape: {layers.values_compared:,} values compared, "
-                  f"{layers.values_different} differ")
-    exact = frame.values_different == 0 and layers.values_different == 0
+                  f"{layers.values_differing} differ")
+    exact = frame.values_differing == 0 and layers.values_differing == 0
     console.print("bit-exact" if exact else "NOT bit-exact",
                   style="bold green" if exact else "bold red")
 

@@ -110,7 +110,7 @@ def measure(config: AgcConfig, device: str, form: torch.dtype, batch: int,
         for _ in range(3 if device == "cuda" else 1):
             frame()
         wait()
-        times = []
+        times: list[float] = []
         before, began = energy() if energy else 0.0, time.perf_counter()
         while time.perf_counter() - began < MEASURE_SECONDS or len(times) < 3:
             start = time.perf_counter()

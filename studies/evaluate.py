@@ -13,18 +13,19 @@ import numpy as np
 from cosim.bounds import bounds
 
 from arch_models.board import Board
+from arch_models.energy import Activity, EnergySplit, energy
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
+from arch_models.resources import check, estimate
 from cosim import des, fast
 from cosim.lower import Lowered, lower
 from cosim.mapping import Mapping, choose_mapping
 from cosim.program import UnitKind
 from cosim.result import SimResult
-from studies.energy import frame_energy, layer_energies
+from studies.activity import Counts, count, named
 from studies.errors import UserError, unknown
 from studies.evaluation import Evaluation, LayerReport, Resource
 from studies.layers import layer_times, unit_times
-from studies.sites import fit, resources_of
 from workloads.graph import Graph, Phase
 
 __all__ = ["Evaluation", "Infeasible", "Run", "estimated_resources", "evaluate", "feasible",
@@ -55,7 +56,9 @@ def feasible(value: T | Infeasible) -> T:
 
 def estimated_resources(overlay: Overlay, board: Board) -> tuple[Resource, ...]:
     """Estimated DSP, BRAM36, LUT and FF of an overlay against the board's."""
-    return resources_of(overlay, board)
+    total = estimate(overlay).total
+    return tuple(Resource(name.upper(), getattr(total, name), getattr(board.part, name))
+                 for name in ("dsp", "bram36", "lut", "ff"))
 
 
 def simulate_design(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
@@ -80,7 +83,7 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
     frames in a row gives it. `detail` adds layers and the design file. A design that does not
     fit the board or cannot hold a layer's smallest tile comes back as `Infeasible`.
     """
-    misfit = fit(overlay, board)
+    misfit = check(overlay, board)
     if misfit is not None:
         return misfit
     run = simulate_design(graph, overlay, board, memory, trace=detail)
@@ -94,7 +97,8 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         period = period_cycles(steady.result)
     program, result = run.lowered.program, run.result
     cycles = result.total_cycles if period is None else period
-    energy = frame_energy(overlay, board, run.mapping, program, result, cycles)
+    counts = count(program, result, overlay)
+    spent = frame_energy(run, counts, overlay, board, cycles)
     moved = _bytes(run)
     picture = graph.tensors[graph.outputs[0]]
     return Evaluation(
@@ -106,9 +110,9 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         operations=int(result.operations.sum()), row_hits=int(result.row_hits),
         row_misses=int(result.row_misses), refreshes=int(result.refreshes),
         lower_bound_cycles=bounds(program, run.memory).cycles if detail else 0,
-        energy=energy, resources=resources_of(overlay, board),
+        energy=spent, resources=estimated_resources(overlay, board),
         units=unit_times(program, result), program_hash=program.content_hash() if detail else "",
-        layers=_layers(graph, overlay, board, run, cycles) if detail else (),
+        layers=_layers(graph, overlay, board, run, counts, cycles) if detail else (),
         design_file=overlay_toml(overlay) if detail else "")
 
 
@@ -128,17 +132,47 @@ def _bytes(run: Run) -> tuple[int, int]:
     return int(table[reads].sum()), int(table[writes].sum())
 
 
-def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run,
+def frame_energy(run: Run, counts: Counts, overlay: Overlay, board: Board,
+                 frame_cycles: int) -> EnergySplit:
+    """The energy of one frame that costs `frame_cycles` of the board's time."""
+    result = run.result
+    misses = result.row_misses if run.memory.model == "ddr3" else None
+    return energy(_activity(run, counts, slice(None), overlay, frame_cycles, misses), overlay,
+                  board)
+
+
+def _activity(run: Run, counts: Counts, layers: slice, overlay: Overlay, cycles: int,
+              row_misses: int | None) -> Activity:
+    program, moved = run.lowered.program, run.result.layer_bytes[layers].sum(axis=0)
+    return Activity(
+        time_s=cycles / overlay.clock_hz, cycles=cycles,
+        dsp_macs=int(counts.dsp_macs[layers].sum()),
+        beats=named(program, counts.beats[layers].sum(axis=0), UnitKind.COMPUTE),
+        bram_accesses=int(counts.bram_accesses[layers].sum()),
+        bytes_read=named(program, moved, UnitKind.READ),
+        bytes_written=named(program, moved, UnitKind.WRITE), row_misses=row_misses)
+
+
+def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run, counts: Counts,
             frame_cycles: int) -> tuple[LayerReport, ...]:
+    """Layers with their energy: their own counts, their share of the time, and row misses by
+    bytes, so that the layers' energies sum to the frame's."""
     program, result = run.lowered.program, run.result
-    joules = layer_energies(overlay, board, run.mapping, program, result, frame_cycles)
+    operators = {layer.name: str(layer.operator.value) for layer in graph.layers}
+    total_bytes = max(1, int(result.layer_bytes.sum()))
     reports = []
     for item in layer_times(program, result):
         mapped = run.mapping.layer(item.name)
+        place = program.layers.index(item.name)
+        moved = int(result.layer_bytes[place].sum())
+        misses = round(result.row_misses * moved / total_bytes)
+        activity = _activity(run, counts, slice(place, place + 1), overlay,
+                             round(item.cycles * frame_cycles / result.total_cycles),
+                             misses if run.memory.model == "ddr3" else None)
         reports.append(LayerReport(
-            item.name, str(graph.layer(item.name).operator.value), item.main_unit,
+            item.name, operators.get(item.name, "host"), item.main_unit,
             mapped.absorbed if mapped else (), item.start_cycles, item.cycles, item.macs,
             item.bytes_read, item.bytes_written,
             item.macs / (max(1, item.cycles) * overlay.macs_per_cycle), item.bound,
-            joules[item.name], item.units))
+            energy(activity, overlay, board).total_j, item.units))
     return tuple(reports)

@@ -9,39 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from arch_models.energy import EnergySplit
+
 MICROJOULES = 1e6
 MILLISECONDS = 1e3
 
 
-@dataclass(frozen=True)
-class Energy:
-    """Predicted energy of one frame in joules, split by where it goes. Unit: J.
-
-    `ps`: processing system; `pl_static`: fabric that does nothing; `engines`: dynamic energy of
-    each engine and master in the fabric; `bram`: on-chip memory; `ddr`: DRAM.
-    """
-
-    ps_j: float
-    pl_static_j: float
-    engines_j: Mapping[str, float]
-    bram_j: float
-    ddr_j: float
-
-    @property
-    def pl_dynamic_j(self) -> float:
-        """All fabric engines and masters together, without BRAM."""
-        return sum(self.engines_j.values())
-
-    @property
-    def total_j(self) -> float:
-        """The whole board, as far as the split covers it."""
-        return self.ps_j + self.pl_static_j + self.pl_dynamic_j + self.bram_j + self.ddr_j
-
-    def parts(self) -> dict[str, float]:
-        """The split as named joules, in a fixed order."""
-        return {"PS": self.ps_j, "PL static": self.pl_static_j,
-                **{f"PL {name}": value for name, value in self.engines_j.items()},
-                "BRAM": self.bram_j, "DDR": self.ddr_j}
+def energy_parts(split: EnergySplit) -> dict[str, float]:
+    """A split as named joules in a fixed order; parts add up to the total."""
+    return {"PS": split.ps_j, "PL static": split.pl_static_j,
+            **{f"PL {name}": value for name, value in split.engines_j.items()},
+            "BRAM": split.bram_j, "DDR": split.ddr_j}
 
 
 @dataclass(frozen=True)
@@ -49,7 +27,7 @@ class Resource:
     """One kind of fabric resource: estimated use against what the board has."""
 
     name: str
-    used: int
+    used: float
     available: int
 
     @property
@@ -138,7 +116,7 @@ class Evaluation:
     row_misses: int
     refreshes: int
     lower_bound_cycles: int
-    energy: Energy
+    energy: EnergySplit
     resources: tuple[Resource, ...]
     units: tuple[UnitTime, ...]
     program_hash: str

@@ -46,10 +46,10 @@ def emit_design(
         found = check_emitted(graph, overlay, on)
         figures["check"] = encode(found)
         console.print(f"C simulation: {found.values_compared} values of {found.tensors} tensors "
-                      f"compared, {found.values_different} differ")
+                      f"compared, {found.values_differing} differ")
         if json is not None:
             write_json(json, figures)
-        if found.values_different:
+        if found.values_differing:
             raise UserError(f"the C simulation differs from the reference in {found.where}.")
     elif json is not None:
         write_json(json, figures)

@@ -108,7 +108,7 @@ def _show_sweep(console: Console, rows: tuple[Row, ...]) -> None:
             table.add_row(*row.values.values(), *"-----", "not feasible")
             refused.append(f"{_label(row)}: {row.reason}")
             continue
-        used = {part.name: str(part.used) for part in item.resources}
+        used = {part.name: f"{part.used:g}" for part in item.resources}
         table.add_row(*row.values.values(), f"{item.latency_ms:.2f}",
                       f"{item.energy_uj_per_pixel:.2f}", used.get("DSP", "-"),
                       used.get("BRAM36", "-"), used.get("LUT", "-"), bottleneck(item))

@@ -12,8 +12,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
-from studies.evaluation import Evaluation
+from studies.evaluation import Evaluation, energy_parts
 from studies.files import write_whole
 
 matplotlib.use("Agg")
@@ -24,6 +25,11 @@ COLOURS = {"busy": "#0072B2", "memory": "#D55E00", "input": "#E69F00", "weights"
            "host": "#333333", "fetch": "#A6761D", "dependence": "#BBBBBB", "idle": "#EEEEEE"}
 PARTS = ("#4D4D4D", "#A6A6A6", "#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00",
          "#CC79A7", "#882255", "#44AA99", "#117733", "#999933", "#DDCC77", "#332288")
+
+
+#: Sensitivities and layers smaller than these shares are left out of pictures, and counted.
+LEAST_EFFECT = 0.0005
+LEAST_LAYER = 0.001
 
 
 def save_picture(figure: Figure, path: Path) -> None:
@@ -92,7 +98,9 @@ def _label_clusters(axes: Any, names: Sequence[str], xs: Sequence[float],
 
 def layer_times(item: Evaluation, engine_units: Sequence[str] = ()) -> Figure:
     """Time of each layer, split for the unit that works on it: busy, stalls by cause, idle."""
-    shown = [layer for layer in item.layers if layer.cycles > 0]
+    shown = [layer for layer in item.layers
+             if layer.cycles > LEAST_LAYER * item.latency_cycles]
+    short = len(item.layers) - len(shown)
     figure, axes = _axes(8.5, 1.6 + 0.19 * len(shown))
     left = np.zeros(len(shown))
     parts: dict[str, np.ndarray] = {}
@@ -114,14 +122,16 @@ def layer_times(item: Evaluation, engine_units: Sequence[str] = ()) -> Figure:
             left += parts[name]
     _layer_axis(axes, [layer.name for layer in shown])
     axes.set_xlabel("ms")
-    axes.set_title(f"Time of each layer, as its engine spends it\n{_origin(item)}", fontsize=10)
+    axes.set_title(f"Time of each layer, as its engine spends it ({short} shorter than "
+                   f"{100 * LEAST_LAYER:g} % left out)\n{_origin(item)}", fontsize=10)
     axes.legend(fontsize=8, loc="best", frameon=False)
     return figure
 
 
 def layer_energies(item: Evaluation) -> Figure:
     """Energy of each layer in millijoules."""
-    shown = [layer for layer in item.layers if layer.energy_j > 0]
+    shown = [layer for layer in item.layers
+             if layer.cycles > LEAST_LAYER * item.latency_cycles]
     figure, axes = _axes(8.5, 1.6 + 0.19 * len(shown))
     axes.barh(np.arange(len(shown)), [layer.energy_j * 1e3 for layer in shown],
               color=COLOURS["data"], height=0.78)
@@ -142,10 +152,10 @@ def energy_split(items: Mapping[str, Evaluation]) -> Figure:
     figure, axes = _axes(8.5, 1.8 + 0.55 * len(items))
     names: list[str] = []
     for item in items.values():
-        names += [name for name in item.energy.parts() if name not in names]
+        names += [name for name in energy_parts(item.energy) if name not in names]
     left = np.zeros(len(items))
     for index, name in enumerate(names):
-        values = np.array([item.energy.parts().get(name, 0.0) / item.pixels * 1e6
+        values = np.array([energy_parts(item.energy).get(name, 0.0) / item.pixels * 1e6
                            for item in items.values()])
         if values.max() > 0:
             axes.barh(list(items), values, left=left, label=name,
@@ -194,18 +204,24 @@ def pareto(points: np.ndarray, front: Sequence[int], marks: Mapping[str, tuple[f
 
 
 def _plain_log(axes: Any) -> None:
-    from matplotlib.ticker import LogFormatter
-
+    """Logarithmic axes with plain numbers; minor ticks are named only if there is room."""
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        low, high = axis.get_view_interval()
+        decades = np.log10(max(high, 1e-12) / max(low, 1e-12))
+        named = (2, 3, 4, 6) if decades < 1.2 else (2, 5) if decades < 2.5 else ()
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(FuncFormatter(
+            lambda value, _, named=named: f"{value:g}"
+            if round(value / 10 ** np.floor(np.log10(value)), 3) in named else ""))
         axis.set_tick_params(which="both", labelsize=8)
 
 
 def tornado(rows: Sequence[tuple[str, float, float]], base: float, label: str,
             title: str) -> Figure:
     """Bars from the base value: (name, value one step down, value one step up), widest on top."""
-    ordered = sorted(rows, key=lambda row: max(abs(row[1] - base), abs(row[2] - base)))
+    ordered = sorted((row for row in rows if _reach(row, base) > LEAST_EFFECT * abs(base)),
+                     key=lambda row: _reach(row, base))
+    quiet = len(rows) - len(ordered)
     figure, axes = _axes(8.5, 1.6 + 0.3 * len(ordered))
     for index, (_name, low, high) in enumerate(ordered):
         axes.barh(index, low - base, left=base, color=COLOURS["busy"], height=0.7)
@@ -213,8 +229,13 @@ def tornado(rows: Sequence[tuple[str, float, float]], base: float, label: str,
     axes.axvline(base, color="#333333", linewidth=1)
     axes.set_yticks(range(len(ordered)), [row[0] for row in ordered], fontsize=8)
     axes.set_xlabel(f"{label} (blue: one step down, yellow: one step up)")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(f"{title}\n{quiet} further parameters change it by less than "
+                   f"{100 * LEAST_EFFECT:g} % a step", fontsize=10)
     return figure
+
+
+def _reach(row: tuple[str, float, float], base: float) -> float:
+    return max(abs(row[1] - base), abs(row[2] - base))
 
 
 def sweep(rows: Sequence[tuple[str, float, float]], title: str) -> Figure:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from studies.evaluation import Evaluation, LayerReport
+from studies.evaluation import Evaluation, LayerReport, energy_parts
 
 MICROJOULES = 1e6
 
@@ -60,7 +60,7 @@ def energy(item: Evaluation) -> Table:
     table = grid(f"Energy of a frame (predicted, {item.overlay})",
                  ("part", "mJ", "uJ a pixel", "%"))
     total = item.energy.total_j
-    for name, value in item.energy.parts().items():
+    for name, value in energy_parts(item.energy).items():
         table.add_row(name, f"{value * 1e3:.3f}", f"{value / item.pixels * MICROJOULES:.3f}",
                       f"{100 * value / total:.1f}")
     table.add_section()
@@ -73,7 +73,7 @@ def resources(item: Evaluation) -> Table:
     table = grid(f"Fabric (estimated, {item.overlay} on {item.board})",
                  ("resource", "used", "on the board", "%"))
     for entry in item.resources:
-        table.add_row(entry.name, str(entry.used), str(entry.available),
+        table.add_row(entry.name, f"{entry.used:g}", str(entry.available),
                       f"{100 * entry.share:.1f}")
     return table
 

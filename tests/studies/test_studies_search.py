@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from arch_models.energy import EnergySplit
 from studies.errors import UserError
-from studies.evaluation import Energy, Evaluation, Resource
+from studies.evaluation import Evaluation, Resource
 from studies.front import pareto_mask
 from studies.search import Failure, Objective, Sampler, Settings, parse_names, search
 from studies.space import Axis, Space
@@ -19,7 +20,7 @@ SPACE = Space((Axis("a", tuple(range(1, 9))), Axis("b", tuple(range(1, 9))),
 
 def evaluation(latency_cycles: int, joules: float, dsp: int) -> Evaluation:
     return Evaluation("toy", "toy", "toy", "flat", 1000, 1, 1000, latency_cycles, None, 1, 1, 0,
-                      0, 0, 0, 0, 0, 0, 1, Energy(joules, 0.0, {}, 0.0, 0.0),
+                      0, 0, 0, 0, 0, 0, 1, EnergySplit(joules, 0.0, {}, 0.0, 0.0),
                       (Resource("DSP", dsp, 100),), (), "")
 
 
