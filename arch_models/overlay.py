@@ -118,6 +118,9 @@ class Overlay:
     positions at once. `dsp_packing`: two int8 MACs a DSP48. `channel_block`: channels that lie
     together in DRAM. `backend`: which timing coefficients hold (`data/engines.toml`).
     `parameter_entries`, `vector_entries`, `table_bytes`: bytes / 8, bytes / 8 and bytes.
+    `most_in_words`, `most_out_words`: bound on the words of one convolution operation (0: as many
+    as fit), for accelerators that make one pass a word; `tile_rows`, `tile_columns`: its output
+    rows and columns, at most (0: the mapping chooses).
     """
 
     name: str
@@ -138,6 +141,10 @@ class Overlay:
     weight_banks: int = 2
     output_banks: int = 2
     accumulator_words: int = 2048
+    most_in_words: int = 0
+    most_out_words: int = 0
+    tile_rows: int = 0
+    tile_columns: int = 0
     parameter_entries: int = 2048
     vector_entries: int = 512
     table_bytes: int = 1024
@@ -154,6 +161,9 @@ class Overlay:
                      "output_words", "accumulator_words", "parameter_entries", "vector_entries",
                      "table_bytes"):
             _at_least_one(name, getattr(self, name))
+        for name in ("most_in_words", "most_out_words", "tile_rows", "tile_columns"):
+            if getattr(self, name) < 0:
+                raise FieldError(f"{name} is {getattr(self, name)}, must not be negative")
         _one_of("columns", self.columns, (1, 2, 4))
         for name in ("input_banks", "weight_banks", "output_banks"):
             _one_of(name, getattr(self, name), (1, 2))

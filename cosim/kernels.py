@@ -155,8 +155,6 @@ class GridPlan(NamedTuple):
 
 @numba.njit(cache=True)
 def _begin(ops, row, common_layer, unit, kind, wait, signal, first, last):
-    if ops.shape[0] == 0:
-        return
     ops[row, UNIT] = unit
     ops[row, KIND] = kind
     ops[row, LAYER] = common_layer
@@ -170,8 +168,6 @@ def _begin(ops, row, common_layer, unit, kind, wait, signal, first, last):
 
 @numba.njit(cache=True)
 def _pattern(ops, row, area, plane, planes, top, rows, left, columns):
-    if ops.shape[0] == 0:
-        return
     pitch = area.columns * area.position_bytes
     ops[row, ADDRESS] = (area.address + plane * area.rows * pitch + top * pitch
                          + left * area.position_bytes)
@@ -193,10 +189,9 @@ def _load(ops, args, row, layer, unit, wait, signal, buffer, base, positions, ar
           planes, top, rows, left, columns, first, last):
     _begin(ops, row, layer, unit, LOAD, wait, signal, first, last)
     _pattern(ops, row, area, plane, planes, top, rows, left, columns)
-    if ops.shape[0]:
-        args[row, 0] = buffer
-        args[row, 1] = base
-        args[row, 2] = positions
+    args[row, 0] = buffer
+    args[row, 1] = base
+    args[row, 2] = positions
     return row + 1
 
 
@@ -248,9 +243,8 @@ def _store(ops, args, row, common, outs, add, base, area, plane, planes, top, ro
         _begin(ops, row, common.layer, outs[index, OUT_UNIT], STORE, outs[index, OUT_FILLED],
                signal, first, last)
         _pattern(ops, row, area, plane + low, high - low, top + begin, end - begin, left, columns)
-        if ops.shape[0]:
-            args[row, 0] = base + offset
-            args[row, 1] = positions
+        args[row, 0] = base + offset
+        args[row, 1] = positions
         row += 1
     return row
 
@@ -268,28 +262,26 @@ def _mask(wires, column, share):
 @numba.njit(cache=True)
 def _compute(ops, row, common, kind, wait, signal, interval, trips, macs, first, last):
     _begin(ops, row, common.layer, common.engine, kind, wait, signal, first, last)
-    if ops.shape[0]:
-        ops[row, FILL] = common.fill
-        ops[row, INTERVAL] = interval
-        ops[row, TRIPS] = trips
-        ops[row, DRAIN] = common.drain
-        ops[row, MACS] = macs
+    ops[row, FILL] = common.fill
+    ops[row, INTERVAL] = interval
+    ops[row, TRIPS] = trips
+    ops[row, DRAIN] = common.drain
+    ops[row, MACS] = macs
 
 
 @numba.njit(cache=True)
 def _bytes_load(ops, args, row, layer, unit, wait, signal, buffer, base, address, size, first,
                 last):
     _begin(ops, row, layer, unit, LOAD, wait, signal, first, last)
-    if ops.shape[0]:
-        ops[row, ADDRESS] = address
-        ops[row, ROW_BYTES] = size
-        ops[row, ROWS] = 1
-        ops[row, ROW_STRIDE] = size
-        ops[row, PLANES] = 1
-        ops[row, PLANE_STRIDE] = size
-        args[row, 0] = buffer
-        args[row, 1] = base
-        args[row, 2] = 0
+    ops[row, ADDRESS] = address
+    ops[row, ROW_BYTES] = size
+    ops[row, ROWS] = 1
+    ops[row, ROW_STRIDE] = size
+    ops[row, PLANES] = 1
+    ops[row, PLANE_STRIDE] = size
+    args[row, 0] = buffer
+    args[row, 1] = base
+    args[row, 2] = 0
     return row + 1
 
 
@@ -306,7 +298,7 @@ def span(start, count, stride, taps, padding, upsample, limit):
 @numba.njit(cache=True)
 def convolution_rows(ops, args, row, common, plan, source, target, skip, ins, outs, cumulative,
                      first, last):
-    """Write one convolution; return (next row, next weight bank). Empty tables: count only.
+    """Write one convolution; return (next row, next weight bank).
 
     `cumulative`: real channels before each input plane, for counting useful products.
     """
@@ -409,22 +401,21 @@ def convolution_rows(ops, args, row, common, plan, source, target, skip, ins, ou
                            - cumulative[word * common.lanes_in])
                 _compute(ops, row, common, CONVOLUTION, wait, signal, common.interval, trips,
                          real_out * rows * columns * real_in * taps, first, last)
-                if ops.shape[0]:
-                    line = args[row]
-                    line[0] = in_base + (word * in_rows * in_columns if plan.resident else 0)
-                    line[1], line[2], line[3] = in_rows, in_columns, words
-                    line[4] = weight_base
-                    line[5] = plan.parameter_base + out_word * plan.tm
-                    line[6] = out_base
-                    line[7], line[8], line[9] = rows, columns, out_words
-                    line[10], line[11] = plan.kernel_rows, plan.kernel_columns
-                    line[12] = plan.stride
-                    line[13] = (in_top << plan.upsample) - (top * plan.stride - plan.padding)
-                    line[14] = (in_left << plan.upsample) - (left * plan.stride - plan.padding)
-                    line[15] = plan.upsample
-                    line[16], line[17] = first_part, last_part
-                    line[18], line[19], line[20] = plan.relu, plan.pool, plan.add
-                    line[21], line[22], line[23] = plan.add_new, plan.add_skip, plan.add_shift
+                line = args[row]
+                line[0] = in_base + (word * in_rows * in_columns if plan.resident else 0)
+                line[1], line[2], line[3] = in_rows, in_columns, words
+                line[4] = weight_base
+                line[5] = plan.parameter_base + out_word * plan.tm
+                line[6] = out_base
+                line[7], line[8], line[9] = rows, columns, out_words
+                line[10], line[11] = plan.kernel_rows, plan.kernel_columns
+                line[12] = plan.stride
+                line[13] = (in_top << plan.upsample) - (top * plan.stride - plan.padding)
+                line[14] = (in_left << plan.upsample) - (left * plan.stride - plan.padding)
+                line[15] = plan.upsample
+                line[16], line[17] = first_part, last_part
+                line[18], line[19], line[20] = plan.relu, plan.pool, plan.add
+                line[21], line[22], line[23] = plan.add_new, plan.add_skip, plan.add_shift
                 row += 1
             row = _store(ops, args, row, common, outs, plan.add, out_base, target, plane,
                          out_planes, top >> halve, rows >> halve, left >> halve,
@@ -488,9 +479,8 @@ def stream_rows(ops, args, row, common, plan, source, other, target, ins, outs, 
         trips = out_positions if plan.by_position else out_positions * planes
         _compute(ops, row, common, plan.opcode, wait, signal, common.interval, trips, 0, first,
                  last)
-        if ops.shape[0]:
-            _stream_arguments(args[row], plan, in_base, other_base, out_base, in_positions,
-                              planes, plane, unit, units)
+        _stream_arguments(args[row], plan, in_base, other_base, out_base, in_positions,
+                          planes, plane, unit, units)
         row += 1
         out_plane, out_planes = plane, planes
         if plan.opcode == FLOW_SUM:
@@ -565,12 +555,11 @@ def grid_rows(ops, args, row, common, plan, source, grid, target, ins, outs, fir
                         interval = plan.interval_base + plan.interval_per_plane * planes
                         _compute(ops, row, common, GRID_SAMPLE, wait, signal, interval, part, 0,
                                  first, last)
-                        if ops.shape[0]:
-                            line = args[row]
-                            line[0], line[1], line[2] = base, source.rows, source.columns
-                            line[3] = planes
-                            line[4] = base + words + index * size + offset
-                            line[5], line[6], line[7] = part, out_base, plan.fraction_bits
+                        line = args[row]
+                        line[0], line[1], line[2] = base, source.rows, source.columns
+                        line[3] = planes
+                        line[4] = base + words + index * size + offset
+                        line[5], line[6], line[7] = part, out_base, plan.fraction_bits
                         row += 1
                         row = _store(ops, args, row, common, outs, 0, out_base, target,
                                      (grid_first + index) * source.planes + plane, planes,

@@ -30,6 +30,8 @@ class Layouts:
     wide: bool  # the overlay's own data are 16 bits or more: no tensor is a grid
     channels: dict[str, tuple[int, ...]] = field(default_factory=dict)
     concats: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    known_real: dict[tuple[int, tuple[int, ...]], np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def start(cls, graph: Graph, overlay: Overlay) -> Layouts:
@@ -45,6 +47,7 @@ class Layouts:
 
     def dense(self, name: str) -> None:
         """All channels behind one another."""
+        self.counts.pop(name, None)
         self.channels[name] = (self.graph.tensors[name].channels,)
 
     def same(self, name: str, like: str) -> None:
@@ -87,17 +90,21 @@ class Layouts:
 
     def planes(self, name: str) -> int:
         """Planes of the tensor."""
-        lanes = self.lanes(name)
-        return sum(-(-part // lanes) for part in self.channels[name])
+        found = self.counts.get(name)
+        if found is None:
+            lanes = self.lanes(name)
+            found = self.counts[name] = sum(-(-part // lanes) for part in self.channels[name])
+        return found
 
     def real_channels(self, name: str) -> np.ndarray:
         """int64 (planes + 1): channels in the planes before each."""
         lanes = self.lanes(name)
-        found = [0]
-        for part in self.channels[name]:
-            for start in range(0, part, lanes):
-                found.append(found[-1] + min(lanes, part - start))
-        return np.array(found, np.int64)
+        key = (lanes, self.channels[name])
+        if key not in self.known_real:
+            widths = [min(lanes, part - start) for part in self.channels[name]
+                      for start in range(0, part, lanes)]
+            self.known_real[key] = np.cumsum([0, *widths])
+        return self.known_real[key]
 
     def places(self, name: str) -> np.ndarray:
         """int64 (channels): plane * lanes a beat + lane of each channel."""

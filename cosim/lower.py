@@ -5,6 +5,7 @@ It chooses no tile and no address; the rows of a layer are written by `kernels`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,7 +37,6 @@ OPCODES = {
     Operator.AVERAGE_POOL: Opcode.AVERAGE_POOL, Operator.MAX_POOL: Opcode.MAX_POOL,
     Operator.UPSAMPLE: Opcode.UPSAMPLE, Operator.SOFTMAX: Opcode.SOFTMAX,
 }
-_EMPTY = (np.zeros((0, len(Column)), np.int64), np.zeros((0, ARGUMENT_COUNT), np.int32))
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,15 @@ class _Lowering:
         self.weight_bank = 0
         self.row = 0
         self.initial = 0
-        self.ops, self.args = _EMPTY
-        self.rows: list[_Rows] = []
+        self.ops, self.args = kernels.tables(0, ARGUMENT_COUNT)
+        units = len(self.wiring.units)
+        # First and last rows by unit: at most a host start and the layer itself for each layer.
+        self.marks = np.full((2 * len(mapping.layers) + 4, 2, units), -1, np.int64)
+        self.marked = 0
 
     def run(self, frames: int, steps: int) -> Lowered:
         jobs = [self._job(index, item) for index, item in enumerate(self.mapping.layers)]
-        counts = self._count(jobs)
-        self.ops, self.args = kernels.tables(counts, ARGUMENT_COUNT)
+        self.ops, self.args = kernels.tables(self._most_rows(jobs), ARGUMENT_COUNT)
         segments = []
         for phase, indices in self._phases():
             begin = self.row
@@ -131,28 +133,38 @@ class _Lowering:
         assert isinstance(item.tile, StreamTile)
         return self._stream_job(index, item, item.tile)
 
-    def _count(self, jobs: list) -> int:
-        unused = np.full(len(self.wiring.units), -1, np.int64)
-        total = 2 * len(jobs) + 2 * len(self.mapping.phases) + 2
-        for job in jobs:
-            if job is not None:
-                total += self._emit(job, *_EMPTY, 0, unused, unused)
-        if self.wiring.fetch >= 0:
-            total += ceil_div(total, FETCH_ROWS) + len(self.mapping.phases)
+    def _most_rows(self, jobs: list) -> int:
+        """At least as many rows as the layers, the host and the descriptor loads need."""
+        total = 2 * len(jobs) + len(self.mapping.phases) + 2
+        masters = len(self.wiring.inputs) + len(self.wiring.outputs) + 2
+        for item, job in zip(self.mapping.layers, jobs, strict=True):
+            if job is None:
+                continue
+            plan = job[2]
+            if isinstance(item.tile, ConvolutionTile):
+                stages = (ceil_div(plan.conv_rows, plan.tile_rows)
+                          * ceil_div(plan.conv_columns, plan.tile_columns)
+                          * ceil_div(plan.out_words, plan.tile_out_words))
+                total += 1 + stages * (masters + 1) * ceil_div(plan.in_words, plan.tile_in_words)
+            elif isinstance(item.tile, GridTile):
+                banks = (ceil_div(job[3][0].planes, plan.tile_planes) * plan.grids
+                         * ceil_div(plan.positions, plan.chunk))
+                total += banks * (masters + 2 * ceil_div(plan.chunk, plan.sub_chunk))
+            else:
+                total += 1 + (masters + 1) * (ceil_div(plan.planes, plan.tile_planes)
+                                              * ceil_div(plan.units, plan.tile_units))
         return total
 
-    def _emit(self, job: tuple, ops: np.ndarray, args: np.ndarray, row: int, first: np.ndarray,
-              last: np.ndarray) -> int:
-        kernel, common, plan, areas, wires, extra = job
+    def _emit(self, job: tuple, rows: _Rows) -> None:
+        kernel, common, plan, areas, wires, real = job
+        head = (self.ops, self.args, self.row, common)
+        tail = (wires.inputs, wires.outputs)
         if kernel is kernels.convolution_rows:
             plan = plan._replace(weight_bank=self.weight_bank)
-            row, bank = kernel(ops, args, row, common, plan, *areas, wires.inputs, wires.outputs,
-                               extra, first, last)
-            if len(ops):
-                self.weight_bank = bank
-            return row
-        return kernel(ops, args, row, common, plan, *areas, wires.inputs, wires.outputs, first,
-                      last)
+            self.row, self.weight_bank = kernel(*head, plan, *areas, *tail, real, rows.first,
+                                                rows.last)
+            return
+        self.row = kernel(*head, plan, *areas, *tail, rows.first, rows.last)
 
     def _common(self, index: int, item: LayerMapping, wires: EngineWires, interval: int,
                 operator: str, input_share: int, output_share: int) -> Common:
@@ -189,7 +201,7 @@ class _Lowering:
         layer = self.layers[item.name]
         wires = self.wiring.engines[Engine.CONVOLUTION]
         out, window = graph.tensors[layer.output], layer.window
-        in_words, out_words, _ = convolution_words(graph, overlay, self.mapping, item)
+        in_words, out_words, _ = convolution_words(layer, graph, overlay, self.mapping, item)
         edge_rows = out.rows - (ceil_div(out.rows, tile.rows) - 1) * tile.rows
         edge_in = in_words - (ceil_div(in_words, tile.in_words) - 1) * tile.in_words
         edge_out = out_words - (ceil_div(out_words, tile.out_words) - 1) * tile.out_words
@@ -347,17 +359,18 @@ class _Lowering:
                 done.append(self._host(None, index, len(self.mapping.layers),
                                        start_ns(self.board, self.overlay.control)))
             rows = self._blank(item)
-            self.row = self._emit(job, self.ops, self.args, self.row, rows.first, rows.last)
+            self._emit(job, rows)
             done.append(rows)
-        for before, after in zip(done, done[1:], strict=False):
+        for before, after in itertools.pairwise(done):
             self._barrier(before, after)
         self._wrap(done)
         self._release(done)
         self._displacements(done)
 
     def _blank(self, item: LayerMapping | None) -> _Rows:
-        count = len(self.wiring.units)
-        return _Rows(item, np.full(count, -1, np.int64), np.full(count, -1, np.int64))
+        first, last = self.marks[self.marked]
+        self.marked += 1
+        return _Rows(item, first, last)
 
     def _host(self, item: LayerMapping | None, layer: int, argument: int,
               time_ns: float) -> _Rows:

@@ -278,7 +278,8 @@ class _Mapper:
             window.rows, window.columns, window.stride, window.padding, int(bool(upsample)),
             int(pool is not None), int(add is not None), overlay.columns,
             overlay.tm * overlay.tn * overlay.weight_bits // 8, found.fill + found.drain,
-            found.interval)
+            found.interval, overlay.most_in_words or planes, overlay.most_out_words or out_words,
+            overlay.tile_rows, overlay.tile_columns)
         best = self._search(tile_search.search_convolution, shape)
         if best[0] < 0:
             return _no_convolution_tile(shape, overlay)
@@ -297,7 +298,7 @@ class _Mapper:
         return self.known[shape]
 
     def stream(self, layer: Layer, engine: Engine) -> LayerMapping | Infeasible:
-        overlay, graph, operator = self.overlay, self.graph, layer.operator
+        graph, operator = self.graph, layer.operator
         spec, out = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
         planes = self.layouts.planes(layer.inputs[0])
         if not self._stream_fits(layer, planes):

@@ -102,8 +102,9 @@ def place(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping) -> Pla
     addresses, end = _allocate(regions, mapping, step, overlay.layout, board)
     tensor_bytes = end
     blobs: dict[tuple[str, str], Blob] = {}
+    layers = {layer.name: layer for layer in graph.layers}
     for item in mapping.layers:
-        for role, size in _constants(graph, overlay, mapping, item):
+        for role, size in _constants(layers, graph, overlay, mapping, item):
             blobs[item.name, role] = Blob(item.name, role, end, size)
             end = ceil_div(end + size, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     return Placement(mapping, addresses, blobs, end, tensor_bytes)
@@ -197,17 +198,18 @@ def _allocate(regions: list[_Region], mapping: Mapping, step: int, layout: Layou
     return addresses, ceil_div(end, step) * step
 
 
-def _constants(graph: Graph, overlay: Overlay, mapping: Mapping,
+def _constants(layers: dict[str, Layer], graph: Graph, overlay: Overlay, mapping: Mapping,
                item: LayerMapping) -> list[tuple[str, int]]:
     """Roles and sizes of the constants that the weight master loads for a layer."""
+    layer = layers[item.name]
     if item.engine is Engine.CONVOLUTION:
-        in_words, out_words, taps = convolution_words(graph, overlay, mapping, item)
+        in_words, out_words, taps = convolution_words(layer, graph, overlay, mapping, item)
         word = overlay.tm * overlay.tn * overlay.weight_bits // 8
         return [("weights", in_words * out_words * taps * word),
                 ("parameters", out_words * overlay.tm * ENTRY_BYTES)]
     if item.engine is None:
         return []
-    operator = graph.layer(item.name).operator
+    operator = layer.operator
     if operator is Operator.AFFINE:
         planes = mapping.layouts.planes(item.inputs[0])
         return [("parameters", planes * overlay.channel_block * ENTRY_BYTES)]
@@ -218,10 +220,9 @@ def _constants(graph: Graph, overlay: Overlay, mapping: Mapping,
     return []
 
 
-def convolution_words(graph: Graph, overlay: Overlay, mapping: Mapping,
+def convolution_words(layer: Layer, graph: Graph, overlay: Overlay, mapping: Mapping,
                       item: LayerMapping) -> tuple[int, int, int]:
     """Input words, output words and kernel taps of a mapped convolution."""
-    layer = graph.layer(item.name)
     planes = mapping.layouts.planes(item.inputs[0])
     in_words = ceil_div(planes, overlay.tn // overlay.channel_block)
     out_words = ceil_div(graph.tensors[layer.output].channels, overlay.tm)
@@ -237,7 +238,7 @@ def pack_weights(graph: Graph, item: LayerMapping, mapping: Mapping, overlay: Ov
     assert isinstance(item.tile, ConvolutionTile)
     layer = graph.layer(item.name)
     tm, tn = overlay.tm, overlay.tn
-    in_words, out_words, _ = convolution_words(graph, overlay, mapping, item)
+    in_words, out_words, _ = convolution_words(layer, graph, overlay, mapping, item)
     weights = graph.constant(layer, "weights")
     out_channels, _, rows, columns = weights.shape
     kind = np.dtype(f"i{overlay.weight_bits // 8}")
@@ -270,7 +271,7 @@ def pack_parameters(graph: Graph, item: LayerMapping, mapping: Mapping,
     """The parameter blob of a convolution or an affine layer: one entry a channel, padded."""
     layer = graph.layer(item.name)
     if item.engine is Engine.CONVOLUTION:
-        count = convolution_words(graph, overlay, mapping, item)[1] * overlay.tm
+        count = convolution_words(layer, graph, overlay, mapping, item)[1] * overlay.tm
         places = np.arange(graph.tensors[layer.output].channels)
         first = "bias"
     else:
@@ -333,6 +334,6 @@ def memory_image(graph: Graph, placement: Placement, overlay: Overlay) -> np.nda
     return image
 
 
-__all__ = ["Blob", "Layer", "Placement", "PlacementError", "TensorPlace", "memory_image",
+__all__ = ["Blob", "Placement", "PlacementError", "TensorPlace", "memory_image",
            "pack_blob", "pack_parameters", "pack_tensor", "pack_weights", "place",
            "unpack_tensor"]

@@ -73,6 +73,10 @@ class ConvolutionShape(NamedTuple):
     weight_word_bytes: int
     overhead: int
     interval: int
+    most_in_words: int
+    most_out_words: int
+    fixed_rows: int
+    fixed_columns: int
 
 
 class StreamShape(NamedTuple):
@@ -158,6 +162,12 @@ def search_convolution(shape, budget):
     row_count = _sizes(shape.conv_rows, even, rows_found)
     column_count = _sizes(shape.conv_columns, even, columns_found)
     out_count = _sizes(shape.out_words, 1, out_found)
+    if shape.fixed_rows:
+        row_count = 1
+        rows_found[0] = max(even, min(shape.conv_rows, shape.fixed_rows) // even * even)
+    if shape.fixed_columns:
+        column_count = 1
+        columns_found[0] = max(even, min(shape.conv_columns, shape.fixed_columns) // even * even)
     best = (-1.0, 0, 0, 0, 0, 0, 0)
     quarter = 4 if shape.pool else 1
     stored_bytes = shape.out_planes * (shape.conv_rows * shape.conv_columns // quarter)
@@ -189,9 +199,10 @@ def search_convolution(shape, budget):
             whole_input = shape.in_planes * all_rows * all_columns * budget.position_bytes
             for out_index in range(out_count):
                 tile_out = out_found[out_index]
-                if tile_out * stored > budget.output_words:
+                if tile_out * stored > budget.output_words or tile_out > shape.most_out_words:
                     continue
-                tile_in = min(shape.in_words, budget.weight_words // (tile_out * taps))
+                tile_in = min(min(shape.in_words, shape.most_in_words),
+                              budget.weight_words // (tile_out * taps))
                 if not resident:
                     tile_in = min(tile_in, budget.input_words // positions_in)
                 if tile_in < 1:

@@ -1,0 +1,231 @@
+"""Does a lowered program compute what the graph means, bit for bit, in any legal order?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from arch_models.board import load_board
+from arch_models.overlay import (
+    Engine,
+    Fetch,
+    Layout,
+    Overlay,
+    Role,
+    Start,
+    default_overlay,
+    load_overlay,
+)
+from cosim.interpret import interpret
+from cosim.lower import lower
+from cosim.mapping import ConvolutionTile, Mapping, choose_mapping
+from cosim.placement import PlacementError, pack_tensor, unpack_tensor
+from cosim.program import Column, Opcode, layer_macs, verify
+from tests.cosim.tiny_graphs import TinyGraph
+from workloads.agc import agc_graph
+from workloads.agc_config import AgcConfig
+from workloads.graph import Graph, Phase, multiply_accumulates
+from workloads.reference import execute
+
+BOARD = load_board("pynq-z1")
+BASE = default_overlay()
+SMALL = replace(BASE, input_words=600, weight_words=64, output_words=128, accumulator_words=256)
+MASTERS = BASE.masters
+DESIGNS: dict[str, Overlay] = {
+    "default": BASE,
+    "small": SMALL,
+    "wide": replace(BASE, tm=24, tn=16, input_words=700, weight_words=70, output_words=100,
+                    accumulator_words=99, columns=2),
+    "one bank": replace(SMALL, input_banks=1, weight_banks=1, output_banks=1),
+    "nothing fused": replace(SMALL, fusions=frozenset(), input_words=1200, output_words=500),
+    "two masters": replace(SMALL, input_words=1200, masters=(
+        *MASTERS, replace(MASTERS[0], name="input 2", port="HP3"))),
+    "two writers": replace(
+        SMALL, input_words=1200, engines=BASE.engines - {Engine.POOL, Engine.UPSAMPLE},
+        masters=(*MASTERS, replace(MASTERS[2], name="output 2", port="HP3"))),
+    "host": replace(SMALL, engines=frozenset({Engine.CONVOLUTION})),
+    "start a layer": replace(SMALL, layout=Layout.BANK_SPREAD,
+                             control=replace(BASE.control, start=Start.LAYER)),
+    "fetch": replace(SMALL, fetch=Fetch.DRAM, masters=(
+        *MASTERS, replace(MASTERS[1], name="fetch", role=Role.FETCH))),
+}
+TINY = AgcConfig(width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks=3, keypoints=4,
+                 rows=64, cols=64)
+
+
+def mapped(graph: Graph, overlay: Overlay, phases=(Phase.FRAME,)) -> Mapping:
+    mapping = choose_mapping(graph, overlay, phases, BOARD)
+    assert isinstance(mapping, Mapping), mapping
+    return mapping
+
+
+@pytest.fixture(scope="module")
+def agc() -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    graph = agc_graph(TINY)
+    draw = np.random.default_rng(0)
+    points = {name: draw.integers(-9000, 9000, (2, 4, 1)).astype(np.int16)
+              for name in ("keypoints_source", "keypoints_driving")}
+    inputs = {"source": draw.integers(-128, 128, (3, 64, 64), np.int8), **points}
+    return graph, inputs, execute(graph, inputs)
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_a_whole_decoder_equals_the_reference(name: str, agc) -> None:
+    graph, inputs, expected = agc
+    overlay = DESIGNS[name]
+    assert expected["picture"].std() > 5
+    for phases, frames in (((Phase.GROUP, Phase.FRAME), 2), ((Phase.FRAME,), 1)):
+        lowered = lower(graph, overlay, BOARD, mapped(graph, overlay, phases), frames)
+        verify(lowered.program)
+        given = inputs | {key: expected[key] for key in ("features", "small")
+                          if Phase.GROUP not in phases}
+        found = interpret(lowered, graph, overlay, given, seed=frames)
+        assert np.array_equal(found["picture"], expected["picture"])
+
+
+def random_case(seed: int) -> tuple[Graph, dict[str, np.ndarray], Overlay]:
+    """A convolution of random sizes in a random surrounding, on a random small overlay."""
+    draw = np.random.default_rng(seed)
+    kernel = int(draw.choice([1, 3, 7]))
+    tiny = TinyGraph(seed, int(draw.integers(1, 40)), int(draw.integers(4, 14)),
+                     int(draw.integers(4, 14)))
+    value, form = "in", int(draw.integers(5))
+    if form == 1:
+        value = tiny.upsample("up", value)
+    if form == 4:
+        value = tiny.concat("both", tiny.convolution("left", value, 5, 1),
+                            tiny.convolution("right", value, 11, 3, 1, 1))
+    stride = int(draw.choice([1, 1, 2])) if form == 0 else 1
+    out = int(draw.integers(1, 40))
+    before = tiny.convolution("before", value, out, 1) if form == 3 else ""
+    value = tiny.convolution("conv", value, out, kernel, stride,
+                             int(draw.integers(kernel // 2 + 1)) if form == 0 else kernel // 2,
+                             bool(draw.integers(2)))
+    if form == 2 and tiny.tensors[value].rows % 2 == tiny.tensors[value].columns % 2 == 0:
+        value = tiny.pool("pool", value)
+    if form == 3:
+        value = tiny.sum("sum", *((value, before) if draw.integers(2) else (before, value)))
+    overlay = replace(
+        BASE, tm=int(draw.choice([8, 16, 24])), tn=int(draw.choice([8, 16, 24])),
+        columns=int(draw.choice([1, 2, 4])), input_words=int(draw.integers(60, 500)),
+        weight_words=int(draw.integers(49, 150)), output_words=int(draw.integers(8, 200)),
+        accumulator_words=int(draw.integers(8, 200)), input_banks=int(draw.integers(1, 3)),
+        weight_banks=int(draw.integers(1, 3)), output_banks=int(draw.integers(1, 3)))
+    return tiny.graph(value), tiny.inputs(), overlay
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_convolutions_equal_the_reference(seed: int) -> None:
+    graph, inputs, overlay = random_case(seed)
+    expected = execute(graph, inputs)
+    lowered = lower(graph, overlay, BOARD, mapped(graph, overlay))
+    verify(lowered.program)
+    found = interpret(lowered, graph, overlay, inputs, seed)
+    name = graph.outputs[0]
+    assert np.array_equal(found[name], expected[name])
+    macs = layer_macs(lowered.program)
+    for index, item in enumerate(lowered.mapping.layers):
+        layer = graph.layer(item.name)
+        assert macs[index] == multiply_accumulates(graph, layer)
+
+
+def test_streaming_layers_equal_the_reference() -> None:
+    tiny = TinyGraph(3, 20, 12, 10)
+    value = tiny.affine("affine", "in")
+    value = tiny.max_pool("max", value, 3, 2, 1)
+    value = tiny.upsample("up", value)
+    value = tiny.pool("average", value)
+    value = tiny.sum("sum", value, "max")
+    graph, inputs = tiny.graph(value), tiny.inputs()
+    expected = execute(graph, inputs)
+    for overlay in (BASE, replace(SMALL, input_words=130, tn=16)):
+        lowered = lower(graph, overlay, BOARD, mapped(graph, overlay))
+        found = interpret(lowered, graph, overlay, inputs)
+        assert np.array_equal(found["sum"], expected["sum"])
+
+
+def test_the_full_frame_conserves_products_and_output_bytes() -> None:
+    graph = agc_graph(AgcConfig())
+    mapping = mapped(graph, BASE)
+    lowered = lower(graph, BASE, BOARD, mapping)
+    verify(lowered.program)
+    # 43.363 GMAC for each inter frame of the vox-256 network at full width.
+    assert round(layer_macs(lowered.program).sum() / 1e9, 3) == 43.363
+    table = lowered.program.operations
+    moved = table[:, Column.ROW_BYTES] * table[:, Column.ROWS] * table[:, Column.PLANES]
+    stores = table[:, Column.KIND] == Opcode.STORE
+    for index, item in enumerate(mapping.layers):
+        if item.engine is not None:
+            written = moved[stores & (table[:, Column.LAYER] == index)].sum()
+            assert written == lowered.placement.place(item.output).size_bytes, item.name
+
+
+def test_lowering_twice_gives_the_same_program() -> None:
+    graph, _, overlay = random_case(5)
+    one, two = (lower(graph, overlay, BOARD, mapped(graph, overlay)) for _ in range(2))
+    assert one.program.content_hash() == two.program.content_hash()
+    assert one.placement.addresses == two.placement.addresses
+
+
+def test_live_tensors_never_share_memory() -> None:
+    graph = agc_graph(AgcConfig())
+    mapping = mapped(graph, BASE)
+    placement = lower(graph, BASE, BOARD, mapping).placement
+    alive: dict[str, list[int]] = {}
+    for index, item in enumerate(mapping.layers):
+        for name in (*item.inputs, item.output):
+            for leaf in mapping.layouts.leaves(name):
+                alive.setdefault(leaf, []).append(index)
+    spans = []
+    for name, seen in alive.items():
+        where = placement.place(name)
+        spans.append((where.address, where.address + where.size_bytes, min(seen), max(seen)))
+    for index, (low, high, begin, end) in enumerate(spans):
+        for other_low, other_high, other_begin, other_end in spans[index + 1:]:
+            apart = high <= other_low or other_high <= low
+            assert apart or end < other_begin or other_end < begin
+
+
+def test_a_tensor_in_two_concatenations_is_refused() -> None:
+    tiny = TinyGraph(1, 8, 4, 4)
+    left = tiny.convolution("left", "in", 8, 1)
+    one = tiny.concat("one", left, "in")
+    two = tiny.concat("two", left, "in")
+    graph = tiny.graph(tiny.convolution("a", one, 4, 1), tiny.convolution("b", two, 4, 1))
+    with pytest.raises(PlacementError, match="lies in one place"):
+        lower(graph, BASE, BOARD, mapped(graph, BASE))
+
+
+def test_tensors_survive_packing() -> None:
+    graph, inputs, overlay = random_case(4)
+    place = lower(graph, overlay, BOARD, mapped(graph, overlay)).placement.place("in")
+    data = pack_tensor(inputs["in"], place)
+    assert len(data) == place.size_bytes
+    assert np.array_equal(unpack_tensor(data, place), inputs["in"])
+
+
+#: N, M, R, K, stride, published cycles of a set: Zhang et al., FPGA 2015, 64x7, cross-layer.
+#: The first layer's count leaves out the 20 cycles of its one operation.
+ALEXNET = ((3, 48, 55, 11, 4, 366025 + 20), (48, 128, 27, 5, 1, 255430),
+           (256, 192, 13, 3, 1, 171051), (192, 192, 13, 3, 1, 129444),
+           (192, 128, 13, 3, 1, 86296))
+
+
+@pytest.mark.parametrize("case", ALEXNET)
+def test_the_fpga_2015_accelerator_has_its_published_cycles(case: tuple[int, ...]) -> None:
+    channels, out, size, kernel, stride, cycles = case
+    overlay = load_overlay("fpga2015")
+    rows = (size - 1) * stride + kernel
+    tiny = TinyGraph(0, channels, rows, rows)
+    graph = tiny.graph(tiny.convolution("conv", "in", out, kernel, stride))
+    lowered = lower(graph, overlay, BOARD, mapped(graph, overlay))
+    verify(lowered.program)
+    tile = lowered.mapping.layers[0].tile
+    assert isinstance(tile, ConvolutionTile) and tile.rows == tile.columns == size
+    table = lowered.program.operations
+    rows_of = table[table[:, Column.KIND] == Opcode.CONVOLUTION]
+    total = (rows_of[:, Column.FILL] + rows_of[:, Column.INTERVAL] * rows_of[:, Column.TRIPS]
+             + rows_of[:, Column.DRAIN]).sum()
+    assert total == cycles

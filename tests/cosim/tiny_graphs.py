@@ -1,0 +1,81 @@
+"""Small graphs with random integers, for tests of mapping and lowering."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
+
+
+class TinyGraph:
+    """Builds a graph layer by layer; constants are drawn so that results use the whole range."""
+
+    def __init__(self, seed: int, channels: int, rows: int, columns: int) -> None:
+        self.draw = np.random.default_rng(seed)
+        self.tensors = {"in": TensorSpec("in", channels, rows, columns)}
+        self.layers: list[Layer] = []
+        self.constants: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, operator: Operator, inputs: tuple[str, ...],
+            shape: tuple[int, int, int], constants: dict[str, np.ndarray] | None = None,
+            **fields) -> str:
+        self.tensors[name] = TensorSpec(name, *shape, scale=2.0**-7)
+        roles = {}
+        for role, array in (constants or {}).items():
+            self.constants[f"{name}.{role}"] = array
+            roles[role] = f"{name}.{role}"
+        self.layers.append(Layer(name, operator, inputs, name, constants=roles, **fields))
+        return name
+
+    def convolution(self, name: str, source: str, out: int, kernel: int, stride: int = 1,
+                    padding: int = 0, relu: bool = False) -> str:
+        spec = self.tensors[source]
+        rows = (spec.rows + 2 * padding - kernel) // stride + 1
+        columns = (spec.columns + 2 * padding - kernel) // stride + 1
+        draw = self.draw
+        fan = spec.channels * kernel * kernel
+        shift = round(np.log2(73 * 73 * np.sqrt(fan) / 50))
+        return self.add(name, Operator.CONVOLUTION, (source,), (out, rows, columns), {
+            "weights": draw.integers(-127, 128, (out, spec.channels, kernel, kernel), np.int8),
+            "bias": draw.integers(-(8 << shift), 8 << shift, out, np.int32),
+            "multiplier": draw.integers(1, 4, out).astype(np.int32),
+            "shift": np.full(out, shift + 1, np.int32)},
+            window=Window(kernel, kernel, stride, padding), relu=relu)
+
+    def upsample(self, name: str, source: str) -> str:
+        channels, rows, columns = self.tensors[source].shape
+        return self.add(name, Operator.UPSAMPLE, (source,), (channels, 2 * rows, 2 * columns))
+
+    def pool(self, name: str, source: str) -> str:
+        channels, rows, columns = self.tensors[source].shape
+        return self.add(name, Operator.AVERAGE_POOL, (source,), (channels, rows // 2, columns // 2),
+                        window=Window(2, 2, 2))
+
+    def max_pool(self, name: str, source: str, kernel: int, stride: int, padding: int) -> str:
+        channels, rows, columns = self.tensors[source].shape
+        size = tuple((length + 2 * padding - kernel) // stride + 1 for length in (rows, columns))
+        return self.add(name, Operator.MAX_POOL, (source,), (channels, *size),
+                        window=Window(kernel, kernel, stride, padding))
+
+    def sum(self, name: str, first: str, second: str) -> str:
+        return self.add(name, Operator.ADD, (first, second), self.tensors[first].shape, {
+            "multiplier": self.draw.integers(1, 8, 2).astype(np.int32),
+            "shift": np.array([3], np.int32)})
+
+    def affine(self, name: str, source: str) -> str:
+        shape = self.tensors[source].shape
+        return self.add(name, Operator.AFFINE, (source,), shape, {
+            "multiplier": self.draw.integers(-9000, 9000, shape[0]).astype(np.int32),
+            "offset": self.draw.integers(-90000, 90000, shape[0]).astype(np.int32),
+            "shift": np.full(shape[0], 13, np.int32)}, relu=True)
+
+    def concat(self, name: str, *parts: str) -> str:
+        channels = sum(self.tensors[part].channels for part in parts)
+        return self.add(name, Operator.CONCAT, parts,
+                        (channels, *self.tensors[parts[0]].shape[1:]))
+
+    def graph(self, *outputs: str) -> Graph:
+        return Graph("tiny", ("in",), outputs, self.tensors, tuple(self.layers), self.constants)
+
+    def inputs(self) -> dict[str, np.ndarray]:
+        return {"in": self.draw.integers(-128, 128, self.tensors["in"].shape, np.int8)}
