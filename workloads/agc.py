@@ -205,6 +205,29 @@ def _generator(builder: _Builder, shapes: Mapping[str, ConvShape], features: str
     builder.add("final_sigmoid", Operator.LOOKUP, (logits,), OUTPUT, ("table",))
 
 
+def frame_inputs(
+    source: np.ndarray, source_points: np.ndarray, driving_points: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The graph's integer inputs from a uint8 (rows, cols, 3) frame and keypoints (K, 2).
+
+    Keypoints are (x, y) in -1 .. 1. A pixel p becomes rint(p / 255 * 128), at most 127.
+    """
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+        raise ValueError(f"source is {source.dtype} {source.shape}, must be uint8 (rows, cols, 3)")
+    steps = np.rint(source.transpose(2, 0, 1) * (1 / (255 * UNIT_SCALE)))
+    return {
+        "source": arithmetic.saturate(steps),
+        "keypoints_source": arithmetic.fixed_keypoints(source_points),
+        "keypoints_driving": arithmetic.fixed_keypoints(driving_points),
+    }
+
+
+def frame_bytes(picture: np.ndarray) -> np.ndarray:
+    """The int8 (3, rows, cols) picture as uint8 (rows, cols, 3)."""
+    pixels = np.rint(picture.astype(np.float64) * (255 * UNIT_SCALE))
+    return np.clip(pixels, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
 def anti_alias_weights() -> np.ndarray:
     """int16 (taps, taps): the Gaussian of the small source; its sum is exactly 2 ** 15."""
     taps = np.arange(ANTI_ALIAS_TAPS) - ANTI_ALIAS_TAPS // 2

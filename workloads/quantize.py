@@ -24,12 +24,24 @@ from torch import nn
 
 from .agc import build_graph, fixed_constants
 from .agc_config import HEAT_VARIANCE, AgcConfig
-from .agc_torch import AgcDecoder, ConvUnit, ResidualBlock, build_agc, folded
+from .agc_torch import (
+    TRAINED,
+    AgcDecoder,
+    ConvUnit,
+    ResidualBlock,
+    build_agc,
+    folded,
+    load_agc,
+)
 from .float_network import FloatNetwork, execute_real
+from .graph import Graph
 from .library import DATA, save_graph
 from .post_training import Recipe, quantize, quantized_inputs
 from .reference import execute
+from .training.clips import ClipPair, calibration_clips, test_clips
 
+#: Held-out pairs on which the command measures.
+TEST_PAIRS = 12
 #: Tensors of 8 bits whose scale follows from their meaning.
 FIXED = ("source", "small", "heat_maps", "mask_softmax", "occlusion_sigmoid", "picture")
 
@@ -129,34 +141,59 @@ def psnr_db(wanted: np.ndarray, found: np.ndarray) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
+def real_inputs(pair: ClipPair) -> dict[str, np.ndarray]:
+    """The real graph inputs of a source and driving frame with their keypoints."""
+    return {
+        "source": (pair.source.astype(np.float32) / 255).transpose(2, 0, 1),
+        "keypoints_source": pair.source_points.astype(np.float32).T[:, :, None],
+        "keypoints_driving": pair.driving_points.astype(np.float32).T[:, :, None],
+    }
+
+
+def losses(network: FloatNetwork, graph: Graph, pairs: list[ClipPair]) -> dict[str, float]:
+    """Mean PSNR in dB: float and int8 against the driving frame, and int8 against float."""
+    rows = []
+    for pair in pairs:
+        inputs = real_inputs(pair)
+        driving = (pair.driving.astype(np.float32) / 255).transpose(2, 0, 1)
+        real = execute_real(network, inputs)["picture"]
+        spec = graph.tensors["picture"]
+        found = execute(graph, quantized_inputs(graph, inputs))["picture"] * spec.scale
+        rows.append((psnr_db(driving, real), psnr_db(driving, found), psnr_db(real, found)))
+    means = np.mean(rows, axis=0)
+    keys = ("float_psnr_db", "int8_psnr_db", "int8_against_float_psnr_db")
+    return {key: round(float(value), 3) for key, value in zip(keys, means, strict=True)}
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Quantize a decoder and write its two files; print what was measured."""
+    """Quantize a trained decoder, write its two files, print what was measured."""
     parser = argparse.ArgumentParser(prog="python -m workloads.quantize", description=main.__doc__)
-    parser.add_argument("name", choices=("agc-w16",), help="network to quantize")
+    parser.add_argument("name", choices=[f"agc-w{width}" for width in TRAINED])
     parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
                         default="power-of-two", help="form of the requantization")
-    parser.add_argument("--inputs", type=int, default=6, help="seeded calibration inputs")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=8, help="calibration pairs of frames")
+    parser.add_argument("--seed", type=int, default=0, help="of the calibration pairs")
     parser.add_argument("--out", type=Path, default=DATA, help="folder to write to")
     options = parser.parse_args(arguments)
-    config = AgcConfig(width=16, motion_width=16, motion_max=256)
-    network = float_network(config, lively_agc(config, options.seed), options.name)
-    calibration = seeded_inputs(config, options.inputs, options.seed + 100)
+    width = int(options.name.removeprefix("agc-w"))
+    config, decoder = load_agc(width)
+    name = options.name if options.scales == "power-of-two" else f"{options.name}-multiplier"
+    network = float_network(config, decoder, name)
+    calibration = [real_inputs(pair)
+                   for pair in calibration_clips(options.pairs, options.seed, width)]
     graph = quantize(network, calibration, Recipe(power_of_two=options.scales == "power-of-two"))
-    losses = []
-    for inputs in seeded_inputs(config, 3, options.seed + 200):
-        wanted = execute_real(network, inputs)["picture"]
-        found = execute(graph, quantized_inputs(graph, inputs))["picture"]
-        losses.append(psnr_db(wanted, found * graph.tensors["picture"].scale))
-    print("int8 against float, PSNR in dB:", ", ".join(f"{loss:.2f}" for loss in losses))
+    measured = losses(network, graph, test_clips(TEST_PAIRS, 0, width))
+    for key, value in measured.items():
+        print(f"{key}: {value}")
     made_by = {
         "command": f"python -m workloads.quantize {options.name} --scales {options.scales} "
-                   f"--inputs {options.inputs} --seed {options.seed}",
-        "weights": "seeded random, untrained",
-        "calibration": f"{options.inputs} seeded random inputs",
-        "psnr_against_float_db": [round(loss, 2) for loss in losses],
+                   f"--pairs {options.pairs} --seed {options.seed}",
+        "weights": f"trained, agc_w{width}_float.safetensors",
+        "calibration": f"{options.pairs} seeded pairs of training identities",
+        "measured_on": f"{TEST_PAIRS} seeded pairs of held-out identities",
+        **measured,
     }
-    stem = options.out / options.name.replace("-", "_")
+    stem = options.out / name.replace("-", "_")
     save_graph(graph, stem, made_by)
     print(f"wrote {stem.name}.safetensors and {stem.name}.json")
     return 0

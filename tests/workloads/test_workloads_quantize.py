@@ -12,13 +12,24 @@ import pytest
 import torch
 
 from workloads import library
+from workloads.agc import frame_bytes, frame_inputs
 from workloads.agc_config import AgcConfig
+from workloads.agc_torch import load_agc
+from workloads.balance import balance, channel_groups
 from workloads.equalize import movable, readers, rescale, root
 from workloads.float_network import FloatNetwork, execute_real
 from workloads.graph import Graph, Operator
-from workloads.post_training import Recipe, best_scale, quantize, quantized_inputs
-from workloads.quantize import float_network, lively_agc, main, psnr_db, seeded_inputs
+from workloads.post_training import Recipe, best_scale, observe, quantize, quantized_inputs
+from workloads.quantize import (
+    float_network,
+    lively_agc,
+    losses,
+    main,
+    psnr_db,
+    seeded_inputs,
+)
 from workloads.reference import execute
+from workloads.training import clips
 
 TINY = AgcConfig(
     width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks=3, keypoints=4,
@@ -166,3 +177,53 @@ def test_the_command_makes_the_shipped_files(tmp_path: Path) -> None:
     assert first.tensors == second.tensors
     for name, array in second.constants.items():
         assert np.array_equal(array, first.constants[name]), name
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_balancing_changes_no_output_and_evens_ranges(strength: float) -> None:
+    plain = network()
+    inputs = seeded_inputs(TINY, 1, 5)[0]
+    before = observe(plain, [inputs]).greatest["res1.add"]
+    scaled = balance(plain, observe(plain, [inputs]).greatest, strength)
+    values = [execute_real(item, inputs)["picture"] for item in (plain, scaled)]
+    assert np.array_equal(*values)
+    after = observe(scaled, [inputs]).greatest["res1.add"]
+    assert after.min() / after.max() > before.min() / before.max()
+    assert after.max() <= before.max() * 1.42  # the exponent is rounded
+
+
+def test_channels_of_fixed_tensors_keep_their_factor() -> None:
+    groups = channel_groups(network().graph)
+    for name in ("source", "small", "hourglass_input", "mask", "occlusion", "final", "picture"):
+        assert not groups.free[groups.ids[name]].any(), name
+    for name in ("first", "features", "occlude", "res0.norm", "res1.add", "up1", "dec0"):
+        assert groups.free[groups.ids[name]].all(), name
+    assert np.array_equal(groups.ids["features"], groups.ids["res1.conv2"])
+    heads = groups.ids["heads"]
+    assert np.array_equal(heads, np.append(groups.ids["dec2"], groups.ids["hourglass_input"]))
+
+
+def test_frames_become_steps_and_back() -> None:
+    frame = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3) * 23
+    inputs = frame_inputs(frame, np.zeros((4, 2)), np.full((4, 2), 0.5))
+    assert inputs["source"].shape == (3, 2, 2) and inputs["keypoints_driving"].max() == 1 << 13
+    back = frame_bytes(inputs["source"])
+    assert np.abs(back.astype(int) - frame).max() <= 2
+    with pytest.raises(ValueError, match="must be uint8"):
+        frame_inputs(frame.astype(float), np.zeros((4, 2)), np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize("name", ["agc-w16", "agc-w16-multiplier", "agc-w32"])
+def test_shipped_decoders_lost_less_than_a_third_of_a_decibel(name: str) -> None:
+    """What the command measured on held-out pairs stays below the bound set beforehand."""
+    made_by = library.provenance(name)
+    assert 0 <= made_by["float_psnr_db"] - made_by["int8_psnr_db"] <= 0.3
+
+
+@pytest.mark.long
+def test_a_shipped_decoder_still_measures_what_its_file_says() -> None:
+    config, decoder = load_agc(16)
+    real = float_network(config, decoder, "agc-w16")
+    measured = losses(real, library.load("agc-w16"), clips.test_clips(12, 0, 16))
+    for key, value in measured.items():
+        assert value == pytest.approx(library.provenance("agc-w16")[key], abs=0.02)
