@@ -222,9 +222,10 @@ class Driver:
 
     def _open(self) -> None:
         self._bitstream = self.project.check_bitstream(self._bitstream_path)
-        descriptors = self.project.data("descriptors.bin")[self.manifest["descriptors_offset"]:]
+        start = self.manifest["descriptors_offset"]
+        descriptors = self.project.data("data/descriptors.bin")[start:]
         check_descriptors(descriptors, self.manifest)
-        weights = self.project.data("weights.bin")
+        weights = self.project.data("data/weights.bin")
         self._hardware.download(self._bitstream_path)
         self._memory = self._allocate(self.manifest["memory_bytes"])
         self._commands = self._allocate(descriptors.size)
@@ -258,19 +259,36 @@ class Driver:
     def _write(self, name: str, value: int) -> None:
         self._hardware.write(self._registers[name], value)
 
-    def put(self, name: str, stored: np.ndarray) -> None:
-        """Write an input tensor as it is stored (uint8, the manifest's layout)."""
+    def put(self, name: str, tensor: np.ndarray) -> None:
+        """Write an input tensor (channels, rows, columns)."""
         entry = self._tensor(name)
-        if stored.size != entry["bytes"]:
-            raise DriverError(f"input {name!r}: {stored.size} bytes, must be {entry['bytes']}")
-        self._memory[entry["address"] : entry["address"] + entry["bytes"]] = stored
+        self._memory[entry["address"] : entry["address"] + entry["bytes"]] = \
+            stored_bytes(tensor, entry, name)
         self._memory.flush()
 
     def get(self, name: str) -> np.ndarray:
-        """An output tensor as it is stored (uint8)."""
+        """An output tensor (channels, rows, columns), int8 or int16."""
         entry = self._tensor(name)
         self._memory.invalidate()
-        return np.array(self._memory[entry["address"] : entry["address"] + entry["bytes"]])
+        raw = np.array(self._memory[entry["address"] : entry["address"] + entry["bytes"]])
+        return logical_tensor(raw, entry)
+
+    def put_vectors(self) -> None:
+        """Write the inputs that the project ships."""
+        for name, tensor in self._vectors("input").items():
+            self.put(name, tensor)
+
+    def expected_vectors(self) -> dict[str, np.ndarray]:
+        """The outputs that the reference gives for the shipped inputs."""
+        return self._vectors("output")
+
+    def _vectors(self, role: str) -> dict[str, np.ndarray]:
+        found = {}
+        for name, entry in sorted(self.manifest["tensors"].items()):
+            if entry["role"] == role:
+                raw = self.project.data(f"data/{role}_{name}.bin")
+                found[name] = raw.view(_kind(entry)).reshape(_shape(entry))
+        return found
 
     def _tensor(self, name: str) -> dict[str, Any]:
         if name not in self.manifest["tensors"]:
@@ -351,16 +369,44 @@ class Driver:
             power, samples)
 
     def compare(self, expected: dict[str, np.ndarray]) -> tuple[int, int]:
-        """Bytes compared and differing between stored outputs and `expected`."""
+        """Values compared, and how many differ, between outputs in memory and `expected`."""
         compared = differing = 0
         for name, want in expected.items():
             found = self.get(name)
-            if found.size != want.size:
-                raise DriverError(f"expected output {name!r}: {want.size} bytes, "
-                                  f"must be {found.size}")
+            if found.shape != want.shape:
+                raise DriverError(f"expected output {name!r}: shape {want.shape}, "
+                                  f"must be {found.shape}")
             compared += found.size
             differing += int(np.count_nonzero(found != want))
         return compared, differing
+
+
+def _kind(entry: dict[str, Any]) -> str:
+    return "<i2" if entry["bits"] == 16 else "i1"
+
+
+def _shape(entry: dict[str, Any]) -> tuple[int, int, int]:
+    return entry["channels"], entry["rows"], entry["columns"]
+
+
+def stored_bytes(tensor: np.ndarray, entry: dict[str, Any], name: str) -> np.ndarray:
+    """A tensor as it lies in memory: planes of beats; values that no channel has are zero."""
+    if tensor.shape != _shape(entry):
+        raise DriverError(f"tensor {name!r}: shape {tensor.shape}, must be {_shape(entry)}")
+    lanes = 4 if entry["bits"] == 16 else 8
+    planes = np.zeros((entry["planes"] * lanes, entry["rows"], entry["columns"]), _kind(entry))
+    planes[entry["places"]] = tensor
+    shaped = planes.reshape(entry["planes"], lanes, entry["rows"], entry["columns"])
+    return np.ascontiguousarray(shaped.transpose(0, 2, 3, 1)).reshape(-1).view(np.uint8)
+
+
+def logical_tensor(raw: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
+    """The inverse of `stored_bytes`."""
+    lanes = 4 if entry["bits"] == 16 else 8
+    shaped = raw.view(_kind(entry)).reshape(entry["planes"], entry["rows"], entry["columns"],
+                                            lanes)
+    planes = shaped.transpose(0, 3, 1, 2).reshape(-1, entry["rows"], entry["columns"])
+    return planes[entry["places"]]
 
 
 def check_descriptors(descriptors: np.ndarray, manifest: dict[str, Any]) -> None:

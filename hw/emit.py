@@ -1,0 +1,218 @@
+"""Emits a lowered design as a project on disk: sources, data, scripts, manifest.
+
+It decides nothing about the design. The same arguments give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hw
+from arch_models.board import Board
+from arch_models.overlay import Overlay, overlay_toml
+from cosim.lower import Lowered
+from cosim.placement import TensorPlace
+from cosim.program import Program
+from hw import project
+from hw.configuration import Configuration, EmissionError, configuration_header, configure
+from hw.descriptors import (
+    DESCRIPTOR_BYTES,
+    FILE_HEADER_BYTES,
+    HEADER,
+    SEGMENT_BYTES,
+    TRANSFER,
+    TRANSFER_OPCODES,
+    pack,
+    shell_text,
+)
+from hw.fabric import SOURCES
+from hw.header import descriptor_header
+from hw.plan import HostStep, steps
+from hw.registers import register_map
+from hw.top import memory_ports, top_source
+from hw.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
+from workloads.graph import Graph
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size and SHA-256 of one emitted file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was emitted. `files`: every file but the manifest itself, by path in the project."""
+
+    name: str
+    board: str
+    design: str
+    clock_hz: int
+    program_sha256: str
+    files: Mapping[str, FileEntry]
+
+
+def emit(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, folder: str | Path,
+         seed: int = 0, inputs: Mapping[str, np.ndarray] | None = None) -> Manifest:
+    """Write the project of a design into `folder`, whole or not at all.
+
+    Test vectors come from `inputs`, and from `seed` for tensors that it lacks. An earlier
+    emission in `folder` is replaced; any other folder with something in it is refused. Raises
+    `EmissionError` if the overlay cannot be emitted or the folder cannot be written.
+    """
+    contents = project_files(lowered, graph, overlay, board, seed, inputs)
+    target = Path(folder)
+    _write_whole(contents, target)
+    raw = json.loads(contents["manifest.json"])
+    files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
+    return Manifest(raw["name"], raw["board"], raw["design"], raw["clock_hz"],
+                    raw["program_sha256"], files)
+
+
+def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, seed: int = 0,
+                  inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, bytes]:
+    """Path to content of every file of the project, in a fixed order; nothing is written."""
+    program = lowered.program
+    configuration = configure(program, overlay)
+    vectors = make_vectors(graph, lowered, seed, inputs)
+    found = {f"sources/{path.name}": path.read_bytes()
+             for path in sorted([*SOURCES.glob("*.hpp"), *SOURCES.glob("*.cpp")])}
+    for name, text in (("config.hpp", configuration_header(program, configuration)),
+                       ("descriptor.hpp", descriptor_header()),
+                       ("overlay.cpp", top_source(program, configuration))):
+        found[f"sources/{name}"] = text.encode()
+    found |= _data_files(lowered, graph, overlay, vectors)
+    found["design.toml"] = overlay_toml(overlay).encode()
+    for name in ("driver.py", "measurement.py"):
+        found[f"board/{name}"] = (Path(hw.__file__).parent / name).read_bytes()
+    ports = project.ports_of(program, configuration, overlay)
+    found |= {name: text.encode() for name, text in
+              project.texts(graph.name, overlay, board, ports).items()}
+    manifest = _manifest(lowered, graph, overlay, board, configuration, found)
+    found["manifest.json"] = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+    return dict(sorted(found.items()))
+
+
+def _data_files(lowered: Lowered, graph: Graph, overlay: Overlay,
+                vectors: Vectors) -> dict[str, bytes]:
+    placement, program = lowered.placement, lowered.program
+    image = fill_memory(graph, lowered, overlay, {})
+    found = {
+        "data/descriptors.bin": pack(program), "data/program.json": shell_text(program).encode(),
+        "data/weights.bin": image[placement.tensor_bytes :].tobytes(),
+        "data/host.bin": host_layers(graph, lowered),
+    }
+    lines = [f"memory {placement.size_bytes}",
+             f"operations {len(program.operations)} {_descriptors_offset(program)}"]
+    lines += [f"segment {part.first} {part.last} {part.repeat}" for part in program.segments]
+    lines.append(f"block weights.bin 0 {placement.size_bytes - placement.tensor_bytes} "
+                 f"{placement.tensor_bytes}")
+    for name, array in vectors.inputs.items():
+        lines.append(_bench_line("input", name, placement.place(name)))
+        found[f"data/input_{name}.bin"] = _little(array)
+    for name in outputs(graph, lowered):
+        lines.append(_bench_line("output", name, placement.place(name)))
+        found[f"data/output_{name}.bin"] = _little(vectors.expected[name])
+    found["data/bench.txt"] = ("\n".join(lines) + "\n").encode()
+    return found
+
+
+def _little(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes()
+
+
+def _bench_line(kind: str, name: str, place: TensorPlace) -> str:
+    numbers = (place.address, place.rows, place.columns, place.bits, place.channels,
+               *place.places)
+    return f"{kind} {kind}_{name}.bin " + " ".join(map(str, numbers))
+
+
+def _descriptors_offset(program: Program) -> int:
+    table = len(program.segments) * SEGMENT_BYTES
+    return FILE_HEADER_BYTES + -(-table // FILE_HEADER_BYTES) * FILE_HEADER_BYTES
+
+
+def _manifest(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board,
+              configuration: Configuration, files: Mapping[str, bytes]) -> dict[str, Any]:
+    program, placement = lowered.program, lowered.placement
+    ports = [port.name for port in memory_ports(program, configuration)]
+    tensors = {}
+    for path in files:
+        role, _, name = path.removeprefix("data/").removesuffix(".bin").partition("_")
+        if path.startswith("data/") and role in ("input", "output"):
+            place = placement.place(name)
+            tensors[name] = {
+                "role": role, "address": place.address, "channels": place.channels,
+                "rows": place.rows, "columns": place.columns, "bits": place.bits,
+                "planes": place.planes, "bytes": place.size_bytes, "places": list(place.places)}
+    plan = [{"kind": "host", "layer": step.layer} if isinstance(step, HostStep) else
+            {"kind": "fabric", "first": step.first, "count": step.count,
+             "repeats": step.repeats, "repeat_first": step.repeat_first}
+            for step in steps(program, configuration)]
+    return {
+        "format": FORMAT, "name": graph.name, "board": board.name, "design": overlay.name,
+        "clock_hz": overlay.clock_hz, "program_sha256": program.content_hash(),
+        "backend": "hls", "operations": len(program.operations),
+        "descriptors_offset": _descriptors_offset(program),
+        "descriptor_bytes": DESCRIPTOR_BYTES,
+        "descriptor_fields": {item.name: {"offset": item.offset, "width": item.width,
+                                          "signed": item.signed}
+                              for item in (*HEADER, *TRANSFER)},
+        "transfer_opcodes": sorted(int(item) for item in TRANSFER_OPCODES if item.name != "FETCH"),
+        "memory_bytes": placement.size_bytes, "memory_ports": ports,
+        "registers": register_map(("descriptors", *ports)), "steps": plan, "counters": [],
+        "weights": [{"offset": 0, "bytes": placement.size_bytes - placement.tensor_bytes,
+                     "address": placement.tensor_bytes}],
+        "tensors": tensors, "layers": list(program.layers),
+        "tools": project.TOOLS, "unchecked": list(project.UNCHECKED),
+        "files": {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                  for name, data in sorted(files.items())},
+    }
+
+
+def _write_whole(contents: Mapping[str, bytes], target: Path) -> None:
+    """Write into a folder beside the target, then rename: nobody sees half a project."""
+    if target.exists() and not target.is_dir():
+        raise EmissionError(f"folder: {target} is a file, must be a folder")
+    if target.is_dir() and any(target.iterdir()) and not (target / "manifest.json").exists():
+        raise EmissionError(f"folder: {target} holds something else than an emitted project; "
+                            "name an empty or a new folder")
+    partial = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        partial.chmod(0o755)
+        for name, data in contents.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        if target.exists():
+            old = partial / ".replaced"
+            os.rename(target, old)
+            os.rename(partial, target)
+            shutil.rmtree(target / ".replaced")
+        else:
+            os.rename(partial, target)
+    except OSError as error:
+        raise EmissionError(f"folder: cannot write {target} ({error.strerror}); name a folder "
+                            "that can be written") from None
+    finally:
+        if partial is not None and partial.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+__all__ = ["EmissionError", "FileEntry", "Manifest", "emit", "project_files"]
