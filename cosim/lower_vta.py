@@ -33,7 +33,8 @@ from cosim.program import (
     Unit,
     UnitKind,
 )
-from cosim.vta_instructions import Field, Kind, Module, Token, instructions, memory_map
+from cosim.vta_instructions import instructions, memory_map
+from cosim.vta_queue import Field, Kind, Module, Token
 from cosim.vta_schedule import VtaConvolution, VtaSchedule
 
 UNIT_NAMES = ("host", "fetch", "load", "load_input", "load_weight", "compute", "load_micro_op",

@@ -5,77 +5,23 @@ It gives no unit and no time; see `cosim.lower_vta`.
 Facts used, from the published sources: loop order and virtual threads
 (`vta/python/vta/top/vta_conv2d.py`), dependence tokens between loads, compute and stores
 (`CoProcSync`), micro-op kernels with at most two hardware loops (`FoldUopLoop`), and the command
-queue of `vta/runtime/runtime.cc`: a token push is a bit of the last instruction if that one
-belongs to the same module, otherwise an empty instruction carries it.
+queue of the runtime (`cosim.vta_queue`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import reduce
 from math import prod
 
 import numpy as np
 
 from arch_models.vta import VtaArray
+from cosim.vta_queue import Field, Kind, Module, Queue, Token
 from cosim.vta_schedule import Blocks, VtaConvolution, VtaSchedule, check_layer, patch
 
 #: A convolution with these vector operations after it: bias, shift, clip from both sides.
 BIAS_SHIFT_CLIP = 4
-
-
-class Module(IntEnum):
-    """The modules that run instructions."""
-
-    LOAD = 0
-    COMPUTE = 1
-    STORE = 2
-
-
-class Kind(IntEnum):
-    """What an instruction does."""
-
-    EMPTY = 0  # only waits and signals
-    INPUT = 1
-    WEIGHT = 2
-    MICRO_OP = 3
-    BIAS = 4
-    RESET = 5
-    GEMM = 6
-    ALU = 7
-    OUTPUT = 8
-    FINISH = 9
-
-
-class Token(IntEnum):
-    """Dependence queues."""
-
-    LOADED = 0  # load -> compute
-    CONSUMED = 1  # compute -> load
-    COMPUTED = 2  # compute -> store
-    STORED = 3  # store -> compute
-
-
-class Field(IntEnum):
-    """Columns of an instruction table (int64)."""
-
-    MODULE = 0
-    KIND = 1
-    POP = 2  # mask of `Token`
-    PUSH = 3
-    ADDRESS = 4
-    RUN_BYTES = 5
-    RUNS = 6
-    RUN_STRIDE = 7
-    PAD_BLOCKS = 8  # blocks that padding clears on chip
-    TRIPS = 9  # block operations of GEMM, RESET and ALU
-
-
-_MODULE_OF = {Token.LOADED: (Module.LOAD, Module.COMPUTE),
-              Token.CONSUMED: (Module.COMPUTE, Module.LOAD),
-              Token.COMPUTED: (Module.COMPUTE, Module.STORE),
-              Token.STORED: (Module.STORE, Module.COMPUTE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,45 +34,6 @@ class VtaMemoryMap:
     output: int
     micro_op: int
     instruction: int
-
-
-class _Queue:
-    """The command queue: attaches tokens to instructions as the runtime does."""
-
-    def __init__(self) -> None:
-        self.rows: list[list[int]] = []
-        self.pending = [0, 0, 0]
-
-    def add(self, module: Module, kind: Kind, address: int = 0, run_bytes: int = 0, runs: int = 0,
-            run_stride: int = 0, pad_blocks: int = 0, trips: int = 0) -> None:
-        """Append an instruction; pops that its module waits for go with it."""
-        self.rows.append([module, kind, self.pending[module], 0, address, run_bytes, runs,
-                          run_stride, pad_blocks, trips])
-        self.pending[module] = 0
-
-    def pop(self, token: Token) -> None:
-        """The next instruction of the target waits for a token."""
-        target = _MODULE_OF[token][1]
-        if self.pending[target] >> token & 1:
-            self.commit(target)
-        self.pending[target] |= 1 << token
-
-    def push(self, token: Token) -> None:
-        """The last instruction signals a token, or an empty one does."""
-        source = _MODULE_OF[token][0]
-        self.commit(source)
-        last = self.rows[-1] if self.rows else None
-        # An empty instruction never takes a push: the runtime does not know its module.
-        if (last is None or last[Field.MODULE] != source or last[Field.KIND] == Kind.EMPTY
-                or last[Field.PUSH] >> token & 1):
-            self.add(source, Kind.EMPTY)
-            last = self.rows[-1]
-        last[Field.PUSH] |= 1 << token
-
-    def commit(self, module: Module) -> None:
-        """Waits without an instruction get an empty one."""
-        if self.pending[module]:
-            self.add(module, Kind.EMPTY)
 
 
 @dataclass(frozen=True)
@@ -169,7 +76,7 @@ def instructions(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, 
     stream = _Stream(layer, schedule, array, found, memory_map(layer, array),
                      vector_operations + bias, bias)
     groups = _groups(stream)
-    queue = _Queue()
+    queue = Queue()
     carried = len(groups) > 1
     if carried:
         for _ in range(schedule.threads):
@@ -194,7 +101,7 @@ def instructions(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, 
     return np.concatenate(parts)
 
 
-def _epilogue(queue: _Queue, last_group: np.ndarray, carried_threads: int) -> np.ndarray:
+def _epilogue(queue: Queue, last_group: np.ndarray, carried_threads: int) -> np.ndarray:
     """What follows the last tile: the remaining tokens, then FINISH after the last store."""
     queue.rows = [last_group[-1].tolist()]
     for _ in range(carried_threads):
@@ -249,7 +156,7 @@ def _clips(layer: VtaConvolution, schedule: VtaSchedule, row: int, column: int) 
     return (*clips, (max(0, -left), max(0, left + columns - layer.in_columns)))
 
 
-def _group(queue: _Queue, stream: _Stream, shape: tuple, first: bool, carried: bool) -> None:
+def _group(queue: Queue, stream: _Stream, shape: tuple, first: bool, carried: bool) -> None:
     """Instructions of the tiles that run as virtual threads."""
     schedule = stream.schedule
     threads = range(schedule.threads)
@@ -291,7 +198,7 @@ def _group(queue: _Queue, stream: _Stream, shape: tuple, first: bool, carried: b
 class _Kernels:
     """Micro-op kernels: loaded when first used, kept on chip afterwards."""
 
-    def __init__(self, queue: _Queue, stream: _Stream, first: bool) -> None:
+    def __init__(self, queue: Queue, stream: _Stream, first: bool) -> None:
         self.queue, self.first = queue, first
         self.place = stream.places.micro_op
         self.width = stream.array.micro_op_bytes
@@ -324,7 +231,7 @@ def _gemm_loops(layer: VtaConvolution, schedule: VtaSchedule) -> tuple[int, ...]
             schedule.tile_rows)
 
 
-def _finish_tile(queue: _Queue, stream: _Stream, cached: _Kernels, thread: int) -> None:
+def _finish_tile(queue: Queue, stream: _Stream, cached: _Kernels, thread: int) -> None:
     """Bias, vector operations, and the token for the store."""
     schedule, array = stream.schedule, stream.array
     if stream.bias:
@@ -338,7 +245,7 @@ def _finish_tile(queue: _Queue, stream: _Stream, cached: _Kernels, thread: int) 
     queue.push(Token.COMPUTED)
 
 
-def _load_input(queue: _Queue, stream: _Stream, shape: tuple, step: int, thread: int) -> None:
+def _load_input(queue: Queue, stream: _Stream, shape: tuple, step: int, thread: int) -> None:
     layer, schedule = stream.layer, stream.schedule
     block = stream.array.input_block_bytes
     rows, columns = patch(layer, schedule)
@@ -349,17 +256,19 @@ def _load_input(queue: _Queue, stream: _Stream, shape: tuple, step: int, thread:
     row = row_thread * schedule.tile_rows * layer.stride_rows - layer.pad_top + top
     start = (step * schedule.tile_in_blocks * plane + row * layer.in_columns
              - layer.pad_left + left)
+    images = (schedule.tile_batch_blocks, stream.found.in_blocks * plane)
     if layer.padded:
-        pattern = (real_columns, real_rows, layer.in_columns)
+        pattern = (real_columns, real_rows * schedule.tile_in_blocks * images[0],
+                   layer.in_columns)
     else:
-        pattern = _pattern(((schedule.tile_in_blocks, plane), (rows, layer.in_columns),
+        pattern = _pattern((images, (schedule.tile_in_blocks, plane), (rows, layer.in_columns),
                             (columns, 1)))
     queue.add(Module.LOAD, Kind.INPUT, stream.places.input + start * block, pattern[0] * block,
               pattern[1], pattern[2] * block,
               rows * columns - real_rows * real_columns if layer.padded else 0)
 
 
-def _load_weight(queue: _Queue, stream: _Stream, step: int, thread: int) -> None:
+def _load_weight(queue: Queue, stream: _Stream, step: int, thread: int) -> None:
     layer, schedule = stream.layer, stream.schedule
     kernel = layer.kernel_rows * layer.kernel_columns * stream.array.weight_block_bytes
     out = thread * schedule.tile_out_blocks if schedule.out_threads > 1 else 0
@@ -370,15 +279,15 @@ def _load_weight(queue: _Queue, stream: _Stream, step: int, thread: int) -> None
               pattern[0] * kernel, pattern[1], pattern[2] * kernel)
 
 
-def _store(queue: _Queue, stream: _Stream, thread: int) -> None:
+def _store(queue: Queue, stream: _Stream, thread: int) -> None:
     layer, schedule = stream.layer, stream.schedule
     block = stream.array.output_block_bytes
     plane = layer.out_rows * layer.out_columns
     out = thread * schedule.tile_out_blocks if schedule.out_threads > 1 else 0
     row = thread * schedule.tile_rows if schedule.row_threads > 1 else 0
-    pattern = _pattern(((schedule.tile_out_blocks, plane), (schedule.tile_rows,
-                                                            layer.out_columns),
-                        (schedule.tile_columns, 1)))
+    pattern = _pattern(((schedule.tile_batch_blocks, stream.found.out_blocks * plane),
+                        (schedule.tile_out_blocks, plane),
+                        (schedule.tile_rows, layer.out_columns), (schedule.tile_columns, 1)))
     queue.add(Module.STORE, Kind.OUTPUT,
               stream.places.output + (out * plane + row * layer.out_columns) * block,
               pattern[0] * block, pattern[1], pattern[2] * block)

@@ -139,7 +139,8 @@ def reject_reason(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray)
         return "oc_nthread does not divide the number of output-channel tiles"
     if (layer.out_rows // schedule.tile_rows) % schedule.row_threads:
         return "h_nthread does not divide the number of row tiles"
-    return _capacity_reason(layer, schedule, array) or _pattern_reason(layer, schedule)
+    return _capacity_reason(layer, schedule, array) or _pattern_reason(layer, schedule,
+                                                                               found)
 
 
 def patch(layer: VtaConvolution, schedule: VtaSchedule) -> tuple[int, int]:
@@ -168,16 +169,18 @@ def _capacity_reason(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArr
     return None
 
 
-def _pattern_reason(layer: VtaConvolution, schedule: VtaSchedule) -> str | None:
+def _pattern_reason(layer: VtaConvolution, schedule: VtaSchedule, found: Blocks) -> str | None:
     """Loads and stores are runs with one stride: three strides have no instruction."""
     rows, columns = patch(layer, schedule)
     if layer.padded:
         if schedule.tile_in_blocks > 1 or schedule.tile_batch_blocks > 1:
             return "a padded load holds one input block: tile_ci must be 1"
-    elif _dimensions(((schedule.tile_batch_blocks, 0), (schedule.tile_in_blocks, 0),
+    elif _dimensions(((schedule.tile_batch_blocks, found.batch),
+                      (schedule.tile_in_blocks, found.in_blocks),
                       (rows, layer.in_rows), (columns, layer.in_columns))) > 2:
         return "the input tile is no two-dimensional pattern"
-    if _dimensions(((schedule.tile_batch_blocks, 0), (schedule.tile_out_blocks, 0),
+    if _dimensions(((schedule.tile_batch_blocks, found.batch),
+                    (schedule.tile_out_blocks, found.out_blocks),
                     (schedule.tile_rows, layer.out_rows),
                     (schedule.tile_columns, layer.out_columns))) > 2:
         return "the output tile is no two-dimensional pattern"

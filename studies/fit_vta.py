@@ -107,9 +107,10 @@ def main() -> int:
         tested = [row for row, out in zip(rows, left_out, strict=True) if out]
         outside[left_out] = np.abs(errors(tested, found))
         print(f"fold {fold}: {found}", flush=True)
-    for name, error in (("fitted", inside), ("cross-validated", outside)):
-        print(f"{name}: {len(error)} rows, median {100 * np.median(error):.2f} %, 95th percentile "
-              f"{100 * np.quantile(error, 0.95):.2f} %, maximum {100 * error.max():.2f} %")
+    for name, found_error in (("fitted", inside), ("cross-validated", outside)):
+        print(f"{name}: {len(found_error)} rows, median {100 * np.median(found_error):.2f} %, "
+              f"95th percentile {100 * np.quantile(found_error, 0.95):.2f} %, "
+              f"maximum {100 * found_error.max():.2f} %")
     for name, value in asdict(whole).items():
         values = [getattr(item, name) for item in folds]
         print(f"{name} = {value}, spread {(max(values) - min(values)) / 2}")

@@ -1,0 +1,171 @@
+"""Do VTA instruction streams and programs say what the hardware does?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from arch_models.fields import FieldError
+from arch_models.vta import VtaTiming, load_vta
+from cosim import des, fast
+from cosim.lower_vta import (
+    COMPUTE,
+    FETCH,
+    LOAD_INPUT,
+    LOAD_WEIGHT,
+    STORE_OUTPUT,
+    beyond_cache,
+    lower_vta,
+    vta_memory,
+)
+from cosim.program import Column, verify
+from cosim.vta_instructions import bus_bytes, instructions, micro_operations
+from cosim.vta_queue import Field, Kind, Module, Token
+from cosim.vta_schedule import VtaConvolution, VtaSchedule, VtaScheduleError, reject_reason
+
+MODEL = load_vta()
+ARRAY = MODEL.array()
+TIMING = MODEL.timing
+#: 56x56, 64 to 64 channels, 3x3: the first layer of the published profiles.
+LAYER = VtaConvolution(1, 64, 56, 56, 64, 3, 3, 1, 1, 1, 1, 1, 1)
+SCHEDULE = VtaSchedule(8, 56, 1, 2, 2, 1)
+SMALL = VtaConvolution(1, 32, 8, 8, 32, 3, 3, 1, 1, 1, 1, 1, 1)
+
+EXTREMES = [
+    (SMALL, VtaSchedule(1, 1, 1, 1)),
+    (SMALL, VtaSchedule(1, 8, 1, 1, 1, 2)),
+    (SMALL, VtaSchedule(8, 1, 1, 2)),
+    (SMALL, VtaSchedule(8, 8, 1, 1, 2, 1)),
+    (VtaConvolution(1, 2048, 1, 1, 1024, 1, 1), VtaSchedule(1, 1, 8, 8, 2, 1)),
+    (VtaConvolution(1, 16, 224, 224, 16, 1, 1), VtaSchedule(1, 224, 1, 1, 1, 2)),
+    (VtaConvolution(1, 16, 5, 5, 16, 5, 5, 1, 1, 2, 2, 2, 2), VtaSchedule(1, 5, 1, 1)),
+    (VtaConvolution(2, 16, 4, 4, 16, 1, 1), VtaSchedule(4, 4, 1, 1, 1, 1, 2)),
+    (VtaConvolution(1, 16, 9, 9, 16, 3, 3, 2, 2), VtaSchedule(2, 4, 1, 1)),
+]
+
+
+def test_counts_of_the_published_profile() -> None:
+    table = instructions(LAYER, SCHEDULE, ARRAY, bias=True)
+    assert bus_bytes(table, ARRAY) == {"fetch": 4800, "load": 745472, "micro_op": 480,
+                                       "bias": 1792, "store": 200704}
+
+
+def test_micro_operations_leave_two_loops_to_the_hardware() -> None:
+    assert micro_operations((1, 56, 3, 3, 2, 8)) == 3 * 2 * 8
+    assert micro_operations((1, 1, 7)) == 1
+    assert micro_operations(()) == 1
+
+
+@pytest.mark.parametrize("layer,schedule", EXTREMES)
+def test_tokens_balance_and_work_is_complete(layer: VtaConvolution,
+                                             schedule: VtaSchedule) -> None:
+    table = instructions(layer, schedule, ARRAY)
+    for token in Token:
+        pushed = (table[:, Field.PUSH] >> token & 1).sum()
+        assert pushed == (table[:, Field.POP] >> token & 1).sum()
+    macs = table[table[:, Field.KIND] == Kind.GEMM, Field.TRIPS].sum() * ARRAY.macs_per_cycle
+    assert macs == layer.macs
+    stored = table[table[:, Field.KIND] == Kind.OUTPUT]
+    bytes_out = (stored[:, Field.RUN_BYTES] * stored[:, Field.RUNS]).sum()
+    assert bytes_out == layer.batch * layer.out_channels * layer.out_rows * layer.out_columns
+
+
+@pytest.mark.parametrize("layer,schedule", EXTREMES)
+def test_programs_verify_and_executors_agree(layer: VtaConvolution,
+                                             schedule: VtaSchedule) -> None:
+    program = lower_vta(layer, schedule, ARRAY, TIMING)
+    verify(program)
+    memory = vta_memory(layer, ARRAY, TIMING)
+    result = fast.simulate(program, memory)
+    assert result.differences(des.simulate(program, memory)) == []
+    work = program.operations[program.operations[:, Column.UNIT] == COMPUTE]
+    assert result.total_cycles > (work[:, Column.INTERVAL] * work[:, Column.TRIPS]).sum()
+    moved = result.layer_bytes[0, [LOAD_INPUT, LOAD_WEIGHT]].sum()
+    assert result.total_cycles > moved / ARRAY.port_width_bytes
+    counted = bus_bytes(instructions(layer, schedule, ARRAY), ARRAY)
+    assert moved == counted["load"]
+    assert result.layer_bytes[0, STORE_OUTPUT] == counted["store"]
+    assert result.layer_bytes[0, FETCH] == counted["fetch"]
+
+
+def test_second_array_does_the_same_layer() -> None:
+    array = MODEL.array("4x8")
+    layer = VtaConvolution(4, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1)
+    schedule = VtaSchedule(4, 8, 1, 2, 1, 2)
+    assert reject_reason(layer, schedule, array) is None
+    program = lower_vta(layer, schedule, array, TIMING)
+    verify(program)
+    assert program.operations[:, Column.MACS].sum() == layer.macs
+
+
+def test_overlap_is_faster_and_the_first_output_waits_for_compute() -> None:
+    serial = VtaSchedule(8, 56, 1, 2)
+    memory = vta_memory(LAYER, ARRAY, TIMING)
+    times = [fast.simulate(lower_vta(LAYER, one, ARRAY, TIMING), memory).total_cycles
+             for one in (SCHEDULE, serial)]
+    assert times[0] < times[1]
+
+
+def test_slower_coefficients_never_speed_a_layer_up() -> None:
+    memory = vta_memory(LAYER, ARRAY, TIMING)
+    base = fast.simulate(lower_vta(LAYER, SCHEDULE, ARRAY, TIMING), memory).total_cycles
+    slower = VtaTiming(TIMING.host_cycles + 100, TIMING.instruction_cycles + 10,
+                       TIMING.row_cycles + 10, TIMING.miss_burst_cycles,
+                       TIMING.weight_beat_cycles, TIMING.cache_bytes)
+    assert fast.simulate(lower_vta(LAYER, SCHEDULE, ARRAY, slower), memory).total_cycles > base
+
+
+def test_the_cache_decides_on_the_whole_layer() -> None:
+    assert not beyond_cache(SMALL, TIMING)
+    assert beyond_cache(VtaConvolution(1, 512, 7, 7, 512, 3, 3), TIMING)
+    near, far = vta_memory(SMALL, ARRAY, TIMING), vta_memory(
+        VtaConvolution(1, 512, 7, 7, 512, 3, 3), ARRAY, TIMING)
+    gap = far.ports[0].read_latency_cycles - near.ports[0].read_latency_cycles
+    assert gap == TIMING.miss_burst_cycles
+
+
+def test_fetch_stays_within_the_command_queues() -> None:
+    layer = VtaConvolution(1, 512, 14, 14, 64, 1, 1)
+    program = lower_vta(layer, VtaSchedule(1, 14, 1, 1), ARRAY, TIMING)
+    trace = fast.simulate(program, vta_memory(layer, ARRAY, TIMING), trace=True).trace
+    assert trace is not None
+    table = instructions(layer, VtaSchedule(1, 14, 1, 1), ARRAY)
+    fetched = trace.start[program.operations[:, Column.UNIT] == FETCH]
+    loads = np.flatnonzero(table[:, Field.MODULE] == Module.LOAD)
+    units = program.operations[:, Column.UNIT]
+    ran = trace.end[np.isin(units, (LOAD_INPUT, LOAD_WEIGHT))]
+    assert len(loads) > 2 * ARRAY.queue_depth
+    # The n-th load instruction is fetched only after load n - 512 has finished.
+    assert fetched[loads[ARRAY.queue_depth + 200]] >= np.sort(ran)[100]
+
+
+@pytest.mark.parametrize("schedule,part", [
+    (VtaSchedule(3, 56, 1, 2), "tile_h is 3"),
+    (VtaSchedule(8, 56, 0, 2), "tile_ci is 0"),
+    (VtaSchedule(8, 56, 1, 2, 3), "oc_nthread is 3"),
+])
+def test_meaningless_schedules_are_refused(schedule: VtaSchedule, part: str) -> None:
+    with pytest.raises(VtaScheduleError, match=part):
+        instructions(LAYER, schedule, ARRAY)
+
+
+def test_wrong_channels_name_the_nearest() -> None:
+    with pytest.raises(VtaScheduleError, match="nearest: 32"):
+        instructions(VtaConvolution(1, 24, 8, 8, 16, 1, 1), VtaSchedule(8, 8, 1, 1), ARRAY)
+
+
+@pytest.mark.parametrize("schedule,part", [
+    (VtaSchedule(8, 56, 2, 2), "tile_ci must be 1"),
+    (VtaSchedule(8, 56, 1, 2, 2, 2), "two axes"),
+    (VtaSchedule(56, 56, 1, 1), "input tiles need"),
+    (VtaSchedule(56, 56, 1, 4), "tiles need"),
+    (VtaSchedule(8, 28, 1, 2), "two-dimensional"),
+    (VtaSchedule(8, 56, 1, 4, 2), "oc_nthread"),
+])
+def test_reasons_of_rejection(schedule: VtaSchedule, part: str) -> None:
+    assert part in (reject_reason(LAYER, schedule, ARRAY) or "")
+
+
+def test_unknown_array_names_the_nearest() -> None:
+    with pytest.raises(FieldError, match="did you mean '4x8'"):
+        MODEL.array("4x9")
