@@ -1,0 +1,40 @@
+"""A small AGC frame, lowered: the whole network at 32 x 64 and width 8."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+
+from arch_models.board import Board, load_board
+from arch_models.overlay import Engine, Overlay, default_overlay
+from cosim.lower import Lowered, lower
+from cosim.mapping import Mapping, choose_mapping
+from workloads.agc import agc_graph
+from workloads.agc_config import AgcConfig
+from workloads.graph import Graph, Phase
+
+SMALL = AgcConfig(width=8, rows=32, cols=64, motion_width=8, motion_blocks=2, blocks=2,
+                  keypoints=5)
+
+
+@cache
+def board() -> Board:
+    return load_board("pynq-z1")
+
+
+@cache
+def small_graph() -> Graph:
+    return agc_graph(SMALL, seed=3)
+
+
+def lowered_frame(overlay: Overlay, frames: int = 1, graph: Graph | None = None) -> Lowered:
+    graph = graph or small_graph()
+    mapping = choose_mapping(graph, overlay, (Phase.FRAME,))
+    assert isinstance(mapping, Mapping)
+    return lower(graph, overlay, board(), mapping, frames)
+
+
+def without(*engines: Engine) -> Overlay:
+    """The default overlay with some engines left to the host."""
+    base = default_overlay()
+    return dataclasses.replace(base, engines=base.engines - set(engines))
