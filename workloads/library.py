@@ -40,7 +40,12 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Graph:
-    """The named graph, verified. `GraphError` with the nearest name if there is none."""
+    """The named graph, verified; a name that ends in .onnx is a file to import.
+
+    `GraphError` with the nearest name if there is none.
+    """
+    if name.endswith(".onnx"):
+        return _imported(name)[0]
     if name not in names():
         raise GraphError(f"no network is called {name!r}; {nearest(name, names())}; known: "
                          + ", ".join(names()))
@@ -52,11 +57,23 @@ def load(name: str) -> Graph:
 
 def provenance(name: str) -> dict[str, Any]:
     """How a shipped network was made, as its file says; for a generated one, that it is random."""
+    if name.endswith(".onnx"):
+        return {"weights": f"{Path(name).name}: {_imported(name)[1]}"}
     stem = DATA / name.replace("-", "_")
     if name in names() and stem.with_suffix(".json").exists():
         return dict(_document(stem)["provenance"])
     load(name)
     return {"weights": "seeded random integers", "seed": 0}
+
+
+def _imported(name: str) -> tuple[Graph, str]:
+    """The graph of an ONNX file and how its numbers came about."""
+    try:
+        from .onnx_import import import_onnx
+    except ImportError as error:
+        raise GraphError(f"{name}: reading ONNX files needs the extra 'onnx' ({error})") from error
+    imported = import_onnx(Path(name))
+    return imported.graph, imported.note
 
 
 def save_graph(graph: Graph, stem: Path, made_by: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ Weights are seeded; inputs are 64 x 64, so that a test takes seconds.
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -127,9 +128,11 @@ def float_model(name: str, folder: Path) -> Path:
     with torch.no_grad():
         network.train()(torch.from_numpy(np.concatenate(random_pictures(4, 5))))
     buffer = io.BytesIO()
-    torch.onnx.export(
-        network.eval(), (torch.from_numpy(random_pictures(1, 0)[0]),), buffer, dynamo=False,
-        opset_version=18, input_names=["input"], output_names=["output"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            network.eval(), (torch.from_numpy(random_pictures(1, 0)[0]),), buffer, dynamo=False,
+            opset_version=18, input_names=["input"], output_names=["output"])
     path = folder / f"{name}.onnx"
     path.write_bytes(buffer.getvalue())
     return path
