@@ -116,6 +116,8 @@ def validate(rows_file: Path | None = None, config: str | None = None,
                 found.append(predict(table, row, used))
             except ValueError as error:
                 refused.append((table.name, Refusal(row.line, str(error))))
+    order = {table.name: index for index, table in enumerate(tables)}
+    refused.sort(key=lambda item: (order[item[0]], item[1].line))
     return Report(tuple(found), tuple(refused), tuple(absent))
 
 
