@@ -112,9 +112,13 @@ class Ddr3Timing:
                 "bypass_transactions", "miss_gap_clocks"}
         for item in fields(self):
             _at_least("ddr", item.name, getattr(self, item.name), 0 if item.name in free else 1)
-        if self.row_bytes % self.transaction_bytes:
-            raise MemoryParameterError(f"ddr: row_bytes is {self.row_bytes}, must be a multiple "
-                                       f"of transaction_bytes {self.transaction_bytes}")
+        for name in ("transaction_bytes", "row_bytes", "banks"):
+            value = getattr(self, name)
+            if value & (value - 1):
+                raise MemoryParameterError(f"ddr: {name} is {value}, must be a power of two")
+        if self.row_bytes < self.transaction_bytes:
+            raise MemoryParameterError(f"ddr: row_bytes is {self.row_bytes}, must be at least "
+                                       f"transaction_bytes {self.transaction_bytes}")
 
     @property
     def peak_bytes_per_s(self) -> float:

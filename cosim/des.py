@@ -28,10 +28,9 @@ import numpy as np
 import simpy
 
 from arch_models.memory import Memory, Port
-from cosim.memory_rules import (
+from cosim.ddr3_rules import (
     ADMITTED,
     E_UNIT,
-    FAR,
     FREE,
     NOTHING,
     R_FOREGROUND,
@@ -42,8 +41,6 @@ from cosim.memory_rules import (
     T_CCD,
     T_CL,
     T_PIPELINE,
-    burst_beats,
-    burst_bytes,
     controller_port,
     ddr_insert,
     ddr_next,
@@ -53,11 +50,10 @@ from cosim.memory_rules import (
     ddr_step,
     ddr_write_data,
     decided_in,
-    flat_accept,
-    next_request,
     to_ddr,
     to_fabric,
 )
+from cosim.memory_rules import FAR, burst_beats, burst_bytes, flat_accept, next_request
 from cosim.program import (
     FLAG_FIRST,
     Column,
