@@ -122,7 +122,7 @@ def check(overlay: Overlay, board: Board) -> Infeasible | None:
         port = board.port(master.port)
         where = f"masters.{master.name}"
         if master.width_bits not in port.widths_bits:
-            near = min(port.widths_bits, key=lambda bits, want=master.width_bits: abs(bits - want))
+            near = min((abs(bits - master.width_bits), bits) for bits in port.widths_bits)[1]
             return Infeasible("width_bits", master.width_bits, near, "bits",
                               (f"{where}.width_bits", f"{where}.port"), where)
         if widths.setdefault(master.port, master.width_bits) != master.width_bits:

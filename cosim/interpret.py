@@ -60,6 +60,7 @@ class Machine:
             yield plane, index
 
     def load(self, line: np.ndarray, a: dict[str, int]) -> None:
+        """DRAM beats into a buffer."""
         kind, base, positions = Buffer(a["buffer"]), a["base"], a["positions"]
         if kind in (Buffer.INPUT, Buffer.OUTPUT):
             words, width = ((self.input, self.tn) if kind is Buffer.INPUT
@@ -78,6 +79,7 @@ class Machine:
         target[_range(target, base, len(beats))] = beats
 
     def store(self, line: np.ndarray, a: dict[str, int]) -> None:
+        """OUTPUT beats into DRAM."""
         lanes = self.tm // BEAT
         for plane, index in self._runs(line):
             first, lane = a["base"] + plane // lanes * a["positions"], plane % lanes * BEAT
@@ -86,6 +88,7 @@ class Machine:
             self.memory[index] = np.ascontiguousarray(beats).view(np.uint8).reshape(-1)
 
     def convolution(self, a: dict[str, int]) -> None:
+        """One operation of the convolution engine."""
         rows, columns, up = a["in_rows"], a["in_columns"], a["upsample"]
         count = a["in_words"] * rows * columns
         tile = self.input[_range(self.input, a["in_base"], count)]
@@ -158,6 +161,7 @@ class Machine:
                         lane : lane + BEAT] = value[plane].astype(np.int8)
 
     def pointwise(self, opcode: Opcode, a: dict[str, int]) -> None:
+        """Elementwise, lookup, softmax or flow sum on one tile."""
         positions, planes = a["positions"], a.get("planes", 0)
         if opcode is Opcode.SOFTMAX:
             self._softmax(a)
@@ -215,6 +219,7 @@ class Machine:
         self.write(a["out_base"], beats.view(np.int8).reshape(1, positions, BEAT))
 
     def spatial(self, opcode: Opcode, a: dict[str, int]) -> None:
+        """Pool, upsample or grid sampling on one tile."""
         rows, columns, planes = a["in_rows"], a["in_columns"], a["planes"]
         value = self.read(a["in_base"], rows * columns, planes)
         value = value.reshape(planes, rows, columns, BEAT)

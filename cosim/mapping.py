@@ -6,7 +6,7 @@ rules are exact: a tile that is chosen fits the banks it needs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from arch_models.board import Board
 from arch_models.engines import Tile, Work, engine_for, interval_cycles, model, timing
@@ -18,6 +18,7 @@ from workloads.graph import Graph, Layer, Operator, Phase
 from . import tile_search
 from .layout import Layouts
 from .program import MAX_CHANNELS
+from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
 
 #: Operators that cost nothing: an address change.
 FREE = frozenset({Operator.CONCAT})
@@ -25,81 +26,6 @@ POINTWISE = frozenset({Operator.ADD, Operator.MULTIPLY, Operator.AFFINE, Operato
                        Operator.SOFTMAX})
 LOOKUP_TABLE_BYTES = 256
 SOFTMAX_TABLE_BYTES = 512
-
-
-@dataclass(frozen=True, slots=True)
-class ConvolutionTile:
-    """Words of `tm` and `tn` channels, rows and columns of the convolution's own output.
-
-    `resident`: all input channels of a spatial tile lie in one bank. `weights_outer`: a block of
-    weights stays while all spatial tiles pass.
-    """
-
-    out_words: int
-    in_words: int
-    rows: int
-    columns: int
-    resident: bool
-    weights_outer: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StreamTile:
-    """Channel planes, and groups of positions (`unit_in` read, `unit_out` written each)."""
-
-    planes: int
-    units: int
-    unit_in: int
-    unit_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class GridTile:
-    """Source planes and grids in a bank, positions loaded at once and in one operation."""
-
-    planes: int
-    grids: int
-    chunk: int
-    part: int
-
-
-@dataclass(frozen=True, slots=True)
-class LayerMapping:
-    """One layer of a program: a graph layer with those it absorbs.
-
-    `engine` None: the host. `inputs`: tensors read from DRAM; `output`: the tensor written.
-    `upsample`, `pool`, `skip`: what a convolution absorbs (skip: the other operand of an add).
-    `cost_cycles` is the search's closed-form cost, no prediction.
-    """
-
-    name: str
-    phase: Phase
-    engine: Engine | None
-    inputs: tuple[str, ...]
-    output: str
-    absorbed: tuple[str, ...] = ()
-    upsample: str = ""
-    pool: str = ""
-    add: str = ""
-    skip: str = ""
-    tile: ConvolutionTile | StreamTile | GridTile | None = None
-    cost_cycles: float = 0.0
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """The mapping of a graph's layers in some phases, in the order they run."""
-
-    phases: tuple[Phase, ...]
-    layers: tuple[LayerMapping, ...]
-    layouts: Layouts
-
-    def layer(self, name: str) -> LayerMapping | None:
-        """The mapping that runs or absorbs a graph layer; None if it costs nothing."""
-        for item in self.layers:
-            if item.name == name or name in item.absorbed:
-                return item
-        return None
 
 
 def work_of(graph: Graph, layer: Layer) -> Work:
@@ -283,7 +209,8 @@ class _Mapper:
         best = self._search(tile_search.search_convolution, shape)
         if best[0] < 0:
             return _no_convolution_tile(shape, overlay)
-        tile = ConvolutionTile(*best[1:5], bool(best[5]), bool(best[6]))
+        _, out, words, rows, columns, resident, outer = best
+        tile = ConvolutionTile(out, words, rows, columns, bool(resident), bool(outer))
         behind = [item.name for item in (pool, add) if item is not None]
         absorbed = (*([upsample] if upsample else []), *behind)
         self.absorbed.update(absorbed)

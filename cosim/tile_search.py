@@ -31,6 +31,9 @@ RUN_CYCLES = 4
 #: Weight of a run against a cycle where transfers hide behind compute: a tie-breaker.
 RUN_TIE = 1.0
 
+#: An operation weighs as many runs in the tie-breaker: it is a descriptor to write and to read.
+OPERATION_RUNS = 8
+
 
 class Budget(NamedTuple):
     """Buffers and rates that tiles must live with. Rates are bytes a cycle."""
@@ -162,6 +165,8 @@ def search_convolution(shape, budget):
     row_count = _sizes(shape.conv_rows, even, rows_found)
     column_count = _sizes(shape.conv_columns, even, columns_found)
     out_count = _sizes(shape.out_words, 1, out_found)
+    in_found = np.empty(2 * shape.in_words + 2, np.int64)
+    in_count = _sizes(shape.in_words, 1, in_found)
     if shape.fixed_rows:
         row_count = 1
         rows_found[0] = max(even, min(shape.conv_rows, shape.fixed_rows) // even * even)
@@ -201,62 +206,63 @@ def search_convolution(shape, budget):
                 tile_out = out_found[out_index]
                 if tile_out * stored > budget.output_words or tile_out > shape.most_out_words:
                     continue
-                tile_in = min(min(shape.in_words, shape.most_in_words),
-                              budget.weight_words // (tile_out * taps))
+                most_in = min(shape.most_in_words, budget.weight_words // (tile_out * taps))
                 if not resident:
-                    tile_in = min(tile_in, budget.input_words // positions_in)
-                if tile_in < 1:
-                    continue
-                in_tiles = -(-shape.in_words // tile_in)
-                tile_in = -(-shape.in_words // in_tiles)
-                if in_tiles > 1 and tile_out * rows * columns > budget.accumulator_words:
-                    continue
+                    most_in = min(most_in, budget.input_words // positions_in)
                 out_tiles = -(-shape.out_words // tile_out)
                 stages = spatial * out_tiles
-                compute = compute_trips + stages * in_tiles * shape.overhead
                 store_time = stored_bytes / budget.write_rate + stages * TRANSFER_CYCLES
                 tile_bytes = tile_out * stored * budget.lanes_out * budget.position_bytes
-                first_planes = shape.in_planes if resident else tile_in * budget.lanes_in
-                first = max(first_planes * positions_in * budget.position_bytes
-                            / budget.read_rate,
-                            tile_out * tile_in * taps * shape.weight_word_bytes
-                            / budget.weight_rate) + TRANSFER_CYCLES
-                last = tile_bytes / budget.write_rate + TRANSFER_CYCLES
-                for outer in range(2):
-                    if outer == 1 and (in_tiles > 1 or out_tiles == 1 or spatial == 1):
+                for in_index in range(in_count):
+                    tile_in = in_found[in_index]
+                    if tile_in > most_in:
                         continue
-                    if outer == 1 or not resident:
-                        input_bytes = whole_input * out_tiles
-                        input_loads = stages * in_tiles
-                    else:
-                        input_bytes = whole_input
-                        input_loads = spatial
-                    if outer == 1 or out_tiles * in_tiles == 1:
-                        weight_bytes = block
-                        weight_loads = out_tiles
-                    else:
-                        weight_bytes = block * spatial
-                        weight_loads = stages * in_tiles
-                    skip_loads = stages if shape.add else 0
-                    # Rows of a tile as wide as the tensor are one run; others are a run each.
-                    input_runs = shape.in_planes * spatial * (
-                        1 if most_columns == shape.in_columns else most_rows)
-                    if outer == 1 or not resident:
-                        input_runs *= out_tiles
-                    out_runs = shape.out_planes * spatial * (
-                        1 if columns == shape.conv_columns else rows >> (even - 1))
-                    skip_runs = out_runs if shape.add else 0
-                    loads = ((input_bytes + skip_bytes) / budget.read_rate
-                             + (input_loads + skip_loads) * TRANSFER_CYCLES
-                             + (input_runs + skip_runs) * RUN_CYCLES)
-                    stores = store_time + out_runs * RUN_CYCLES
-                    runs = input_runs + skip_runs + out_runs
-                    weights = weight_bytes / budget.weight_rate + weight_loads * TRANSFER_CYCLES
-                    moved = input_bytes + skip_bytes + weight_bytes + stored_bytes
-                    cost = _total(budget, compute, loads, weights, stores, moved, runs, first,
-                                  last)
-                    if best[0] < 0 or cost < best[0]:
-                        best = (cost, tile_out, tile_in, rows, columns, int(resident), outer)
+                    in_tiles = -(-shape.in_words // tile_in)
+                    if in_tiles > 1 and tile_out * rows * columns > budget.accumulator_words:
+                        break
+                    compute = compute_trips + stages * in_tiles * shape.overhead
+                    first_planes = shape.in_planes if resident else tile_in * budget.lanes_in
+                    first = max(first_planes * positions_in * budget.position_bytes
+                                / budget.read_rate,
+                                tile_out * tile_in * taps * shape.weight_word_bytes
+                                / budget.weight_rate) + TRANSFER_CYCLES
+                    last = tile_bytes / budget.write_rate + TRANSFER_CYCLES
+                    for outer in range(2):
+                        if outer == 1 and (in_tiles > 1 or out_tiles == 1 or spatial == 1):
+                            continue
+                        if outer == 1 or not resident:
+                            input_bytes = whole_input * out_tiles
+                            input_loads = stages * in_tiles
+                        else:
+                            input_bytes = whole_input
+                            input_loads = spatial
+                        if outer == 1 or out_tiles * in_tiles == 1:
+                            weight_bytes = block
+                            weight_loads = out_tiles
+                        else:
+                            weight_bytes = block * spatial
+                            weight_loads = stages * in_tiles
+                        skip_loads = stages if shape.add else 0
+                        # Rows of a tile as wide as the tensor are one run; others are a run each.
+                        input_runs = shape.in_planes * spatial * (
+                            1 if most_columns == shape.in_columns else most_rows)
+                        if outer == 1 or not resident:
+                            input_runs *= out_tiles
+                        out_runs = shape.out_planes * spatial * (
+                            1 if columns == shape.conv_columns else rows >> (even - 1))
+                        skip_runs = out_runs if shape.add else 0
+                        loads = ((input_bytes + skip_bytes) / budget.read_rate
+                                 + (input_loads + skip_loads) * TRANSFER_CYCLES
+                                 + (input_runs + skip_runs) * RUN_CYCLES)
+                        stores = store_time + out_runs * RUN_CYCLES
+                        runs = input_runs + skip_runs + out_runs + OPERATION_RUNS * (
+                            stages * (in_tiles + 1) + input_loads + skip_loads + weight_loads)
+                        weights = weight_bytes / budget.weight_rate + weight_loads * TRANSFER_CYCLES
+                        moved = input_bytes + skip_bytes + weight_bytes + stored_bytes
+                        cost = _total(budget, compute, loads, weights, stores, moved, runs, first,
+                                      last)
+                        if best[0] < 0 or cost < best[0]:
+                            best = (cost, tile_out, tile_in, rows, columns, int(resident), outer)
     return best
 
 

@@ -1,0 +1,88 @@
+"""The mapping of a graph as values: engine, absorbed layers and tile of every layer.
+
+It chooses nothing; see `mapping`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arch_models.overlay import Engine
+from workloads.graph import Phase
+
+from .layout import Layouts
+
+
+@dataclass(frozen=True, slots=True)
+class ConvolutionTile:
+    """Words of `tm` and `tn` channels, rows and columns of the convolution's own output.
+
+    `resident`: all input channels of a spatial tile lie in one bank. `weights_outer`: a block of
+    weights stays while all spatial tiles pass.
+    """
+
+    out_words: int
+    in_words: int
+    rows: int
+    columns: int
+    resident: bool
+    weights_outer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTile:
+    """Channel planes, and groups of positions (`unit_in` read, `unit_out` written each)."""
+
+    planes: int
+    units: int
+    unit_in: int
+    unit_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class GridTile:
+    """Source planes and grids in a bank, positions loaded at once and in one operation."""
+
+    planes: int
+    grids: int
+    chunk: int
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMapping:
+    """One layer of a program: a graph layer with those it absorbs.
+
+    `engine` None: the host. `inputs`: tensors read from DRAM; `output`: the tensor written.
+    `upsample`, `pool`, `skip`: what a convolution absorbs (skip: the other operand of an add).
+    `cost_cycles` is the search's closed-form cost, no prediction.
+    """
+
+    name: str
+    phase: Phase
+    engine: Engine | None
+    inputs: tuple[str, ...]
+    output: str
+    absorbed: tuple[str, ...] = ()
+    upsample: str = ""
+    pool: str = ""
+    add: str = ""
+    skip: str = ""
+    tile: ConvolutionTile | StreamTile | GridTile | None = None
+    cost_cycles: float = 0.0
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The mapping of a graph's layers in some phases, in the order they run."""
+
+    phases: tuple[Phase, ...]
+    layers: tuple[LayerMapping, ...]
+    layouts: Layouts
+
+    def layer(self, name: str) -> LayerMapping | None:
+        """The mapping that runs or absorbs a graph layer; None if it costs nothing."""
+        for item in self.layers:
+            if item.name == name or name in item.absorbed:
+                return item
+        return None
