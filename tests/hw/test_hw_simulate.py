@@ -1,0 +1,147 @@
+"""Does the C simulation of lowered frames equal the reference, for any design and order?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_frames import board, lowered_frame, small_graph, without
+
+from arch_models.overlay import Engine, Fusion, Master, Overlay, Role, default_overlay
+from cosim.mapping import choose_mapping
+from hw.descriptors import encode
+from hw.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
+from hw.simulate import run_frame, run_frame_by_layer, run_layers
+from hw.vectors import fill_memory, host_layers, make_vectors, outputs, stored
+from workloads.agc import agc_graph
+from workloads.agc_config import AgcConfig
+from workloads.graph import Phase
+from workloads.library import load
+
+
+def masters(inputs: int, stores: int) -> tuple[Master, ...]:
+    names = [("HP0", "HP3"), ("HP1",), ("HP2", "ACP")]
+    roles = (Role.INPUT, Role.WEIGHT, Role.OUTPUT)
+    counts = (inputs, 1, stores)
+    return tuple(Master(f"{role.value}{index}" if count > 1 else role.value, role, ports[index])
+                 for role, ports, count in zip(roles, names, counts, strict=True)
+                 for index in range(count))
+
+
+BASE = default_overlay()
+DESIGNS: dict[str, Overlay] = {
+    "default": BASE,
+    "8x16": dataclasses.replace(BASE, tm=8, tn=16),
+    "32x8 small buffers": dataclasses.replace(
+        BASE, tm=32, tn=8, input_words=640, output_words=192, weight_words=64,
+        accumulator_words=256),
+    "single banks": dataclasses.replace(BASE, input_banks=1, weight_banks=1, output_banks=1),
+    "two input masters": dataclasses.replace(BASE, masters=masters(2, 1)),
+    "two input, two output masters": dataclasses.replace(
+        without(Engine.POOL, Engine.SOFTMAX, Engine.UPSAMPLE), masters=masters(2, 2)),
+    "nothing fused": dataclasses.replace(BASE, fusions=frozenset()),
+    "only addition fused": dataclasses.replace(BASE, fusions=frozenset({Fusion.ADD})),
+    "two columns": dataclasses.replace(BASE, columns=2),
+    "sampling and softmax on the host": without(Engine.GRID_SAMPLE, Engine.SOFTMAX),
+    "elementwise on the host": without(Engine.ELEMENTWISE, Engine.LOOKUP),
+    "only convolution": without(*(set(Engine) - {Engine.CONVOLUTION})),
+}
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_a_frame_of_any_design_is_bit_exact(name):
+    overlay = DESIGNS[name]
+    report = run_frame_by_layer(lowered_frame(overlay), small_graph(), overlay, seed=4)
+    assert (report.values_differing, report.where) == (0, "")
+    assert report.tensors == report.layers > 15
+
+
+@pytest.mark.parametrize("order", [1, 12345])
+def test_any_legal_order_gives_the_same_frame(order):
+    overlay = DESIGNS["32x8 small buffers"]
+    report = run_frame(lowered_frame(overlay), small_graph(), overlay, order=order)
+    assert (report.values_compared, report.values_differing) == (3 * 32 * 64, 0)
+
+
+@pytest.mark.parametrize("name", ["default", "two input, two output masters",
+                                  "sampling and softmax on the host"])
+def test_the_synthesized_top_decodes_the_same_frame(name):
+    overlay, graph = DESIGNS[name], small_graph()
+    lowered = lowered_frame(overlay)
+    vectors = make_vectors(graph, lowered, 5)
+    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+    run_top(lowered.program, overlay, memory, host_layers(graph, lowered))
+    for output in outputs(graph, lowered):
+        assert np.array_equal(stored(memory, lowered, output), vectors.expected[output])
+
+
+def test_two_frames_in_a_row_are_both_right():
+    overlay, graph = DESIGNS["default"], small_graph()
+    lowered = lowered_frame(overlay, frames=2)
+    assert run_frame(lowered, graph, overlay).values_differing == 0
+
+
+def test_a_changed_weight_is_noticed():
+    overlay, graph = DESIGNS["default"], small_graph()
+    lowered = lowered_frame(overlay)
+    vectors = make_vectors(graph, lowered)
+    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+    blob = lowered.placement.blob("final", "weights")
+    memory[blob.address] ^= 0x40
+    with Fabric(lowered.program, overlay, host_layers(graph, lowered)) as fabric:
+        fabric.run(encode(lowered.program), lowered.program.segments, memory)
+    assert not np.array_equal(stored(memory, lowered, "picture"), vectors.expected["picture"])
+
+
+def test_layers_of_each_distinct_shape_are_bit_exact():
+    report = run_layers(small_graph(), DESIGNS["default"], board())
+    assert report.values_differing == 0
+    assert report.layers > 15
+
+
+def test_the_whole_narrow_frame_is_bit_exact():
+    graph, overlay = load("agc-w16"), default_overlay()
+    report = run_frame(lowered_frame(overlay, graph=graph), graph, overlay)
+    assert (report.values_compared, report.values_differing) == (3 * 256 * 256, 0)
+    assert report.macs == 2_992_963_584
+
+
+@pytest.mark.long
+def test_full_width_layers_and_the_whole_full_width_frame_are_bit_exact():
+    graph, overlay = agc_graph(AgcConfig()), default_overlay()
+    layers = run_layers(graph, overlay, board())
+    assert layers.values_differing == 0
+    whole = run_frame(lowered_frame(overlay, graph=graph), graph, overlay)
+    assert (whole.values_compared, whole.values_differing) == (3 * 256 * 256, 0)
+
+
+@pytest.mark.long
+def test_the_frame_is_clean_under_sanitizers():
+    """An error of the address or undefined-behaviour sanitizer ends the test bench."""
+    import subprocess
+    import tempfile
+    from pathlib import Path
+
+    from hw.emit import project_files
+    from hw.fabric import compile_sources
+
+    overlay = DESIGNS["two input, two output masters"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for path, data in project_files(lowered_frame(overlay), small_graph(), overlay,
+                                        board()).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        bench = folder / "bench"
+        compile_sources(folder / "sources",
+                        ("testbench.cpp", "scheduler.cpp", "check.cpp", "host.cpp"), bench,
+                        (*FLAGS, *SANITIZERS))
+        done = subprocess.run([bench, folder / "data"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_compiler_error_is_told():
+    with pytest.raises(SimulationError, match="failed:"):
+        Fabric(lowered_frame(BASE).program, BASE, flags=(*FLAGS, "-DTM=)"))
+    assert choose_mapping(small_graph(), BASE, (Phase.FRAME,)) is not None
