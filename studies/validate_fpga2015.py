@@ -1,0 +1,163 @@
+"""Predicts the 64x7 tiled accelerator of FPGA 2015 on AlexNet: published cycles and times.
+
+It fits nothing. Cycles come from the shipped design `fpga2015`; for the times two things that
+the cycle model of the paper leaves out are set here, see `timed_design`.
+
+Source: Zhang et al., "Optimizing FPGA-based Accelerator Design for Deep Convolutional Neural
+Networks" (FPGA 2015), cross-layer design, two sets of channels a layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from arch_models.board import load_board
+from arch_models.memory import Memory, flat_memory
+from arch_models.overlay import Overlay, load_overlay
+from cosim import fast
+from cosim.lower import Lowered, lower
+from cosim.mapping import choose_mapping
+from cosim.program import Column, Opcode
+from studies.evaluate import feasible
+from studies.files import check_writable, write_json
+from studies.vta_rows import CARRIED
+from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
+
+TABLE = CARRIED / "fpga2015_alexnet.csv"
+#: Four 32-bit AXI interfaces of 400 MB/s each, as the paper is remembered: 16 bytes a cycle.
+#: Recalled, not checked against the text.
+MASTER_BITS = 128
+#: Rows of a tile, so that a layer's loads, work and stores can overlap. A guess: the last three
+#: layers (13 rows) stay whole, 27 rows are two tiles and 55 are four, with hardly a short one.
+TILE_ROWS = 14
+#: Latencies of the board's memory in fabric cycles. A guess; 10 more move a time by 0.02 %.
+READ_LATENCY_CYCLES, WRITE_LATENCY_CYCLES = 30, 10
+#: The published cycles of the first layer leave out the pipeline depth of its one pass.
+FILL_LEFT_OUT = {"conv1": 20}
+SETS = 2
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One layer, both sets. Cycles of the convolution engine; times in milliseconds."""
+
+    name: str
+    cycles: int
+    published_cycles: int
+    predicted_ms: float
+    measured_ms: float
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured time, less one."""
+        return self.predicted_ms / self.measured_ms - 1
+
+    @property
+    def model_error(self) -> float:
+        """The same for the paper's own cycle model, at 100 MHz."""
+        return self.published_cycles / 1e5 / self.measured_ms - 1
+
+
+def timed_design() -> Overlay:
+    """The shipped design with masters of `MASTER_BITS` and tiles of `TILE_ROWS`."""
+    design = load_overlay("fpga2015")
+    return replace(design, tile_rows=TILE_ROWS,
+                   masters=tuple(replace(master, width_bits=MASTER_BITS)
+                                 for master in design.masters))
+
+
+def timed_memory(design: Overlay) -> Memory:
+    """A flat memory with a port for each master (the board's DRAM is not the bottleneck)."""
+    return flat_memory(len(design.masters), MASTER_BITS // 8, READ_LATENCY_CYCLES,
+                       WRITE_LATENCY_CYCLES)
+
+
+def alexnet_layer(name: str, channels: int, out: int, size: int, kernel: int,
+                  stride: int) -> Graph:
+    """Both sets of a layer as a graph: each reads `channels` planes of the padded input."""
+    rows = (size - 1) * stride + kernel
+    tensors = {"input": TensorSpec("input", channels, rows, rows)}
+    layers: list[Layer] = []
+    constants: dict[str, np.ndarray] = {}
+    for number in range(SETS):
+        own = f"{name}_{number}"
+        tensors[own] = TensorSpec(own, out, size, size)
+        arrays: dict[str, np.ndarray] = {
+            "weights": np.zeros((out, channels, kernel, kernel), np.int8),
+            "bias": np.zeros(out, np.int32), "multiplier": np.ones(out, np.int32),
+            "shift": np.zeros(out, np.int32)}
+        constants |= {f"{own}.{role}": array for role, array in arrays.items()}
+        layers.append(Layer(own, Operator.CONVOLUTION, ("input",), own,
+                            window=Window(kernel, kernel, stride),
+                            constants={role: f"{own}.{role}" for role in arrays}))
+    outputs = tuple(layer.output for layer in layers)
+    return Graph(name, ("input",), outputs, tensors, tuple(layers), constants)
+
+
+def convolution_cycles(lowered: Lowered) -> int:
+    """Cycles that the convolution engine works."""
+    table = lowered.program.operations
+    rows = table[table[:, Column.KIND] == Opcode.CONVOLUTION]
+    return int((rows[:, Column.FILL] + rows[:, Column.INTERVAL] * rows[:, Column.TRIPS]
+                + rows[:, Column.DRAIN]).sum())
+
+
+def validate(path: Path = TABLE) -> tuple[LayerCheck, ...]:
+    """Every layer of the carried table. The host's start at each layer is that of PYNQ-Z1."""
+    board = load_board("pynq-z1")
+    counted, timed = load_overlay("fpga2015"), timed_design()
+    memory = timed_memory(timed)
+    found = []
+    with path.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            graph = alexnet_layer(row["layer"], *(int(row[name]) for name in (
+                "N_in", "M_out", "R", "K", "stride")))
+            exact, run = (lower(graph, design, board, feasible(choose_mapping(graph, design)))
+                          for design in (counted, timed))
+            cycles = fast.simulate(run.program, memory).total_cycles
+            found.append(LayerCheck(row["layer"], convolution_cycles(exact),
+                                    int(row["cycles_two_sets"]), cycles / timed.clock_hz * 1e3,
+                                    float(row["measured_ms"])))
+    return tuple(found)
+
+
+def show(checks: Sequence[LayerCheck], console: Console | None = None) -> None:
+    """Print cycles and times of each layer."""
+    table = Table(title="FPGA 2015, 64x7, AlexNet on VC707 at 100 MHz, two sets a layer",
+                  title_justify="left")
+    table.add_column("layer")
+    for name in ("cycles", "published", "predicted ms", "measured ms", "error %",
+                 "error of the paper's model %"):
+        table.add_column(name, justify="right")
+    for item in checks:
+        table.add_row(item.name, str(item.cycles), str(item.published_cycles),
+                      f"{item.predicted_ms:.3f}", f"{item.measured_ms:.2f}",
+                      f"{100 * item.error:+.2f}", f"{100 * item.model_error:+.2f}")
+    (console or Console(width=120)).print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of this module; see `--help`."""
+    parser = argparse.ArgumentParser(prog="validate_fpga2015", description=__doc__)
+    parser.add_argument("--json", type=Path, help="write every layer here")
+    chosen = parser.parse_args(arguments)
+    checks = validate()
+    show(checks)
+    if chosen.json is not None:
+        write_json(check_writable(chosen.json), [
+            {"layer": item.name, "cycles": item.cycles, "published_cycles": item.published_cycles,
+             "predicted_ms": item.predicted_ms, "measured_ms": item.measured_ms,
+             "error": item.error} for item in checks])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
