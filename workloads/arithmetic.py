@@ -13,6 +13,7 @@ The rule, everywhere a value is scaled down: round half to even, then saturate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +24,8 @@ MASK_FRACTION_BITS = 7  # softmax masks, heat maps, sigmoids and pictures: scale
 EXP_ONE = 1 << 15  # exp tables hold exp * 2 ** 15 as uint16
 RECIPROCAL_BITS = 40  # softmax: reciprocal = 2 ** 40 // sum
 KEYPOINT_FRACTION_BITS = 14  # keypoints: int16, normalized coordinate * 2 ** 14
+NORM_FRACTION_BITS = 12  # group norm: scales and offsets; its affine step has twice as many
+COEFFICIENT_FRACTION_BITS = 14  # sampler coefficients: int16, -1 .. 1 times 2 ** 14
 GAUSSIAN_ENTRIES = 1024
 GAUSSIAN_STEP_BITS = 3  # one table step is 2 ** 3 keypoint steps, 2 ** -11 of a unit
 
@@ -201,6 +204,32 @@ def flow_sum(masks: np.ndarray, shift: np.ndarray, fraction_bits: int) -> np.nda
     moved = np.einsum("krc,pk->prc", masks.astype(np.int64), shift[:, :, 0].astype(np.int64))
     identity = identity_grid(masks.shape[1], masks.shape[2], fraction_bits)
     return saturate(identity + round_shift(moved, MASK_FRACTION_BITS), 16)
+
+
+def group_norm_entries(
+    sums: tuple[int, int, int], scale: np.ndarray, offset: np.ndarray, epsilon: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Multipliers int16, offsets int32 and shifts for the second pass of a group norm.
+
+    `sums`: count n, sum S1 and sum of squares S2 of the group's int8 values. `scale`, `offset`:
+    gamma and beta of its channels in output steps, with 12 fraction bits. In integers:
+        root = isqrt(max(n * S2 - S1 * S1 + epsilon, 1) << 8)      16 n times the deviation
+        A = (scale * n << 16) // root                              24 fraction bits, floors
+        B = (offset << 12) - A * S1 // n
+        drop = max(0, bit length of abs(A) - 15)
+        multiplier = saturate16(round_shift(A, drop)), offset = saturate32(round_shift(B, drop)),
+        shift = 24 - drop
+    The second pass is then the affine step y = saturate(round_shift(x * multiplier + offset,
+    shift)). Every product fits int64 for n up to 2 ** 18.
+    """
+    count, total, squares = sums
+    root = math.isqrt(max(count * squares - total * total + epsilon, 1) << 8)
+    slope = (scale.astype(np.int64) * count << NORM_FRACTION_BITS + 4) // root
+    start = (offset.astype(np.int64) << NORM_FRACTION_BITS) - slope * total // count
+    lengths = np.array([int(value).bit_length() for value in np.abs(slope)])
+    drop = np.clip(lengths - 15, 0, 2 * NORM_FRACTION_BITS)
+    return (saturate(round_shift(slope, drop), 16), saturate(round_shift(start, drop), 32),
+            (2 * NORM_FRACTION_BITS - drop).astype(np.int32))
 
 
 def gaussian_table(variance: float) -> np.ndarray:

@@ -35,7 +35,7 @@ class FloatNetwork:
 
     `graph`: the structure; its constants hold only what depends on no weight. `weights`: float32
     arrays named layer.role; roles: convolution: weights, bias; affine: scale, offset;
-    heat_maps: variance.
+    group_norm: scale, offset, epsilon; matmul: factor; heat_maps: variance.
     `functions`: what each lookup layer computes. `fixed_scales`: tensors whose scale follows
     from their meaning (masks, pictures, grids); the others are calibrated. `weight_steps`: steps of
     convolution weights by layer and output channel where they are given, not to be chosen.
@@ -178,7 +178,32 @@ def _flow_sum(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray
     return identity + np.einsum("krc,pk->prc", masks, shift[:, :, 0])
 
 
+def _matmul(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    left, right = inputs
+    total = right.reshape(right.shape[0], -1) @ left.reshape(left.shape[0], -1)
+    return (total * network.weights.get(f"{layer.name}.factor", np.float32(1))).reshape(
+        right.shape[0], *left.shape[1:])
+
+
+def _group_norm(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    value = inputs[0].reshape(layer.window.groups, -1).astype(np.float64)
+    spread = value.var(axis=1, keepdims=True) + float(_weight(network, layer, "epsilon")[0])
+    plain = ((value - value.mean(axis=1, keepdims=True)) / np.sqrt(spread)).reshape(inputs[0].shape)
+    plain = plain * _column(_weight(network, layer, "scale")) + _column(
+        _weight(network, layer, "offset"))
+    return plain * inputs[1] + inputs[2] if len(inputs) == 3 else plain
+
+
 _RULES: Mapping[Operator, Callable[[FloatNetwork, Layer, Arrays], np.ndarray]] = {
+    Operator.MATMUL: _matmul,
+    Operator.GROUP_NORM: _group_norm,
+    Operator.TRANSPOSE: lambda network, layer, inputs: inputs[0].reshape(
+        inputs[0].shape[0], -1).T[:, None, :],
+    Operator.RESHAPE: lambda network, layer, inputs: inputs[0].reshape(
+        network.graph.tensors[layer.output].shape),
+    Operator.REQUANTIZE: lambda network, layer, inputs: inputs[0],
+    Operator.SAMPLER: lambda network, layer, inputs: (
+        inputs[2][0] * inputs[0] + inputs[2][1] * inputs[1]),
     Operator.CONVOLUTION: convolution_before_relu,
     Operator.UPSAMPLE: lambda network, layer, inputs: inputs[0].repeat(2, 1).repeat(2, 2),
     Operator.AVERAGE_POOL: lambda network, layer, inputs: _windows(

@@ -41,7 +41,9 @@ class Operator(StrEnum):
     DISPLACEMENTS = "displacements"  # keypoints -> how far each moves, in grid steps
     SPARSE_FLOW = "sparse_flow"  # displacements -> one translated grid a keypoint
     FLOW_SUM = "flow_sum"  # masks, displacements -> one dense grid
-    GROUP_NORM = "group_norm"
+    GROUP_NORM = "group_norm"  # two passes: sums, then an affine step for each channel
+    REQUANTIZE = "requantize"  # another scale or width, nothing else
+    SAMPLER = "sampler"  # c0 * latent + c1 * velocity with coefficients of the step
     RESHAPE = "reshape"  # same elements, other shape: an address change
     TRANSPOSE = "transpose"
 
@@ -49,7 +51,7 @@ class Operator(StrEnum):
 class Phase(StrEnum):
     """How often a layer runs."""
 
-    GROUP = "group"  # once per group of pictures (AGC source branch)
+    GROUP = "group"  # once per group of pictures (AGC source branch), or before the sampler
     FRAME = "frame"  # once per frame or image
     STEP = "step"  # once per sampler step
 
@@ -106,8 +108,9 @@ class Layer:
     lookup: table int8 (256), indexed by value + 128. matmul: multiplier (1), shift (1).
     softmax: table uint16 (256), exp of a difference. heat_maps: table uint16 (1024), row_axis
     int16 (rows), column_axis int16 (columns). downsample: weights int16 (rows, columns),
-    shift (1). average_pool: multiplier (1) and shift (1), or none if the window is a power of
-    two. `arithmetic` has the integer formulas.
+    shift (1). requantize: multiplier (1), shift (1). group_norm: scale int32 (channels), offset
+    int32 (channels), epsilon int64 (1), film int32 (2). average_pool: multiplier (1) and
+    shift (1), or none if the window is a power of two. `arithmetic` has the integer formulas.
     `fraction_bits`: binary digits after the point of grid coordinates (grid layers only).
     """
 

@@ -18,17 +18,21 @@ from safetensors.numpy import load_file, save
 from .agc import agc_graph
 from .agc_config import AgcConfig
 from .graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec, Window
+from .unicorn import unicorn_graph
+from .unicorn_config import UnicornConfig
 from .verify import nearest, verify
 
 DATA = Path(__file__).parent / "data"
 VERSION = 1
 #: Networks that need no file: seeded random integer weights, made when they are read.
-GENERATED: Mapping[str, AgcConfig] = {
+GENERATED: Mapping[str, AgcConfig | UnicornConfig] = {
     "agc-w64": AgcConfig(),
     "agc-w48": AgcConfig(width=48, motion_width=48, motion_max=768),
     "agc-w32": AgcConfig(width=32, motion_width=32, motion_max=512),
     "agc-w24": AgcConfig(width=24, motion_width=24, motion_max=384),
     "agc-w16": AgcConfig(width=16, motion_width=16, motion_max=256),
+    "unicorn-n256": UnicornConfig(images=256),
+    "unicorn-n1024": UnicornConfig(images=1024),
 }
 
 
@@ -52,7 +56,8 @@ def load(name: str) -> Graph:
     stem = DATA / name.replace("-", "_")
     if stem.with_suffix(".json").exists():
         return load_graph(stem)
-    return agc_graph(GENERATED[name])
+    config = GENERATED[name]
+    return agc_graph(config) if isinstance(config, AgcConfig) else unicorn_graph(config)
 
 
 def provenance(name: str) -> dict[str, Any]:

@@ -319,6 +319,43 @@ def _average_pool(
     return {"multiplier": np.array([multiplier], np.int32), "shift": np.array([shift], np.int32)}
 
 
+def _matmul(
+    network: FloatNetwork, graph: Graph, layer: Layer, recipe: Recipe
+) -> dict[str, np.ndarray]:
+    first, second = (graph.tensors[name].scale for name in layer.inputs)
+    factor = float(network.weights.get(f"{layer.name}.factor", np.float32(1)))
+    ratio = np.array([factor * first * second / graph.tensors[layer.output].scale])
+    # A factor such as 1 / sqrt(32) is no power of two: this one scale always has a multiplier.
+    multiplier, shift = _scaled_column(ratio, replace(recipe, power_of_two=factor == 1.0))
+    return {"multiplier": multiplier, "shift": shift}
+
+
+def _rescaled(
+    network: FloatNetwork, graph: Graph, layer: Layer, recipe: Recipe
+) -> dict[str, np.ndarray]:
+    """Requantize: input over output step. Sampler: velocity over latent step."""
+    source = layer.inputs[1 if layer.operator is Operator.SAMPLER else 0]
+    ratio = np.array([graph.tensors[source].scale / graph.tensors[layer.output].scale])
+    multiplier, shift = _scaled_column(ratio, recipe)
+    return {"multiplier": multiplier, "shift": shift}
+
+
+def _group_norm(
+    network: FloatNetwork, graph: Graph, layer: Layer, recipe: Recipe
+) -> dict[str, np.ndarray]:
+    source, out_scale = graph.tensors[layer.inputs[0]], graph.tensors[layer.output].scale
+    one = 1 << arithmetic.NORM_FRACTION_BITS
+    count = source.elements // layer.window.groups
+    epsilon = float(network.weights[f"{layer.name}.epsilon"][0]) / source.scale**2 * count**2
+    found = {role: np.rint(network.weights[f"{layer.name}.{role}"] / out_scale * one)
+             .astype(np.int32) for role in ("scale", "offset")}
+    found["epsilon"] = np.array([round(epsilon)], np.int64)
+    if len(layer.inputs) == 3:
+        gain, moved = (graph.tensors[name].scale for name in layer.inputs[1:])
+        found["film"] = np.rint([gain * one, moved / out_scale * one]).astype(np.int32)
+    return found
+
+
 _CONSTANTS: Mapping[
     Operator, Callable[[FloatNetwork, Graph, Layer, Recipe], dict[str, np.ndarray]]
 ] = {
@@ -329,6 +366,10 @@ _CONSTANTS: Mapping[
     Operator.LOOKUP: _lookup,
     Operator.SOFTMAX: _softmax,
     Operator.AVERAGE_POOL: _average_pool,
+    Operator.MATMUL: _matmul,
+    Operator.GROUP_NORM: _group_norm,
+    Operator.REQUANTIZE: _rescaled,
+    Operator.SAMPLER: _rescaled,
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from . import arithmetic
-from .convolution import convolve
+from .convolution import convolve, exact_matmul
 from .graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
 
 Arrays = Sequence[np.ndarray]
@@ -201,7 +201,86 @@ def _flow_sum(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     return arithmetic.flow_sum(inputs[0], inputs[1], layer.fraction_bits)
 
 
+def _matmul(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """out[c, p] = requantize(sum over i of right[c, i] * left[i, p], multiplier, shift).
+
+    `left`: (inner, rows, columns). `right`: (out channels, as many positions as inner).
+    """
+    left, right = inputs
+    total = exact_matmul(right.reshape(right.shape[0], -1).astype(np.float32),
+                         left.reshape(left.shape[0], -1).astype(np.float32))
+    scaled = arithmetic.requantize(
+        total, graph.constant(layer, "multiplier")[0], graph.constant(layer, "shift")[0],
+        _out(graph, layer).bits)
+    return scaled.reshape(right.shape[0], *left.shape[1:])
+
+
+def _transpose(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """out[p, 0, c] = in[c, p] for positions p in row order."""
+    return np.ascontiguousarray(inputs[0].reshape(inputs[0].shape[0], -1).T)[:, None, :]
+
+
+def _reshape(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    return inputs[0].reshape(_out(graph, layer).shape)
+
+
+def _requantize(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """y = requantize(x, multiplier, shift)."""
+    return arithmetic.requantize(
+        inputs[0], graph.constant(layer, "multiplier")[0], graph.constant(layer, "shift")[0],
+        _out(graph, layer).bits)
+
+
+def _sampler(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """y = saturate(round_shift(x * c0 + round_shift(v * c1 * multiplier, shift), 14)).
+
+    `x`: int16 latent. `v`: int8 velocity; multiplier / 2 ** shift is its step in latent steps.
+    `c`: int16 coefficients (2, 1, 1) with 14 fraction bits.
+    """
+    latent, velocity, factors = (array.astype(np.int64) for array in inputs)
+    multiplier, shift = (int(graph.constant(layer, role)[0]) for role in ("multiplier", "shift"))
+    moved = arithmetic.round_shift(velocity * factors[1] * multiplier, shift)
+    total = arithmetic.round_shift(
+        latent * factors[0] + moved, arithmetic.COEFFICIENT_FRACTION_BITS)
+    return arithmetic.saturate(total, _out(graph, layer).bits)
+
+
+def _group_norm(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """Sums over each group, then an affine step (`arithmetic.group_norm_entries`).
+
+    Further inputs f and h, int8 (channels, 1, 1), modulate: with film = (m0, m1)
+        scale_c = round_shift(scale_c * f_c * m0, 12)
+        offset_c = round_shift(offset_c * f_c * m0, 12) + h_c * m1
+    """
+    value = inputs[0]
+    scale, offset = (graph.constant(layer, role).astype(np.int64) for role in ("scale", "offset"))
+    if len(inputs) == 3:
+        gain, moved = (array.reshape(-1).astype(np.int64) for array in inputs[1:])
+        first, second = (int(item) for item in graph.constant(layer, "film"))
+        digits = arithmetic.NORM_FRACTION_BITS
+        scale = arithmetic.round_shift(scale * gain * first, digits)
+        offset = arithmetic.round_shift(offset * gain * first, digits) + moved * second
+    epsilon = int(graph.constant(layer, "epsilon")[0])
+    result = np.empty_like(value)
+    each = value.shape[0] // layer.window.groups
+    for start in range(0, value.shape[0], each):
+        part = value[start : start + each].astype(np.int64)
+        sums = (part.size, int(part.sum()), int((part * part).sum()))
+        channels = slice(start, start + each)
+        multiplier, begin, shift = arithmetic.group_norm_entries(
+            sums, scale[channels], offset[channels], epsilon)
+        total = part * _column(multiplier).astype(np.int64) + _column(begin)
+        result[channels] = arithmetic.saturate(arithmetic.round_shift(total, _column(shift)))
+    return _rectified(result, layer)
+
+
 _RULES: Mapping[Operator, Rule] = {
+    Operator.MATMUL: _matmul,
+    Operator.TRANSPOSE: _transpose,
+    Operator.RESHAPE: _reshape,
+    Operator.REQUANTIZE: _requantize,
+    Operator.SAMPLER: _sampler,
+    Operator.GROUP_NORM: _group_norm,
     Operator.CONVOLUTION: _convolution,
     Operator.UPSAMPLE: _upsample,
     Operator.AVERAGE_POOL: _average_pool,

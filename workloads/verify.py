@@ -26,6 +26,9 @@ ROLES: Mapping[Operator, tuple[str, ...]] = {
     Operator.CONVOLUTION: ("weights", "bias", "multiplier", "shift"),
     Operator.MATMUL: ("multiplier", "shift"),
     Operator.DOWNSAMPLE: ("weights", "shift"),
+    Operator.GROUP_NORM: ("scale", "offset", "epsilon"),
+    Operator.REQUANTIZE: ("multiplier", "shift"),
+    Operator.SAMPLER: ("multiplier", "shift"),
     Operator.ADD: ("multiplier", "shift"),
     Operator.MULTIPLY: ("multiplier", "shift"),
     Operator.AFFINE: ("multiplier", "offset", "shift"),
@@ -109,6 +112,7 @@ def _verify_layer(graph: Graph, layer: Layer) -> None:
 _COUNTS: Mapping[Operator, int] = {
     Operator.ADD: 2, Operator.MULTIPLY: 2, Operator.MATMUL: 2, Operator.GRID_SAMPLE: 2,
     Operator.DISPLACEMENTS: 2, Operator.HEAT_MAPS: 2, Operator.FLOW_SUM: 2, Operator.CONCAT: 0,
+    Operator.SAMPLER: 3, Operator.GROUP_NORM: 0,
 }
 
 
@@ -155,6 +159,17 @@ def _product(layer: Layer, ins: Specs, out: TensorSpec) -> Shape:
     return right.channels, left.rows, left.columns
 
 
+def _modulated(layer: Layer, ins: Specs, out: TensorSpec) -> Shape:
+    """A group norm may take a gain and an offset for each channel as further inputs."""
+    if len(ins) not in (1, 3) or any(part.shape != (ins[0].channels, 1, 1) for part in ins[1:]):
+        raise GraphError(f"layer {layer.name!r}: inputs {[part.shape for part in ins]} must be one "
+                         "tensor, and either none or two with one value a channel")
+    if len(ins) == 3 and "film" not in layer.constants:
+        raise GraphError(f"layer {layer.name!r}: constant 'film' is missing; two further inputs "
+                         "need it")
+    return ins[0].shape
+
+
 def _reshaped(layer: Layer, ins: Specs, out: TensorSpec) -> Shape:
     if ins[0].elements != out.elements:
         raise GraphError(f"layer {layer.name!r}: {ins[0].elements} elements become "
@@ -174,6 +189,7 @@ _SHAPES: Mapping[Operator, Callable[[Layer, Specs, TensorSpec], Shape]] = {
     Operator.MULTIPLY: _broadcast,
     Operator.MATMUL: _product,
     Operator.RESHAPE: _reshaped,
+    Operator.GROUP_NORM: _modulated,
     Operator.TRANSPOSE: lambda layer, ins, out: (
         ins[0].rows * ins[0].columns, 1, ins[0].channels),
     Operator.GRID_SAMPLE: lambda layer, ins, out: (
@@ -212,7 +228,12 @@ def _wanted_shapes(layer: Layer, ins: Specs, out: TensorSpec) -> dict[str, tuple
             return {"multiplier": channels, "offset": channels, "shift": channels}
         case Operator.ADD:
             return {"multiplier": (2,), "shift": (1,)}
-        case Operator.MULTIPLY | Operator.MATMUL:
+        case Operator.GROUP_NORM:
+            if out.channels % window.groups:
+                raise GraphError(f"layer {layer.name!r}: {window.groups} groups do not divide "
+                                 f"{out.channels} channels")
+            return {"scale": channels, "offset": channels, "epsilon": (1,)}
+        case Operator.MULTIPLY | Operator.MATMUL | Operator.REQUANTIZE | Operator.SAMPLER:
             return {"multiplier": (1,), "shift": (1,)}
         case Operator.LOOKUP | Operator.SOFTMAX:
             return {"table": (256,)}
