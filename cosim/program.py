@@ -271,9 +271,29 @@ def verify(program: Program) -> None:
                            f"must be ({len(table)}, {ARGUMENT_COUNT})")
     if len(program.channels) > MAX_CHANNELS:
         raise ProgramError(f"channels: {len(program.channels)}, at most {MAX_CHANNELS}")
+    _verify_units(program)
     _verify_segments(program)
     _verify_rows(program)
     _verify_progress(program)
+
+
+def _verify_units(program: Program) -> None:
+    least = {"outstanding": 1, "max_burst_beats": 1, "setup_cycles": 0, "tail_cycles": 0,
+             "run_setup_cycles": 0}
+    for unit in program.units:
+        for field, low in least.items():
+            if getattr(unit, field) < low:
+                raise ProgramError(f"unit {unit.name!r}: {field} is {getattr(unit, field)}, "
+                                   f"must be at least {low}")
+    for channel in program.channels:
+        for field in ("source", "target"):
+            if not 0 <= getattr(channel, field) < len(program.units):
+                raise ProgramError(f"channel {channel.name!r}: {field} is "
+                                   f"{getattr(channel, field)}, must be from 0 to "
+                                   f"{len(program.units) - 1}")
+        if channel.initial < 0:
+            raise ProgramError(f"channel {channel.name!r}: initial is {channel.initial}, must be "
+                               "at least 0")
 
 
 def _verify_segments(program: Program) -> None:
@@ -303,6 +323,14 @@ def _verify_rows(program: Program) -> None:
     for column in (Column.ROW_BYTES, Column.ROWS, Column.PLANES):
         value = table[:, column]
         _refuse(value, ~compute & (value < 1), column.name, "at least 1")
+    lowest = table[:, Column.ADDRESS].copy()
+    for stride, count in ((Column.ROW_STRIDE, Column.ROWS), (Column.PLANE_STRIDE, Column.PLANES)):
+        lowest += np.minimum(0, table[:, stride] * (table[:, count] - 1))
+    repeats = np.zeros(len(table), np.int64)
+    for part in program.segments:
+        repeats[part.first : part.last] = part.repeat - 1
+    lowest += np.minimum(0, table[:, Column.ADVANCE] * repeats)
+    _refuse(lowest, ~compute & (lowest < 0), "lowest address", "at least 0")
     waits = np.zeros(len(program.units), np.int64)
     signals = np.zeros(len(program.units), np.int64)
     for bit, channel in enumerate(program.channels):
@@ -320,47 +348,13 @@ def _refuse(values: np.ndarray, bad: np.ndarray, field: str, rule: str) -> None:
 
 
 def _verify_progress(program: Program) -> None:
-    """Run the tokens without time: every operation must come to its turn."""
-    table = program.operations
-    tokens = [channel.initial for channel in program.channels]
-    queues: list[list[int]] = [[] for _ in program.units]
-    for index in range(len(table)):
-        queues[int(table[index, Column.UNIT])].append(index)
-    walks = [_walk(program, queue) for queue in queues]
-    heads = [next(walk, None) for walk in walks]
-    moved = True
-    while moved:
-        moved = False
-        for unit, walk in enumerate(walks):
-            while (head := heads[unit]) is not None:
-                wait = _bits(int(table[head, Column.WAIT]))
-                if any(tokens[bit] == 0 for bit in wait):
-                    break
-                for bit in wait:
-                    tokens[bit] -= 1
-                for bit in _bits(int(table[head, Column.SIGNAL])):
-                    tokens[bit] += 1
-                heads[unit] = next(walk, None)
-                moved = True
-    for unit, head in enumerate(heads):
-        if head is not None:
-            empty = [program.channels[bit].name
-                     for bit in _bits(int(table[head, Column.WAIT])) if tokens[bit] == 0]
-            raise ProgramError(f"operation {head} of unit {program.units[unit].name!r} never "
-                               f"starts: no token ever comes on {', '.join(empty)}")
+    """Every operation must come to its turn."""
+    from cosim.progress import first_stuck  # compiled; loaded when a program is verified
 
-
-def _walk(program: Program, queue: list[int]):
-    for segment in program.segments:
-        rows = [index for index in queue if segment.first <= index < segment.last]
-        for _ in range(segment.repeat):
-            yield from rows
-
-
-def _bits(mask: int) -> list[int]:
-    found = []
-    while mask:
-        low = mask & -mask
-        found.append(low.bit_length() - 1)
-        mask ^= low
-    return found
+    stuck = first_stuck(program)
+    if stuck is not None:
+        row, empty = stuck
+        unit = program.units[int(program.operations[row, Column.UNIT])]
+        names = ", ".join(program.channels[bit].name for bit in empty)
+        raise ProgramError(f"operation {row} of unit {unit.name!r} never starts: no token ever "
+                           f"comes on {names}")
