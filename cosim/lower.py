@@ -182,7 +182,7 @@ class _Lowering:
                             multiply_accumulates(graph, layer),
                             layer.window.rows * layer.window.columns)
         for name in (*item.inputs, item.output):
-            size = self.placement.place(name).size_bytes
+            size = self.placement.tensor_bytes_of(name)
             total += cache_ns(self.board, self.overlay.control, size)
         if to_fabric:
             total += start_ns(self.board, self.overlay.control)
