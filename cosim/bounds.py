@@ -101,4 +101,6 @@ def _memory_cycles(program: Program, memory: Memory) -> int:
     transfers = np.array([unit.kind != UnitKind.COMPUTE for unit in program.units])
     moving = transfers[program.operations[:, Column.UNIT]]
     size = int(_executed_bytes(program)[moving].sum())
+    # Writes are answered when the controller's queue has them: that much may move after the end.
+    size = max(0, size - memory.ddr.write_entries * memory.ddr.transaction_bytes)
     return int(size * memory.ddr.fabric_hz // memory.ddr.peak_bytes_per_s)

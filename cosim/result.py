@@ -58,6 +58,24 @@ class SimResult:
     refreshes: int
     trace: Trace | None = None
 
+    def broken_invariants(self) -> list[str]:
+        """Rules of accounting that do not hold; empty for every correct run."""
+        rules = {
+            "busy + stalls + idle = total": np.all(
+                self.busy + self.idle + self.memory_stall + self.token_stall.sum(axis=1)
+                == self.total_cycles),
+            "nothing is negative": all(np.all(part >= 0) for part in (
+                self.busy, self.idle, self.memory_stall, self.token_stall, self.layer_busy,
+                self.layer_memory_stall, self.layer_token_stall)),
+            "layers add up to busy": np.array_equal(self.layer_busy.sum(axis=0), self.busy),
+            "layers add up to memory stall": np.array_equal(
+                self.layer_memory_stall.sum(axis=0), self.memory_stall),
+            "layers add up to token stall": np.array_equal(
+                self.layer_token_stall.sum(axis=0), self.token_stall.sum(axis=1)),
+            "layers end within the run": np.all(self.layer_end <= self.total_cycles),
+        }
+        return [name for name, holds in rules.items() if not holds]
+
     def differences(self, other: SimResult) -> list[str]:
         """Names of the fields that differ; empty means equal in every field."""
         found = []

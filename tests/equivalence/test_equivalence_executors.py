@@ -1,0 +1,97 @@
+"""Do the two executors agree in every field, on random programs and on every saved case?
+
+A failing random program is shrunk and saved under `cases/` before the test fails.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import FOLDER, load_case, save_case, shrink
+
+from arch_models.memory import Memory
+from cosim import des, fast
+from cosim.program import Program, flat, verify
+from cosim.random_programs import Sizes, random_memory, random_program
+
+MODELS = ("flat", "ddr3")
+CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def differences(program: Program, memory: Memory) -> list[str]:
+    return des.simulate(program, memory, trace=True).differences(
+        fast.simulate(program, memory, trace=True))
+
+
+def check(seed: int, model: str, sizes: Sizes = Sizes()) -> None:
+    memory = random_memory(seed, model)
+    program = random_program(seed, len(memory.ports), sizes)
+    verify(program)
+    if differences(program, memory):
+        small = shrink(program, lambda item: bool(differences(item, memory)))
+        save_case(f"{model}-{seed}", small, memory)
+        pytest.fail(f"seed {seed}: {differences(small, memory)} differ; saved as {model}-{seed}")
+    result = fast.simulate(program, memory)
+    assert result.broken_invariants() == []
+    unrolled = fast.simulate(flat(program), memory)
+    assert [name for name in result.differences(unrolled) if name != "segment_end"] == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("block", range(10))
+def test_random_programs_agree_and_equal_their_flat_form(model: str, block: int) -> None:
+    for seed in range(20 * block, 20 * (block + 1)):
+        check(seed, model)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("block", range(50))
+def test_ten_thousand_random_programs_agree(model: str, block: int) -> None:
+    for seed in range(1000 + 100 * block, 1000 + 100 * (block + 1)):
+        check(seed, model, Sizes(operations=60))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_saved_case_agrees(name: str) -> None:
+    program, memory = load_case(name)
+    verify(program)
+    assert differences(program, memory) == []
+
+
+def test_random_programs_cover_what_they_should() -> None:
+    programs = [random_program(seed, len(random_memory(seed).ports)) for seed in range(200)]
+    units = [unit for program in programs for unit in program.units]
+    assert {unit.kind for unit in units} == {0, 1, 2}
+    assert any(part.repeat > 1 for program in programs for part in program.segments)
+    assert {channel.initial for program in programs for channel in program.channels} >= {0, 1, 2}
+    shared = [program for program in programs
+              if len({(unit.port, unit.kind) for unit in program.units if unit.kind})
+              < sum(unit.kind != 0 for unit in program.units)]
+    assert shared
+    addresses = np.concatenate([program.operations[:, 6] for program in programs])
+    assert np.any(addresses % 8) and np.any(addresses % 4096 > 4096 - 64)
+    assert {unit.overlap_runs for unit in units} == {True, False}
+
+
+def test_shrinking_keeps_the_failure_and_gets_small() -> None:
+    memory = random_memory(3)
+    program = random_program(3, len(memory.ports))
+
+    def has_long_transfer(item: Program) -> bool:
+        return bool(np.any(item.operations[:, 7] > 100))
+
+    assert has_long_transfer(program)
+    small = shrink(program, has_long_transfer)
+    assert has_long_transfer(small) and len(small.operations) == 1
+
+
+def test_a_saved_case_is_the_same_when_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    import cases
+
+    monkeypatch.setattr(cases, "FOLDER", tmp_path)
+    memory = random_memory(5, "ddr3")
+    program = random_program(5, len(memory.ports))
+    save_case("again", program, memory)
+    loaded, same = load_case("again")
+    assert loaded.content_hash() == program.content_hash() and same == memory

@@ -1,0 +1,128 @@
+"""Is every DRAM timing gate tight: a command is placed at cycle n, and at n + 1 if the gate grows?
+
+The controller is driven directly; every other gate is loose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from arch_models.memory import Ddr3Timing, Memory, Port
+from cosim import ddr3_rules as rules
+
+LOOSE = Ddr3Timing(
+    clock_hz=1, fabric_hz=1, t_rcd=1, t_rp=1, t_ras=1, t_rc=1, t_rrd=1, t_faw=1, t_ccd=4,
+    read_latency=1, rd2wr=1, wr2rd=1, rd2pre=1, wr2pre=1, t_refi=10**9, t_rfc=1,
+    read_starve=10**6, write_starve=10**6, read_run=1, write_run=1, idle_gap=0, read_entries=32,
+    write_entries=32, bypass_transactions=0, write_gap_eighths=0, transaction_bytes=16,
+    row_bytes=2048, banks=8, pipeline_clocks=0, word_clocks_numerator=0,
+    word_clocks_denominator=1)
+BANK, ROW = 2048, 2048 * 8
+Burst = tuple[int, int, int]  # arrival clock, address, write
+
+
+def columns(timing: Ddr3Timing, *bursts: Burst) -> list[int]:
+    """First column command of each burst, in the order given. All are one DRAM burst long."""
+    t = rules.ddr_parameters(timing)
+    regs, banks, pool, lists, sources = rules.ddr_state(
+        Memory("ddr3", (Port("p"),), timing), t, len(bursts))
+    for index, (arrival, address, write) in enumerate(bursts):
+        rules.ddr_insert(t, regs, pool, lists, arrival, 0, index, address, 16, write)
+        regs[rules.R_FOREGROUND] += 1
+    found = {}
+    while rules.ddr_next(t, regs, pool, lists, sources, 1) != rules.FAR:
+        what, entry, _, first, _ = rules.ddr_step(t, regs, banks, pool, lists, sources, 1)
+        if what == rules.SERVED:
+            found[int(pool[entry, rules.E_INDEX])] = int(first)
+    return [found[index] for index in range(len(bursts))]
+
+
+READ, WRITE = 0, 1
+CONFLICT = ((0, 0, READ), (0, ROW, READ))
+GATES = {  # gate -> bursts, clocks of the last column command besides the gate
+    "t_rcd": (((0, 0, READ),), 0),
+    "t_rp": (CONFLICT, 1 + 1 + 1),  # column 1, rd2pre, then t_rcd
+    "t_ras": (CONFLICT, 0 + 1 + 1),  # ACTIVATE at 0; t_rp, t_rcd
+    "t_rc": (CONFLICT, 0 + 1),
+    "rd2pre": (CONFLICT, 1 + 1 + 1),  # column 1; t_rp, t_rcd
+    "wr2pre": (((0, 0, WRITE), (0, ROW, WRITE)), 1 + 1 + 1),
+    "t_rrd": (((0, 0, READ), (0, BANK, READ)), 0 + 1),
+    "t_faw": (tuple((0, BANK * index, READ) for index in range(5)), 0 + 1),
+    "t_ccd": (((0, 0, READ), (0, 16, READ)), 1),
+    "rd2wr": (((0, 0, READ), (0, 16, WRITE)), 1),
+    "wr2rd": (((0, 0, WRITE), (1, 16, READ)), 1),
+}
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("clocks", [40, 41])
+def test_gate_is_tight(gate: str, clocks: int) -> None:
+    bursts, others = GATES[gate]
+    assert columns(replace(LOOSE, **{gate: clocks}), *bursts)[-1] == clocks + others
+
+
+def test_an_open_row_needs_no_activate() -> None:
+    timing = replace(LOOSE, t_rcd=10, t_rp=10, t_ras=30, t_rc=40)
+    first, second = columns(timing, (0, 0, READ), (0, 64, READ))
+    assert (first, second) == (10, 14)
+
+
+def test_a_bank_is_prepared_while_another_is_used() -> None:
+    timing = replace(LOOSE, t_rcd=7, t_rp=7)
+    first, second = columns(timing, (0, 0, READ), (0, BANK, READ))
+    assert (first, second) == (7, 11)  # as if the second row had been open
+
+
+@pytest.mark.parametrize("clocks", [30, 31])
+def test_refresh_keeps_the_memory_closed(clocks: int) -> None:
+    timing = replace(LOOSE, t_refi=100, t_rfc=clocks, t_rp=5)
+    assert columns(timing, (100, 0, READ)) == [100 + clocks + 1]
+    # An open row is closed first.
+    assert columns(timing, (90, 0, READ), (100, 0, READ))[-1] == 100 + 5 + clocks + 1
+
+
+@pytest.mark.parametrize(("arrival", "due"), [(99, False), (100, True)])
+def test_refresh_is_due_at_its_clock_and_not_before(arrival: int, due: bool) -> None:
+    timing = replace(LOOSE, t_refi=100, t_rfc=50)
+    assert columns(timing, (arrival, 0, READ)) == [arrival + 1 + (50 if due else 0)]
+
+
+@pytest.mark.parametrize("limit", [8, 12])
+def test_direction_changes_when_the_other_has_starved(limit: int) -> None:
+    # Reads arrive without end; the write waits since clock 0 and is due after `limit` clocks.
+    timing = replace(LOOSE, write_starve=limit, t_rcd=4)
+    reads = tuple((0, 16 * index, READ) for index in range(8))
+    found = columns(timing, *reads, (0, 4096, WRITE))
+    before = [clock for clock in found[:-1] if clock < found[-1]]
+    # The bus is first free at 0, then at 8, 12, ...: the decision at `limit` turns around.
+    assert len(before) == 1 + (limit - 8) // 4
+
+
+def test_a_run_of_transactions_is_finished_before_the_direction_changes() -> None:
+    timing = replace(LOOSE, write_starve=1, read_run=4)
+    reads = tuple((0, 16 * index, READ) for index in range(8))
+    found = columns(timing, *reads, (0, 4096, WRITE))
+    assert sum(clock < found[-1] for clock in found[:-1]) == 4
+
+
+@pytest.mark.parametrize(("limit", "overtaken"), [(0, 0), (1, 1), (3, 3)])
+def test_the_oldest_burst_is_overtaken_only_so_often(limit: int, overtaken: int) -> None:
+    # Row 1 of bank 0 must wait long for its precharge; hits in bank 1 are ready at once.
+    timing = replace(LOOSE, bypass_transactions=limit, rd2pre=200, t_rcd=4)
+    hits = tuple((8, BANK + 16 * index, READ) for index in range(1, 6))
+    found = columns(timing, (0, 0, READ), (0, BANK, READ), (7, ROW, READ), *hits)
+    assert sum(clock < found[2] for clock in found[3:]) == overtaken
+
+
+def test_a_written_transaction_costs_the_fitted_gap() -> None:
+    timing = replace(LOOSE, write_gap_eighths=4)
+    found = columns(timing, *((0, 16 * index, WRITE) for index in range(5)))
+    assert [later - before for before, later in zip(found, found[1:], strict=False)] == [
+        4, 5, 4, 5]
+
+
+def test_an_opened_row_costs_the_fitted_gap() -> None:
+    timing = replace(LOOSE, miss_gap_clocks=3)
+    assert columns(timing, (0, 0, READ), (0, 16, READ), (0, 32, READ)) == [1, 8, 12]
