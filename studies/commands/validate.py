@@ -1,9 +1,15 @@
 """`cosim validate`: run a public check of the models and show predicted against reference.
 
-It holds no checks; those are in `validate_memory` and `validate_vta`.
+It holds no checks; those are in `validate_memory`, `validate_vta`, `validate_fpga2015` and
+`validate_overlap`.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from studies.commands.options import Json
 from studies.files import check_writable
@@ -16,11 +22,46 @@ def memory(json: Json = None) -> None:
     _run(main, json)
 
 
-def vta_pynq(json: Json = None) -> None:
+def vta_pynq(
+    rows: Annotated[Path | None, typer.Option(
+        help="A CSV file with the columns of the public tables; without it those tables.",
+        show_default=False)] = None,
+    config: Annotated[str | None, typer.Option(
+        help="The array of every row: 1x16 or 4x8; without it the file's config column.",
+        show_default=False)] = None,
+    json: Json = None,
+    plot: Annotated[Path | None, typer.Option(
+        help="Draw predicted against measured into this PNG.", show_default=False)] = None,
+) -> None:
     """Check the simulator against published measurements of the VTA accelerator on PYNQ."""
-    from studies.validate_vta import main
+    from studies.validate_vta import run
+
+    code = run(rows, config, json, plot)
+    if code:
+        raise typer.Exit(code)
+
+
+def fpga2015(json: Json = None) -> None:
+    """Check cycles and times of the tiled accelerator of FPGA 2015 on AlexNet."""
+    from studies.validate_fpga2015 import main
 
     _run(main, json)
+
+
+def overlap() -> None:
+    """Check what load/compute overlap gains on VTA (2018), for two ways to choose schedules."""
+    from studies.validate_overlap import main
+
+    main([])
+
+
+def page(out: Annotated[Path, typer.Option(
+        help="The page to write; its picture goes into the folder pictures beside it.",
+)] = Path("docs/validation.md")) -> None:
+    """Run every check and write the page of results."""
+    from studies.validation_page import write
+
+    write(out)
 
 
 def _run(main, json) -> None:  # type: ignore[no-untyped-def]
