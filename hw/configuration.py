@@ -150,18 +150,26 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
             found += [-1] * (MAX_LOCAL_CHANNELS - len(found))
             rows.append("    {" + ", ".join(map(str, found)) + "},")
         lines += [f"constexpr int {title}[UNIT_COUNT][MAX_LOCAL_CHANNELS] = {{", *rows, "};"]
-    lines += ["", "// Bits of the masks that lead to other units in fabric. The order of the rest",
-              "// comes from the starts of the fabric (host) and its command queues (fetch)."]
-    outside = {UnitRole.HOST, UnitRole.FETCH}
-    for title, which in (("FABRIC_WAIT", 0), ("FABRIC_SIGNAL", 1)):
-        masks = []
-        for unit in range(len(program.units)):
-            mask = 0
-            for bit, index in enumerate(local_channels(program, unit)[which]):
-                channel = program.channels[index]
-                other = channel.source if which == 0 else channel.target
-                mask |= (item.roles[other] not in outside) << bit
-            masks.append(str(mask))
-        lines.append(f"constexpr std::uint32_t {title}[UNIT_COUNT] = {{{', '.join(masks)}}};")
+    lines += ["", "// Bits of the masks that mean something: in the whole program all but those of",
+              "// the fetch unit, whose order is that of the command queues; between two starts of",
+              "// the fabric also not those of the host."]
+    outside = {"PROGRAM": {UnitRole.FETCH}, "FABRIC": {UnitRole.FETCH, UnitRole.HOST}}
+    for title, roles_outside in outside.items():
+        for name, which in (("WAIT", 0), ("SIGNAL", 1)):
+            masks = [str(_mask(program, unit, which, item.roles, roles_outside))
+                     for unit in range(len(program.units))]
+            lines.append(f"constexpr std::uint32_t {title}_{name}[UNIT_COUNT] = "
+                         f"{{{', '.join(masks)}}};")
     lines += ["", "} // namespace cosim", "", "#endif // COSIM_CONFIG_HPP", ""]
     return "\n".join(lines)
+
+
+def _mask(program: Program, unit: int, which: int, roles: tuple[UnitRole, ...],
+          outside: set[UnitRole]) -> int:
+    """Local mask of the incoming (0) or outgoing (1) channels with no end outside."""
+    mask = 0
+    for bit, index in enumerate(local_channels(program, unit)[which]):
+        channel = program.channels[index]
+        inside = roles[channel.source] not in outside and roles[channel.target] not in outside
+        mask |= inside << bit
+    return mask

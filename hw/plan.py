@@ -42,7 +42,7 @@ def steps(program: Program, configuration: Configuration) -> tuple[Step, ...]:
     Raises `EmissionError` if the table's order is no legal order of execution: in fabric,
     commands are dispatched in table order, so every token must come from an earlier row.
     """
-    _require_sequential(program)
+    _require_sequential(program, configuration)
     host = np.array([role is UnitRole.HOST for role in configuration.roles])
     is_host = host[program.operations[:, Column.UNIT]]
     place = ARGUMENTS[Opcode.HOST].index("layer")
@@ -66,11 +66,15 @@ def steps(program: Program, configuration: Configuration) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def _require_sequential(program: Program) -> None:
+def _require_sequential(program: Program, configuration: Configuration) -> None:
     tokens = [channel.initial for channel in program.channels]
     table = program.operations
-    waits = [_bits(int(mask)) for mask in table[:, Column.WAIT]]
-    signals = [_bits(int(mask)) for mask in table[:, Column.SIGNAL]]
+    # The fetch unit is the dispatcher; its tokens are the command queues.
+    kept = sum(1 << bit for bit, channel in enumerate(program.channels)
+               if UnitRole.FETCH not in (configuration.roles[channel.source],
+                                         configuration.roles[channel.target]))
+    waits = [_bits(int(mask) & kept) for mask in table[:, Column.WAIT]]
+    signals = [_bits(int(mask) & kept) for mask in table[:, Column.SIGNAL]]
     for segment in program.segments:
         for _ in range(segment.repeat):
             for row in range(segment.first, segment.last):

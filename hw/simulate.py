@@ -15,7 +15,7 @@ from arch_models.board import Board
 from arch_models.overlay import Infeasible, Overlay
 from cosim.lower import Lowered, lower
 from cosim.mapping import LayerMapping, choose_mapping
-from cosim.program import Column, Segment
+from cosim.program import Column, Opcode, Segment
 from hw.configuration import configuration_header, configure
 from hw.descriptors import encode
 from hw.fabric import FLAGS, Fabric
@@ -84,8 +84,11 @@ def run_frame_by_layer(lowered: Lowered, graph: Graph, overlay: Overlay, seed: i
             begin = time.perf_counter()
             report = fabric.run(descriptors, (segment,), memory)
             spent = time.perf_counter() - begin
-            name = program.layers[int(program.operations[segment.last - 1, Column.LAYER])]
-            item = lowered.mapping.layer(name)
+            rows = program.operations[segment.first : segment.last]
+            name = program.layers[int(rows[-1, Column.LAYER])]
+            # Descriptor loads carry a layer's name and write nothing of it.
+            only_fetches = bool((rows[:, Column.KIND] == Opcode.FETCH).all())
+            item = None if only_fetches else lowered.mapping.layer(name)
             written = () if item is None else (item.output,)
             total += _compare(memory, lowered, vectors, written, spent, report.macs)
     return total
@@ -97,14 +100,14 @@ def run_layers(graph: Graph, overlay: Overlay, board: Board, seed: int = 0) -> C
     A layer comes with what the design fuses into it. Raises `ValueError` if a layer that the
     design maps as part of the frame cannot be mapped alone.
     """
-    whole = choose_mapping(graph, overlay, _phases(graph))
+    whole = choose_mapping(graph, overlay, _phases(graph), board)
     if isinstance(whole, Infeasible):
         raise ValueError(f"the design cannot run {graph.name}: {whole}")
     total = EMPTY
     fabrics: dict[str, Fabric] = {}
     try:
         for part in _distinct(graph, whole.layers):
-            mapping = choose_mapping(part, overlay, _phases(part))
+            mapping = choose_mapping(part, overlay, _phases(part), board)
             if isinstance(mapping, Infeasible):
                 raise ValueError(f"layer {part.name}: {mapping}")
             lowered = lower(part, overlay, board, mapping)
@@ -146,13 +149,18 @@ def _compare(memory: np.ndarray, lowered: Lowered, vectors: Vectors, names: tupl
 
 
 def _layer_runs(lowered: Lowered) -> Iterator[Segment]:
-    """Stretches of rows of one layer, in table order; the program must have no repeats."""
-    layer = lowered.program.operations[:, Column.LAYER]
+    """Stretches of rows of one layer, in table order; the program must have no repeats.
+
+    Loads of descriptors belong to no layer: the dispatcher does them.
+    """
+    table = lowered.program.operations
+    rows = np.flatnonzero(table[:, Column.KIND] != Opcode.FETCH)
+    layer = table[rows, Column.LAYER]
+    ends = [*np.flatnonzero((np.diff(layer) != 0) | (np.diff(rows) != 1)), len(rows) - 1]
     first = 0
-    for row in range(1, len(layer) + 1):
-        if row == len(layer) or layer[row] != layer[first]:
-            yield Segment(first, row)
-            first = row
+    for end in ends:
+        yield Segment(int(rows[first]), int(rows[end]) + 1)
+        first = end + 1
 
 
 def _phases(graph: Graph) -> tuple:

@@ -35,8 +35,8 @@
 // Shared by two processes; the token channels give the order, so no hand-shake is wanted.
 #define COSIM_SHARED(name) COSIM_DO_PRAGMA(HLS STREAM variable = name type = unsync)
 #define COSIM_DEPTH(name, count) COSIM_DO_PRAGMA(HLS STREAM variable = name depth = count)
-#define COSIM_AXI(port, group, size) \
-    COSIM_DO_PRAGMA(HLS INTERFACE m_axi port = port bundle = group depth = size offset = slave)
+#define COSIM_AXI(name, group, size) \
+    COSIM_DO_PRAGMA(HLS INTERFACE m_axi port = name bundle = group depth = size offset = slave)
 #define COSIM_REGISTER(name) COSIM_DO_PRAGMA(HLS INTERFACE s_axilite port = name bundle = control)
 #else
 #define COSIM_INLINE
@@ -47,7 +47,7 @@
 #define COSIM_BLOCK_RAM(name)
 #define COSIM_SHARED(name)
 #define COSIM_DEPTH(name, count)
-#define COSIM_AXI(port, group, size)
+#define COSIM_AXI(name, group, size)
 #define COSIM_REGISTER(name)
 #endif
 

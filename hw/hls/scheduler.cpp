@@ -49,8 +49,10 @@ Command command_at(const Simulation &simulation, std::uint32_t row, std::uint32_
     return command;
 }
 
-bool in_fabric(int unit) {
-    return UNIT_ROLE[unit] != Role::HOST && UNIT_ROLE[unit] != Role::FETCH;
+// The dispatcher is the fetch unit itself; the host's turn comes between two starts.
+bool runs(const Simulation &simulation, int unit) {
+    return UNIT_ROLE[unit] != Role::FETCH &&
+           (UNIT_ROLE[unit] != Role::HOST || !simulation.fabric_only);
 }
 
 // Puts commands into the queues in table order until one is full. True if any moved.
@@ -75,7 +77,7 @@ bool dispatch(const Simulation &simulation, const Range *ranges, std::size_t ran
         if (unit >= UNIT_COUNT) {
             return moved;
         }
-        if (in_fabric(unit) || !simulation.fabric_only) {
+        if (runs(simulation, unit)) {
             Queue &queue = queues[unit];
             if (queue.count == COMMAND_DEPTH) {
                 return moved;
@@ -93,7 +95,7 @@ bool dispatch(const Simulation &simulation, const Range *ranges, std::size_t ran
 
 std::uint32_t wait_mask(const Simulation &simulation, int unit, const Command &command) {
     const std::uint32_t mask = static_cast<std::uint32_t>(decode_header(command).wait);
-    return simulation.fabric_only ? mask & FABRIC_WAIT[unit] : mask;
+    return mask & (simulation.fabric_only ? FABRIC_WAIT[unit] : PROGRAM_WAIT[unit]);
 }
 
 bool may_start(const Simulation &simulation, int unit) {
@@ -128,7 +130,6 @@ bool execute(const Simulation &simulation, int unit, const Command &command, Rep
                        skip, output);
         return true;
     case Role::FETCH:
-        return true;
     case Role::HOST:
         break;
     }
@@ -157,10 +158,8 @@ bool step(const Simulation &simulation, int unit, Report &report) {
         return false;
     }
     const std::uint32_t wait = wait_mask(simulation, unit, command);
-    std::uint32_t signal = static_cast<std::uint32_t>(decode_header(command).signal);
-    if (simulation.fabric_only) {
-        signal &= FABRIC_SIGNAL[unit];
-    }
+    const std::uint32_t signal = static_cast<std::uint32_t>(decode_header(command).signal) &
+                                 (simulation.fabric_only ? FABRIC_SIGNAL : PROGRAM_SIGNAL)[unit];
     for (int bit = 0; bit < MAX_LOCAL_CHANNELS; ++bit) {
         if (wait >> bit & 1) {
             --tokens[INCOMING[unit][bit]];

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from small_frames import board, lowered_frame, small_graph, without
 
-from arch_models.overlay import Engine, Fusion, Master, Overlay, Role, default_overlay
+from arch_models.overlay import (
+    Control,
+    Engine,
+    Fetch,
+    Fusion,
+    Master,
+    Overlay,
+    Role,
+    Start,
+    default_overlay,
+)
 from cosim.mapping import choose_mapping
 from hw.descriptors import encode
 from hw.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
@@ -42,6 +52,9 @@ DESIGNS: dict[str, Overlay] = {
         without(Engine.POOL, Engine.SOFTMAX, Engine.UPSAMPLE), masters=masters(2, 2)),
     "nothing fused": dataclasses.replace(BASE, fusions=frozenset()),
     "only addition fused": dataclasses.replace(BASE, fusions=frozenset({Fusion.ADD})),
+    "descriptors in DRAM": dataclasses.replace(
+        BASE, fetch=Fetch.DRAM, masters=(*BASE.masters, Master("fetch", Role.FETCH, "HP3"))),
+    "a start for each layer": dataclasses.replace(BASE, control=Control(start=Start.LAYER)),
     "two columns": dataclasses.replace(BASE, columns=2),
     "sampling and softmax on the host": without(Engine.GRID_SAMPLE, Engine.SOFTMAX),
     "elementwise on the host": without(Engine.ELEMENTWISE, Engine.LOOKUP),
@@ -64,7 +77,8 @@ def test_any_legal_order_gives_the_same_frame(order):
     assert (report.values_compared, report.values_differing) == (3 * 32 * 64, 0)
 
 
-@pytest.mark.parametrize("name", ["default", "two input, two output masters",
+@pytest.mark.parametrize("name", ["descriptors in DRAM", "two input, two output masters",
+                                  "a start for each layer",
                                   "sampling and softmax on the host"])
 def test_the_synthesized_top_decodes_the_same_frame(name):
     overlay, graph = DESIGNS[name], small_graph()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -23,9 +24,18 @@ from tiny_programs import (
 from arch_models.overlay import default_overlay
 from cosim.program import Buffer, Channel, Column, Opcode, Program, Segment, Unit, UnitKind
 from hw.configuration import EmissionError, configure
-from hw.fabric import SimulationError, run_program, run_top
+from hw.fabric import (
+    FLAGS,
+    SOURCES,
+    SimulationError,
+    compile_sources,
+    run_program,
+    run_top,
+    write_headers,
+)
 from hw.host_table import host_table
 from hw.plan import HostStep, Start, steps
+from hw.top import top_source
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 
 HOST = len(UNITS)
@@ -162,3 +172,41 @@ def test_an_overlay_that_cannot_be_emitted_is_refused(field, value):
         configure(program, overlay)
     with pytest.raises(EmissionError, match="tm is 12, must be a multiple of 8"):
         configure(program, dataclasses.replace(default_overlay(), tm=12, tn=4, channel_block=4))
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_sources_compile_with_their_pragmas(level, tmp_path):
+    """g++ ignores them; this finds a pragma that breaks the code around it."""
+    program = pipeline()[0]
+    write_headers(program, default_overlay(), tmp_path)
+    for path in SOURCES.glob("*.hpp"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    text = top_source(program, configure(program, default_overlay()))
+    (tmp_path / "overlay.cpp").write_text(text)
+    flags = (*FLAGS, f"-DCOSIM_PRAGMAS={level}", "-Wno-unknown-pragmas")
+    compile_sources(tmp_path, ("overlay.cpp",), tmp_path / "top.so",
+                    (*flags, "-shared", "-fPIC"))
+    compile_sources(tmp_path, ("overlay.cpp",), tmp_path / "top.i", (*flags, "-E"))
+    seen = {line.strip() for line in (tmp_path / "top.i").read_text().splitlines()
+            if line.strip().startswith("#pragma HLS")}
+    assert "#pragma HLS PIPELINE II = 1" in seen
+    interface = "#pragma HLS INTERFACE m_axi port = memory_input bundle = port_input depth = 1 " \
+                "offset = slave"
+    assert (interface in seen) == (level == 1)
+    assert all(line.startswith(("#pragma HLS PIPELINE", "#pragma HLS UNROLL")) for line in seen) \
+        == (level == 2)
+
+
+def test_pragmas_come_from_one_header():
+    texts = {path.name: path.read_text() for path in SOURCES.iterdir()}
+    assert [name for name, text in texts.items() if "Pragma" in text] == ["pragmas.hpp"]
+    assert not any("#pragma" in text for text in texts.values())
+
+
+def test_what_is_synthesized_allocates_nothing():
+    host_side = ("host", "scheduler", "check", "testbench", "library", "fifo")
+    for path in SOURCES.iterdir():
+        if not path.name.startswith(host_side):
+            text = path.read_text()
+            for word in (r"\bnew\b", "malloc", "std::vector", r"while \(", r"\*\*", "goto"):
+                assert not re.search(word, text), f"{path.name}: {word}"
