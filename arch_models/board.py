@@ -149,6 +149,8 @@ class SoftwareCosts:
     sparse_flow_ns: float
     flow_sum_ns: float
     group_norm_ns: float
+    requantize_ns: float
+    sampler_ns: float
     transpose_ns: float
 
 

@@ -15,7 +15,7 @@ from arch_models.overlay import Engine, Overlay
 from arch_models.units import ceil_div
 from workloads.graph import Graph, Layer, Operator
 
-from . import kernels
+from . import kernels, row_parts
 from .mapping import work_of
 from .placement import Placement, convolution_words
 from .plans import Area, Common, ConvolutionPlan, GridPlan, StreamPlan
@@ -94,10 +94,10 @@ class Planner:
         """How the masters split every tile of a layer; each must have a part of each tile."""
         count = len(masters)
         if count == 1:
-            return kernels.BY_ONE
+            return row_parts.BY_ONE
         if least_words >= count:
-            return kernels.BY_WORDS
-        return kernels.BY_POSITIONS if least_positions >= count else kernels.BY_ONE
+            return row_parts.BY_WORDS
+        return row_parts.BY_POSITIONS if least_positions >= count else row_parts.BY_ONE
 
     def _convolution_job(self, index: int, item: LayerMapping, tile: ConvolutionTile) -> Job:
         graph, overlay = self.graph, self.overlay
@@ -164,7 +164,7 @@ class Planner:
         common = self._common(
             index, item, wires, interval_cycles(found, work, planes, spec.channels),
             work.operator,
-            kernels.BY_ONE if two else self._share(
+            row_parts.BY_ONE if two else self._share(
                 wires.inputs, ceil_div(edge_planes, self.overlay.tn // block),
                 edge_units * tile.unit_in),
             self._share(wires.outputs,
@@ -233,8 +233,8 @@ class Planner:
         wires = self.wiring.engines[Engine.GRID_SAMPLE]
         found = timing(self.overlay, Engine.GRID_SAMPLE, "grid_sample")
         grid = self.graph.tensors[item.inputs[1]]
-        common = self._common(index, item, wires, found.interval, "grid_sample", kernels.BY_ONE,
-                              kernels.BY_ONE)
+        common = self._common(index, item, wires, found.interval, "grid_sample", row_parts.BY_ONE,
+                              row_parts.BY_ONE)
         plan = GridPlan(grid.channels // 2, grid.positions, tile.planes, tile.grids, tile.chunk,
                         tile.part, found.interval, found.interval_per_plane, layer.fraction_bits)
         areas = (self._area(item.inputs[0]), self._list(item.inputs[1]), self._list(item.output))

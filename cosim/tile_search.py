@@ -11,12 +11,12 @@ tried: any other size has as many tiles and larger buffers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from .kernels import span
+from .row_parts import CACHED, PLAIN, SOURCES, span
 
 #: Weight of a byte moved against a cycle: a tie-breaker, not a time.
 BYTE_CYCLES = 1.0 / 256
@@ -110,7 +110,7 @@ class GridShape(NamedTuple):
     interval_per_plane: int
 
 
-@numba.njit(cache=True)
+@PLAIN
 def _sizes(length, step, found):
     """Balanced tile sizes of a length, largest first, multiples of `step`; returns how many."""
     units = -(-length // step)
@@ -129,7 +129,7 @@ def _sizes(length, step, found):
     return count
 
 
-@numba.njit(cache=True)
+@PLAIN
 def _loaded(length, size, stride, taps, padding, upsample, limit):
     """Largest and total number of real rows that the tiles of an axis read."""
     most, total = 0, 0
@@ -140,7 +140,7 @@ def _loaded(length, size, stride, taps, padding, upsample, limit):
     return most, total
 
 
-@numba.njit(cache=True)
+@PLAIN
 def _total(budget, compute, loads, weights, stores, moved, runs, first, last):
     serial = compute
     if budget.input_banks == 1:
@@ -154,8 +154,8 @@ def _total(budget, compute, loads, weights, stores, moved, runs, first, last):
     return body + first + last + moved * BYTE_CYCLES + runs * RUN_TIE
 
 
-@numba.njit(cache=True)
-def search_convolution(shape, budget):
+@PLAIN
+def _search_convolution(shape, budget):
     """(cost, out words, in words, rows, columns, resident, weights outer); cost < 0: no tile."""
     taps = shape.kernel_rows * shape.kernel_columns
     even = 2 if shape.pool else 1
@@ -266,7 +266,21 @@ def search_convolution(shape, budget):
     return best
 
 
-@numba.njit(cache=True)
+def _build_search(sources: int) -> Callable[..., Any]:
+    """Compile `search_convolution`; `sources` enters numba's cache key."""
+
+    @CACHED
+    def search_convolution(shape, budget):
+        stamp = sources  # noqa: F841
+        return _search_convolution(shape, budget)
+
+    return search_convolution
+
+
+search_convolution = _build_search(SOURCES)
+
+
+@CACHED
 def search_stream(shape, budget):
     """(cost, planes, units) of the best tile; cost < 0: none fits."""
     plane_found = np.empty(2 * shape.planes + 2, np.int64)
@@ -309,7 +323,7 @@ def search_stream(shape, budget):
     return best
 
 
-@numba.njit(cache=True)
+@CACHED
 def search_grid(shape, budget):
     """(cost, planes, grids, chunk, positions an operation) of the best tile; cost < 0: none."""
     plane_found = np.empty(2 * shape.planes + 2, np.int64)

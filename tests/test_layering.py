@@ -20,7 +20,7 @@ ALLOWED = {
 }
 ONLY_IN = {
     "simpy": {"cosim/des.py"},
-    "numba": {"cosim/fast.py", "cosim/memory_rules.py", "cosim/kernels.py", "cosim/tile_search.py"},
+    "numba": {"cosim/fast.py", "cosim/memory_rules.py", "cosim/row_parts.py"},
     "optuna": {"studies/search.py"},
     "pynq": {"hw/driver.py"},
 }

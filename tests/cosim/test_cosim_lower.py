@@ -28,6 +28,8 @@ from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
 from workloads.graph import Graph, Phase, multiply_accumulates
 from workloads.reference import execute
+from workloads.unicorn import unicorn_graph
+from workloads.unicorn_config import UnicornConfig
 
 BOARD = load_board("pynq-z1")
 BASE = default_overlay()
@@ -144,6 +146,24 @@ def test_streaming_layers_equal_the_reference() -> None:
         lowered = lower(graph, overlay, BOARD, mapped(graph, overlay))
         found = interpret(lowered, graph, overlay, inputs)
         assert np.array_equal(found["sum"], expected["sum"])
+
+
+def test_a_sampler_step_and_its_picture_equal_the_reference() -> None:
+    config = UnicornConfig(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,),
+                           head_channels=8, embedding=32, latent_rows=8, latent_cols=8,
+                           decoder_widths=(16, 8), images=4, groups=4)
+    graph = unicorn_graph(config)
+    draw = np.random.default_rng(0)
+    inputs = {name: draw.integers(-(1 << graph.tensors[name].bits - 3),
+                                  1 << graph.tensors[name].bits - 3, graph.tensors[name].shape)
+              .astype(f"int{graph.tensors[name].bits}") for name in graph.inputs}
+    expected = execute(graph, inputs)
+    overlay = replace(SMALL, tm=8, tn=16, weight_words=80, output_words=300)
+    lowered = lower(graph, overlay, BOARD, mapped(graph, overlay, tuple(Phase)))
+    verify(lowered.program)
+    found = interpret(lowered, graph, overlay, inputs)
+    for name in graph.outputs:
+        assert np.array_equal(found[name], expected[name])
 
 
 def test_the_full_frame_conserves_products_and_output_bytes() -> None:
