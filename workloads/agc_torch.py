@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .agc_config import ANTI_ALIAS_SIGMA, ANTI_ALIAS_TAPS, FEATURE_FACTOR, HEAT_VARIANCE, AgcConfig
+from .weights_torch import fill, load_parts
 
 DATA = Path(__file__).parent / "data"
 #: Widths that ship trained, as (motion_width, motion_max).
@@ -129,7 +130,7 @@ class AgcSource(nn.Module):
         self.down1 = ConvUnit(2 * width, 4 * width, pool=True)
 
     def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Map [N, 3, rows, cols] in 0..1 to features [N, 4w, r/4, c/4] and small [N, 3, r/4, c/4]."""
+        """Map [N, 3, r, c] in 0..1 to features [N, 4w, r/4, c/4] and small [N, 3, r/4, c/4]."""
         small = self.anti_alias(source)
         features = self.down1(self.down0(self.first(source)))
         return features, small
@@ -204,7 +205,8 @@ class AgcFrame(nn.Module):
     def flow(self, masks: Tensor, source_points: Tensor, driving_points: Tensor) -> Tensor:
         """Return positions [N, r, c, 2] = z + sum_k mask_k(z) * d_k; the background's d is 0."""
         shift = self.displacements(source_points, driving_points)
-        return self.identity + torch.einsum("nkrc,nkp->nrcp", masks[:, 1:], shift)
+        moved = masks[:, 1:, :, :, None] * shift[:, :, None, None, :]
+        return self.identity + moved.sum(dim=1)
 
     def motion(
         self, small: Tensor, source_points: Tensor, driving_points: Tensor
@@ -297,17 +299,10 @@ def load_agc(width: int) -> tuple[AgcConfig, AgcDecoder]:
 
     Raises ValueError for a width that does not ship trained, FileNotFoundError without its file.
     """
-    from safetensors.torch import load_file
-
     if width not in TRAINED:
         raise ValueError(f"no trained AGC decoder of width {width}; choose from {sorted(TRAINED)}")
     motion_width, motion_max = TRAINED[width]
     config = AgcConfig(width=width, motion_width=motion_width, motion_max=motion_max)
     decoder = AgcDecoder(config)
-    weights = load_file(DATA / f"agc_w{width}_float.safetensors")
-    own = {name[8:]: value.float() for name, value in weights.items() if name[:8] == "decoder."}
-    # Batch-norm step counters are of no use outside training and do not ship.
-    missing, unexpected = decoder.load_state_dict(own, strict=False)
-    if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise ValueError(f"the weight file of width {width} does not fit: {missing} {unexpected}")
+    fill(decoder, load_parts(DATA / f"agc_w{width}_float.safetensors"), "decoder")
     return config, decoder.eval()

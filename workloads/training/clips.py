@@ -1,0 +1,124 @@
+"""Gives seeded AGC pairs as numpy arrays: for calibration, and for tests on unseen heads.
+
+Calibration pairs show training identities; test identities and motions occur nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..agc_torch import DATA
+from ..weights_torch import fill, load_parts
+from .batches import CLIP_SECONDS, TRAIN_IDENTITIES
+from .faces import render
+from .heads import draw_identities
+from .keypoints import KeypointDetector, coded
+from .motion import draw_motion
+from .photos import FACES, moved_face, photo_tensor
+
+ROWS = COLS = 256
+#: Where the seeds of held-out identities and of each use's motions begin.
+TEST_IDENTITY, TEST_MOTION, CALIBRATION_MOTION = 1_000_000, 2_000_000, 3_000_000
+
+
+@dataclass(frozen=True)
+class ClipPair:
+    """One source and one driving frame with the keypoints that the bitstream carries.
+
+    `source`, `driving`: uint8 [rows, cols, 3]. `source_points`, `driving_points`: float16
+    [K, 2] as (x, y), -1..1 across the frame. `name` says which head it shows.
+    """
+
+    name: str
+    source: np.ndarray
+    driving: np.ndarray
+    source_points: np.ndarray
+    driving_points: np.ndarray
+
+
+def load_detector(width: int) -> KeypointDetector:
+    """Return the keypoint detector that was trained with the decoder of that width."""
+    detector = KeypointDetector()
+    fill(detector, load_parts(DATA / f"agc_w{width}_float.safetensors"), "detector")
+    return detector.eval()
+
+
+def as_bytes(frame: Tensor) -> np.ndarray:
+    """Return a [3, rows, cols] frame in 0..1 as uint8 [rows, cols, 3]."""
+    return (frame.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def as_tensor(frame: np.ndarray) -> Tensor:
+    """Return a uint8 [rows, cols, 3] frame as [1, 3, rows, cols] in 0..1."""
+    return torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None].float() / 255
+
+
+def head_frames(identity: int, motion: int, times: list[float]) -> list[np.ndarray]:
+    """Return uint8 frames of one seeded head at times in seconds of one seeded motion."""
+    person = draw_identities([identity], ROWS, COLS)
+    values = draw_motion([motion], torch.tensor([times]))[0]
+    return [as_bytes(render(person, value[None])[0]) for value in values]
+
+
+def real_frames(name: str, motion: int, times: list[float]) -> list[np.ndarray]:
+    """Return uint8 frames of a real face ("astronaut", "hopper") warped by a seeded motion."""
+    values = draw_motion([motion], torch.tensor([times]))[0]
+    frames = moved_face(photo_tensor(name), FACES[name], values, ROWS, COLS)
+    return [as_bytes(frame) for frame in frames]
+
+
+@torch.no_grad()
+def make_pair(
+    detector: KeypointDetector, name: str, source: np.ndarray, driving: np.ndarray
+) -> ClipPair:
+    """Return two frames with their coded keypoints."""
+    points = [coded(detector(as_tensor(frame)))[0].half().numpy() for frame in (source, driving)]
+    return ClipPair(name, source, driving, *points)
+
+
+def two_times(seed: int) -> list[float]:
+    """Return the source's time 0 and a driving time of 0.4 s or more, seeded."""
+    share = torch.rand(1, generator=torch.Generator().manual_seed(seed)).item()
+    return [0.0, 0.4 + share * (CLIP_SECONDS - 0.4)]
+
+
+def calibration_clips(count: int, seed: int, width: int = 16) -> list[ClipPair]:
+    """Return `count` pairs of training identities, one in eight the astronaut's real face."""
+    detector, pairs = load_detector(width), []
+    for number in range(count):
+        motion = CALIBRATION_MOTION + 10_000 * seed + number
+        if number % 8 == 7:
+            name, frames = "astronaut", real_frames("astronaut", motion, two_times(motion))
+        else:
+            identity = (10_007 * seed + 37 * number) % TRAIN_IDENTITIES
+            name, frames = f"train{identity}", head_frames(identity, motion, two_times(motion))
+        pairs.append(make_pair(detector, name, *frames))
+    return pairs
+
+
+def test_clips(count: int, seed: int, width: int = 16) -> list[ClipPair]:
+    """Return `count` pairs of held-out identities under held-out motions, rendered heads only."""
+    detector, pairs = load_detector(width), []
+    for number in range(count):
+        identity = TEST_IDENTITY + 10_000 * seed + number
+        motion = TEST_MOTION + 10_000 * seed + number
+        frames = head_frames(identity, motion, two_times(motion))
+        pairs.append(make_pair(detector, f"test{identity}", *frames))
+    return pairs
+
+
+def real_clips(count: int, seed: int, width: int = 16, name: str = "hopper") -> list[ClipPair]:
+    """Return `count` pairs of a real face; "hopper" was never trained on, "astronaut" was."""
+    detector, pairs = load_detector(width), []
+    for number in range(count):
+        motion = TEST_MOTION + 10_000 * seed + 5_000 + number
+        pairs.append(make_pair(detector, name, *real_frames(name, motion, two_times(motion))))
+    return pairs
+
+
+# The name begins with "test" for its meaning; pytest must not collect it where it is imported.
+test_clips.__test__ = False  # type: ignore[attr-defined]

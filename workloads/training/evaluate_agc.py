@@ -1,0 +1,93 @@
+"""Measures the shipped AGC decoders on held-out heads and motions, and draws their strips.
+
+It measures the float decoders only; the integer ones are another module's work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..agc_torch import TRAINED, AgcDecoder, load_agc
+from .clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
+from .metrics import average, measure
+
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+
+
+@torch.no_grad()
+def decode(decoder: AgcDecoder, pair: ClipPair) -> np.ndarray:
+    """Return the float decoder's frame as uint8 [rows, cols, 3]."""
+    points = [
+        torch.from_numpy(points.astype(np.float32))[None]
+        for points in (pair.source_points, pair.driving_points)
+    ]
+    return as_bytes(decoder(as_tensor(pair.source), *points)[0])
+
+
+def mean_frame(pair: ClipPair) -> np.ndarray:
+    """Return the mean of source and driving frame: a trivial answer that sees the driving one."""
+    return ((pair.source.astype(np.uint16) + pair.driving) // 2).astype(np.uint8)
+
+
+def evaluate(decoder: AgcDecoder, pairs: list[ClipPair]) -> dict[str, dict[str, float]]:
+    """Return the mean measures of the decoder and of both trivial answers."""
+    answers = {
+        "float": lambda pair: decode(decoder, pair),
+        "repeat_source": lambda pair: pair.source,
+        "mean_of_both": mean_frame,
+    }
+    return {
+        name: average([measure(answer(pair), pair.driving) for pair in pairs])
+        for name, answer in answers.items()
+    }
+
+
+def strip(decoder: AgcDecoder, pairs: list[ClipPair]) -> Image.Image:
+    """Return rows of source, driving, decoded and four times their difference."""
+    rows = []
+    for pair in pairs:
+        found = decode(decoder, pair)
+        apart = np.abs(found.astype(int) - pair.driving).clip(0, 63) * 4
+        rows.append(np.hstack([pair.source, pair.driving, found, apart.astype(np.uint8)]))
+    return Image.fromarray(np.vstack(rows))
+
+
+def main() -> None:
+    """Print the table, write it as JSON if asked, and draw the strips if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--widths", type=int, nargs="+", default=sorted(TRAINED))
+    parser.add_argument("--count", type=int, default=48)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--strips", action="store_true")
+    options = parser.parse_args()
+    result = {}
+    for width in options.widths:
+        _, decoder = load_agc(width)
+        sets = {
+            "held_out_heads": test_clips(options.count, options.seed, width),
+            "held_out_real_face": real_clips(options.count // 4, options.seed, width),
+        }
+        for name, pairs in sets.items():
+            found = evaluate(decoder, pairs)
+            result[f"agc_w{width}/{name}"] = {"pairs": len(pairs), **found}
+            for answer, row in found.items():
+                text = "  ".join(f"{key} {value:.4f}" for key, value in row.items())
+                print(f"agc_w{width} {name} {answer}: {text}", flush=True)
+        if options.strips:
+            shown = [*sets["held_out_heads"][:3], sets["held_out_real_face"][0]]
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            drawn = strip(decoder, shown).resize((768, 192 * len(shown)), Image.Resampling.LANCZOS)
+            drawn.save(PICTURES / f"agc_strip_w{width}.png", optimize=True)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

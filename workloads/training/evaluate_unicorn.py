@@ -1,0 +1,95 @@
+"""Measures the shipped Unicorn decoders against JPEG and WebP at the nearest rate.
+
+It measures the float decoders only, at the rate that 8-bit weights would have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..unicorn_config import bits_per_pixel
+from ..unicorn_torch import TRAINED, UnicornDecoder, load_unicorn
+from .metrics import average, measure
+from .picture_set import picture_set
+
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+
+
+@torch.no_grad()
+def decode(decoder: UnicornDecoder, numbers: list[int]) -> np.ndarray:
+    """Return the pictures of those numbers as uint8 [N, rows, cols, 3]."""
+    found = [decoder(torch.tensor([number])) for number in numbers]
+    pictures = torch.cat(found).permute(0, 2, 3, 1)
+    return (pictures * 255).round().to(torch.uint8).numpy()
+
+
+def compress(picture: np.ndarray, kind: str, quality: int) -> tuple[np.ndarray, float]:
+    """Return a uint8 picture as JPEG or WebP gives it back, and its bits per pixel (whole file)."""
+    stream = io.BytesIO()
+    extra = {"method": 6} if kind == "WEBP" else {"optimize": True}
+    Image.fromarray(picture).save(stream, kind, quality=quality, **extra)
+    found = np.asarray(Image.open(stream).convert("RGB"))
+    return found, 8 * len(stream.getvalue()) / (picture.shape[0] * picture.shape[1])
+
+
+def nearest_rate(pictures: np.ndarray, kind: str, wanted: float) -> dict[str, float]:
+    """Return the mean measures of one codec at the quality whose mean rate is nearest `wanted`."""
+
+    def rate(quality: int) -> float:
+        return float(np.mean([compress(picture, kind, quality)[1] for picture in pictures]))
+
+    low, high = 1, 100
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if rate(middle) < wanted else (low, middle)
+    quality = min((low, high), key=lambda tried: abs(rate(tried) - wanted))
+    rows = [measure(compress(picture, kind, quality)[0], picture) for picture in pictures]
+    return {"bits_per_pixel": rate(quality), "quality": quality, **average(rows)}
+
+
+def strip(pictures: np.ndarray, found: np.ndarray) -> Image.Image:
+    """Return the pictures over their decodes."""
+    return Image.fromarray(np.vstack([np.hstack(list(pictures)), np.hstack(list(found))]))
+
+
+def main() -> None:
+    """Print the table, write it as JSON if asked, and draw the strips if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--names", nargs="+", default=sorted(TRAINED, key=TRAINED.__getitem__))
+    parser.add_argument("--count", type=int, default=64, help="pictures measured, from the first")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--strips", action="store_true")
+    options = parser.parse_args()
+    pictures, result = picture_set(options.count), {}
+    for name in options.names:
+        config, decoder = load_unicorn(name)
+        found = decode(decoder, list(range(options.count)))
+        rate = bits_per_pixel(config, decoder.parameter_count())
+        row = {
+            "images": config.images, "weights": decoder.parameter_count(), "measured": len(found),
+            "float": {"bits_per_pixel": rate,
+                      **average([measure(*pair) for pair in zip(found, pictures, strict=True)])},
+            "jpeg": nearest_rate(pictures, "JPEG", rate),
+            "webp": nearest_rate(pictures, "WEBP", rate),
+        }
+        result[f"unicorn_{name}"] = row
+        for answer in ("float", "jpeg", "webp"):
+            text = "  ".join(f"{key} {value:.4f}" for key, value in row[answer].items())
+            print(f"unicorn_{name} {answer}: {text}", flush=True)
+        if options.strips:
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            drawn = strip(pictures[:8], found[:8]).resize((1280, 320), Image.Resampling.LANCZOS)
+            drawn.save(PICTURES / f"unicorn_strip_{name}.png", optimize=True)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
