@@ -20,6 +20,7 @@ from hw.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_f
 
 COMMAND_BITS = 8 * DESCRIPTOR_BYTES
 QUEUE_DEPTH = 4  # commands; a unit that ends an operation every cycle never sees it empty
+OPCODE_BITS = max(Opcode).bit_length()
 COUNTER_BITS = 40  # 2**40 cycles are 3 hours at 100 MHz
 _HEADER = {field.name: field for field in HEADER}
 
@@ -40,7 +41,9 @@ class Shell(Elaboratable):
 
     def __init__(self, fields: Iterable[Field], waits: int, signals: int) -> None:
         wait, signal = _HEADER["wait"], _HEADER["signal"]
-        kept: set[int] = {_HEADER["first_in_layer"].offset}
+        opcode = _HEADER["opcode"]
+        kept = {_HEADER["first_in_layer"].offset,
+                *range(opcode.offset, opcode.offset + OPCODE_BITS)}
         kept.update(range(wait.offset, wait.offset + waits))
         kept.update(range(signal.offset, signal.offset + signals))
         for field in fields:

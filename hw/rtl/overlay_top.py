@@ -1,0 +1,246 @@
+"""The whole accelerator: masters, buffers, engines and token channels of one overlay.
+
+It maps no layer: every program with these units and channels runs on it. The host is a timed
+unit that stands for the ARM.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+
+from arch_models.overlay import Engine, Overlay
+from cosim.program import Buffer as Target
+from cosim.program import Opcode, Program, Unit, UnitKind
+from hw.configuration import EmissionError
+from hw.descriptors import local_channels
+from hw.rtl.bursts import MasterConfig
+from hw.rtl.buffers import BEAT_BITS, Buffer
+from hw.rtl.convolution import ConvolutionEngine
+from hw.rtl.elementwise import PARAMETER_LANES, ElementwiseEngine, LookupEngine
+from hw.rtl.masters import ReadMaster, WriteMaster
+from hw.rtl.ports import Ports, connect_units
+from hw.rtl.softmax import SoftmaxEngine
+from hw.rtl.spatial import GridSampleEngine, PoolEngine, UpsampleEngine
+from hw.rtl.stream import StreamPorts, split
+from hw.rtl.timed import TimedUnit
+from hw.rtl.tokens import TokenBank
+
+BEAT_BYTES = 8
+STREAMS = {Engine.ELEMENTWISE: ElementwiseEngine, Engine.LOOKUP: LookupEngine,
+           Engine.POOL: PoolEngine, Engine.UPSAMPLE: UpsampleEngine,
+           Engine.SOFTMAX: SoftmaxEngine, Engine.GRID_SAMPLE: GridSampleEngine}
+
+
+def check_buildable(program: Program, overlay: Overlay) -> None:
+    """Refuse an overlay that this generator does not build; `EmissionError` names the field."""
+    for name in ("tm", "tn"):
+        value = getattr(overlay, name)
+        if value % BEAT_BYTES or value & (value - 1):
+            raise EmissionError(f"{name} is {value}, must be a power of two of at least "
+                                f"{BEAT_BYTES} in RTL; nearest {1 << (value - 1).bit_length()}")
+    for name, value, legal in (("columns", overlay.columns, 1),
+                               ("dsp_packing", overlay.dsp_packing, False),
+                               ("data_bits", overlay.data_bits, 8),
+                               ("weight_bits", overlay.weight_bits, 8),
+                               ("channel_block", overlay.channel_block, BEAT_BYTES)):
+        if value != legal:
+            raise EmissionError(f"{name} is {value}, must be {legal} in RTL")
+    kinds = [unit.kind for unit in program.units]
+    for kind, legal in ((UnitKind.READ, 2), (UnitKind.WRITE, 1)):
+        if kinds.count(kind) != legal:
+            raise EmissionError(f"units: {kinds.count(kind)} of kind {kind.name}, must be "
+                                f"{legal} in RTL: one input, one weight and one output master")
+    for unit in program.units:
+        if unit.kind is not UnitKind.COMPUTE and unit.setup_cycles < 1:
+            raise EmissionError(f"masters.{unit.name}.setup_cycles is {unit.setup_cycles}, must "
+                                "be at least 1 in RTL")
+
+
+class OverlayTop(Elaboratable):
+    """Units in the program's order; `ports.config` is empty, every number is a constant."""
+
+    def __init__(self, program: Program, overlay: Overlay) -> None:
+        check_buildable(program, overlay)
+        self.overlay = overlay
+        self.channels = program.channels
+        self.local = [local_channels(program, unit) for unit in range(len(program.units))]
+        self.in_lanes, self.out_lanes = overlay.tn // BEAT_BYTES, overlay.tm // BEAT_BYTES
+        self.engines: dict[Engine, Any] = {}
+        self.reads: list[ReadMaster] = []
+        self.units = [self._unit(unit, *map(len, self.local[index]))
+                      for index, unit in enumerate(program.units)]
+        self.ports = Ports(self.units, {})
+
+    def _unit(self, unit: Unit, waits: int, signals: int) -> Any:
+        if unit.kind is UnitKind.COMPUTE:
+            if unit.name == Engine.CONVOLUTION:
+                made: Any = ConvolutionEngine(self.overlay.tm, self.overlay.tn, waits, signals)
+            elif unit.name in list(STREAMS):
+                made = STREAMS[Engine(unit.name)](self.in_lanes, self.out_lanes, waits, signals)
+            else:
+                return TimedUnit(waits, signals)
+            self.engines[Engine(unit.name)] = made
+            return made
+        config = MasterConfig(unit.setup_cycles, unit.tail_cycles, unit.outstanding,
+                              unit.max_burst_beats * BEAT_BYTES, 3, int(unit.overlap_runs),
+                              unit.run_setup_cycles)
+        if unit.kind is UnitKind.WRITE:
+            self.output = WriteMaster(config, waits, signals)
+            return self.output
+        self.reads.append(ReadMaster(config, waits, signals))
+        return self.reads[-1]
+
+    def elaborate(self, platform: object) -> Module:
+        """Connect units, channels and buffers."""
+        m = Module()
+        m.submodules.bank = bank = TokenBank(len(self.channels))
+        connect_units(m, self.ports)
+        m.d.comb += [bank.go.eq(self.ports.go), self.ports.overflow.eq(bank.overflow)]
+        for number, channel in enumerate(self.channels):
+            giver, taker = self.units[channel.source].shell, self.units[channel.target].shell
+            give_bit = self.local[channel.source][1].index(number)
+            take_bit = self.local[channel.target][0].index(number)
+            m.d.comb += [bank.initial[number].eq(channel.initial),
+                         bank.give[number].eq(giver.give[give_bit]),
+                         bank.take[number].eq(taker.take[take_bit]),
+                         taker.available[take_bit].eq(bank.available[number])]
+        self._inputs(m)
+        self._outputs(m)
+        self._constants(m)
+        return m
+
+    def _buffer(self, m: Module, name: str, depth: int, lanes: int) -> Buffer:
+        made = Buffer(name, depth, lanes)
+        m.submodules[name] = made
+        return made
+
+    def _load(self, m: Module, master: ReadMaster, target: Target, buffer: Buffer,
+              word: Value, lanes: Value) -> None:
+        """Write the beat that `master` receives, if its operation loads this buffer."""
+        loads = master.r_valid & (master.shell.argument(Opcode.LOAD, "buffer") == target)
+        m.d.comb += [
+            buffer.write_address.eq(word),
+            buffer.write_data.eq(Cat([master.r_data] * buffer.lanes)),
+            buffer.write_lanes.eq(Mux(loads, lanes, 0)),
+        ]
+
+    def _tile_place(self, master: Any, opcode: Opcode, lanes: int) -> tuple[Value, Value]:
+        """(word, lane) of the beat that a master moves."""
+        group, lane = split(master.counter.plane, lanes)
+        word = (master.shell.argument(opcode, "base")
+                + group * master.shell.argument(opcode, "positions", 16)
+                + master.counter.position)
+        return word[:16], lane
+
+    def _inputs(self, m: Module) -> None:
+        """INPUT and SKIP: filled by the input master, INPUT read by the engine that runs."""
+        overlay, master = self.overlay, self.reads[0]
+        tiles = self._buffer(m, "input_buffer", overlay.input_words * overlay.input_banks,
+                             self.in_lanes)
+        word, lane = self._tile_place(master, Opcode.LOAD, self.in_lanes)
+        self._load(m, master, Target.INPUT, tiles, word, 1 << lane)
+        address: Value = Value.cast(0)
+        for engine in self.engines.values():
+            # The layer barrier keeps engines of different layers apart.
+            address = Mux(engine.shell.active, engine.in_address, address)
+            m.d.comb += engine.in_data.eq(tiles.read_data)
+        m.d.comb += tiles.read_address.eq(address)
+        if Engine.CONVOLUTION in self.engines:
+            skip = self._buffer(m, "skip_buffer", overlay.output_words * overlay.output_banks,
+                                self.out_lanes)
+            word, lane = self._tile_place(master, Opcode.LOAD, self.out_lanes)
+            self._load(m, master, Target.OUTPUT, skip, word, 1 << lane)
+            convolution = self.engines[Engine.CONVOLUTION]
+            m.d.comb += [skip.read_address.eq(convolution.skip_address),
+                         convolution.skip_data.eq(skip.read_data)]
+
+    def _outputs(self, m: Module) -> None:
+        """OUTPUT: written by the engine that runs, read by the output master."""
+        overlay = self.overlay
+        results = self._buffer(m, "output_buffer", overlay.output_words * overlay.output_banks,
+                               self.out_lanes)
+        address: Value = Value.cast(0)
+        data: Value = Value.cast(0)
+        lanes: Value = Value.cast(0)
+        for engine in self.engines.values():
+            if isinstance(engine, StreamPorts):
+                enable, word = engine.out_write, Cat([engine.out_data] * self.out_lanes)
+            else:
+                enable, word = engine.out_write.replicate(self.out_lanes), engine.out_data
+            address = Mux(engine.shell.active, engine.out_address, address)
+            data = Mux(engine.shell.active, word, data)
+            lanes = Mux(engine.shell.active, enable, lanes)
+        m.d.comb += [results.write_address.eq(address), results.write_data.eq(data),
+                     results.write_lanes.eq(lanes)]
+        word, lane = self._tile_place(self.output, Opcode.STORE, self.out_lanes)
+        before = Signal(8)
+        m.d.sync += before.eq(lane)
+        m.d.comb += [results.read_address.eq(word),
+                     self.output.data.eq(results.read_data.word_select(before, BEAT_BITS))]
+
+    def _constants(self, m: Module) -> None:
+        """WEIGHT, parameters, tables and accumulators."""
+        overlay, master = self.overlay, self.reads[1]
+        base = master.shell.argument(Opcode.LOAD, "base")
+        beat = Signal(24)  # beats of the operation that came before
+        with m.If(master.shell.active & master.shell.done):
+            m.d.sync += beat.eq(0)
+        with m.Elif(master.r_valid):
+            m.d.sync += beat.eq(beat + 1)
+        entry = (base + beat)[:16]
+        if Engine.CONVOLUTION in self.engines:
+            self._convolution_constants(m, master, base, beat, entry)
+        if Engine.ELEMENTWISE in self.engines:
+            elementwise = self.engines[Engine.ELEMENTWISE]
+            vector = self._buffer(m, "vector_parameters",
+                                  -(-overlay.vector_entries // PARAMETER_LANES), PARAMETER_LANES)
+            group, lane = split(entry, PARAMETER_LANES)
+            self._load(m, master, Target.VECTOR_PARAMETERS, vector, group, 1 << lane)
+            m.d.comb += [vector.read_address.eq(elementwise.parameter_address),
+                         elementwise.parameter_data.eq(vector.read_data)]
+        self._tables(m, master, entry)
+
+    def _convolution_constants(self, m: Module, master: ReadMaster, base: Value, beat: Value,
+                               entry: Value) -> None:
+        overlay, engine = self.overlay, self.engines[Engine.CONVOLUTION]
+        weight_lanes = overlay.tm * overlay.tn // BEAT_BYTES
+        weights = self._buffer(m, "weight_buffer", overlay.weight_words * overlay.weight_banks,
+                               weight_lanes)
+        group, lane = split(beat, weight_lanes)
+        self._load(m, master, Target.WEIGHT, weights, (base + group)[:16], 1 << lane)
+        parameters = self._buffer(m, "convolution_parameters",
+                                  -(-overlay.parameter_entries // overlay.tm), overlay.tm)
+        group, lane = split(entry, overlay.tm)
+        self._load(m, master, Target.CONVOLUTION_PARAMETERS, parameters, group, 1 << lane)
+        partial = self._buffer(m, "accumulators", overlay.accumulator_words, overlay.tm // 2)
+        m.d.comb += [
+            weights.read_address.eq(engine.weight_address),
+            engine.weight_data.eq(weights.read_data),
+            parameters.read_address.eq(engine.parameter_address),
+            engine.parameter_data.eq(parameters.read_data),
+            partial.read_address.eq(engine.partial_read_address),
+            engine.partial_read_data.eq(partial.read_data),
+            partial.write_address.eq(engine.partial_write_address),
+            partial.write_data.eq(engine.partial_write_data),
+            partial.write_lanes.eq(engine.partial_write.replicate(partial.lanes)),
+        ]
+
+    def _tables(self, m: Module, master: ReadMaster, entry: Value) -> None:
+        """Eight copies of TABLE, one a lookup lane; the softmax reads the first."""
+        lookup = self.engines.get(Engine.LOOKUP)
+        softmax = self.engines.get(Engine.SOFTMAX)
+        copies = 8 if lookup is not None else 1 if softmax is not None else 0
+        for index in range(copies):
+            table = self._buffer(m, f"table_{index}",
+                                 -(-self.overlay.table_bytes // BEAT_BYTES), 1)
+            self._load(m, master, Target.TABLE, table, entry, Value.cast(1))
+            address: Value = Value.cast(0)
+            if lookup is not None:
+                address = lookup.table_addresses[index]
+                m.d.comb += lookup.table_data[index].eq(table.read_data)
+            if softmax is not None and index == 0:
+                address = Mux(softmax.shell.active, softmax.table_address, address)
+                m.d.comb += softmax.table_data.eq(table.read_data)
+            m.d.comb += table.read_address.eq(address)
