@@ -21,39 +21,16 @@ One SimPy process is one unit. The rules, which hardware follows to the cycle:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import numpy as np
 import simpy
 
-from arch_models.memory import Memory, Port
-from cosim.ddr3_rules import (
-    ADMITTED,
-    E_UNIT,
-    FREE,
-    NOTHING,
-    R_FOREGROUND,
-    R_FREE,
-    R_HITS,
-    R_MISSES,
-    R_SEEN,
-    T_CCD,
-    T_CL,
-    T_PIPELINE,
-    controller_port,
-    ddr_insert,
-    ddr_next,
-    ddr_parameters,
-    ddr_read_data,
-    ddr_state,
-    ddr_step,
-    ddr_write_data,
-    decided_in,
-    to_ddr,
-    to_fabric,
-)
-from cosim.memory_rules import FAR, burst_beats, burst_bytes, flat_accept, next_request
+from arch_models.memory import Memory
+from cosim.ddr3_rules import R_HITS, R_MISSES, R_SEEN
+from cosim.des_memory import DdrChannel, DdrController, FlatChannel, Request, Transfer
+from cosim.memory_rules import burst_beats, burst_bytes, next_request
 from cosim.program import (
     FLAG_FIRST,
     Column,
@@ -66,211 +43,11 @@ from cosim.program import (
 )
 from cosim.result import SimResult, Trace
 
-# SimPy priorities of what is decided after all other events of a cycle (its own are 0 and 1).
-GRANT = 2  # ports accept
-CONTROL = 3  # the DDR controller acts
-
 # The Python bodies of the shared rules: a call from here need not enter numba.
 _burst_bytes, _burst_beats = burst_bytes.py_func, burst_beats.py_func
-_flat_accept, _next_request = flat_accept.py_func, next_request.py_func
-_to_ddr, _to_fabric, _decided_in = to_ddr, to_fabric, decided_in
-_ddr_read_data, _ddr_write_data = ddr_read_data, ddr_write_data
-_controller_port = controller_port
+_next_request = next_request.py_func
 
 Events = Generator[simpy.Event, int, None]
-
-
-@dataclass
-class _Transfer:
-    """Bursts of the operation a unit runs: done cycles in order, as far as they are known."""
-
-    done: list[int] = field(default_factory=list)
-    ready: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # reads out of order
-    waiter: simpy.Event | None = None
-
-    def finished(self, cycle: int) -> None:
-        """The memory tells when the next burst of this transfer is done."""
-        self.done.append(cycle)
-        if self.waiter is not None:
-            self.waiter.succeed()
-            self.waiter = None
-
-
-@dataclass
-class _Request:
-    cycle: int
-    unit: int
-    index: int  # of the burst in its operation
-    address: int
-    size: int
-    beats: int
-    transfer: _Transfer
-    accepted: simpy.Event
-
-
-class _FlatChannel:
-    """One direction of one port of the flat memory."""
-
-    def __init__(self, env: simpy.Environment, lead: int, trail: int) -> None:
-        self.env, self.lead, self.trail = env, lead, trail
-        self.last_accept, self.data_free = -1, 0
-        self.pending: list[_Request] = []
-
-    def present(self, request: _Request) -> None:
-        """A request appears now; it is granted at the end of this cycle."""
-        if not self.pending:
-            _at_end_of_cycle(self.env, self.grant)
-        self.pending.append(request)
-
-    def grant(self, _: simpy.Event) -> None:
-        """Accept every request of this cycle in unit order (they share the request cycle)."""
-        for request in sorted(self.pending, key=lambda item: (item.cycle, item.unit)):
-            self.last_accept, begin = _flat_accept(request.cycle, self.last_accept, self.lead,
-                                                   self.data_free)
-            self.data_free = begin + request.beats
-            request.transfer.finished(self.data_free + self.trail)
-            request.accepted.succeed(self.last_accept)
-        self.pending.clear()
-
-
-def _at_end_of_cycle(env: simpy.Environment, decide: Callable[[simpy.Event], None],
-                     priority: int = GRANT, delay: int = 0) -> None:
-    event = simpy.Event(env)
-    event._ok, event._value = True, None
-    event.callbacks.append(decide)
-    env.schedule(event, priority, delay)
-
-
-class _DdrChannel:
-    """One direction of one port of the DDR3 memory: a queue of limited depth."""
-
-    def __init__(self, controller: _DdrController, port: Port, write: bool) -> None:
-        self.controller, self.env, self.port, self.write = controller, controller.env, port, write
-        self.depth = port.write_accept if write else port.read_accept
-        self.last_accept, self.data_free, self.held = -1, 0, 0
-        self.blocked: list[_Request] = []
-
-    def present(self, request: _Request) -> None:
-        """A request appears now; it is decided at the end of this cycle."""
-        self.controller.present(self, request)
-
-    def grant(self, request: _Request) -> None:
-        """Accept a request if the queue has room; else it waits behind those that wait."""
-        if self.held >= self.depth:
-            self.blocked.append(request)
-        else:
-            self.accept(request, max(request.cycle, self.last_accept + 1))
-
-    def accept(self, request: _Request, cycle: int) -> None:
-        """The port takes a burst; it is on its way to the controller."""
-        self.last_accept = cycle
-        self.held += 1
-        self.controller.insert(self, request, cycle)
-        request.accepted.succeed(cycle)
-
-    def admitted(self, request: _Request, clock: int) -> None:
-        """The controller took a burst: a write is answered, and the queue has room again."""
-        self.held -= 1
-        if self.write:
-            request.transfer.finished(_to_fabric(clock, self.controller.t)
-                                      + self.port.write_response_cycles)
-        if self.blocked and self.held == self.depth - 1:
-            self.accept(self.blocked.pop(0), max(self.env.now, self.last_accept) + 1)
-
-    def served(self, request: _Request, first: int, last: int) -> None:
-        """The DRAM gives the data of a read; they move over the port in request order."""
-        transfer = request.transfer
-        transfer.ready[request.index] = (first, last, request.beats)
-        while (turn := transfer.ready.pop(len(transfer.done), None)) is not None:
-            begin, end, beats = turn
-            self.data_free = _ddr_read_data(self.controller.t, begin, end,
-                                            self.port.response_cycles, self.data_free, beats)
-            transfer.finished(self.data_free)
-
-
-class _DdrController:
-    """The DDR controller on the time line of the fabric; its rules are `cosim.memory_rules`."""
-
-    def __init__(self, env: simpy.Environment, program: Program, memory: Memory) -> None:
-        assert memory.ddr is not None
-        self.env = env
-        self.t = ddr_parameters(memory.ddr)
-        limit = sum(unit.outstanding for unit in program.units) + 1
-        self.regs, self.banks, self.pool, self.lists, self.sources = ddr_state(
-            memory, self.t, limit)
-        self.background = len(program.units)
-        self.inside: dict[int, tuple[_DdrChannel, _Request]] = {}  # by pool entry
-        self.pending: list[tuple[_DdrChannel, _Request]] = []
-        self.awake = -1  # the cycle of the next wake that counts
-        self.crossing: dict[tuple[int, bool], int] = {}  # controller port, write -> free clock
-
-    def present(self, channel: _DdrChannel, request: _Request) -> None:
-        """Requests of one cycle are decided in unit order over all ports: ports share wires."""
-        if not self.pending:
-            _at_end_of_cycle(self.env, self.grant)
-        self.pending.append((channel, request))
-
-    def grant(self, _: simpy.Event) -> None:
-        """Offer the requests of this cycle to their ports."""
-        for channel, request in sorted(self.pending, key=lambda item: item[1].unit):
-            channel.grant(request)
-        self.pending.clear()
-
-    def insert(self, channel: _DdrChannel, request: _Request, cycle: int) -> None:
-        """A burst accepted in a cycle sets out for the controller."""
-        t, port = self.t, channel.port
-        if channel.write:
-            channel.data_free = _ddr_write_data(cycle, port.write_lead_cycles, channel.data_free,
-                                                request.beats)
-            leaves = _to_ddr(channel.data_free + port.request_cycles, t)
-            arrival = self.cross(channel, leaves, request.size)[1]
-            self.crossing[port.controller_port, True] = arrival
-        else:
-            arrival = _to_ddr(cycle + port.request_cycles, t)
-        entry = int(self.lists[FREE, self.regs[R_FREE] - 1])
-        ddr_insert(t, self.regs, self.pool, self.lists, arrival, request.unit, request.index,
-                   request.address, request.size, int(channel.write))
-        self.regs[R_FOREGROUND] += 1
-        self.inside[entry] = channel, request
-        self.wake(self.env.now)
-
-    def wake(self, cycle: int) -> None:
-        """Act at the end of a cycle, unless something already wakes the controller by then."""
-        if not self.env.now <= self.awake <= cycle:
-            self.awake = cycle
-            _at_end_of_cycle(self.env, self.act, CONTROL, cycle - self.env.now)
-
-    def cross(self, channel: _DdrChannel, clock: int, size: int) -> tuple[int, int]:
-        """Passage through the controller port that the channel shares."""
-        free = self.crossing.get((channel.port.controller_port, channel.write), 0)
-        return _controller_port(self.t, clock, free, size)
-
-    def act(self, _: simpy.Event) -> None:
-        """Do every event of the controller up to this cycle, then sleep until its next."""
-        if self.awake != self.env.now:
-            return
-        self.awake = -1
-        t, state = self.t, (self.t, self.regs, self.pool, self.lists, self.sources)
-        while (clock := ddr_next(*state, self.background)) != FAR:
-            cycle = int(_decided_in(clock, t))
-            if cycle > self.env.now:
-                self.wake(cycle)
-                return
-            what, entry, clock, first, last = ddr_step(
-                t, self.regs, self.banks, self.pool, self.lists, self.sources, self.background)
-            if what == NOTHING or self.pool[entry, E_UNIT] >= self.background:
-                continue
-            channel, request = self.inside[entry]
-            if what == ADMITTED:
-                channel.admitted(request, clock)
-                continue
-            del self.inside[entry]
-            if not channel.write:
-                ready = int(t[T_CL] + t[T_CCD] + t[T_PIPELINE])
-                begin, end = self.cross(channel, first + ready, request.size)
-                end = max(end, last + ready)
-                self.crossing[channel.port.controller_port, False] = end
-                channel.served(request, begin, end)
 
 
 class _Ledger:
@@ -296,25 +73,25 @@ class _Machine:
 
     def __init__(self, program: Program, memory: Memory, trace: bool) -> None:
         self.program, self.memory = program, memory
-        self.env = simpy.Environment()
+        self.env: Any = simpy.Environment()  # its clock holds integers here
         self.ledger = _Ledger(program, trace)
         self.tokens = [channel.initial for channel in program.channels]
         self.since = [0] * len(program.channels)  # when the channel was last filled from empty
         self.total = 0
         self.blocked: dict[int, tuple[int, simpy.Event]] = {}  # unit -> (wait mask, wake)
         self.rows, self.starts = rows_by_unit(program)
-        self.ports: dict[tuple[int, UnitKind], _FlatChannel | _DdrChannel] = {}
-        self.controller = (_DdrController(self.env, program, memory)
+        self.ports: dict[tuple[int, UnitKind], FlatChannel | DdrChannel] = {}
+        self.controller = (DdrController(self.env, program, memory)
                            if memory.model == "ddr3" else None)
         for index, port in enumerate(memory.ports):
             if self.controller is not None:
                 for kind in (UnitKind.READ, UnitKind.WRITE):
-                    self.ports[index, kind] = _DdrChannel(self.controller, port,
+                    self.ports[index, kind] = DdrChannel(self.controller, port,
                                                           kind == UnitKind.WRITE)
                 continue
-            self.ports[index, UnitKind.READ] = _FlatChannel(
+            self.ports[index, UnitKind.READ] = FlatChannel(
                 self.env, port.read_latency_cycles, 0)
-            self.ports[index, UnitKind.WRITE] = _FlatChannel(
+            self.ports[index, UnitKind.WRITE] = FlatChannel(
                 self.env, port.write_lead_cycles, port.write_latency_cycles)
         self.running = [self.env.process(self.unit(index)) for index in range(len(program.units))]
 
@@ -410,7 +187,7 @@ class _Machine:
         env = self.env
         width = self.memory.ports[unit.port].width_bytes
         port = self.ports[unit.port, unit.kind]
-        transfer = _Transfer()
+        transfer = Transfer()
         accepted = 0
         for run, begin in enumerate(_runs(operation, address)):
             here, left = begin, operation[Column.ROW_BYTES]
@@ -432,7 +209,7 @@ class _Machine:
                 size = _burst_bytes(here, left, width, unit.max_burst_beats)
                 beats = _burst_beats(here, size, width)
                 grant = env.event()
-                port.present(_Request(env.now, index, issued, here, size, beats, transfer, grant))
+                port.present(Request(env.now, index, issued, here, size, beats, transfer, grant))
                 accepted = yield grant
                 counts[0] += beats
                 counts[1] += 1
@@ -449,7 +226,7 @@ def _runs(operation: list[int], address: int) -> Iterator[int]:
                    + row * operation[Column.ROW_STRIDE])
 
 
-def _known(env: simpy.Environment, transfer: _Transfer,
+def _known(env: simpy.Environment, transfer: Transfer,
            burst: int) -> Generator[simpy.Event, int, int]:
     """The done cycle of a burst, as soon as the memory knows it."""
     while len(transfer.done) <= burst:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.memory import Memory
-from cosim import arbiter, ddr3_rules, fast_loop, memory_rules
+from cosim import arbiter, ddr3_rules, fast_ddr3, fast_loop, fast_state, memory_rules
 from cosim.ddr3_rules import R_HITS, R_MISSES, R_SEEN, ddr_parameters, ddr_state
-from cosim.fast_loop import (
+from cosim.fast_loop import build_loop
+from cosim.fast_state import (
     G_ROWS,
     M_COLUMNS,
     MEMO,
@@ -25,7 +26,6 @@ from cosim.fast_loop import (
     U_KIND,
     U_OUTSTANDING,
     X_COLUMNS,
-    build_loop,
 )
 from cosim.program import Program, ProgramError, UnitKind, layer_macs, rows_by_unit
 from cosim.result import SimResult, Trace
@@ -33,7 +33,7 @@ from cosim.result import SimResult, Trace
 
 def _digest() -> int:
     digest = hashlib.sha256()
-    for module in (arbiter, memory_rules, ddr3_rules, fast_loop):
+    for module in (arbiter, memory_rules, ddr3_rules, fast_state, fast_ddr3, fast_loop):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest()[:6], "big")
 
@@ -62,7 +62,9 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     limits = [unit.outstanding for unit in program.units] + [1]
     capacity = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
     rings = zeros(units, G_ROWS, capacity)
-    parameters = ddr_parameters(memory.ddr) if memory.model == "ddr3" else zeros(0)
+    parameters = zeros(0)
+    if memory.ddr is not None and memory.model == "ddr3":
+        parameters = ddr_parameters(memory.ddr)
     dram = ddr_state(memory, parameters, sum(limits))
     traced = program.operation_count if trace else 0
 

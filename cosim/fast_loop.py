@@ -1,4 +1,4 @@
-"""The loop of the numba executor: units, tokens and ports in one compiled function.
+"""The loop of the numba executor: units and tokens in one compiled function.
 
 It defines nothing; `cosim.des` says what the rules are. `cosim.fast` prepares its arrays.
 
@@ -13,70 +13,79 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cosim.ddr3_rules import (
-    ADMITTED,
-    E_BYTES,
-    E_INDEX,
-    E_UNIT,
-    NOTHING,
-    R_FOREGROUND,
-    T_CCD,
-    T_CL,
-    T_CLOCK,
-    T_CYCLE,
-    T_PIPELINE,
-    controller_port,
-    ddr_insert,
-    ddr_next,
-    ddr_read_data,
-    ddr_step,
-    ddr_write_data,
-    to_ddr,
-    to_fabric,
+from cosim.ddr3_rules import R_FOREGROUND
+from cosim.fast_ddr3 import controller_act, port_accept
+from cosim.fast_state import (
+    ADDRESS,
+    ADVANCE,
+    BLOCKED,
+    COMPUTE,
+    DRAIN,
+    ENDING,
+    FILL,
+    FINISHED,
+    FLAGS,
+    G_DONE,
+    INTERVAL,
+    LAYER,
+    M_BEATS,
+    M_BURSTS,
+    M_BYTES,
+    M_DONE,
+    M_OFFSET,
+    M_PLANE_STRIDE,
+    M_PLANES,
+    M_ROW_STRIDE,
+    M_ROWS,
+    M_UNIT,
+    MEMO,
+    P_ACCEPT,
+    P_DATA,
+    P_HELD,
+    PLANE_STRIDE,
+    PLANES,
+    READY,
+    REQUESTING,
+    ROW_BYTES,
+    ROW_STRIDE,
+    ROWS,
+    SIGNAL,
+    TRIPS,
+    U_ACCEPT,
+    U_ALONE,
+    U_CHANNEL,
+    U_KIND,
+    U_LEAD,
+    U_MAX_BEATS,
+    U_OUTSTANDING,
+    U_OVERLAP,
+    U_RUN_SETUP,
+    U_SETUP,
+    U_TAIL,
+    U_TRAIL,
+    U_WIDTH,
+    WAIT,
+    X_ACCEPTED,
+    X_BEATS,
+    X_DONE,
+    X_HERE,
+    X_ISSUED,
+    X_KNOWN,
+    X_LEFT,
+    X_NEW_RUN,
+    X_PLACE,
+    X_PLANE,
+    X_PRESENTED,
+    X_REPEAT,
+    X_ROW,
+    X_RUN,
+    X_SEGMENT,
+    X_SINCE,
+    X_START,
+    next_burst,
+    reschedule,
 )
-from cosim.memory_rules import (
-    CACHED,
-    FAR,
-    PLAIN,
-    burst_beats,
-    burst_bytes,
-    flat_accept,
-    flat_transfer,
-    next_request,
-    precedes,
-)
-from cosim.program import Column, UnitKind
-
-# Columns of the operation table as plain integers: numba freezes them into the kernel.
-LAYER, FLAGS, WAIT, SIGNAL = (int(Column[n]) for n in ("LAYER", "FLAGS", "WAIT", "SIGNAL"))
-ADDRESS, ROW_BYTES, ROWS, ROW_STRIDE, PLANES, PLANE_STRIDE, ADVANCE = (int(Column[n]) for n in (
-    "ADDRESS", "ROW_BYTES", "ROWS", "ROW_STRIDE", "PLANES", "PLANE_STRIDE", "ADVANCE"))
-FILL, INTERVAL, TRIPS, DRAIN = (int(Column[n]) for n in ("FILL", "INTERVAL", "TRIPS", "DRAIN"))
-COMPUTE, READ = int(UnitKind.COMPUTE), int(UnitKind.READ)
-
-# Columns of the unit table.
-(U_KIND, U_PORT, U_OUTSTANDING, U_MAX_BEATS, U_SETUP, U_TAIL, U_OVERLAP, U_RUN_SETUP, U_WIDTH,
- U_LEAD, U_TRAIL, U_CHANNEL, U_ALONE, U_ACCEPT, U_REQUEST, U_RESPONSE, U_CONTROLLER,
- U_COLUMNS) = range(18)
-
-# Columns of the state of a unit. X_LEFT is what remains of the present run, X_ISSUED counts
-# accepted bursts, X_KNOWN those whose done cycle is known.
-(X_SEGMENT, X_REPEAT, X_PLACE, X_ROW, X_SINCE, X_START, X_PLANE, X_RUN, X_HERE, X_LEFT, X_NEW_RUN,
- X_ISSUED, X_KNOWN, X_ACCEPTED, X_DONE, X_BEATS, X_PRESENTED, X_COLUMNS) = range(18)
-
-# Rows of the rings of a unit: done cycles, and what the controller said of a read that waits for
-# its turn (beats, first and last DDR clock of its data).
-G_DONE, G_BEATS, G_FIRST, G_LAST, G_ROWS = range(5)
-
-# Columns of a data channel (port * 2, + 1 for writes) and, in the row of the same number, of a
-# direction of a controller port (P_CROSSING).
-P_ACCEPT, P_DATA, P_HELD, P_CROSSING, P_COLUMNS = range(5)
-
-# What a unit does now, and how many results of alone transfers are kept.
-READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
-MEMO = 4096
-(M_UNIT, M_BYTES, M_ROWS, M_ROW_STRIDE, M_PLANES, M_PLANE_STRIDE, M_OFFSET, M_DONE, M_BEATS,
- M_BURSTS, M_COLUMNS) = range(11)
+from cosim.memory_rules import CACHED, FAR, flat_accept, flat_transfer
 
 
 @CACHED
@@ -116,54 +125,6 @@ def _advance(state, doing, unit, order, starts, repeats):
 
 
 @CACHED
-def _reschedule(unit, state, doing, due, settings, ring):
-    """Set the next event of a unit in a transfer, as far as done cycles are known."""
-    if doing[unit] == BLOCKED:
-        return
-    x = state[unit]
-    issued, known = x[X_ISSUED], x[X_KNOWN]
-    if x[X_LEFT] == 0:
-        if known == issued:
-            doing[unit] = ENDING
-            due[unit] = x[X_DONE] + settings[U_TAIL]
-            return
-    else:
-        leaver = issued - settings[U_OUTSTANDING]  # must be done before the next request
-        serial = x[X_NEW_RUN] and not settings[U_OVERLAP]
-        if known > leaver and (known == issued or not serial):
-            freed = ring[G_DONE, leaver & (ring.shape[1] - 1)] if leaver >= 0 else 0
-            doing[unit] = REQUESTING
-            due[unit] = next_request(x[X_ACCEPTED], x[X_DONE], freed, x[X_NEW_RUN],
-                                     settings[U_OVERLAP], settings[U_RUN_SETUP])
-            return
-    doing[unit] = WAITING
-    due[unit] = FAR
-
-
-@CACHED
-def _next_burst(x, settings, operation):
-    """(bytes, beats) of the burst at X_HERE; X_HERE, X_LEFT and the run counters move on."""
-    size = burst_bytes(x[X_HERE], x[X_LEFT], settings[U_WIDTH], settings[U_MAX_BEATS])
-    beats = burst_beats(x[X_HERE], size, settings[U_WIDTH])
-    x[X_HERE] += size
-    x[X_LEFT] -= size
-    x[X_NEW_RUN] = 0
-    x[X_BEATS] += beats
-    if x[X_LEFT] == 0:
-        x[X_RUN] += 1
-        if x[X_RUN] == operation[ROWS]:
-            x[X_RUN] = 0
-            x[X_PLANE] += 1
-        if x[X_PLANE] < operation[PLANES]:
-            x[X_LEFT] = operation[ROW_BYTES]
-            x[X_NEW_RUN] = 1
-            x[X_HERE] = (operation[ADDRESS] + x[X_REPEAT] * operation[ADVANCE]
-                         + x[X_PLANE] * operation[PLANE_STRIDE]
-                         + x[X_RUN] * operation[ROW_STRIDE])
-    return size, beats
-
-
-@CACHED
 def _alone(unit, address, operation, settings, ring, memo):
     """Row of `memo` with what a transfer that has a flat channel to itself takes.
 
@@ -191,117 +152,6 @@ def _alone(unit, address, operation, settings, ring, memo):
         settings[U_TRAIL], settings[U_OUTSTANDING], settings[U_OVERLAP], settings[U_RUN_SETUP],
         ring[G_DONE])
     return place
-
-
-@PLAIN
-def _ddr_accept(unit, accepted, state, doing, due, settings, operation, ring, ports, t, regs,
-                pool, lists):
-    """Accept the next burst of a unit on a port of the DDR3 memory."""
-    x = state[unit]
-    index, address = x[X_ISSUED], x[X_HERE]
-    size, beats = _next_burst(x, settings, operation)
-    port = ports[settings[U_CHANNEL]]
-    port[P_ACCEPT] = accepted
-    port[P_HELD] += 1
-    write = 0 if settings[U_KIND] == READ else 1
-    if write:
-        port[P_DATA] = ddr_write_data(accepted, settings[U_LEAD], port[P_DATA], beats)
-        crossing = ports[2 * settings[U_CONTROLLER] + 1]
-        _, arrival = controller_port(t, to_ddr(port[P_DATA] + settings[U_REQUEST], t),
-                                     crossing[P_CROSSING], size)
-        crossing[P_CROSSING] = arrival
-    else:
-        arrival = to_ddr(accepted + settings[U_REQUEST], t)
-        place = index & (ring.shape[1] - 1)
-        ring[G_BEATS, place] = beats
-        ring[G_LAST, place] = -1
-    ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write)
-    regs[R_FOREGROUND] += 1
-    x[X_ACCEPTED] = accepted
-    x[X_ISSUED] = index + 1
-    _reschedule(unit, state, doing, due, settings, ring)
-
-
-@PLAIN
-def _ddr_deliver(unit, state, doing, due, settings, ring, ports, t):
-    """Move the data of served reads over the port, in the order of the unit's requests."""
-    port, x = ports[settings[U_CHANNEL]], state[unit]
-    while x[X_KNOWN] < x[X_ISSUED]:
-        place = x[X_KNOWN] & (ring.shape[1] - 1)
-        if ring[G_LAST, place] < 0:
-            break
-        port[P_DATA] = ddr_read_data(t, ring[G_FIRST, place], ring[G_LAST, place],
-                                     settings[U_RESPONSE], port[P_DATA], ring[G_BEATS, place])
-        ring[G_DONE, place] = port[P_DATA]
-        x[X_DONE] = port[P_DATA]
-        x[X_KNOWN] += 1
-    _reschedule(unit, state, doing, due, settings, ring)
-
-
-@PLAIN
-def _ddr_unblock(channel, cycle, state, doing, due, units, operations, rings, ports, t, regs,
-                 pool, lists):
-    """A burst left the port's queue: accept the request that has waited longest; its unit."""
-    best = -1
-    for unit in range(len(units)):
-        if (doing[unit] == BLOCKED and units[unit, U_CHANNEL] == channel
-                and (best < 0 or precedes(state[unit, X_PRESENTED], unit,
-                                          state[best, X_PRESENTED], best))):
-            best = unit
-    if best >= 0:
-        accepted = max(cycle, ports[channel, P_ACCEPT]) + 1
-        doing[best] = WAITING
-        _ddr_accept(best, accepted, state, doing, due, units[best],
-                    operations[state[best, X_ROW]], rings[best], ports, t, regs, pool, lists)
-    return best
-
-
-@PLAIN
-def _ddr_act(limit, state, doing, due, units, operations, rings, ports, t, regs, banks, pool,
-             lists, sources):
-    """Let the controller act in every cycle before `limit`, or before a unit is due again."""
-    background = len(units)
-    ready = t[T_CL] + t[T_CCD] + t[T_PIPELINE]
-    while True:
-        clock = ddr_next(t, regs, pool, lists, sources, background)
-        # The controller acts at the end of the cycle in which its clock begins.
-        if clock == FAR or (limit < FAR and clock * t[T_CYCLE] >= limit * t[T_CLOCK]):
-            return
-        what, entry, clock, first, last = ddr_step(t, regs, banks, pool, lists, sources,
-                                                   background)
-        unit = pool[entry, E_UNIT]
-        if what == NOTHING or unit >= background:
-            continue
-        settings, ring = units[unit], rings[unit]
-        write = settings[U_KIND] != READ
-        if what == ADMITTED:
-            if write:
-                x = state[unit]
-                done = to_fabric(clock, t) + settings[U_RESPONSE]
-                ring[G_DONE, x[X_KNOWN] & (ring.shape[1] - 1)] = done
-                x[X_DONE] = done
-                x[X_KNOWN] += 1
-                _reschedule(unit, state, doing, due, settings, ring)
-                limit = min(limit, due[unit])
-            channel = settings[U_CHANNEL]
-            ports[channel, P_HELD] -= 1
-            if ports[channel, P_HELD] == settings[U_ACCEPT] - 1:
-                cycle = clock * t[T_CYCLE] // t[T_CLOCK]
-                freed = _ddr_unblock(channel, cycle, state, doing, due, units, operations, rings,
-                                     ports, t, regs, pool, lists)
-                if freed >= 0:
-                    limit = min(limit, due[freed])
-        elif not write:
-            place = pool[entry, E_INDEX] & (ring.shape[1] - 1)
-            crossing = ports[2 * settings[U_CONTROLLER]]
-            begin, end = controller_port(t, first + ready, crossing[P_CROSSING],
-                                         pool[entry, E_BYTES])
-            ring[G_FIRST, place] = begin
-            ring[G_LAST, place] = max(end, last + ready)
-            crossing[P_CROSSING] = ring[G_LAST, place]
-            if place == state[unit, X_KNOWN] & (ring.shape[1] - 1):
-                _ddr_deliver(unit, state, doing, due, settings, ring, ports, t)
-                limit = min(limit, due[unit])
 
 
 def build_loop(sources: int) -> Callable:
@@ -432,10 +282,10 @@ def build_loop(sources: int) -> Callable:
                         due[unit] = FAR
                         x[X_PRESENTED] = now
                         continue
-                    _ddr_accept(unit, max(now, port[P_ACCEPT] + 1), state, doing, due, settings,
+                    port_accept(unit, max(now, port[P_ACCEPT] + 1), state, doing, due, settings,
                                 operation, rings[unit], ports, t, regs, pool, lists)
                     continue
-                _, beats = _next_burst(x, settings, operation)
+                _, beats = next_burst(x, settings, operation)
                 port[P_ACCEPT], begin = flat_accept(now, port[P_ACCEPT], settings[U_LEAD],
                                                     port[P_DATA])
                 port[P_DATA] = begin + beats
@@ -445,13 +295,13 @@ def build_loop(sources: int) -> Callable:
                 ring[G_DONE, x[X_ISSUED] & (ring.shape[1] - 1)] = x[X_DONE]
                 x[X_ISSUED] += 1
                 x[X_KNOWN] += 1
-                _reschedule(unit, state, doing, due, settings, ring)
+                reschedule(unit, state, doing, due, settings, ring)
             now = FAR
             for unit in range(unit_count):
                 now = min(now, due[unit])
             if len(t) and regs[R_FOREGROUND]:
-                _ddr_act(now, state, doing, due, units, operations, rings, ports, t, regs, banks,
-                         pool, lists, background)
+                controller_act(now, state, doing, due, units, operations, rings, ports, t, regs,
+                               banks, pool, lists, background)
                 now = FAR
                 for unit in range(unit_count):
                     now = min(now, due[unit])

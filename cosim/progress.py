@@ -1,4 +1,4 @@
-"""Runs the tokens of a program without time: does every operation come to its turn?
+"""Runs the tokens of a program without time and names the operation that never has its turn.
 
 It knows no cycles and no memory. With one producer and one consumer a channel, the order in which
 units move cannot change the answer.

@@ -82,7 +82,7 @@ def _check(row: dict[str, str], board: Board, size: int) -> Check:
 def vendor_efficiency(board: Board, random: bool, read: bool, write: bool, size: int) -> float:
     """Percent of peak, four HP masters, bursts of 16 x 64 bit; each reads, writes or both."""
     memory = board_memory(board, VENDOR_HZ)
-    streams = []
+    streams: list[Stream] = []
     directions = [direction for direction, wanted in ((False, read), (True, write)) if wanted]
     for port in range(4):
         for direction in directions:

@@ -1,0 +1,250 @@
+"""The memories of the SimPy executor: flat channels, DDR3 ports and the DDR3 controller.
+
+It walks no operations and knows no tokens; the numbers come from the shared integer rules.
+
+Two phases follow all other events of a cycle: ports accept requests (GRANT), then the controller
+acts (CONTROL). The DDR3 ports, which hardware does not emit, work like this:
+
+- A port's direction accepts one burst a cycle while fewer than `read_accept` (`write_accept`)
+  bursts wait between it and the controller's window. A request that finds it full waits; when the
+  controller takes a burst in cycle c, the request that has waited longest is accepted at c + 1.
+- A read leaves for the controller `request_cycles` after its acceptance, a write as long after its
+  last beat; beats of writes follow one another in acceptance order.
+- A write is done `write_response_cycles` after the controller took it. Data of reads cross the
+  controller's port, then the AXI port `response_cycles` later, in the order of the unit's requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from arch_models.memory import Memory, Port
+from cosim.ddr3_rules import (
+    ADMITTED,
+    E_UNIT,
+    FREE,
+    NOTHING,
+    R_FOREGROUND,
+    R_FREE,
+    T_CCD,
+    T_CL,
+    T_PIPELINE,
+    controller_port,
+    ddr_insert,
+    ddr_next,
+    ddr_parameters,
+    ddr_read_data,
+    ddr_state,
+    ddr_step,
+    ddr_write_data,
+    decided_in,
+    to_ddr,
+    to_fabric,
+)
+from cosim.memory_rules import FAR, flat_accept
+from cosim.program import Program
+
+# SimPy's own priorities are 0 and 1; only `cosim.des` imports it.
+GRANT = 2
+CONTROL = 3
+Environment = Any
+Event = Any
+
+_flat_accept = flat_accept.py_func  # a call from here need not enter numba
+
+
+@dataclass
+class Transfer:
+    """Bursts of the operation a unit runs: done cycles in order, as far as they are known."""
+
+    done: list[int] = field(default_factory=list)
+    ready: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # reads out of order
+    waiter: Event | None = None
+
+    def finished(self, cycle: int) -> None:
+        """The memory tells when the next burst of this transfer is done."""
+        self.done.append(cycle)
+        if self.waiter is not None:
+            self.waiter.succeed()
+            self.waiter = None
+
+
+@dataclass
+class Request:
+    """One burst that a unit asks for."""
+
+    cycle: int
+    unit: int
+    index: int  # of the burst in its operation
+    address: int
+    size: int
+    beats: int
+    transfer: Transfer
+    accepted: Event
+
+
+class FlatChannel:
+    """One direction of one port of the flat memory."""
+
+    def __init__(self, env: Environment, lead: int, trail: int) -> None:
+        self.env, self.lead, self.trail = env, lead, trail
+        self.last_accept, self.data_free = -1, 0
+        self.pending: list[Request] = []
+
+    def present(self, request: Request) -> None:
+        """A request appears now; it is granted at the end of this cycle."""
+        if not self.pending:
+            _at_end_of_cycle(self.env, self.grant)
+        self.pending.append(request)
+
+    def grant(self, _: Event) -> None:
+        """Accept every request of this cycle in unit order (they share the request cycle)."""
+        for request in sorted(self.pending, key=lambda item: (item.cycle, item.unit)):
+            self.last_accept, begin = _flat_accept(request.cycle, self.last_accept, self.lead,
+                                                   self.data_free)
+            self.data_free = begin + request.beats
+            request.transfer.finished(self.data_free + self.trail)
+            request.accepted.succeed(self.last_accept)
+        self.pending.clear()
+
+
+def _at_end_of_cycle(env: Environment, decide: Callable[[Event], None],
+                     priority: int = GRANT, delay: int = 0) -> None:
+    event = env.event()
+    event._ok, event._value = True, None
+    event.callbacks.append(decide)
+    env.schedule(event, priority, delay)
+
+
+class DdrChannel:
+    """One direction of one port of the DDR3 memory: a queue of limited depth."""
+
+    def __init__(self, controller: DdrController, port: Port, write: bool) -> None:
+        self.controller, self.env, self.port, self.write = controller, controller.env, port, write
+        self.depth = port.write_accept if write else port.read_accept
+        self.last_accept, self.data_free, self.held = -1, 0, 0
+        self.blocked: list[Request] = []
+
+    def present(self, request: Request) -> None:
+        """A request appears now; it is decided at the end of this cycle."""
+        self.controller.present(self, request)
+
+    def grant(self, request: Request) -> None:
+        """Accept a request if the queue has room; else it waits behind those that wait."""
+        if self.held >= self.depth:
+            self.blocked.append(request)
+        else:
+            self.accept(request, max(request.cycle, self.last_accept + 1))
+
+    def accept(self, request: Request, cycle: int) -> None:
+        """The port takes a burst; it is on its way to the controller."""
+        self.last_accept = cycle
+        self.held += 1
+        self.controller.insert(self, request, cycle)
+        request.accepted.succeed(cycle)
+
+    def admitted(self, request: Request, clock: int) -> None:
+        """The controller took a burst: a write is answered, and the queue has room again."""
+        self.held -= 1
+        if self.write:
+            request.transfer.finished(to_fabric(clock, self.controller.t)
+                                      + self.port.write_response_cycles)
+        if self.blocked and self.held == self.depth - 1:
+            self.accept(self.blocked.pop(0), max(self.env.now, self.last_accept) + 1)
+
+    def served(self, request: Request, first: int, last: int) -> None:
+        """The DRAM gives the data of a read; they move over the port in request order."""
+        transfer = request.transfer
+        transfer.ready[request.index] = (first, last, request.beats)
+        while (turn := transfer.ready.pop(len(transfer.done), None)) is not None:
+            begin, end, beats = turn
+            self.data_free = ddr_read_data(self.controller.t, begin, end,
+                                            self.port.response_cycles, self.data_free, beats)
+            transfer.finished(self.data_free)
+
+
+class DdrController:
+    """The DDR controller on the time line of the fabric; its rules are `cosim.memory_rules`."""
+
+    def __init__(self, env: Environment, program: Program, memory: Memory) -> None:
+        assert memory.ddr is not None
+        self.env = env
+        self.t = ddr_parameters(memory.ddr)
+        limit = sum(unit.outstanding for unit in program.units) + 1
+        self.regs, self.banks, self.pool, self.lists, self.sources = ddr_state(
+            memory, self.t, limit)
+        self.background = len(program.units)
+        self.inside: dict[int, tuple[DdrChannel, Request]] = {}  # by pool entry
+        self.pending: list[tuple[DdrChannel, Request]] = []
+        self.awake = -1  # the cycle of the next wake that counts
+        self.crossing: dict[tuple[int, bool], int] = {}  # controller port, write -> free clock
+
+    def present(self, channel: DdrChannel, request: Request) -> None:
+        """Requests of one cycle are decided in unit order over all ports: ports share wires."""
+        if not self.pending:
+            _at_end_of_cycle(self.env, self.grant)
+        self.pending.append((channel, request))
+
+    def grant(self, _: Event) -> None:
+        """Offer the requests of this cycle to their ports."""
+        for channel, request in sorted(self.pending, key=lambda item: item[1].unit):
+            channel.grant(request)
+        self.pending.clear()
+
+    def insert(self, channel: DdrChannel, request: Request, cycle: int) -> None:
+        """A burst accepted in a cycle sets out for the controller."""
+        t, port = self.t, channel.port
+        if channel.write:
+            channel.data_free = ddr_write_data(cycle, port.write_lead_cycles, channel.data_free,
+                                                request.beats)
+            leaves = to_ddr(channel.data_free + port.request_cycles, t)
+            arrival = self.cross(channel, leaves, request.size)[1]
+            self.crossing[port.controller_port, True] = arrival
+        else:
+            arrival = to_ddr(cycle + port.request_cycles, t)
+        entry = int(self.lists[FREE, self.regs[R_FREE] - 1])
+        ddr_insert(t, self.regs, self.pool, self.lists, arrival, request.unit, request.index,
+                   request.address, request.size, int(channel.write))
+        self.regs[R_FOREGROUND] += 1
+        self.inside[entry] = channel, request
+        self.wake(self.env.now)
+
+    def wake(self, cycle: int) -> None:
+        """Act at the end of a cycle, unless something already wakes the controller by then."""
+        if not self.env.now <= self.awake <= cycle:
+            self.awake = cycle
+            _at_end_of_cycle(self.env, self.act, CONTROL, cycle - self.env.now)
+
+    def cross(self, channel: DdrChannel, clock: int, size: int) -> tuple[int, int]:
+        """Passage through the controller port that the channel shares."""
+        free = self.crossing.get((channel.port.controller_port, channel.write), 0)
+        return controller_port(self.t, clock, free, size)
+
+    def act(self, _: Event) -> None:
+        """Do every event of the controller up to this cycle, then sleep until its next."""
+        if self.awake != self.env.now:
+            return
+        self.awake = -1
+        t, state = self.t, (self.t, self.regs, self.pool, self.lists, self.sources)
+        while (clock := ddr_next(*state, self.background)) != FAR:
+            cycle = int(decided_in(clock, t))
+            if cycle > self.env.now:
+                self.wake(cycle)
+                return
+            what, entry, clock, first, last = ddr_step(
+                t, self.regs, self.banks, self.pool, self.lists, self.sources, self.background)
+            if what == NOTHING or self.pool[entry, E_UNIT] >= self.background:
+                continue
+            channel, request = self.inside[entry]
+            if what == ADMITTED:
+                channel.admitted(request, clock)
+                continue
+            del self.inside[entry]
+            if not channel.write:
+                ready = int(t[T_CL] + t[T_CCD] + t[T_PIPELINE])
+                begin, end = self.cross(channel, first + ready, request.size)
+                end = max(end, last + ready)
+                self.crossing[channel.port.controller_port, False] = end
+                channel.served(request, begin, end)
