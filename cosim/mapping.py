@@ -6,10 +6,11 @@ rules are exact: a tile that is chosen fits the banks it needs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from arch_models.board import Board
-from arch_models.engines import Tile, Work, engine_for, interval_cycles, model, timing
+from arch_models.engines import Work, engine_for, interval_cycles, timing
 from arch_models.engines.base import Timing
 from arch_models.overlay import Engine, Fusion, Infeasible, Overlay, Role
 from arch_models.units import ceil_div
@@ -219,7 +220,8 @@ class _Mapper:
             target, absorbed, upsample, pool.name if pool else "", add.name if add else "", skip,
             tile, best[0])
 
-    def _search(self, search, shape) -> tuple:
+    def _search(self, search: Callable[..., tuple], shape: tuple) -> tuple:
+        """Solve a shape once."""
         if shape not in self.known:
             self.known[shape] = search(shape, self.budget)
         return self.known[shape]
@@ -334,21 +336,3 @@ def _no_convolution_tile(shape: tile_search.ConvolutionShape, overlay: Overlay) 
         return Infeasible("output_words", 1, overlay.output_words, "words", ("output_words",))
     return Infeasible("accumulator_words", 4 if shape.pool else 1, overlay.accumulator_words,
                       "words", ("accumulator_words", "weight_words", "input_words"))
-
-
-def tile_of(mapping: LayerMapping, overlay: Overlay) -> Tile:
-    """The largest operation of a mapped layer, as its engine's cost function takes it."""
-    block = overlay.channel_block
-    if isinstance(mapping.tile, ConvolutionTile):
-        item = mapping.tile
-        return Tile(item.rows, item.columns, in_words=item.in_words, out_words=item.out_words)
-    if isinstance(mapping.tile, StreamTile):
-        return Tile(mapping.tile.units, mapping.tile.unit_out, mapping.tile.planes,
-                    mapping.tile.planes * block)
-    if isinstance(mapping.tile, GridTile):
-        return Tile(1, mapping.tile.part, mapping.tile.planes)
-    return Tile(1, 1)
-
-
-__all__ = ["ConvolutionTile", "GridTile", "LayerMapping", "Mapping", "StreamTile",
-           "channel_count", "choose_mapping", "model", "tile_of", "work_of"]

@@ -14,7 +14,8 @@ from arch_models.overlay import Engine, Layout, Overlay
 from arch_models.units import ceil_div
 from workloads.graph import Graph, Layer, Operator
 
-from .mapping import ConvolutionTile, LayerMapping, Mapping
+from .layout import Layouts
+from .tiles import ConvolutionTile, LayerMapping, Mapping
 
 #: Tensors and blobs start at multiples of the longest 64-bit AXI3 burst.
 ALIGNMENT_BYTES = 128
@@ -171,7 +172,7 @@ def _regions(graph: Graph, mapping: Mapping) -> list[_Region]:
     return sorted(regions.values(), key=lambda item: (item.first, -item.size))
 
 
-def _members(layouts, name: str, offset: int, found: list[tuple[str, int]]) -> int:
+def _members(layouts: Layouts, name: str, offset: int, found: list[tuple[str, int]]) -> int:
     """List a tensor and its parts with their offsets; return its size in bytes."""
     found.append((name, offset))
     spec = layouts.graph.tensors[name]

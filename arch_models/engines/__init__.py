@@ -5,8 +5,6 @@ They hold no state; `MODELS` lists them in the order of the units of a program.
 
 from __future__ import annotations
 
-from arch_models.overlay import Engine
-
 from . import stream
 from .base import (
     EngineModel,
@@ -28,15 +26,10 @@ MODELS: tuple[EngineModel, ...] = (
 )
 
 
-def model(engine: Engine) -> EngineModel:
-    """The model of an engine."""
-    return next(item for item in MODELS if item.engine is engine)
-
-
 def engine_for(work: Work) -> EngineModel | None:
     """The engine that runs a layer, or None: then only the host can."""
     return next((item for item in MODELS if item.supports(work)), None)
 
 
 __all__ = ["MODELS", "EngineModel", "Resources", "Tile", "TileCost", "Timing", "Work",
-           "backends", "engine_for", "interval_cycles", "model", "timing"]
+           "backends", "engine_for", "interval_cycles", "timing"]
