@@ -124,14 +124,17 @@ def _ddr_unblock(channel, cycle, state, doing, due, units, operations, rings, po
 @PLAIN
 def controller_act(limit, state, doing, due, units, operations, rings, ports, t, regs, banks, pool,
              lists, sources):
-    """Let the controller act in every cycle before `limit`, or before a unit is due again."""
+    """Let the controller act in every cycle before `limit`, the first in which a unit is due.
+
+    What it does may make a unit due earlier; returned is the cycle that then comes first.
+    """
     background = len(units)
     ready = t[T_CL] + t[T_CCD] + t[T_PIPELINE]
     while True:
         clock = ddr_next(t, regs, pool, lists, sources, background)
         # The controller acts at the end of the cycle in which its clock begins.
         if clock == FAR or (limit < FAR and clock * t[T_CYCLE] >= limit * t[T_CLOCK]):
-            return
+            return limit
         what, entry, clock, first, last = ddr_step(t, regs, banks, pool, lists, sources,
                                                    background)
         unit = pool[entry, E_UNIT]

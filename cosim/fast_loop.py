@@ -270,9 +270,12 @@ def build_loop(sources: int) -> Callable:
                     x[X_LEFT] = operation[ROW_BYTES]
                     doing[unit] = REQUESTING
                     requests += due[unit] == now
-            for unit in range(unit_count if requests else 0):  # in unit order
+            for unit in range(unit_count):  # requests, in unit order
+                if requests == 0:
+                    break
                 if due[unit] != now or doing[unit] != REQUESTING:
                     continue
+                requests -= 1
                 settings, x = units[unit], state[unit]
                 operation = operations[x[X_ROW]]
                 port = ports[settings[U_CHANNEL]]
@@ -300,11 +303,8 @@ def build_loop(sources: int) -> Callable:
             for unit in range(unit_count):
                 now = min(now, due[unit])
             if len(t) and regs[R_FOREGROUND]:
-                controller_act(now, state, doing, due, units, operations, rings, ports, t, regs,
-                               banks, pool, lists, background)
-                now = FAR
-                for unit in range(unit_count):
-                    now = min(now, due[unit])
+                now = controller_act(now, state, doing, due, units, operations, rings, ports, t,
+                                     regs, banks, pool, lists, background)
             if now == FAR:
                 break
         stuck = -1

@@ -15,6 +15,7 @@ from cosim.program import Program, flat, verify
 from cosim.random_programs import Sizes, random_memory, random_program
 
 MODELS = ("flat", "ddr3")
+DEFAULT = Sizes()
 CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
@@ -23,7 +24,7 @@ def differences(program: Program, memory: Memory) -> list[str]:
         fast.simulate(program, memory, trace=True))
 
 
-def check(seed: int, model: str, sizes: Sizes = Sizes()) -> None:
+def check(seed: int, model: str, sizes: Sizes = DEFAULT) -> None:
     memory = random_memory(seed, model)
     program = random_program(seed, len(memory.ports), sizes)
     verify(program)
