@@ -27,25 +27,26 @@ from tests.cosim.tiny_graphs import TinyGraph
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
 from workloads.graph import Graph, Phase, multiply_accumulates
+from workloads.library import load
 from workloads.reference import execute
 from workloads.unicorn import unicorn_graph
 from workloads.unicorn_config import UnicornConfig
 
 BOARD = load_board("pynq-z1")
 BASE = default_overlay()
-SMALL = replace(BASE, input_words=600, weight_words=64, output_words=128, accumulator_words=256)
+SMALL = replace(BASE, input_words=180, weight_words=64, output_words=40, accumulator_words=64)
 MASTERS = BASE.masters
 DESIGNS: dict[str, Overlay] = {
     "default": BASE,
     "small": SMALL,
-    "wide": replace(BASE, tm=24, tn=16, input_words=700, weight_words=70, output_words=100,
-                    accumulator_words=99, columns=2),
+    "wide": replace(BASE, tm=24, tn=16, input_words=200, weight_words=70, output_words=50,
+                    accumulator_words=40, columns=2),
     "one bank": replace(SMALL, input_banks=1, weight_banks=1, output_banks=1),
-    "nothing fused": replace(SMALL, fusions=frozenset(), input_words=1200, output_words=500),
-    "two masters": replace(SMALL, input_words=1200, masters=(
+    "nothing fused": replace(SMALL, fusions=frozenset(), input_words=300, output_words=140),
+    "two masters": replace(SMALL, input_words=300, masters=(
         *MASTERS, replace(MASTERS[0], name="input 2", port="HP3"))),
     "two writers": replace(
-        SMALL, input_words=1200, engines=BASE.engines - {Engine.POOL, Engine.UPSAMPLE},
+        SMALL, input_words=300, engines=BASE.engines - {Engine.POOL, Engine.UPSAMPLE},
         masters=(*MASTERS, replace(MASTERS[2], name="output 2", port="HP3"))),
     "host": replace(SMALL, engines=frozenset({Engine.CONVOLUTION})),
     "start a layer": replace(SMALL, layout=Layout.BANK_SPREAD,
@@ -54,7 +55,7 @@ DESIGNS: dict[str, Overlay] = {
         *MASTERS, replace(MASTERS[1], name="fetch", role=Role.FETCH))),
 }
 TINY = AgcConfig(width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks=3, keypoints=4,
-                 rows=64, cols=64)
+                 rows=32, cols=32)
 
 
 def mapped(graph: Graph, overlay: Overlay, phases=(Phase.FRAME,)) -> Mapping:
@@ -69,7 +70,7 @@ def agc() -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
     draw = np.random.default_rng(0)
     points = {name: draw.integers(-9000, 9000, (2, 4, 1)).astype(np.int16)
               for name in ("keypoints_source", "keypoints_driving")}
-    inputs = {"source": draw.integers(-128, 128, (3, 64, 64), np.int8), **points}
+    inputs = {"source": draw.integers(-128, 128, (3, 32, 32), np.int8), **points}
     return graph, inputs, execute(graph, inputs)
 
 
@@ -85,6 +86,19 @@ def test_a_whole_decoder_equals_the_reference(name: str, agc) -> None:
                           if Phase.GROUP not in phases}
         found = interpret(lowered, graph, overlay, given, seed=frames)
         assert np.array_equal(found["picture"], expected["picture"])
+
+
+def test_the_shipped_narrow_decoder_equals_the_reference() -> None:
+    graph = load("agc-w16")
+    draw = np.random.default_rng(0)
+    inputs = {"source": draw.integers(0, 128, (3, 256, 256)).astype(np.int8)}
+    for name in ("keypoints_source", "keypoints_driving"):
+        inputs[name] = draw.integers(-9000, 9000, (2, 10, 1)).astype(np.int16)
+    expected = execute(graph, inputs)
+    lowered = lower(graph, BASE, BOARD, mapped(graph, BASE))
+    found = interpret(lowered, graph, BASE, inputs | {
+        name: expected[name] for name in ("features", "small")})
+    assert np.array_equal(found["picture"], expected["picture"])
 
 
 def random_case(seed: int) -> tuple[Graph, dict[str, np.ndarray], Overlay]:
@@ -142,7 +156,7 @@ def test_streaming_layers_equal_the_reference() -> None:
     value = tiny.sum("sum", value, "max")
     graph, inputs = tiny.graph(value), tiny.inputs()
     expected = execute(graph, inputs)
-    for overlay in (BASE, replace(SMALL, input_words=130, tn=16)):
+    for overlay in (BASE, replace(SMALL, tn=16)):
         lowered = lower(graph, overlay, BOARD, mapped(graph, overlay))
         found = interpret(lowered, graph, overlay, inputs)
         assert np.array_equal(found["sum"], expected["sum"])
@@ -158,7 +172,7 @@ def test_a_sampler_step_and_its_picture_equal_the_reference() -> None:
                                   1 << graph.tensors[name].bits - 3, graph.tensors[name].shape)
               .astype(f"int{graph.tensors[name].bits}") for name in graph.inputs}
     expected = execute(graph, inputs)
-    overlay = replace(SMALL, tm=8, tn=16, weight_words=80, output_words=300)
+    overlay = replace(SMALL, tm=8, tn=16, weight_words=80, output_words=80)
     lowered = lower(graph, overlay, BOARD, mapped(graph, overlay, tuple(Phase)))
     verify(lowered.program)
     found = interpret(lowered, graph, overlay, inputs)
