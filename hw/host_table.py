@@ -8,7 +8,7 @@ Little-endian int32 throughout. Header: magic, version, number of records, 0. Th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,14 +18,17 @@ from workloads.graph import Graph, GraphError, Layer, Operator
 from workloads.reference import fraction_bits_of, pool_scale
 
 MAGIC = 0x54534F48  # "HOST"
-VERSION = 1
+VERSION = 2
 RECORD_WORDS = 64
 #: Numbers of the operators in the C++ table; 0 does nothing (a start of the fabric).
 OPERATOR_NUMBERS: Mapping[Operator, int] = {operator: index + 1 for index, operator in enumerate((
     Operator.CONVOLUTION, Operator.UPSAMPLE, Operator.AVERAGE_POOL, Operator.DOWNSAMPLE,
     Operator.MAX_POOL, Operator.ADD, Operator.MULTIPLY, Operator.AFFINE, Operator.LOOKUP,
     Operator.SOFTMAX, Operator.GRID_SAMPLE, Operator.CONCAT, Operator.DISPLACEMENTS,
-    Operator.HEAT_MAPS, Operator.SPARSE_FLOW, Operator.FLOW_SUM))}
+    Operator.HEAT_MAPS, Operator.SPARSE_FLOW, Operator.FLOW_SUM, Operator.MATMUL,
+    Operator.TRANSPOSE, Operator.RESHAPE, Operator.REQUANTIZE, Operator.SAMPLER,
+    Operator.GROUP_NORM))}
+MAX_INPUTS = 3
 _ROLES = ("weights", "bias", "multiplier", "offset", "shift", "table", "row_axis", "column_axis")
 
 
@@ -73,17 +76,21 @@ def _fill(record: np.ndarray, graph: Graph, layer: Layer, places: Mapping[str, T
     record[1:9] = (OPERATOR_NUMBERS[layer.operator], layer.relu, layer.fraction_bits,
                    window.rows, window.columns, window.stride, window.padding, window.groups)
     record[9:12] = _scale(graph, layer)
+    if layer.operator is Operator.GROUP_NORM:
+        epsilon = int(graph.constant(layer, "epsilon")[0])
+        record[60:62] = np.array([epsilon], "<i8").view("<i4")
     for index, role in enumerate(_ROLES):
+        role = "scale" if role == "multiplier" and "scale" in layer.constants else role
         if role in layer.constants:
             array = graph.constant(layer, role)
             wide = array.astype("i1" if role == "weights" and array.dtype == np.int8 else "<i4")
             record[12 + 2 * index] = blob.add(np.ascontiguousarray(wide).tobytes())
             record[13 + 2 * index] = wide.size
-    tensors: Sequence[str] = (*layer.inputs, layer.output)
-    if len(tensors) > 3:
-        raise GraphError(f"layer {layer.name!r}: {len(layer.inputs)} inputs, the host takes 2")
-    for index, name in enumerate((*layer.inputs, *([""] * (2 - len(layer.inputs))),
-                                  layer.output)):
+    if len(layer.inputs) > MAX_INPUTS:
+        raise GraphError(f"layer {layer.name!r}: {len(layer.inputs)} inputs, the host takes "
+                         f"{MAX_INPUTS}")
+    unused = [""] * (MAX_INPUTS - len(layer.inputs))
+    for index, name in enumerate((*layer.inputs, *unused, layer.output)):
         if not name:
             continue
         place = places[name]
@@ -103,7 +110,11 @@ def _scale(graph: Graph, layer: Layer) -> tuple[int, int, int]:
     if layer.operator is Operator.ADD:
         first, second = (int(value) for value in graph.constant(layer, "multiplier"))
         return first, second, int(graph.constant(layer, "shift")[0])
-    if layer.operator is Operator.MULTIPLY:
+    if layer.operator is Operator.GROUP_NORM and len(layer.inputs) == 3:
+        first, second = (int(value) for value in graph.constant(layer, "film"))
+        return first, second, 0
+    if layer.operator in (Operator.MULTIPLY, Operator.MATMUL, Operator.REQUANTIZE,
+                          Operator.SAMPLER):
         return (int(graph.constant(layer, "multiplier")[0]), 0,
                 int(graph.constant(layer, "shift")[0]))
     if layer.operator is Operator.SOFTMAX:

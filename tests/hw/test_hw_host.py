@@ -16,8 +16,14 @@ from workloads import reference
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
 from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec, Window
+from workloads.unicorn import unicorn_graph
+from workloads.unicorn_config import UnicornConfig
 
 SMALL = AgcConfig(width=8, rows=32, cols=48, motion_blocks=2, blocks=1, keypoints=5)
+
+
+TINY = UnicornConfig(images=16, width=16, blocks=1, head_channels=16, groups=4, embedding=32,
+                     latent_rows=8, latent_cols=8, decoder_widths=(16, 16, 8, 8))
 
 
 def empty_program():
@@ -25,7 +31,14 @@ def empty_program():
                                arguments=np.zeros((0, 24), np.int32), segments=())
 
 
-def run_layer(graph: Graph, layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
+@pytest.fixture(scope="module")
+def fabric():
+    with Fabric(empty_program(), default_overlay()) as built:
+        yield built
+
+
+def run_layer(fabric: Fabric, graph: Graph, layer: Layer,
+              inputs: list[np.ndarray]) -> np.ndarray:
     """One layer through the C++ host, tensors stored plainly."""
     places, address = {}, 0
     for name in (*layer.inputs, layer.output):
@@ -37,10 +50,9 @@ def run_layer(graph: Graph, layer: Layer, inputs: list[np.ndarray]) -> np.ndarra
         place = places[name]
         memory[place.address : place.address + place.size_bytes] = np.frombuffer(
             pack_tensor(tensor, place), np.uint8)
-    with Fabric(empty_program(), default_overlay(),
-                host_table(graph, {3: layer, 4: None}, places)) as fabric:
-        fabric.run_host(3, memory)
-        fabric.run_host(4, memory)
+    fabric.load_host(host_table(graph, {3: layer, 4: None}, places))
+    fabric.run_host(3, memory)
+    fabric.run_host(4, memory)
     place = places[layer.output]
     return unpack_tensor(memory[place.address : place.address + place.size_bytes], place)
 
@@ -65,23 +77,27 @@ AVERAGE = one_layer(Operator.AVERAGE_POOL, out=(6, 4, 5), window=Window(3, 3, 2,
 MAXIMUM = one_layer(Operator.MAX_POOL, out=(6, 4, 5), window=Window(3, 3, 2, 1))
 
 
-def agc_cases() -> list[tuple[str, Graph, Layer]]:
-    """One layer of each operator of the decoder that the host can run."""
-    graph = agc_graph(SMALL)
-    first: dict[Operator, Layer] = {}
+def decoder_cases(graph: Graph) -> list[tuple[str, Graph, Layer]]:
+    """One layer of each operator, number of inputs and second operand of a decoder."""
+    first: dict[tuple, Layer] = {}
     for layer in graph.layers:
-        if layer.operator in OPERATOR_NUMBERS and len(layer.inputs) <= 2:
-            first.setdefault(layer.operator, layer)
-    return [(operator.value, graph, layer) for operator, layer in first.items()]
+        if len(layer.inputs) <= (2 if layer.operator is Operator.CONCAT else 3):
+            other = graph.tensors[layer.inputs[-1]]
+            key = (layer.operator, len(layer.inputs), other.positions == 1, other.channels == 1,
+                   layer.window.stride)
+            first.setdefault(key, layer)
+    return [(f"{graph.name} {layer.name}", graph, layer) for layer in first.values()]
 
 
-CASES = [*agc_cases(), *((f"{graph.layers[0].operator.value} with stride", graph, graph.layers[0])
-                         for graph in (CONVOLUTION, AVERAGE, MAXIMUM))]
+RESHAPE = one_layer(Operator.RESHAPE, out=(3, 20, 7))
+CASES = [*decoder_cases(agc_graph(SMALL)), *decoder_cases(unicorn_graph(TINY)),
+         *((f"{graph.layers[0].operator.value} alone", graph, graph.layers[0])
+           for graph in (CONVOLUTION, AVERAGE, MAXIMUM, RESHAPE))]
 
 
 @pytest.mark.parametrize(("graph", "layer"), [case[1:] for case in CASES],
                          ids=[case[0] for case in CASES])
-def test_operator(graph, layer):
+def test_operator(fabric, graph, layer):
     generator = np.random.default_rng(5)
     inputs = []
     for name in layer.inputs:
@@ -94,7 +110,7 @@ def test_operator(graph, layer):
         inputs[1] = generator.integers(-300, (max(rows, columns) + 3) << layer.fraction_bits,
                                        inputs[1].shape, np.int16)
     want = reference.execute_layer(graph, layer, inputs)
-    assert np.array_equal(run_layer(graph, layer, inputs), want)
+    assert np.array_equal(run_layer(fabric, graph, layer, inputs), want)
 
 
 def test_every_operator_of_the_table_is_tried():
@@ -102,10 +118,9 @@ def test_every_operator_of_the_table_is_tried():
 
 
 def test_bad_input_is_refused():
-    graph = CONVOLUTION
-    matmul = dataclasses.replace(graph.layers[0], operator=Operator.MATMUL)
-    with pytest.raises(GraphError, match="matmul has no program for the host"):
-        host_table(graph, {0: matmul}, {})
+    four = dataclasses.replace(CONVOLUTION.layers[0], inputs=("in",) * 4)
+    with pytest.raises(GraphError, match="4 inputs, the host takes 3"):
+        host_table(CONVOLUTION, {0: four}, {})
     with Fabric(empty_program(), default_overlay()) as fabric, \
             pytest.raises(SimulationError, match="no program for layer 9"):
         fabric.run_host(9, np.zeros(8, np.uint8))
