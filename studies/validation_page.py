@@ -35,6 +35,14 @@ another laboratory (not carried; looked for in `../shared/truth`). The structure
 tokens, micro-ops, DMA patterns, intervals) is that of the published sources of TVM and VTA.
 """
 
+BYTES_READING = """
+Where the load bytes agree and the instruction or micro-op bytes do not, the schedule of the table
+is one of several that load the same bytes: for the three rows examined (lines 140, 149 and 158)
+another buildable schedule gives every counter exactly. Bias and store counters that differ are
+too low, some by a few beats, some by large parts: they lost counts. ALU passes of a chain were
+inferred from the micro-op counters (`studies/vta_rows.py`).
+"""
+
 OVERLAP_READING = """
 The figure names no schedules. *Rule* takes, as the public scheduler of that year did, the
 schedule that moves the fewest bytes; *nearest* takes the one whose predicted time is nearest to
@@ -84,11 +92,14 @@ def _vta(report: Report, model: VtaModel) -> Iterable[str]:
     yield from (line + "\n" if index == 0 else f"- {line.strip()}"
                 for index, line in enumerate(vta_report.explanations(report.timed)))
     yield "\n### Bytes and legality\n"
-    for line in (*vta_report.byte_lines(report), *vta_report.legality_lines(report)):
+    counted = vta_report.byte_lines(report)
+    for line in (*counted, *vta_report.legality_lines(report)):
         yield f"  - {line.strip()}" if line.startswith("  ") else f"- {line}"
     unscheduled = sum("is empty" in item.reason for _, item in report.refused)
     if unscheduled:
         yield (f"- {unscheduled} rows of the bus table name no schedule and cannot be predicted.")
+    if counted:
+        yield BYTES_READING
     yield "\n### Fitted coefficients\n"
     yield ("Six, fitted to the timed rows of 2019 and 2022 together; spread is half the range over "
            "the folds.\n")
