@@ -12,16 +12,16 @@ import os
 import sys
 
 try:
-    from hw.driver import Driver, DriverError, HostLibrary, Project, PynqHardware
+    from hw.driver import Driver, HostLibrary, PynqHardware
+    from hw.emitted import DriverError, Project
     from hw.measurement import save_measurement
 except ImportError:  # beside these files in an emitted project
     from driver import (  # type: ignore[no-redef, import-not-found]
         Driver,
-        DriverError,
         HostLibrary,
-        Project,
         PynqHardware,
     )
+    from emitted import DriverError, Project  # type: ignore[no-redef, import-not-found]
     from measurement import save_measurement  # type: ignore[no-redef, import-not-found]
 
 

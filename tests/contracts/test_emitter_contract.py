@@ -20,8 +20,9 @@ from small_frames import board, lowered_frame, small_graph
 
 from arch_models.overlay import default_overlay
 from hw.descriptors import unpack
-from hw.driver import HostLibrary, Project
+from hw.driver import HostLibrary
 from hw.emit import EmissionError, emit, project_files
+from hw.emitted import Project
 
 OVERLAY = default_overlay()
 

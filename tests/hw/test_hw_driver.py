@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ from stand_in import StandIn, seal
 from arch_models.overlay import Engine
 from cosim.program import Column, UnitKind
 from hw import driver as driver_module
-from hw.driver import Driver, DriverError, Lock, Project, check_descriptors, read_power
+from hw.driver import Driver, Lock, read_power
 from hw.emit import emit
+from hw.emitted import DriverError, Project, check_descriptors
 from hw.fabric import Fabric
 from hw.measurement import load_measurement, parse_measurement, save_measurement
 from hw.scripts.seal import seal as seal_script
@@ -226,7 +229,7 @@ def test_an_unknown_field_is_refused(emitted, tmp_path):
         parse_measurement(json.dumps({**raw, "repeats": 4}))
 
 
-@pytest.mark.parametrize("name", ["driver.py", "measurement.py", "scripts/run.py",
+@pytest.mark.parametrize("name", ["driver.py", "emitted.py", "measurement.py", "scripts/run.py",
                                   "scripts/seal.py"])
 def test_board_files_have_the_syntax_of_python_3_8(name):
     text = (Path(driver_module.__file__).parent / name).read_text()
@@ -234,7 +237,17 @@ def test_board_files_have_the_syntax_of_python_3_8(name):
     imports = {part.split(".")[0] for node in ast.walk(ast.parse(text))
                for part in ([alias.name for alias in node.names] if isinstance(node, ast.Import)
                             else [node.module or ""] if isinstance(node, ast.ImportFrom) else [])}
-    allowed = {"__future__", "argparse", "asyncio", "ctypes", "dataclasses", "driver", "fcntl",
-               "hashlib", "hw", "json", "measurement", "numpy", "os", "pynq", "sys", "tempfile",
+    allowed = {"__future__", "argparse", "asyncio", "ctypes", "dataclasses", "driver", "emitted",
+               "fcntl", "hashlib", "hw", "json", "measurement", "numpy", "os", "pynq", "sys", "tempfile",
                "time", "typing"}
     assert imports <= allowed
+
+
+def test_the_board_folder_stands_alone(emitted):
+    """On the board there is no `hw` package; the files find each other."""
+    code = ("import sys; sys.modules['hw'] = None; sys.path.insert(0, sys.argv.pop(1)); "
+            "import run; sys.exit(run.main())")
+    command = [sys.executable, "-c", code, str(emitted[0] / "board"), "--bitstream", "none.bit"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "libhost.so: not built; run `make host` in the project" in done.stderr

@@ -1,0 +1,153 @@
+"""An emitted project as the board reads it: manifest, checked files, tensors as they are stored.
+
+It touches no hardware and needs only numpy. Written in the syntax of Python 3.8, like the driver.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+DESCRIPTOR_BYTES = 64
+
+
+class DriverError(RuntimeError):
+    """The hardware cannot be used as asked; the message says why in one line."""
+
+
+def sha256_of(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Project:
+    """An emitted project on disk: the manifest and the data files it names.
+
+    Refuses a missing or truncated file, and one whose hash the manifest does not have.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        path = os.path.join(folder, "manifest.json")
+        if not os.path.exists(path):
+            raise DriverError(f"{folder}: has no manifest.json; is it an emitted project?")
+        with open(path, encoding="utf-8") as file:
+            self.manifest: dict[str, Any] = json.load(file)
+        self.manifest_sha256 = sha256_of(path)
+
+    def data(self, name: str) -> np.ndarray:
+        """The bytes of a data file (uint8), checked against the manifest."""
+        entry = self.manifest["files"].get(name)
+        path = os.path.join(self.folder, name)
+        if entry is None or not os.path.exists(path):
+            raise DriverError(f"{name}: not in the project {self.folder}")
+        size = os.path.getsize(path)
+        if size != entry["bytes"]:
+            raise DriverError(f"{name}: {size} bytes, the manifest says {entry['bytes']}; "
+                              "the file is truncated or not this project's")
+        if sha256_of(path) != entry["sha256"]:
+            raise DriverError(f"{name}: its SHA-256 is not the one in the manifest; emit again")
+        return np.fromfile(path, np.uint8)
+
+    def check_bitstream(self, path: str) -> str:
+        """The bitstream's SHA-256; it must be the one that was sealed for this manifest."""
+        if not os.path.exists(path):
+            raise DriverError(f"{path}: no such bitstream; build it as the README says")
+        seal = os.path.join(self.folder, "bitstream.json")
+        if not os.path.exists(seal):
+            raise DriverError(f"{self.folder}: has no bitstream.json; run seal.py after the build")
+        with open(seal, encoding="utf-8") as file:
+            sealed = json.load(file)
+        if sealed["manifest_sha256"] != self.manifest_sha256:
+            raise DriverError("bitstream.json: sealed for another manifest; build and seal again")
+        found = sha256_of(path)
+        if found != sealed["bitstream_sha256"]:
+            raise DriverError(f"{path}: its SHA-256 {found[:12]}... does not match the manifest's "
+                              f"bitstream {sealed['bitstream_sha256'][:12]}...")
+        return found
+
+
+def _kind(entry: dict[str, Any]) -> str:
+    return "<i2" if entry["bits"] == 16 else "i1"
+
+
+def _shape(entry: dict[str, Any]) -> tuple[int, int, int]:
+    return entry["channels"], entry["rows"], entry["columns"]
+
+
+def vectors(project: Project, role: str) -> dict[str, np.ndarray]:
+    """The shipped tensors of a role, "input" or "output", by name."""
+    found = {}
+    for name, entry in sorted(project.manifest["tensors"].items()):
+        if entry["role"] == role:
+            raw = project.data(f"data/{role}_{name}.bin")
+            found[name] = raw.view(_kind(entry)).reshape(_shape(entry))
+    return found
+
+
+def stored_bytes(tensor: np.ndarray, entry: dict[str, Any], name: str) -> np.ndarray:
+    """A tensor as it lies in memory: planes of beats; values that no channel has are zero."""
+    if tensor.shape != _shape(entry):
+        raise DriverError(f"tensor {name!r}: shape {tensor.shape}, must be {_shape(entry)}")
+    lanes = 4 if entry["bits"] == 16 else 8
+    planes = np.zeros((entry["planes"] * lanes, entry["rows"], entry["columns"]), _kind(entry))
+    planes[entry["places"]] = tensor
+    shaped = planes.reshape(entry["planes"], lanes, entry["rows"], entry["columns"])
+    return np.ascontiguousarray(shaped.transpose(0, 2, 3, 1)).reshape(-1).view(np.uint8)
+
+
+def logical_tensor(raw: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
+    """The inverse of `stored_bytes`."""
+    lanes = 4 if entry["bits"] == 16 else 8
+    shaped = raw.view(_kind(entry)).reshape(entry["planes"], entry["rows"], entry["columns"],
+                                            lanes)
+    planes = shaped.transpose(0, 3, 1, 2).reshape(-1, entry["rows"], entry["columns"])
+    return planes[entry["places"]]
+
+
+def check_descriptors(descriptors: np.ndarray, manifest: dict[str, Any]) -> None:
+    """Every transfer must stay inside the memory that the manifest asks for.
+
+    Repeats move addresses; the last repeat of each step counts. Raises `DriverError`.
+    """
+    if descriptors.size % DESCRIPTOR_BYTES or descriptors.size // DESCRIPTOR_BYTES \
+            != manifest["operations"]:
+        raise DriverError(f"descriptors.bin: {descriptors.size} bytes, must be "
+                          f"{manifest['operations']} times {DESCRIPTOR_BYTES}")
+    words = descriptors.reshape(-1, DESCRIPTOR_BYTES)
+    raw = np.ascontiguousarray(words).view("<u4").astype(np.int64)
+
+    def field(name: str) -> np.ndarray:
+        entry = manifest["descriptor_fields"][name]
+        value = raw[:, entry["offset"] // 32] >> (entry["offset"] % 32)
+        value &= (1 << entry["width"]) - 1
+        if entry["signed"]:
+            value -= (value >> (entry["width"] - 1)) << entry["width"]
+        return value
+
+    repeats = np.zeros(len(raw), np.int64)
+    for step in manifest["steps"]:
+        if step["kind"] == "fabric":
+            part = slice(step["first"], step["first"] + step["count"])
+            repeats[part] = np.maximum(repeats[part], step["repeat_first"] + step["repeats"] - 1)
+    transfer = np.isin(field("opcode"), manifest["transfer_opcodes"])
+    low = field("address") + np.minimum(0, repeats * field("advance"))
+    high = field("address") + np.maximum(0, repeats * field("advance"))
+    for count, stride in (("rows", "row_stride"), ("planes", "plane_stride")):
+        span = (field(count) - 1) * field(stride)
+        low += np.minimum(0, span)
+        high += np.maximum(0, span)
+    high += field("row_bytes")
+    bad = transfer & ((low < 0) | (high > manifest["memory_bytes"]))
+    if bad.any():
+        index = int(np.argmax(bad))
+        raise DriverError(f"descriptor {index}: bytes {int(low[index])} to {int(high[index])} lie "
+                          f"outside its buffer of {manifest['memory_bytes']} bytes")
