@@ -43,9 +43,11 @@ from cosim.memory_rules import CACHED, FAR, PLAIN, precedes
 (R_NOW, R_BUS, R_READ, R_WRITE, R_MODE, R_RUN, R_SINCE, R_SINCE_WRITE, R_SPACE, R_SPACE_WRITE,
  R_OCCUPIED, R_OCCUPIED_WRITE, R_BYPASSED, R_DEBT, R_REFRESH, R_ACT0, R_ACT1, R_ACT2, R_ACT3,
  R_FOREGROUND, R_HITS, R_MISSES, R_REFRESHES, R_SEEN, R_LINE, R_LINE_WRITE, R_WINDOW,
- R_WINDOW_WRITE, R_FREE, R_SWITCHED, R_WHEN, R_ADMIT, R_COUNT) = range(33)
+ R_WINDOW_WRITE, R_FREE, R_SWITCHED, R_WHEN, R_ADMIT, R_NEW_HITS, R_NEW_MISSES,
+ R_COUNT) = range(35)
 B_ROW, B_COLUMN_READY, B_PRECHARGE_READY, B_ACTIVATE_READY, B_COLUMNS = range(5)
-E_ARRIVAL, E_UNIT, E_INDEX, E_ADDRESS, E_BYTES, E_ATOMS, E_WRITE, E_ADMITTED, E_COLUMNS = range(9)
+(E_ARRIVAL, E_UNIT, E_INDEX, E_ADDRESS, E_BYTES, E_ATOMS, E_WRITE, E_ADMITTED, E_PLACE,
+ E_COLUMNS) = range(10)
 S_PERIOD, S_BYTES, S_WRITE, S_REGION, S_NEXT, S_STATE, S_OUT, S_COLUMNS = range(8)
 LINE, WINDOW, FREE = 0, 2, 4  # rows of `lists`: + 1 is the write's
 NOTHING, ADMITTED, SERVED = range(3)  # what `ddr_step` did
@@ -140,7 +142,7 @@ def _atoms(t, address, size):
 
 # Not cached: numba would not see a change of `cosim.arbiter`.
 @PLAIN
-def ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write):
+def ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write, place=-1):
     """Put a burst that arrives at DDR clock `arrival` into its line; oldest first, then unit."""
     regs[R_FREE] -= 1
     entry = lists[FREE, regs[R_FREE]]
@@ -152,6 +154,7 @@ def ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write)
     e[E_BYTES] = size
     e[E_ATOMS] = _atoms(t, address, size)
     e[E_WRITE] = write
+    e[E_PLACE] = place  # of its operation in a trace; not used here
     line = lists[LINE + write]
     place = regs[R_LINE + write]
     regs[R_LINE + write] += 1
@@ -347,7 +350,8 @@ def _direction(t, regs, now):
 def ddr_step(t, regs, banks, pool, lists, sources, background):
     """Do the event `ddr_next` named; (what, pool entry, DDR clock, first, last column command).
 
-    ADMITTED: a burst enters the scheduler's window. SERVED: all its commands are placed.
+    ADMITTED: a burst enters the scheduler's window. SERVED: all its commands are placed;
+    R_NEW_HITS and R_NEW_MISSES count its rows.
     """
     now, admit = regs[R_WHEN], regs[R_ADMIT]
     regs[R_NOW] = max(regs[R_NOW], now)
@@ -379,6 +383,8 @@ def ddr_step(t, regs, banks, pool, lists, sources, background):
     e = pool[entry]
     hits, misses = regs[R_HITS], regs[R_MISSES]
     first, last = _transfer(t, regs, banks, e, now)
+    regs[R_NEW_HITS] = regs[R_HITS] - hits
+    regs[R_NEW_MISSES] = regs[R_MISSES] - misses
     regs[R_BYPASSED] = regs[R_BYPASSED] + e[E_ATOMS] if place else 0
     regs[R_RUN] += e[E_ATOMS]
     regs[R_OCCUPIED + write] -= e[E_ATOMS]

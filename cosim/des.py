@@ -65,7 +65,7 @@ class _Ledger:
         last = program.segments[-1].repeat if program.segments else 0
         self.segment_end = np.zeros(last, np.int64)
         count = program.operation_count if trace else 0
-        self.trace = Trace(np.zeros(count, np.int64), np.zeros(count, np.int64)) if trace else None
+        self.trace = Trace(*(np.zeros(count, np.int64) for _ in range(4))) if trace else None
 
 
 class _Machine:
@@ -126,7 +126,8 @@ class _Machine:
             else:
                 address = operation[Column.ADDRESS] + repeat * operation[Column.ADVANCE]
                 counts = [0, 0]
-                yield from self.transfer(index, unit, operation, address, counts)
+                place = -1 if ledger.trace is None else self.place(segment, repeat, row)
+                yield from self.transfer(index, unit, operation, address, counts, place)
                 work = counts[0] + unit.setup_cycles + unit.tail_cycles
                 ledger.layer_bursts[layer, index] += counts[1]
                 ledger.layer_bytes[layer, index] += (
@@ -182,7 +183,7 @@ class _Machine:
                     wake.succeed()
 
     def transfer(self, index: int, unit: Unit, operation: list[int], address: int,
-                 counts: list[int]) -> Events:
+                 counts: list[int], place: int) -> Events:
         """All bursts of one operation; `counts` receives (beats, bursts)."""
         env = self.env
         width = self.memory.ports[unit.port].width_bytes
@@ -209,7 +210,8 @@ class _Machine:
                 size = _burst_bytes(here, left, width, unit.max_burst_beats)
                 beats = _burst_beats(here, size, width)
                 grant = env.event()
-                port.present(Request(env.now, index, issued, here, size, beats, transfer, grant))
+                port.present(Request(env.now, index, issued, here, size, beats, transfer, grant,
+                                     place))
                 accepted = yield grant
                 counts[0] += beats
                 counts[1] += 1
@@ -256,6 +258,12 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
             raise ProgramError(f"unit {unit.name!r} waits for a token that never comes, "
                                f"at cycle {total}")
     book = machine.ledger
+    trace_of_run = book.trace
+    if trace_of_run is not None and machine.controller is not None:
+        rows = np.zeros((len(trace_of_run.start), 2), np.int64)
+        for place, counts in machine.controller.rows.items():
+            rows[place] = counts
+        trace_of_run = Trace(trace_of_run.start, trace_of_run.end, rows[:, 0], rows[:, 1])
     regs = machine.controller.regs if machine.controller is not None else None
     hits, misses, refreshes = (0, 0, 0) if regs is None else (
         int(regs[R_HITS]), int(regs[R_MISSES]), int(regs[R_SEEN]))
@@ -264,4 +272,4 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
         total, book.busy, idle, book.memory_stall, book.token_stall, book.operations,
         book.layer_start, book.layer_end, book.layer_busy, book.layer_memory_stall,
         book.layer_token_stall, book.layer_bytes, book.layer_bursts, layer_macs(program),
-        book.segment_end, hits, misses, refreshes, book.trace)
+        book.segment_end, hits, misses, refreshes, trace_of_run)

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from arch_models.memory import Memory, Port
 from cosim.ddr3_rules import (
     ADMITTED,
@@ -28,6 +30,9 @@ from cosim.ddr3_rules import (
     NOTHING,
     R_FOREGROUND,
     R_FREE,
+    R_NEW_HITS,
+    R_NEW_MISSES,
+    SERVED,
     T_CCD,
     T_CL,
     T_PIPELINE,
@@ -83,6 +88,7 @@ class Request:
     beats: int
     transfer: Transfer
     accepted: Event
+    place: int  # of the operation in the trace, -1 if none is kept
 
 
 class FlatChannel:
@@ -178,6 +184,7 @@ class DdrController:
         self.background = len(program.units)
         self.inside: dict[int, tuple[DdrChannel, Request]] = {}  # by pool entry
         self.pending: list[tuple[DdrChannel, Request]] = []
+        self.rows: dict[int, np.ndarray] = {}  # by operation: rows found open, rows opened
         self.awake = -1  # the cycle of the next wake that counts
         self.crossing: dict[tuple[int, bool], int] = {}  # controller port, write -> free clock
 
@@ -238,6 +245,9 @@ class DdrController:
             if what == NOTHING or self.pool[entry, E_UNIT] >= self.background:
                 continue
             channel, request = self.inside[entry]
+            if what == SERVED and request.place >= 0:
+                self.rows[request.place] = self.rows.get(request.place, 0) + np.array(
+                    [self.regs[R_NEW_HITS], self.regs[R_NEW_MISSES]])
             if what == ADMITTED:
                 channel.admitted(request, clock)
                 continue

@@ -74,13 +74,13 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     layer_busy, layer_memory, layer_token = (zeros(layers, units) for _ in range(3))
     layer_bytes, layer_bursts = zeros(layers, units), zeros(layers, units)
     segment_end = zeros(int(repeats[-1]) if len(repeats) else 0)
-    starts_at, ends_at = zeros(traced), zeros(traced)
+    starts_at, ends_at, hits, misses = (zeros(traced) for _ in range(4))
     total, stuck, _ = _RUN(
         program.operations, order, starts, repeats, bases, lengths, firsts, table, tokens,
         zeros(len(tokens)), zeros(units, X_COLUMNS), zeros(units), zeros(units), rings,
         zeros(MEMO, M_COLUMNS), ports, parameters, *dram, busy, memory_stall, token_stall,
         executed, layer_start, layer_end, layer_busy, layer_memory, layer_token, layer_bytes,
-        layer_bursts, segment_end, starts_at, ends_at)
+        layer_bursts, segment_end, starts_at, ends_at, hits, misses)
     regs = dram[0]
     if stuck >= 0:
         raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
@@ -90,7 +90,7 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
         token_stall, executed, layer_start, layer_end, layer_busy, layer_memory, layer_token,
         layer_bytes, layer_bursts, layer_macs(program), segment_end, int(regs[R_HITS]),
         int(regs[R_MISSES]), int(regs[R_SEEN]),
-        Trace(starts_at, ends_at) if trace else None)
+        Trace(starts_at, ends_at, hits, misses) if trace else None)
 
 
 def unit_table(program: Program, memory: Memory) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,13 @@ from cosim.ddr3_rules import (
     ADMITTED,
     E_BYTES,
     E_INDEX,
+    E_PLACE,
     E_UNIT,
     NOTHING,
     R_FOREGROUND,
+    R_NEW_HITS,
+    R_NEW_MISSES,
+    SERVED,
     T_CCD,
     T_CL,
     T_CLOCK,
@@ -52,6 +56,7 @@ from cosim.fast_state import (
     X_KNOWN,
     X_PRESENTED,
     X_ROW,
+    X_TRACE,
     next_burst,
     reschedule,
 )
@@ -80,7 +85,7 @@ def port_accept(unit, accepted, state, doing, due, settings, operation, ring, po
         place = index & (ring.shape[1] - 1)
         ring[G_BEATS, place] = beats
         ring[G_LAST, place] = -1
-    ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write)
+    ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write, x[X_TRACE])
     regs[R_FOREGROUND] += 1
     x[X_ACCEPTED] = accepted
     x[X_ISSUED] = index + 1
@@ -123,7 +128,7 @@ def _ddr_unblock(channel, cycle, state, doing, due, units, operations, rings, po
 
 @PLAIN
 def controller_act(limit, state, doing, due, units, operations, rings, ports, t, regs, banks, pool,
-             lists, sources):
+             lists, sources, trace_hits, trace_misses):
     """Let the controller act in every cycle before `limit`, the first in which a unit is due.
 
     What it does may make a unit due earlier; returned is the cycle that then comes first.
@@ -140,6 +145,9 @@ def controller_act(limit, state, doing, due, units, operations, rings, ports, t,
         unit = pool[entry, E_UNIT]
         if what == NOTHING or unit >= background:
             continue
+        if what == SERVED and len(trace_hits):
+            trace_hits[pool[entry, E_PLACE]] += regs[R_NEW_HITS]
+            trace_misses[pool[entry, E_PLACE]] += regs[R_NEW_MISSES]
         settings, ring = units[unit], rings[unit]
         write = settings[U_KIND] != READ
         if what == ADMITTED:

@@ -82,6 +82,7 @@ from cosim.fast_state import (
     X_SEGMENT,
     X_SINCE,
     X_START,
+    X_TRACE,
     next_burst,
     reschedule,
 )
@@ -162,7 +163,7 @@ def build_loop(sources: int) -> Callable:
             state, doing, due, rings, memo, ports, t, regs, banks, pool, lists, background, busy,
             memory_stall, token_stall, executed, layer_start, layer_end, layer_busy,
             layer_memory_stall, layer_token_stall, layer_bytes, layer_bursts, segment_end,
-            trace_start, trace_end):
+            trace_start, trace_end, trace_hits, trace_misses):
         stamp = sources  # keeps the constant in the closure
         unit_count = len(units)
         available = np.int64(0)
@@ -206,10 +207,8 @@ def build_loop(sources: int) -> Callable:
                 if segment == len(repeats) - 1:
                     segment_end[x[X_REPEAT]] = max(segment_end[x[X_REPEAT]], now)
                 if len(trace_start):
-                    index = (bases[segment] + x[X_REPEAT] * lengths[segment] + x[X_ROW]
-                             - firsts[segment])
-                    trace_start[index] = x[X_START]
-                    trace_end[index] = now
+                    trace_start[x[X_TRACE]] = x[X_START]
+                    trace_end[x[X_TRACE]] = now
                 signal = operation[SIGNAL]
                 while signal:
                     low = signal & -signal
@@ -249,6 +248,8 @@ def build_loop(sources: int) -> Callable:
                     if layer_start[layer] < 0:
                         layer_start[layer] = now
                     x[X_START] = now
+                    x[X_TRACE] = (bases[x[X_SEGMENT]] + x[X_REPEAT] * lengths[x[X_SEGMENT]]
+                                  + x[X_ROW] - firsts[x[X_SEGMENT]])
                     settings = units[unit]
                     if settings[U_KIND] == COMPUTE:
                         doing[unit] = ENDING
@@ -304,7 +305,8 @@ def build_loop(sources: int) -> Callable:
                 now = min(now, due[unit])
             if len(t) and regs[R_FOREGROUND]:
                 now = controller_act(now, state, doing, due, units, operations, rings, ports, t,
-                                     regs, banks, pool, lists, background)
+                                     regs, banks, pool, lists, background, trace_hits,
+                                     trace_misses)
             if now == FAR:
                 break
         stuck = -1

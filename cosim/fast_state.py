@@ -23,7 +23,8 @@ COMPUTE, READ = int(UnitKind.COMPUTE), int(UnitKind.READ)
 # Columns of the state of a unit. X_LEFT is what remains of the present run, X_ISSUED counts
 # accepted bursts, X_KNOWN those whose done cycle is known.
 (X_SEGMENT, X_REPEAT, X_PLACE, X_ROW, X_SINCE, X_START, X_PLANE, X_RUN, X_HERE, X_LEFT, X_NEW_RUN,
- X_ISSUED, X_KNOWN, X_ACCEPTED, X_DONE, X_BEATS, X_PRESENTED, X_COLUMNS) = range(18)
+ X_ISSUED, X_KNOWN, X_ACCEPTED, X_DONE, X_BEATS, X_PRESENTED, X_TRACE,
+ X_COLUMNS) = range(19)
 
 # Rows of the rings of a unit: done cycles, and what the controller said of a read that waits for
 # its turn (beats, first and last DDR clock of its data).

@@ -19,10 +19,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Trace:
-    """Start and end cycle of every operation, repeats written out in table order (int64)."""
+    """What happened to every operation, repeats written out in table order (int64).
+
+    `start`, `end`: cycles; `row_hits`, `row_misses`: DRAM rows that its bursts found open, and
+    those that had to be opened (all zero in the flat memory, None if nobody counted them).
+    """
 
     start: np.ndarray
     end: np.ndarray
+    row_hits: np.ndarray | None = None
+    row_misses: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,10 @@ class SimResult:
         for item in fields(self):
             mine, theirs = getattr(self, item.name), getattr(other, item.name)
             if isinstance(mine, Trace) and isinstance(theirs, Trace):
-                for part in ("start", "end"):
-                    if not np.array_equal(getattr(mine, part), getattr(theirs, part)):
+                for part in ("start", "end", "row_hits", "row_misses"):
+                    one, other_one = getattr(mine, part), getattr(theirs, part)
+                    counted = one is not None and other_one is not None
+                    if counted and not np.array_equal(one, other_one):
                         found.append(f"trace.{part}")
             elif not np.array_equal(mine, theirs):
                 found.append(item.name)

@@ -15,7 +15,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as TraceMess
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket, TrackEvent
 
 from cosim.program import Opcode, Program
-from cosim.result import SimResult
+from cosim.result import SimResult, Trace
 from cosim.timeline import NONE, Timeline, timeline
 
 SEQUENCE = 1
@@ -34,6 +34,8 @@ class Slice:
     name: str
     category: str
     amount: int = 0
+    row_hits: int = -1  # -1: not counted
+    row_misses: int = -1
 
 
 def slices(program: Program, result: SimResult) -> Iterator[Slice]:
@@ -47,10 +49,10 @@ def slices(program: Program, result: SimResult) -> Iterator[Slice]:
     line = timeline(program, result.trace)
     for unit in range(len(program.units)):
         for index in np.flatnonzero(line.unit == unit):
-            yield from _slices_of(program, line, int(index))
+            yield from _slices_of(program, line, int(index), result.trace)
 
 
-def _slices_of(program: Program, line: Timeline, index: int) -> Iterator[Slice]:
+def _slices_of(program: Program, line: Timeline, index: int, trace: Trace) -> Iterator[Slice]:
     unit, start = int(line.unit[index]), int(line.start[index])
     layer = program.layers[line.layer[index]]
     waited = start - int(line.ready[index])
@@ -60,7 +62,16 @@ def _slices_of(program: Program, line: Timeline, index: int) -> Iterator[Slice]:
                     f"stall: {channel.cause} ({channel.name})", "stall")
     opcode = Opcode(int(line.opcode[index])).name.lower()
     amount = int(line.macs[index]) or int(line.bytes[index])
-    yield Slice(unit, start, int(line.end[index]), f"{layer} {opcode}", "operation", amount)
+    yield Slice(unit, start, int(line.end[index]), f"{layer} {opcode}", "operation", amount,
+                *_rows(trace, index))
+
+
+def _rows(trace: Trace, index: int) -> tuple[int, int]:
+    """Rows found open and rows opened by an operation; -1 if it touched no DRAM row."""
+    if trace.row_hits is None or trace.row_misses is None:
+        return -1, -1
+    found, opened = int(trace.row_hits[index]), int(trace.row_misses[index])
+    return (found, opened) if found + opened else (-1, -1)
 
 
 def write_trace(program: Program, result: SimResult, clock_hz: float, file: BinaryIO) -> int:
@@ -117,6 +128,12 @@ class _Writer:
             note = event.debug_annotations.add()
             note.name = "bytes or MACs"
             note.int_value = item.amount
+        if item.row_misses >= 0:
+            for name, value in (("DRAM row hits", item.row_hits),
+                                ("DRAM rows opened", item.row_misses)):
+                note = event.debug_annotations.add()
+                note.name = name
+                note.int_value = value
         end = self._packet(item.end)
         end.sequence_flags = TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
         end.track_event.type = TrackEvent.TYPE_SLICE_END

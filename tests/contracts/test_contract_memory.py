@@ -84,6 +84,16 @@ def test_rows_are_counted_once_a_burst_and_refreshes_follow_the_clock() -> None:
     assert result.row_misses > 0
 
 
+def test_a_trace_says_which_operations_opened_rows() -> None:
+    memory = random_memory(4, "ddr3")
+    program = random_program(4, len(memory.ports))
+    result = fast.simulate(program, memory, trace=True)
+    assert result.trace is not None and result.trace.row_hits is not None
+    assert result.trace.row_misses is not None
+    assert int(result.trace.row_hits.sum()) == result.row_hits
+    assert int(result.trace.row_misses.sum()) == result.row_misses
+
+
 def test_background_traffic_slows_a_reader_down_and_is_not_counted_as_its_own() -> None:
     board = load_board("pynq-z1")
     quiet = board_memory(board, 100_000_000)
