@@ -249,10 +249,17 @@ class Planner:
                 continue
             plan = job.plan
             if isinstance(item.tile, ConvolutionTile):
-                stages = (ceil_div(plan.conv_rows, plan.tile_rows)
-                          * ceil_div(plan.conv_columns, plan.tile_columns)
-                          * ceil_div(plan.out_words, plan.tile_out_words))
-                total += 1 + stages * (masters + 1) * ceil_div(plan.in_words, plan.tile_in_words)
+                spatial = (ceil_div(plan.conv_rows, plan.tile_rows)
+                           * ceil_div(plan.conv_columns, plan.tile_columns))
+                out_tiles = ceil_div(plan.out_words, plan.tile_out_words)
+                in_tiles = ceil_div(plan.in_words, plan.tile_in_words)
+                stages = spatial * out_tiles
+                loads = stages * in_tiles
+                if plan.resident:
+                    loads = stages if plan.weights_outer else spatial
+                weights = out_tiles if plan.weights_outer else stages * in_tiles
+                total += (1 + stages * (in_tiles + len(self.wiring.outputs) + plan.add)
+                          + loads * len(self.wiring.inputs) + weights)
             elif isinstance(item.tile, GridTile):
                 banks = (ceil_div(job.areas[0].planes, plan.tile_planes) * plan.grids
                          * ceil_div(plan.positions, plan.chunk))

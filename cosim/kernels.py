@@ -149,8 +149,8 @@ def _convolution_rows(ops, args, row, common, plan, source, target, skip, ins, o
                 real_out -= out_word * plan.tm
                 real_in = (cumulative[min(source.planes, (word + words) * common.lanes_in)]
                            - cumulative[word * common.lanes_in])
-                compute_row(ops, row, common, CONVOLUTION, wait, signal, common.interval, trips,
-                            real_out * rows * columns * real_in * taps, first, last)
+                compute_row(ops, args, row, common, CONVOLUTION, wait, signal, common.interval,
+                            trips, real_out * rows * columns * real_in * taps, first, last)
                 line = args[row]
                 line[0] = in_base + (word * in_rows * in_columns if plan.resident else 0)
                 line[1], line[2], line[3] = in_rows, in_columns, words
@@ -262,7 +262,7 @@ def _stream_rows(ops, args, row, common, plan, source, other, target, ins, outs,
         if plan.parameter_bytes and stage == stages - 1:
             signal |= plan.parameter_free
         trips = out_positions if plan.by_position else out_positions * planes
-        compute_row(ops, row, common, plan.opcode, wait, signal, common.interval, trips, 0,
+        compute_row(ops, args, row, common, plan.opcode, wait, signal, common.interval, trips, 0,
                     first, last)
         _stream_arguments(args[row], plan, in_base, other_base, out_base, in_positions,
                           planes, plane, unit, units)
@@ -328,8 +328,8 @@ def _grid_rows(ops, args, row, common, plan, source, grid, target, ins, outs, fi
                         if index == grids - 1 and offset + part == size:
                             signal |= ins[0, IN_FREE]
                         interval = plan.interval_base + plan.interval_per_plane * planes
-                        compute_row(ops, row, common, GRID_SAMPLE, wait, signal, interval, part,
-                                    0, first, last)
+                        compute_row(ops, args, row, common, GRID_SAMPLE, wait, signal, interval,
+                                    part, 0, first, last)
                         line = args[row]
                         line[0], line[1], line[2] = base, source.rows, source.columns
                         line[3] = planes
@@ -358,5 +358,5 @@ grid_rows = _build_grid(SOURCES)
 
 
 def tables(count: int, arguments: int) -> tuple[np.ndarray, np.ndarray]:
-    """Zeroed operation and argument tables."""
-    return (np.zeros((count, len(Column)), np.int64), np.zeros((count, arguments), np.int32))
+    """Operation and argument tables; a row is meaningful once it is written whole."""
+    return (np.empty((count, len(Column)), np.int64), np.empty((count, arguments), np.int32))

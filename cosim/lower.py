@@ -162,6 +162,7 @@ class _Lowering:
     def _host(self, item: LayerMapping | None, layer: int, argument: int,
               time_ns: float) -> _Rows:
         rows, row = self._blank(item), self.row
+        self.ops[row], self.args[row] = 0, 0
         line = self.ops[row]
         line[Column.UNIT], line[Column.KIND] = self.wiring.host, Opcode.HOST
         line[Column.LAYER], line[Column.FLAGS] = layer, FLAG_FIRST

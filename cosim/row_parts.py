@@ -43,11 +43,15 @@ SOURCES = zlib.crc32(Path(__file__).read_bytes())
 
 
 @PLAIN
-def open_row(ops, row, common_layer, unit, kind, wait, signal, first, last):
+def open_row(ops, args, row, layer, unit, kind, wait, signal, first, last):
     """Who runs the row, for which layer, and what it waits for and signals."""
+    for column in range(ops.shape[1]):
+        ops[row, column] = 0
+    for column in range(args.shape[1]):
+        args[row, column] = 0
     ops[row, UNIT] = unit
     ops[row, KIND] = kind
-    ops[row, LAYER] = common_layer
+    ops[row, LAYER] = layer
     ops[row, WAIT] = wait
     ops[row, SIGNAL] = signal
     if first[unit] < 0:
@@ -79,7 +83,7 @@ def dram_pattern(ops, row, area, plane, planes, top, rows, left, columns):
 def tile_load(ops, args, row, layer, unit, wait, signal, buffer, base, positions, area, plane,
           planes, top, rows, left, columns, first, last):
     """One master loads a tile; returns the next row."""
-    open_row(ops, row, layer, unit, LOAD, wait, signal, first, last)
+    open_row(ops, args, row, layer, unit, LOAD, wait, signal, first, last)
     dram_pattern(ops, row, area, plane, planes, top, rows, left, columns)
     args[row, 0] = buffer
     args[row, 1] = base
@@ -133,8 +137,8 @@ def tile_store(ops, args, row, common, outs, add, base, area, plane, planes, top
         elif share == BY_POSITIONS:
             begin, end = rows * index // count, rows * (index + 1) // count
             offset = begin * columns
-        open_row(ops, row, common.layer, outs[index, OUT_UNIT], STORE, outs[index, OUT_FILLED],
-                 signal, first, last)
+        open_row(ops, args, row, common.layer, outs[index, OUT_UNIT], STORE,
+                 outs[index, OUT_FILLED], signal, first, last)
         dram_pattern(ops, row, area, plane + low, high - low, top + begin, end - begin, left,
                      columns)
         args[row, 0] = base + offset
@@ -155,9 +159,9 @@ def channel_mask(wires, column, share):
 
 
 @PLAIN
-def compute_row(ops, row, common, kind, wait, signal, interval, trips, macs, first, last):
+def compute_row(ops, args, row, common, kind, wait, signal, interval, trips, macs, first, last):
     """One operation of an engine."""
-    open_row(ops, row, common.layer, common.engine, kind, wait, signal, first, last)
+    open_row(ops, args, row, common.layer, common.engine, kind, wait, signal, first, last)
     ops[row, FILL] = common.fill
     ops[row, INTERVAL] = interval
     ops[row, TRIPS] = trips
@@ -169,7 +173,7 @@ def compute_row(ops, row, common, kind, wait, signal, interval, trips, macs, fir
 def block_load(ops, args, row, layer, unit, wait, signal, buffer, base, address, size, first,
                 last):
     """Consecutive bytes into a buffer; returns the next row."""
-    open_row(ops, row, layer, unit, LOAD, wait, signal, first, last)
+    open_row(ops, args, row, layer, unit, LOAD, wait, signal, first, last)
     ops[row, ADDRESS] = address
     ops[row, ROW_BYTES] = size
     ops[row, ROWS] = 1
