@@ -14,6 +14,7 @@ from cosim import des, fast
 from cosim.memory_rules import burst_beats, burst_bytes
 from cosim.program import Column, UnitKind
 from cosim.random_programs import random_memory, random_program
+from cosim.trace import slices
 from studies.memory_traffic import Stream, traffic_program
 
 EXECUTORS = pytest.mark.parametrize("executor", [des, fast], ids=["des", "fast"])
@@ -92,6 +93,8 @@ def test_a_trace_says_which_operations_opened_rows() -> None:
     assert result.trace.row_misses is not None
     assert int(result.trace.row_hits.sum()) == result.row_hits
     assert int(result.trace.row_misses.sum()) == result.row_misses
+    shown = [item.row_misses for item in slices(program, result) if item.row_misses >= 0]
+    assert sum(shown) == result.row_misses
 
 
 def test_background_traffic_slows_a_reader_down_and_is_not_counted_as_its_own() -> None:
