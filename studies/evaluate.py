@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from cosim.bounds import bounds
 
 from arch_models.board import Board
 from arch_models.energy import Activity, EnergySplit, energy
@@ -18,6 +17,7 @@ from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from arch_models.resources import check, estimate
 from cosim import des, fast
+from cosim.bounds import bounds
 from cosim.lower import Lowered, lower
 from cosim.mapping import Mapping, choose_mapping
 from cosim.program import UnitKind

@@ -64,7 +64,7 @@ def explain(graph: Graph, overlay: Overlay, board: Board, memory: str = "ddr3",
     tried = infeasible = 0
     for axis, changed in _neighbours(space, choice):
         try:
-            candidate = overlay_of(changed, overlay, overlay.name)
+            candidate = overlay_of(changed, overlay, board, overlay.name)
         except FieldError:
             infeasible += 1
             continue

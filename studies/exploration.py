@@ -28,7 +28,7 @@ from studies.search import (
     Settings,
     search,
 )
-from studies.space import Choice, Space, choice_of, default_space, overlay_of
+from studies.space import Choice, Space, default_space, overlay_of, starting_choices
 from workloads.graph import Graph
 
 SEARCH_MEMORY = "flat"
@@ -65,7 +65,7 @@ def outcome(graph: Graph, board: Board, base: Overlay, choice: Choice,
             memory: str = SEARCH_MEMORY) -> Outcome:
     """Evaluate one choice for the search; what cannot be built or mapped becomes a Failure."""
     try:
-        overlay = overlay_of(choice, base)
+        overlay = overlay_of(choice, base, board)
         found = evaluate(graph, overlay, board, memory, frames=1)
     except FieldError as error:  # not a size too large but a value that cannot be
         return Failure(str(error), 1.0)
@@ -118,7 +118,7 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
     result depends on the settings and the space only, not on `workers`.
     """
     space = space or default_space(board)
-    start = [choice for choice in (choice_of(base, space),) if choice is not None]
+    start = starting_choices(space, base, board)
     with evaluator(graph, board, base, workers) as answer:
         found = search(answer, space, settings, start, progress)
     ranked = sorted((found.records[index] for index in found.front),
@@ -126,7 +126,7 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
     default = evaluate(graph, base, board, FINAL_MEMORY, frames=1)
     candidates = []
     for record in ranked[:finalists]:
-        overlay = overlay_of(record.choice, base, f"explored-{record.number}")
+        overlay = overlay_of(record.choice, base, board, f"explored-{record.number}")
         again = evaluate(graph, overlay, board, FINAL_MEMORY, frames=1)
         if not isinstance(again, Infeasible):
             candidates.append(Candidate(record, overlay, again))

@@ -65,10 +65,10 @@ class Settings:
 
     designs: int = 300
     seed: int = 0
-    batch: int = 32
+    batch: int = 24
     sampler: Sampler = Sampler.NSGA2
     objectives: tuple[Objective, ...] = tuple(Objective)
-    population: int = 64
+    population: int = 24
     attempts: int = 4000
 
 

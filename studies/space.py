@@ -22,6 +22,7 @@ from arch_models.overlay import (
     Role,
     Start,
 )
+from arch_models.resources import check
 from studies.errors import UserError
 
 Value = bool | int | str
@@ -183,10 +184,12 @@ def load_space(path: Path, board: Board) -> Space:
     return Space(tuple(axes))
 
 
-def overlay_of(choice: Mapping[str, Value], base: Overlay, name: str = "explored") -> Overlay:
+def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
+               name: str = "explored") -> Overlay:
     """The overlay a choice stands for; what no axis names comes from `base`.
 
-    Raises `FieldError` when the choice describes no hardware at all.
+    A port that lacks the chosen width gets the nearest one it has. Raises `FieldError` when the
+    choice describes no hardware at all.
     """
     engines = {Engine.CONVOLUTION}
     for engine in MOVABLE:
@@ -200,14 +203,14 @@ def overlay_of(choice: Mapping[str, Value], base: Overlay, name: str = "explored
     return replace(
         base, name=name, clock_hz=int(choice["clock_mhz"]) * MEGAHERTZ,
         dsp_packing=bool(choice["dsp_packing"]), engines=frozenset(engines),
-        fusions=frozenset(fusions), masters=_masters(choice, base),
+        fusions=frozenset(fusions), masters=_masters(choice, base, board),
         fetch=Fetch(str(choice["fetch"])), layout=Layout(str(choice["layout"])),
         control=replace(base.control, start=Start(str(choice["start"]))),
         **direct,  # type: ignore[arg-type]
     )
 
 
-def _masters(choice: Mapping[str, Value], base: Overlay) -> tuple[Master, ...]:
+def _masters(choice: Mapping[str, Value], base: Overlay, board: Board) -> tuple[Master, ...]:
     """One master a role (two for input if asked), with the base's pipeline figures."""
     width = int(choice["port_width_bits"])
     wanted = [(Role.INPUT, "input", "input_port", "read_outstanding")]
@@ -220,9 +223,47 @@ def _masters(choice: Mapping[str, Value], base: Overlay) -> tuple[Master, ...]:
     masters = []
     for role, name, port, outstanding in wanted:
         known = base.masters_of(role) or base.masters
-        masters.append(replace(known[0], name=name, role=role, port=str(choice[port]),
-                               width_bits=width, outstanding=int(choice[outstanding])))
+        legal = board.port(str(choice[port])).widths_bits
+        masters.append(replace(
+            known[0], name=name, role=role, port=str(choice[port]),
+            width_bits=min(legal, key=lambda bits: abs(bits - width)),
+            outstanding=int(choice[outstanding])))
     return tuple(masters)
+
+
+def starting_choices(space: Space, base: Overlay, board: Board, count: int = 8) -> list[Choice]:
+    """Designs to start a search from: the base, then the largest arrays that fit the board.
+
+    Each takes the base's other values, the fastest clock, packed DSPs, and the largest of the
+    base's buffers, halves or quarters of them that still fit. A choice that the space does not
+    hold is left out.
+    """
+    first = choice_of(base, space)
+    if first is None:
+        return []
+    arrays = sorted(((int(tm) * int(tn) * int(columns), tm, tn, columns)
+                     for tm in space.axis("tm").values for tn in space.axis("tn").values
+                     for columns in space.axis("columns").values), reverse=True)
+    found = [first]
+    for _, tm, tn, columns in arrays:
+        for divisor in (1, 2, 4):
+            moved = dict(first) | {
+                "tm": tm, "tn": tn, "columns": columns,
+                "clock_mhz": max(space.axis("clock_mhz").values),
+                "dsp_packing": max(space.axis("dsp_packing").values)}
+            for name in ("input_words", "weight_words", "output_words"):
+                moved[name] = int(first[name]) // divisor
+            try:
+                choice = space.canonical(moved)
+                fits = check(overlay_of(choice, base, board), board) is None
+            except (UserError, FieldError):
+                continue
+            if fits:
+                found.append(choice)
+                break
+        if len(found) > count:
+            break
+    return found
 
 
 def choice_of(overlay: Overlay, space: Space) -> Choice | None:
@@ -241,7 +282,7 @@ def choice_of(overlay: Overlay, space: Space) -> Choice | None:
         "input_banks": overlay.input_banks, "weight_banks": overlay.weight_banks,
         "output_banks": overlay.output_banks, "input_masters": len(inputs),
         "input_port": inputs[0].port, "weight_port": weight.port, "output_port": output.port,
-        "port_width_bits": weight.width_bits, "read_outstanding": weight.outstanding,
+        "port_width_bits": min(master.width_bits for master in overlay.masters), "read_outstanding": weight.outstanding,
         "write_outstanding": output.outstanding, "fetch": overlay.fetch.value,
         "start": overlay.control.start.value, "layout": overlay.layout.value,
     }

@@ -10,6 +10,7 @@ import pytest
 from arch_models.board import load_board
 from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fetch, Role, default_overlay
+from arch_models.resources import check
 from studies.errors import UserError
 from studies.space import (
     Axis,
@@ -19,6 +20,7 @@ from studies.space import (
     default_space,
     load_space,
     overlay_of,
+    starting_choices,
 )
 
 BOARD = load_board("pynq-z1")
@@ -54,8 +56,8 @@ def test_every_sample_is_a_legal_overlay_that_comes_back():
     base = default_overlay()
     for _ in range(200):
         choice = SPACE.sample(generator)
-        overlay = overlay_of(choice, base)
-        assert choice_of(overlay, SPACE) == choice
+        overlay = overlay_of(choice, base, BOARD)
+        assert overlay_of(choice_of(overlay, SPACE), base, BOARD) == overlay
         assert Engine.CONVOLUTION in overlay.engines
         assert bool(overlay.masters_of(Role.FETCH)) == (overlay.fetch is Fetch.DRAM)
 
@@ -85,3 +87,12 @@ def test_a_wrong_space_file_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(FieldError, match=message):
         load_space(path, BOARD)
+
+
+def test_designs_to_start_from_fit_the_board_and_differ():
+    base = default_overlay()
+    found = starting_choices(SPACE, base, BOARD)
+    assert len(found) > 3
+    assert len({tuple(choice.items()) for choice in found}) == len(found)
+    for choice in found[1:]:
+        assert check(overlay_of(choice, base, BOARD), BOARD) is None
