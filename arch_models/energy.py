@@ -49,6 +49,11 @@ class EnergySplit:
     ddr_j: float
 
     @property
+    def pl_dynamic_j(self) -> float:
+        """All fabric engines, masters and control together, without BRAM."""
+        return sum(self.engines_j.values())
+
+    @property
     def total_j(self) -> float:
         """The whole, as far as the split covers it."""
         return (self.ps_j + self.pl_static_j + sum(self.engines_j.values()) + self.bram_j

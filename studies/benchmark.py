@@ -25,7 +25,7 @@ from studies.evaluate import Run, evaluate, feasible, simulate_design
 from studies.exploration import outcome
 from studies.files import check_writable, write_json
 from studies.peer import peer_cycles_per_s
-from studies.space import choice_of, default_space
+from studies.space import Choice, choice_of, default_space
 from workloads.library import load
 
 WORKLOAD, BOARD = "agc-w64", "pynq-z1"
@@ -122,7 +122,7 @@ def _designs_per_s(model: str, count: int) -> float:
     space = default_space(board)
     start = choice_of(base, space) or {}
     generator = random.Random(0)
-    choices = []
+    choices: list[Choice] = []
     while len(choices) < count:
         moved = dict(start)
         for name in generator.sample(sorted(start), 3):

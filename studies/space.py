@@ -282,7 +282,8 @@ def choice_of(overlay: Overlay, space: Space) -> Choice | None:
         "input_banks": overlay.input_banks, "weight_banks": overlay.weight_banks,
         "output_banks": overlay.output_banks, "input_masters": len(inputs),
         "input_port": inputs[0].port, "weight_port": weight.port, "output_port": output.port,
-        "port_width_bits": min(master.width_bits for master in overlay.masters), "read_outstanding": weight.outstanding,
+        "port_width_bits": min(master.width_bits for master in overlay.masters),
+        "read_outstanding": weight.outstanding,
         "write_outstanding": output.outstanding, "fetch": overlay.fetch.value,
         "start": overlay.control.start.value, "layout": overlay.layout.value,
     }
