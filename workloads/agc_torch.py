@@ -68,6 +68,8 @@ class ResidualBlock(nn.Module):
 class AntiAlias(nn.Module):
     """Depthwise Gaussian, then every fourth sample: the small source of the motion network."""
 
+    kernel: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         taps = torch.arange(ANTI_ALIAS_TAPS, dtype=torch.float64) - ANTI_ALIAS_TAPS // 2
@@ -100,6 +102,9 @@ class GridSample(nn.Module):
 
 class HeatMaps(nn.Module):
     """Difference of driving and source Gaussians per keypoint, behind an all-zero background."""
+
+    row_axis: Tensor
+    col_axis: Tensor
 
     def __init__(self, rows: int, cols: int) -> None:
         super().__init__()
@@ -138,6 +143,8 @@ class AgcSource(nn.Module):
 
 class AgcFrame(nn.Module):
     """The part that runs for each inter frame."""
+
+    identity: Tensor
 
     def __init__(self, config: AgcConfig) -> None:
         super().__init__()
@@ -263,8 +270,10 @@ class AgcDecoder(nn.Module):
         return found | {name: getattr(frame, name).conv for name in ("up0", "up1", "final")}
 
 
-def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+def fold_norm(conv: nn.Conv2d, norm: nn.Module | None) -> None:
     """Multiply a batch norm that follows a convolution into its weights and bias, in place."""
+    assert isinstance(norm, nn.BatchNorm2d) and conv.bias is not None
+    assert norm.running_mean is not None and norm.running_var is not None
     with torch.no_grad():
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         conv.weight.mul_(scale[:, None, None, None])

@@ -6,6 +6,7 @@ It trains nothing and quantizes nothing; the encoder that trains it lies with th
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,8 @@ class Attention(nn.Module):
 class UnicornUNet(nn.Module):
     """The denoiser: latent, time and index in, velocity out."""
 
+    position: Tensor
+
     def __init__(self, config: UnicornConfig) -> None:
         super().__init__()
         size, groups, length = config.width, config.groups, config.embedding
@@ -94,7 +97,8 @@ class UnicornUNet(nn.Module):
         def unit(before: int, after: int) -> ResidualUnit:
             return ResidualUnit(before, after, groups, length)
 
-        def attention(factor: int, channels: int) -> nn.Module | None:
+        def attention(factor: int, channels: int) -> Any:
+            # A module list may hold None, though its type does not say so.
             if factor not in config.attention_factors:
                 return None
             return Attention(channels, config.head_channels, groups)
@@ -186,6 +190,8 @@ class PictureDecoder(nn.Module):
 
 class UnicornDecoder(nn.Module):
     """U-Net, sampler and picture decoder: everything that is sent."""
+
+    noise: Tensor
 
     def __init__(self, config: UnicornConfig) -> None:
         super().__init__()

@@ -73,6 +73,7 @@ def main() -> None:
         sets = {
             "held_out_heads": test_clips(options.count, options.seed, width),
             "held_out_real_face": real_clips(options.count // 4, options.seed, width),
+            "seen_real_face": real_clips(options.count // 4, options.seed, width, "astronaut"),
         }
         for name, pairs in sets.items():
             found = evaluate(decoder, pairs)

@@ -72,16 +72,18 @@ def main() -> None:
         config, decoder = load_unicorn(name)
         found = decode(decoder, list(range(options.count)))
         rate = bits_per_pixel(config, decoder.parameter_count())
-        row = {
-            "images": config.images, "weights": decoder.parameter_count(), "measured": len(found),
+        answers = {
             "float": {"bits_per_pixel": rate,
                       **average([measure(*pair) for pair in zip(found, pictures, strict=True)])},
             "jpeg": nearest_rate(pictures, "JPEG", rate),
             "webp": nearest_rate(pictures, "WEBP", rate),
         }
-        result[f"unicorn_{name}"] = row
-        for answer in ("float", "jpeg", "webp"):
-            text = "  ".join(f"{key} {value:.4f}" for key, value in row[answer].items())
+        result[f"unicorn_{name}"] = {
+            "images": config.images, "weights": decoder.parameter_count(), "measured": len(found),
+            **answers,
+        }
+        for answer, row in answers.items():
+            text = "  ".join(f"{key} {value:.4f}" for key, value in row.items())
             print(f"unicorn_{name} {answer}: {text}", flush=True)
         if options.strips:
             PICTURES.mkdir(parents=True, exist_ok=True)

@@ -27,11 +27,13 @@ class Trainer:
     """Both networks, their optimizer and the loss of one batch."""
 
     def __init__(self, config: AgcConfig, device: str, rate: float) -> None:
-        self.decoder = AgcDecoder(config).to(device, memory_format=torch.channels_last)
-        self.detector = KeypointDetector(config.keypoints).to(
-            device, memory_format=torch.channels_last
-        )
-        self.features = RandomFeatures().to(device, memory_format=torch.channels_last)
+        self.decoder = AgcDecoder(config).to(device)
+        self.detector = KeypointDetector(config.keypoints).to(device)
+        self.features = RandomFeatures().to(device)
+        for module in (self.decoder, self.detector, self.features):
+            for value in module.parameters():
+                if value.ndim == 4:
+                    value.data = value.data.contiguous(memory_format=torch.channels_last)
         self.device, self.rate = device, rate
         values = [*self.decoder.parameters(), *self.detector.parameters()]
         self.optimizer = torch.optim.AdamW(
@@ -67,7 +69,7 @@ class Trainer:
             group["lr"] = self.rate * warm * max(fall, 0.005)
         terms = self.loss(source, driving)
         self.optimizer.zero_grad(set_to_none=True)
-        sum(terms.values()).backward()
+        torch.stack(list(terms.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.values, 5.0, foreach=True)
         self.optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
@@ -78,7 +80,8 @@ def check(trainer: Trainer, pairs: list[tuple[Tensor, Tensor]]) -> tuple[float, 
     """Return mean PSNR in dB over fixed pairs: of the decoder, and of repeating the source."""
     trainer.decoder.eval()
     trainer.detector.eval()
-    ours, repeat = [], []
+    ours: list[Tensor] = []
+    repeat: list[Tensor] = []
     for source, driving in pairs:
         points = [coded(trainer.detector(frame)) for frame in (source, driving)]
         found = trainer.decoder(source, *points)

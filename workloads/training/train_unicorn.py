@@ -10,6 +10,7 @@ import copy
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -126,10 +127,13 @@ def fit_unet(decoder: UnicornDecoder, latents: Tensor, seconds: float, batch: in
     """
     config, unet = decoder.config, decoder.unet
     average = copy.deepcopy(unet).requires_grad_(False)
-    values, averages = list(unet.parameters()), list(average.parameters())
+    values: list[Tensor] = list(unet.parameters())
+    averages: list[Tensor] = list(average.parameters())
     table = unet.index_table.weight
-    groups = [{"params": [value for value in values if value is not table]},
-              {"params": [table], "factor": TABLE_RATE}]
+    groups: list[dict[str, Any]] = [
+        {"params": [value for value in values if value is not table]},
+        {"params": [table], "factor": TABLE_RATE},
+    ]
     optimizer = torch.optim.AdamW(
         groups, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=device == "cuda"
     )
@@ -200,6 +204,7 @@ def mean_psnr(decoder: UnicornDecoder, latents: Tensor, pictures: Tensor, device
 def normalize(latents: Tensor, conv: nn.Conv2d) -> Tensor:
     """Return latents of zero mean and unit spread per channel; fold the inverse into `conv`."""
     mean, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
+    assert conv.bias is not None
     conv.bias += (conv.weight * mean[:, None, None]).sum(dim=(1, 2, 3))
     conv.weight *= spread[:, None, None]
     return (latents - mean[:, None, None]) / spread[:, None, None]
