@@ -130,7 +130,8 @@ class Ddr3Timing:
 class Traffic:
     """Background traffic of the processing system: single bursts at random addresses.
 
-    One burst is outstanding; the next comes `period_clocks` DDR clocks after the one before
+    It enters at the controller's queue, whose ports all have the same priority. One burst is
+    outstanding; the next comes `period_clocks` DDR clocks after the one before
     arrived, or when it was served if that is later.
     """
 

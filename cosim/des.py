@@ -15,6 +15,8 @@ One SimPy process is one unit. The rules, which hardware follows to the cycle:
   is presented at the cycle that `memory_rules.next_request` names: at least one cycle after
   request i was accepted, and not before burst i + 1 - outstanding is done. The operation ends
   tail_cycles after its last burst is done. Bursts of one unit are accepted and done in order.
+- A transfer is busy for setup_cycles, one cycle a beat and tail_cycles; the rest of its time is
+  memory stall, the set-up of later runs included.
 - Requests presented in one cycle are decided together, after all other events of the cycle, in
   the order of `cosim.arbiter`.
 """
