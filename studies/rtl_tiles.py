@@ -1,0 +1,340 @@
+"""Random single tiles for every engine of an overlay, as one program with its memory image.
+
+It runs and judges nothing. Each tile is loaded, computed and stored before the next one begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from arch_models.board import Board
+from arch_models.engines import MODELS, Tile, Work
+from arch_models.overlay import Engine, Overlay
+from cosim.program import (
+    ARGUMENT_COUNT,
+    ARGUMENTS,
+    Buffer,
+    Column,
+    Opcode,
+    Program,
+    Segment,
+)
+from cosim.wiring import Wiring, wire
+from workloads import arithmetic
+
+BEAT = 8
+
+
+@dataclass
+class Sheet:
+    """Rows and memory bytes as they are drawn; `program` and `image` make values of them."""
+
+    overlay: Overlay
+    wiring: Wiring
+    draw: np.random.Generator
+    rows: list[np.ndarray] = field(default_factory=list)
+    arguments: list[np.ndarray] = field(default_factory=list)
+    blocks: list[np.ndarray] = field(default_factory=list)
+    size: int = 0
+
+    def random_bytes(self, count: int) -> np.ndarray:
+        """Bytes over the whole range."""
+        return self.draw.integers(0, 256, count, np.uint8)
+
+    def below(self, limit: int) -> int:
+        """An integer from 1 to `limit`."""
+        return int(self.draw.integers(1, limit + 1))
+
+    def put(self, data: np.ndarray) -> int:
+        """Place bytes, 64-byte aligned; their address."""
+        address = self.size
+        block = np.zeros(-(-data.size // 64) * 64, np.uint8)
+        block[: data.size] = data
+        self.blocks.append(block)
+        self.size += block.size
+        return address
+
+    def row(self, unit: int, opcode: Opcode, values: dict[str, int], **columns: int) -> None:
+        """One operation."""
+        row = np.zeros(len(Column), np.int64)
+        row[Column.UNIT], row[Column.KIND] = unit, opcode
+        for name, value in columns.items():
+            row[Column[name]] = value
+        functional = np.zeros(ARGUMENT_COUNT, np.int32)
+        for name, value in values.items():
+            functional[ARGUMENTS[opcode].index(name)] = value
+        self.rows.append(row)
+        self.arguments.append(functional)
+
+    def transfer(self, unit: int, opcode: Opcode, values: dict[str, int], address: int,
+                 planes: int, beats: int, **columns: int) -> None:
+        """A contiguous tensor of `planes` x `beats`."""
+        self.row(unit, opcode, values, ADDRESS=address, ROW_BYTES=BEAT * beats, ROWS=1,
+                 PLANES=planes, PLANE_STRIDE=BEAT * beats, **columns)
+
+    def load(self, data: np.ndarray, planes: int, positions: int, base: int, wait: int,
+             signal: int, buffer: Buffer = Buffer.INPUT) -> None:
+        """A tile into INPUT, or a skip tile."""
+        self.transfer(self.wiring.inputs[0], Opcode.LOAD,
+                      {"buffer": buffer, "base": base, "positions": positions}, self.put(data),
+                      planes, positions, WAIT=wait, SIGNAL=signal)
+
+    def load_block(self, data: np.ndarray, buffer: Buffer, base: int, wait: int,
+                   signal: int) -> None:
+        """Weights, parameters or a table."""
+        self.transfer(self.wiring.weight, Opcode.LOAD, {"buffer": buffer, "base": base},
+                      self.put(data), 1, data.size // BEAT, WAIT=wait, SIGNAL=signal)
+
+    def tile(self, engine: Engine, opcode: Opcode, values: dict[str, int], work: Work,
+             tile: Tile, inputs: list[tuple[np.ndarray, int, int, int]], out_planes: int,
+             out_positions: int, blocks: list[tuple[np.ndarray, Buffer, int]] | None = None,
+             skip: np.ndarray | None = None) -> None:
+        """Loads, one operation and its store. `inputs`: (bytes, planes, positions, base)."""
+        wires, begins = self.wiring.engines[engine], not self.rows
+        out, free = self.wiring.outputs[0], int(wires.inputs[0, 2])
+        done, kept = self.wiring.layer_done[0][0], self.wiring.frame_done[0]
+        for index, (data, planes, positions, base) in enumerate(inputs):
+            self.load(data, planes, positions, base,
+                      free | (0 if begins else done) if index == 0 else 0,
+                      int(wires.inputs[0, 1]) if index == len(inputs) - 1 else 0)
+        needs = int(wires.inputs[0, 1]) | int(wires.outputs[0, 2])
+        gives = int(wires.inputs[0, 2]) | int(wires.outputs[0, 1])
+        if skip is not None:
+            self.load(skip, out_planes, out_positions, values["out_base"],
+                      int(wires.outputs[0, 3]), wires.skip_filled, Buffer.OUTPUT)
+            needs |= wires.skip_filled
+        for index, (data, buffer, base) in enumerate(blocks or []):
+            last = index == len(blocks or []) - 1
+            first_ever = not any(row[Column.UNIT] == self.wiring.weight for row in self.rows)
+            self.load_block(data, buffer, base,
+                            (0 if first_ever else kept) | wires.weight_free if index == 0 else 0,
+                            wires.weight_filled if last else 0)
+        if blocks:
+            needs, gives = needs | wires.weight_filled, gives | wires.weight_free
+        model = next(item for item in MODELS if item.engine is engine)
+        cost = model.cost(work, tile, self.overlay)
+        self.row(wires.unit, opcode, values, WAIT=needs, SIGNAL=gives, FILL=cost.fill,
+                 INTERVAL=cost.interval, TRIPS=cost.trips, DRAIN=cost.drain)
+        again = bool(blocks)
+        address = self.put(np.full(out_planes * out_positions * BEAT, 85, np.uint8))
+        self.transfer(out, Opcode.STORE,
+                      {"base": values["out_base"], "positions": out_positions}, address,
+                      out_planes, out_positions, WAIT=int(wires.outputs[0, 1]),
+                      SIGNAL=int(wires.outputs[0, 2]) | done | (kept if again else 0)
+                      | (int(wires.outputs[0, 3]) if skip is not None else 0))
+
+    def program(self, name: str) -> Program:
+        """The rows as a program of one layer."""
+        return Program(name, self.wiring.units, self.wiring.channels, ("tiles",),
+                       np.array(self.rows), np.array(self.arguments),
+                       (Segment(0, len(self.rows)),))
+
+    def image(self) -> np.ndarray:
+        """The memory before the program runs."""
+        return np.concatenate(self.blocks)
+
+
+def entries(sheet: Sheet, count: int, reach: int) -> np.ndarray:
+    """Random parameter entries whose results use much of the 8-bit range."""
+    found = np.zeros(count, np.dtype([("offset", "<i4"), ("multiplier", "<i2"), ("shift", "u1"),
+                                      ("zero", "u1")]))
+    shift = sheet.draw.integers(0, 24, count)
+    found["offset"] = sheet.draw.integers(-reach, reach, count)
+    found["multiplier"] = np.minimum(sheet.draw.integers(1, 200, count) << (shift // 3), 32767)
+    found["shift"] = np.where(sheet.draw.random(count) < 0.05, 0, shift)
+    return found.view(np.uint8)
+
+
+def convolution(sheet: Sheet) -> None:
+    """Kernel 1 to 5, stride 1 or 2, padding, fused upsample, pool, addition, ReLU."""
+    overlay, draw = sheet.overlay, sheet.draw
+    in_lanes, out_lanes = overlay.tn // BEAT, overlay.tm // BEAT
+    pool, upsample, add, relu = (int(draw.integers(2)) for _ in range(4))
+    pool, add = pool, 0 if pool else add
+    rows, columns, in_words, out_words = (sheet.below(limit) for limit in (7, 7, 3, 2))
+    kernel_rows, kernel_columns, stride = sheet.below(5), sheet.below(5), sheet.below(2)
+    out_rows, out_columns = (sheet.below(5) << pool for _ in range(2))
+    values = {
+        "in_base": sheet.below(40), "in_rows": rows, "in_columns": columns,
+        "in_words": in_words, "weight_base": sheet.below(9),
+        "parameter_base": overlay.tm * sheet.below(3), "out_base": sheet.below(40),
+        "out_rows": out_rows, "out_columns": out_columns, "out_words": out_words,
+        "kernel_rows": kernel_rows, "kernel_columns": kernel_columns, "stride": stride,
+        "pad_top": int(draw.integers(kernel_rows)),
+        "pad_left": int(draw.integers(kernel_columns)),
+        "upsample": upsample, "first": 1, "last": 1, "relu": relu, "pool": pool, "add": add,
+        "add_multiplier_new": sheet.below(20), "add_multiplier_skip": sheet.below(20),
+        "add_shift": int(draw.integers(0, 7)),
+    }
+    words = out_words * in_words * kernel_rows * kernel_columns
+    positions = (out_rows >> pool) * (out_columns >> pool)
+    planes = out_words * out_lanes
+    sheet.tile(
+        Engine.CONVOLUTION, Opcode.CONVOLUTION, values,
+        Work("convolution", kernel_rows, kernel_columns, stride),
+        Tile(out_rows, out_columns, 1, 1, in_words, out_words),
+        [(sheet.random_bytes(in_words * in_lanes * rows * columns * BEAT), in_words * in_lanes,
+          rows * columns, values["in_base"])], planes, positions,
+        [(sheet.random_bytes(words * overlay.tm * overlay.tn), Buffer.WEIGHT,
+          values["weight_base"]),
+         (entries(sheet, out_words * overlay.tm, 1 << 18), Buffer.CONVOLUTION_PARAMETERS,
+          values["parameter_base"])],
+        sheet.random_bytes(planes * positions * BEAT) if add else None)
+
+
+def two_operands(sheet: Sheet) -> None:
+    """Addition, or multiplication with or without broadcast."""
+    draw = sheet.draw
+    planes, positions, broadcast = sheet.below(5), sheet.below(30), int(draw.integers(2))
+    groups = -(-planes // (sheet.overlay.tn // BEAT))
+    values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
+              "planes": planes, "shift": int(draw.integers(0, 16))}
+    values["other_base"] = values["in_base"] + groups * positions
+    multiply = bool(draw.integers(2))
+    opcode = Opcode.MULTIPLY if multiply else Opcode.ADD
+    if multiply:
+        values |= {"broadcast": broadcast, "multiplier": int(draw.integers(1, 32768))}
+    else:
+        values |= {"multiplier_in": int(draw.integers(1, 32768)),
+                   "multiplier_other": int(draw.integers(1, 32768))}
+    others = 1 if multiply and broadcast else planes
+    sheet.tile(Engine.ELEMENTWISE, opcode, values, Work(opcode.name.lower()),
+               Tile(1, positions, planes),
+               [(sheet.random_bytes(planes * positions * BEAT), planes, positions,
+                 values["in_base"]),
+                (sheet.random_bytes(others * positions * BEAT), others, positions,
+                 values["other_base"])], planes, positions)
+
+
+def affine(sheet: Sheet) -> None:
+    """Per-channel multiply and offset, with or without ReLU."""
+    planes, positions = sheet.below(5), sheet.below(30)
+    values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
+              "planes": planes, "parameter_base": BEAT * sheet.below(4),
+              "relu": int(sheet.draw.integers(2))}
+    sheet.tile(Engine.ELEMENTWISE, Opcode.AFFINE, values, Work("affine"),
+               Tile(1, positions, planes),
+               [(sheet.random_bytes(planes * positions * BEAT), planes, positions,
+                 values["in_base"])], planes, positions,
+               [(entries(sheet, planes * BEAT, 1 << 20), Buffer.VECTOR_PARAMETERS,
+                 values["parameter_base"])])
+
+
+def flow_sum(sheet: Sheet) -> None:
+    """Masks times displacements plus the identity grid; whole rows."""
+    channels, columns, rows = sheet.below(20), sheet.below(9), sheet.below(4)
+    planes = -(-channels // BEAT)
+    values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "columns": columns,
+              "positions": rows * columns, "channels": channels,
+              "parameter_base": sheet.below(30), "first_row": sheet.below(60),
+              "fraction_bits": int(sheet.draw.integers(0, 9))}
+    sheet.tile(Engine.ELEMENTWISE, Opcode.FLOW_SUM, values, Work("flow_sum"),
+               Tile(rows, columns, planes, channels),
+               [(sheet.random_bytes(planes * rows * columns * BEAT), planes, rows * columns,
+                 values["in_base"])], 1, rows * columns,
+               [(sheet.random_bytes(channels * BEAT), Buffer.VECTOR_PARAMETERS,
+                 values["parameter_base"])])
+
+
+def lookup(sheet: Sheet) -> None:
+    """Any table."""
+    planes, positions = sheet.below(5), sheet.below(30)
+    values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
+              "planes": planes, "table_base": 32 * int(sheet.draw.integers(2))}
+    sheet.tile(Engine.LOOKUP, Opcode.LOOKUP, values, Work("lookup"), Tile(1, positions, planes),
+               [(sheet.random_bytes(planes * positions * BEAT), planes, positions,
+                 values["in_base"])], planes, positions,
+               [(sheet.random_bytes(256), Buffer.TABLE, values["table_base"])])
+
+
+def pool(sheet: Sheet) -> None:
+    """Average pools of 1, 2, 4, 8; maximum pools with any kernel, stride and padding."""
+    average = bool(sheet.draw.integers(2))
+    planes = sheet.below(4)
+    if average:
+        kernel = stride = 1 << int(sheet.draw.integers(4))
+        padding, rows, columns = 0, kernel * sheet.below(3), kernel * sheet.below(3)
+    else:
+        kernel, stride = sheet.below(4), sheet.below(3)
+        padding = int(sheet.draw.integers((kernel + 1) // 2))
+        rows, columns = kernel + sheet.below(7), kernel + sheet.below(7)
+    out_rows, out_columns = ((size + 2 * padding - kernel) // stride + 1
+                             for size in (rows, columns))
+    values = {"in_base": sheet.below(9), "in_rows": rows, "in_columns": columns,
+              "planes": planes, "out_base": sheet.below(9), "kernel": kernel, "stride": stride}
+    if not average:
+        values["padding"] = padding
+    opcode = Opcode.AVERAGE_POOL if average else Opcode.MAX_POOL
+    sheet.tile(Engine.POOL, opcode, values,
+               Work(opcode.name.lower(), kernel, kernel, stride, padding),
+               Tile(out_rows, out_columns, planes),
+               [(sheet.random_bytes(planes * rows * columns * BEAT), planes, rows * columns,
+                 values["in_base"])], planes, out_rows * out_columns)
+
+
+def upsample(sheet: Sheet) -> None:
+    """Nearest x2."""
+    planes, rows, columns = sheet.below(4), sheet.below(6), sheet.below(6)
+    values = {"in_base": sheet.below(9), "in_rows": rows, "in_columns": columns,
+              "planes": planes, "out_base": sheet.below(9)}
+    sheet.tile(Engine.UPSAMPLE, Opcode.UPSAMPLE, values, Work("upsample"),
+               Tile(2 * rows, 2 * columns, planes),
+               [(sheet.random_bytes(planes * rows * columns * BEAT), planes, rows * columns,
+                 values["in_base"])], planes, 4 * rows * columns)
+
+
+def softmax(sheet: Sheet) -> None:
+    """One to twenty channels, with the table of a random input scale."""
+    channels, positions = sheet.below(20), sheet.below(9)
+    planes = -(-channels // BEAT)
+    values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
+              "channels": channels, "table_base": 64}
+    table = arithmetic.exp_table(float(sheet.draw.uniform(0.001, 0.2)))
+    sheet.tile(Engine.SOFTMAX, Opcode.SOFTMAX, values, Work("softmax"),
+               Tile(1, positions, planes, channels),
+               [(sheet.random_bytes(planes * positions * BEAT), planes, positions,
+                 values["in_base"])], planes, positions,
+               [(table.view(np.uint8), Buffer.TABLE, 64)])
+
+
+def grid_sample(sheet: Sheet) -> None:
+    """Any grid: positions near the image and far outside it."""
+    planes, rows, columns, positions = (sheet.below(limit) for limit in (4, 8, 8, 20))
+    groups = -(-planes // (sheet.overlay.tn // BEAT))
+    fraction = int(sheet.draw.integers(0, 10))
+    values = {"in_base": sheet.below(9), "in_rows": rows, "in_columns": columns,
+              "planes": planes, "positions": positions, "out_base": sheet.below(9),
+              "fraction_bits": fraction}
+    values["grid_base"] = values["in_base"] + groups * rows * columns
+    grid = np.zeros((positions, 4), np.int16)
+    reach = (max(rows, columns) + 2) << fraction
+    near = sheet.draw.integers(-2 << fraction, reach, (positions, 2))
+    far = sheet.draw.integers(-32768, 32768, (positions, 2))
+    grid[:, :2] = np.clip(np.where(sheet.draw.random((positions, 1)) < 0.8, near, far),
+                          -32768, 32767)
+    sheet.tile(Engine.GRID_SAMPLE, Opcode.GRID_SAMPLE, values, Work("grid_sample"),
+               Tile(1, positions, planes),
+               [(sheet.random_bytes(planes * rows * columns * BEAT), planes, rows * columns,
+                 values["in_base"]),
+                (grid.reshape(-1).view(np.uint8), 1, positions, values["grid_base"])],
+               planes, positions)
+
+
+TILES: dict[Engine, tuple[Callable[[Sheet], None], ...]] = {
+    Engine.CONVOLUTION: (convolution,), Engine.ELEMENTWISE: (two_operands, affine, flow_sum),
+    Engine.LOOKUP: (lookup,), Engine.POOL: (pool,), Engine.UPSAMPLE: (upsample,),
+    Engine.SOFTMAX: (softmax,), Engine.GRID_SAMPLE: (grid_sample,),
+}
+
+
+def random_tiles(overlay: Overlay, board: Board, count: int, seed: int
+                 ) -> tuple[Program, np.ndarray]:
+    """A program of `count` random tiles over the overlay's engines, and its memory image."""
+    sheet = Sheet(overlay, wire(overlay, board), np.random.default_rng(seed))
+    kinds = [kind for engine in TILES if engine in overlay.engines for kind in TILES[engine]]
+    for index in range(count):
+        kinds[index % len(kinds)](sheet)
+    return sheet.program(f"tiles-{seed}"), sheet.image()

@@ -1,0 +1,96 @@
+"""Does the RTL of an overlay compute every byte, in the cycles that the model says?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_frames import board, small_graph
+
+from arch_models.memory import memory_for
+from arch_models.overlay import default_overlay
+from cosim.program import Column, Opcode
+from hw.configuration import EmissionError
+from hw.rtl.overlay_top import check_buildable
+from hw.rtl_program import OverlayBench
+from studies.rtl_tiles import random_tiles
+from studies.validate_rtl import (
+    _no_host,
+    compare_frame,
+    compare_image,
+    compare_tiles,
+    main,
+)
+from workloads.library import load
+
+SMALL = dataclasses.replace(default_overlay(), tm=8, tn=8)
+
+
+def test_tiles_through_every_engine():
+    found = compare_tiles(135, 0, SMALL, board())
+    assert found.operations_differing == 0
+    assert found.bytes_differing == 0
+    assert found.counters_differing == 0
+    assert found.operations_compared > 400 and found.bytes_compared > 100_000
+
+
+def test_a_whole_small_frame():
+    found = compare_frame(small_graph(), SMALL, board())
+    assert found.equal
+    assert found.operations_compared > 300 and found.cycles_compared > 300_000
+
+
+def test_the_comparison_sees_a_wrong_weight_and_a_wrong_cycle():
+    memory = memory_for(board(), SMALL, model="flat")
+    program, image = random_tiles(SMALL, board(), 9, 5)
+    bench = OverlayBench(program, SMALL)
+    spoiled = image.copy()
+    load_row = np.flatnonzero(program.operations[:, Column.KIND] == Opcode.LOAD)[0]
+    spoiled[program.operations[load_row, Column.ADDRESS]] ^= 255
+    bench.run(program, memory, spoiled)
+    clean = image.copy()
+    bench.run(program, memory, clean)
+    assert np.count_nonzero(clean != spoiled) > 1
+    operations = program.operations.copy()
+    engine = np.flatnonzero(operations[:, Column.KIND] == Opcode.LOOKUP)[0]
+    operations[engine, Column.DRAIN] += 1
+    slower = dataclasses.replace(program, operations=operations)
+    found, _ = compare_image(slower, memory, image, bench, SMALL, _no_host)
+    assert found.operations_differing > 0 and found.bytes_differing == 0
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"tm": 24}, "tm is 24, must be a power of two"),
+    ({"columns": 2}, "columns is 2, must be 1"),
+    ({"dsp_packing": True}, "dsp_packing is True"),
+])
+def test_designs_that_are_not_built_are_refused(changes, words):
+    program, _ = random_tiles(SMALL, board(), 9, 0)
+    with pytest.raises(EmissionError, match=words):
+        check_buildable(program, dataclasses.replace(SMALL, **changes))
+
+
+def test_another_wiring_is_refused():
+    program, image = random_tiles(SMALL, board(), 9, 0)
+    bench = OverlayBench(program, SMALL)
+    other = dataclasses.replace(program, channels=program.channels[:-1])
+    with pytest.raises(ValueError, match="not those of the compiled overlay"):
+        bench.run(other, memory_for(board(), SMALL, model="flat"), image)
+
+
+def test_bad_arguments_end_with_two(tmp_path, capsys):
+    assert main(["--programs", "-1"]) == 2
+    assert main(["--design", "missing.toml"]) == 2
+    assert main(["--json", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("error:") == 3
+
+
+@pytest.mark.long
+def test_tiles_of_the_default_design():
+    assert compare_tiles(450, 100, default_overlay(), board()).equal
+
+
+@pytest.mark.long
+def test_a_whole_narrow_agc_frame():
+    assert compare_frame(load("agc-w16"), default_overlay(), board()).equal
