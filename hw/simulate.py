@@ -69,7 +69,8 @@ def run_frame(lowered: Lowered, graph: Graph, overlay: Overlay, seed: int = 0,
 
 
 def run_frame_by_layer(lowered: Lowered, graph: Graph, overlay: Overlay, seed: int = 0,
-                       inputs: Mapping[str, np.ndarray] | None = None) -> CSimReport:
+                       inputs: Mapping[str, np.ndarray] | None = None,
+                       flags: tuple[str, ...] = FLAGS) -> CSimReport:
     """Run one frame layer by layer and compare every tensor that reaches memory.
 
     The rows are those of the whole frame, in table order. Slower to call than `run_frame` by
@@ -78,7 +79,7 @@ def run_frame_by_layer(lowered: Lowered, graph: Graph, overlay: Overlay, seed: i
     vectors = make_vectors(graph, lowered, seed, inputs)
     total, program = EMPTY, lowered.program
     descriptors = encode(program)
-    with Fabric(program, overlay, host_layers(graph, lowered)) as fabric:
+    with Fabric(program, overlay, host_layers(graph, lowered), flags) as fabric:
         memory = fill_memory(graph, lowered, overlay, vectors.inputs)
         for segment in _layer_runs(lowered):
             begin = time.perf_counter()

@@ -13,6 +13,8 @@ from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
 from workloads.graph import Graph, Phase
 
+#: A small frame compiles longer than it runs.
+QUICK = ("-std=c++14", "-O0")
 SMALL = AgcConfig(width=8, rows=32, cols=64, motion_width=8, motion_blocks=2, blocks=2,
                   keypoints=5)
 

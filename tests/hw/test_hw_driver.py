@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_frames import board, lowered_frame, small_graph, without
+from small_frames import QUICK, board, lowered_frame, small_graph, without
 from stand_in import StandIn, seal
 
 from arch_models.overlay import Engine
@@ -36,7 +36,7 @@ def emitted(tmp_path_factory):
     bitstream = folder.parent / "overlay.bit"
     bitstream.write_bytes(b"a stand-in for a bitstream")
     seal(folder, bitstream)
-    with Fabric(lowered.program, OVERLAY, host_layers(small_graph(), lowered)) as fabric:
+    with Fabric(lowered.program, OVERLAY, host_layers(small_graph(), lowered), QUICK) as fabric:
         yield folder, bitstream, fabric
 
 
@@ -238,8 +238,8 @@ def test_board_files_have_the_syntax_of_python_3_8(name):
                for part in ([alias.name for alias in node.names] if isinstance(node, ast.Import)
                             else [node.module or ""] if isinstance(node, ast.ImportFrom) else [])}
     allowed = {"__future__", "argparse", "asyncio", "ctypes", "dataclasses", "driver", "emitted",
-               "fcntl", "hashlib", "hw", "json", "measurement", "numpy", "os", "pynq", "sys", "tempfile",
-               "time", "typing"}
+               "fcntl", "hashlib", "hw", "json", "measurement", "numpy", "os", "pynq", "sys",
+               "tempfile", "time", "typing"}
     assert imports <= allowed
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_frames import board, lowered_frame, small_graph, without
+from small_frames import QUICK, board, lowered_frame, small_graph, without
 
 from arch_models.overlay import (
     Control,
@@ -65,7 +65,7 @@ DESIGNS: dict[str, Overlay] = {
 @pytest.mark.parametrize("name", DESIGNS)
 def test_a_frame_of_any_design_is_bit_exact(name):
     overlay = DESIGNS[name]
-    report = run_frame_by_layer(lowered_frame(overlay), small_graph(), overlay, seed=4)
+    report = run_frame_by_layer(lowered_frame(overlay), small_graph(), overlay, seed=4, flags=QUICK)
     assert (report.values_differing, report.where) == (0, "")
     assert report.tensors == report.layers > 15
 
@@ -73,7 +73,7 @@ def test_a_frame_of_any_design_is_bit_exact(name):
 @pytest.mark.parametrize("order", [1, 12345])
 def test_any_legal_order_gives_the_same_frame(order):
     overlay = DESIGNS["32x8 small buffers"]
-    report = run_frame(lowered_frame(overlay), small_graph(), overlay, order=order)
+    report = run_frame(lowered_frame(overlay), small_graph(), overlay, order=order, flags=QUICK)
     assert (report.values_compared, report.values_differing) == (3 * 32 * 64, 0)
 
 
@@ -85,7 +85,7 @@ def test_the_synthesized_top_decodes_the_same_frame(name):
     lowered = lowered_frame(overlay)
     vectors = make_vectors(graph, lowered, 5)
     memory = fill_memory(graph, lowered, overlay, vectors.inputs)
-    run_top(lowered.program, overlay, memory, host_layers(graph, lowered))
+    run_top(lowered.program, overlay, memory, host_layers(graph, lowered), QUICK)
     for output in outputs(graph, lowered):
         assert np.array_equal(stored(memory, lowered, output), vectors.expected[output])
 
@@ -93,7 +93,7 @@ def test_the_synthesized_top_decodes_the_same_frame(name):
 def test_two_frames_in_a_row_are_both_right():
     overlay, graph = DESIGNS["default"], small_graph()
     lowered = lowered_frame(overlay, frames=2)
-    assert run_frame(lowered, graph, overlay).values_differing == 0
+    assert run_frame(lowered, graph, overlay, flags=QUICK).values_differing == 0
 
 
 def test_a_changed_weight_is_noticed():
@@ -103,7 +103,7 @@ def test_a_changed_weight_is_noticed():
     memory = fill_memory(graph, lowered, overlay, vectors.inputs)
     blob = lowered.placement.blob("final", "weights")
     memory[blob.address] ^= 0x40
-    with Fabric(lowered.program, overlay, host_layers(graph, lowered)) as fabric:
+    with Fabric(lowered.program, overlay, host_layers(graph, lowered), QUICK) as fabric:
         fabric.run(encode(lowered.program), lowered.program.segments, memory)
     assert not np.array_equal(stored(memory, lowered, "picture"), vectors.expected["picture"])
 

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from small_frames import QUICK
 from tiny_programs import (
     CHANNELS,
     ENGINE,
@@ -69,13 +70,13 @@ def result(memory: np.ndarray, target: int, tensor: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 def test_any_legal_order_gives_the_same_bytes(order):
     program, memory, target, tensor = pipeline()
-    run_program(program, default_overlay(), memory, order=order)
+    run_program(program, default_overlay(), memory, order=order, flags=QUICK)
     assert np.array_equal(result(memory, target, tensor), 2 * tensor)
 
 
 def test_processes_side_by_side_give_the_same_bytes():
     program, memory, target, tensor = pipeline()
-    run_top(program, default_overlay(), memory)
+    run_top(program, default_overlay(), memory, flags=QUICK)
     assert np.array_equal(result(memory, target, tensor), 2 * tensor)
 
 
@@ -87,9 +88,9 @@ def test_repeats_move_the_addresses():
     short = dataclasses.replace(program, operations=table[:7], arguments=program.arguments[:7],
                                 segments=(Segment(0, 1), Segment(1, 7, TILES // 2)))
     again = memory.copy()
-    run_program(short, default_overlay(), memory)
+    run_program(short, default_overlay(), memory, flags=QUICK)
     assert np.array_equal(result(memory, target, tensor), 2 * tensor)
-    run_top(short, default_overlay(), again)
+    run_top(short, default_overlay(), again, flags=QUICK)
     assert np.array_equal(again, memory)
 
 
@@ -122,8 +123,8 @@ def test_host_layers_run_between_starts():
     plan = steps(program, configure(program, default_overlay()))
     assert plan == (Start(0, len(program.operations) - 1, 1, 0), HostStep(1))
     again = memory.copy()
-    run_program(program, default_overlay(), memory, table)
-    run_top(program, default_overlay(), again, table)
+    run_program(program, default_overlay(), memory, table, flags=QUICK)
+    run_top(program, default_overlay(), again, table, flags=QUICK)
     assert np.array_equal(memory, again)
     total = (2 * tensor.astype(int)).reshape(8, TILES // 2, 2, POSITIONS // 2, 2).sum((2, 4))
     assert np.array_equal(unblocked(memory[address:], 8, TILES // 2, POSITIONS // 2),
@@ -136,7 +137,7 @@ def test_a_deadlock_is_found_and_named():
     table[3:12:3, Column.SIGNAL] = 0  # three stores never free their bank
     broken = dataclasses.replace(program, operations=table)
     with pytest.raises(SimulationError, match=r"deadlock: .*engine waits for channel output"):
-        run_program(broken, default_overlay(), memory)
+        run_program(broken, default_overlay(), memory, flags=QUICK)
     with pytest.raises(EmissionError, match="waits for channel 'output free' before any earlier"):
         steps(broken, configure(broken, default_overlay()))
 
@@ -151,7 +152,8 @@ def test_a_command_outside_the_memory_is_refused(row, column, value, message):
     table = program.operations.copy()
     table[row, column] = value
     with pytest.raises(SimulationError, match=message):
-        run_program(dataclasses.replace(program, operations=table), default_overlay(), memory)
+        run_program(dataclasses.replace(program, operations=table), default_overlay(), memory,
+                    flags=QUICK)
 
 
 @pytest.mark.parametrize(("row", "place", "what"), [
@@ -161,7 +163,8 @@ def test_a_command_outside_its_buffer_is_refused(row, place, what):
     arguments = program.arguments.copy()
     arguments[row, place] = 65000
     with pytest.raises(SimulationError, match=f"operation {row} .*{what}: words"):
-        run_program(dataclasses.replace(program, arguments=arguments), default_overlay(), memory)
+        run_program(dataclasses.replace(program, arguments=arguments), default_overlay(), memory,
+                    flags=QUICK)
 
 
 @pytest.mark.parametrize(("field", "value"), [("data_bits", 16), ("weight_bits", 16)])
