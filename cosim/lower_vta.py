@@ -10,8 +10,7 @@ run at most a command queue ahead of each module.
 Times (`arch_models.vta.VtaTiming`): every instruction costs `instruction_cycles`; each run of a
 two-dimensional read waits `row_cycles` for its first beat, because the copy loops start the next
 row when the last one has arrived. Inside a run a burst follows one cycle after the last, and
-`miss_burst_cycles` later where the tensors of the layer do not fit the processor's cache, which
-the coherent port looks into.
+`miss_burst_cycles` later where the processor's cache does not hold the data (`cosim.vta_cache`).
 """
 
 from __future__ import annotations
@@ -25,10 +24,12 @@ from arch_models.vta import VtaArray, VtaTiming
 from cosim.program import (
     ARGUMENT_COUNT,
     FLAG_FIRST,
+    MAX_CHANNELS,
     Channel,
     Column,
     Opcode,
     Program,
+    ProgramError,
     Segment,
     Unit,
     UnitKind,
@@ -37,10 +38,13 @@ from cosim.vta_instructions import instructions, memory_map
 from cosim.vta_queue import Field, Kind, Module, Token
 from cosim.vta_schedule import VtaConvolution, VtaSchedule
 
-UNIT_NAMES = ("host", "fetch", "load", "load_input", "load_weight", "compute", "load_micro_op",
-              "load_bias", "store", "store_output")
-(HOST, FETCH, LOAD, LOAD_INPUT, LOAD_WEIGHT, COMPUTE, LOAD_MICRO_OP, LOAD_BIAS, STORE,
- STORE_OUTPUT) = range(10)
+UNIT_NAMES = ("host", "fetch", "load", "load_input", "load_input_far", "load_weight",
+              "load_weight_far", "compute", "load_micro_op", "load_bias", "store",
+              "store_output")
+(HOST, FETCH, LOAD, LOAD_INPUT, LOAD_INPUT_FAR, LOAD_WEIGHT, LOAD_WEIGHT_FAR, COMPUTE,
+ LOAD_MICRO_OP, LOAD_BIAS, STORE, STORE_OUTPUT) = range(12)
+#: The units of the load module that move data.
+LOADS = (LOAD_INPUT, LOAD_INPUT_FAR, LOAD_WEIGHT, LOAD_WEIGHT_FAR)
 
 #: Which unit of each module runs what transfers nothing.
 _CONTROL = np.array([LOAD, COMPUTE, STORE])
@@ -49,7 +53,7 @@ _TRANSFER_UNIT = {Kind.INPUT: LOAD_INPUT, Kind.WEIGHT: LOAD_WEIGHT, Kind.BIAS: L
 _CAUSE = {Token.LOADED: "input", Token.CONSUMED: "buffer", Token.COMPUTED: "data",
           Token.STORED: "output"}
 
-PORT, WEIGHT_PORT, MICRO_OP_PORT = range(3)
+PORT, FAR_PORT, WEIGHT_PORT, FAR_WEIGHT_PORT, MICRO_OP_PORT = range(5)
 
 
 @dataclass(frozen=True)
@@ -71,30 +75,19 @@ class _Places:
     tail: np.ndarray
 
 
-def beyond_cache(layer: VtaConvolution, timing: VtaTiming) -> bool:
-    """Do input, weights and output together exceed what the cache keeps of them?
-
-    The same data are used from call to call, so a layer that fits is read from the cache.
-    """
-    positions = layer.in_rows * layer.in_columns * layer.in_channels
-    results = layer.out_rows * layer.out_columns * layer.out_channels
-    weights = (layer.out_channels * layer.in_channels * layer.kernel_rows
-               * layer.kernel_columns)
-    return layer.batch * (positions + results) + weights > timing.cache_bytes
-
-
-def vta_memory(layer: VtaConvolution, array: VtaArray, timing: VtaTiming) -> Memory:
+def vta_memory(array: VtaArray, timing: VtaTiming) -> Memory:
     """The one merged port, flat; its latencies are those between the bursts of a run.
 
-    The weight buffer takes a beat every `weight_beat_cycles` cycles. That is the same transfer as
-    on a port that many times narrower, so weights have a port of their own here; the micro-op
-    master is 32 bits wide. What else reads meanwhile is under 1 % of the bytes.
+    Ports are what differs in width or latency. The weight buffer takes a beat every
+    `weight_beat_cycles` cycles, which is the same transfer as on a port that many times narrower;
+    the micro-op master is 32 bits wide; far data come `miss_burst_cycles` later. The load module
+    uses one port at a time; what else reads meanwhile is under 1 % of the bytes.
     """
-    narrow = array.port_width_bytes // timing.weight_beat_cycles
-    widths = (("ACP", array.port_width_bytes), ("ACP to weights", narrow),
-              ("ACP to micro-ops", array.micro_op_bytes))
-    gap = 1 + (timing.miss_burst_cycles if beyond_cache(layer, timing) else 0)
-    return Memory("flat", tuple(Port(name, width, gap, 1, 1) for name, width in widths))
+    full, narrow = array.port_width_bytes, array.port_width_bytes // timing.weight_beat_cycles
+    far = 1 + timing.miss_burst_cycles
+    kinds = (("ACP", full, 1), ("ACP, far", full, far), ("ACP to weights", narrow, 1),
+             ("ACP to weights, far", narrow, far), ("ACP to micro-ops", array.micro_op_bytes, 1))
+    return Memory("flat", tuple(Port(name, width, gap, 1, 1) for name, width, gap in kinds))
 
 
 def lower_vta(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, timing: VtaTiming, *,
@@ -104,7 +97,8 @@ def lower_vta(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, tim
     `vector_operations` and `bias` as in `vta_instructions.instructions`. Raises
     `VtaScheduleError` if a tile does not divide its dimension.
     """
-    table = instructions(layer, schedule, array, vector_operations=vector_operations, bias=bias)
+    table = instructions(layer, schedule, array, vector_operations=vector_operations, bias=bias,
+                         cache_bytes=timing.cache_bytes)
     stream = memory_map(layer, array).instruction
     name = (f"vta {array.name} {layer.in_channels}x{layer.in_rows}x{layer.in_columns} to "
             f"{layer.out_channels}, {layer.kernel_rows}x{layer.kernel_columns}")
@@ -126,7 +120,8 @@ def lower_instructions(name: str, table: np.ndarray, stream: int, array: VtaArra
 
 def _units(array: VtaArray, timing: VtaTiming) -> tuple[Unit, ...]:
     def master(name: str, kind: UnitKind, setup: int, row: int, port: int = PORT) -> Unit:
-        slower = timing.weight_beat_cycles if port == WEIGHT_PORT else 1
+        weights = port in (WEIGHT_PORT, FAR_WEIGHT_PORT)
+        slower = timing.weight_beat_cycles if weights else 1
         return Unit(name, kind, port, 1, array.burst_beats * slower, setup, 1, False, row)
 
     first = timing.instruction_cycles + timing.row_cycles
@@ -135,8 +130,9 @@ def _units(array: VtaArray, timing: VtaTiming) -> tuple[Unit, ...]:
         Unit(UNIT_NAMES[HOST], compute),
         master(UNIT_NAMES[FETCH], UnitKind.READ, timing.row_cycles, 0),
         Unit(UNIT_NAMES[LOAD], compute),
-        master(UNIT_NAMES[LOAD_INPUT], UnitKind.READ, first, timing.row_cycles),
-        master(UNIT_NAMES[LOAD_WEIGHT], UnitKind.READ, first, timing.row_cycles, WEIGHT_PORT),
+        *(master(UNIT_NAMES[unit], UnitKind.READ, first, timing.row_cycles, port)
+          for unit, port in zip(LOADS, (PORT, FAR_PORT, WEIGHT_PORT, FAR_WEIGHT_PORT),
+                                strict=True)),
         Unit(UNIT_NAMES[COMPUTE], compute),
         master(UNIT_NAMES[LOAD_MICRO_OP], UnitKind.READ, first, timing.row_cycles, MICRO_OP_PORT),
         master(UNIT_NAMES[LOAD_BIAS], UnitKind.READ, first, timing.row_cycles),
@@ -153,7 +149,7 @@ def _operations(table: np.ndarray, stream: int, array: VtaArray,
     unit = _CONTROL[table[:, Field.MODULE]]
     moves = table[:, Field.RUN_BYTES] * table[:, Field.RUNS] > 0
     for transfer, its_unit in _TRANSFER_UNIT.items():
-        unit = np.where((kind == transfer) & moves, its_unit, unit)
+        unit = np.where((kind == transfer) & moves, its_unit + table[:, Field.FAR], unit)
     pads = table[:, Field.PAD_BLOCKS]
     split = (pads > 0) & moves
     step = 2 + split
@@ -215,10 +211,12 @@ def _connect(operations: np.ndarray, edges: list[_Edges]) -> tuple[Channel, ...]
         pairs = unit[group.source] * len(UNIT_NAMES) + unit[group.target]
         for pair in np.unique(pairs):
             source, target = divmod(int(pair), len(UNIT_NAMES))
-            bit = np.int64(1) << len(channels)
+            bit = np.int64(1 << min(len(channels), MAX_CHANNELS))
             channels.append(Channel(f"{group.name} {UNIT_NAMES[source]}-{UNIT_NAMES[target]}",
                                     source, target, 0, group.cause))
             chosen = pairs == pair
             operations[group.source[chosen], Column.SIGNAL] |= bit
             operations[group.target[chosen], Column.WAIT] |= bit
+    if len(channels) > MAX_CHANNELS:
+        raise ProgramError(f"channels: {len(channels)}, at most {MAX_CHANNELS}")
     return tuple(channels)

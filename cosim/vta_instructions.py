@@ -17,6 +17,7 @@ from math import prod
 import numpy as np
 
 from arch_models.vta import VtaArray
+from cosim.vta_cache import Far, distances, far_loads
 from cosim.vta_queue import Field, Kind, Module, Queue, Token
 from cosim.vta_schedule import Blocks, VtaConvolution, VtaSchedule, check_layer, patch
 
@@ -47,6 +48,7 @@ class _Stream:
     places: VtaMemoryMap
     vector_operations: int
     bias: bool
+    cache_bytes: int | None
 
 
 def memory_map(layer: VtaConvolution, array: VtaArray) -> VtaMemoryMap:
@@ -65,16 +67,18 @@ def memory_map(layer: VtaConvolution, array: VtaArray) -> VtaMemoryMap:
 
 
 def instructions(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, *,
-                 vector_operations: int = 3, bias: bool = False) -> np.ndarray:
+                 vector_operations: int = 3, bias: bool = False,
+                 cache_bytes: int | None = None) -> np.ndarray:
     """The stream in fetch order: int64 (count, len(Field)), addresses in bytes.
 
     `vector_operations`: ALU passes over each tile (shift, minimum and maximum: 3). `bias`: one
-    more pass adds a bias that is loaded for each tile. Raises `VtaScheduleError` if a tile does
-    not divide its dimension.
+    more pass adds a bias that is loaded for each tile. `cache_bytes`: what the processor's cache
+    keeps, to tell near loads from far ones (all are near without it). Raises `VtaScheduleError`
+    if a tile does not divide its dimension.
     """
     found = check_layer(layer, schedule, array)
     stream = _Stream(layer, schedule, array, found, memory_map(layer, array),
-                     vector_operations + bias, bias)
+                     vector_operations + bias, bias, cache_bytes)
     groups = _groups(stream)
     queue = Queue()
     carried = len(groups) > 1
@@ -83,11 +87,11 @@ def instructions(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, 
             queue.push(Token.STORED)
     parts: list[np.ndarray] = []
     templates: dict[tuple, np.ndarray] = {}
-    for index, (shape, offsets) in enumerate(groups):
-        key = (shape, index == 0)
+    for index, (shape, far, offsets) in enumerate(groups):
+        key = (shape, far, index == 0)
         if key not in templates:
             start = len(queue.rows)
-            _group(queue, stream, shape, first=index == 0, carried=carried)
+            _group(queue, stream, shape, far, first=index == 0, carried=carried)
             templates[key] = np.array(queue.rows[start:], np.int64)
             prologue = queue.rows[:start] if index == 0 else []
             if prologue:
@@ -116,8 +120,8 @@ def _epilogue(queue: Queue, last_group: np.ndarray, carried_threads: int) -> np.
     return np.array(queue.rows[1:], np.int64)
 
 
-def _groups(stream: _Stream) -> list[tuple[tuple, dict[Kind, int]]]:
-    """Tile groups in execution order: (padding of each thread's patch, address offsets)."""
+def _groups(stream: _Stream) -> list[tuple[tuple, Far, dict[Kind, int]]]:
+    """Tile groups in execution order: (padding of the patches, what misses, address offsets)."""
     layer, schedule, array = stream.layer, stream.schedule, stream.array
     found = stream.found
     in_plane = layer.in_rows * layer.in_columns
@@ -125,7 +129,8 @@ def _groups(stream: _Stream) -> list[tuple[tuple, dict[Kind, int]]]:
     kernel = layer.kernel_rows * layer.kernel_columns
     row_step = schedule.tile_rows * schedule.row_threads
     out_step = schedule.tile_out_blocks * schedule.out_threads
-    listed: list[tuple[tuple, dict[Kind, int]]] = []
+    reuse = distances(layer, schedule, array, found)
+    listed: list[tuple[tuple, Far, dict[Kind, int]]] = []
     for batch in range(0, found.batch, schedule.tile_batch_blocks):
         for row in range(0, layer.out_rows, row_step):
             for out in range(0, found.out_blocks, out_step):
@@ -136,7 +141,10 @@ def _groups(stream: _Stream) -> list[tuple[tuple, dict[Kind, int]]]:
                              + batch * found.in_blocks * in_plane)
                     place = ((batch * found.out_blocks + out) * out_plane
                              + row * layer.out_columns + column)
-                    listed.append((shape, {
+                    far = Far() if stream.cache_bytes is None else far_loads(
+                        schedule, reuse, stream.cache_bytes, first_row=batch == row == 0,
+                        first_channel=out == 0, first_column=column == 0)
+                    listed.append((shape, far, {
                         Kind.INPUT: start * array.input_block_bytes,
                         Kind.WEIGHT: out * found.in_blocks * kernel * array.weight_block_bytes,
                         Kind.BIAS: out * array.accumulator_block_bytes,
@@ -156,7 +164,8 @@ def _clips(layer: VtaConvolution, schedule: VtaSchedule, row: int, column: int) 
     return (*clips, (max(0, -left), max(0, left + columns - layer.in_columns)))
 
 
-def _group(queue: Queue, stream: _Stream, shape: tuple, first: bool, carried: bool) -> None:
+def _group(queue: Queue, stream: _Stream, shape: tuple, far: Far, *, first: bool,
+           carried: bool) -> None:
     """Instructions of the tiles that run as virtual threads."""
     schedule = stream.schedule
     threads = range(schedule.threads)
@@ -171,8 +180,8 @@ def _group(queue: Queue, stream: _Stream, shape: tuple, first: bool, carried: bo
     for step in range(steps):
         for thread in threads:
             queue.pop(Token.CONSUMED)
-            _load_input(queue, stream, shape, step, thread)
-            _load_weight(queue, stream, step, thread)
+            _load_input(queue, stream, shape, step, thread, far.input[thread > 0])
+            _load_weight(queue, stream, step, thread, far.weight[thread > 0])
             queue.push(Token.LOADED)
         for thread in threads:
             queue.pop(Token.LOADED)
@@ -245,7 +254,8 @@ def _finish_tile(queue: Queue, stream: _Stream, cached: _Kernels, thread: int) -
     queue.push(Token.COMPUTED)
 
 
-def _load_input(queue: Queue, stream: _Stream, shape: tuple, step: int, thread: int) -> None:
+def _load_input(queue: Queue, stream: _Stream, shape: tuple, step: int, thread: int,
+                far: bool) -> None:
     layer, schedule = stream.layer, stream.schedule
     block = stream.array.input_block_bytes
     rows, columns = patch(layer, schedule)
@@ -265,10 +275,10 @@ def _load_input(queue: Queue, stream: _Stream, shape: tuple, step: int, thread: 
                             (columns, 1)))
     queue.add(Module.LOAD, Kind.INPUT, stream.places.input + start * block, pattern[0] * block,
               pattern[1], pattern[2] * block,
-              rows * columns - real_rows * real_columns if layer.padded else 0)
+              rows * columns - real_rows * real_columns if layer.padded else 0, far=far)
 
 
-def _load_weight(queue: Queue, stream: _Stream, step: int, thread: int) -> None:
+def _load_weight(queue: Queue, stream: _Stream, step: int, thread: int, far: bool) -> None:
     layer, schedule = stream.layer, stream.schedule
     kernel = layer.kernel_rows * layer.kernel_columns * stream.array.weight_block_bytes
     out = thread * schedule.tile_out_blocks if schedule.out_threads > 1 else 0
@@ -276,7 +286,7 @@ def _load_weight(queue: Queue, stream: _Stream, step: int, thread: int) -> None:
     pattern = _pattern(((schedule.tile_out_blocks, stream.found.in_blocks),
                         (schedule.tile_in_blocks, 1)))
     queue.add(Module.LOAD, Kind.WEIGHT, stream.places.weight + start * kernel,
-              pattern[0] * kernel, pattern[1], pattern[2] * kernel)
+              pattern[0] * kernel, pattern[1], pattern[2] * kernel, far=far)
 
 
 def _store(queue: Queue, stream: _Stream, thread: int) -> None:

@@ -47,7 +47,7 @@ def errors(rows: Sequence[VtaRow], timing: VtaTiming) -> np.ndarray:
     found = []
     for row in rows:
         program = lower_vta(row.layer, row.schedule, row.array, timing)
-        result = fast.simulate(program, vta_memory(row.layer, row.array, timing))
+        result = fast.simulate(program, vta_memory(row.array, timing))
         found.append(result.total_cycles / row.array.clock_hz * 1e3 / (row.measured_ms or 1) - 1)
     return np.array(found)
 

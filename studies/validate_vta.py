@@ -23,8 +23,7 @@ from cosim import fast
 from cosim.lower_vta import (
     COMPUTE,
     LOAD,
-    LOAD_INPUT,
-    LOAD_WEIGHT,
+    LOADS,
     STORE_OUTPUT,
     lower_vta,
     vta_memory,
@@ -135,10 +134,10 @@ def predict(table: VtaTable, row: VtaRow, timing: VtaTiming) -> Prediction:
         return Prediction(table.name, row, None, "", illegal, bus_bytes(stream, row.array))
     program = lower_vta(row.layer, row.schedule, row.array, timing, bias=row.bias,
                         vector_operations=row.vector_operations)
-    result = fast.simulate(program, vta_memory(row.layer, row.array, timing))
+    result = fast.simulate(program, vta_memory(row.array, timing))
     ms = result.total_cycles / row.array.clock_hz * 1e3
     shares = _shares(program, result)
-    moved = {"load": int(result.layer_bytes[0, [LOAD_INPUT, LOAD_WEIGHT]].sum()),
+    moved = {"load": int(result.layer_bytes[0, LOADS].sum()),
              "store": int(result.layer_bytes[0, STORE_OUTPUT])}
     regime = ("small" if ms < SMALL_MS else
               "compute-bound" if shares["compute works"] >= shares["load works"] else
@@ -149,7 +148,7 @@ def predict(table: VtaTable, row: VtaRow, timing: VtaTiming) -> Prediction:
 def _shares(program: Program, result: SimResult) -> dict[str, float]:
     total = max(1, result.total_cycles)
     load = sum(int(result.busy[unit] + result.memory_stall[unit])
-               for unit in (LOAD, LOAD_INPUT, LOAD_WEIGHT))
+               for unit in (LOAD, *LOADS))
     shares = {"compute works": result.busy[COMPUTE] / total, "load works": load / total}
     for index, channel in enumerate(program.channels):
         if channel.target == COMPUTE:

@@ -11,10 +11,8 @@ from cosim import des, fast
 from cosim.lower_vta import (
     COMPUTE,
     FETCH,
-    LOAD_INPUT,
-    LOAD_WEIGHT,
+    LOADS,
     STORE_OUTPUT,
-    beyond_cache,
     lower_vta,
     vta_memory,
 )
@@ -75,12 +73,12 @@ def test_programs_verify_and_executors_agree(layer: VtaConvolution,
                                              schedule: VtaSchedule) -> None:
     program = lower_vta(layer, schedule, ARRAY, TIMING)
     verify(program)
-    memory = vta_memory(layer, ARRAY, TIMING)
+    memory = vta_memory(ARRAY, TIMING)
     result = fast.simulate(program, memory)
     assert result.differences(des.simulate(program, memory)) == []
     work = program.operations[program.operations[:, Column.UNIT] == COMPUTE]
     assert result.total_cycles > (work[:, Column.INTERVAL] * work[:, Column.TRIPS]).sum()
-    moved = result.layer_bytes[0, [LOAD_INPUT, LOAD_WEIGHT]].sum()
+    moved = result.layer_bytes[0, LOADS].sum()
     assert result.total_cycles > moved / ARRAY.port_width_bytes
     counted = bus_bytes(instructions(layer, schedule, ARRAY), ARRAY)
     assert moved == counted["load"]
@@ -100,14 +98,14 @@ def test_second_array_does_the_same_layer() -> None:
 
 def test_overlap_is_faster_and_the_first_output_waits_for_compute() -> None:
     serial = VtaSchedule(8, 56, 1, 2)
-    memory = vta_memory(LAYER, ARRAY, TIMING)
+    memory = vta_memory(ARRAY, TIMING)
     times = [fast.simulate(lower_vta(LAYER, one, ARRAY, TIMING), memory).total_cycles
              for one in (SCHEDULE, serial)]
     assert times[0] < times[1]
 
 
 def test_slower_coefficients_never_speed_a_layer_up() -> None:
-    memory = vta_memory(LAYER, ARRAY, TIMING)
+    memory = vta_memory(ARRAY, TIMING)
     base = fast.simulate(lower_vta(LAYER, SCHEDULE, ARRAY, TIMING), memory).total_cycles
     slower = VtaTiming(TIMING.host_cycles + 100, TIMING.instruction_cycles + 10,
                        TIMING.row_cycles + 10, TIMING.miss_burst_cycles,
@@ -115,25 +113,49 @@ def test_slower_coefficients_never_speed_a_layer_up() -> None:
     assert fast.simulate(lower_vta(LAYER, SCHEDULE, ARRAY, slower), memory).total_cycles > base
 
 
-def test_the_cache_decides_on_the_whole_layer() -> None:
-    assert not beyond_cache(SMALL, TIMING)
-    assert beyond_cache(VtaConvolution(1, 512, 7, 7, 512, 3, 3), TIMING)
-    near, far = vta_memory(SMALL, ARRAY, TIMING), vta_memory(
-        VtaConvolution(1, 512, 7, 7, 512, 3, 3), ARRAY, TIMING)
-    gap = far.ports[0].read_latency_cycles - near.ports[0].read_latency_cycles
-    assert gap == TIMING.miss_burst_cycles
+def far(layer: VtaConvolution, schedule: VtaSchedule, cache_bytes: int) -> tuple[int, int]:
+    """Input and weight loads that miss."""
+    table = instructions(layer, schedule, ARRAY, cache_bytes=cache_bytes)
+    missing = table[:, Field.FAR] == 1
+    return tuple(int((missing & (table[:, Field.KIND] == kind)).sum())  # type: ignore[return-value]
+                 for kind in (Kind.INPUT, Kind.WEIGHT))
+
+
+def test_a_layer_that_fits_the_cache_never_misses() -> None:
+    assert far(SMALL, VtaSchedule(1, 1, 1, 1), TIMING.cache_bytes) == (0, 0)
+    assert far(SMALL, VtaSchedule(1, 1, 1, 1), 10**9) == (0, 0)
+
+
+def test_first_uses_miss_and_threads_share() -> None:
+    layer = VtaConvolution(1, 512, 7, 7, 512, 3, 3, 1, 1, 1, 1, 1, 1)
+    steps = 512 // 16
+    # One tile in rows and columns: every weight is used once, inputs once a pair of threads.
+    assert far(layer, VtaSchedule(7, 7, 1, 16, 2, 1), TIMING.cache_bytes) == (steps, 2 * steps)
+
+
+def test_what_is_used_again_soon_is_near() -> None:
+    layer = VtaConvolution(1, 256, 56, 56, 16, 1, 1)
+    steps, tiles = 256 // 16, 56 // 4
+    # 4 KiB of weights stay; every input is used once.
+    inputs, weights = far(layer, VtaSchedule(4, 56, 1, 1), TIMING.cache_bytes)
+    assert inputs == steps * tiles and weights == steps
+
+
+def test_nothing_stays_in_a_cache_of_nothing() -> None:
+    inputs, weights = far(SMALL, VtaSchedule(8, 8, 1, 1), 0)
+    assert (inputs, weights) == (4, 4)
 
 
 def test_fetch_stays_within_the_command_queues() -> None:
     layer = VtaConvolution(1, 512, 14, 14, 64, 1, 1)
     program = lower_vta(layer, VtaSchedule(1, 14, 1, 1), ARRAY, TIMING)
-    trace = fast.simulate(program, vta_memory(layer, ARRAY, TIMING), trace=True).trace
+    trace = fast.simulate(program, vta_memory(ARRAY, TIMING), trace=True).trace
     assert trace is not None
     table = instructions(layer, VtaSchedule(1, 14, 1, 1), ARRAY)
     fetched = trace.start[program.operations[:, Column.UNIT] == FETCH]
     loads = np.flatnonzero(table[:, Field.MODULE] == Module.LOAD)
     units = program.operations[:, Column.UNIT]
-    ran = trace.end[np.isin(units, (LOAD_INPUT, LOAD_WEIGHT))]
+    ran = trace.end[np.isin(units, LOADS)]
     assert len(loads) > 2 * ARRAY.queue_depth
     # The n-th load instruction is fetched only after load n - 512 has finished.
     assert fetched[loads[ARRAY.queue_depth + 200]] >= np.sort(ran)[100]
