@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from arch_models.board import Board, board_names, load_board
 from studies.commands.options import Json
 from studies.errors import UserError
 from studies.files import check_writable, write_json
+from studies.report import tables
 
 
 def _row(board: Board) -> dict[str, object]:
@@ -28,19 +28,17 @@ def _row(board: Board) -> dict[str, object]:
 
 
 def boards(json: Json = None) -> None:
-    """List the boards that ship, with what their fabric and memory offer."""
+    """List the boards that ship: fabric, ports, DRAM peak, and how many numbers are guesses."""
     if json is not None:
         check_writable(json)
     rows = [_row(load_board(name)) for name in board_names()]
-    table = Table(title="Boards", title_justify="left")
-    for column in ("name", "title", "DSP", "BRAM36", "LUT", "FF", "ports", "DRAM peak, MB/s",
-                   "numbers (guesses)"):
-        table.add_column(column, overflow="fold")
+    table = tables.grid("Boards", ("name", "DSP", "BRAM36", "LUT", "FF", "ports", "MB/s",
+                                   "numbers", "guesses"), ("ports",))
     for row in rows:
-        table.add_row(str(row["name"]), str(row["title"]), str(row["dsp"]), str(row["bram36"]),
-                      str(row["lut"]), str(row["ff"]), " ".join(row["ports"]),  # type: ignore[arg-type]
-                      str(row["ddr_peak_mb_per_s"]),
-                      f"{row['numbers']} ({row['of_them_guesses']})")
+        table.add_row(*(str(row[key]) for key in ("name", "dsp", "bram36", "lut", "ff")),
+                      " ".join(row["ports"]),  # type: ignore[arg-type]
+                      *(str(row[key]) for key in ("ddr_peak_mb_per_s", "numbers",
+                                                  "of_them_guesses")))
     Console().print(table)
     if json is not None:
         write_json(json, rows)
