@@ -128,9 +128,10 @@ def _row(record: Mapping[str | None, str | None], line: int, model: VtaModel,
     if _whole(cells, "groups", 1) != 1:
         raise ValueError(f"groups is {cells['groups']}, must be 1")
     layer = _layer(cells, array)
-    sizes = [_whole(cells, name) for name in ("tile_h", "tile_w", "tile_ci", "tile_co",
-                                              "oc_nthread", "h_nthread")]
-    schedule = VtaSchedule(*sizes, _whole(cells, "tile_b", 1))
+    schedule = VtaSchedule(
+        _whole(cells, "tile_h"), _whole(cells, "tile_w"), _whole(cells, "tile_ci"),
+        _whole(cells, "tile_co"), _whole(cells, "oc_nthread"), _whole(cells, "h_nthread"),
+        _whole(cells, "tile_b", 1))
     for name, mine in (("oh", layer.out_rows), ("ow", layer.out_columns)):
         if cells.get(name) and _whole(cells, name) != mine:
             raise ValueError(f"{name} is {cells[name]}, the layer gives {mine}")

@@ -134,3 +134,16 @@ def test_golden_times() -> None:
         golden = [float(row["predicted_ms"]) for row in csv.DictReader(file)]
     report = validate_vta.validate(vta_rows.CARRIED / "vta_pynq_board_ms_2019.csv")
     assert [item.predicted_ms for item in report.predictions] == pytest.approx(golden, abs=1e-9)
+
+
+@pytest.mark.long
+def test_the_page_names_every_check_and_its_sources(tmp_path: Path) -> None:
+    from studies.validation_page import main
+
+    page = tmp_path / "validation.md"
+    assert main(["--out", str(page)]) == 0
+    text = page.read_text()
+    for part in ("## VTA on PYNQ", "## VTA 2018", "## FPGA 2015", "## The DDR3 memory",
+                 "arXiv 1807.04188", "`cache_bytes`"):
+        assert part in text
+    assert (tmp_path / "pictures" / "validation_vta.png").is_file()
