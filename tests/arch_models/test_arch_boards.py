@@ -1,0 +1,108 @@
+"""Does every shipped board load, hold its own arithmetic, and run a workload?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from arch_models.board import BOARDS, Board, PortKind, board_names, load_board
+from arch_models.fields import FieldError, Status
+from arch_models.memory import board_memory
+from arch_models.overlay import load_overlay
+from studies.evaluate import Infeasible, evaluate
+from studies.evaluation import Evaluation
+from workloads.library import load
+
+
+@pytest.fixture(params=board_names())
+def board(request: pytest.FixtureRequest) -> Board:
+    return load_board(request.param)
+
+
+def test_the_boards_that_the_documents_name_ship() -> None:
+    assert {"pynq-z1", "zedboard", "zcu104", "kria-kv260", "ultra96"} <= set(board_names())
+
+
+def test_file_and_board_have_the_same_name(board: Board) -> None:
+    assert (BOARDS / f"{board.name.replace('-', '_')}.toml").exists()
+
+
+def test_the_address_map_covers_the_dram_without_holes(board: Board) -> None:
+    ddr = board.ddr
+    assert 1 << ddr.column_low_bit == ddr.data_bus_bits // 8
+    assert ddr.bank_low_bit == ddr.column_high_bit + 1
+    assert ddr.row_low_bit == ddr.bank_high_bit + 1
+    assert 1 << (ddr.row_high_bit + 1) == ddr.size_bytes
+
+
+def test_timings_obey_the_dram_standard(board: Board) -> None:
+    ddr = board.ddr
+    assert ddr.t_rc >= ddr.t_ras_min + ddr.t_rp - 1  # each is rounded up from nanoseconds
+    assert ddr.t_ras_min > ddr.t_rcd
+    assert ddr.t_faw >= ddr.t_rrd * 3
+    assert ddr.t_refi > 10 * ddr.t_rfc_min
+    assert ddr.wr2rd > ddr.write_latency + ddr.burst_length_beats // 2
+    memory = board_memory(board, 100_000_000)
+    assert memory.ddr is not None
+    assert memory.ddr.peak_bytes_per_s == pytest.approx(ddr.peak_bytes_per_s)
+    assert memory.ddr.transaction_bytes == ddr.data_bus_bits // 8 * ddr.burst_length_beats
+
+
+def test_zedboard_is_pynq_z1_with_a_bus_twice_as_wide() -> None:
+    zed, pynq = load_board("zedboard"), load_board("pynq-z1")
+    assert replace(zed.part, name="") == replace(pynq.part, name="")
+    assert zed.ports == pynq.ports
+    assert zed.ddr.data_bus_bits == 2 * pynq.ddr.data_bus_bits
+    assert zed.ddr.row_bytes == 2 * pynq.ddr.row_bytes and zed.ddr.banks == pynq.ddr.banks
+    same = ("t_rcd", "t_rp", "t_rrd", "read_latency", "rd2wr", "wr2rd", "wr2pre", "lpr_entries")
+    for name in same:
+        assert getattr(zed.ddr, name) == getattr(pynq.ddr, name), name
+
+
+def test_what_nobody_looked_up_is_not_called_stated(board: Board) -> None:
+    for item in board.coefficients:
+        loose = any(word in item.source for word in ("from memory", "not looked up", "taken over",
+                                                     "no measurement", "taken as", "no report"))
+        assert not (loose and item.status is Status.STATED), item.name
+
+
+def test_the_default_design_runs_on_every_board(board: Board) -> None:
+    graph, design = load("agc-w16"), load_overlay("default")
+    results = {}
+    for memory in ("flat", "ddr3"):
+        found = evaluate(graph, design, board, memory, frames=1)
+        assert isinstance(found, Evaluation)
+        results[memory] = found
+        busy_s = found.latency_s
+        assert found.bytes_read + found.bytes_written < board.ddr.peak_bytes_per_s * busy_s
+    assert results["flat"].bytes_read == results["ddr3"].bytes_read
+    assert results["ddr3"].macs == results["flat"].macs
+
+
+def test_a_wider_bus_is_not_slower_on_a_design_that_waits_for_memory() -> None:
+    graph, base = load("agc-w16"), load_overlay("default")
+    starved = replace(base, masters=tuple(replace(item, port="HP0", outstanding=1)
+                                          for item in base.masters), clock_hz=200_000_000)
+    pynq = evaluate(graph, starved, load_board("pynq-z1"), "ddr3", frames=1)
+    zed = evaluate(graph, starved, load_board("zedboard"), "ddr3", frames=1)
+    assert isinstance(pynq, Evaluation) and isinstance(zed, Evaluation)
+    assert zed.latency_cycles < pynq.latency_cycles
+
+
+@pytest.mark.parametrize("name", ["zcu104", "kria-kv260", "ultra96"])
+def test_ports_of_128_bits_are_simulated(name: str) -> None:
+    graph, base, board = load("agc-w16"), load_overlay("default"), load_board(name)
+    assert [port.kind for port in board.ports].count(PortKind.HP) == 4
+    wide = replace(base, masters=tuple(replace(item, width_bits=128) for item in base.masters))
+    narrow, broad = (evaluate(graph, item, board, "flat", frames=1) for item in (base, wide))
+    assert isinstance(narrow, Evaluation) and isinstance(broad, Evaluation)
+    assert broad.latency_cycles <= narrow.latency_cycles
+
+
+def test_a_port_that_a_board_lacks_is_refused_with_the_ports_it_has() -> None:
+    graph, base = load("agc-w16"), load_overlay("default")
+    moved = replace(base, masters=tuple(replace(item, port="ACP") for item in base.masters))
+    assert not isinstance(evaluate(graph, moved, load_board("zedboard"), frames=1), Infeasible)
+    with pytest.raises(FieldError, match="'zcu104' has no port 'ACP'.*(HPC0|HP0)"):
+        evaluate(graph, moved, load_board("zcu104"), frames=1)
