@@ -159,6 +159,7 @@ class Driver:
         self._lock = Lock(lock_path)
         self._buffers: list[Any] = []
         self._initialize = 1
+        self._counted: dict[str, dict[str, int]] = {}
         self._registers: dict[str, int] = self.manifest["registers"]
 
     def __enter__(self) -> Driver:
@@ -245,6 +246,7 @@ class Driver:
     def run(self) -> list[float]:
         """One frame: all steps in order; seconds of each step."""
         seconds = []
+        self._counted = {}
         for step in self.manifest["steps"]:
             begin = time.perf_counter()
             if step["kind"] == "host":
@@ -254,6 +256,8 @@ class Driver:
             else:
                 self._start(step)
             seconds.append(time.perf_counter() - begin)
+            if step["kind"] != "host":
+                self._count()
         return seconds
 
     def _start(self, step: dict[str, Any]) -> None:
@@ -271,24 +275,26 @@ class Driver:
         self._write("interrupt_status", 1)
 
     def counters(self) -> tuple[UnitCounters, ...]:
-        """Cycle counters of the fabric, if its manifest lists any.
-
-        Raises `DriverError` if one has reached its end, where it stays.
-        """
+        """Cycles of every unit over all starts of the last frame, if the fabric counts any."""
         found = []
         for entry in self.manifest["counters"]:
-            values = {}
+            values = dict(self._counted.get(entry["unit"], {"busy": 0, "idle": 0}))
+            busy, idle = values.pop("busy"), values.pop("idle")
+            found.append(UnitCounters(entry["unit"], busy, idle, values))
+        return tuple(found)
+
+    def _count(self) -> None:
+        """Add the counters of one start; `DriverError` if one has reached its end."""
+        for entry in self.manifest["counters"]:
+            values = self._counted.setdefault(entry["unit"], {})
             for cause, place in entry["registers"].items():
                 value = self._hardware.read(place["offset"])
                 if place["bits"] > 32:
                     value |= self._hardware.read(place["offset"] + 4) << 32
                 if value >= (1 << place["bits"]) - 1:
                     raise DriverError(f"counter {cause!r} of unit {entry['unit']!r}: overflow at "
-                                      f"{place['bits']} bits; measure fewer frames")
-                values[cause] = value
-            busy, idle = values.pop("busy"), values.pop("idle")
-            found.append(UnitCounters(entry["unit"], busy, idle, values))
-        return tuple(found)
+                                      f"{place['bits']} bits; start shorter stretches")
+                values[cause] = values.get(cause, 0) + value
 
     def measure(self, repeats: int = 10, expected: dict[str, np.ndarray] | None = None,
                 power_csv: str | None = None) -> Measurement:

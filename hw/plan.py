@@ -5,11 +5,11 @@ It starts nothing itself; the driver and the tests follow the steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cosim.program import ARGUMENTS, Column, Opcode, Program
+from cosim.program import ARGUMENTS, Column, Opcode, Program, Segment, UnitKind
 from hw.configuration import Configuration, EmissionError, UnitRole
 
 
@@ -64,6 +64,26 @@ def steps(program: Program, configuration: Configuration) -> tuple[Step, ...]:
                     found.append(HostStep(int(program.arguments[cut, place])))
                 first = cut + 1
     return tuple(found)
+
+
+def stretch_program(program: Program, configuration: Configuration, start: Start) -> Program:
+    """What one start runs in fabric, as a program of its own: simulate it to predict the start.
+
+    Rows of the host and of the fetch unit are left out, and so are the channels' tokens that
+    come from or go to them: the start itself stands for them.
+    """
+    outside = np.array([role in (UnitRole.HOST, UnitRole.FETCH) for role in configuration.roles])
+    rows = np.arange(start.first, start.first + start.count)
+    rows = rows[~outside[program.operations[rows, Column.UNIT]]]
+    kept = sum(1 << bit for bit, channel in enumerate(program.channels)
+               if not outside[channel.source] and not outside[channel.target])
+    table = program.operations[rows].copy()
+    table[:, [Column.WAIT, Column.SIGNAL]] &= kept
+    kinds = np.array([unit.kind for unit in program.units])[table[:, Column.UNIT]]
+    moved = kinds != UnitKind.COMPUTE
+    table[moved, Column.ADDRESS] += start.repeat_first * table[moved, Column.ADVANCE]
+    return replace(program, operations=table, arguments=program.arguments[rows].copy(),
+                   segments=(Segment(0, len(rows), start.repeats),))
 
 
 def _require_sequential(program: Program, configuration: Configuration) -> None:

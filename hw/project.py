@@ -23,7 +23,7 @@ UNCHECKED = (
     "the register offsets against the header that Vitis HLS writes (xoverlay_hw.h)",
     "arrays shared by two processes without hand-shake (STREAM type=unsync)",
     "sources/overlay.cpp beyond its run as threads with g++",
-    "board/run.py on a board; the driver was run against the C simulation only",
+    "board/run.py on a board; the driver was run against the C and the RTL simulation only",
     "power readings from a meter",
 )
 _SCRIPTS = Path(__file__).parent / "scripts"

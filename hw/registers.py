@@ -9,6 +9,11 @@ offsets are to be compared with the header that the vendor's run writes (uncheck
 
 from __future__ import annotations
 
+from typing import Any
+
+from cosim.program import Program
+from hw.descriptors import local_channels
+
 CONTROL = 0x00  # bit 0 start, bit 1 done, bit 2 idle, bit 3 ready
 GLOBAL_INTERRUPT = 0x04
 INTERRUPT_ENABLE = 0x08
@@ -32,4 +37,25 @@ def register_map(memory_ports: tuple[str, ...]) -> dict[str, int]:
                      strict=True))
     for index, name in enumerate((*(f"base_{port}" for port in memory_ports), *SCALARS)):
         found[name] = FIRST_ARGUMENT + ARGUMENT_BYTES * index
+    return found
+
+
+#: Cycle counters of units, 64 bits each, cleared by a start: busy, idle, memory stall, then one
+#: for each channel that ends at the unit. The RTL has them; HLS C++ cannot count cycles.
+FIRST_COUNTER = 0x400
+UNIT_STRIDE_BYTES = 0x100
+COUNTER_BITS = 40
+
+
+def counter_registers(program: Program) -> list[dict[str, Any]]:
+    """The manifest's `counters`: for each unit a map from busy, idle, memory and channel names
+    to byte offset and bits. The counts mean what they mean in `SimResult`."""
+    found = []
+    for unit, item in enumerate(program.units):
+        names = ["busy", "idle", "memory"]
+        names += [program.channels[index].name for index in local_channels(program, unit)[0]]
+        first = FIRST_COUNTER + unit * UNIT_STRIDE_BYTES
+        found.append({"unit": item.name, "registers": {
+            name: {"offset": first + 8 * index, "bits": COUNTER_BITS}
+            for index, name in enumerate(names)}})
     return found

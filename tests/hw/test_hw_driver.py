@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_frames import QUICK, board, lowered_frame, small_graph, without
-from stand_in import StandIn, seal
 
 from arch_models.overlay import Engine
 from cosim.program import Column, UnitKind
@@ -22,7 +21,8 @@ from hw.emit import emit
 from hw.emitted import DriverError, Project, check_descriptors
 from hw.fabric import Fabric
 from hw.measurement import load_measurement, parse_measurement, save_measurement
-from hw.scripts.seal import seal as seal_script
+from hw.scripts.seal import seal
+from hw.stand_in import CSimRunner, StandIn
 from hw.vectors import host_layers
 
 OVERLAY = without(Engine.SOFTMAX, Engine.LOOKUP)
@@ -35,7 +35,7 @@ def emitted(tmp_path_factory):
     emit(lowered, small_graph(), OVERLAY, board(), folder)
     bitstream = folder.parent / "overlay.bit"
     bitstream.write_bytes(b"a stand-in for a bitstream")
-    seal(folder, bitstream)
+    seal(str(folder), str(bitstream))
     with Fabric(lowered.program, OVERLAY, host_layers(small_graph(), lowered), QUICK) as fabric:
         yield folder, bitstream, fabric
 
@@ -46,7 +46,8 @@ class Rig:
     def __init__(self, emitted, tmp_path: Path, late: bool = False) -> None:
         self.folder, self.bitstream, fabric = emitted
         self.project = Project(str(self.folder))
-        self.hardware = StandIn(fabric, tuple(self.project.manifest["memory_ports"]), late)
+        ports = tuple(self.project.manifest["memory_ports"])
+        self.hardware = StandIn(CSimRunner(fabric), ports, late)
         self.lock = str(tmp_path / "lock")
         self.driver = Driver(self.project, self.hardware, fabric, str(self.bitstream), self.lock)
 
@@ -98,7 +99,7 @@ def test_a_seal_of_another_manifest_is_refused(emitted, tmp_path):
 
 def test_the_seal_script_writes_what_the_driver_reads(emitted, tmp_path):
     rig = Rig(emitted, tmp_path)
-    seal_script(str(rig.folder), str(rig.bitstream))
+    seal(str(rig.folder), str(rig.bitstream))
     assert len(rig.project.check_bitstream(str(rig.bitstream))) == 64
 
 
@@ -177,14 +178,17 @@ def test_a_counter_at_its_end_is_refused(emitted, tmp_path):
     registers = {"busy": {"offset": 0x100, "bits": 40}, "idle": {"offset": 0x108, "bits": 32},
                  "memory": {"offset": 0x110, "bits": 32}}
     rig.driver.manifest["counters"] = [{"unit": "input", "registers": registers}]
-    rig.hardware.extra = {0x100: 5, 0x104: 1, 0x108: 7, 0x110: 9}
+    rig.hardware.counters = {0x100: 5, 0x104: 1, 0x108: 7, 0x110: 9}
+    starts = sum(step["kind"] == "fabric" for step in rig.project.manifest["steps"])
     with rig.driver as driver:
+        driver.run()
         found = driver.counters()[0]
-        assert (found.busy_cycles, found.idle_cycles) == ((1 << 32) + 5, 7)
-        assert found.stall_cycles == {"memory": 9}
-        rig.hardware.extra[0x110] = (1 << 32) - 1
+        assert found.busy_cycles == starts * ((1 << 32) + 5)
+        assert found.idle_cycles == starts * 7
+        assert found.stall_cycles == {"memory": starts * 9}
+        rig.hardware.counters[0x110] = (1 << 32) - 1
         with pytest.raises(DriverError, match="counter 'memory' of unit 'input': overflow"):
-            driver.counters()
+            driver.run()
 
 
 def test_wrong_arguments_are_refused(emitted, tmp_path):

@@ -1,0 +1,63 @@
+"""Does the driver decode a frame on the RTL, and are its counters the predicted cycles?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_frames import QUICK, board, lowered_frame, small_graph
+
+from arch_models.memory import memory_for
+from arch_models.overlay import default_overlay
+from cosim.fast import simulate
+from hw.configuration import configure
+from hw.driver import Driver
+from hw.emit import emit
+from hw.emitted import Project
+from hw.fabric import Fabric
+from hw.plan import Start, steps, stretch_program
+from hw.registers import counter_registers
+from hw.rtl_program import OverlayBench
+from hw.scripts.seal import seal
+from hw.stand_in import RtlRunner, StandIn
+from hw.vectors import host_layers
+
+OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8)
+
+
+@pytest.mark.long
+def test_a_frame_on_the_rtl_takes_the_predicted_cycles(tmp_path):
+    lowered, graph = lowered_frame(OVERLAY), small_graph()
+    program, configuration = lowered.program, configure(lowered.program, OVERLAY)
+    memory = memory_for(board(), OVERLAY, model="flat")
+    folder, bitstream = tmp_path / "project", tmp_path / "overlay.bit"
+    emit(lowered, graph, OVERLAY, board(), folder)
+    bitstream.write_bytes(b"a stand-in for a bitstream")
+    seal(str(folder), str(bitstream))
+    project = Project(str(folder))
+    project.manifest["counters"] = counter_registers(program)
+    runner = RtlRunner(OverlayBench(program, OVERLAY), program, configuration, memory)
+    hardware = StandIn(runner, tuple(project.manifest["memory_ports"]))
+    with Fabric(program, OVERLAY, host_layers(graph, lowered), QUICK) as host, \
+            Driver(project, hardware, host, str(bitstream), str(tmp_path / "lock")) as driver:
+        driver.put_vectors()
+        measurement = driver.measure(1, driver.expected_vectors())
+    assert measurement.source == "rtl simulation"
+    assert (measurement.values_compared, measurement.values_differing) == (3 * 32 * 64, 0)
+
+    starts = [item for item in steps(program, configuration) if isinstance(item, Start)]
+    predicted = [simulate(stretch_program(program, configuration, item), memory)
+                 for item in starts]
+    for unit, counters in enumerate(measurement.counters):
+        assert counters.busy_cycles == sum(int(item.busy[unit]) for item in predicted)
+        assert counters.idle_cycles == sum(int(item.idle[unit]) for item in predicted)
+        stalls = dict(counters.stall_cycles)
+        assert stalls.pop("memory") == sum(int(item.memory_stall[unit]) for item in predicted)
+        names = [program.channels[index].name for index in
+                 np.flatnonzero([channel.target == unit for channel in program.channels])]
+        assert stalls == {name: sum(int(item.token_stall[unit, index]) for item in predicted)
+                          for index, name in ((i, c.name) for i, c in enumerate(program.channels))
+                          if name in names}
+        total = counters.busy_cycles + counters.idle_cycles + sum(counters.stall_cycles.values())
+        assert total == sum(item.total_cycles for item in predicted)
