@@ -32,8 +32,12 @@ class ChannelGroups:
     families: Mapping[str, int]
 
 
-def channel_groups(graph: Graph) -> ChannelGroups:
-    """Which channels of which tensors must keep the same factor."""
+def channel_groups(graph: Graph, channel_tables: bool = False) -> ChannelGroups:
+    """Which channels of which tensors must keep the same factor.
+
+    With `channel_tables` a lookup may have a table for each channel, so its input and its output
+    are rescaled independently.
+    """
     first, count = {}, 0
     for name, spec in graph.tensors.items():
         first[name] = count
@@ -52,7 +56,16 @@ def channel_groups(graph: Graph) -> ChannelGroups:
         if layer.operator is Operator.CONVOLUTION:
             if layer.window.groups > 1:
                 bind(layer.inputs[0])
-        elif layer.operator is not Operator.AFFINE:
+        elif layer.operator is Operator.GROUP_NORM:
+            # Its sums mix the channels of the input; its output steps are free by channel.
+            for name in layer.inputs[:2]:
+                bind(name)
+            for name in layer.inputs[2:]:
+                for channel in range(graph.tensors[name].channels):
+                    links.join(first[name] + channel, first[layer.output] + channel)
+                families.join(index[name], index[layer.output])
+        elif layer.operator is not Operator.AFFINE and not (
+                channel_tables and layer.operator is Operator.LOOKUP):
             offset = first[layer.output]
             for name in _followed(graph, layer):
                 for channel in range(graph.tensors[name].channels):
@@ -100,7 +113,8 @@ class _Links:
 
 
 def balance(
-    network: FloatNetwork, greatest: Mapping[str, np.ndarray], strength: float
+    network: FloatNetwork, greatest: Mapping[str, np.ndarray], strength: float,
+    channel_tables: bool = False,
 ) -> FloatNetwork:
     """Divide each free channel by 2 ** round(strength * log2(its range / its family's range)).
 
@@ -108,7 +122,7 @@ def balance(
     nothing; at 1 all channels have the same range.
     """
     graph = network.graph
-    groups = channel_groups(graph)
+    groups = channel_groups(graph, channel_tables)
     family_range: dict[int, float] = {}
     group_range = np.zeros(len(groups.free))
     for name, ids in groups.ids.items():
@@ -136,6 +150,14 @@ def _rescaled(
             if layer.window.groups == 1:
                 weights[own] = weights[own] * into.reshape(1, -1, 1, 1)
             weights[f"{layer.name}.bias"] = weights[f"{layer.name}.bias"] / out
+        elif layer.operator is Operator.GROUP_NORM:
+            for role in ("scale", "offset"):
+                key = f"{layer.name}.{role}"
+                weights[key] = weights[key] / out
+        elif layer.operator is Operator.LOOKUP and ((into != 1).any() or (out != 1).any()):
+            for role, factor in (("in_factor", into), ("out_factor", out)):
+                key = f"{layer.name}.{role}"
+                weights[key] = weights.get(key, np.float32(1)) * factor
         elif layer.operator is Operator.AFFINE:
             weights[f"{layer.name}.scale"] = weights[f"{layer.name}.scale"] * into / out
             weights[f"{layer.name}.offset"] = weights[f"{layer.name}.offset"] / out

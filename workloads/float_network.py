@@ -35,7 +35,8 @@ class FloatNetwork:
 
     `graph`: the structure; its constants hold only what depends on no weight. `weights`: float32
     arrays named layer.role; roles: convolution: weights, bias; affine: scale, offset;
-    group_norm: scale, offset, epsilon; matmul: factor; heat_maps: variance.
+    group_norm: scale, offset, epsilon; matmul: factor; lookup: in_factor, out_factor if any;
+    heat_maps: variance.
     `functions`: what each lookup layer computes. `fixed_scales`: tensors whose scale follows
     from their meaning (masks, pictures, grids); the others are calibrated. `weight_steps`: steps of
     convolution weights by layer and output channel where they are given, not to be chosen.
@@ -61,6 +62,18 @@ def execute_real(
     for layer in network.graph.layers:
         values[layer.output] = execute_real_layer(
             network, layer, [values[name] for name in layer.inputs])
+    return values
+
+
+def execute_reachable(
+    network: FloatNetwork, inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The tensors that follow from some of the inputs alone."""
+    values = {name: np.asarray(array, np.float32) for name, array in inputs.items()}
+    for layer in network.graph.layers:
+        if all(name in values for name in layer.inputs):
+            values[layer.output] = execute_real_layer(
+                network, layer, [values[name] for name in layer.inputs])
     return values
 
 
@@ -111,7 +124,12 @@ def _affine(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
 
 
 def _lookup(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
-    return FUNCTIONS[network.functions[layer.name]](inputs[0])
+    """function(x * in_factor) / out_factor, factors by channel where given."""
+    function = FUNCTIONS[network.functions[layer.name]]
+    if f"{layer.name}.in_factor" not in network.weights:
+        return function(inputs[0])
+    into, out = (_column(_weight(network, layer, role)) for role in ("in_factor", "out_factor"))
+    return function(inputs[0] * into) / out
 
 
 def _softmax(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:

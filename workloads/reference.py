@@ -148,8 +148,9 @@ def _affine(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
 
 
 def _lookup(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
-    """y = table[x + 128]."""
-    return graph.constant(layer, "table")[inputs[0].astype(np.int16) + 128]
+    """y = table[x + 128], or table[channel][x + 128] if each channel has its own."""
+    table, index = graph.constant(layer, "table"), inputs[0].astype(np.int16) + 128
+    return table[index] if table.ndim == 1 else table[_column(np.arange(len(table))), index]
 
 
 def fraction_bits_of(spec: TensorSpec) -> int:
@@ -204,15 +205,18 @@ def _flow_sum(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
 def _matmul(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     """out[c, p] = requantize(sum over i of right[c, i] * left[i, p], multiplier, shift).
 
-    `left`: (inner, rows, columns). `right`: (out channels, as many positions as inner).
+    `left`: int8 or int16 (inner, rows, columns). `right`: int8 (out channels, as many positions
+    as inner).
     """
-    left, right = inputs
-    total = exact_matmul(right.reshape(right.shape[0], -1).astype(np.float32),
-                         left.reshape(left.shape[0], -1).astype(np.float32))
+    left, right = (array.reshape(array.shape[0], -1) for array in inputs)
+    if left.dtype == np.int8:
+        total = exact_matmul(right.astype(np.float32), left.astype(np.float32))
+    else:  # products of 23 bits: float64 holds sums of 2 ** 30 of them exactly
+        total = (right.astype(np.float64) @ left.astype(np.float64)).astype(np.int64)
     scaled = arithmetic.requantize(
         total, graph.constant(layer, "multiplier")[0], graph.constant(layer, "shift")[0],
         _out(graph, layer).bits)
-    return scaled.reshape(right.shape[0], *left.shape[1:])
+    return scaled.reshape(right.shape[0], *inputs[0].shape[1:])
 
 
 def _transpose(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:

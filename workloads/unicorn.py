@@ -26,6 +26,7 @@ NEXT_LATENT = "latent_next"
 OUTPUT = "picture"
 LATENT_SCALE = 2.0**-12  # int16: -8 .. 8
 CODE_SCALE = 2.0**-7
+SHARE_SCALE = 2.0**-15  # attention shares: int16, 0 .. 32767 / 32768
 SEEDED_SCALE = 2.0**-4
 _CONV_ROLES = ("weights", "bias", "multiplier", "shift")
 
@@ -106,6 +107,8 @@ class _Builder:
                              (tokens, rows, columns), ("multiplier", "shift"))
             share = self.add(f"{path}.softmax{head}", Operator.SOFTMAX, (score,),
                              (tokens, rows, columns), ("table",))
+            # A share of 256 tokens may be far below 2 ** -7 and still count in the sum.
+            self.tensor(share, (tokens, rows, columns), SHARE_SCALE, 16)
             mixed.append(self.add(f"{path}.mix{head}", Operator.MATMUL, (share, content),
                                   (size, rows, columns), ("multiplier", "shift")))
         joined = mixed[0] if len(mixed) == 1 else self.add(
@@ -242,7 +245,7 @@ def unicorn_graph(config: UnicornConfig, seed: int = 0) -> Graph:
             case Operator.ADD:
                 scalars(name, [1, 1], 0)
             case Operator.MATMUL:
-                scalars(name, [1], 7 if "score" in name else 4)
+                scalars(name, [1], 7 if "score" in name else 15)
             case Operator.REQUANTIZE | Operator.SAMPLER:
                 scalars(name, [1 << 8 if name == "sampler" else 1],
                         0 if name == "sampler" else 8)

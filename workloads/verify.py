@@ -235,7 +235,7 @@ def _wanted_shapes(layer: Layer, ins: Specs, out: TensorSpec) -> dict[str, tuple
             return {"scale": channels, "offset": channels, "epsilon": (1,)}
         case Operator.MULTIPLY | Operator.MATMUL | Operator.REQUANTIZE | Operator.SAMPLER:
             return {"multiplier": (1,), "shift": (1,)}
-        case Operator.LOOKUP | Operator.SOFTMAX:
+        case Operator.SOFTMAX:
             return {"table": (256,)}
         case Operator.DOWNSAMPLE:
             return {"weights": (window.rows, window.columns), "shift": (1,)}
@@ -248,6 +248,11 @@ def _wanted_shapes(layer: Layer, ins: Specs, out: TensorSpec) -> dict[str, tuple
 def _verify_constants(graph: Graph, layer: Layer, ins: Specs, out: TensorSpec) -> None:
     for role in ROLES.get(layer.operator, ()):
         _shape_of(graph, layer, role)
+    if layer.operator is Operator.LOOKUP:
+        table = _shape_of(graph, layer, "table")
+        if table not in ((256,), (out.channels, 256)):
+            raise GraphError(f"layer {layer.name!r}: table has shape {table}, must be (256,) or "
+                             f"{(out.channels, 256)}")
     for role, shape in _wanted_shapes(layer, ins, out).items():
         found = _shape_of(graph, layer, role)
         if found != shape:

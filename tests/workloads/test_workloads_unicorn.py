@@ -12,13 +12,18 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from workloads import arithmetic, library
+from workloads.balance import balance
 from workloads.convolution import exact_matmul
+from workloads.float_network import FloatNetwork, execute_real
 from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec, Window
 from workloads.graph import multiply_accumulates as macs
+from workloads.post_training import Recipe, observe
 from workloads.reference import execute_layer
 from workloads.unicorn import unicorn_graph
 from workloads.unicorn_config import UnicornConfig, signal_and_noise
+from workloads.unicorn_quantize_torch import float_networks, quantized_unicorn, trajectory
 from workloads.unicorn_run import coefficients, decode, index_vector, steps
+from workloads.unicorn_torch import UnicornDecoder, build_unicorn
 from workloads.verify import verify
 
 TINY = UnicornConfig(
@@ -139,3 +144,52 @@ def test_an_index_beyond_the_table_is_refused() -> None:
 def test_the_library_knows_unicorn() -> None:
     graph = library.load("unicorn-n256")
     assert graph.constants["unet.index_table"].shape == (256, 256)
+
+
+def tiny_networks() -> tuple[UnicornDecoder, FloatNetwork, FloatNetwork]:
+    """A seeded decoder with norms that are not the identity, and its float networks."""
+    decoder = build_unicorn(TINY, 2)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for module in decoder.modules():
+            if isinstance(module, torch.nn.GroupNorm):
+                module.weight.uniform_(0.3, 3.0, generator=generator)
+                module.bias.uniform_(-0.5, 0.5, generator=generator)
+    return (decoder, *float_networks(TINY, decoder, "tiny"))
+
+
+def test_the_float_graph_is_the_torch_module() -> None:
+    """Sliced projections, folded gains and the sampler's coefficients: the same picture."""
+    decoder, step, picture = tiny_networks()
+    table = decoder.unet.index_table.weight.detach().numpy()
+    _, latent = trajectory(step, TINY, table[3])
+    with torch.no_grad():
+        wanted = decoder.sample(torch.tensor([3]))[0].numpy()
+        frame = decoder(torch.tensor([3]))[0].numpy()
+    assert np.abs(latent - wanted).max() < 1e-4
+    found = execute_real(picture, {"latent_next": latent})["picture"]
+    assert np.abs(np.clip(found, 0, 1) - frame).max() < 1e-4
+
+
+def test_tables_by_channel_change_no_output() -> None:
+    decoder, step, _ = tiny_networks()
+    table = decoder.unet.index_table.weight.detach().numpy()
+    inputs = trajectory(step, TINY, table[1])[0][0]
+    scaled = balance(step, observe(step, [inputs]).greatest, 0.75, channel_tables=True)
+    assert any(name.endswith(".in_factor") for name in scaled.weights)
+    before, after = (execute_real(item, inputs) for item in (step, scaled))
+    assert np.abs(before["latent_next"] - after["latent_next"]).max() < 1e-5
+
+
+@pytest.mark.parametrize("power_of_two", [True, False])
+def test_a_quantized_decoder_is_near_the_float_one(power_of_two: bool) -> None:
+    decoder, _, _ = tiny_networks()
+    recipe = Recipe(power_of_two=power_of_two, channel_tables=True)
+    graph = quantized_unicorn(TINY, decoder, "tiny", [0, 2], recipe)
+    tables = [graph.constant(layer, "table") for layer in graph.layers
+              if layer.operator is Operator.LOOKUP]
+    assert any(table.ndim == 2 for table in tables)
+    with torch.no_grad():
+        wanted = decoder(torch.tensor([1]))[0].numpy()
+    error = decode(graph, TINY, 1) / 128 - wanted
+    assert np.sqrt(np.mean(error**2)) < 0.5 * wanted.std()

@@ -1,0 +1,198 @@
+"""Quantizes a trained Unicorn decoder: torch module to float networks to one integer graph.
+
+It trains nothing. Step and picture decoder are calibrated apart, each on what it really sees.
+
+    python -m workloads.unicorn_quantize_torch n256
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .float_network import FloatNetwork, execute_real
+from .graph import Graph, Layer, Operator, Phase
+from .library import DATA, save_graph
+from .post_training import Recipe, quantize
+from .training.picture_set import picture_set
+from .unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT, unicorn_structure
+from .unicorn_config import UnicornConfig
+from .unicorn_run import decode, fixed_inputs, step_inputs
+from .unicorn_torch import TRAINED, UnicornDecoder, load_unicorn
+from .verify import verify
+
+#: Pictures whose embeddings are looked at, at three sampler steps each.
+EMBEDDINGS = 128
+
+
+def layer_weights(decoder: UnicornDecoder, layer: Layer) -> dict[str, np.ndarray]:
+    """The real weights of one layer, sliced from the module that its name points to."""
+    modules = dict(decoder.named_modules())
+    if layer.operator is Operator.MATMUL and "score" in layer.name:
+        return {"factor": np.array(decoder.config.head_channels**-0.5, np.float32)}
+    if layer.operator is Operator.GROUP_NORM:
+        norm = modules[layer.name]
+        assert isinstance(norm, nn.GroupNorm)
+        return {"scale": _array(norm.weight), "offset": _array(norm.bias),
+                "epsilon": np.array([norm.eps])}
+    if layer.operator is not Operator.CONVOLUTION:
+        return {}
+    path, _, part = layer.name.rpartition(".")
+    module = modules.get(layer.name, modules.get(path))
+    assert isinstance(module, nn.Conv2d | nn.Linear)
+    weights, bias = _array(module.weight), _array(module.bias)
+    if weights.ndim == 2:
+        weights = weights[:, :, None, None]
+    latent = decoder.config.latent_channels
+    if layer.name == "unet.conv_in.latent":
+        weights, bias = weights[:, :latent], np.zeros_like(bias)
+    elif layer.name == "unet.conv_in.position":
+        weights = weights[:, latent:]
+    elif path.endswith(".film"):
+        half = len(bias) // 2
+        rows = slice(0, half) if part == "gain" else slice(half, None)
+        # The module multiplies by one more than the gain.
+        weights, bias = weights[rows], bias[rows] + (1 if part == "gain" else 0)
+    elif path.endswith(".query_key_value"):
+        kind = part.rstrip("0123456789")
+        size, head = decoder.config.head_channels, int(part.removeprefix(kind))
+        first = ("query", "key", "value").index(kind) * (len(bias) // 3) + head * size
+        weights, bias = weights[first : first + size], bias[first : first + size]
+    elif layer.name == "picture.conv_out":
+        bias = bias + 0.5
+    return {"weights": weights, "bias": bias}
+
+
+def _array(value: torch.Tensor | None) -> np.ndarray:
+    assert value is not None
+    return value.detach().float().numpy().copy()
+
+
+def float_networks(
+    config: UnicornConfig, decoder: UnicornDecoder, name: str
+) -> tuple[FloatNetwork, FloatNetwork]:
+    """The sampler step (with what comes before it) and the picture decoder."""
+    whole = unicorn_structure(config, name)
+    weights = {f"{layer.name}.{role}": array for layer in whole.layers
+               for role, array in layer_weights(decoder, layer).items()}
+    functions = {layer.name: "silu" for layer in whole.layers
+                 if layer.operator is Operator.LOOKUP}
+    fixed = {tensor: whole.tensors[tensor].scale for tensor in ("time_code", "position", OUTPUT)}
+    found = []
+    for inputs, outputs, phases in (
+        (INPUTS, (NEXT_LATENT,), (Phase.GROUP, Phase.STEP)),
+        ((NEXT_LATENT,), (OUTPUT,), (Phase.FRAME,)),
+    ):
+        layers = whole.phase(*phases)
+        used = {*inputs, *(layer.output for layer in layers)}
+        tensors = {key: spec for key, spec in whole.tensors.items() if key in used}
+        graph = replace(whole, inputs=inputs, outputs=outputs, layers=layers, tensors=tensors)
+        found.append(FloatNetwork(
+            graph, weights, functions, {key: fixed[key] for key in fixed if key in used}))
+    return found[0], found[1]
+
+
+def trajectory(
+    step: FloatNetwork, config: UnicornConfig, vector: np.ndarray
+) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+    """The real inputs of every sampler step of one index vector, and the last latent."""
+    values: dict[str, np.ndarray] = {
+        **fixed_inputs(config), "index_vector": vector.reshape(-1, 1, 1)}
+    rows = []
+    for number in range(config.steps):
+        rows.append(values | step_inputs(config, number))
+        latent = execute_real(step, rows[-1])[NEXT_LATENT]
+        values = values | {"latent": latent}
+    return rows, values["latent"]
+
+
+def quantized_unicorn(
+    config: UnicornConfig, decoder: UnicornDecoder, name: str, indices: list[int],
+    recipe: Recipe | None = None,
+) -> Graph:
+    """The integer graph, calibrated on the trajectories of the given picture numbers."""
+    step, picture = float_networks(config, decoder, name)
+    table = _array(decoder.unet.index_table.weight)
+    runs = [trajectory(step, config, table[index]) for index in indices]
+    # Embeddings cost little and differ by picture: see all of them.
+    codes = [{"index_vector": table[index].reshape(-1, 1, 1), **step_inputs(config, number)}
+             for index in spread(EMBEDDINGS, config.images)
+             for number in (0, config.steps // 2, config.steps - 1)]
+    first = quantize(step, [row for rows, _ in runs for row in rows], recipe, codes)
+    second = quantize(picture, [{NEXT_LATENT: latent} for _, latent in runs], recipe)
+    scale = first.tensors["index_vector"].scale
+    constants = {**first.constants, **second.constants,
+                 INDEX_TABLE: np.clip(np.rint(table / scale), -128, 127).astype(np.int8)}
+    graph = Graph(name, INPUTS, (NEXT_LATENT, OUTPUT), {**first.tensors, **second.tensors},
+                  first.layers + second.layers, constants)
+    verify(graph)
+    return graph
+
+
+def psnr_db(wanted: np.ndarray, found: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of pictures in 0 .. 1."""
+    return -10 * math.log10(max(float(np.mean((wanted - found) ** 2)), 1e-12))
+
+
+def losses(
+    config: UnicornConfig, decoder: UnicornDecoder, graph: Graph, indices: list[int]
+) -> dict[str, float]:
+    """Mean PSNR in dB of float and int8 against the pictures, and int8 against float."""
+    rows = []
+    for index in indices:
+        original = picture_set(1, first=index)[0].transpose(2, 0, 1).astype(np.float64) / 255
+        with torch.no_grad():
+            real = decoder(torch.tensor([index]))[0].numpy().astype(np.float64)
+        found = decode(graph, config, index) * graph.tensors[OUTPUT].scale
+        rows.append((psnr_db(original, real), psnr_db(original, found), psnr_db(real, found)))
+    means = np.mean(rows, axis=0)
+    keys = ("float_psnr_db", "int8_psnr_db", "int8_against_float_psnr_db")
+    return {key: round(float(value), 3) for key, value in zip(keys, means, strict=True)}
+
+
+def spread(count: int, total: int, first: int = 0) -> list[int]:
+    """`count` picture numbers spread over the set."""
+    return [(first + number * total // count) % total for number in range(count)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Quantize a trained decoder, write its two files, print what was measured."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workloads.unicorn_quantize_torch", description=main.__doc__)
+    parser.add_argument("name", choices=sorted(TRAINED))
+    parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
+                        default="multiplier", help="form of the requantization")
+    parser.add_argument("--pictures", type=int, default=12, help="calibration pictures")
+    parser.add_argument("--out", type=Path, default=DATA, help="folder to write to")
+    options = parser.parse_args(arguments)
+    config, decoder = load_unicorn(options.name)
+    name = f"unicorn-{options.name}"
+    recipe = Recipe(power_of_two=options.scales == "power-of-two", channel_tables=True)
+    graph = quantized_unicorn(
+        config, decoder, name, spread(options.pictures, config.images), recipe)
+    measured = losses(config, decoder, graph, spread(16, config.images, 3))
+    for key, value in measured.items():
+        print(f"{key}: {value}")
+    made_by = {
+        "command": f"python -m workloads.unicorn_quantize_torch {options.name} "
+                   f"--scales {options.scales} --pictures {options.pictures}",
+        "weights": f"trained, unicorn_{options.name}_float.safetensors",
+        "calibration": f"{options.pictures} pictures of the set, all sampler steps",
+        "measured_on": "16 other pictures of the set",
+        **measured,
+    }
+    stem = options.out / name.replace("-", "_")
+    save_graph(graph, stem, made_by)
+    print(f"wrote {stem.name}.safetensors and {stem.name}.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
