@@ -62,7 +62,7 @@ def explain(graph: Graph, overlay: Overlay, board: Board, memory: str = "ddr3",
     choice = choice_of(overlay, space) or _nearest_choice(overlay, space)
     ranked: list[tuple[int, float, str, Overlay]] = []
     tried = infeasible = 0
-    for axis, changed in _neighbours(space, choice):
+    for axis, changed in space.neighbours(choice):
         try:
             candidate = overlay_of(changed, overlay, board, overlay.name)
         except FieldError:
@@ -83,21 +83,6 @@ def explain(graph: Graph, overlay: Overlay, board: Board, memory: str = "ddr3",
             changes.append(change)
     changes.sort(key=lambda change: -change.saved_ms)
     return Explanation(item, path, tuple(changes[:top]), tried, infeasible)
-
-
-def _neighbours(space: Space, choice: Choice) -> list[tuple[str, Choice]]:
-    """Every choice that differs in one axis, conditional axes filled with their first value."""
-    found = []
-    for axis in space.axes:
-        if axis.name not in choice:
-            continue
-        for value in axis.values:
-            if value != choice[axis.name]:
-                changed: Choice = dict(choice) | {axis.name: value}
-                for other in space.axes:
-                    changed.setdefault(other.name, other.values[-1])
-                found.append((axis.name, space.canonical(changed)))
-    return found
 
 
 def _nearest_choice(overlay: Overlay, space: Space) -> Choice:

@@ -5,6 +5,7 @@ It does not know how a design is evaluated: it is handed a function. Optuna is i
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -60,15 +61,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search. `designs`: evaluated (feasible, different) designs to reach; `attempts`
-    bounds the asked ones. The same settings and space give the same result."""
+    """How to search. `designs`: evaluated (feasible, different) designs that the sampler is to
+    reach; `attempts` bounds the asked ones. `rounds`: at most so many steps of descent behind the
+    sampler, each to the best single-axis neighbour of the best design. The same settings and space
+    give the same result."""
 
     designs: int = 300
     seed: int = 0
-    batch: int = 24
+    batch: int = 32
     sampler: Sampler = Sampler.NSGA2
     objectives: tuple[Objective, ...] = tuple(Objective)
     population: int = 24
+    rounds: int = 6
     attempts: int = 4000
 
 
@@ -115,7 +119,7 @@ Progress = Callable[[Record, int], None]
 
 def search(evaluate: Evaluate, space: Space, settings: Settings,
            start: Sequence[Choice] = (), progress: Progress | None = None) -> Found:
-    """Try designs until `settings.designs` different ones were evaluated, or attempts run out.
+    """Try designs until `settings.designs` different ones were evaluated, then descend.
 
     `evaluate` answers a batch of different designs in their order (it may use several cores);
     `start` holds designs to try first; `progress` is told each new record and the number of
@@ -124,33 +128,68 @@ def search(evaluate: Evaluate, space: Space, settings: Settings,
     study = _study(settings)
     for choice in start:
         study.enqueue_trial(dict(space.canonical(choice)))
-    known: dict[tuple[Any, ...], Outcome] = {}
-    records: list[Record] = []
-    asked = done = 0
-    while done < settings.designs and asked < settings.attempts:
+    book = _Book(evaluate, progress)
+    asked = 0
+    while book.evaluated < settings.designs and asked < settings.attempts:
         count = min(settings.batch, settings.attempts - asked)
         trials, choices = _ask(study, space, count)
         asked += count
+        for trial, outcome in zip(trials, book.answer(choices), strict=True):
+            _tell(study, trial, outcome, settings.objectives)
+    for _ in range(settings.rounds):
+        best = _best(book.records, settings.objectives)
+        if best is None:
+            break
+        near = [choice for _, choice in space.neighbours(best.choice)]
+        asked += len(near)
+        book.answer(near)
+        if _best(book.records, settings.objectives) is best:
+            break
+    records = book.records
+    return Found(settings, tuple(records), _front(records, settings.objectives), asked,
+                 sum(record.failure is not None for record in records))
+
+
+class _Book:
+    """Every different design that was tried; a design that comes again is not evaluated again."""
+
+    def __init__(self, evaluate: Evaluate, progress: Progress | None) -> None:
+        self.evaluate, self.progress = evaluate, progress
+        self.known: dict[tuple[Any, ...], Outcome] = {}
+        self.records: list[Record] = []
+        self.evaluated = 0
+
+    def answer(self, choices: Sequence[Choice]) -> list[Outcome]:
+        """Outcomes in the order of the choices."""
         fresh: dict[tuple[Any, ...], Choice] = {}
         for choice in choices:
             key = _key(choice)
-            if key not in known and key not in fresh:
-                fresh[key] = choice
-        outcomes = evaluate(list(fresh.values()))
+            if key not in self.known:
+                fresh.setdefault(key, choice)
+        outcomes = self.evaluate(list(fresh.values()))
         for (key, choice), outcome in zip(fresh.items(), outcomes, strict=True):
-            known[key] = outcome
-            failed = isinstance(outcome, Failure)
-            record = Record(len(records), choice, None if failed else outcome,  # type: ignore[arg-type]
-                            outcome if failed else None)  # type: ignore[arg-type]
-            records.append(record)
-            done += not failed
-            if progress:
-                progress(record, done)
-        for trial, choice in zip(trials, choices, strict=True):
-            _tell(study, trial, known[_key(choice)], settings.objectives)
-    front = _front(records, settings.objectives)
-    return Found(settings, tuple(records), front, asked,
-                 sum(record.failure is not None for record in records))
+            self.known[key] = outcome
+            if isinstance(outcome, Failure):
+                record = Record(len(self.records), choice, None, outcome)
+            else:
+                record = Record(len(self.records), choice, outcome, None)
+                self.evaluated += 1
+            self.records.append(record)
+            if self.progress:
+                self.progress(record, self.evaluated)
+        return [self.known[_key(choice)] for choice in choices]
+
+
+def _best(records: Sequence[Record], objectives: Sequence[Objective]) -> Record | None:
+    """The record with the smallest product of the objectives, resources left aside if it can."""
+    wanted = [item for item in objectives if item != Objective.RESOURCES]
+
+    def merit(record: Record) -> float:
+        assert record.evaluation is not None
+        values: list[float] = [item.of(record.evaluation) for item in wanted or objectives]
+        return math.prod(values)
+
+    return min((record for record in records if record.evaluation), default=None, key=merit)
 
 
 def parse_names(kind: str, names: Iterable[str], choices: type[StrEnum]) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,23 @@ class Space:
                 ways += product
             total *= ways
         return total
+
+    def neighbours(self, choice: Mapping[str, Value]) -> list[tuple[str, Choice]]:
+        """Every choice that differs in one axis, with that axis' name.
+
+        Axes that come into being by the change take their last value.
+        """
+        found = []
+        for axis in self.axes:
+            if axis.name not in choice:
+                continue
+            for value in axis.values:
+                if value != choice[axis.name]:
+                    changed: Choice = dict(choice) | {axis.name: value}
+                    for other in self.axes:
+                        changed.setdefault(other.name, other.values[-1])
+                    found.append((axis.name, self.canonical(changed)))
+        return found
 
     def sample(self, generator: random.Random) -> Choice:
         """One choice, each existing axis drawn alike."""
@@ -231,12 +249,12 @@ def _masters(choice: Mapping[str, Value], base: Overlay, board: Board) -> tuple[
     return tuple(masters)
 
 
-def starting_choices(space: Space, base: Overlay, board: Board, count: int = 8) -> list[Choice]:
+def starting_choices(space: Space, base: Overlay, board: Board, count: int = 6) -> list[Choice]:
     """Designs to start a search from: the base, then the largest arrays that fit the board.
 
-    Each takes the base's other values, the fastest clock, packed DSPs, and the largest of the
-    base's buffers, halves or quarters of them that still fit. A choice that the space does not
-    hold is left out.
+    Twice `count` of them: with the base's engines, and with every movable operator on the ARM,
+    which leaves DSPs to the array. Each takes the base's other values, the fastest clock, packed
+    DSPs, and the largest of the base's buffers, halves or quarters that still fits.
     """
     first = choice_of(base, space)
     if first is None:
@@ -244,26 +262,30 @@ def starting_choices(space: Space, base: Overlay, board: Board, count: int = 8) 
     arrays = sorted(((int(tm) * int(tn) * int(columns), tm, tn, columns)
                      for tm in space.axis("tm").values for tn in space.axis("tn").values
                      for columns in space.axis("columns").values), reverse=True)
+    on_arm = {name: False for name in first if name.startswith("fabric_")}
     found = [first]
-    for _, tm, tn, columns in arrays:
-        for divisor in (1, 2, 4):
-            moved = dict(first) | {
-                "tm": tm, "tn": tn, "columns": columns,
-                "clock_mhz": max(space.axis("clock_mhz").values),
-                "dsp_packing": max(space.axis("dsp_packing").values)}
-            for name in ("input_words", "weight_words", "output_words"):
-                moved[name] = int(first[name]) // divisor
-            try:
-                choice = space.canonical(moved)
-                fits = check(overlay_of(choice, base, board), board) is None
-            except (UserError, FieldError):
-                continue
-            if fits:
-                found.append(choice)
-                break
-        if len(found) > count:
-            break
+    for engines in ({}, on_arm):
+        fitting = (_largest_fitting(space, base, board, {
+            **first, **engines, "tm": tm, "tn": tn, "columns": columns,
+            "clock_mhz": max(space.axis("clock_mhz").values),
+            "dsp_packing": max(space.axis("dsp_packing").values)})
+            for _, tm, tn, columns in arrays)
+        found += [choice for choice in islice((item for item in fitting if item), count)
+                  if choice not in found]
     return found
+
+
+def _largest_fitting(space: Space, base: Overlay, board: Board, wanted: Choice) -> Choice | None:
+    for divisor in (1, 2, 4):
+        moved = {**wanted, **{name: int(wanted[name]) // divisor
+                              for name in ("input_words", "weight_words", "output_words")}}
+        try:
+            choice = space.canonical(moved)
+            if check(overlay_of(choice, base, board), board) is None:
+                return choice
+        except (UserError, FieldError):
+            continue
+    return None
 
 
 def choice_of(overlay: Overlay, space: Space) -> Choice | None:

@@ -89,6 +89,16 @@ def test_a_wrong_space_file_is_refused(tmp_path, text, message):
         load_space(path, BOARD)
 
 
+def test_neighbours_differ_in_one_axis_and_those_that_hang_on_it():
+    choice = SPACE.sample(random.Random(4))
+    found = SPACE.neighbours(choice)
+    assert len(found) == sum(len(SPACE.axis(name).values) - 1 for name in choice)
+    for name, other in found:
+        moved = {key for key in choice | other if choice.get(key) != other.get(key)}
+        children = {axis.name for axis in SPACE.axes if axis.when and axis.when.axis == name}
+        assert name in moved <= {name} | children
+
+
 def test_designs_to_start_from_fit_the_board_and_differ():
     base = default_overlay()
     found = starting_choices(SPACE, base, BOARD)
