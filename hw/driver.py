@@ -311,7 +311,8 @@ class Driver:
         for index, step in enumerate(self.manifest["steps"]):
             seconds = tuple(row[index] for row in rows)
             steps.append(StepTime(step["kind"], seconds, step.get("first", 0),
-                                  step.get("count", 0), step.get("layer", -1)))
+                                  step.get("count", 0), step.get("repeats", 1),
+                                  step.get("repeat_first", 0), step.get("layer", -1)))
         return Measurement(
             self._hardware.source, self.manifest["board"], self.manifest["design"],
             self.project.manifest_sha256, self.manifest["program_sha256"], self._bitstream,

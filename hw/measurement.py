@@ -21,13 +21,16 @@ class StepTime:
     """Wall-clock seconds of one step of a frame, one entry a repeat.
 
     `kind`: "fabric" (one start, until its interrupt) or "host" (one layer on the processor).
-    `first`, `count`: the operations of a fabric step; `layer`: the layer of a host step, or -1.
+    `first`, `count`, `repeats`, `repeat_first`: the operations of a fabric step, as `hw.plan`
+    has them; `layer`: the layer of a host step, or -1.
     """
 
     kind: str
     seconds: tuple[float, ...]
     first: int = 0
     count: int = 0
+    repeats: int = 1
+    repeat_first: int = 0
     layer: int = -1
 
 

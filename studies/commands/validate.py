@@ -55,6 +55,25 @@ def overlap() -> None:
     main([])
 
 
+def board(
+    measured: Annotated[Path, typer.Option(help="A measurement file that the driver wrote.")],
+    project: Annotated[Path, typer.Option(help="The emitted project it was measured on.")],
+    memory: Annotated[str, typer.Option(help="flat or ddr3.")] = "ddr3",
+    json: Json = None,
+    plot: Annotated[Path | None, typer.Option(
+        help="Draw predicted against measured into this PNG.", show_default=False)] = None,
+) -> None:
+    """Compare what a board measured with what the simulator predicts, step by step."""
+    from studies.validate_board import main
+
+    given = ["--measured", str(measured), "--project", str(project), "--memory", memory]
+    for name, path in (("--json", json), ("--plot", plot)):
+        given += [name, str(path)] if path is not None else []
+    code = main(given)
+    if code:
+        raise typer.Exit(code)
+
+
 def page(out: Annotated[Path, typer.Option(
         help="The page to write; its picture goes into the folder pictures beside it.",
 )] = Path("docs/validation.md")) -> None:

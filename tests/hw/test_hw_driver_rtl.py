@@ -22,6 +22,7 @@ from hw.rtl_program import OverlayBench
 from hw.scripts.seal import seal
 from hw.stand_in import RtlRunner, StandIn
 from hw.vectors import host_layers
+from studies.validate_board import validate
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8)
 
@@ -46,6 +47,7 @@ def test_a_frame_on_the_rtl_takes_the_predicted_cycles(tmp_path):
     assert measurement.source == "rtl simulation"
     assert (measurement.values_compared, measurement.values_differing) == (3 * 32 * 64, 0)
 
+    assert validate(measurement, folder, "flat").cycles_differing == 0
     starts = [item for item in steps(program, configuration) if isinstance(item, Start)]
     predicted = [simulate(stretch_program(program, configuration, item), memory)
                  for item in starts]

@@ -1,0 +1,241 @@
+"""Does a board, or a simulation in its place, take the time that the simulator predicts?
+
+It measures nothing; a `Measurement` file and the emitted project it was taken on go in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from arch_models.board import load_board
+from arch_models.memory import memory_for
+from arch_models.overlay import load_overlay
+from cosim.fast import simulate
+from cosim.program import Column, Opcode, Program
+from cosim.result import SimResult
+from hw.configuration import configure
+from hw.descriptors import DescriptorError, unpack
+from hw.measurement import Measurement, MeasurementError, StepTime, UnitCounters, load_measurement
+from hw.plan import Start, stretch_program
+from studies.errors import UserError
+from studies.files import write_text
+
+#: A fit of the host's costs must predict steps it has not seen this well, or it is refused.
+LARGEST_FIT_ERROR = 0.2
+LEAST_FIT_STEPS = 3
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One step of a frame: seconds predicted, and the median of those measured."""
+
+    kind: str
+    name: str
+    predicted_s: float
+    measured_s: float
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, less one."""
+        return self.predicted_s / self.measured_s - 1.0
+
+
+@dataclass(frozen=True)
+class UnitRow:
+    """Cycles of one unit in one state (busy, idle, memory, or the channel it waited for)."""
+
+    unit: str
+    state: str
+    predicted_cycles: int
+    measured_cycles: int
+
+
+@dataclass(frozen=True)
+class HostFit:
+    """`factor` turns predicted host seconds into measured ones; `error`: median relative error
+    on steps left out of the fit, one at a time. `refused` says why it must not be used."""
+
+    factor: float
+    error: float
+    steps: int
+    refused: str
+
+
+@dataclass(frozen=True)
+class BoardValidation:
+    """`source` says what was measured; only "board" is hardware."""
+
+    source: str
+    steps: tuple[StepRow, ...]
+    units: tuple[UnitRow, ...]
+    host: HostFit
+
+    @property
+    def cycles_differing(self) -> int:
+        """Cycles by which the counters differ from the prediction, over all units and states."""
+        return sum(abs(row.predicted_cycles - row.measured_cycles) for row in self.units)
+
+
+def validate(measurement: Measurement, project: Path, memory: str = "ddr3") -> BoardValidation:
+    """Predict every start and host step of the project's frame and set it beside the measurement.
+
+    Raises `UserError` if the measurement belongs to another program or the project is broken.
+    """
+    program = load_program(project)
+    if program.content_hash() != measurement.program_sha256:
+        raise UserError(f"the measurement belongs to program {measurement.program_sha256[:12]}, "
+                        f"the project holds {program.content_hash()[:12]}; give the project that "
+                        "was measured")
+    overlay, board = load_overlay(project / "design.toml"), load_board(measurement.board)
+    configuration = configure(program, overlay)
+    model = memory_for(board, overlay, model=memory)
+    results, rows = [], []
+    for step in measurement.steps:
+        if step.kind == "host":
+            rows.append(_host_row(program, step, overlay.clock_hz))
+            continue
+        start = Start(step.first, step.count, step.repeats, step.repeat_first)
+        result = simulate(stretch_program(program, configuration, start), model)
+        results.append(result)
+        rows.append(StepRow("fabric", f"operations {step.first}..{step.first + step.count - 1}",
+                            result.total_cycles / overlay.clock_hz,
+                            statistics.median(step.seconds)))
+    units = [row for index, counters in enumerate(measurement.counters)
+             for row in _unit_rows(program, index, counters, results)]
+    return BoardValidation(measurement.source, tuple(rows), tuple(units), fit_host(rows))
+
+
+def load_program(project: Path) -> Program:
+    """The program of an emitted project."""
+    try:
+        return unpack((project / "data" / "descriptors.bin").read_bytes(),
+                      (project / "data" / "program.json").read_text(encoding="utf-8"))
+    except (OSError, DescriptorError) as error:
+        raise UserError(f"{project}: no readable emitted project ({error})") from None
+
+
+def _host_row(program: Program, step: StepTime, clock_hz: int) -> StepRow:
+    table = program.operations
+    host = (table[:, Column.KIND] == Opcode.HOST) & (program.arguments[:, 0] == step.layer)
+    row = table[int(np.argmax(host))]
+    cycles = int(row[Column.FILL] + row[Column.INTERVAL] * row[Column.TRIPS] + row[Column.DRAIN])
+    return StepRow("host", program.layers[step.layer], cycles / clock_hz,
+                   statistics.median(step.seconds))
+
+
+def _unit_rows(program: Program, unit: int, counters: UnitCounters,
+               results: list[SimResult]) -> list[UnitRow]:
+    predicted = {"busy": sum(int(item.busy[unit]) for item in results),
+                 "idle": sum(int(item.idle[unit]) for item in results),
+                 "memory": sum(int(item.memory_stall[unit]) for item in results)}
+    for index, channel in enumerate(program.channels):
+        if channel.target == unit:
+            predicted[channel.name] = sum(int(item.token_stall[unit, index]) for item in results)
+    measured = {"busy": counters.busy_cycles, "idle": counters.idle_cycles,
+                **counters.stall_cycles}
+    return [UnitRow(counters.unit, state, predicted.get(state, 0), measured.get(state, 0))
+            for state in dict.fromkeys([*predicted, *measured])]
+
+
+def fit_host(rows: list[StepRow]) -> HostFit:
+    """One factor on the host's predicted times, by least squares of relative errors.
+
+    Refused with fewer than three host steps, or if steps left out of the fit are predicted worse
+    than 20 % in the median: then a factor does not explain the data.
+    """
+    ratios = [row.measured_s / row.predicted_s for row in rows
+              if row.kind == "host" and row.predicted_s > 0]
+    if len(ratios) < LEAST_FIT_STEPS:
+        return HostFit(1.0, 0.0, len(ratios),
+                       f"{len(ratios)} host steps, at least {LEAST_FIT_STEPS} are needed")
+    errors = [abs(_factor([*ratios[:index], *ratios[index + 1 :]]) / ratio - 1.0)
+              for index, ratio in enumerate(ratios)]
+    error = statistics.median(errors)
+    refused = ("" if error <= LARGEST_FIT_ERROR else
+               f"left-out steps are off by {error:.0%} in the median, at most "
+               f"{LARGEST_FIT_ERROR:.0%}")
+    return HostFit(_factor(ratios), error, len(ratios), refused)
+
+
+def _factor(ratios: list[float]) -> float:
+    """The f with the least sum of (f / ratio - 1) squared."""
+    return sum(1 / ratio for ratio in ratios) / sum(1 / ratio**2 for ratio in ratios)
+
+
+def report(found: BoardValidation) -> str:
+    """The comparison as text."""
+    lines = [f"measured on: {found.source}"
+             + ("" if found.source == "board" else " (its seconds are not hardware's)")]
+    for row in found.steps:
+        lines.append(f"{row.kind:7} {row.name:32} predicted {row.predicted_s * 1e3:10.3f} ms  "
+                     f"measured {row.measured_s * 1e3:10.3f} ms  error {row.error:+.1%}")
+    if found.units:
+        lines.append(f"counters: {len(found.units)} compared, {found.cycles_differing} cycles "
+                     "differ")
+        lines += [f"  {row.unit} {row.state}: predicted {row.predicted_cycles}, measured "
+                  f"{row.measured_cycles}" for row in found.units
+                  if row.predicted_cycles != row.measured_cycles]
+    host = found.host
+    lines.append(f"host fit refused: {host.refused}" if host.refused else
+                 f"host fit: times {host.factor:.3f}, error on left-out steps {host.error:.1%}")
+    return "\n".join(lines)
+
+
+def draw(found: BoardValidation, path: Path) -> None:
+    """Predicted against measured seconds of every step, both axes logarithmic, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 5))
+    for kind in ("fabric", "host"):
+        rows = [row for row in found.steps if row.kind == kind]
+        axes.loglog([row.measured_s for row in rows], [row.predicted_s for row in rows], "o",
+                    label=kind)
+    ends = [row.measured_s for row in found.steps]
+    axes.loglog([min(ends), max(ends)], [min(ends), max(ends)], "k-", linewidth=0.5)
+    axes.set_xlabel(f"measured on {found.source}, s")
+    axes.set_ylabel("predicted, s")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or 2 with one line on what is wrong with the input."""
+    parser = argparse.ArgumentParser(prog="python -m studies.validate_board",
+                                     description=__doc__.splitlines()[0])
+    parser.add_argument("--measured", type=Path, required=True, help="a measurement file")
+    parser.add_argument("--project", type=Path, required=True, help="the emitted project")
+    parser.add_argument("--memory", choices=("flat", "ddr3"), default="ddr3")
+    parser.add_argument("--json", type=Path, help="write the comparison here")
+    parser.add_argument("--plot", type=Path, help="draw predicted against measured here (PNG)")
+    given = parser.parse_args(arguments)
+    try:
+        if not given.measured.exists():
+            raise UserError(f"{given.measured}: no such measurement file")
+        found = validate(load_measurement(str(given.measured)), given.project, given.memory)
+        print(report(found))
+        if given.json:
+            text = json.dumps({**asdict(found), "cycles_differing": found.cycles_differing},
+                              indent=1)
+            write_text(given.json, text + "\n")
+        if given.plot:
+            draw(found, given.plot)
+    except (UserError, MeasurementError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Does the comparison with a board see what agrees, what differs, and what it must refuse?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "hw"))
+
+from small_frames import board, lowered_frame, small_graph
+
+from arch_models.memory import memory_for
+from arch_models.overlay import default_overlay
+from cosim.fast import simulate
+from hw.configuration import configure
+from hw.emit import emit
+from hw.measurement import Measurement, StepTime, UnitCounters, save_measurement
+from hw.plan import Start, steps, stretch_program
+from studies.errors import UserError
+from studies.validate_board import StepRow, fit_host, main, report, validate
+
+OVERLAY = default_overlay()
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A project and a measurement that a board exactly as predicted would write."""
+    folder = tmp_path_factory.mktemp("board") / "project"
+    lowered = lowered_frame(OVERLAY)
+    emit(lowered, small_graph(), OVERLAY, board(), folder)
+    program, configuration = lowered.program, configure(lowered.program, OVERLAY)
+    model = memory_for(board(), OVERLAY, model="ddr3")
+    times, results = [], []
+    for step in steps(program, configuration):
+        if isinstance(step, Start):
+            results.append(simulate(stretch_program(program, configuration, step), model))
+            seconds = results[-1].total_cycles / OVERLAY.clock_hz
+            times.append(StepTime("fabric", (seconds,), step.first, step.count, step.repeats,
+                                  step.repeat_first))
+        else:
+            times.append(StepTime("host", (1e-3,), layer=step.layer))
+    counters = []
+    for unit, item in enumerate(program.units):
+        stalls = {"memory": sum(int(one.memory_stall[unit]) for one in results)}
+        stalls |= {channel.name: sum(int(one.token_stall[unit, index]) for one in results)
+                   for index, channel in enumerate(program.channels) if channel.target == unit}
+        counters.append(UnitCounters(item.name, sum(int(one.busy[unit]) for one in results),
+                                     sum(int(one.idle[unit]) for one in results), stalls))
+    total = sum(step.seconds[0] for step in times)
+    return folder, Measurement(
+        "rtl simulation", "pynq-z1", "default", "0" * 64, program.content_hash(), "1" * 64,
+        OVERLAY.clock_hz, "2026-01-01T00:00:00Z", 1, True, (total,), tuple(times),
+        tuple(counters), 10, 0)
+
+
+def test_a_board_as_predicted_differs_in_no_cycle(measured):
+    folder, measurement = measured
+    found = validate(measurement, folder)
+    assert found.cycles_differing == 0 and len(found.units) > 40
+    assert all(row.error == 0 for row in found.steps if row.kind == "fabric")
+    assert "0 cycles differ" in report(found) and "not hardware's" in report(found)
+
+
+def test_one_cycle_more_is_seen(measured):
+    folder, measurement = measured
+    first = measurement.counters[0]
+    later = dataclasses.replace(first, busy_cycles=first.busy_cycles + 1)
+    found = validate(dataclasses.replace(measurement,
+                                         counters=(later, *measurement.counters[1:])), folder)
+    assert found.cycles_differing == 1
+    assert f"{first.unit} busy: predicted {first.busy_cycles}" in report(found)
+
+
+def test_a_measurement_of_another_program_is_refused(measured):
+    folder, measurement = measured
+    with pytest.raises(UserError, match="belongs to program 222222222222"):
+        validate(dataclasses.replace(measurement, program_sha256="2" * 64), folder)
+    with pytest.raises(UserError, match="no readable emitted project"):
+        validate(measurement, folder.parent / "nowhere")
+
+
+def rows(*ratios: float) -> list[StepRow]:
+    return [StepRow("host", "layer", 0.01 * (index + 1), 0.01 * (index + 1) * ratio)
+            for index, ratio in enumerate(ratios)]
+
+
+def test_the_host_fit_finds_a_factor_and_refuses_noise():
+    good = fit_host(rows(2.0, 2.0, 2.0, 2.0))
+    assert (good.factor, good.error, good.refused) == (pytest.approx(2.0), pytest.approx(0), "")
+    assert "off by" in fit_host(rows(0.1, 1.0, 10.0, 3.0)).refused
+    assert "2 host steps" in fit_host(rows(1.0, 1.0)).refused
+
+
+def test_the_command_writes_json_and_picture_and_refuses_bad_files(measured, tmp_path, capsys):
+    folder, measurement = measured
+    path, out = tmp_path / "measurement.json", tmp_path / "found.json"
+    save_measurement(measurement, str(path))
+    picture = tmp_path / "found.png"
+    assert main(["--measured", str(path), "--project", str(folder), "--json", str(out),
+                 "--plot", str(picture)]) == 0
+    assert json.loads(out.read_text())["cycles_differing"] == 0
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    path.write_text("{}")
+    assert main(["--measured", str(path), "--project", str(folder)]) == 2
+    assert main(["--measured", str(tmp_path / "no.json"), "--project", str(folder)]) == 2
+    assert capsys.readouterr().err.count("error:") == 2
