@@ -1,0 +1,157 @@
+"""Evaluations of the narrow decoder: what is counted is conserved, split and bounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from arch_models.board import load_board
+from arch_models.overlay import Engine, Infeasible, default_overlay
+from studies.compare import compare
+from studies.critical import by_layer, by_unit, shares
+from studies.errors import UserError
+from studies.evaluate import evaluate, feasible, simulate_design
+from studies.evaluation import Evaluation, energy_parts
+from studies.explain import explain
+from studies.exploration import evaluator, explore
+from studies.records import decode, encode
+from studies.search import Settings
+from studies.space import choice_of, default_space
+from studies.what_if import parse_setting, sweep
+from workloads.graph import Phase, multiply_accumulates
+from workloads.library import load
+
+GRAPH, BOARD, OVERLAY = load("agc-w16"), load_board("pynq-z1"), default_overlay()
+
+
+@pytest.fixture(scope="module", params=["flat", "ddr3"])
+def item(request) -> Evaluation:
+    return feasible(evaluate(GRAPH, OVERLAY, BOARD, request.param, detail=True))
+
+
+def test_macs_are_those_of_the_graph(item):
+    wanted = sum(multiply_accumulates(GRAPH, layer) for layer in GRAPH.phase(Phase.FRAME))
+    assert item.macs == sum(layer.macs for layer in item.layers) == wanted
+
+
+def test_bytes_of_the_layers_sum_to_the_frame(item):
+    assert sum(layer.bytes_read for layer in item.layers) == item.bytes_read
+    assert sum(layer.bytes_written for layer in item.layers) == item.bytes_written
+
+
+def test_cycles_of_the_layers_sum_to_the_latency(item):
+    assert sum(layer.cycles for layer in item.layers) == item.latency_cycles
+
+
+def test_every_unit_is_busy_stalled_or_idle_all_the_time(item):
+    for unit in item.units:
+        assert unit.total_cycles == item.latency_cycles
+        assert min(unit.busy_cycles, unit.idle_cycles, *unit.stalls.values(), 0) == 0
+
+
+def test_stalls_of_the_layers_sum_to_those_of_the_units(item):
+    for unit in item.units:
+        parts = [part for layer in item.layers for part in layer.units if part.name == unit.name]
+        assert sum(part.busy_cycles for part in parts) == unit.busy_cycles
+        for cause, cycles in unit.stalls.items():
+            assert sum(part.stalls.get(cause, 0) for part in parts) == cycles
+
+
+def test_the_energy_parts_sum_and_so_do_the_layers(item):
+    assert sum(energy_parts(item.energy).values()) == pytest.approx(item.energy.total_j)
+    assert sum(layer.energy_j for layer in item.layers) == pytest.approx(item.energy.total_j,
+                                                                         rel=1e-3)
+
+
+def test_bounds_hold(item):
+    assert item.lower_bound_cycles <= item.latency_cycles
+    assert item.macs <= item.latency_cycles * item.peak_macs_per_cycle
+    assert item.period_cycles is not None and 0 < item.period_cycles <= item.latency_cycles * 1.01
+    assert all(layer.utilization <= 1 + 1e-9 for layer in item.layers if layer.cycles > 0)
+
+
+def test_an_evaluation_comes_back_from_json(item):
+    assert decode(Evaluation, encode(item)) == item
+
+
+def test_the_critical_path_is_the_latency():
+    run = feasible(simulate_design(GRAPH, OVERLAY, BOARD, "ddr3", trace=True))
+    found = shares(run.lowered.program, run.result)
+    assert sum(by_unit(found).values()) == sum(by_layer(found).values()) == run.result.total_cycles
+    assert "gap" not in by_unit(found)
+
+
+def test_executors_agree_on_a_frame():
+    runs = [feasible(simulate_design(GRAPH, OVERLAY, BOARD, "ddr3", executor=name, trace=True))
+            for name in ("fast", "des")]
+    assert runs[0].result.differences(runs[1].result) == []
+
+
+def test_a_design_that_does_not_fit_is_a_value_with_its_gap():
+    found = evaluate(GRAPH, replace(OVERLAY, tm=64, tn=32), BOARD)
+    assert isinstance(found, Infeasible) and found.field == "dsp" and found.gap > 0
+    with pytest.raises(UserError, match="dsp"):
+        feasible(found)
+
+
+def test_an_unknown_executor_is_refused():
+    with pytest.raises(UserError, match="'fast'"):
+        simulate_design(GRAPH, OVERLAY, BOARD, executor="fats")
+
+
+def test_a_faster_clock_shortens_the_frame_and_moving_work_to_the_arm_lengthens_it():
+    base = feasible(evaluate(GRAPH, OVERLAY, BOARD, frames=1))
+    fast = feasible(evaluate(GRAPH, replace(OVERLAY, clock_hz=150_000_000), BOARD, frames=1))
+    host = feasible(evaluate(GRAPH, replace(
+        OVERLAY, engines=OVERLAY.engines - {Engine.ELEMENTWISE}), BOARD, frames=1))
+    assert fast.latency_s < base.latency_s < host.latency_s
+
+
+def test_two_processes_answer_as_one_does():
+    space = default_space(BOARD)
+    first = choice_of(OVERLAY, space)
+    assert first is not None
+    choices = [choice for _, choice in space.neighbours(first)][:12]
+    answers = []
+    for workers in (1, 2):
+        with evaluator(GRAPH, BOARD, OVERLAY, workers) as answer:
+            answers.append(list(answer(choices)))
+    assert answers[0] == answers[1]
+
+
+def test_the_same_seed_explores_the_same_front():
+    settings = Settings(designs=30, seed=7, rounds=1)
+    first, second = (explore(GRAPH, BOARD, OVERLAY, settings, finalists=3) for _ in range(2))
+    assert first.found.front == second.found.front
+    assert first.chosen == second.chosen
+    assert first.default is not None and first.chosen is not None
+    assert first.chosen.evaluation.latency_ms < first.default.latency_ms
+
+
+def test_a_comparison_adds_up():
+    other = replace(OVERLAY, clock_hz=125_000_000, input_words=4096, name="other")
+    found = feasible(compare(GRAPH, OVERLAY, other, BOARD, BOARD, "flat"))
+    for rows in (found.units, found.layers, found.cells):
+        assert sum(row.delta_ms for row in rows) == pytest.approx(
+            found.b.latency_ms - found.a.latency_ms, abs=1e-9)
+
+
+def test_changes_that_are_named_do_shorten_the_frame():
+    found = feasible(explain(GRAPH, OVERLAY, BOARD, "flat"))
+    assert found.changes
+    for change in found.changes:
+        assert change.latency_ms < found.evaluation.latency_ms
+        assert change.saved_ms == pytest.approx(
+            found.evaluation.latency_ms - change.latency_ms)
+
+
+def test_a_sweep_gives_every_combination_with_a_reason_where_it_cannot_be():
+    rows = sweep(GRAPH, OVERLAY, BOARD, [parse_setting("tm=16,17"),
+                                         parse_setting("board.power.ps_w=1.0,1.5")])
+    assert len(rows) == 4
+    assert [row.evaluation is None for row in rows] == [False, False, True, True]
+    assert "multiple" in (rows[2].reason or "")
+    low, high = rows[0].evaluation, rows[1].evaluation
+    assert low is not None and high is not None
+    assert low.energy.ps_j == pytest.approx(high.energy.ps_j / 1.5)
