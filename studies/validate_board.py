@@ -1,4 +1,4 @@
-"""Does a board, or a simulation in its place, take the time that the simulator predicts?
+"""Sets the time a board took, or a simulation in its place, beside the predicted time.
 
 It measures nothing; a `Measurement` file and the emitted project it was taken on go in.
 """

@@ -1,0 +1,1 @@
+"""The overlay as register-transfer logic, generated with Amaranth."""

@@ -1,0 +1,1 @@
+"""Scripts that an emitted project carries to the board."""
