@@ -205,15 +205,19 @@ def ddr_next(t, regs, pool, lists, sources, background):
     if regs[R_FOREGROUND] == 0:
         return FAR
     _next_event(t, regs, pool, lists)
-    for index in range(len(sources)):
+    index = 0
+    while index < len(sources):
         s = sources[index]
+        index += 1
         if s[S_OUT] == 0 and s[S_NEXT] <= regs[R_WHEN]:
             s[S_STATE] = (s[S_STATE] * 1103515245 + 12345) % 2147483648
             address = (s[S_STATE] // 16 * t[T_ATOM]) % s[S_REGION]
-            ddr_insert(t, regs, pool, lists, s[S_NEXT], background + index, 0, address,
+            ddr_insert(t, regs, pool, lists, s[S_NEXT], background + index - 1, 0, address,
                        s[S_BYTES], s[S_WRITE])
             s[S_OUT] = 1
             _next_event(t, regs, pool, lists)
+            # An older burst that does not fit can make the next event later: ask all again.
+            index = 0
     return regs[R_WHEN]
 
 
