@@ -21,7 +21,7 @@ import hw
 from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.lower import Lowered
-from cosim.placement import TensorPlace
+from cosim.placement import PlacementError, TensorPlace
 from cosim.program import Program
 from hw import project
 from hw.configuration import Configuration, EmissionError, configuration_header, configure
@@ -32,6 +32,7 @@ from hw.descriptors import (
     SEGMENT_BYTES,
     TRANSFER,
     TRANSFER_OPCODES,
+    DescriptorError,
     pack,
     shell_text,
 )
@@ -41,7 +42,7 @@ from hw.plan import HostStep, steps
 from hw.registers import register_map
 from hw.top import memory_ports, top_source
 from hw.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
-from workloads.graph import Graph
+from workloads.graph import Graph, GraphError
 
 FORMAT = 1
 
@@ -74,7 +75,10 @@ def emit(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, folder:
     emission in `folder` is replaced; any other folder with something in it is refused. Raises
     `EmissionError` if the overlay cannot be emitted or the folder cannot be written.
     """
-    contents = project_files(lowered, graph, overlay, board, seed, inputs)
+    try:
+        contents = project_files(lowered, graph, overlay, board, seed, inputs)
+    except (DescriptorError, GraphError, PlacementError) as error:
+        raise EmissionError(str(error)) from None
     target = Path(folder)
     _write_whole(contents, target)
     raw = json.loads(contents["manifest.json"])

@@ -191,8 +191,9 @@ def block_design_tcl(overlay: Overlay, board: Board, ports: tuple[AxiPort, ...])
 
 def readme(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...]) -> str:
     """What the project is, the exact commands, and what nobody has run yet."""
-    notes = ["The skip tile of a fused addition has a memory of its own (SKIP, the size of "
-             "OUTPUT): a memory between two processes has one writer and one reader."]
+    notes = ["The skip tile of a fused addition has a memory of its own (SKIP, the size of\n"
+             "  OUTPUT): a memory between two processes has one writer and one reader.",
+             "HLS C++ cannot count cycles, so this backend has no counters; the RTL has them."]
     for role, what in ((Role.INPUT, "load"), (Role.OUTPUT, "store")):
         if len(overlay.masters_of(role)) > 1:
             notes.append(f"The {len(overlay.masters_of(role))} {role.value} masters share the "
@@ -230,7 +231,8 @@ bitstream. On the board, as root, with this folder and `build/overlay.bit`, `bui
     make host
     python3 board/run.py --bitstream build/overlay.bit --repeats 20 --output measurement.json
 
-`measurement.json` goes to `cosim validate board --measured measurement.json` on the desk.
+On the desk, `cosim validate board --measured measurement.json --project .` sets it beside the
+prediction.
 
 ## Ports
 | master | processor port |

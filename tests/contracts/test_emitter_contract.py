@@ -148,6 +148,16 @@ def test_an_overlay_that_cannot_be_emitted_leaves_nothing(tmp_path, field, value
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_constant_that_does_not_fit_is_refused(tmp_path):
+    graph = small_graph()
+    constants = {**{name: graph.constants[name] for name in graph.constants},
+                 "final.multiplier": np.full(3, 40000, np.int32)}
+    with pytest.raises(EmissionError, match="multiplier is 40000, must fit signed 16 bits"):
+        emit(lowered_frame(OVERLAY), dataclasses.replace(graph, constants=constants), OVERLAY,
+             board(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_holds_something_else_is_kept(tmp_path):
     (tmp_path / "thesis.txt").write_text("dear")
     with pytest.raises(EmissionError, match="holds something else than an emitted project"):
