@@ -10,7 +10,8 @@ acts (CONTROL). The DDR3 ports, which hardware does not emit, work like this:
   controller takes a burst in cycle c, the request that has waited longest is accepted at c + 1.
 - A read leaves for the controller `request_cycles` after its acceptance, a write as long after its
   last beat; beats of writes follow one another in acceptance order.
-- A write is done `write_response_cycles` after the controller took it. Data of reads cross the
+- A write is done `write_response_cycles` after the controller took it, and at least one cycle
+  after the port's write before it: AXI carries one response a cycle. Data of reads cross the
   controller's port, then the AXI port `response_cycles` later, in the order of the unit's requests.
 """
 
@@ -130,7 +131,7 @@ class DdrChannel:
     def __init__(self, controller: DdrController, port: Port, write: bool) -> None:
         self.controller, self.env, self.port, self.write = controller, controller.env, port, write
         self.depth = port.write_accept if write else port.read_accept
-        self.last_accept, self.data_free, self.held = -1, 0, 0
+        self.last_accept, self.data_free, self.held, self.last_response = -1, 0, 0, -1
         self.blocked: list[Request] = []
 
     def present(self, request: Request) -> None:
@@ -155,8 +156,9 @@ class DdrChannel:
         """The controller took a burst: a write is answered, and the queue has room again."""
         self.held -= 1
         if self.write:
-            request.transfer.finished(to_fabric(clock, self.controller.t)
-                                      + self.port.write_response_cycles)
+            answered = to_fabric(clock, self.controller.t) + self.port.write_response_cycles
+            self.last_response = max(answered, self.last_response + 1)
+            request.transfer.finished(self.last_response)
         if self.blocked and self.held == self.depth - 1:
             self.accept(self.blocked.pop(0), max(self.env.now, self.last_accept) + 1)
 

@@ -40,6 +40,7 @@ from cosim.fast_state import (
     P_CROSSING,
     P_DATA,
     P_HELD,
+    P_RESPONSE,
     READ,
     U_ACCEPT,
     U_CHANNEL,
@@ -153,7 +154,9 @@ def controller_act(limit, state, doing, due, units, operations, rings, ports, t,
         if what == ADMITTED:
             if write:
                 x = state[unit]
-                done = to_fabric(clock, t) + settings[U_RESPONSE]
+                port = ports[settings[U_CHANNEL]]
+                done = max(to_fabric(clock, t) + settings[U_RESPONSE], port[P_RESPONSE] + 1)
+                port[P_RESPONSE] = done
                 ring[G_DONE, x[X_KNOWN] & (ring.shape[1] - 1)] = done
                 x[X_DONE] = done
                 x[X_KNOWN] += 1

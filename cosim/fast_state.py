@@ -32,7 +32,7 @@ G_DONE, G_BEATS, G_FIRST, G_LAST, G_ROWS = range(5)
 
 # Columns of a data channel (port * 2, + 1 for writes) and, in the row of the same number, of a
 # direction of a controller port (P_CROSSING).
-P_ACCEPT, P_DATA, P_HELD, P_CROSSING, P_COLUMNS = range(5)
+P_ACCEPT, P_DATA, P_HELD, P_CROSSING, P_RESPONSE, P_COLUMNS = range(6)
 
 # What a unit does now, and how many results of alone transfers are kept.
 READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
