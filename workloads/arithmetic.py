@@ -25,6 +25,7 @@ EXP_ONE = 1 << 15  # exp tables hold exp * 2 ** 15 as uint16
 RECIPROCAL_BITS = 40  # softmax: reciprocal = 2 ** 40 // sum
 KEYPOINT_FRACTION_BITS = 14  # keypoints: int16, normalized coordinate * 2 ** 14
 NORM_FRACTION_BITS = 12  # group norm: scales and offsets; its affine step has twice as many
+FILM_FRACTION_BITS = 24  # group norm: step of a modulating gain
 COEFFICIENT_FRACTION_BITS = 14  # sampler coefficients: int16, -1 .. 1 times 2 ** 14
 GAUSSIAN_ENTRIES = 1024
 GAUSSIAN_STEP_BITS = 3  # one table step is 2 ** 3 keypoint steps, 2 ** -11 of a unit
@@ -96,6 +97,28 @@ def lookup_table(
     return saturate(np.rint(real), 8)
 
 
+def wide_table(
+    function: Callable[[np.ndarray], np.ndarray], in_scale: float, out_scale: float
+) -> np.ndarray:
+    """int16 (257): entry i is saturate16(rint(function(256 (i - 128) in_scale) / out_scale))."""
+    return saturate(np.rint(function(np.arange(-128, 129) * 256 * in_scale) / out_scale), 16)
+
+
+def interpolate(value: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """int16 from int16 by a table of 257: with h = (x >> 8) + 128 and f = x & 255
+
+        y = round_shift(table[h] * (256 - f) + table[h + 1] * f, 8)
+
+    `table`: (257,), or (channels, 257) for values (channels, ...).
+    """
+    wide = value.astype(np.int64)
+    index, part = (wide >> 8) + 128, wide & 255
+    entries = np.broadcast_to(table.astype(np.int64), (len(value), 257))
+    channel = np.arange(len(value)).reshape(-1, *[1] * (value.ndim - 1))
+    total = entries[channel, index] * (256 - part) + entries[channel, index + 1] * part
+    return saturate(round_shift(total, 8), 16)
+
+
 def sigmoid(value: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-value)), without overflow."""
     return np.exp(-np.logaddexp(0.0, -value))
@@ -132,7 +155,9 @@ def softmax(
 
 
 def bilinear(image: np.ndarray, grid: np.ndarray, fraction_bits: int) -> np.ndarray:
-    """Sample int8 `image` (channels, rows, columns) at int16 `grid` (2, out_rows, out_columns).
+    """Sample `image` (channels, rows, columns) at int16 `grid` (2, out_rows, out_columns).
+
+    The image is int8 or int16, and so is the result.
 
     grid[0] is x (columns), grid[1] is y (rows), in pixels of the image times 2 ** F; F is
     `fraction_bits`. A pixel outside the image is zero. Per position, shared by all channels:
@@ -159,7 +184,7 @@ def bilinear(image: np.ndarray, grid: np.ndarray, fraction_bits: int) -> np.ndar
             weight = np.where(inside, weight, 0)
             pixel = image[:, np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
             total += weight * pixel
-    return saturate(round_shift(total, 2 * fraction_bits))
+    return saturate(round_shift(total, 2 * fraction_bits), 8 * image.itemsize)
 
 
 def displacements(
@@ -211,12 +236,12 @@ def group_norm_entries(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Multipliers int16, offsets int32 and shifts for the second pass of a group norm.
 
-    `sums`: count n, sum S1 and sum of squares S2 of the group's int8 values. `scale`, `offset`:
+    `sums`: count n, sum S1 and sum of squares S2 of the group's values. `scale`, `offset`:
     gamma and beta of its channels in output steps, with 12 fraction bits. In integers:
         root = isqrt(max(n * S2 - S1 * S1 + epsilon, 1) << 8)      16 n times the deviation
         A = (scale * n << 16) // root                              24 fraction bits, floors
         B = (offset << 12) - A * S1 // n
-        drop = max(0, bit length of abs(A) - 15)
+        drop = max(0, bit length of abs(A) - 15, bit length of abs(B) - 31), at most 24
         multiplier = saturate16(round_shift(A, drop)), offset = saturate32(round_shift(B, drop)),
         shift = 24 - drop
     The second pass is then the affine step y = saturate(round_shift(x * multiplier + offset,
@@ -226,8 +251,9 @@ def group_norm_entries(
     root = math.isqrt(max(count * squares - total * total + epsilon, 1) << 8)
     slope = (scale.astype(np.int64) * count << NORM_FRACTION_BITS + 4) // root
     start = (offset.astype(np.int64) << NORM_FRACTION_BITS) - slope * total // count
-    lengths = np.array([int(value).bit_length() for value in np.abs(slope)])
-    drop = np.clip(lengths - 15, 0, 2 * NORM_FRACTION_BITS)
+    drop = np.array([max(0, int(first).bit_length() - 15, int(second).bit_length() - 31)
+                     for first, second in zip(slope, start, strict=True)])
+    drop = np.minimum(drop, 2 * NORM_FRACTION_BITS)
     return (saturate(round_shift(slope, drop), 16), saturate(round_shift(start, drop), 32),
             (2 * NORM_FRACTION_BITS - drop).astype(np.int32))
 

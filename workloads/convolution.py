@@ -41,6 +41,19 @@ def convolve(
     return _convolve(value, weights, stride, padding, groups, exact_matmul, np.int32)
 
 
+def accumulate(
+    value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1
+) -> np.ndarray:
+    """int64 accumulators of int8 or int16 values; the wide ones by float64, exact below 2 ** 53.
+
+    A wide product has 23 bits, so hardware needs two passes of 8 bits or a longer accumulator.
+    """
+    if value.dtype == np.int16:
+        return _convolve(value, weights, stride, padding, groups, np.matmul, np.float64).astype(
+            np.int64)
+    return convolve(value, weights, stride, padding, groups).astype(np.int64)
+
+
 def convolve_real(
     value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1
 ) -> np.ndarray:
@@ -60,10 +73,11 @@ def _convolve(
     out_rows = (padded.shape[1] - kernel_rows) // stride + 1
     out_columns = (padded.shape[2] - kernel_columns) // stride + 1
     result = np.empty((out, out_rows, out_columns), dtype)
+    work = np.float64 if dtype is np.float64 else np.float32
     each = out // groups
     for group in range(groups):
         part = padded[group * per_group : (group + 1) * per_group]
-        flat = weights[group * each : (group + 1) * each].reshape(each, -1).astype(np.float32)
+        flat = weights[group * each : (group + 1) * each].reshape(each, -1).astype(work)
         _convolve_group(part, flat, (kernel_rows, kernel_columns), stride,
                         result[group * each : (group + 1) * each], product)
     return result
@@ -77,7 +91,7 @@ def _convolve_group(padded: np.ndarray, flat: np.ndarray, kernel: tuple[int, int
     out, out_rows, out_columns = result.shape
     step = max(1, BLOCK_VALUES // (flat.shape[1] * out_columns))
     for row in range(0, out_rows, step):
-        block = windows[:, :, :, row : row + step].astype(np.float32, order="C")
+        block = windows[:, :, :, row : row + step].astype(flat.dtype, order="C")
         rows = block.shape[3]
         columns = block.reshape(flat.shape[1], rows * out_columns)
         result[:, row : row + rows] = product(flat, columns).reshape(out, rows, out_columns)

@@ -105,7 +105,8 @@ class Layer:
     convolution: weights int8 (out, in, rows, columns), bias int32 (out), multiplier int32
     (out), shift int32 (out). add: multiplier (2), shift (1). multiply: multiplier (1),
     shift (1). affine: multiplier (channels), offset (channels), shift (channels).
-    lookup: table int8 (256), or (channels, 256), indexed by value + 128. matmul: multiplier (1),
+    lookup: table int8 (256), or (channels, 256), indexed by value + 128; for int16 values
+    int16 (257) or (channels, 257), interpolated. matmul: multiplier (1),
     shift (1).
     softmax: table uint16 (256), exp of a difference. heat_maps: table uint16 (1024), row_axis
     int16 (rows), column_axis int16 (columns). downsample: weights int16 (rows, columns),

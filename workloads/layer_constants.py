@@ -27,13 +27,16 @@ class Recipe:
     `balance`: how far channels of a tensor are brought to one range, 0 to 1; 0.75 lost least
     on the trained narrow decoder (0, 0.25, 0.5, 0.75 and 1 were tried).
     `channel_tables`: a lookup between free channels gets a table for each channel.
-    `correct_bias`: remove the mean error of each convolution channel on the calibration inputs.
+    `activation_bits`: 8, or 16 for every activation whose scale is calibrated; inputs of the
+    network and of a softmax stay at 8. `correct_bias`: remove the mean error of each convolution
+    channel on the calibration inputs.
     """
 
     power_of_two: bool = True
     search: bool = True
     balance: float = 0.75
     channel_tables: bool = False
+    activation_bits: int = 8
     correct_bias: bool = True
 
 
@@ -135,10 +138,12 @@ def _lookup(
     into, out = (network.weights.get(f"{layer.name}.{role}") for role in (
         "in_factor", "out_factor"))
     in_scale, out_scale = graph.tensors[layer.inputs[0]].scale, graph.tensors[layer.output].scale
+    wide = graph.tensors[layer.inputs[0]].bits == 16
+    table = arithmetic.wide_table if wide else arithmetic.lookup_table
     if into is None or out is None:
-        return {"table": arithmetic.lookup_table(function, in_scale, out_scale)}
+        return {"table": table(function, in_scale, out_scale)}
     return {"table": np.stack([
-        arithmetic.lookup_table(function, in_scale * float(first), out_scale * float(second))
+        table(function, in_scale * float(first), out_scale * float(second))
         for first, second in zip(into, out, strict=True)])}
 
 
@@ -193,7 +198,8 @@ def _group_norm(
     found["epsilon"] = np.array([round(epsilon)], np.int64)
     if len(layer.inputs) == 3:
         gain, moved = (graph.tensors[name].scale for name in layer.inputs[1:])
-        found["film"] = np.rint([gain * one, moved / out_scale * one]).astype(np.int32)
+        found["film"] = np.rint([
+            gain * (1 << arithmetic.FILM_FRACTION_BITS), moved / out_scale * one]).astype(np.int32)
     return found
 
 

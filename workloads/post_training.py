@@ -13,7 +13,7 @@ import numpy as np
 
 from . import arithmetic
 from .balance import balance
-from .convolution import convolve
+from .convolution import accumulate
 from .equalize import movable, rescale, root
 from .float_network import (
     FUNCTIONS,
@@ -53,6 +53,7 @@ def quantize(
     if not calibration:
         raise ValueError("calibration is empty, must hold at least one set of inputs")
     recipe = recipe or Recipe()
+    network = _widened(network, recipe)
     network, observed = _equalized(network, calibration, recipe, partial)
     scales = choose_scales(network, observed.samples, recipe)
     tensors = {name: replace(spec, scale=scales[name])
@@ -68,6 +69,28 @@ def quantize(
         _correct_bias(graph, constants, calibration, observed.means)
     verify(graph)
     return graph
+
+
+def _widened(network: FloatNetwork, recipe: Recipe) -> FloatNetwork:
+    """The network with 16-bit activations, if the recipe asks for them."""
+    if recipe.activation_bits == 8:
+        return network
+    graph = network.graph
+    narrow = {layer.inputs[0] for layer in graph.layers if layer.operator is Operator.SOFTMAX}
+    narrow.update(graph.inputs)
+    stated = {name: spec.scale for name, spec in graph.tensors.items() if spec.bits != 8}
+    fixed = {**network.fixed_scales, **stated}
+    groups = tied(graph)
+    held = {groups[name] for name in (*fixed, *narrow)}
+    tensors = {name: spec if groups[name] in held else replace(spec, bits=16)
+               for name, spec in graph.tensors.items()}
+    return replace(network, graph=replace(graph, tensors=tensors), fixed_scales=fixed)
+
+
+def wide_scale(samples: np.ndarray, recipe: Recipe) -> float:
+    """The step of an int16 tensor: twice the greatest value fits."""
+    step = max(2 * float(np.abs(samples).max()), 1e-9) / 32767
+    return float(2.0 ** np.ceil(np.log2(step))) if recipe.power_of_two else step
 
 
 def quantized_inputs(graph: Graph, inputs: Values) -> dict[str, np.ndarray]:
@@ -169,10 +192,11 @@ def choose_scales(
     chosen: dict[str, float] = {}
     for group in set(groups.values()):
         members = [name for name in graph.tensors if groups[name] == group]
-        if graph.tensors[members[0]].bits != 8:
-            chosen[group] = graph.tensors[members[0]].scale
-        elif group in fixed:
+        if group in fixed:
             chosen[group] = fixed[group]
+        elif graph.tensors[members[0]].bits != 8:
+            chosen[group] = graph.tensors[members[0]].scale if recipe.activation_bits == 8 else (
+                wide_scale(np.concatenate([samples[name] for name in members]), recipe))
         else:
             function = judged.get(members[0]) if len(members) == 1 else None
             # A softmax counts in fraction bits, whatever the form of the other scales.
@@ -235,8 +259,8 @@ def _correct_layer(
         constants[layer.constants[role]] for role in ("weights", "bias", "multiplier", "shift"))
     found = np.zeros(len(bias))
     for run in runs:
-        total = convolve(run[layer.inputs[0]], weights, window.stride, window.padding,
-                         window.groups)
+        total = accumulate(run[layer.inputs[0]], weights, window.stride, window.padding,
+                           window.groups)
         found += total.mean(axis=(1, 2), dtype=np.float64) / len(runs)
     # One accumulator step in real units is the requantization ratio times the output's step.
     step = multiplier * 2.0 ** -shift.astype(np.float64) * out_scale

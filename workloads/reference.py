@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from . import arithmetic
-from .convolution import convolve, exact_matmul
+from .convolution import accumulate, exact_matmul
 from .graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
 
 Arrays = Sequence[np.ndarray]
@@ -75,8 +75,8 @@ def _rectified(value: np.ndarray, layer: Layer) -> np.ndarray:
 def _convolution(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     """acc = bias + sum of weight * value; y = requantize(acc, multiplier, shift); then ReLU."""
     window = layer.window
-    total = convolve(inputs[0], graph.constant(layer, "weights"), window.stride, window.padding,
-                     window.groups).astype(np.int64)
+    total = accumulate(inputs[0], graph.constant(layer, "weights"), window.stride,
+                       window.padding, window.groups)
     total += _column(graph.constant(layer, "bias"))
     scaled = arithmetic.requantize(
         total, _column(graph.constant(layer, "multiplier")),
@@ -149,7 +149,11 @@ def _affine(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
 
 def _lookup(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     """y = table[x + 128], or table[channel][x + 128] if each channel has its own."""
-    table, index = graph.constant(layer, "table"), inputs[0].astype(np.int16) + 128
+    table = graph.constant(layer, "table")
+    if inputs[0].dtype == np.int16:
+        return arithmetic.saturate(
+            arithmetic.interpolate(inputs[0], table), _out(graph, layer).bits)
+    index = inputs[0].astype(np.int16) + 128
     return table[index] if table.ndim == 1 else table[_column(np.arange(len(table))), index]
 
 
@@ -205,13 +209,13 @@ def _flow_sum(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
 def _matmul(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     """out[c, p] = requantize(sum over i of right[c, i] * left[i, p], multiplier, shift).
 
-    `left`: int8 or int16 (inner, rows, columns). `right`: int8 (out channels, as many positions
+    `left`: int8 or int16 (inner, rows, columns). `right`: as well (out channels, as many positions
     as inner).
     """
     left, right = (array.reshape(array.shape[0], -1) for array in inputs)
-    if left.dtype == np.int8:
+    if left.dtype == right.dtype == np.int8:
         total = exact_matmul(right.astype(np.float32), left.astype(np.float32))
-    else:  # products of 23 bits: float64 holds sums of 2 ** 30 of them exactly
+    else:  # products of at most 31 bits: float64 holds sums of 2 ** 22 of them exactly
         total = (right.astype(np.float64) @ left.astype(np.float64)).astype(np.int64)
     scaled = arithmetic.requantize(
         total, graph.constant(layer, "multiplier")[0], graph.constant(layer, "shift")[0],
@@ -252,20 +256,21 @@ def _sampler(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
 def _group_norm(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     """Sums over each group, then an affine step (`arithmetic.group_norm_entries`).
 
-    Further inputs f and h, int8 (channels, 1, 1), modulate: with film = (m0, m1)
-        scale_c = round_shift(scale_c * f_c * m0, 12)
-        offset_c = round_shift(offset_c * f_c * m0, 12) + h_c * m1
+    Further inputs f and h, int8 or int16 (channels, 1, 1), modulate: with film = (m0, m1)
+        scale_c = round_shift(scale_c * f_c * m0, 24)
+        offset_c = round_shift(offset_c * f_c * m0, 24) + h_c * m1
     """
     value = inputs[0]
     scale, offset = (graph.constant(layer, role).astype(np.int64) for role in ("scale", "offset"))
     if len(inputs) == 3:
         gain, moved = (array.reshape(-1).astype(np.int64) for array in inputs[1:])
         first, second = (int(item) for item in graph.constant(layer, "film"))
-        digits = arithmetic.NORM_FRACTION_BITS
+        digits = arithmetic.FILM_FRACTION_BITS
         scale = arithmetic.round_shift(scale * gain * first, digits)
         offset = arithmetic.round_shift(offset * gain * first, digits) + moved * second
     epsilon = int(graph.constant(layer, "epsilon")[0])
-    result = np.empty_like(value)
+    bits = _out(graph, layer).bits
+    result = np.empty(value.shape, arithmetic.integer_type(bits))
     each = value.shape[0] // layer.window.groups
     for start in range(0, value.shape[0], each):
         part = value[start : start + each].astype(np.int64)
@@ -274,7 +279,8 @@ def _group_norm(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
         multiplier, begin, shift = arithmetic.group_norm_entries(
             sums, scale[channels], offset[channels], epsilon)
         total = part * _column(multiplier).astype(np.int64) + _column(begin)
-        result[channels] = arithmetic.saturate(arithmetic.round_shift(total, _column(shift)))
+        result[channels] = arithmetic.saturate(
+            arithmetic.round_shift(total, _column(shift)), bits)
     return _rectified(result, layer)
 
 

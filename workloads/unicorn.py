@@ -236,7 +236,7 @@ def unicorn_graph(config: UnicornConfig, seed: int = 0) -> Graph:
                 drawn[f"{name}.scale"] = Uniform((channels,), "int32", 12 << 12, 20 << 12)
                 drawn[f"{name}.offset"] = Uniform((channels,), "int32", -(4 << 12), 4 << 12)
                 fixed[f"{name}.epsilon"] = np.ones(1, np.int64)
-                fixed[f"{name}.film"] = np.array([1 << 8, 1 << 12], np.int32)
+                fixed[f"{name}.film"] = np.array([1 << 20, 1 << 12], np.int32)
             case Operator.LOOKUP:
                 fixed[f"{name}.table"] = arithmetic.lookup_table(
                     arithmetic.silu, SEEDED_SCALE, SEEDED_SCALE)

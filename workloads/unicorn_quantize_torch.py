@@ -169,12 +169,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted(TRAINED))
     parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
                         default="multiplier", help="form of the requantization")
-    parser.add_argument("--pictures", type=int, default=12, help="calibration pictures")
+    parser.add_argument("--pictures", type=int, default=4, help="calibration pictures")
+    parser.add_argument("--activations", type=int, choices=(8, 16), default=16,
+                        help="bits of activations; 8 bits lose several dB")
     parser.add_argument("--out", type=Path, default=DATA, help="folder to write to")
     options = parser.parse_args(arguments)
     config, decoder = load_unicorn(options.name)
-    name = f"unicorn-{options.name}"
-    recipe = Recipe(power_of_two=options.scales == "power-of-two", channel_tables=True)
+    wide = "-w8a16" if options.activations == 16 else ""
+    name = f"unicorn-{options.name}{wide}"
+    recipe = Recipe(power_of_two=options.scales == "power-of-two", channel_tables=True,
+                    activation_bits=options.activations)
     graph = quantized_unicorn(
         config, decoder, name, spread(options.pictures, config.images), recipe)
     measured = losses(config, decoder, graph, spread(16, config.images, 3))
@@ -182,7 +186,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{key}: {value}")
     made_by = {
         "command": f"python -m workloads.unicorn_quantize_torch {options.name} "
-                   f"--scales {options.scales} --pictures {options.pictures}",
+                   f"--scales {options.scales} --pictures {options.pictures} "
+                   f"--activations {options.activations}",
         "weights": f"trained, unicorn_{options.name}_float.safetensors",
         "calibration": f"{options.pictures} pictures of the set, all sampler steps",
         "measured_on": "16 other pictures of the set",

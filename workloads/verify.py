@@ -250,9 +250,10 @@ def _verify_constants(graph: Graph, layer: Layer, ins: Specs, out: TensorSpec) -
         _shape_of(graph, layer, role)
     if layer.operator is Operator.LOOKUP:
         table = _shape_of(graph, layer, "table")
-        if table not in ((256,), (out.channels, 256)):
-            raise GraphError(f"layer {layer.name!r}: table has shape {table}, must be (256,) or "
-                             f"{(out.channels, 256)}")
+        entries = 256 if ins[0].bits == 8 else 257
+        if table not in ((entries,), (out.channels, entries)):
+            raise GraphError(f"layer {layer.name!r}: table has shape {table}, must be ({entries},) "
+                             f"or {(out.channels, entries)}")
     for role, shape in _wanted_shapes(layer, ins, out).items():
         found = _shape_of(graph, layer, role)
         if found != shape:
@@ -273,9 +274,11 @@ def _verify_constants(graph: Graph, layer: Layer, ins: Specs, out: TensorSpec) -
 
 
 def _verify_accumulator(graph: Graph, layer: Layer, source: TensorSpec) -> None:
-    if source.bits != 8:
+    if source.bits not in (8, 16):
         raise GraphError(f"layer {layer.name!r}: {source.name!r} has {source.bits} bits, a "
-                         "convolution reads 8")
+                         "convolution reads 8 or 16")
+    if source.bits == 16:
+        return  # 48-bit accumulator, or two passes of 8 bits
     terms = source.channels // layer.window.groups * layer.window.rows * layer.window.columns
     bias = graph.constant(layer, "bias").astype(np.int64)
     greatest = terms * (1 << 14) + int(np.abs(bias).max(initial=0))

@@ -58,7 +58,7 @@ GRAPH = agc_graph(TINY)
         (with_tensor(GRAPH, "dec2", scale=0.5), "has scale 0.5"),
         (with_tensor(GRAPH, "up0", bits=12), "bits is 12"),
         (with_tensor(GRAPH, "up0", scale=0.0), "must be positive"),
-        (with_tensor(GRAPH, "res0.norm", bits=16), "a convolution reads 8"),
+        (with_tensor(GRAPH, "res0.norm", bits=32), "a convolution reads 8 or 16"),
         (with_constant(GRAPH, "up0.bias", None), "not in the graph; nearest: 'up"),
         (with_constant(GRAPH, "up0.bias", np.zeros(3, np.int32)), r"shape \(3,\)"),
         (with_constant(GRAPH, "up0.shift", np.full(8, 48, np.int32)), "from 0 to 47"),
