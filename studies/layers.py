@@ -62,7 +62,8 @@ def layer_times(program: Program, result: SimResult) -> tuple[LayerTime, ...]:
         found.append(LayerTime(
             program.layers[index], start, span, max(0, end - done),
             int(result.layer_macs[index]), int(result.layer_bytes[index][reads].sum()),
-            int(result.layer_bytes[index][writes].sum()), units, _bound(units, span), main))
+            int(result.layer_bytes[index][writes].sum()), units,
+            _bound(units, max(0, end - done) or span), main))
         done = max(done, end)
     return tuple(found)
 
@@ -90,15 +91,18 @@ def layer_stalls(program: Program, result: SimResult) -> np.ndarray:
     return table
 
 
-def _bound(units: tuple[UnitTime, ...], span: int) -> str:
-    """The unit that worked, or waited for memory, for the largest part of the layer."""
-    if not units or not span:
+def _bound(units: tuple[UnitTime, ...], cycles: int) -> str:
+    """The unit that worked, or waited for memory, for the largest part of the layer's cycles.
+
+    Work done ahead, while an earlier layer ran, counts too, so shares are cut at 100 %.
+    """
+    if not units or not cycles:
         return "-"
 
     def working(unit: UnitTime) -> int:
         return unit.busy_cycles + unit.stalls.get("memory", 0)
 
     unit = max(units, key=working)
-    share = f"{unit.name} {100 * working(unit) / span:.0f}%"
-    memory = round(100 * unit.stalls.get("memory", 0) / span)
+    share = f"{unit.name} {min(100, round(100 * working(unit) / cycles))}%"
+    memory = min(100, round(100 * unit.stalls.get("memory", 0) / cycles))
     return f"{share} (memory {memory}%)" if memory else share

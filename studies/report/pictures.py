@@ -64,8 +64,8 @@ def roofline(item: Evaluation, peak_bytes_per_s: float) -> Figure:
                   fontsize=9, textcoords="offset points", xytext=(0, 3))
     knee = peak / (peak_bytes_per_s / 1e9)
     axes.axvline(knee, color="#BBBBBB", linewidth=0.8, linestyle=":")
-    axes.annotate(f"DRAM: {peak_bytes_per_s / 1e9:.2f} GB/s", (knee, peak * 0.05), rotation=90,
-                  fontsize=8, ha="right", va="bottom", color="#666666")
+    axes.annotate(f"DRAM: {peak_bytes_per_s / 1e9:.2f} GB/s", (intensity[30], roof[30]),
+                  fontsize=9, xytext=(8, -4), textcoords="offset points")
     sizes = np.array([layer.cycles for layer in points], float)
     rates = [layer.macs * item.clock_hz / max(1, layer.cycles) / 1e9 for layer in points]
     axes.scatter([layer.intensity for layer in points], rates, zorder=3, alpha=0.75,
@@ -106,12 +106,15 @@ def layer_times(item: Evaluation, engine_units: Sequence[str] = ()) -> Figure:
     parts: dict[str, np.ndarray] = {}
     for index, layer in enumerate(shown):
         unit = next((u for u in layer.units if u.name == layer.engine), None)
-        split = {"busy": unit.busy_cycles, **unit.stalls, "idle": unit.idle_cycles} \
-            if unit else {"busy": layer.cycles}
-        whole = max(1, sum(split.values()))
+        # What the engine did before the layer before it had ended is not this layer's time.
+        split = {"busy": unit.busy_cycles, **unit.stalls} if unit else {"busy": layer.cycles}
+        left_over = layer.cycles
         for name, value in split.items():
+            shown_cycles = min(value, left_over)
+            left_over -= shown_cycles
             parts.setdefault(name, np.zeros(len(shown)))[index] = (
-                value / whole * layer.cycles / item.clock_hz * 1e3)
+                shown_cycles / item.clock_hz * 1e3)
+        parts.setdefault("idle", np.zeros(len(shown)))[index] = left_over / item.clock_hz * 1e3
     order = ["busy", *sorted(set(parts) - {"busy", "idle"}), "idle"]
     rows = np.arange(len(shown))
     for name in order:
