@@ -1,0 +1,274 @@
+"""The headline study: AGC on PYNQ-Z1, how fast, how far from the limits, which device buys what.
+
+Everything in it is predicted; it measures nothing and calibrates nothing to the paper's figure.
+Run: python -m studies.headline --json out/headline.json --page docs/headline.md
+
+Clock rates are unchecked by vendor timing, so each clock is a study of its own. The figure it is
+held against is 11.7 uJ a pixel (arXiv 2511.09272, stated; which power is counted is not stated).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from arch_models.board import Board
+from arch_models.fields import Coefficient, FieldError, Status
+from arch_models.overlay import Overlay
+from arch_models.resources import check
+from studies import inputs
+from studies.ablation import Ablation, ablate
+from studies.errors import UserError
+from studies.evaluate import Infeasible, evaluate
+from studies.evaluation import MICROJOULES, Evaluation
+from studies.exploration import FINAL_MEMORY, evaluator
+from studies.files import check_writable, write_json, write_text
+from studies.front import pareto_mask
+from studies.search import Objective, Settings, search
+from studies.space import MEGAHERTZ, Choice, Space, choice_of, default_space, overlay_of
+from workloads.graph import Graph
+
+PAPER_UJ_PER_PIXEL = 11.7
+WORKLOADS = ("agc-w64", "agc-w32", "agc-w16")
+CLOCKS_MHZ = (100, 150, 200)
+#: Losses between the board's supply and the rails, for the counting of the whole board.
+REGULATOR_EFFICIENCY = Coefficient(
+    "regulator_efficiency", 0.85, "1", "switching regulators at a few watts; no measurement of "
+    "this board at hand", Status.GUESS)
+
+#: Engines that leave the fabric to make room for a larger array, none first.
+TO_ARM: tuple[Choice, ...] = (
+    {}, {"fabric_grid_sample": False}, {"fabric_grid_sample": False, "fabric_softmax": False},
+    {"fabric_grid_sample": False, "fabric_softmax": False, "fabric_elementwise": False})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What no design at this clock can beat, in milliseconds, and how near this one comes.
+
+    `dsp_ms`: the frame's multiply-accumulates on every DSP of the part, two products each.
+    `array_ms`: on the design's own array. `ddr_ms`: the design's bytes at the DRAM's peak.
+    `program_ms`: the lower bound of the design's Program. Shares are limit over latency.
+    `convolution_share`: useful products over the array's in the cycles of convolution layers.
+    `static_share`: energy that passes with time alone (PS, fabric static, DRAM standby).
+    """
+
+    dsp_ms: float
+    array_ms: float
+    ddr_ms: float
+    program_ms: float
+    dsp_share: float
+    array_share: float
+    ddr_share: float
+    convolution_share: float
+    static_share: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A design under the final memory model. `counted`: uJ a pixel by the way power is counted."""
+
+    overlay: Overlay
+    evaluation: Evaluation
+    counted: Mapping[str, float]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Point:
+    """One workload at one clock. `front` is sorted by latency; `reached` holds, for each way to
+    count power, the candidate with the least energy by it. `ablation` takes the fastest design
+    apart, `hand_made` the shipped default design at this clock, which has every engine."""
+
+    workload: str
+    clock_mhz: int
+    evaluated: int
+    infeasible: int
+    latency_best: Candidate
+    energy_best: Candidate
+    front: tuple[Candidate, ...]
+    reached: Mapping[str, Candidate]
+    ablation: Ablation
+    hand_made: Ablation
+
+
+def countings(item: Evaluation, board: Board) -> dict[str, float]:
+    """Microjoules a pixel by what is counted, the most first."""
+    split = item.energy
+    fabric = split.pl_dynamic_j + split.bram_j
+    rails = split.total_j + board.power.mmcm_w * item.period_s
+    joules = {"whole board": rails / REGULATOR_EFFICIENCY.value,
+              "PS + PL + DDR": split.total_j,
+              "PL static + dynamic": split.pl_static_j + fabric,
+              "PL dynamic only": fabric}
+    return {name: value / item.pixels * MICROJOULES for name, value in joules.items()}
+
+
+def limits(item: Evaluation, board: Board) -> Limits:
+    """The limits of an evaluation that was made with detail."""
+    clock = item.clock_hz
+    dsp_s = item.macs / (2 * board.part.dsp * clock)
+    array_s = item.macs / (item.peak_macs_per_cycle * clock)
+    ddr_s = (item.bytes_read + item.bytes_written) / board.ddr.peak_bytes_per_s
+    rows = [layer for layer in item.layers if layer.macs]
+    cycles = sum(layer.cycles for layer in rows)
+    standby_j = board.power.ddr_standby_w * item.period_s
+    static_j = item.energy.ps_j + item.energy.pl_static_j + standby_j
+    return Limits(
+        dsp_s * 1e3, array_s * 1e3, ddr_s * 1e3, item.lower_bound_cycles / clock * 1e3,
+        dsp_s / item.latency_s, array_s / item.latency_s, ddr_s / item.latency_s,
+        sum(layer.macs for layer in rows) / max(1, cycles * item.peak_macs_per_cycle),
+        static_j / item.energy.total_j)
+
+
+def at_clock(space: Space, clock_mhz: int) -> Space:
+    """The space with one clock; `UserError` if the space does not have it."""
+    if clock_mhz not in space.axis("clock_mhz").values:
+        raise UserError(f"clock {clock_mhz} MHz: the space has {space.axis('clock_mhz').values}")
+    return Space(tuple(replace(axis, values=(clock_mhz,)) if axis.name == "clock_mhz" else axis
+                       for axis in space.axes))
+
+
+def starts(space: Space, base: Overlay, board: Board, clock_mhz: int, count: int = 8
+           ) -> list[Choice]:
+    """The base at this clock, then the largest arrays that fit.
+
+    For each array the most engines in fabric that fit with it (see `TO_ARM`), then the largest
+    share of the base's buffers: whole, or a half, quarter or eighth of each.
+    """
+    found = choice_of(replace(base, clock_hz=clock_mhz * MEGAHERTZ), space)
+    if found is None:
+        return []
+    first = found
+    arrays = sorted(((int(tm) * int(tn) * int(columns), tm, tn, columns)
+                     for tm in space.axis("tm").values for tn in space.axis("tn").values
+                     for columns in space.axis("columns").values), reverse=True)
+    choices = [first]
+    for _, tm, tn, columns in arrays:
+        array: Choice = {"tm": tm, "tn": tn, "columns": columns,
+                         "dsp_packing": space.axis("dsp_packing").values[-1]}
+        fitting = (choice for moved in TO_ARM for divisor in (1, 2, 4, 8)
+                   if (choice := _fitting(space, first | array | moved, divisor, base, board)))
+        choice = next(fitting, None)
+        if choice is not None:
+            choices.append(choice)
+        if len(choices) > count:
+            break
+    return choices
+
+
+def _fitting(space: Space, wanted: Choice, divisor: int, base: Overlay, board: Board
+             ) -> Choice | None:
+    """The choice with so much smaller buffers, None if the board does not hold it."""
+    buffers = {name: max(int(wanted[name]) // divisor, int(space.axis(name).values[0]))
+               for name in ("input_words", "weight_words", "output_words", "accumulator_words")}
+    try:
+        choice = space.canonical(wanted | buffers)
+        return choice if check(overlay_of(choice, base, board), board) is None else None
+    except (UserError, FieldError):
+        return None
+
+
+def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int, settings: Settings,
+          finalists: int = 12, told: Callable[[str], None] | None = None) -> Point:
+    """Search at one clock with `flat`, evaluate finalists with `ddr3`, and take the best apart.
+
+    Seeded: the same arguments give the same point. Raises `UserError` if nothing was feasible.
+    """
+    space = at_clock(default_space(board), clock_mhz)
+    with evaluator(graph, board, base, 1) as answer:
+        found = search(answer, space, settings, starts(space, base, board, clock_mhz))
+    good = [(record.number, record.evaluation) for record in found.records if record.evaluation]
+    if not good:
+        raise UserError(f"no design was feasible at {clock_mhz} MHz; try more --designs.")
+    if told:
+        told(f"{found.evaluated} designs evaluated, {found.infeasible} infeasible")
+    chosen = [min(good, key=lambda pair: countings(pair[1], board)[name])[0]
+              for name in countings(good[0][1], board)]
+    chosen += [number for number, _ in sorted(good, key=lambda pair: pair[1].latency_ms)[:4]]
+    chosen += found.front
+    candidates = []
+    for number in list(dict.fromkeys(chosen))[:finalists]:
+        overlay = overlay_of(found.records[number].choice, base, board, f"headline-{number}")
+        again = evaluate(graph, overlay, board, FINAL_MEMORY, frames=1, detail=True)
+        if not isinstance(again, Infeasible):
+            candidates.append(Candidate(overlay, again, countings(again, board),
+                                        limits(again, board)))
+    points = np.array([[item.evaluation.latency_ms, item.evaluation.energy_uj_per_pixel]
+                       for item in candidates])
+    front = [item for item, keep in zip(candidates, pareto_mask(points), strict=True) if keep]
+    front.sort(key=lambda item: item.evaluation.latency_ms)
+    best = front[0]
+    return Point(graph.name, clock_mhz, found.evaluated, found.infeasible, best, front[-1],
+                 tuple(front),
+                 {name: min(candidates, key=lambda item: item.counted[name])
+                  for name in best.counted},
+                 ablate(graph, board, best.overlay, FINAL_MEMORY),
+                 ablate(graph, board, replace(base, clock_hz=clock_mhz * MEGAHERTZ),
+                        FINAL_MEMORY))
+
+
+def headline(workloads: Sequence[str] = WORKLOADS, clocks_mhz: Sequence[int] = CLOCKS_MHZ,
+             settings: Settings | None = None, board: str = "pynq-z1",
+             told: Callable[[str], None] | None = None) -> tuple[Point, ...]:
+    """The study at every clock for every workload, in that order."""
+    on, base = inputs.board(board), inputs.design("default")
+    use = settings or default_settings()
+    points = []
+    for name in workloads:
+        graph = inputs.workload(name)
+        for clock in clocks_mhz:
+            if told:
+                told(f"{name} at {clock} MHz")
+            points.append(replace(study(graph, on, base, clock, use, told=told), workload=name))
+    return tuple(points)
+
+
+def default_settings(designs: int = 150, seed: int = 0) -> Settings:
+    """Latency and energy, a few steps of descent behind the sampler."""
+    return Settings(designs=designs, seed=seed, rounds=2,
+                    objectives=(Objective.LATENCY, Objective.ENERGY))
+
+
+def main() -> None:
+    """The command line of the study."""
+    from studies import headline_report as report
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write every figure and design to this file")
+    parser.add_argument("--page", type=Path, help="write the page to this file")
+    parser.add_argument("--designs", type=int, default=150, help="designs a clock and workload")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workloads", default=",".join(WORKLOADS))
+    parser.add_argument("--clocks", default=",".join(map(str, CLOCKS_MHZ)), help="MHz")
+    options = parser.parse_args()
+    if options.designs < 1:
+        parser.error(f"--designs is {options.designs}, must be at least 1")
+    try:
+        clocks = [int(text) for text in options.clocks.split(",")]
+    except ValueError:
+        parser.error(f"--clocks is {options.clocks!r}, must be whole MHz, for example 100,150")
+    console = Console()
+    try:
+        for path in (options.json, options.page):
+            if path is not None:
+                check_writable(path)
+        points = headline(options.workloads.split(","), clocks,
+                          default_settings(options.designs, options.seed), told=console.print)
+        for table in report.rich_tables(points):
+            console.print(table)
+        if options.json:
+            write_json(options.json, report.document(points, options.designs, options.seed))
+        if options.page:
+            write_text(options.page, report.page(points, options.designs, options.seed))
+    except (UserError, FieldError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Tables, JSON and the page of the headline study.
+
+It evaluates nothing: every figure comes from `studies.headline`, and all of them are predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from arch_models.overlay import overlay_toml
+from studies.ablation import LEFT_OUT, Ablation, Step
+from studies.headline import PAPER_UJ_PER_PIXEL, REGULATOR_EFFICIENCY, Candidate, Point
+from studies.report.tables import grid
+
+
+def shape(item: Candidate) -> str:
+    """The array and what is in fabric, in a few words."""
+    overlay = item.overlay
+    engines = sorted(engine.value for engine in overlay.engines if engine.value != "convolution")
+    packed = ", packed" if overlay.dsp_packing else ""
+    return (f"{overlay.tm} x {overlay.tn} x {overlay.columns}{packed}; in fabric: convolution"
+            + "".join(f", {name}" for name in engines).replace("_", " "))
+
+
+def rich_tables(points: Sequence[Point]) -> list[Table]:
+    """Best designs, limits, power countings; one row a workload and clock."""
+    best = grid("Best designs (predicted, ddr3)",
+                ["workload", "MHz", "ms", "uJ a pixel", "% of the DSP limit", "% of the array",
+                 "% in convolutions", "DDR %", "static %"])
+    power = grid(f"uJ a pixel by counting (predicted); the paper states {PAPER_UJ_PER_PIXEL}",
+                 ["workload", "MHz", *points[0].reached])
+    for point in points:
+        item = point.latency_best
+        found, at = item.evaluation, item.limits
+        best.add_row(point.workload, str(point.clock_mhz), f"{found.latency_ms:.1f}",
+                     f"{found.energy_uj_per_pixel:.2f}",
+                     *(f"{100 * share:.1f}" for share in (
+                         at.dsp_share, at.array_share, at.convolution_share, at.ddr_share,
+                         at.static_share)))
+        power.add_row(point.workload, str(point.clock_mhz), *(
+            f"{candidate.counted[name]:.2f}" for name, candidate in point.reached.items()))
+    return [best, power]
+
+
+def document(points: Sequence[Point], designs: int, seed: int) -> dict[str, Any]:
+    """Everything as JSON values, design files included."""
+    return {
+        "predicted": True, "board": "pynq-z1", "memory_model": "ddr3", "designs": designs,
+        "seed": seed, "clock_rates": "unchecked by vendor timing",
+        "paper_uj_per_pixel": {"value": PAPER_UJ_PER_PIXEL, "source": "arXiv 2511.09272",
+                               "status": "stated", "power_counted": "not stated"},
+        "regulator_efficiency": {"value": REGULATOR_EFFICIENCY.value,
+                                 "source": REGULATOR_EFFICIENCY.source,
+                                 "status": REGULATOR_EFFICIENCY.status.value},
+        "left_out": LEFT_OUT, "points": [_point(point) for point in points]}
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {
+        "workload": point.workload, "clock_mhz": point.clock_mhz,
+        "designs_evaluated": point.evaluated, "designs_infeasible": point.infeasible,
+        "latency_best": _candidate(point.latency_best),
+        "energy_best": _candidate(point.energy_best),
+        "front": [_candidate(item) for item in point.front],
+        "power": {name: {"uj_per_pixel": item.counted[name],
+                         "reached": item.counted[name] <= PAPER_UJ_PER_PIXEL,
+                         "design": _candidate(item)} for name, item in point.reached.items()},
+        "ablation": _ablation(point.ablation), "ablation_hand_made": _ablation(point.hand_made)}
+
+
+def _candidate(item: Candidate) -> dict[str, Any]:
+    found, at = item.evaluation, item.limits
+    return {"latency_ms": found.latency_ms, "uj_per_pixel": found.energy_uj_per_pixel,
+            "counted_uj_per_pixel": dict(item.counted), "array_utilization": found.utilization,
+            "limits_ms": {"dsp": at.dsp_ms, "array": at.array_ms, "ddr": at.ddr_ms,
+                          "program": at.program_ms},
+            "share_of_limit": {"dsp": at.dsp_share, "array": at.array_share, "ddr": at.ddr_share},
+            "convolution_share": at.convolution_share, "static_share": at.static_share,
+            "resources": {part.name: part.used for part in found.resources},
+            "design_file": overlay_toml(item.overlay)}
+
+
+def _ablation(found: Ablation) -> dict[str, Any]:
+    return {"without": [_step(row) for row in found.without],
+            "cumulative": [_step(row) for row in found.cumulative]}
+
+
+def _step(row: Step) -> dict[str, Any]:
+    found = row.evaluation
+    return {"device": row.device, "used": row.used, "reason": row.reason,
+            "latency_ms": found.latency_ms if found else None,
+            "uj_per_pixel": found.energy_uj_per_pixel if found else None}
+
+
+def page(points: Sequence[Point], designs: int, seed: int) -> str:
+    """The study as Markdown."""
+    lines = [
+        "# The headline study", "",
+        "Generated by", "```",
+        f"python -m studies.headline --designs {designs} --seed {seed} --page docs/headline.md",
+        "```",
+        "The AGC decoder, one inter frame of 256 x 256, on PYNQ-Z1. **Everything here is "
+        "predicted**, searched with the memory model `flat` and evaluated with `ddr3`. Clock rates "
+        "are unchecked by vendor timing, so each stands alone. DSP counts of the small engines, "
+        "times of operators left to the ARM, and most energy coefficients are named guesses "
+        "(`arch_models/data`, `arch_models/boards`).", "",
+        "## Fastest design of each clock, and the limits", "",
+        "DSP limit: the frame's products on all 220 DSPs, two each. Array: the design's own "
+        "products a cycle. Convolutions: useful products over the array's, in the cycles of convolution "
+        "layers only, stalls included. DDR: the design's bytes at the DRAM's peak. Static: energy "
+        "that passes with time alone (PS, fabric static, DRAM standby).", "",
+        "| workload | MHz | ms | uJ a pixel | DSP limit, ms | % of it | % of array | "
+        "% in convolutions | DDR % | static % of energy | design |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for point in points:
+        item = point.latency_best
+        found, at = item.evaluation, item.limits
+        shares = (at.dsp_share, at.array_share, at.convolution_share, at.ddr_share,
+                  at.static_share)
+        lines.append(f"| {point.workload} | {point.clock_mhz} | {found.latency_ms:.1f} | "
+                     f"{found.energy_uj_per_pixel:.2f} | {at.dsp_ms:.1f} | "
+                     + " | ".join(f"{100 * share:.1f}" for share in shares)
+                     + f" | {shape(item)} |")
+    lines += ["", "## Front between latency and energy", "",
+              "Power passes mostly with time, so the fastest design is nearly the one of least "
+              "energy and the fronts are short.", "",
+              "| workload | MHz | designs | fastest: ms, uJ | least energy: ms, uJ |",
+              "| --- | --- | --- | --- | --- |"]
+    for point in points:
+        ends = [f"{item.evaluation.latency_ms:.2f}, {item.evaluation.energy_uj_per_pixel:.3f}"
+                for item in (point.latency_best, point.energy_best)]
+        lines.append(f"| {point.workload} | {point.clock_mhz} | {len(point.front)} | "
+                     + " | ".join(ends) + " |")
+    lines += _power(points)
+    for point in points:
+        if point.clock_mhz == points[0].clock_mhz:
+            lines += _ablation_table(f"{point.workload}, {point.clock_mhz} MHz, fastest design",
+                                     point.ablation)
+    first = points[0]
+    lines += _ablation_table(f"{first.workload}, {first.clock_mhz} MHz, the hand-made default "
+                             "design, which has every engine in fabric", first.hand_made)
+    lines += ["", "Not shown:", ""]
+    lines += [f"- {name}: {why}." for name, why in LEFT_OUT.items()]
+    lines += ["", "A device can cost: an engine in fabric may be slower than the guessed ARM, and "
+              "its DSPs are missing from the array. An engine may also stand idle because no bank "
+              "holds its smallest tile."]
+    return "\n".join(lines) + "\n"
+
+
+def _power(points: Sequence[Point]) -> list[str]:
+    names = list(points[0].reached)
+    lines = ["", f"## {PAPER_UJ_PER_PIXEL} uJ a pixel: by which counting of power", "",
+             f"The paper (arXiv 2511.09272) states {PAPER_UJ_PER_PIXEL} uJ a pixel and not which "
+             "power is counted nor how wide the network is. Each cell is the least energy found by "
+             "that counting, with the design's milliseconds; **bold** reaches the figure. Whole "
+             f"board: the rails over a regulator efficiency of {REGULATOR_EFFICIENCY.value} "
+             "(guess).", "",
+             "| workload | MHz | " + " | ".join(names) + " |",
+             "| --- | --- |" + " --- |" * len(names)]
+    for point in points:
+        cells = []
+        for name, item in point.reached.items():
+            text = f"{item.counted[name]:.2f}"
+            reached = item.counted[name] <= PAPER_UJ_PER_PIXEL
+            cells.append((f"**{text}**" if reached else text)
+                         + f" ({item.evaluation.latency_ms:.0f} ms)")
+        lines.append(f"| {point.workload} | {point.clock_mhz} | " + " | ".join(cells) + " |")
+    lines += ["", "The slowest clock that reaches it for each network and counting:", ""]
+    for name in names:
+        for workload in dict.fromkeys(point.workload for point in points):
+            good = [point for point in points if point.workload == workload
+                    and point.reached[name].counted[name] <= PAPER_UJ_PER_PIXEL]
+            if good:
+                point = min(good, key=lambda item: item.clock_mhz)
+                item = point.reached[name]
+                lines.append(f"- {name}, {workload}: {point.clock_mhz} MHz, "
+                             f"{item.counted[name]:.2f} uJ a pixel, {shape(item)}.")
+            else:
+                lines.append(f"- {name}, {workload}: not reached.")
+    return lines
+
+
+def _ablation_table(title: str, found: Ablation) -> list[str]:
+    lines = ["", f"## What each device buys: {title}", "",
+             "Left: the design less this one device. Right: none of them, then one more a row.", "",
+             "| device | without it: ms | uJ a pixel | with all up to it: ms | uJ a pixel |",
+             "| --- | --- | --- | --- | --- |",
+             f"| none of them | | | {_cells(found.cumulative[0])} |"]
+    for alone, sum_up in zip(found.without, found.cumulative[1:], strict=True):
+        left = _cells(alone) if alone.used else "not in the design | "
+        lines.append(f"| {alone.device} | {left} | {_cells(sum_up)} |")
+    return lines
+
+
+def _cells(row: Step) -> str:
+    found = row.evaluation
+    if found is None:
+        return f"does not fit ({row.reason.split(' (')[0]}) | "
+    return f"{found.latency_ms:.1f} | {found.energy_uj_per_pixel:.2f}"
