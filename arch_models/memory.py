@@ -6,6 +6,7 @@ It does not simulate; the rules that use these numbers are in `cosim.memory_rule
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 
 from .board import Board, BoardPort, PortKind
@@ -198,6 +199,12 @@ def memory_coefficients(path: Path = DATA) -> MemoryCoefficients:
     return replace(read, evidence=tuple(found))
 
 
+@cache
+def shipped_coefficients() -> MemoryCoefficients:
+    """The coefficients of the file that ships, read once: a search makes many memories."""
+    return memory_coefficients()
+
+
 def flat_memory(ports: int = 4, width_bytes: int = 8, read_latency_cycles: int = 20,
                 write_latency_cycles: int = 8) -> Memory:
     """A flat memory with equal ports, for teaching and tests."""
@@ -224,7 +231,7 @@ def board_memory(board: Board, fabric_hz: int, model: str = "ddr3",
                  widths_bits: dict[str, int] | None = None,
                  background: tuple[Traffic, ...] = ()) -> Memory:
     """The memory of a board at a fabric clock; `widths_bits` by port name, else the widest."""
-    coefficients = memory_coefficients()
+    coefficients = shipped_coefficients()
     ddr = ddr3_timing(board, fabric_hz, coefficients.controller)
     widths = widths_bits or {}
     ports = tuple(
