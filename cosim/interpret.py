@@ -234,6 +234,7 @@ class Machine:
             beats = self.read(a["grid_base"], a["positions"], 1)[0].astype(np.int8)
             grid = np.ascontiguousarray(beats).view("<i2")[:, :2].T[:, :, None]
             image = value.transpose(0, 3, 1, 2).reshape(planes * BEAT, rows, columns)
+            image = image.astype(np.int8)
             result = arithmetic.bilinear(image, grid, a["fraction_bits"])[:, :, 0]
             self.write(a["out_base"], result.reshape(planes, BEAT, -1).transpose(0, 2, 1))
             return

@@ -6,18 +6,38 @@ It judges nothing; callers compare the memory image and the cycles with what the
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from arch_models.memory import Memory
 from arch_models.overlay import Overlay
-from cosim.program import ARGUMENTS, Column, Opcode, Program, UnitKind, flat
+from cosim.program import (
+    ARGUMENTS,
+    Channel,
+    Column,
+    Opcode,
+    Program,
+    Unit,
+    UnitKind,
+    flat,
+)
 from cosim.result import Trace
 from hw.descriptors import DESCRIPTOR_BYTES, encode
 from hw.rtl.overlay_top import OverlayTop
+from hw.rtl.ports import Ports
+from hw.rtl_ddr3 import Ddr3Bench
 from hw.rtl_simulate import RtlModel, build
 from hw.rtl_timed import RtlRun, master_timing, read_counters
+
+
+@lru_cache(maxsize=4)
+def _compiled(units: tuple[Unit, ...], channels: tuple[Channel, ...], overlay: Overlay,
+              cache: Path | None) -> tuple[Path, Ports]:
+    """The library of an overlay and its ports; equal values are generated once."""
+    top = OverlayTop(units, channels, overlay)
+    return build(top, top.ports, cache), top.ports
 
 
 class OverlayBench:
@@ -25,8 +45,7 @@ class OverlayBench:
 
     def __init__(self, program: Program, overlay: Overlay, cache: Path | None = None) -> None:
         self._wiring = (program.units, program.channels)
-        top = OverlayTop(program, overlay)
-        self.model = RtlModel(build(top, top.ports, cache), top.ports)
+        self.model = RtlModel(*_compiled(*self._wiring, overlay, cache))
 
     def run(self, program: Program, memory: Memory, image: np.ndarray,
             host: Callable[[int, np.ndarray], None] | None = None,
@@ -50,8 +69,10 @@ class OverlayBench:
             self.model.commands(unit, raw[rows[unit]], bool(layers) and host is not None)
             if layers:
                 waiting.append((unit, layers))
-            if program.units[unit].kind is not UnitKind.COMPUTE:
+            if program.units[unit].kind is not UnitKind.COMPUTE and memory.model == "flat":
                 self.model.master(unit, master_timing(program, memory, unit))
+        if memory.model == "ddr3":
+            Ddr3Bench(self.model, program, memory)
         ran = dict.fromkeys((unit for unit, _ in waiting), 0)
 
         def paused(cycle: int) -> None:

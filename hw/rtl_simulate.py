@@ -31,6 +31,10 @@ _VERILATE = ("--cc", "--top-module", "top", "--prefix", "Vtop", "-Wno-fatal", "-
              "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert")
 _COMPILE = ("-std=c++20", "-O2", "-fPIC", "-w", "-DVL_TIME_CONTEXT")
 
+_EXTERNAL = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int,
+                             ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_uint32),
+                             ctypes.POINTER(ctypes.c_int64))
+
 
 class RtlError(RuntimeError):
     """A tool is missing or failed, or a run broke a bus rule. The message says which."""
@@ -188,6 +192,31 @@ class RtlModel:
         self._kept.append(image)
         self._library.bench_memory(self._bench, image.ctypes.data_as(ctypes.c_void_p),
                                    ctypes.c_uint64(image.size))
+
+    def external(self, cycle: Callable[[int, list[tuple[int, int, int]]], int]) -> None:
+        """Let Python be the memory: `cycle(number, requests)` is called at the end of cycles.
+
+        A request is (unit, address, beats). The call answers with `grant`, `write_from` and
+        `done` and returns the next cycle in which it wants to be called without a request.
+        """
+        def act(number, count, units, addresses, beats):
+            return cycle(number, [(units[index], addresses[index], beats[index])
+                                  for index in range(count)])
+
+        self._external = _EXTERNAL(act)
+        self._library.bench_external(self._bench, self._external)
+
+    def grant(self, unit: int, cycle: int) -> None:
+        """The external memory accepts the unit's request in this cycle or a later one."""
+        self._library.bench_grant(self._bench, unit, ctypes.c_int64(cycle))
+
+    def write_from(self, unit: int, cycle: int) -> None:
+        """Beats of the write that is granted next move from this cycle on."""
+        self._library.bench_write(self._bench, unit, ctypes.c_int64(cycle))
+
+    def done(self, unit: int, cycle: int) -> None:
+        """The unit's oldest burst without an end is done at this cycle (half-open)."""
+        self._library.bench_done(self._bench, unit, ctypes.c_int64(cycle))
 
     def run(self, limit_cycles: int, paused: Callable[[int], None] | None = None) -> int:
         """Run to the end; cycles. `paused(cycle)` is called at each start of a pausing unit.

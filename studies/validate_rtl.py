@@ -162,9 +162,10 @@ def compare_image(program: Program, memory: Memory, image: np.ndarray, bench: Ov
                    bytes_differing=int(np.count_nonzero(image != expected))), image
 
 
-def compare_tiles(count: int, seed: int, overlay: Overlay, board: Board) -> Comparison:
+def compare_tiles(count: int, seed: int, overlay: Overlay, board: Board,
+                  model: str = "flat") -> Comparison:
     """Random tiles through every engine of an overlay, in programs of TILES_A_PROGRAM."""
-    memory = memory_for(board, overlay, model="flat")
+    memory = memory_for(board, overlay, model=model)
     total, bench = Comparison(), None
     for index, first in enumerate(range(0, count, TILES_A_PROGRAM)):
         program, image = random_tiles(overlay, board, min(TILES_A_PROGRAM, count - first),
@@ -175,7 +176,8 @@ def compare_tiles(count: int, seed: int, overlay: Overlay, board: Board) -> Comp
     return total
 
 
-def compare_frame(graph: Graph, overlay: Overlay, board: Board, seed: int = 0) -> Comparison:
+def compare_frame(graph: Graph, overlay: Overlay, board: Board, seed: int = 0,
+                  model: str = "flat") -> Comparison:
     """One frame of a network, data and all; outputs are compared with the reference as well.
 
     Host layers compute with the reference. Raises `UserError` if the design cannot run it.
@@ -198,7 +200,7 @@ def compare_frame(graph: Graph, overlay: Overlay, board: Board, seed: int = 0) -
 
     bench = OverlayBench(lowered.program, overlay)
     found, image = compare_image(
-        lowered.program, memory_for(board, overlay, model="flat"),
+        lowered.program, memory_for(board, overlay, model=model),
         fill_memory(graph, lowered, overlay, given.inputs), bench, overlay, host)
     wrong = sum(int(np.count_nonzero(stored(image, lowered, name) != given.expected[name]))
                 for name in outputs(graph, lowered))
@@ -220,6 +222,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--programs", type=int, default=200)
     parser.add_argument("--tiles", type=int, default=90)
     parser.add_argument("--network", help="also run one frame of a shipped network")
+    parser.add_argument("--memory", choices=("flat", "ddr3"), default="flat",
+                        help="memory of tiles and frames; random programs take flat")
     parser.add_argument("--board", default="pynq-z1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -251,9 +255,11 @@ def _validate(chosen: argparse.Namespace, overlay: Overlay, board: Board) -> Com
     if chosen.programs:
         total = total + compare_programs(chosen.programs, chosen.seed, TimedBench(), chosen.keep)
     if chosen.tiles:
-        total = total + compare_tiles(chosen.tiles, chosen.seed, overlay, board)
+        total = total + compare_tiles(chosen.tiles, chosen.seed, overlay, board,
+                                      chosen.memory)
     if chosen.network:
-        total = total + compare_frame(load(chosen.network), overlay, board, chosen.seed)
+        total = total + compare_frame(load(chosen.network), overlay, board, chosen.seed,
+                                      chosen.memory)
     return total
 
 

@@ -6,13 +6,15 @@ unit that stands for the ARM.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 
 from arch_models.overlay import Engine, Overlay
 from cosim.program import Buffer as Target
-from cosim.program import Opcode, Program, Unit, UnitKind
+from cosim.program import Channel, Opcode, Program, Unit, UnitKind
 from hw.configuration import EmissionError
 from hw.descriptors import local_channels
 from hw.rtl.buffers import BEAT_BITS, Buffer
@@ -33,7 +35,7 @@ STREAMS = {Engine.ELEMENTWISE: ElementwiseEngine, Engine.LOOKUP: LookupEngine,
            Engine.SOFTMAX: SoftmaxEngine, Engine.GRID_SAMPLE: GridSampleEngine}
 
 
-def check_buildable(program: Program, overlay: Overlay) -> None:
+def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
     """Refuse an overlay that this generator does not build; `EmissionError` names the field."""
     for name in ("tm", "tn"):
         value = getattr(overlay, name)
@@ -51,12 +53,12 @@ def check_buildable(program: Program, overlay: Overlay) -> None:
         if master.width_bits != BEAT_BITS:
             raise EmissionError(f"masters.{master.name}.width_bits is {master.width_bits}, must "
                                 f"be {BEAT_BITS} in RTL")
-    kinds = [unit.kind for unit in program.units]
+    kinds = [unit.kind for unit in units]
     for kind, legal in ((UnitKind.READ, 2), (UnitKind.WRITE, 1)):
         if kinds.count(kind) != legal:
             raise EmissionError(f"units: {kinds.count(kind)} of kind {kind.name}, must be "
                                 f"{legal} in RTL: one input, one weight and one output master")
-    for unit in program.units:
+    for unit in units:
         if unit.kind is not UnitKind.COMPUTE and unit.setup_cycles < 1:
             raise EmissionError(f"masters.{unit.name}.setup_cycles is {unit.setup_cycles}, must "
                                 "be at least 1 in RTL")
@@ -65,16 +67,19 @@ def check_buildable(program: Program, overlay: Overlay) -> None:
 class OverlayTop(Elaboratable):
     """Units in the program's order; `ports.config` is empty, every number is a constant."""
 
-    def __init__(self, program: Program, overlay: Overlay) -> None:
-        check_buildable(program, overlay)
+    def __init__(self, units: tuple[Unit, ...], channels: tuple[Channel, ...],
+                 overlay: Overlay) -> None:
+        check_buildable(units, overlay)
         self.overlay = overlay
-        self.channels = program.channels
-        self.local = [local_channels(program, unit) for unit in range(len(program.units))]
+        self.channels = channels
+        wiring = Program("wiring", units, channels, (), np.zeros((0, 0), np.int64),
+                         np.zeros((0, 0), np.int32), ())
+        self.local = [local_channels(wiring, unit) for unit in range(len(units))]
         self.in_lanes, self.out_lanes = overlay.tn // BEAT_BYTES, overlay.tm // BEAT_BYTES
         self.engines: dict[Engine, Any] = {}
         self.reads: list[ReadMaster] = []
         self.units = [self._unit(unit, *map(len, self.local[index]))
-                      for index, unit in enumerate(program.units)]
+                      for index, unit in enumerate(units)]
         self.ports = Ports(self.units, {})
 
     def _unit(self, unit: Unit, waits: int, signals: int) -> Any:

@@ -41,6 +41,15 @@ def test_a_whole_small_frame():
     assert found.operations_compared > 300 and found.cycles_compared > 300_000
 
 
+def test_tiles_and_a_frame_on_the_ddr3_memory():
+    """Ports, lines, rows, refresh: the memory answers the RTL's own requests."""
+    tiles = compare_tiles(45, 0, SMALL, board(), "ddr3")
+    frame = compare_frame(small_graph(), SMALL, board(), 0, "ddr3")
+    assert tiles.equal and frame.equal
+    flat = compare_frame(small_graph(), SMALL, board())
+    assert frame.cycles_compared != flat.cycles_compared
+
+
 def test_the_comparison_sees_a_wrong_weight_and_a_wrong_cycle():
     memory = memory_for(board(), SMALL, model="flat")
     program, image = random_tiles(SMALL, board(), 9, 5)
@@ -68,7 +77,7 @@ def test_the_comparison_sees_a_wrong_weight_and_a_wrong_cycle():
 def test_designs_that_are_not_built_are_refused(changes, words):
     program, _ = random_tiles(SMALL, board(), 9, 0)
     with pytest.raises(EmissionError, match=words):
-        check_buildable(program, dataclasses.replace(SMALL, **changes))
+        check_buildable(program.units, dataclasses.replace(SMALL, **changes))
 
 
 def test_another_wiring_is_refused():

@@ -33,6 +33,8 @@ struct Pins { // one unit's signals in the compiled model
 
 #include "glue.hpp" // void bind(Vtop &, std::vector<Pins> &, std::vector<IData *> &config)
 
+constexpr std::int64_t FAR = std::int64_t{1} << 62; // later than any cycle
+
 struct Burst {
     std::uint32_t address;
     std::int64_t beats, moved;
@@ -45,10 +47,16 @@ struct Unit {
     std::int64_t count = 0, sent = 0, started = 0, ended = 0;
     std::int64_t *start = nullptr, *end = nullptr;
     int channel = 0, order = 0, width = 8;
-    std::int64_t lead = 1, trail = 0, requested = -1;
+    std::int64_t lead = 1, trail = 0, requested = -1, granted = -1;
     bool pauses = false;
     std::deque<Burst> bursts;
 };
+
+// A memory outside this file. It is called at the end of a cycle in which requests appear, and
+// in the cycles that it asked for; it answers with bench_grant, bench_write and bench_done, and
+// returns the next cycle in which it wants to be called.
+using External = std::int64_t (*)(std::int64_t cycle, int count, const int *unit,
+                                  const std::uint32_t *address, const std::int64_t *beats);
 
 class Bench {
   public:
@@ -61,6 +69,9 @@ class Bench {
 
     void reset() {
         memory_ = FlatMemory(64);
+        external_ = nullptr;
+        wake_ = FAR;
+        status_ = FINISHED;
         cycle_ = 0;
         for (Unit &unit : units_) {
             const Pins pins = unit.pins;
@@ -116,7 +127,29 @@ class Bench {
     std::vector<IData *> config_;
     std::uint8_t *image_ = nullptr;
     std::uint64_t image_bytes_ = 0;
-    std::int64_t cycle_ = 0;
+    std::int64_t cycle_ = 0, wake_ = FAR;
+    External external_ = nullptr;
+    int status_ = FINISHED;
+
+    // The external memory accepts the unit's request in this cycle or a later one.
+    void grant(Unit &unit, std::int64_t cycle) {
+        unit.granted = cycle;
+        if (cycle == cycle_) accept(unit);
+    }
+
+    // The next burst of the unit without an end is done, half-open; read beats come just before.
+    void done(Unit &unit, std::int64_t cycle) {
+        for (Burst &burst : unit.bursts) {
+            if (burst.grant.done != FAR) continue;
+            burst.grant.done = cycle;
+            if (unit.pins.kind == READ) burst.grant.first = cycle - burst.beats;
+            return;
+        }
+        status_ = BAD_BURST;
+    }
+
+    // The write accepted last moves its beats from this cycle on.
+    void write(Unit &unit, std::int64_t first) { unit.lead = first; }
 
   private:
     void edge() {
@@ -147,9 +180,38 @@ class Bench {
         }
     }
 
+    // Let the external memory act, then accept what it granted for this cycle.
+    int ask() {
+        int units[64], count = 0;
+        std::uint32_t addresses[64];
+        std::int64_t beats[64];
+        for (std::size_t i = 0; i < units_.size(); ++i) {
+            Unit &unit = units_[i];
+            if (unit.granted == cycle_) accept(unit);
+            if (unit.pins.kind == COMPUTE || !*unit.pins.request || unit.requested >= 0
+                || *unit.pins.request_ready)
+                continue;
+            unit.requested = cycle_;
+            units[count] = static_cast<int>(i);
+            addresses[count] = *unit.pins.address;
+            beats[count++] = *unit.pins.beats;
+        }
+        if (count || cycle_ >= wake_) wake_ = external_(cycle_, count, units, addresses, beats);
+        return status_;
+    }
+
+    void accept(Unit &unit) {
+        const int status = take(unit);
+        if (status != FINISHED) status_ = status;
+        unit.granted = -1;
+    }
+
     // Accept requests (earlier request first, then lower order), then move the beats of this cycle.
     int serve() {
-        for (;;) {
+        if (external_) {
+            const int status = ask();
+            if (status != FINISHED) return status;
+        } else for (;;) {
             Unit *best = nullptr;
             for (Unit &unit : units_) {
                 const Pins &pins = unit.pins;
@@ -197,8 +259,10 @@ class Bench {
             return BAD_ADDRESS;
         *pins.request_ready = 1;
         unit.requested = -1;
-        unit.bursts.push_back({address, beats, 0, memory_.accept(unit.channel, cycle_, beats,
-                                                                 unit.lead, unit.trail)});
+        const Grant grant = external_ ? Grant{pins.kind == WRITE ? unit.lead : FAR, FAR}
+                                      : memory_.accept(unit.channel, cycle_, beats, unit.lead,
+                                                       unit.trail);
+        unit.bursts.push_back({address, beats, 0, grant});
         return FINISHED;
     }
 
@@ -277,6 +341,17 @@ void bench_master(Bench *bench, int unit, int channel, int order, int width, std
 void bench_memory(Bench *bench, std::uint8_t *image, std::uint64_t bytes) {
     bench->image_ = image;
     bench->image_bytes_ = bytes;
+}
+
+void bench_external(Bench *bench, External external) { bench->external_ = external; }
+void bench_grant(Bench *bench, int unit, std::int64_t cycle) {
+    bench->grant(bench->units_[unit], cycle);
+}
+void bench_write(Bench *bench, int unit, std::int64_t first) {
+    bench->write(bench->units_[unit], first);
+}
+void bench_done(Bench *bench, int unit, std::int64_t cycle) {
+    bench->done(bench->units_[unit], cycle);
 }
 
 void bench_prepare(Bench *bench) { bench->prepare(); }

@@ -1,0 +1,110 @@
+"""The DDR3 memory of the executors, driven by the requests of the RTL, cycle by cycle.
+
+It has no rules of its own: ports and controller are those of `cosim.des_memory`.
+
+A read's beats move in the cycles just before it is done; a write's in those that the port's
+rule gives.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from arch_models.memory import Memory
+from cosim.des_memory import DdrChannel, DdrController, Request, Transfer
+from cosim.memory_rules import FAR
+from cosim.program import Program, UnitKind
+from hw.rtl_simulate import RtlModel
+
+
+class _Event:
+    """What the controller schedules: callbacks at the end of a cycle."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[Any], None]] = []
+        self._ok, self._value = True, None
+
+
+class _Clock:
+    """A time line with the three things that the controller asks of SimPy's."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self._queue: list[tuple[int, int, int, _Event]] = []
+        self._numbers = count()
+
+    def event(self) -> _Event:
+        return _Event()
+
+    def schedule(self, event: _Event, priority: int, delay: int) -> None:
+        heapq.heappush(self._queue, (self.now + delay, priority, next(self._numbers), event))
+
+    def run(self, cycle: int) -> int:
+        """Everything scheduled up to the end of a cycle; the next cycle that has something."""
+        self.now = cycle
+        while self._queue and self._queue[0][0] <= cycle:
+            event = heapq.heappop(self._queue)[-1]
+            for call in event.callbacks:
+                call(event)
+        return self._queue[0][0] if self._queue else int(FAR)
+
+
+@dataclass
+class _Accepted:
+    """Passes an acceptance on to the hardware, with the beats of a write."""
+
+    model: RtlModel
+    unit: int
+    channel: DdrChannel
+    beats: int
+
+    def succeed(self, cycle: int) -> None:
+        if self.channel.write:
+            self.model.write_from(self.unit, int(self.channel.data_free) - self.beats)
+        self.model.grant(self.unit, int(cycle))
+
+
+@dataclass
+class _Bursts(Transfer):
+    """All bursts of one unit, in order."""
+
+    model: RtlModel | None = None
+    unit: int = 0
+    asked: int = field(default=0)
+
+    def finished(self, cycle: int) -> None:
+        self.done.append(cycle)
+        assert self.model is not None
+        self.model.done(self.unit, int(cycle))
+
+
+class Ddr3Bench:
+    """Serves the masters of one run. Units of the program are the hardware's units."""
+
+    def __init__(self, model: RtlModel, program: Program, memory: Memory) -> None:
+        self._clock = _Clock()
+        self._model = model
+        controller = DdrController(self._clock, program, memory)
+        ports = {(index, kind): DdrChannel(controller, port, kind is UnitKind.WRITE)
+                 for index, port in enumerate(memory.ports)
+                 for kind in (UnitKind.READ, UnitKind.WRITE)}
+        masters = [(index, unit) for index, unit in enumerate(program.units)
+                   if unit.kind is not UnitKind.COMPUTE]
+        self._channels = {index: ports[unit.port, unit.kind] for index, unit in masters}
+        self._bursts = {index: _Bursts(model=model, unit=index) for index, _ in masters}
+        model.external(self.cycle)
+
+    def cycle(self, number: int, requests: list[tuple[int, int, int]]) -> int:
+        """The memory's part of a cycle: decide requests, then let the controller act."""
+        self._clock.now = number
+        for unit, address, beats in requests:
+            bursts, channel = self._bursts[unit], self._channels[unit]
+            accepted: Any = _Accepted(self._model, unit, channel, beats)
+            channel.present(Request(number, unit, bursts.asked, address, beats * 8, beats,
+                                    bursts, accepted, -1))
+            bursts.asked += 1
+        return self._clock.run(number)
