@@ -46,6 +46,10 @@ def test_no_limit_is_beaten(point: Point) -> None:
         assert 0 < at.static_share < 1
 
 
+def test_a_slower_arm_makes_no_design_faster(point: Point) -> None:
+    assert point.slow_arm_ms >= point.latency_best.evaluation.latency_ms
+
+
 def test_the_ends_of_the_front_are_the_best(point: Point) -> None:
     latencies = [item.evaluation.latency_ms for item in point.front]
     energies = [item.evaluation.energy_uj_per_pixel for item in point.front]
@@ -114,7 +118,8 @@ def test_the_document_and_the_page_say_what_they_are(point: Point) -> None:
     assert made["predicted"] is True and made["paper_uj_per_pixel"]["value"] == PAPER_UJ_PER_PIXEL
     assert set(made["points"][0]) == {
         "workload", "clock_mhz", "designs_evaluated", "designs_infeasible", "latency_best",
-        "energy_best", "front", "power", "ablation", "ablation_hand_made"}
+        "latency_ms_with_slow_arm", "energy_best", "front", "power", "ablation",
+        "ablation_hand_made"}
     for name, row in made["points"][0]["power"].items():
         assert row["reached"] == (row["uj_per_pixel"] <= PAPER_UJ_PER_PIXEL), name
     text = page([point], 4, 0)
