@@ -1,7 +1,7 @@
 """`cosim validate`: run a public check of the models and show predicted against reference.
 
-It holds no checks; those are in `validate_memory`, `validate_vta`, `validate_fpga2015` and
-`validate_overlap`.
+It holds no checks; those are in `validate_memory`, `validate_vta`, `validate_fpga2015`,
+`validate_overlap` and `validate_rtl`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,28 @@ def board(
     given = ["--measured", str(measured), "--project", str(project), "--memory", memory]
     for name, path in (("--json", json), ("--plot", plot)):
         given += [name, str(path)] if path is not None else []
+    code = main(given)
+    if code:
+        raise typer.Exit(code)
+
+
+def rtl(
+    design: Annotated[str, typer.Option(help="A design file, or a shipped design.")] = "default",
+    programs: Annotated[int, typer.Option(help="Random timed-only programs.")] = 200,
+    tiles: Annotated[int, typer.Option(help="Random tiles through the design's engines.")] = 90,
+    network: Annotated[str | None, typer.Option(
+        help="Also run one frame of a shipped network.", show_default=False)] = None,
+    memory: Annotated[str, typer.Option(help="flat or ddr3, for tiles and frames.")] = "flat",
+    seed: Annotated[int, typer.Option(help="Repeats programs, tiles and inputs.")] = 0,
+    json: Json = None,
+) -> None:
+    """Run the same programs on Verilated RTL and on the executors; count what differs."""
+    from studies.validate_rtl import main
+
+    given = ["--design", design, "--programs", str(programs), "--tiles", str(tiles),
+             "--memory", memory, "--seed", str(seed)]
+    for name, value in (("--network", network), ("--json", json)):
+        given += [name, str(value)] if value is not None else []
     code = main(given)
     if code:
         raise typer.Exit(code)
