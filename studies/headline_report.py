@@ -122,7 +122,8 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         "DSP limit: the frame's products on all 220 DSPs, two each. Array: the design's own "
         "products a cycle. Convolutions: useful products over the array's, in the cycles of "
         "convolution layers only, stalls and padding included. DDR: the design's bytes at "
-        "the DRAM's peak. Static: energy that passes with time alone (PS, fabric static, DRAM standby). Slow ARM: the same design "
+        "the DRAM's peak. Static: energy that passes with time alone (PS, fabric static, DRAM "
+        "standby). Slow ARM: the same design "
         f"if the ARM takes {ARM_DOUBT:g} times as long as guessed for what is left to it; "
         "leaving an engine out is only as good a choice as that guess.", "",
         "| workload | MHz | ms | slow ARM, ms | uJ a pixel | DSP limit, ms | % of it | "
