@@ -136,14 +136,15 @@ def read_grid(path: Path = GRID_FILE) -> list[Sites]:
 
 
 _BASES: dict[str, Callable[[Sites], float]] = {
-    "1": lambda row: 1.0, "tm": lambda row: row.tm, "tn": lambda row: row.tn,
+    "1": lambda row: 1.0, "tm": lambda row: row.tm,
     "tm*tn": lambda row: row.tm * row.tn,
+    "lanes>1": lambda row: float(row.tn > 8),  # INPUT words of several beats: one is selected
 }
 
 
 def basis_of(engine: str) -> tuple[str, ...]:
-    """What an engine's sites grow with: the array for the convolution, lanes for the others."""
-    return ("1", "tm", "tm*tn") if engine == "convolution" else ("1", "tm", "tn")
+    """What an engine's sites grow with: the array; for the others only a selection of lanes."""
+    return ("1", "tm", "tm*tn") if engine == "convolution" else ("1", "lanes>1")
 
 
 def fit(rows: Sequence[Sites], engine: str, site: str) -> Fit:
@@ -165,7 +166,7 @@ def fit(rows: Sequence[Sites], engine: str, site: str) -> Fit:
         worst = max(worst, error / target[index] if target[index] else error)
     found = np.linalg.lstsq(inputs, target, rcond=None)[0]
     return Fit(engine, site, basis, tuple(round(float(item), 4) for item in found), len(mine),
-               round(worst, 4))
+               round(float(worst), 4))
 
 
 def fits(rows: Sequence[Sites]) -> list[Fit]:
