@@ -31,7 +31,11 @@ class Emitted:
 
 
 def lowered_frame(graph: Graph, overlay: Overlay, board: Board) -> Lowered:
-    """One frame of the graph on the design; `UserError` if the design does not work out."""
+    """One frame of the graph on the design; `UserError` if the design does not work out, or the
+    graph has sampler steps (the host must carry values between them, which no stretch does)."""
+    if graph.steps > 1:
+        raise UserError(f"{graph.name} runs {graph.steps} sampler steps a frame, and networks with "
+                        "steps are not emitted yet. Emit one without, for example agc-w16.")
     misfit = check(overlay, board)
     if misfit is not None:
         feasible(misfit)

@@ -34,6 +34,7 @@ __all__ = ["Evaluation", "Infeasible", "Run", "estimated_resources", "evaluate",
 T = TypeVar("T")
 EXECUTORS = {"fast": fast.simulate, "des": des.simulate}
 FRAME = (Phase.FRAME,)
+STEPS = (Phase.STEP, Phase.FRAME)
 STEADY_FRAMES = 3
 
 
@@ -61,16 +62,24 @@ def estimated_resources(overlay: Overlay, board: Board) -> tuple[Resource, ...]:
                  for name in ("dsp", "bram36", "lut", "ff"))
 
 
+def phases(graph: Graph) -> tuple[Phase, ...]:
+    """What runs for one frame: the sampler's steps too, if the graph has any."""
+    return STEPS if graph.phase(Phase.STEP) else FRAME
+
+
 def simulate_design(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
-                    frames: int = 1, executor: str = "fast",
-                    trace: bool = False) -> Run | Infeasible:
-    """Map, lower and simulate frames of a graph; `executor` is `fast` or `des`."""
+                    frames: int = 1, executor: str = "fast", trace: bool = False,
+                    steps: int | None = None) -> Run | Infeasible:
+    """Map, lower and simulate frames of a graph; `executor` is `fast` or `des`.
+
+    `steps`: sampler steps of a frame, the graph's own number if None.
+    """
     if executor not in EXECUTORS:
         raise unknown("executor", executor, tuple(EXECUTORS))
-    mapping = choose_mapping(graph, overlay, FRAME, board)
+    mapping = choose_mapping(graph, overlay, phases(graph), board)
     if isinstance(mapping, Infeasible):
         return mapping
-    lowered = lower(graph, overlay, board, mapping, frames)
+    lowered = lower(graph, overlay, board, mapping, frames, steps or graph.steps)
     system = memory_for(board, overlay, memory)
     return Run(mapping, lowered, system, EXECUTORS[executor](lowered.program, system, trace))
 
@@ -82,15 +91,25 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
     `frames`: with 1 there is no period (fastest); with more, a second program with that many
     frames in a row gives it. `detail` adds layers and the design file. A design that does not
     fit the board or cannot hold a layer's smallest tile comes back as `Infeasible`.
+
+    A graph with sampler steps has no period: its frames do not overlap. Its layers are those of
+    a frame with one step, so a step's layers are counted once.
     """
     misfit = check(overlay, board)
     if misfit is not None:
         return misfit
-    run = simulate_design(graph, overlay, board, memory, trace=detail)
+    sampled = graph.steps > 1
+    run = simulate_design(graph, overlay, board, memory, trace=detail and not sampled)
     if isinstance(run, Infeasible):
         return run
+    once = run
+    if detail and sampled:
+        traced = simulate_design(graph, overlay, board, memory, trace=True, steps=1)
+        if isinstance(traced, Infeasible):
+            return traced
+        once = traced
     period = None
-    if frames > 1:
+    if frames > 1 and not sampled:
         steady = simulate_design(graph, overlay, board, memory, frames)
         if isinstance(steady, Infeasible):
             return steady
@@ -98,12 +117,14 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
     program, result = run.lowered.program, run.result
     cycles = result.total_cycles if period is None else period
     counts = count(program, result, overlay)
+    once_cycles = once.result.total_cycles if sampled else cycles
+    once_counts = counts if once is run else count(once.lowered.program, once.result, overlay)
     spent = frame_energy(run, counts, overlay, board, cycles)
     moved = _bytes(run)
-    picture = graph.tensors[graph.outputs[0]]
+    pixels = max(graph.tensors[name].positions for name in graph.outputs)
     return Evaluation(
         workload=graph.name, board=board.name, overlay=overlay.name, memory_model=memory,
-        clock_hz=overlay.clock_hz, frames=frames, pixels=picture.positions,
+        clock_hz=overlay.clock_hz, frames=1 if sampled else frames, pixels=pixels,
         latency_cycles=result.total_cycles, period_cycles=period,
         macs=int(result.layer_macs.sum()), peak_macs_per_cycle=overlay.macs_per_cycle,
         bytes_read=moved[0], bytes_written=moved[1], bursts=int(result.layer_bursts.sum()),
@@ -112,7 +133,7 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         lower_bound_cycles=bounds(program, run.memory).cycles if detail else 0,
         energy=spent, resources=estimated_resources(overlay, board),
         units=unit_times(program, result), program_hash=program.content_hash() if detail else "",
-        layers=_layers(graph, overlay, board, run, counts, cycles) if detail else (),
+        layers=_layers(graph, overlay, board, once, once_counts, once_cycles) if detail else (),
         design_file=overlay_toml(overlay) if detail else "")
 
 

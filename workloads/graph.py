@@ -132,7 +132,8 @@ class Graph:
     """A whole network. Layers are in execution order; every tensor is written once.
 
     `inputs` are supplied from outside, `outputs` are read at the end. `constants` maps array
-    names to numpy arrays; treat them as read-only.
+    names to numpy arrays; treat them as read-only. `steps`: how often the layers of the phase
+    `step` run for one frame.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Graph:
     tensors: Mapping[str, TensorSpec]
     layers: tuple[Layer, ...]
     constants: Mapping[str, np.ndarray]
+    steps: int = 1
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; `GraphError` with the nearest name if there is none."""

@@ -24,6 +24,8 @@ from .verify import nearest, verify
 
 DATA = Path(__file__).parent / "data"
 VERSION = 1
+#: Short names of the networks one means when one names a codec.
+ALIASES: Mapping[str, str] = {"agc": "agc-w64", "unicorn": "unicorn-n256"}
 #: Networks that need no file: seeded random integer weights, made when they are read.
 GENERATED: Mapping[str, AgcConfig | UnicornConfig] = {
     "agc-w64": AgcConfig(),
@@ -37,10 +39,10 @@ GENERATED: Mapping[str, AgcConfig | UnicornConfig] = {
 
 
 def names() -> tuple[str, ...]:
-    """Every name that `load` knows: shipped quantized networks, then generated ones."""
+    """Every name that `load` knows: shipped quantized networks, generated ones, short names."""
     shipped = sorted(path.stem.replace("_", "-") for path in DATA.glob("*.json")
                      if path.with_suffix(".safetensors").exists())
-    return (*shipped, *(name for name in GENERATED if name not in shipped))
+    return (*shipped, *(name for name in GENERATED if name not in shipped), *ALIASES)
 
 
 def load(name: str) -> Graph:
@@ -53,6 +55,7 @@ def load(name: str) -> Graph:
     if name not in names():
         raise GraphError(f"no network is called {name!r}; {nearest(name, names())}; known: "
                          + ", ".join(names()))
+    name = ALIASES.get(name, name)
     stem = DATA / name.replace("-", "_")
     if stem.with_suffix(".json").exists():
         return load_graph(stem)
@@ -64,7 +67,7 @@ def provenance(name: str) -> dict[str, Any]:
     """How a shipped network was made, as its file says; for a generated one, that it is random."""
     if name.endswith(".onnx"):
         return {"weights": f"{Path(name).name}: {_imported(name)[1]}"}
-    stem = DATA / name.replace("-", "_")
+    stem = DATA / ALIASES.get(name, name).replace("-", "_")
     if name in names() and stem.with_suffix(".json").exists():
         return dict(_document(stem)["provenance"])
     load(name)
@@ -90,6 +93,7 @@ def save_graph(graph: Graph, stem: Path, made_by: Mapping[str, Any]) -> None:
         "provenance": dict(made_by),
         "inputs": graph.inputs,
         "outputs": graph.outputs,
+        "steps": graph.steps,
         "tensors": [asdict(spec) for spec in graph.tensors.values()],
         "layers": [asdict(layer) for layer in graph.layers],
     }
@@ -112,7 +116,7 @@ def load_graph(stem: Path) -> Graph:
         tensors = {item["name"]: TensorSpec(**item) for item in document["tensors"]}
         layers = tuple(_layer(item) for item in document["layers"])
         graph = Graph(document["name"], tuple(document["inputs"]), tuple(document["outputs"]),
-                      tensors, layers, constants)
+                      tensors, layers, constants, document["steps"])
     except (KeyError, TypeError, ValueError) as error:
         raise GraphError(f"{stem.name}.json is damaged: {error!r}") from error
     verify(graph)

@@ -130,7 +130,8 @@ def unicorn_structure(config: UnicornConfig, name: str) -> Graph:
     _step(builder, place)
     builder.phase = Phase.FRAME
     _picture(builder)
-    return Graph(name, INPUTS, (NEXT_LATENT, OUTPUT), builder.tensors, tuple(builder.layers), {})
+    return Graph(name, INPUTS, (NEXT_LATENT, OUTPUT), builder.tensors, tuple(builder.layers), {},
+                 config.steps)
 
 
 def _step(builder: _Builder, place: str) -> None:
@@ -251,4 +252,4 @@ def unicorn_graph(config: UnicornConfig, seed: int = 0) -> Graph:
                         0 if name == "sampler" else 8)
     constants = SeededConstants(seed, fixed, drawn)
     return Graph(structure.name, structure.inputs, structure.outputs, structure.tensors,
-                 structure.layers, constants)
+                 structure.layers, constants, structure.steps)

@@ -131,7 +131,7 @@ def quantized_unicorn(
     constants = {**first.constants, **second.constants,
                  INDEX_TABLE: np.clip(np.rint(table / scale), -128, 127).astype(np.int8)}
     graph = Graph(name, INPUTS, (NEXT_LATENT, OUTPUT), {**first.tensors, **second.tensors},
-                  first.layers + second.layers, constants)
+                  first.layers + second.layers, constants, config.steps)
     verify(graph)
     return graph
 

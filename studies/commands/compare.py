@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from studies import inputs
-from studies.commands.options import BoardName, Json, MemoryModel
+from studies.commands.options import BoardName, Json, MemoryModel, WorkloadOption
 from studies.compare import Difference, compare
 from studies.evaluate import feasible
 from studies.files import check_writable, write_json
@@ -23,8 +23,7 @@ from studies.report import tables
 def compare_designs(
     a: Annotated[str, typer.Argument(help="A design: a shipped name or a .toml file.")],
     b: Annotated[str, typer.Argument(help="Another design.")],
-    workload: Annotated[str, typer.Option("--workload", "-w", help="The network to run.")]
-    = "agc-w64",
+    workload: WorkloadOption = "agc-w64",
     board: BoardName = "pynq-z1",
     memory: MemoryModel = "ddr3",
     top: Annotated[int, typer.Option(min=1, help="Rows to show in each table.")] = 12,

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from studies import inputs
-from studies.commands.options import BoardName, Json, MemoryModel
+from studies.commands.options import BoardName, Json, MemoryModel, WorkloadOption
 from studies.critical import by_layer, by_unit
 from studies.evaluate import feasible
 from studies.evaluation import Evaluation
@@ -26,8 +26,7 @@ def explain_design(
     design: Annotated[str, typer.Argument(
         help="A design (a shipped name or a .toml file), or a result that `cosim simulate "
         "--json` wrote (.json).")],
-    workload: Annotated[str, typer.Option("--workload", "-w", help="The network to run.")]
-    = "agc-w64",
+    workload: WorkloadOption = "agc-w64",
     board: BoardName = "pynq-z1",
     memory: MemoryModel = "ddr3",
     top: Annotated[int, typer.Option(min=1, max=20, help="Changes to name.")] = 3,

@@ -45,7 +45,7 @@ def explore(
     out: OutFolder = Path("out/explore"),
     json: Json = None,
 ) -> None:
-    """Search for designs that are faster, hungrier for less energy, and smaller than --design.
+    """Search for designs that are faster, need less energy and less fabric than --design.
 
     Simulates each proposed design over the whole frame with the flat memory, then the best ones
     again with ddr3. Writes best.toml, front.png and explore.json to the folder.

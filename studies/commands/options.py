@@ -12,6 +12,8 @@ import typer
 
 Workload = Annotated[str, typer.Argument(
     help="The network to run, for example agc-w64 (the full AGC decoder) or agc-w16 (narrow).")]
+WorkloadOption = Annotated[str, typer.Option(
+    "--workload", "-w", help="The network to run, for example agc-w64 or agc-w16.")]
 Design = Annotated[str, typer.Option(
     "--design", "-d", help="The accelerator: the name of a shipped design, or a .toml file.")]
 BoardName = Annotated[str, typer.Option(

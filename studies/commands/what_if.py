@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from studies import inputs
-from studies.commands.options import BoardName, Json, MemoryModel, Workload
+from studies.commands.options import BoardName, Json, MemoryModel, WorkloadOption
 from studies.errors import UserError
 from studies.evaluate import feasible
 from studies.evaluation import Evaluation
@@ -23,9 +23,9 @@ from studies.what_if import Row, Sensitivity, parse_setting, sweep, tornado
 
 
 def what_if_command(
-    workload: Workload,
     base: Annotated[str, typer.Argument(
         help="The design to start from: a shipped name or a .toml file.")] = "default",
+    workload: WorkloadOption = "agc-w64",
     settings: Annotated[list[str] | None, typer.Option(
         "--set", help="FIELD=VALUE,VALUE,... of the design (tm=16,32) or of the board "
         "(board.ddr.data_bus_bits=16,32). Several --set: every combination.",
@@ -38,7 +38,7 @@ def what_if_command(
 ) -> None:
     """Show what happens to latency, energy and the bottleneck when parameters change.
 
-    Example: cosim what-if agc-w64 default --set tm=8,16 --set clock_hz=100000000,150000000
+    Example: cosim what-if default --set tm=8,16 --set clock_hz=100000000,150000000
 
     Without --set every parameter is stepped down and up (a tornado of sensitivities).
     """

@@ -67,8 +67,8 @@ def test_simulate_report_and_explain_go_together(capsys, tmp_path):
     (("simulate", "agc-w16", "--design", "missing.toml"), "no design file"),
     (("explore", "agc-w16", "--objectives", "latensy"), "'latency'"),
     (("explore", "agc-w16", "--sampler", "nsga"), "mean 'nsga"),
-    (("what-if", "agc-w16", "default", "--set", "tmm=16"), "'tm'"),
-    (("what-if", "agc-w16", "default", "--set", "tm"), "FIELD=VALUE"),
+    (("what-if", "default", "--workload", "agc-w16", "--set", "tmm=16"), "'tm'"),
+    (("what-if", "default", "--workload", "agc-w16", "--set", "tm"), "FIELD=VALUE"),
     (("board", "check", "nowhere.toml"), "nowhere.toml"),
     (("report", "nowhere.json"), "nowhere.json"),
 ])
@@ -128,7 +128,7 @@ def test_a_small_exploration_writes_a_design_that_simulates(capsys, tmp_path):
 
 def test_what_if_shows_the_effect_of_a_clock(capsys, tmp_path):
     path = tmp_path / "rows.json"
-    code, _ = run(capsys, "what-if", "agc-w16", "default", "--set",
+    code, _ = run(capsys, "what-if", "default", "--workload", "agc-w16", "--set",
                   "clock_hz=100000000,150000000", "--json", str(path))
     assert code == 0
     slow, fast = json.loads(path.read_text())["rows"]

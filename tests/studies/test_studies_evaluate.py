@@ -10,6 +10,7 @@ from arch_models.board import load_board
 from arch_models.overlay import Engine, Infeasible, default_overlay
 from studies.compare import compare
 from studies.critical import by_layer, by_unit, shares
+from studies.emission import emit_for
 from studies.errors import UserError
 from studies.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation import Evaluation, energy_parts
@@ -155,3 +156,22 @@ def test_a_sweep_gives_every_combination_with_a_reason_where_it_cannot_be():
     low, high = rows[0].evaluation, rows[1].evaluation
     assert low is not None and high is not None
     assert low.energy.ps_j == pytest.approx(high.energy.ps_j / 1.5)
+
+
+def test_a_sampled_network_counts_every_step_and_lists_a_step_once():
+    graph = load("unicorn")
+    item = feasible(evaluate(graph, OVERLAY, BOARD, "flat", detail=True))
+    a_step, a_picture = (sum(multiply_accumulates(graph, layer) for layer in graph.phase(phase))
+                         for phase in (Phase.STEP, Phase.FRAME))
+    assert graph.steps == 8
+    assert item.macs == 8 * a_step + a_picture
+    assert sum(layer.macs for layer in item.layers) == a_step + a_picture
+    assert item.pixels == 256 * 256 and item.period_cycles is None
+    assert item.latency_cycles > 7 * sum(
+        layer.cycles for layer in item.layers if not layer.name.startswith("picture"))
+
+
+def test_a_sampled_network_is_not_emitted_in_part(tmp_path):
+    with pytest.raises(UserError, match="8 sampler steps"):
+        emit_for(load("unicorn"), OVERLAY, BOARD, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
