@@ -39,6 +39,8 @@ class Configuration:
 
     tm: int
     tn: int
+    columns: int
+    dsp_packing: bool
     input_size: int
     weight_size: int
     output_size: int
@@ -67,7 +69,8 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
         raise EmissionError(f"channel_block is {overlay.channel_block}, must be {BEAT_BYTES} "
                             "to be emitted")
     return Configuration(
-        overlay.tm, overlay.tn, overlay.input_words * overlay.input_banks,
+        overlay.tm, overlay.tn, overlay.columns, overlay.dsp_packing,
+        overlay.input_words * overlay.input_banks,
         overlay.weight_words * overlay.weight_banks, overlay.output_words * overlay.output_banks,
         overlay.accumulator_words, overlay.parameter_entries, overlay.vector_entries,
         -(-overlay.table_bytes // BEAT_BYTES),
@@ -118,7 +121,8 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
     """The text of `config.hpp`: sizes, roles of the units, ends of the channels."""
     item = configuration
     sizes = {
-        "TM": item.tm, "TN": item.tn, "INPUT_SIZE": item.input_size,
+        "TM": item.tm, "TN": item.tn, "COLUMNS": item.columns,
+        "DSP_PACKING": int(item.dsp_packing), "INPUT_SIZE": item.input_size,
         "WEIGHT_SIZE": item.weight_size, "OUTPUT_SIZE": item.output_size,
         "ACCUMULATOR_SIZE": item.accumulator_size, "PARAMETER_ENTRIES": item.parameter_entries,
         "VECTOR_ENTRIES": item.vector_entries, "TABLE_BEATS": item.table_beats,

@@ -38,7 +38,7 @@ _BUFFERS = {
     "store": ("output",),
 }
 _BUFFER_TYPES = {
-    "input": "InputWord input[INPUT_SIZE]", "skip": "OutputWord skip[OUTPUT_SIZE]",
+    "input": "InputWord input[COLUMNS][INPUT_SIZE]", "skip": "OutputWord skip[OUTPUT_SIZE]",
     "weight": "WeightWord weight[WEIGHT_SIZE]", "parameters": "Beat parameters[PARAMETER_ENTRIES]",
     "vector_parameters": "Beat vector_parameters[VECTOR_ENTRIES]",
     "table": "Beat table[TABLE_BEATS]", "output": "OutputWord output[OUTPUT_SIZE]",
@@ -224,6 +224,8 @@ class _Wiring:
         for name in used:
             lines += [f"    static {_BUFFER_TYPES[name]};", f"    COSIM_BLOCK_RAM({name})",
                       f"    COSIM_SHARED({name})"]
+            if name == "input":
+                lines.append("    COSIM_COPIES(input)")
         for name in self.processes:
             lines += [f"    static CommandFifo queue_{name};",
                       f"    COSIM_DEPTH(queue_{name}, {COMMAND_DEPTH})"]

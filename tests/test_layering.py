@@ -67,4 +67,4 @@ def test_module_says_what_it_is(module: Path) -> None:
     first = docstring.partition("\n\n")[0]
     assert first.endswith((".", ":")), f"{module}: the docstring does not open with a sentence"
     if module.name != "__init__.py":
-        assert "\n" in docstring, f"{module}: the docstring does not say what the module does not do"
+        assert "\n" in docstring, f"{module}: the docstring does not say what it does not do"

@@ -1,4 +1,4 @@
-// The convolution engine: TM x TN multiply-accumulates a trip, output stationary, with fused
+// The convolution engine: COLUMNS x TM x TN products a trip, output stationary, with fused
 // requantization, ReLU, skip addition and 2x2 average pool behind it and nearest x2 before it.
 // It moves nothing between DRAM and the buffers.
 #ifndef COSIM_CONVOLUTION_HPP
@@ -9,14 +9,49 @@
 
 namespace cosim {
 
+// Output words a group of columns makes before they are written.
+constexpr int MOST_POOLED = COLUMNS < 2 ? 2 : COLUMNS;
+
+// The packed form of a product costs the C simulation time and changes no value, so it is on where
+// it makes hardware; -DCOSIM_PACK_PRODUCTS=1 runs it anywhere.
+#ifndef COSIM_PACK_PRODUCTS
+#define COSIM_PACK_PRODUCTS (COSIM_PRAGMAS == 1)
+#endif
+
 struct AccumulatorWord {
     std::int32_t lane[TM];
 };
 
-// One trip: sum[m] += weights[m][n] * pixel[n].
+// Two products of int8 with a common factor from one multiplier: (high * 2^18 + low) * pixel holds
+// both, since a product of int8 fits 18 bits. Exact; one DSP48 does it.
+inline void multiply_pair(std::int8_t low, std::int8_t high, std::int8_t pixel,
+                          std::int32_t &low_sum, std::int32_t &high_sum) {
+    COSIM_INLINE
+    const std::int64_t both = (std::int64_t{high} * (1 << 18) + low) * pixel;
+    const std::int64_t upper = (both + (1 << 17)) >> 18;
+    low_sum += static_cast<std::int32_t>(both - upper * (1 << 18));
+    high_sum += static_cast<std::int32_t>(upper);
+}
+
+// One trip of one column: sum[m] += weights[m][n] * pixel[n].
 inline void multiply_accumulate(std::int32_t sum[TM], const WeightWord &weights,
                                 const InputWord &pixel) {
     COSIM_INLINE
+    if (COSIM_PACK_PRODUCTS && DSP_PACKING) {
+        for (int m = 0; m < TM; m += 2) {
+            COSIM_UNROLL
+            std::int32_t low = 0;
+            std::int32_t high = 0;
+            for (int n = 0; n < TN; ++n) {
+                COSIM_UNROLL
+                multiply_pair(weights.lane[m * TN + n], weights.lane[(m + 1) * TN + n],
+                              pixel.lane[n], low, high);
+            }
+            sum[m] += low;
+            sum[m + 1] += high;
+        }
+        return;
+    }
     for (int m = 0; m < TM; ++m) {
         COSIM_UNROLL
         std::int32_t dot = 0;
@@ -29,10 +64,11 @@ inline void multiply_accumulate(std::int32_t sum[TM], const WeightWord &weights,
     }
 }
 
-// All trips of one output position and one block of TM output channels.
+// All trips of COLUMNS output positions from (row, column) on and one block of TM channels. The
+// columns share the weights of a trip, and each reads its own copy of INPUT.
 inline void reduce(const ConvolutionArguments &item, int out_word, int row, int column,
-                   const InputWord input[INPUT_SIZE], const WeightWord weight[WEIGHT_SIZE],
-                   std::int32_t sum[TM]) {
+                   const InputWord input[COLUMNS][INPUT_SIZE],
+                   const WeightWord weight[WEIGHT_SIZE], std::int32_t sum[COLUMNS][TM]) {
     COSIM_INLINE
     const int virtual_rows = item.in_rows << item.upsample;
     const int virtual_columns = item.in_columns << item.upsample;
@@ -44,12 +80,17 @@ inline void reduce(const ConvolutionArguments &item, int out_word, int row, int 
             const int y = row * item.stride + kernel_row - item.pad_top;
             for (int kernel_column = 0; kernel_column < item.kernel_columns; ++kernel_column) {
                 COSIM_PIPELINE
-                const int x = column * item.stride + kernel_column - item.pad_left;
-                const bool inside = y >= 0 && y < virtual_rows && x >= 0 && x < virtual_columns;
-                if (inside) {
-                    const int place = (y >> item.upsample) * item.in_columns + (x >> item.upsample);
-                    multiply_accumulate(sum, weight[word],
-                                        input[item.in_base + in_word * positions + place]);
+                for (int lane = 0; lane < COLUMNS; ++lane) {
+                    COSIM_UNROLL
+                    const int x = (column + lane) * item.stride + kernel_column - item.pad_left;
+                    const bool inside =
+                        y >= 0 && y < virtual_rows && x >= 0 && x < virtual_columns;
+                    if (inside) {
+                        const int place =
+                            (y >> item.upsample) * item.in_columns + (x >> item.upsample);
+                        multiply_accumulate(sum[lane], weight[word],
+                                            input[lane][item.in_base + in_word * positions + place]);
+                    }
                 }
                 ++word;
             }
@@ -80,15 +121,16 @@ inline OutputWord finish(const ConvolutionArguments &item, const std::int32_t su
 }
 
 // `skip` holds the tile that a fused addition reads, at the place of the result in `output`.
-inline void convolution(const ConvolutionArguments &item, const InputWord input[INPUT_SIZE],
+inline void convolution(const ConvolutionArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                         const WeightWord weight[WEIGHT_SIZE],
                         const Beat parameters[PARAMETER_ENTRIES],
                         AccumulatorWord accumulator[ACCUMULATOR_SIZE],
                         const OutputWord skip[OUTPUT_SIZE], OutputWord output[OUTPUT_SIZE]) {
     const int positions = item.out_rows * item.out_columns;
-    const int visits = item.pool ? 4 : 1;
     const int rows = item.out_rows >> item.pool;
     const int columns = item.out_columns >> item.pool;
+    // A group holds whole 2x2 squares under a pool, and COLUMNS positions at least.
+    const int span = item.pool && COLUMNS < 2 ? 2 : COLUMNS;
     for (int out_word = 0; out_word < item.out_words; ++out_word) {
         Parameter parameter[TM];
         COSIM_PARTITION(parameter)
@@ -97,40 +139,60 @@ inline void convolution(const ConvolutionArguments &item, const InputWord input[
             parameter[m] = parameter_of(parameters[item.parameter_base + out_word * TM + m]);
         }
         for (int row = 0; row < rows; ++row) {
-            for (int column = 0; column < columns; ++column) {
-                const int place = item.out_base + (out_word * rows + row) * columns + column;
-                std::int32_t pooled[TM];
+            for (int group = 0; group < item.out_columns; group += span) {
+                std::int32_t pooled[MOST_POOLED][TM];
                 COSIM_PARTITION(pooled)
-                for (int visit = 0; visit < visits; ++visit) {
-                    const int y = (row << item.pool) + (visit >> 1);
-                    const int x = (column << item.pool) + (visit & 1);
-                    const int partial = out_word * positions + y * item.out_columns + x;
-                    std::int32_t sum[TM];
+                for (int visit = 0; visit < (span / COLUMNS) << item.pool; ++visit) {
+                    // Under a pool: two rows, and in each the columns of the group.
+                    const int y = (row << item.pool) + visit / (span / COLUMNS);
+                    const int begin = group + visit % (span / COLUMNS) * COLUMNS;
+                    std::int32_t sum[COLUMNS][TM];
                     COSIM_PARTITION(sum)
-                    for (int m = 0; m < TM; ++m) {
+                    for (int lane = 0; lane < COLUMNS; ++lane) {
                         COSIM_UNROLL
-                        sum[m] = item.first ? parameter[m].offset : accumulator[partial].lane[m];
-                    }
-                    reduce(item, out_word, y, x, input, weight, sum);
-                    if (!item.last) {
+                        const bool real = begin + lane < item.out_columns;
+                        const int partial =
+                            out_word * positions + y * item.out_columns + begin + lane;
                         for (int m = 0; m < TM; ++m) {
                             COSIM_UNROLL
-                            accumulator[partial].lane[m] = sum[m];
+                            sum[lane][m] = item.first ? parameter[m].offset
+                                           : real     ? accumulator[partial].lane[m]
+                                                      : 0;
                         }
-                        continue;
                     }
-                    const OutputWord value = finish(item, sum, parameter, skip[place]);
-                    for (int m = 0; m < TM; ++m) {
+                    reduce(item, out_word, y, begin, input, weight, sum);
+                    for (int lane = 0; lane < COLUMNS; ++lane) {
                         COSIM_UNROLL
-                        pooled[m] = value.lane[m] + (visit ? pooled[m] : 0);
-                    }
-                }
-                if (item.last) {
-                    for (int m = 0; m < TM; ++m) {
-                        COSIM_UNROLL
-                        const std::int64_t value =
-                            item.pool ? round_shift(pooled[m], 2) : pooled[m];
-                        output[place].lane[m] = static_cast<std::int8_t>(value);
+                        const int x = begin + lane;
+                        if (x >= item.out_columns) {
+                            continue;
+                        }
+                        if (!item.last) {
+                            const int partial = out_word * positions + y * item.out_columns + x;
+                            for (int m = 0; m < TM; ++m) {
+                                COSIM_UNROLL
+                                accumulator[partial].lane[m] = sum[lane][m];
+                            }
+                            continue;
+                        }
+                        const int place = item.out_base + (out_word * rows + row) * columns +
+                                          (x >> item.pool);
+                        const OutputWord value = finish(item, sum[lane], parameter, skip[place]);
+                        const int square = (x - group) >> item.pool;
+                        const bool starts = !item.pool || ((y & 1) == 0 && (x & 1) == 0);
+                        const bool ends = !item.pool || ((y & 1) == 1 && (x & 1) == 1);
+                        for (int m = 0; m < TM; ++m) {
+                            COSIM_UNROLL
+                            pooled[square][m] = value.lane[m] + (starts ? 0 : pooled[square][m]);
+                        }
+                        if (ends) {
+                            for (int m = 0; m < TM; ++m) {
+                                COSIM_UNROLL
+                                const std::int64_t whole = pooled[square][m];
+                                output[place].lane[m] = static_cast<std::int8_t>(
+                                    item.pool ? round_shift(whole, 2) : whole);
+                            }
+                        }
                     }
                 }
             }

@@ -11,7 +11,7 @@
 namespace cosim {
 
 
-inline void execute_engine(const Command &command, const InputWord input[INPUT_SIZE],
+inline void execute_engine(const Command &command, const InputWord input[COLUMNS][INPUT_SIZE],
                            const WeightWord weight[WEIGHT_SIZE],
                            const Beat parameters[PARAMETER_ENTRIES],
                            const Beat vector_parameters[VECTOR_ENTRIES],

@@ -30,6 +30,7 @@
 #define COSIM_NO_INLINE COSIM_DO_PRAGMA(HLS INLINE off)
 #define COSIM_DATAFLOW COSIM_DO_PRAGMA(HLS DATAFLOW)
 #define COSIM_PARTITION(name) COSIM_DO_PRAGMA(HLS ARRAY_PARTITION variable = name complete)
+#define COSIM_COPIES(name) COSIM_DO_PRAGMA(HLS ARRAY_PARTITION variable = name dim = 1 complete)
 #define COSIM_AGGREGATE(name) COSIM_DO_PRAGMA(HLS AGGREGATE variable = name compact = bit)
 #define COSIM_BLOCK_RAM(name) COSIM_DO_PRAGMA(HLS BIND_STORAGE variable = name type = ram_2p impl = bram)
 // Shared by two processes; the token channels give the order, so no hand-shake is wanted.
@@ -43,6 +44,7 @@
 #define COSIM_NO_INLINE
 #define COSIM_DATAFLOW
 #define COSIM_PARTITION(name)
+#define COSIM_COPIES(name)
 #define COSIM_AGGREGATE(name)
 #define COSIM_BLOCK_RAM(name)
 #define COSIM_SHARED(name)

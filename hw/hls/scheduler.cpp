@@ -10,7 +10,7 @@ namespace cosim {
 namespace {
 
 // The on-chip memories.
-InputWord input[INPUT_SIZE];
+InputWord input[COLUMNS][INPUT_SIZE];
 WeightWord weight[WEIGHT_SIZE];
 Beat parameters[PARAMETER_ENTRIES];
 Beat vector_parameters[VECTOR_ENTRIES];

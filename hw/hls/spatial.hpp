@@ -9,7 +9,7 @@
 namespace cosim {
 
 // Sum of the window, divided by its size, a power of two. No padding.
-inline void average_pool(const AveragePoolArguments &item, const InputWord input[INPUT_SIZE],
+inline void average_pool(const AveragePoolArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                          OutputWord output[OUTPUT_SIZE]) {
     const int positions = item.in_rows * item.in_columns;
     const int rows = (item.in_rows - item.kernel) / item.stride + 1;
@@ -49,7 +49,7 @@ inline void average_pool(const AveragePoolArguments &item, const InputWord input
 }
 
 // The greatest value of the window; padding (the same on every side of the tile) never wins.
-inline void max_pool(const MaxPoolArguments &item, const InputWord input[INPUT_SIZE],
+inline void max_pool(const MaxPoolArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                      OutputWord output[OUTPUT_SIZE]) {
     const int positions = item.in_rows * item.in_columns;
     const int rows = (item.in_rows + 2 * item.padding - item.kernel) / item.stride + 1;
@@ -85,7 +85,7 @@ inline void max_pool(const MaxPoolArguments &item, const InputWord input[INPUT_S
 }
 
 // Nearest x2: out[r][c] = in[r >> 1][c >> 1].
-inline void upsample(const UpsampleArguments &item, const InputWord input[INPUT_SIZE],
+inline void upsample(const UpsampleArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                      OutputWord output[OUTPUT_SIZE]) {
     const int columns = item.in_columns * 2;
     const int positions = item.in_rows * item.in_columns;
@@ -132,7 +132,7 @@ inline Neighbours neighbours_of(const Beat &grid, int rows, int columns, int fra
 }
 
 // Bilinear with zeros outside; the grid is one plane of 16-bit pairs x, y in pixels.
-inline void grid_sample(const GridSampleArguments &item, const InputWord input[INPUT_SIZE],
+inline void grid_sample(const GridSampleArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                         OutputWord output[OUTPUT_SIZE]) {
     const int image = item.in_rows * item.in_columns;
     for (int position = 0; position < item.positions; ++position) {

@@ -18,7 +18,7 @@ inline std::uint32_t run_beat(const Transfer &item, std::uint32_t plane, std::ui
 
 // A tile into INPUT, or a skip tile into SKIP, which has the words of OUTPUT.
 inline void load_tile(const Transfer &item, const LoadArguments &place, const Beat *memory,
-                      InputWord input[INPUT_SIZE], OutputWord skip[OUTPUT_SIZE]) {
+                      InputWord input[COLUMNS][INPUT_SIZE], OutputWord skip[OUTPUT_SIZE]) {
     const int beats = static_cast<int>(item.row_bytes / BEAT_BYTES);
     for (std::uint32_t plane = 0; plane < item.planes; ++plane) {
         int position = 0;

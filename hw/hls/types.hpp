@@ -78,11 +78,12 @@ inline Beat zero_beat() {
     return beat;
 }
 
-// Beat (plane, position) of a tile of `positions` positions at word `base` of INPUT.
-inline Beat read_input(const InputWord input[INPUT_SIZE], int base, int positions, int plane,
+// Beat (plane, position) of a tile of `positions` positions at word `base` of INPUT. INPUT has a
+// copy for each of the COLUMNS positions that the convolution works on at once.
+inline Beat read_input(const InputWord input[COLUMNS][INPUT_SIZE], int base, int positions, int plane,
                        int position) {
     COSIM_INLINE
-    const InputWord &word = input[base + plane / IN_LANES * positions + position];
+    const InputWord &word = input[0][base + plane / IN_LANES * positions + position];
     const int first = plane % IN_LANES * BEAT_BYTES;
     Beat beat;
     for (int lane = 0; lane < BEAT_BYTES; ++lane) {
@@ -92,14 +93,17 @@ inline Beat read_input(const InputWord input[INPUT_SIZE], int base, int position
     return beat;
 }
 
-inline void write_input(InputWord input[INPUT_SIZE], int base, int positions, int plane,
+inline void write_input(InputWord input[COLUMNS][INPUT_SIZE], int base, int positions, int plane,
                         int position, const Beat &beat) {
     COSIM_INLINE
-    InputWord &word = input[base + plane / IN_LANES * positions + position];
     const int first = plane % IN_LANES * BEAT_BYTES;
-    for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+    for (int copy = 0; copy < COLUMNS; ++copy) {
         COSIM_UNROLL
-        word.lane[first + lane] = beat.lane[lane];
+        InputWord &word = input[copy][base + plane / IN_LANES * positions + position];
+        for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+            COSIM_UNROLL
+            word.lane[first + lane] = beat.lane[lane];
+        }
     }
 }
 

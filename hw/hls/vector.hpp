@@ -11,7 +11,7 @@ namespace cosim {
 constexpr int MASK_FRACTION_BITS = 7;
 constexpr int RECIPROCAL_BITS = 40;
 
-inline void add(const AddArguments &item, const InputWord input[INPUT_SIZE],
+inline void add(const AddArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                 OutputWord output[OUTPUT_SIZE]) {
     for (int plane = 0; plane < item.planes; ++plane) {
         for (int position = 0; position < item.positions; ++position) {
@@ -33,7 +33,7 @@ inline void add(const AddArguments &item, const InputWord input[INPUT_SIZE],
 }
 
 // With `broadcast` the second operand is the first channel of a map, for all channels.
-inline void multiply(const MultiplyArguments &item, const InputWord input[INPUT_SIZE],
+inline void multiply(const MultiplyArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                      OutputWord output[OUTPUT_SIZE]) {
     for (int plane = 0; plane < item.planes; ++plane) {
         for (int position = 0; position < item.positions; ++position) {
@@ -53,7 +53,7 @@ inline void multiply(const MultiplyArguments &item, const InputWord input[INPUT_
     }
 }
 
-inline void affine(const AffineArguments &item, const InputWord input[INPUT_SIZE],
+inline void affine(const AffineArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                    const Beat parameters[VECTOR_ENTRIES], OutputWord output[OUTPUT_SIZE]) {
     for (int plane = 0; plane < item.planes; ++plane) {
         Parameter parameter[BEAT_BYTES];
@@ -84,7 +84,7 @@ inline void affine(const AffineArguments &item, const InputWord input[INPUT_SIZE
 }
 
 // Masks times displacements, added to the identity grid. The tile spans whole rows.
-inline void flow_sum(const FlowSumArguments &item, const InputWord input[INPUT_SIZE],
+inline void flow_sum(const FlowSumArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                      const Beat parameters[VECTOR_ENTRIES], OutputWord output[OUTPUT_SIZE]) {
     int row = item.first_row;
     int column = 0;
@@ -116,7 +116,7 @@ inline void flow_sum(const FlowSumArguments &item, const InputWord input[INPUT_S
     }
 }
 
-inline void lookup(const LookupArguments &item, const InputWord input[INPUT_SIZE],
+inline void lookup(const LookupArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                    const Beat table[TABLE_BEATS], OutputWord output[OUTPUT_SIZE]) {
     for (int plane = 0; plane < item.planes; ++plane) {
         for (int position = 0; position < item.positions; ++position) {
@@ -141,7 +141,7 @@ inline std::int64_t exponential(const Beat table[TABLE_BEATS], int base, int dif
     return byte_of(beat, difference % 4 * 2) | (byte_of(beat, difference % 4 * 2 + 1) << 8);
 }
 
-inline int channel_value(const InputWord input[INPUT_SIZE], const SoftmaxArguments &item,
+inline int channel_value(const InputWord input[COLUMNS][INPUT_SIZE], const SoftmaxArguments &item,
                          int channel, int position) {
     COSIM_INLINE
     return read_input(input, item.in_base, item.positions, channel / BEAT_BYTES, position)
@@ -149,7 +149,7 @@ inline int channel_value(const InputWord input[INPUT_SIZE], const SoftmaxArgumen
 }
 
 // Three passes over the channels of a position: maximum, sum, result. Padded channels get zero.
-inline void softmax(const SoftmaxArguments &item, const InputWord input[INPUT_SIZE],
+inline void softmax(const SoftmaxArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                     const Beat table[TABLE_BEATS], OutputWord output[OUTPUT_SIZE]) {
     const int planes = (item.channels + BEAT_BYTES - 1) / BEAT_BYTES;
     for (int position = 0; position < item.positions; ++position) {
