@@ -117,8 +117,8 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         "times of operators left to the ARM, and most energy coefficients are named guesses "
         "(`arch_models/data`, `arch_models/boards`). A design is the best of those tried, not "
         "proved best; whether the vendor's tools pack two products into a DSP at these clocks is "
-        "unchecked. The emitter has no unrolling over columns and no packing of its own "
-        "yet, so the C++ of such a design is not laid out for its predicted speed.", "",
+        "unchecked. The RTL (`hw/rtl`) does not build columns or packing, and its requantization "
+        "takes more DSPs than the resource model counts (`docs/validation.md`).", "",
         "## Fastest design of each clock, and the limits", "",
         "DSP limit: the frame's products on all 220 DSPs, two each. Array: the design's own "
         "products a cycle. Convolutions: useful products over the array's, in the cycles of "
