@@ -8,6 +8,7 @@
 namespace cosim {
 
 constexpr int NORM_BITS = 12;
+constexpr int FILM_BITS = 24; // of a modulating gain
 constexpr int COEFFICIENT_BITS = 14;
 
 // out[c][p] = sum over i of right[c][i] * left[i][p], scaled; positions count in row order.
@@ -67,6 +68,16 @@ inline std::int64_t floor_divide(std::int64_t value, std::int64_t divisor) {
     return quotient - (value % divisor != 0 && (value < 0) != (divisor < 0) ? 1 : 0);
 }
 
+// Bits of the absolute value.
+inline int bit_length(std::int64_t value) {
+    const std::int64_t size = value < 0 ? -value : value;
+    int length = 0;
+    while (length < 62 && size >> length != 0) {
+        ++length;
+    }
+    return length;
+}
+
 struct Sums {
     std::int64_t count, total, squares;
 };
@@ -93,11 +104,10 @@ inline void norm_channel(const Record &layer, const Tensor &in, const Sums &sums
     const std::int64_t slope = floor_divide(scale * sums.count * (1 << (NORM_BITS + 4)), root);
     const std::int64_t start =
         offset * (1 << NORM_BITS) - floor_divide(slope * sums.total, sums.count);
-    int length = 0;
-    while (length < 62 && (slope < 0 ? -slope : slope) >> length != 0) {
-        ++length;
-    }
-    int drop = length > 15 ? length - 15 : 0;
+    const int slope_excess = bit_length(slope) - 15;
+    const int start_excess = bit_length(start) - 31;
+    int drop = slope_excess > start_excess ? slope_excess : start_excess;
+    drop = drop < 0 ? 0 : drop;
     drop = drop > 2 * NORM_BITS ? 2 * NORM_BITS : drop;
     const std::int64_t multiplier = saturate16(round_shift(slope, drop));
     const std::int64_t begin = saturate(round_shift(start, drop), INT32_MIN, INT32_MAX);
@@ -120,8 +130,8 @@ inline void group_norm(const Record &layer, const Tensor &in, const Tensor &gain
             std::int64_t offset = words(layer.offset)[channel];
             if (gain.channels > 0) {
                 const std::int64_t factor = std::int64_t{gain.value[channel]} * layer.scale[0];
-                scale = round_shift(scale * factor, NORM_BITS);
-                offset = round_shift(offset * factor, NORM_BITS) +
+                scale = round_shift(scale * factor, FILM_BITS);
+                offset = round_shift(offset * factor, FILM_BITS) +
                          std::int64_t{moved.value[channel]} * layer.scale[1];
             }
             norm_channel(layer, in, sums, channel, scale, offset, out);
