@@ -257,24 +257,25 @@ def _transfers(program: Program, table: np.ndarray) -> np.ndarray:
 
 
 def _local_masks(program: Program, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    masks = (np.zeros(len(table), np.int64), np.zeros(len(table), np.int64))
-    for unit in range(len(program.units)):
-        rows = table[:, Column.UNIT] == unit
-        for local, column, mask in zip(local_channels(program, unit),
-                                       (Column.WAIT, Column.SIGNAL), masks, strict=True):
-            for bit, channel in enumerate(local):
-                mask[rows] |= ((table[rows, column] >> channel) & 1) << bit
-    return masks
+    """WAIT and SIGNAL with the bits of each unit's own channels."""
+    return _renumbered(program, table, to_local=True)
 
 
 def _global_masks(program: Program, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """WAIT and SIGNAL with the bits of the program's channels."""
+    return _renumbered(program, table, to_local=False)
+
+
+def _renumbered(program: Program, table: np.ndarray, to_local: bool
+                ) -> tuple[np.ndarray, np.ndarray]:
     masks = (np.zeros(len(table), np.int64), np.zeros(len(table), np.int64))
     for unit in range(len(program.units)):
         rows = table[:, Column.UNIT] == unit
         for local, column, mask in zip(local_channels(program, unit),
                                        (Column.WAIT, Column.SIGNAL), masks, strict=True):
             for bit, channel in enumerate(local):
-                mask[rows] |= ((table[rows, column] >> bit) & 1) << channel
+                source, target = (channel, bit) if to_local else (bit, channel)
+                mask[rows] |= ((table[rows, column] >> source) & 1) << target
     return masks
 
 

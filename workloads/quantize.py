@@ -39,6 +39,7 @@ from .library import DATA, save_graph
 from .post_training import Recipe, quantize, quantized_inputs
 from .reference import execute
 from .training.clips import ClipPair, calibration_clips, test_clips
+from .training.metrics import psnr_db
 
 #: Held-out pairs on which the command measures.
 TEST_PAIRS = 12
@@ -133,12 +134,6 @@ def seeded_inputs(config: AgcConfig, count: int, seed: int) -> list[dict[str, np
             "keypoints_driving": moved.astype(np.float32),
         })
     return found
-
-
-def psnr_db(wanted: np.ndarray, found: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of pictures in 0 .. 1; infinite if equal."""
-    error = float(np.mean((wanted.astype(np.float64) - found) ** 2))
-    return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def real_inputs(pair: ClipPair) -> dict[str, np.ndarray]:

@@ -8,7 +8,6 @@ It trains nothing. Step and picture decoder are calibrated apart, each on what i
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from .float_network import FloatNetwork, execute_real
 from .graph import Graph, Layer, Operator, Phase
 from .library import DATA, save_graph
 from .post_training import Recipe, quantize
+from .training.metrics import psnr_db
 from .training.picture_set import picture_set
 from .unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT, unicorn_structure
 from .unicorn_config import UnicornConfig
@@ -134,11 +134,6 @@ def quantized_unicorn(
                   first.layers + second.layers, constants, config.steps)
     verify(graph)
     return graph
-
-
-def psnr_db(wanted: np.ndarray, found: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of pictures in 0 .. 1."""
-    return -10 * math.log10(max(float(np.mean((wanted - found) ** 2)), 1e-12))
 
 
 def losses(

@@ -25,11 +25,11 @@ from workloads.quantize import (
     lively_agc,
     losses,
     main,
-    psnr_db,
     seeded_inputs,
 )
 from workloads.reference import execute
 from workloads.training import clips
+from workloads.training.metrics import psnr_db
 
 TINY = AgcConfig(
     width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks=3, keypoints=4,
