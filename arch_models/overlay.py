@@ -164,7 +164,7 @@ class Overlay:
         for name in ("most_in_words", "most_out_words", "tile_rows", "tile_columns"):
             if getattr(self, name) < 0:
                 raise FieldError(f"{name} is {getattr(self, name)}, must not be negative")
-        _one_of("columns", self.columns, (1, 2, 4))
+        _one_of("columns", self.columns, (1, 2, 3, 4))
         for name in ("input_banks", "weight_banks", "output_banks"):
             _one_of(name, getattr(self, name), (1, 2))
         _one_of("data_bits", self.data_bits, (8, 16, 32))

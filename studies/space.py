@@ -146,7 +146,7 @@ def default_space(board: Board) -> Space:
     axes = [
         Axis("tm", (8, 16, 24, 32, 40, 48, 64)),
         Axis("tn", (8, 16, 24, 32)),
-        Axis("columns", (1, 2, 4)),
+        Axis("columns", (1, 2, 3, 4)),
         Axis("dsp_packing", switch),
         Axis("clock_mhz", clocks),
         Axis("input_words", (1024, 2048, 4096, 8192, 16384)),

@@ -9,8 +9,8 @@
 
 namespace cosim {
 
-// Output words a group of columns makes before they are written.
-constexpr int MOST_POOLED = COLUMNS < 2 ? 2 : COLUMNS;
+// Positions of a group under a pool: whole 2x2 squares, so an odd number of columns goes twice.
+constexpr int POOL_SPAN = COLUMNS % 2 ? 2 * COLUMNS : COLUMNS;
 
 // The packed form of a product costs the C simulation time and changes no value, so it is on where
 // it makes hardware; -DCOSIM_PACK_PRODUCTS=1 runs it anywhere.
@@ -129,8 +129,7 @@ inline void convolution(const ConvolutionArguments &item, const InputWord input[
     const int positions = item.out_rows * item.out_columns;
     const int rows = item.out_rows >> item.pool;
     const int columns = item.out_columns >> item.pool;
-    // A group holds whole 2x2 squares under a pool, and COLUMNS positions at least.
-    const int span = item.pool && COLUMNS < 2 ? 2 : COLUMNS;
+    const int span = item.pool ? POOL_SPAN : COLUMNS;
     for (int out_word = 0; out_word < item.out_words; ++out_word) {
         Parameter parameter[TM];
         COSIM_PARTITION(parameter)
@@ -140,12 +139,15 @@ inline void convolution(const ConvolutionArguments &item, const InputWord input[
         }
         for (int row = 0; row < rows; ++row) {
             for (int group = 0; group < item.out_columns; group += span) {
-                std::int32_t pooled[MOST_POOLED][TM];
+                std::int32_t pooled[POOL_SPAN][TM];
                 COSIM_PARTITION(pooled)
                 for (int visit = 0; visit < (span / COLUMNS) << item.pool; ++visit) {
                     // Under a pool: two rows, and in each the columns of the group.
                     const int y = (row << item.pool) + visit / (span / COLUMNS);
                     const int begin = group + visit % (span / COLUMNS) * COLUMNS;
+                    if (begin >= item.out_columns) {
+                        continue;
+                    }
                     std::int32_t sum[COLUMNS][TM];
                     COSIM_PARTITION(sum)
                     for (int lane = 0; lane < COLUMNS; ++lane) {

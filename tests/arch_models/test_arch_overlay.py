@@ -47,7 +47,7 @@ def test_the_default_fits_the_board() -> None:
     ("tm = 16", "tmm = 16", "unknown field 'tmm'; did you mean 'tm'"),
     ("tm = 16", "tm = 12", "tm is 12, must be a multiple of channel_block 8; nearest"),
     ("tm = 16", 'tm = "16"', "tm: '16' must be a number"),
-    ("columns = 1", "columns = 3", "columns is 3, must be one of"),
+    ("columns = 1", "columns = 5", "columns is 5, must be one of"),
     ("input_banks = 2", "input_banks = 3", "nearest 2"),
     ('"lookup"', '"lookups"', "did you mean 'lookup'"),
     ('role = "weight"', 'role = "wight"', "did you mean 'weight'"),

@@ -42,7 +42,7 @@ def random_overlay(generator: np.random.Generator) -> Overlay:
     engines = {engine for engine in Engine if generator.random() < 0.7}
     return dataclasses.replace(
         default_overlay(), tm=one(8, 16, 24, 32), tn=one(8, 16, 24), masters=masters,
-        engines=frozenset(engines | {Engine.CONVOLUTION}), fetch=fetch, columns=one(1, 2, 4),
+        engines=frozenset(engines | {Engine.CONVOLUTION}), fetch=fetch, columns=one(1, 2, 3, 4),
         dsp_packing=one(True, False), input_words=one(512, 1024, 4096),
         weight_words=one(64, 128, 512), output_words=one(128, 512, 2048),
         input_banks=one(1, 2), weight_banks=one(1, 2), output_banks=one(1, 2),
