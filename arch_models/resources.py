@@ -111,11 +111,12 @@ LEVERS = {
 }
 
 
-def check(overlay: Overlay, board: Board) -> Infeasible | None:
+def check(overlay: Overlay, board: Board, total: Resources | None = None) -> Infeasible | None:
     """The first thing that a board cannot give an overlay; None if it can hold it.
 
-    Looked at in order: ports and their widths, bursts, clock, DSP, BRAM36, LUT, FF. Raises
-    `FieldError` for a port that the board does not have.
+    `total`: the overlay's `estimate`, if it is known already. Looked at in order: ports and their
+    widths, bursts, clock, DSP, BRAM36, LUT, FF. Raises `FieldError` for a port that the board does
+    not have.
     """
     widths: dict[str, int] = {}
     for master in overlay.masters:
@@ -137,7 +138,7 @@ def check(overlay: Overlay, board: Board) -> Infeasible | None:
     if overlay.clock_hz < board.clocks.minimum_hz:
         return Infeasible("clock_hz", overlay.clock_hz, board.clocks.minimum_hz, "Hz",
                           ("clock_hz",))
-    total = estimate(overlay).total
+    total = estimate(overlay).total if total is None else total
     for name in ("dsp", "bram36", "lut", "ff"):
         need, have = getattr(total, name), getattr(board.part, name)
         if need > have:

@@ -6,6 +6,7 @@ It defines nothing: where it and `cosim.des` differ, this one is wrong.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from cosim.fast_state import (
     U_OUTSTANDING,
     X_COLUMNS,
 )
-from cosim.program import Program, ProgramError, UnitKind, layer_macs, rows_by_unit
+from cosim.program import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
 from cosim.result import SimResult, Trace
 
 
@@ -38,7 +39,9 @@ def _digest() -> int:
     return int.from_bytes(digest.digest()[:6], "big")
 
 
-_RUN = build_loop(_digest())
+#: Changes with any file that the compiled loop comes from.
+SOURCES = _digest()
+_RUN = build_loop(SOURCES)
 
 
 def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult:
@@ -57,7 +60,7 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     firsts = np.array([part.first for part in program.segments], np.int64)
     lengths = np.array([part.last - part.first for part in program.segments], np.int64)
     bases = np.concatenate(([0], np.cumsum(repeats * lengths)))[:-1].astype(np.int64)
-    table, ports = unit_table(program, memory)
+    table, ports = unit_table(program.units, memory)
     tokens = np.array([channel.initial for channel in program.channels], np.int64)
     limits = [unit.outstanding for unit in program.units] + [1]
     capacity = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
@@ -93,12 +96,12 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
         Trace(starts_at, ends_at, hits, misses) if trace else None)
 
 
-def unit_table(program: Program, memory: Memory) -> tuple[np.ndarray, np.ndarray]:
+def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarray, np.ndarray]:
     """(units x U_COLUMNS, channels x P_COLUMNS): everything the loop asks of units and ports."""
-    table = np.zeros((len(program.units), U_COLUMNS), np.int64)
+    table = np.zeros((len(program_units), U_COLUMNS), np.int64)
     users: dict[int, int] = {}
     rows = len(memory.ports)
-    for index, unit in enumerate(program.units):
+    for index, unit in enumerate(program_units):
         table[index, [U_KIND, U_OUTSTANDING, U_CHANNEL]] = unit.kind, 1, -1
         if unit.kind == UnitKind.COMPUTE:
             continue
@@ -118,7 +121,7 @@ def unit_table(program: Program, memory: Memory) -> tuple[np.ndarray, np.ndarray
             0 if read else port.write_latency_cycles, channel, 0,
             port.read_accept if read else port.write_accept, port.request_cycles,
             port.response_cycles if read else port.write_response_cycles, port.controller_port)
-    for index, unit in enumerate(program.units):
+    for index, unit in enumerate(program_units):
         if unit.kind != UnitKind.COMPUTE and memory.model == "flat":
             table[index, U_ALONE] = users[int(table[index, U_CHANNEL])] == 1
     ports = np.zeros((2 * rows, P_COLUMNS), np.int64)

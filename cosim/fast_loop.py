@@ -90,7 +90,7 @@ from cosim.memory_rules import CACHED, FAR, flat_accept, flat_transfer
 
 
 @CACHED
-def _bit_index(low: int) -> int:
+def bit_index(low: int) -> int:
     """Index of the only bit that is set."""
     index = 0
     step = 32
@@ -213,7 +213,7 @@ def build_loop(sources: int) -> Callable:
                 while signal:
                     low = signal & -signal
                     signal ^= low
-                    channel = _bit_index(low)
+                    channel = bit_index(low)
                     if tokens[channel] == 0:
                         available |= low
                         since[channel] = now
@@ -236,7 +236,7 @@ def build_loop(sources: int) -> Callable:
                     while wait:
                         low = wait & -wait
                         wait ^= low
-                        channel = _bit_index(low)
+                        channel = bit_index(low)
                         if cause < 0 and since[channel] == now:
                             cause = channel
                         tokens[channel] -= 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,12 +33,19 @@ class Lowered:
     """A program, where its data lie, and the mapping it came from.
 
     `program.layers[i]` is `mapping.layers[i].name`; the last layer is the pseudo-layer `start`.
-    A HOST operation's argument is such an index.
+    A HOST operation's argument is such an index. `host_ns`: the time of every HOST row, in table
+    order; its FILL is `host_cycles` of it.
     """
 
     program: Program
     placement: Placement
     mapping: Mapping
+    host_ns: tuple[float, ...] = ()
+
+
+def host_cycles(time_ns: float, clock_hz: int) -> int:
+    """Fabric cycles of a step of the host; no operation takes none."""
+    return max(1, cycles_from_ns(time_ns, clock_hz))
 
 
 def lower(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping, frames: int = 1,
@@ -46,6 +53,20 @@ def lower(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping, frames
     """The program of the mapped phases: a segment a phase, frames and steps as repeats."""
     placement = place(graph, overlay, board, mapping)
     return _Lowering(graph, overlay, board, mapping, placement).run(frames, steps)
+
+
+def retimed(lowered: Lowered, overlay: Overlay, board: Board) -> Lowered:
+    """What `lower` gives for an overlay that differs in clock, ports or outstanding limits only.
+
+    They change no row but the host's, whose cycles follow the clock. The mapping must be that of
+    the overlay: it depends on the clock where the DDR's peak rate binds.
+    """
+    program = lowered.program
+    table = program.operations.copy()
+    hosts = table[:, Column.KIND] == Opcode.HOST
+    table[hosts, Column.FILL] = [host_cycles(item, overlay.clock_hz) for item in lowered.host_ns]
+    return replace(lowered, program=replace(program, units=wire(overlay, board).units,
+                                            operations=table))
 
 
 @dataclass
@@ -73,6 +94,7 @@ class _Lowering:
         self.weight_bank = 0
         self.row = 0
         self.initial = 0
+        self.host_ns: list[float] = []
         self.ops, self.args = kernels.tables(0, ARGUMENT_COUNT)
         units = len(self.wiring.units)
         # First and last rows by unit: at most a host start and the layer itself for each layer.
@@ -97,7 +119,7 @@ class _Lowering:
         program = Program(self.graph.name, self.wiring.units,
                           self.wiring.with_initial(self.initial), names, self.ops, self.args,
                           tuple(segments))
-        return Lowered(program, self.placement, self.mapping)
+        return Lowered(program, self.placement, self.mapping, tuple(self.host_ns))
 
     def _phases(self) -> Iterator[tuple[Phase, list[int]]]:
         phase: Phase | None = None
@@ -166,7 +188,8 @@ class _Lowering:
         line = self.ops[row]
         line[Column.UNIT], line[Column.KIND] = self.wiring.host, Opcode.HOST
         line[Column.LAYER], line[Column.FLAGS] = layer, FLAG_FIRST
-        line[Column.FILL] = max(1, cycles_from_ns(time_ns, self.overlay.clock_hz))
+        line[Column.FILL] = host_cycles(time_ns, self.overlay.clock_hz)
+        self.host_ns.append(time_ns)
         self.args[row, 0] = argument
         if item is not None:
             source = self.layers[item.name]

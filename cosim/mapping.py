@@ -25,6 +25,8 @@ from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
 FREE = frozenset({Operator.CONCAT})
 POINTWISE = frozenset({Operator.ADD, Operator.MULTIPLY, Operator.AFFINE, Operator.LOOKUP,
                        Operator.SOFTMAX})
+#: Solved tile searches: (shape, budget) to the best tile.
+Known = dict[tuple[tuple, tile_search.Budget], tuple]
 LOOKUP_TABLE_BYTES = 256
 SOFTMAX_TABLE_BYTES = 512
 
@@ -54,17 +56,18 @@ def budget_of(overlay: Overlay, board: Board | None) -> tile_search.Budget:
 
 
 def choose_mapping(graph: Graph, overlay: Overlay, phases: tuple[Phase, ...] = (Phase.FRAME,),
-                   board: Board | None = None) -> Mapping | Infeasible:
+                   board: Board | None = None, known: Known | None = None) -> Mapping | Infeasible:
     """The best tile of every layer in the given phases, or why there is none.
 
     A convolution without groups must fit the fabric; any other layer that no engine in fabric
-    can hold runs on the host. `board` adds the DDR's peak rate to the cost.
+    can hold runs on the host. `board` adds the DDR's peak rate to the cost. `known` keeps the tile
+    searches that were solved, for the next designs: equal shapes and budgets have equal tiles.
     """
     channels = channel_count(overlay)
     if channels > MAX_CHANNELS:
         return Infeasible("channels", channels, MAX_CHANNELS, "token channels",
                           ("masters", "engines", "fetch"))
-    return _Mapper(graph, overlay, phases, board).run()
+    return _Mapper(graph, overlay, phases, board, {} if known is None else known).run()
 
 
 def channel_count(overlay: Overlay) -> int:
@@ -85,11 +88,11 @@ class _Mapper:
     """One pass over the layers; holds what the pass has found so far."""
 
     def __init__(self, graph: Graph, overlay: Overlay, phases: tuple[Phase, ...],
-                 board: Board | None) -> None:
+                 board: Board | None, known: Known) -> None:
         self.graph, self.overlay, self.phases = graph, overlay, phases
         self.budget = budget_of(overlay, board)
         self.layouts = Layouts.start(graph, overlay)
-        self.known: dict[tuple, tuple] = {}
+        self.known = known
         self.timings: dict[tuple[Engine, str], Timing] = {}
         self.absorbed: set[str] = set()
         self.readers: dict[str, list[Layer]] = {}
@@ -221,10 +224,12 @@ class _Mapper:
             tile, best[0])
 
     def _search(self, search: Callable[..., tuple], shape: tuple) -> tuple:
-        """Solve a shape once."""
-        if shape not in self.known:
-            self.known[shape] = search(shape, self.budget)
-        return self.known[shape]
+        """Solve a shape once a budget."""
+        key = (shape, self.budget)
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = search(shape, self.budget)
+        return found
 
     def stream(self, layer: Layer, engine: Engine) -> LayerMapping | Infeasible:
         graph, operator = self.graph, layer.operator

@@ -238,6 +238,19 @@ def layer_macs(program: Program) -> np.ndarray:
     return macs
 
 
+def layer_bytes(program: Program) -> np.ndarray:
+    """(layers, units) bytes that each master moves over all repeats; zero for compute units."""
+    table = program.operations
+    moved = np.zeros((len(program.layers), len(program.units)), np.int64)
+    moves = np.array([unit.kind != UnitKind.COMPUTE for unit in program.units])
+    for part in program.segments:
+        rows = table[part.first : part.last]
+        rows = rows[moves[rows[:, Column.UNIT]]]
+        size = rows[:, Column.ROW_BYTES] * rows[:, Column.ROWS] * rows[:, Column.PLANES]
+        np.add.at(moved, (rows[:, Column.LAYER], rows[:, Column.UNIT]), size * part.repeat)
+    return moved
+
+
 def rows_by_unit(program: Program) -> tuple[np.ndarray, np.ndarray]:
     """Each unit's rows in order: (rows, starts), both int64.
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from arch_models.overlay import Overlay
 from cosim.program import ARGUMENTS, Column, Opcode, Program, UnitKind
-from cosim.result import SimResult
 
 ACCESS_BYTES = 8
 #: How the beats (positions of 8 channels) of a streaming operation follow from its arguments.
@@ -46,8 +45,8 @@ class Counts:
     bram_accesses: np.ndarray
 
 
-def count(program: Program, result: SimResult, overlay: Overlay) -> Counts:
-    """Count the operations of a program; bytes come from its result."""
+def count(program: Program, moved: np.ndarray, overlay: Overlay) -> Counts:
+    """Count the operations of a program that moves (layers, units) bytes."""
     layers, units = len(program.layers), len(program.units)
     table, arguments = program.operations, program.arguments
     times = np.zeros(len(table), np.int64)
@@ -55,7 +54,7 @@ def count(program: Program, result: SimResult, overlay: Overlay) -> Counts:
         times[segment.first : segment.last] = segment.repeat
     layer, unit, kind = table[:, Column.LAYER], table[:, Column.UNIT], table[:, Column.KIND]
     dsp, beats = np.zeros(layers, np.int64), np.zeros((layers, units), np.int64)
-    accesses = result.layer_bytes.sum(axis=1) // ACCESS_BYTES
+    accesses = moved.sum(axis=1) // ACCESS_BYTES
     rows = np.flatnonzero(kind == Opcode.CONVOLUTION)
     if len(rows):
         trips = table[rows, Column.TRIPS] * times[rows]

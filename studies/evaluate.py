@@ -7,12 +7,13 @@ from the coefficients of the arch_models room.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from arch_models.board import Board
 from arch_models.energy import Activity, EnergySplit, energy
+from arch_models.engines import Resources
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from arch_models.resources import check, estimate
@@ -20,7 +21,7 @@ from cosim import des, fast
 from cosim.bounds import bounds
 from cosim.lower import Lowered, lower
 from cosim.mapping import Mapping, choose_mapping
-from cosim.program import UnitKind
+from cosim.program import Program, UnitKind
 from cosim.result import SimResult
 from studies.activity import Counts, count, named
 from studies.errors import UserError, unknown
@@ -55,9 +56,10 @@ def feasible(value: T | Infeasible) -> T:
     return value
 
 
-def estimated_resources(overlay: Overlay, board: Board) -> tuple[Resource, ...]:
+def estimated_resources(overlay: Overlay, board: Board,
+                        total: Resources | None = None) -> tuple[Resource, ...]:
     """Estimated DSP, BRAM36, LUT and FF of an overlay against the board's."""
-    total = estimate(overlay).total
+    total = total or estimate(overlay).total
     return tuple(Resource(name.upper(), getattr(total, name), getattr(board.part, name))
                  for name in ("dsp", "bram36", "lut", "ff"))
 
@@ -65,6 +67,11 @@ def estimated_resources(overlay: Overlay, board: Board) -> tuple[Resource, ...]:
 def phases(graph: Graph) -> tuple[Phase, ...]:
     """What runs for one frame: the sampler's steps too, if the graph has any."""
     return STEPS if graph.phase(Phase.STEP) else FRAME
+
+
+def pixels(graph: Graph) -> int:
+    """Positions of the largest output: the picture's pixels."""
+    return max(graph.tensors[name].positions for name in graph.outputs)
 
 
 def simulate_design(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
@@ -116,15 +123,17 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         period = period_cycles(steady.result)
     program, result = run.lowered.program, run.result
     cycles = result.total_cycles if period is None else period
-    counts = count(program, result, overlay)
+    counts = count(program, result.layer_bytes, overlay)
     once_cycles = once.result.total_cycles if sampled else cycles
-    once_counts = counts if once is run else count(once.lowered.program, once.result, overlay)
-    spent = frame_energy(run, counts, overlay, board, cycles)
+    once_counts = counts if once is run else count(
+        once.lowered.program, once.result.layer_bytes, overlay)
+    ddr3 = run.memory.model == "ddr3"
+    spent = work_energy(program, result.layer_bytes, counts, overlay, board, cycles,
+                        cycles / overlay.clock_hz, result.row_misses if ddr3 else None)
     moved = _bytes(run)
-    pixels = max(graph.tensors[name].positions for name in graph.outputs)
     return Evaluation(
         workload=graph.name, board=board.name, overlay=overlay.name, memory_model=memory,
-        clock_hz=overlay.clock_hz, frames=1 if sampled else frames, pixels=pixels,
+        clock_hz=overlay.clock_hz, frames=1 if sampled else frames, pixels=pixels(graph),
         latency_cycles=result.total_cycles, period_cycles=period,
         macs=int(result.layer_macs.sum()), peak_macs_per_cycle=overlay.macs_per_cycle,
         bytes_read=moved[0], bytes_written=moved[1], bursts=int(result.layer_bursts.sum()),
@@ -153,25 +162,22 @@ def _bytes(run: Run) -> tuple[int, int]:
     return int(table[reads].sum()), int(table[writes].sum())
 
 
-def frame_energy(run: Run, counts: Counts, overlay: Overlay, board: Board,
-                 frame_cycles: int) -> EnergySplit:
-    """The energy of one frame that costs `frame_cycles` of the board's time."""
-    result = run.result
-    misses = result.row_misses if run.memory.model == "ddr3" else None
-    return energy(_activity(run, counts, slice(None), overlay, frame_cycles, misses), overlay,
-                  board)
+def work_energy(program: Program, moved: np.ndarray, counts: Counts, overlay: Overlay,
+                board: Board, cycles: Any, time_s: Any, row_misses: int | None = None,
+                layers: slice = slice(None)) -> EnergySplit:
+    """The energy of some layers' work that costs `cycles` of the board's time.
 
-
-def _activity(run: Run, counts: Counts, layers: slice, overlay: Overlay, cycles: int,
-              row_misses: int | None) -> Activity:
-    program, moved = run.lowered.program, run.result.layer_bytes[layers].sum(axis=0)
-    return Activity(
-        time_s=cycles / overlay.clock_hz, cycles=cycles,
-        dsp_macs=int(counts.dsp_macs[layers].sum()),
+    `moved`: bytes by layer and unit. `cycles` and `time_s` may be arrays, one entry a design that
+    differs in its time only; the joules that depend on time are arrays then.
+    """
+    by_unit = moved[layers].sum(axis=0)
+    return energy(Activity(
+        time_s=time_s, cycles=cycles, dsp_macs=int(counts.dsp_macs[layers].sum()),
         beats=named(program, counts.beats[layers].sum(axis=0), UnitKind.COMPUTE),
         bram_accesses=int(counts.bram_accesses[layers].sum()),
-        bytes_read=named(program, moved, UnitKind.READ),
-        bytes_written=named(program, moved, UnitKind.WRITE), row_misses=row_misses)
+        bytes_read=named(program, by_unit, UnitKind.READ),
+        bytes_written=named(program, by_unit, UnitKind.WRITE), row_misses=row_misses),
+        overlay, board)
 
 
 def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run, counts: Counts,
@@ -187,13 +193,15 @@ def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run, counts: Coun
         place = program.layers.index(item.name)
         moved = int(result.layer_bytes[place].sum())
         misses = round(result.row_misses * moved / total_bytes)
-        activity = _activity(run, counts, slice(place, place + 1), overlay,
-                             round(item.cycles * frame_cycles / result.total_cycles),
-                             misses if run.memory.model == "ddr3" else None)
+        cycles = round(item.cycles * frame_cycles / result.total_cycles)
+        spent = work_energy(program, result.layer_bytes, counts, overlay, board, cycles,
+                            cycles / overlay.clock_hz,
+                            misses if run.memory.model == "ddr3" else None,
+                            slice(place, place + 1))
         reports.append(LayerReport(
             item.name, operators.get(item.name, "host"), item.main_unit,
             mapped.absorbed if mapped else (), item.start_cycles, item.cycles, item.macs,
             item.bytes_read, item.bytes_written,
             item.macs / (max(1, item.cycles) * overlay.macs_per_cycle), item.bound,
-            energy(activity, overlay, board).total_j, item.units))
+            spent.total_j, item.units))
     return tuple(reports)
