@@ -217,8 +217,8 @@ class Infeasible:
     def __str__(self) -> str:
         """One line for a person."""
         place = f"{self.where}: " if self.where else ""
-        return (f"{place}{self.field} needs {self.demand:g} {self.unit}, bound {self.bound:g} "
-                f"(gap {self.gap:g}); try: {', '.join(self.levers)}")
+        return (f"{place}{self.field} needs {self.demand:.10g} {self.unit}, bound "
+                f"{self.bound:.10g} (gap {self.gap:.10g}); try: {', '.join(self.levers)}")
 
 
 def _at_least_one(name: str, value: int) -> None:

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-from arch_models.board import Board
+from arch_models.board import Board, SoftwareCosts
 from arch_models.fields import FieldError, with_value
 from arch_models.overlay import Infeasible, Overlay
+from studies.critical import by_unit, shares
 from studies.errors import UserError
-from studies.evaluate import evaluate
+from studies.evaluate import evaluate, simulate_design
 from studies.evaluation import Evaluation
+from studies.field_names import BOARD_PREFIX, resolve
 from workloads.graph import Graph
 
-BOARD_PREFIX = "board."
-DESIGN_PREFIX = "design."
 MOST_COMBINATIONS = 10_000
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One dotted field and the values to try. `board.` in front: a field of the board."""
+    """One dotted name (see `field_names`) and the values to try."""
 
     path: str
     values: tuple[str, ...]
@@ -32,24 +32,45 @@ class Setting:
 
 @dataclass(frozen=True)
 class Row:
-    """One combination: values by path, and what came of it (one of the two is None)."""
+    """One combination: values by name, and what came of it.
+
+    `evaluation` is None where the combination is not feasible; `reason` then says why.
+    `path_shares`: units by their share of the critical path, largest first.
+    """
 
     values: Mapping[str, str]
     evaluation: Evaluation | None
-    reason: str | None
+    reason: str = ""
+    path_shares: Mapping[str, float] | None = None
+
+    @property
+    def bottleneck(self) -> str:
+        """The unit with the largest share of the critical path; empty where not feasible."""
+        return next(iter(self.path_shares), "") if self.path_shares else ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One side of a sensitivity: the value as written, and its evaluation or the reason."""
+
+    value: str
+    evaluation: Evaluation | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One parameter a step down and a step up; None where a step is not legal or feasible."""
+    """One parameter a step down and a step up from `now`."""
 
     path: str
-    down: str
-    up: str
-    down_latency_ms: float | None
-    up_latency_ms: float | None
-    down_energy_uj_per_pixel: float | None
-    up_energy_uj_per_pixel: float | None
+    now: str
+    down: Step
+    up: Step
+
+    def reach(self, base: Evaluation, figure: str = "latency_ms") -> float:
+        """The larger change of a figure of the evaluation by a step either way, absolute."""
+        return max((abs(getattr(side.evaluation, figure) - getattr(base, figure))
+                    for side in (self.down, self.up) if side.evaluation), default=0.0)
 
 
 def parse_setting(text: str) -> Setting:
@@ -57,17 +78,25 @@ def parse_setting(text: str) -> Setting:
     path, equals, values = text.partition("=")
     parts = tuple(part.strip() for part in values.split(",") if part.strip())
     if not equals or not path.strip() or not parts:
-        raise UserError(f"{text!r}: must be FIELD=VALUE,VALUE,... for example tm=16,32 or "
-                        "board.ddr.data_bus_bits=16,32.")
+        raise UserError(f"{text!r}: must be FIELD=VALUE,VALUE,... for example "
+                        "engine.conv.tm=16,32 or board.ddr.bits=16,32.")
     return Setting(path.strip(), parts)
 
 
-def changed(overlay: Overlay, board: Board, path: str, text: str) -> tuple[Overlay, Board]:
-    """The design and board with one field set; `FieldError` names the nearest field."""
+def changed(overlay: Overlay, board: Board, name: str, text: str) -> tuple[Overlay, Board]:
+    """The design and board with one field set; `FieldError` says what is wrong with it."""
+    field = resolve(name, overlay, board)
     value = _value(text)
-    if path.startswith(BOARD_PREFIX):
-        return overlay, with_value(board, path.removeprefix(BOARD_PREFIX), value)
-    return with_value(overlay, path.removeprefix(DESIGN_PREFIX), value), board
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if field.factor != 1:
+        if not number:
+            raise FieldError(f"{name}: {text!r} must be a number")
+        value = round(value * field.factor)  # type: ignore[operator]
+    if not field.path.startswith(BOARD_PREFIX):
+        return with_value(overlay, field.path, value), board
+    if number and value < 0:  # type: ignore[operator]
+        raise FieldError(f"{name} is {text}, must not be negative; nearest 0")
+    return overlay, with_value(board, field.path.removeprefix(BOARD_PREFIX), value)
 
 
 def _value(text: str) -> object:
@@ -88,15 +117,17 @@ def sweep(graph: Graph, overlay: Overlay, board: Board, settings: Sequence[Setti
     """Evaluate every combination of the settings, the last one varying fastest.
 
     A combination that does not fit, does not map or breaks a rule is a row with its reason;
-    a path that names no field at all is refused (`FieldError`).
+    a name that means no field, and a field set twice, are refused (`FieldError`, `UserError`).
     """
     count = 1
     for setting in settings:
         count *= len(setting.values)
     if count > MOST_COMBINATIONS:
         raise UserError(f"{count} combinations, at most {MOST_COMBINATIONS}; leave out values.")
-    for setting in settings:
-        _check_path(overlay, board, setting)
+    paths = [resolve(setting.path, overlay, board).path for setting in settings]
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
+            raise UserError(f"the field {path!r} is set twice; give all its values in one --set.")
     rows = []
     for values in itertools.product(*(setting.values for setting in settings)):
         named = {setting.path: value for setting, value in zip(settings, values, strict=True)}
@@ -104,65 +135,103 @@ def sweep(graph: Graph, overlay: Overlay, board: Board, settings: Sequence[Setti
     return tuple(rows)
 
 
-def _check_path(overlay: Overlay, board: Board, setting: Setting) -> None:
-    for value in setting.values:
-        try:
-            changed(overlay, board, setting.path, value)
-        except FieldError as error:
-            if "unknown" in str(error) or "not inside" in str(error):
-                raise
-
-
 def _row(graph: Graph, overlay: Overlay, board: Board, named: Mapping[str, str],
          memory: str) -> Row:
     try:
         for path, value in named.items():
             overlay, board = changed(overlay, board, path, value)
+        found = evaluate(graph, overlay, board, memory, frames=1)
+        if isinstance(found, Infeasible):
+            return Row(named, None, str(found))
+        run = simulate_design(graph, overlay, board, memory, trace=True)
     except FieldError as error:
         return Row(named, None, str(error))
-    found = evaluate(graph, overlay, board, memory, frames=1, detail=True)
-    if isinstance(found, Infeasible):
-        return Row(named, None, str(found))
-    return Row(named, found, None)
+    if isinstance(run, Infeasible):
+        return Row(named, None, str(run))
+    spent = by_unit(shares(run.lowered.program, run.result))
+    total = max(1, sum(spent.values()))
+    return Row(named, found, "", {unit: cycles / total for unit, cycles in spent.items()})
 
 
-#: Parameters of the tornado with the factor of one step (0: one block of channels). Sizes go by
-#: powers of two, as hardware does; clocks, latencies and powers by a quarter.
-STEPS: tuple[tuple[str, float], ...] = (
-    ("clock_hz", 1.25), ("tm", 0.0), ("tn", 0.0), ("columns", 2.0), ("input_words", 2.0),
-    ("weight_words", 2.0), ("output_words", 2.0), ("accumulator_words", 2.0),
-    ("board.ddr.data_bus_bits", 2.0), ("board.ddr.clock_hz", 1.25),
-    ("board.host.start_c_ns", 1.25), ("board.power.ps_w", 1.25), ("board.power.pl_static_w", 1.25),
-)
+def with_arm(board: Board, factor: float) -> Board:
+    """The board whose ARM takes `factor` times as long for every operator left to it."""
+    costs = board.host.software
+    scaled = SoftwareCosts(*(factor * getattr(costs, item.name) for item in fields(costs)))
+    return replace(board, host=replace(board.host, software=scaled))
+
+
+#: Parameters of the tornado with the factor of one step. Sizes go by powers of two, as hardware
+#: does; clocks, latencies and powers by a quarter.
+FACTORS: tuple[tuple[str, float], ...] = (
+    ("clock_hz", 1.25), ("input_words", 2), ("weight_words", 2), ("output_words", 2),
+    ("accumulator_words", 2), ("board.ddr.data_bus_bits", 2), ("board.ddr.clock_hz", 1.25),
+    ("board.host.start_c_ns", 1.25), ("board.power.ps_w", 1.25), ("board.power.pl_static_w", 1.25))
+#: Parameters with few legal values; a step goes to the neighbour.
+CHOICES: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("columns", (1, 2, 3, 4)), ("dsp_packing", (False, True)), ("input_banks", (1, 2)),
+    ("weight_banks", (1, 2)), ("output_banks", (1, 2)))
+#: The costs of all operators left to the ARM together; they are guesses.
+ARM = "board.host.software.*"
+ARM_STEP = 1.25
 
 
 def tornado(graph: Graph, overlay: Overlay, board: Board,
             memory: str = "flat") -> tuple[Evaluation, tuple[Sensitivity, ...]] | Infeasible:
-    """The base design and the effect of each parameter one step down and one step up."""
+    """The base design and the effect of each parameter one step down and one step up.
+
+    Sorted by the largest effect on latency, then on energy. A step that is not legal or does not
+    fit keeps its reason.
+    """
     base = evaluate(graph, overlay, board, memory, frames=1)
     if isinstance(base, Infeasible):
         return base
-    found = []
-    steps = list(STEPS) + [(f"masters.{master.name}.outstanding", 2.0)
-                           for master in overlay.masters]
-    for path, factor in steps:
+
+    def side(path: str, text: str) -> Step:
+        if not text:
+            return Step("-", None, "no further legal value")
+        try:
+            design, on = changed(overlay, board, path, text)
+            found = evaluate(graph, design, on, memory, frames=1)
+        except FieldError as error:
+            return Step(text, None, str(error))
+        return Step(text, None, str(found)) if isinstance(found, Infeasible) else Step(text, found)
+
+    def arm(factor: float) -> Step:
+        found = evaluate(graph, overlay, with_arm(board, factor), memory, frames=1)
+        text = f"x {factor:g}"
+        return Step(text, None, str(found)) if isinstance(found, Infeasible) else Step(text, found)
+
+    rows = [Sensitivity(path, now, side(path, down), side(path, up))
+            for path, now, down, up in _moves(overlay, board)]
+    rows.append(Sensitivity(ARM, "x 1", arm(1 / ARM_STEP), arm(ARM_STEP)))
+    rows.sort(key=lambda row: (-row.reach(base), -row.reach(base, "energy_uj_per_pixel")))
+    return base, tuple(rows)
+
+
+def _moves(overlay: Overlay, board: Board) -> list[tuple[str, str, str, str]]:
+    """Path, value now, a step down, a step up; an empty text where there is no such value."""
+    block = overlay.channel_block
+    moves = []
+    for name in ("tm", "tn"):
+        value = getattr(overlay, name)
+        moves.append((name, str(value), str(value - block) if value > block else "",
+                      str(value + block)))
+    for name, legal in CHOICES:
+        at = legal.index(getattr(overlay, name))
+        moves.append((name, str(legal[at]), str(legal[at - 1]) if at else "",
+                      str(legal[at + 1]) if at + 1 < len(legal) else ""))
+    masters = [(f"masters.{master.name}.{name}", 2.0) for master in overlay.masters
+               for name in ("outstanding", "width_bits")]
+    for path, factor in (*FACTORS, *masters):
         value = _read(overlay, board, path)
-        whole = isinstance(value, int)
-        texts, sides = [], []
-        block = overlay.channel_block
-        moves = (value / factor, value * factor) if factor else (value - block, value + block)
-        for moved in moves:
-            text = str(round(moved)) if whole else f"{moved:.6g}"
-            row = _row(graph, overlay, board, {path: text}, memory)
-            texts.append(text)
-            sides.append(row.evaluation)
-        down, up = sides
-        found.append(Sensitivity(
-            path, texts[0], texts[1],
-            down.latency_ms if down else None, up.latency_ms if up else None,
-            down.energy_uj_per_pixel if down else None,
-            up.energy_uj_per_pixel if up else None))
-    return replace(base), tuple(found)
+
+        def text(moved: float, whole: bool = isinstance(value, int)) -> str:
+            return str(round(moved)) if whole else f"{moved:.6g}"
+
+        least = isinstance(value, int) and value == 1
+        moves.append((path, text(value), "" if least else text(value / factor),
+                      text(value * factor)))
+    return moves
 
 
 def _read(overlay: Overlay, board: Board, path: str) -> float:

@@ -5,6 +5,7 @@ It does not search; every combination asked for is simulated.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +13,16 @@ import typer
 from rich.console import Console
 
 from studies import inputs
-from studies.commands.options import BoardName, Json, MemoryModel, WorkloadOption
+from studies.commands.options import BoardName, Json, MemoryModel, OutFolder, WorkloadOption
 from studies.errors import UserError
 from studies.evaluate import feasible
 from studies.evaluation import Evaluation
+from studies.field_names import resolve
 from studies.files import check_writable, output_folder, write_json
-from studies.records import encode
-from studies.report import pictures, tables
-from studies.what_if import Row, Sensitivity, parse_setting, sweep, tornado
+from studies.report import tables, what_if_pictures
+from studies.report.pictures import save_picture
+from studies.report.what_if_pictures import short_value
+from studies.what_if import Row, Sensitivity, Step, parse_setting, sweep, tornado
 
 
 def what_if_command(
@@ -27,117 +30,132 @@ def what_if_command(
         help="The design to start from: a shipped name or a .toml file.")] = "default",
     workload: WorkloadOption = "agc-w64",
     settings: Annotated[list[str] | None, typer.Option(
-        "--set", help="FIELD=VALUE,VALUE,... of the design (tm=16,32) or of the board "
-        "(board.ddr.data_bus_bits=16,32). Several --set: every combination.",
+        "--set", help="FIELD=VALUE,VALUE,... of the design (engine.conv.tm=16,32 or tm=16,32) or "
+        "of the board (board.ddr.bits=16,32). Several --set: every combination.",
         show_default=False)] = None,
+    step_all: Annotated[bool, typer.Option(
+        "--tornado", help="Step every parameter down and up and sort by effect; the same as no "
+        "--set.")] = False,
     board: BoardName = "pynq-z1",
     memory: MemoryModel = "flat",
-    out: Annotated[Path | None, typer.Option(
-        help="Folder for the picture.", show_default=False)] = None,
+    out: OutFolder = Path("out/what-if"),
     json: Json = None,
 ) -> None:
-    """Show what happens to latency, energy and the bottleneck when parameters change.
+    """Show what happens to latency, energy, fabric and the bottleneck when parameters change.
 
-    Example: cosim what-if default --set tm=8,16 --set clock_hz=100000000,150000000
+    Example: cosim what-if default --set engine.conv.tm=8,16 --set board.ddr.bits=16,32
 
     Without --set every parameter is stepped down and up (a tornado of sensitivities).
     """
+    if step_all and settings:
+        raise UserError("--tornado steps every parameter, --set names them; give one of the two.")
     graph, overlay, on = inputs.workload(workload), inputs.design(base), inputs.board(board)
     model = inputs.memory_model(memory)
     wanted = [parse_setting(text) for text in settings or []]
+    for setting in wanted:
+        resolve(setting.path, overlay, on)
     if json is not None:
         check_writable(json)
-    if out is not None:
-        output_folder(out)
+    output_folder(out)
     console = Console()
+    began = time.perf_counter()
     if not wanted:
         start, rows = feasible(tornado(graph, overlay, on, model))
         _show_tornado(console, start, rows)
-        if out is not None:
-            _draw_tornado(out, start, rows)
-        if json is not None:
-            write_json(json, {"predicted": True, "memory_model": model,
-                              "base_latency_ms": start.latency_ms,
-                              "base_energy_uj_per_pixel": start.energy_uj_per_pixel,
-                              "sensitivities": encode(rows)})
-        return
-    found = sweep(graph, overlay, on, wanted, model)
-    _show_sweep(console, found)
-    if out is not None:
-        pictures.save_picture(pictures.sweep(
-            [(_label(row), row.evaluation.latency_ms, row.evaluation.energy_uj_per_pixel)
-             for row in found if row.evaluation],
-            f"What if: {workload} on {base}, predicted ({model})"), out / "what_if.png")
-        console.print(f"wrote {out / 'what_if.png'}")
+        spent, count, picture = time.perf_counter() - began, 2 * len(rows) + 1, out / "tornado.png"
+        save_picture(what_if_pictures.tornado(start, rows), picture)
+        figures = _tornado_figures(start, rows)
+    else:
+        found = sweep(graph, overlay, on, wanted, model)
+        _show_sweep(console, found)
+        spent, count, picture = time.perf_counter() - began, len(found), out / "what_if.png"
+        save_picture(what_if_pictures.sweep(
+            found, f"What if: {graph.name} on {overlay.name} / {on.name}, predicted ({model})"),
+            picture)
+        figures = {"rows": [_figures(row) for row in found]}
+    console.print(f"{count} designs in {spent:.1f} s; wrote {picture}", highlight=False)
     if json is not None:
-        write_json(json, {"predicted": True, "memory_model": model,
-                          "rows": [_figures(row) for row in found]})
-    if not any(row.evaluation for row in found):
+        write_json(json, {"predicted": True, "memory_model": model, "workload": graph.name,
+                          "design": overlay.name, "board": on.name, **figures})
+    if wanted and not any(row.evaluation for row in found):
         raise UserError(f"no combination was feasible. First reason: {found[0].reason}")
 
 
-def bottleneck(item: Evaluation) -> str:
-    """The unit that is busy, or waits for memory, for the largest part of the run."""
-    def working(unit):  # type: ignore[no-untyped-def]
-        return unit.busy_cycles + unit.stalls.get("memory", 0)
-
-    unit = max(item.units, key=working)
-    return f"{unit.name} {100 * working(unit) / max(1, unit.total_cycles):.0f} %"
-
-
-def _label(row: Row) -> str:
-    return ", ".join(f"{path}={value}" for path, value in row.values.items())
-
-
 def _figures(row: Row) -> dict[str, object]:
-    item = row.evaluation
-    return {"values": dict(row.values), "reason": row.reason,
-            "latency_ms": item.latency_ms if item else None,
-            "energy_uj_per_pixel": item.energy_uj_per_pixel if item else None,
-            "resources": {part.name: part.used for part in item.resources} if item else None,
-            "bottleneck": bottleneck(item) if item else None}
+    return {"values": dict(row.values), "reason": row.reason or None,
+            **_headline(row.evaluation), "bottleneck": row.bottleneck or None,
+            "critical_path_shares": dict(row.path_shares) if row.path_shares else None,
+            "resources": {part.name: part.used for part in row.evaluation.resources}
+            if row.evaluation else None}
+
+
+def _headline(item: Evaluation | None) -> dict[str, float | None]:
+    return {"latency_ms": item.latency_ms if item else None,
+            "energy_uj_per_pixel": item.energy_uj_per_pixel if item else None}
+
+
+def _tornado_figures(start: Evaluation, rows: tuple[Sensitivity, ...]) -> dict[str, object]:
+    def side(step: Step) -> dict[str, object]:
+        return {"value": step.value, "reason": step.reason or None, **_headline(step.evaluation)}
+
+    return {"base": _headline(start),
+            "sensitivities": [{"parameter": row.path, "now": row.now, "down": side(row.down),
+                               "up": side(row.up)} for row in rows]}
 
 
 def _show_sweep(console: Console, rows: tuple[Row, ...]) -> None:
+    names = [path.rpartition(".")[2] for path in rows[0].values]
+    heads = names if len(set(names)) == len(names) else list(rows[0].values)
     table = tables.grid("What if (predicted)", (
-        *rows[0].values, "latency, ms", "uJ a pixel", "DSP", "BRAM36", "LUT", "busiest unit"))
-    refused = []
+        *heads, "ms", "uJ/pixel", "DSP", "BRAM36", "LUT", "FF", "bottleneck"), ("bottleneck",))
     for row in rows:
         item = row.evaluation
         if item is None:
-            table.add_row(*row.values.values(), *"-----", "not feasible")
-            refused.append(f"{_label(row)}: {row.reason}")
+            table.add_row(*row.values.values(), *"------", "not feasible")
             continue
         used = {part.name: f"{part.used:g}" for part in item.resources}
+        share = next(iter(row.path_shares.values())) if row.path_shares else 0.0
         table.add_row(*row.values.values(), f"{item.latency_ms:.2f}",
-                      f"{item.energy_uj_per_pixel:.2f}", used.get("DSP", "-"),
-                      used.get("BRAM36", "-"), used.get("LUT", "-"), bottleneck(item))
+                      f"{item.energy_uj_per_pixel:.2f}",
+                      *(used.get(name, "-") for name in ("DSP", "BRAM36", "LUT", "FF")),
+                      f"{row.bottleneck} {100 * share:.0f}%")
     console.print(table)
-    for reason in refused:
-        console.print(reason, markup=False, highlight=False)
+    console.print("bottleneck: the unit with the largest share of the critical path")
+    refused: dict[str, list[str]] = {}
+    for row in rows:
+        if row.evaluation is None:
+            refused.setdefault(row.reason, []).append(what_if_pictures.label(row))
+    for reason, labels in refused.items():
+        more = f" and {len(labels) - 2} more" if len(labels) > 2 else ""
+        console.print(f"not feasible: {'; '.join(labels[:2])}{more}: {reason}", markup=False,
+                      highlight=False, soft_wrap=True)
 
 
 def _show_tornado(console: Console, start: Evaluation, rows: tuple[Sensitivity, ...]) -> None:
     table = tables.grid(
-        f"Sensitivities (predicted); now {start.latency_ms:.2f} ms, "
-        f"{start.energy_uj_per_pixel:.2f} uJ a pixel",
-        ("parameter", "down", "ms", "uJ/pixel", "up", "ms", "uJ/pixel"))
+        f"A step down, a step up, against {start.latency_ms:.2f} ms, "
+        f"{start.energy_uj_per_pixel:.2f} uJ a pixel (predicted, {start.memory_model})",
+        ("parameter", "now", "down", "ms", "uJ", "up", "ms", "uJ"))
     for row in rows:
-        table.add_row(row.path, row.down, _number(row.down_latency_ms),
-                      _number(row.down_energy_uj_per_pixel), row.up, _number(row.up_latency_ms),
-                      _number(row.up_energy_uj_per_pixel))
+        table.add_row(row.path, short_value(row.now),
+                      *_side(row.down, start), *_side(row.up, start))
     console.print(table)
-    console.print("- : that step is not legal or does not fit the board")
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        for side in (row.down, row.up):
+            if side.evaluation is None and side.value != "-":
+                reasons.setdefault(side.reason, []).append(f"{row.path} {side.value}")
+    for reason, steps in reasons.items():
+        console.print(f"not feasible: {', '.join(steps)}: {reason}", markup=False,
+                      highlight=False, soft_wrap=True)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _side(step: Step, start: Evaluation) -> tuple[str, str, str]:
+    if step.evaluation is None:
+        return short_value(step.value), "-", "-"
+    return (short_value(step.value), _difference(step.evaluation.latency_ms - start.latency_ms),
+            _difference(step.evaluation.energy_uj_per_pixel - start.energy_uj_per_pixel))
 
 
-def _draw_tornado(out: Path, start: Evaluation, rows: tuple[Sensitivity, ...]) -> None:
-    base = start.latency_ms
-    bars = [(row.path, base if row.down_latency_ms is None else row.down_latency_ms,
-             base if row.up_latency_ms is None else row.up_latency_ms) for row in rows]
-    pictures.save_picture(pictures.tornado(
-        bars, base, "latency, ms", f"Sensitivity of {start.workload} on {start.overlay}, "
-        f"predicted ({start.memory_model})"), out / "tornado.png")
+def _difference(value: float) -> str:
+    return "0" if value == 0 else f"{value:+.0f}" if abs(value) >= 100 else f"{value:+.2f}"

@@ -1,6 +1,7 @@
-"""Pictures of evaluations: roofline, time and energy of each layer, Pareto front, tornado.
+"""Pictures of evaluations: roofline, time and energy of each layer, Pareto front.
 
-It does not compute figures. Every picture says in its title that it is predicted, and by what.
+It does not compute figures; `what_if_pictures` draws sweeps. Every picture says in its title that
+it is predicted, and by what.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ PARTS = ("#4D4D4D", "#A6A6A6", "#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69
          "#CC79A7", "#882255", "#44AA99", "#117733", "#999933", "#DDCC77", "#332288")
 
 
-#: Sensitivities and layers smaller than these shares are left out of pictures, and counted.
-LEAST_EFFECT = 0.0005
+#: Layers shorter than this share are left out of pictures, and counted.
 LEAST_LAYER = 0.001
 
 
@@ -75,7 +75,7 @@ def roofline(item: Evaluation, peak_bytes_per_s: float) -> Figure:
                     [layer.intensity for layer in points], rates)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_log(axes)
+    plain_log(axes)
     axes.set_xlabel("operational intensity, MAC a byte of DRAM traffic")
     axes.set_ylabel("10^9 MAC a second")
     axes.set_title(f"Roofline (area of a dot: time of the layer)\n{_origin(item)}", fontsize=10)
@@ -197,7 +197,7 @@ def pareto(points: np.ndarray, front: Sequence[int], marks: Mapping[str, tuple[f
                      color=("#333333", "#D55E00", "#0072B2")[offset % 3], label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_log(axes)
+    plain_log(axes)
     axes.set_xlabel("latency, ms")
     axes.set_ylabel("energy, uJ a pixel")
     axes.set_title(title, fontsize=10)
@@ -206,7 +206,7 @@ def pareto(points: np.ndarray, front: Sequence[int], marks: Mapping[str, tuple[f
     return figure
 
 
-def _plain_log(axes: Any) -> None:
+def plain_log(axes: Any) -> None:
     """Logarithmic axes with plain numbers; minor ticks are named only if there is room."""
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_view_interval()
@@ -217,46 +217,3 @@ def _plain_log(axes: Any) -> None:
             lambda value, _, named=named: f"{value:g}"
             if round(value / 10 ** np.floor(np.log10(value)), 3) in named else ""))
         axis.set_tick_params(which="both", labelsize=8)
-
-
-def tornado(rows: Sequence[tuple[str, float, float]], base: float, label: str,
-            title: str) -> Figure:
-    """Bars from the base value: (name, value one step down, value one step up), widest on top."""
-    ordered = sorted((row for row in rows if _reach(row, base) > LEAST_EFFECT * abs(base)),
-                     key=lambda row: _reach(row, base))
-    quiet = len(rows) - len(ordered)
-    figure, axes = _axes(8.5, 1.6 + 0.3 * len(ordered))
-    for index, (_name, low, high) in enumerate(ordered):
-        axes.barh(index, low - base, left=base, color=COLOURS["busy"], height=0.7)
-        axes.barh(index, high - base, left=base, color=COLOURS["input"], height=0.7)
-    axes.axvline(base, color="#333333", linewidth=1)
-    axes.set_yticks(range(len(ordered)), [row[0] for row in ordered], fontsize=8)
-    axes.set_xlabel(f"{label} (blue: one step down, yellow: one step up)")
-    axes.set_title(f"{title}\n{quiet} further parameters change it by less than "
-                   f"{100 * LEAST_EFFECT:g} % a step", fontsize=10)
-    return figure
-
-
-def _reach(row: tuple[str, float, float], base: float) -> float:
-    return max(abs(row[1] - base), abs(row[2] - base))
-
-
-def sweep(rows: Sequence[tuple[str, float, float]], title: str) -> Figure:
-    """Latency (ms) and energy (uJ a pixel) of named designs, side by side."""
-    figure = Figure(figsize=(8.5, 1.8 + 0.28 * len(rows)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    names = [row[0] for row in rows]
-    for axes, column, label, colour in ((left, 1, "latency, ms", COLOURS["busy"]),
-                                        (right, 2, "energy, uJ a pixel", COLOURS["data"])):
-        axes.spines[["top", "right"]].set_visible(False)
-        values = [row[column] for row in rows]
-        axes.barh(range(len(rows)), values, color=colour, height=0.7)
-        for index, value in enumerate(values):
-            axes.annotate(f"{value:.4g}", (value, index), va="center", fontsize=8,
-                          xytext=(3, 0), textcoords="offset points")
-        axes.margins(x=0.15)
-        axes.set_xlabel(label)
-    left.set_yticks(range(len(rows)), names, fontsize=8)
-    left.invert_yaxis()
-    figure.suptitle(title, fontsize=10)
-    return figure

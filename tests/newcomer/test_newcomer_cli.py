@@ -129,7 +129,7 @@ def test_a_small_exploration_writes_a_design_that_simulates(capsys, tmp_path):
 def test_what_if_shows_the_effect_of_a_clock(capsys, tmp_path):
     path = tmp_path / "rows.json"
     code, _ = run(capsys, "what-if", "default", "--workload", "agc-w16", "--set",
-                  "clock_hz=100000000,150000000", "--json", str(path))
+                  "clock_mhz=100,150", "--json", str(path), "--out", str(tmp_path))
     assert code == 0
     slow, fast = json.loads(path.read_text())["rows"]
     assert fast["latency_ms"] < slow["latency_ms"]
