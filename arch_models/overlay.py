@@ -26,6 +26,7 @@ class Engine(StrEnum):
     UPSAMPLE = "upsample"
     SOFTMAX = "softmax"
     GRID_SAMPLE = "grid_sample"
+    NORM = "norm"  # group norm in two passes
 
 
 class Role(StrEnum):

@@ -73,6 +73,10 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, float], ...]:
     ]
     if Engine.ELEMENTWISE in overlay.engines:
         found.append(("vector parameters", bram36(ENTRY_BITS, overlay.vector_entries)))
+    if Engine.NORM in overlay.engines:
+        found.append(("norm parameters", bram36(ENTRY_BITS, overlay.vector_entries)))
+        # Two sums, then multiplier, offset and shift of every channel of a block.
+        found.append(("norm entries", bram36(ENTRY_BITS, overlay.vector_entries)))
     if overlay.engines & {Engine.LOOKUP, Engine.SOFTMAX}:
         found.append(("table", bram36(ENTRY_BITS, ceil_div(overlay.table_bytes, 8))))
     return tuple(found)

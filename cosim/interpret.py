@@ -17,7 +17,7 @@ from workloads.reference import execute_layer
 
 from .lower import Lowered
 from .placement import memory_image, pack_tensor, unpack_tensor
-from .program import ARGUMENTS, Buffer, Column, Opcode, Program, flat
+from .program import ARGUMENTS, Buffer, Column, Opcode, Program, WeightOrder, flat
 
 BEAT = 8
 
@@ -45,6 +45,9 @@ class Machine:
         self.parameters = buffer(overlay.parameter_entries, BEAT)
         self.vectors = buffer(overlay.vector_entries, BEAT)
         self.table = buffer(overlay.table_bytes // BEAT, BEAT)
+        self.norm = buffer(overlay.vector_entries, BEAT)
+        self.sums = np.zeros((2, overlay.vector_entries), np.int64)
+        self.entries = np.zeros((3, overlay.vector_entries), np.int64)
         self.accumulator = np.zeros((overlay.accumulator_words, self.tm), np.int64)
 
     def _runs(self, line: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -71,12 +74,33 @@ class Machine:
                 first, lane = base + plane // lanes * positions, plane % lanes * BEAT
                 words[_range(words, first, len(beats)), lane : lane + BEAT] = beats
             return
+        if a["order"] != WeightOrder.STORED:
+            self._load_operand(line, a)
+            return
         data = np.concatenate([self.memory[index] for _, index in self._runs(line)])
         target = {Buffer.WEIGHT: self.weight, Buffer.TABLE: self.table,
                   Buffer.CONVOLUTION_PARAMETERS: self.parameters,
-                  Buffer.VECTOR_PARAMETERS: self.vectors}[kind]
+                  Buffer.VECTOR_PARAMETERS: self.vectors, Buffer.NORM_PARAMETERS: self.norm}[kind]
         beats = data.view(np.int8).reshape(-1, target.shape[1])
         target[_range(target, base, len(beats))] = beats
+
+    def _load_operand(self, line: np.ndarray, a: dict[str, int]) -> None:
+        """An activation's beats into WEIGHT; a beat also clears the input channels behind it."""
+        words = a["positions"]
+        for plane, index in self._runs(line):
+            beats = self.memory[index].view(np.int8).reshape(-1, BEAT)
+            for position, beat in enumerate(beats):
+                if a["order"] == WeightOrder.ROWS:
+                    outs, inner = np.array([position]), plane * BEAT
+                    value = beat[None]
+                else:
+                    outs, inner = plane * BEAT + np.arange(BEAT), position
+                    value = beat[:, None]
+                word = a["base"] + int(outs[0]) // self.tm * words + inner // self.tn
+                block = self.weight[_range(self.weight, word, 1)][0].reshape(self.tm, self.tn)
+                low = inner % self.tn
+                block[outs % self.tm, low:] = 0
+                block[outs % self.tm, low : low + value.shape[1]] = value
 
     def store(self, line: np.ndarray, a: dict[str, int]) -> None:
         """OUTPUT beats into DRAM."""
@@ -207,7 +231,8 @@ class Machine:
         logits = value.transpose(0, 2, 1).reshape(planes * BEAT, -1)[:channels]
         table = self.table[_range(self.table, a["table_base"], 64)].reshape(-1).view("<u2")
         result = np.zeros((planes * BEAT, a["positions"]), np.int8)
-        result[:channels] = arithmetic.softmax(logits[:, :, None], table)[:, :, 0]
+        result[:channels] = arithmetic.softmax(logits[:, :, None], table,
+                                               a["fraction_bits"])[:, :, 0]
         self.write(a["out_base"], result.reshape(planes, BEAT, -1).transpose(0, 2, 1))
 
     def _flow_sum(self, a: dict[str, int]) -> None:
@@ -224,6 +249,44 @@ class Machine:
         beats = np.zeros((positions, 4), "<i2")
         beats[:, :2] = grid.T
         self.write(a["out_base"], beats.view(np.int8).reshape(1, positions, BEAT))
+
+    def group_sums(self, a: dict[str, int]) -> None:
+        """Sums of a block's channels; behind the last of them the entries of its affine step."""
+        planes, channels, each = a["planes"], a["channels"], a["group_channels"]
+        value = self.read(a["in_base"], a["positions"], planes).transpose(0, 2, 1)
+        value = value.reshape(planes * BEAT, -1)[:channels]
+        if a["first"]:
+            self.sums[:] = 0
+        self.sums[0, :channels] += value.sum(axis=1)
+        self.sums[1, :channels] += (value * value).sum(axis=1)
+        if not a["last"]:
+            return
+        constants = self.norm.view("<i4").astype(np.int64)
+        scale, offset = constants[_range(constants, a["parameter_base"], channels)].T
+        if a["film"]:
+            gain, moved = (
+                self.norm[_range(self.norm, base, planes)].reshape(-1)[:channels].astype(np.int64)
+                for base in (a["gain_base"], a["offset_base"]))
+            scale, offset = arithmetic.modulated(scale, offset, gain, moved, constants[1])
+        epsilon = int(self.norm[0].view("<i8")[0])
+        for start in range(0, channels, each):
+            group = slice(start, start + each)
+            sums = (each * a["all_positions"], int(self.sums[0, group].sum()),
+                    int(self.sums[1, group].sum()))
+            self.entries[:, group] = arithmetic.group_norm_entries(
+                sums, scale[group], offset[group], epsilon)
+
+    def group_norm(self, a: dict[str, int]) -> None:
+        """The affine step of a block with the entries of its sums."""
+        planes, stride = a["planes"], a["in_positions"]
+        lanes = self.tn // BEAT
+        value = np.concatenate([
+            self.read(a["in_base"] + word * stride, a["positions"], min(lanes, planes - first))
+            for word, first in enumerate(range(0, planes, lanes))])
+        multiplier, begin, shift = (
+            item[: planes * BEAT].reshape(planes, 1, BEAT) for item in self.entries)
+        result = arithmetic.saturate(arithmetic.round_shift(value * multiplier + begin, shift))
+        self.write(a["out_base"], np.maximum(result, 0) if a["relu"] else result)
 
     def spatial(self, opcode: Opcode, a: dict[str, int]) -> None:
         """Pool, upsample or grid sampling on one tile."""
@@ -263,6 +326,10 @@ class Machine:
             self.store(line, a)
         elif opcode is Opcode.CONVOLUTION:
             self.convolution(a)
+        elif opcode is Opcode.GROUP_SUMS:
+            self.group_sums(a)
+        elif opcode is Opcode.GROUP_NORM:
+            self.group_norm(a)
         elif opcode is Opcode.HOST:
             self.host(a["layer"], self.memory)
         elif opcode in (Opcode.AVERAGE_POOL, Opcode.MAX_POOL, Opcode.UPSAMPLE,

@@ -14,13 +14,14 @@ from arch_models.engines import interval_cycles, timing
 from arch_models.overlay import Engine, Overlay
 from arch_models.units import ceil_div
 from workloads.graph import Graph, Layer, Operator
+from workloads.reference import fraction_bits_of
 
 from . import kernels, row_parts
 from .mapping import work_of
 from .placement import Placement, convolution_words
-from .plans import Area, Common, ConvolutionPlan, GridPlan, StreamPlan
-from .program import Buffer, Opcode
-from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
+from .plans import Area, Common, ConvolutionPlan, GridPlan, NormPlan, StreamPlan
+from .program import Buffer, Opcode, WeightOrder
+from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
 from .wiring import EngineWires, Wiring
 
 SOFTMAX_TABLE_BEAT = 64  # behind the two lookup tables of 256 bytes
@@ -30,6 +31,8 @@ OPCODES = {
     Operator.FLOW_SUM: Opcode.FLOW_SUM, Operator.LOOKUP: Opcode.LOOKUP,
     Operator.AVERAGE_POOL: Opcode.AVERAGE_POOL, Operator.MAX_POOL: Opcode.MAX_POOL,
     Operator.UPSAMPLE: Opcode.UPSAMPLE, Operator.SOFTMAX: Opcode.SOFTMAX,
+    # A change of scale is an affine step without offset.
+    Operator.REQUANTIZE: Opcode.AFFINE,
 }
 
 
@@ -66,6 +69,8 @@ class Planner:
             return self._convolution_job(index, item, item.tile)
         if isinstance(item.tile, GridTile):
             return self._grid_job(index, item, item.tile)
+        if isinstance(item.tile, NormTile):
+            return self._norm_job(index, item, item.tile)
         assert isinstance(item.tile, StreamTile)
         return self._stream_job(index, item, item.tile)
 
@@ -120,18 +125,23 @@ class Planner:
         new, skip, shift = self._add_scale(layer, item)
         parity = self.sequence[Engine.CONVOLUTION] % 2
         self.sequence[Engine.CONVOLUTION] += 1
-        weights = self.placement.blob(item.name, "weights")
+        if item.order is WeightOrder.STORED:
+            operand, weights = source, self.placement.blob(item.name, "weights").address
+        else:
+            operand = self._area(item.inputs[1])
+            weights = operand.address
         parameters = self.placement.blob(item.name, "parameters")
         plan = ConvolutionPlan(
             overlay.tm, overlay.columns, out.channels, out.rows, out.columns, in_words,
             out_words, tile.out_words, tile.in_words, tile.rows, tile.columns,
             int(tile.resident), int(tile.weights_outer), window.rows, window.columns,
             window.stride, window.padding, int(bool(item.upsample)), int(layer.relu),
-            int(bool(item.pool)), int(bool(item.add)), new, skip, shift, weights.address,
+            int(bool(item.pool)), int(bool(item.add)), new, skip, shift, weights,
             overlay.tm * overlay.tn * overlay.weight_bits // 8, overlay.weight_words,
             overlay.weight_banks, 0, self.wiring.weight, wires.weight_filled, wires.weight_free,
             parameters.address, parameters.size_bytes,
-            parity * (overlay.parameter_entries // 2), wires.skip_filled)
+            parity * (overlay.parameter_entries // 2), wires.skip_filled, int(item.order),
+            operand.planes, operand.rows * operand.columns)
         target = self._area(item.output)
         skip_area = self._area(item.skip) if item.skip else target
         real = self.layouts.real_channels(item.inputs[0])
@@ -191,7 +201,7 @@ class Planner:
                     planes: int) -> tuple[int, int, int, int]:
         """Address, bytes, buffer and place of a streaming layer's constants; 0 bytes if none."""
         operator = layer.operator
-        if operator in (Operator.AFFINE, Operator.FLOW_SUM):
+        if operator in (Operator.AFFINE, Operator.REQUANTIZE, Operator.FLOW_SUM):
             parity = self.sequence[Engine.ELEMENTWISE] % 2
             self.sequence[Engine.ELEMENTWISE] += 1
             base = parity * (self.overlay.vector_entries // 2)
@@ -222,10 +232,12 @@ class Planner:
             return (int(self.graph.tensors[layer.inputs[1]].channels == 1),
                     int(self.graph.constant(layer, "multiplier")[0]),
                     int(self.graph.constant(layer, "shift")[0]))
-        if operator is Operator.AFFINE:
+        if operator in (Operator.AFFINE, Operator.REQUANTIZE):
             return int(layer.relu), 0, 0
         if operator is Operator.FLOW_SUM:
             return layer.fraction_bits, 0, 0
+        if operator is Operator.SOFTMAX:
+            return fraction_bits_of(self.graph.tensors[layer.output]), 0, 0
         return window.rows, window.stride, window.padding
 
     def _grid_job(self, index: int, item: LayerMapping, tile: GridTile) -> Job:
@@ -239,6 +251,33 @@ class Planner:
                         tile.part, found.interval, found.interval_per_plane, layer.fraction_bits)
         areas = (self._area(item.inputs[0]), self._list(item.inputs[1]), self._list(item.output))
         return Job(kernels.grid_rows, common, plan, areas, wires, None)
+
+    def _norm_job(self, index: int, item: LayerMapping, tile: NormTile) -> Job:
+        layer, overlay = self.layers[item.name], self.overlay
+        wires = self.wiring.engines[Engine.NORM]
+        sums = timing(overlay, Engine.NORM, "group_sums")
+        source = self._list(item.inputs[0])
+        spec, positions = self.graph.tensors[item.inputs[0]], source.rows
+        edge_planes = source.planes - (ceil_div(source.planes, tile.planes) - 1) * tile.planes
+        edge_chunk = positions - (ceil_div(positions, tile.chunk) - 1) * tile.chunk
+        edge_part = min(size - (ceil_div(size, tile.part) - 1) * tile.part
+                        for size in (tile.chunk, edge_chunk))
+        block = overlay.channel_block
+        common = self._common(
+            index, item, wires, timing(overlay, Engine.NORM, "group_norm").interval, "group_norm",
+            self._share(wires.inputs, ceil_div(edge_planes, overlay.tn // block), edge_chunk),
+            self._share(wires.outputs, ceil_div(edge_planes, overlay.tm // block), edge_part))
+        constants = self.placement.blob(item.name, "norm")
+        gain, offset = (self.placement.addresses[name] if name else 0
+                        for name in (item.inputs[1:] or ("", "")))
+        plan = NormPlan(
+            source.planes, spec.channels, spec.channels // layer.window.groups, positions,
+            tile.planes, tile.chunk, tile.part, int(layer.relu), sums.fill, sums.interval,
+            sums.drain, sums.drain_per_group, sums.drain_per_channel, self.wiring.weight,
+            wires.weight_filled, wires.weight_free, constants.address, constants.size_bytes,
+            gain, offset, source.planes * block if len(item.inputs) == 3 else 0)
+        return Job(kernels.norm_rows, common, plan, (source, self._list(item.output)), wires,
+                   None)
 
     def most_rows(self, jobs: list[Job | None]) -> int:
         """At least as many rows as the layers, the host and the descriptor loads need."""
@@ -264,6 +303,10 @@ class Planner:
                 banks = (ceil_div(job.areas[0].planes, plan.tile_planes) * plan.grids
                          * ceil_div(plan.positions, plan.chunk))
                 total += banks * (masters + 2 * ceil_div(plan.chunk, plan.sub_chunk))
+            elif isinstance(item.tile, NormTile):
+                total += 3 + ceil_div(plan.planes, plan.tile_planes) * ceil_div(
+                    plan.positions, plan.chunk) * (
+                        2 * masters + 1 + (masters + 1) * ceil_div(plan.chunk, plan.part))
             else:
                 total += 1 + (masters + 1) * (ceil_div(plan.planes, plan.tile_planes)
                                               * ceil_div(plan.units, plan.tile_units))

@@ -11,32 +11,39 @@ from typing import Any
 
 import numpy as np
 
-from .program import Column
+from .program import NORM_CONSTANTS, Column
 from .row_parts import (
     ADD,
     AFFINE,
     CACHED,
     CONVOLUTION,
     CONVOLUTION_PARAMETERS,
+    DRAIN,
+    FILL,
     FLOW_SUM,
     GRID_SAMPLE,
+    GROUP_NORM,
+    GROUP_SUMS,
     IN_FILLED,
     IN_FREE,
     IN_UNIT,
     INPUT,
     LOOKUP,
     MULTIPLY,
+    NORM_PARAMETERS,
     OUT_FILLED,
     OUT_FREE,
     OUTPUT,
     PLAIN,
     SOFTMAX,
     SOURCES,
+    STORED,
     UPSAMPLE,
     WEIGHT,
     block_load,
     channel_mask,
     compute_row,
+    operand_load,
     outs_skip_mask,
     shared_load,
     span,
@@ -122,12 +129,18 @@ def _convolution_rows(ops, args, row, common, plan, source, target, skip, ins, o
                 if new_weights:
                     weight_base = weight_bank * plan.weight_words
                     weight_bank = (weight_bank + 1) % plan.weight_banks
-                    offset = (out_word * plan.in_words + out_words * word) * taps
-                    row = block_load( ops, args, row, common.layer, plan.weight_unit,
-                                     weight_wait, plan.weight_filled, WEIGHT, weight_base,
-                                     plan.weight_address + offset * plan.weight_word_bytes,
-                                     out_words * words * taps * plan.weight_word_bytes, first,
-                                     last)
+                    if plan.order == STORED:
+                        offset = (out_word * plan.in_words + out_words * word) * taps
+                        row = block_load(ops, args, row, common.layer, plan.weight_unit,
+                                         weight_wait, plan.weight_filled, WEIGHT, weight_base,
+                                         plan.weight_address + offset * plan.weight_word_bytes,
+                                         out_words * words * taps * plan.weight_word_bytes,
+                                         first, last)
+                    else:
+                        row = operand_load(ops, args, row, common.layer, plan.weight_unit,
+                                           weight_wait, plan.weight_filled, weight_base, plan,
+                                           common.lanes_in, common.lanes_in * 8, out_word,
+                                           out_words, word, words, first, last)
                     weight_wait = plan.weight_free
                 kept = inner < spatial - 1 if weights_outer else (loaded_once
                                                                   and place < spatial - 1)
@@ -204,7 +217,7 @@ def _stream_arguments(line, plan, in_base, other_base, out_base, positions, plan
         line[1], line[2], line[3], line[4] = out_base, positions, planes, plan.parameter_base
     elif plan.opcode == SOFTMAX:
         line[1], line[2], line[3] = out_base, positions, plan.channels
-        line[4] = plan.parameter_base
+        line[4], line[5] = plan.parameter_base, plan.first
     elif plan.opcode == FLOW_SUM:
         line[1], line[2], line[3], line[4] = out_base, plan.out_columns, positions, plan.channels
         line[5], line[6], line[7] = plan.parameter_base, unit, plan.first
@@ -355,6 +368,101 @@ def _build_grid(sources: int) -> Callable[..., Any]:
 
 
 grid_rows = _build_grid(SOURCES)
+
+
+@PLAIN
+def _norm_rows(ops, args, row, common, plan, source, target, ins, outs, first, last):
+    """Write one group norm; return the next row. Each block: its sums, then its affine step.
+
+    A block that fits one bank is loaded once, any other once for each pass.
+    """
+    in_filled = channel_mask(ins, IN_FILLED, common.input_share)
+    in_free = channel_mask(ins, IN_FREE, common.input_share)
+    out_filled = channel_mask(outs, OUT_FILLED, common.output_share)
+    out_free = channel_mask(outs, OUT_FREE, common.output_share)
+    signal = 0 if plan.film else plan.parameter_filled
+    row = block_load(ops, args, row, common.layer, plan.parameter_unit, plan.parameter_free,
+                     signal, NORM_PARAMETERS, 0, plan.constant_address, plan.constant_bytes,
+                     first, last)
+    gain_base = plan.constant_bytes // 8
+    offset_base = gain_base + plan.film // 8
+    if plan.film:
+        row = block_load(ops, args, row, common.layer, plan.parameter_unit, 0, 0,
+                         NORM_PARAMETERS, gain_base, plan.gain_address, plan.film, first, last)
+        row = block_load(ops, args, row, common.layer, plan.parameter_unit, 0,
+                         plan.parameter_filled, NORM_PARAMETERS, offset_base,
+                         plan.offset_address, plan.film, first, last)
+    resident = plan.chunk >= plan.positions
+    bank, stage = 0, 0
+    in_base = 0
+    for plane in range(0, plan.planes, plan.tile_planes):
+        planes = min(plan.tile_planes, plan.planes - plane)
+        channels = min(plan.channels - plane * 8, planes * 8)
+        last_block = plane + planes == plan.planes
+        for second in range(2):
+            for begin in range(0, plan.positions, plan.chunk):
+                size = min(plan.chunk, plan.positions - begin)
+                end = begin + size == plan.positions
+                filled = 0
+                if second == 0 or not resident:
+                    in_base = bank % common.input_banks * common.input_words
+                    bank += 1
+                    row = shared_load(ops, args, row, common, ins, True, True, in_base, source,
+                                      plane, planes, begin, size, 0, 1, first, last)
+                    filled = in_filled
+                if second == 0:
+                    wait = filled
+                    if plane == 0 and begin == 0:
+                        wait |= plan.parameter_filled
+                    compute_row(ops, args, row, common, GROUP_SUMS, wait,
+                                0 if resident else in_free, plan.sums_interval, planes * size, 0,
+                                first, last)
+                    ops[row, FILL], ops[row, DRAIN] = plan.sums_fill, plan.sums_drain
+                    if end:
+                        ops[row, DRAIN] += (channels // plan.group_channels * plan.group_cycles
+                                            + channels * plan.channel_cycles)
+                    line = args[row]
+                    line[0], line[1], line[2], line[3] = in_base, size, planes, channels
+                    line[4], line[5] = plan.group_channels, NORM_CONSTANTS + plane * 8
+                    if plan.film:
+                        line[6], line[7], line[11] = gain_base + plane, offset_base + plane, 1
+                    line[8], line[9], line[10] = plan.positions, begin == 0, end
+                    row += 1
+                    continue
+                for offset in range(0, size, plan.part):
+                    part = min(plan.part, size - offset)
+                    out_base = stage % common.output_banks * common.output_words
+                    stage += 1
+                    wait, signal = out_free, out_filled
+                    if offset == 0:
+                        wait |= filled
+                    if offset + part == size:
+                        signal |= in_free
+                        if last_block and end:
+                            signal |= plan.parameter_free
+                    compute_row(ops, args, row, common, GROUP_NORM, wait, signal,
+                                common.interval, planes * part, 0, first, last)
+                    line = args[row]
+                    line[0], line[1], line[2] = in_base + offset, size, out_base
+                    line[3], line[4], line[5] = part, planes, plan.relu
+                    row += 1
+                    row = tile_store(ops, args, row, common, outs, 0, out_base, target, plane,
+                                     planes, begin + offset, part, 0, 1, first, last)
+    return row
+
+
+def _build_norm(sources: int) -> Callable[..., Any]:
+    """Compile `norm_rows`; `sources` enters numba's cache key."""
+
+    @CACHED
+    def norm_rows(ops, args, row, common, plan, source, target, ins, outs, first, last):
+        stamp = sources  # noqa: F841
+        return _norm_rows(ops, args, row, common, plan, source, target, ins, outs, first, last)
+
+    return norm_rows
+
+
+norm_rows = _build_norm(SOURCES)
 
 
 def tables(count: int, arguments: int) -> tuple[np.ndarray, np.ndarray]:

@@ -174,7 +174,7 @@ class _Lowering:
             self._barrier(rows, following)
         self._wrap(done)
         self._release(done)
-        self._displacements(done)
+        self._activations(done)
 
     def _blank(self, item: LayerMapping | None) -> _Rows:
         first, last = self.marks[self.marked]
@@ -252,8 +252,8 @@ class _Lowering:
                 self.initial |= wiring.layer_done[j][i]
             if weight >= 0:
                 # Banks of weights begin anew in each repeat, so none may still be in use.
-                self._tie(store, weight, wiring.frame_done[j])
-                self.initial |= wiring.frame_done[j]
+                self._tie(store, weight, wiring.stored[j])
+                self.initial |= wiring.stored[j]
 
     def _release(self, done: list[_Rows]) -> None:
         """The host may write the next frame's tensors when this frame has read them."""
@@ -279,17 +279,49 @@ class _Lowering:
             self._tie(last.last[wiring.outputs[j]], first_host, wiring.release[j])
             self.initial |= wiring.release[j]
 
-    def _displacements(self, done: list[_Rows]) -> None:
-        """The weight master may load what the host writes only after the host wrote it."""
+    def _activations(self, done: list[_Rows]) -> None:
+        """The weight master may load an activation only after the layer that makes it.
+
+        Having waited for a layer it need not wait for an earlier one, so its tokens come in the
+        order of its waits.
+        """
         wiring = self.wiring
-        hosts = {rows.item.output: rows for rows in done
-                 if rows.item is not None and rows.first[wiring.host] >= 0}
-        for rows in done:
-            if rows.item is None or rows.first[wiring.weight] < 0:
+        made: dict[str, int] = {}
+        waited = -1
+        for index, rows in enumerate(done):
+            if rows.item is None:
                 continue
-            if self.layers[rows.item.name].operator is not Operator.FLOW_SUM:
-                continue
-            maker = hosts.get(rows.item.inputs[1])
-            if maker is not None:
-                self._tie(int(maker.last[wiring.host]), int(rows.first[wiring.weight]),
-                          wiring.host_weight)
+            if rows.first[wiring.weight] >= 0:
+                makers = [made.get(leaf, -1) for name in self._by_weight_master(rows.item)
+                          for leaf in self.layouts.leaves(name)]
+                maker = max(makers, default=-1)
+                if maker > waited:
+                    waited = maker
+                    self._tie_weight(done[maker], self._activation_row(rows))
+            made[rows.item.output] = index
+
+    def _by_weight_master(self, item: LayerMapping) -> tuple[str, ...]:
+        """The activations among what the weight master loads for a layer in fabric."""
+        operator = self.layers[item.name].operator
+        if operator is Operator.MATMUL:
+            return item.inputs[1:2]
+        return item.inputs[1:] if operator in (Operator.FLOW_SUM, Operator.GROUP_NORM) else ()
+
+    def _activation_row(self, rows: _Rows) -> int:
+        """The first row of the weight master that loads an activation: constants come first."""
+        assert rows.item is not None
+        row = int(rows.first[self.wiring.weight])
+        if self.layers[rows.item.name].operator is Operator.FLOW_SUM:
+            return row
+        row += 1
+        while self.ops[row, Column.UNIT] != self.wiring.weight:
+            row += 1
+        return row
+
+    def _tie_weight(self, maker: _Rows, wait_row: int) -> None:
+        wiring = self.wiring
+        if maker.first[wiring.host] >= 0:
+            self._tie(int(maker.last[wiring.host]), wait_row, wiring.host_weight)
+            return
+        for j in maker.units(wiring.outputs):
+            self._tie(int(maker.last[wiring.outputs[j]]), wait_row, wiring.stored[j])

@@ -6,25 +6,28 @@ rules are exact: a tile that is chosen fits the banks it needs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 from arch_models.board import Board
 from arch_models.engines import Work, engine_for, interval_cycles, timing
 from arch_models.engines.base import Timing
+from arch_models.engines.norm import MOST_VALUES
 from arch_models.overlay import Engine, Fusion, Infeasible, Overlay, Role
 from arch_models.units import ceil_div
 from workloads.graph import Graph, Layer, Operator, Phase
 
 from . import tile_search
 from .layout import Layouts
-from .program import MAX_CHANNELS
-from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
+from .program import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
+from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
+from .wiring import PARAMETER_SETS
 
 #: Operators that cost nothing: an address change.
 FREE = frozenset({Operator.CONCAT})
 POINTWISE = frozenset({Operator.ADD, Operator.MULTIPLY, Operator.AFFINE, Operator.LOOKUP,
-                       Operator.SOFTMAX})
+                       Operator.SOFTMAX, Operator.REQUANTIZE})
 #: Solved tile searches: (shape, budget) to the best tile.
 Known = dict[tuple[tuple, tile_search.Budget], tuple]
 LOOKUP_TABLE_BYTES = 256
@@ -35,8 +38,12 @@ def work_of(graph: Graph, layer: Layer) -> Work:
     """What a graph layer asks of an engine."""
     window = layer.window
     scaled = layer.operator is Operator.AVERAGE_POOL and "multiplier" in layer.constants
-    return Work(str(layer.operator.value), window.rows, window.columns, window.stride,
-                window.padding, window.groups, layer.relu, scaled)
+    operator = layer.operator
+    if operator is Operator.REQUANTIZE:
+        operator = Operator.AFFINE  # without an offset
+    return Work(str(operator.value), window.rows, window.columns, window.stride,
+                window.padding, 1 if operator is Operator.GROUP_NORM else window.groups,
+                layer.relu, scaled)
 
 
 def budget_of(overlay: Overlay, board: Board | None) -> tile_search.Budget:
@@ -74,8 +81,7 @@ def channel_count(overlay: Overlay) -> int:
     """Token channels of an overlay (`cosim.wiring` makes them)."""
     inputs, outputs = len(overlay.masters_of(Role.INPUT)), len(overlay.masters_of(Role.OUTPUT))
     engines = len(overlay.engines)
-    weighted = len(overlay.engines & {Engine.CONVOLUTION, Engine.ELEMENTWISE, Engine.LOOKUP,
-                                      Engine.SOFTMAX})
+    weighted = len(overlay.engines & {Engine.CONVOLUTION, *PARAMETER_SETS})
     skip = (1 + outputs) if Engine.CONVOLUTION in overlay.engines else 0
     shared = inputs * outputs + 3 * outputs + inputs + 1
     fetch = 0
@@ -95,6 +101,7 @@ class _Mapper:
         self.known = known
         self.timings: dict[tuple[Engine, str], Timing] = {}
         self.absorbed: set[str] = set()
+        self.turned: dict[str, Layer] = {}  # by output: transpositions that a matmul may absorb
         self.readers: dict[str, list[Layer]] = {}
         for layer in graph.layers:
             for name in layer.inputs:
@@ -119,19 +126,32 @@ class _Mapper:
             if isinstance(item, Infeasible):
                 return replace(item, where=f"layer {layer.name!r}")
             if item is not None:
+                if item.engine is None:
+                    # What a matmul in fabric would have absorbed.
+                    found += [self.host(self.turned.pop(name), item.why_host)
+                              for name in layer.inputs if name in self.turned]
                 found.append(item)
         return Mapping(self.phases, tuple(found), self.layouts.frozen())
 
     def layer(self, layer: Layer) -> LayerMapping | Infeasible | None:
         if layer.operator is Operator.UPSAMPLE and self._absorbing_convolution(layer):
             return None
+        if layer.operator is Operator.TRANSPOSE and self._absorbing_matmul(layer):
+            self.turned[layer.output] = layer
+            return None
         engine = engine_for(work_of(self.graph, layer))
-        if engine is None or engine.engine not in self.overlay.engines:
-            return self.host(layer)
+        if engine is None:
+            return self.host(layer, f"no engine runs {layer.operator.value}")
+        if engine.engine not in self.overlay.engines:
+            return self.host(layer, f"engine {engine.engine.value} is not in fabric")
+        if layer.operator is Operator.MATMUL:
+            return self.matmul(layer)
         if engine.engine is Engine.CONVOLUTION:
             return self.convolution(layer)
         if engine.engine is Engine.GRID_SAMPLE:
             return self.grid(layer)
+        if engine.engine is Engine.NORM:
+            return self.norm(layer)
         return self.stream(layer, engine.engine)
 
     def timing(self, engine: Engine, operator: str) -> Timing:
@@ -140,9 +160,10 @@ class _Mapper:
             self.timings[key] = timing(self.overlay, engine, operator)
         return self.timings[key]
 
-    def host(self, layer: Layer) -> LayerMapping:
+    def host(self, layer: Layer, why: str) -> LayerMapping:
         self.layouts.dense(layer.output)
-        return LayerMapping(layer.name, layer.phase, None, layer.inputs, layer.output)
+        return LayerMapping(layer.name, layer.phase, None, layer.inputs, layer.output,
+                            why_host=why)
 
     def single_reader(self, name: str) -> Layer | None:
         readers = self.readers.get(name, ())
@@ -155,10 +176,18 @@ class _Mapper:
                 and reader.operator is Operator.CONVOLUTION and reader.phase is layer.phase
                 and reader.window.groups == 1 and Engine.CONVOLUTION in self.overlay.engines)
 
+    def _absorbing_matmul(self, layer: Layer) -> bool:
+        """May the only reader, a matmul, load its weights turned by itself?"""
+        reader = self.single_reader(layer.output)
+        return (reader is not None and reader.operator is Operator.MATMUL
+                and reader.phase is layer.phase and reader.inputs[1] == layer.output
+                and reader.inputs[0] != layer.output)
+
     def _fused_behind(self, layer: Layer) -> tuple[Layer | None, Layer | None]:
         """The pool or the addition that this convolution absorbs."""
         reader = self.single_reader(layer.output)
-        if reader is None or reader.phase is not layer.phase:
+        if (reader is None or reader.phase is not layer.phase
+                or layer.operator is Operator.MATMUL):
             return None, None
         window, spec = reader.window, self.graph.tensors[layer.output]
         if (reader.operator is Operator.AVERAGE_POOL and Fusion.POOL in self.overlay.fusions
@@ -223,6 +252,74 @@ class _Mapper:
             target, absorbed, upsample, pool.name if pool else "", add.name if add else "", skip,
             tile, best[0])
 
+    def matmul(self, layer: Layer) -> LayerMapping:
+        """A 1x1 convolution whose weights are the second operand, or the host."""
+        left, right = layer.inputs
+        order = WeightOrder.ROWS if right in self.turned else WeightOrder.COLUMNS
+        operand = self.turned[right].inputs[0] if right in self.turned else right
+        why = self._operand_misfit(layer, operand, order)
+        if why:
+            return self.host(layer, why)
+        found = self.convolution(layer)
+        if isinstance(found, Infeasible):
+            return self.host(layer, str(found))
+        absorbed = (self.turned.pop(right).name,) if right in self.turned else ()
+        return replace(found, inputs=(left, operand), absorbed=absorbed, order=order)
+
+    def _operand_misfit(self, layer: Layer, operand: str, order: WeightOrder) -> str:
+        """Why WEIGHT cannot take an activation; empty if it can."""
+        overlay, tensors = self.overlay, self.graph.tensors
+        for name in (layer.inputs[0], operand, layer.output):
+            if tensors[name].bits != 8:
+                return f"{name!r} has {tensors[name].bits} bits, must have 8"
+        if (overlay.data_bits, overlay.weight_bits, overlay.channel_block) != (8, 8, 8):
+            return "activations become weights only where both have 8 bits, 8 channels a beat"
+        for name in (layer.inputs[0], operand):
+            if not self.layouts.is_dense(name):
+                return f"{name!r} has gaps between its channels"
+        if order is WeightOrder.ROWS and tensors[operand].channels % overlay.channel_block:
+            # Lanes that no channel has may hold anything, on both sides of the product.
+            return (f"{operand!r} has {tensors[operand].channels} channels, must be a multiple "
+                    f"of {overlay.channel_block}")
+        return ""
+
+    def norm(self, layer: Layer) -> LayerMapping:
+        """Blocks of whole groups on the norm engine, or the host."""
+        why = self._norm_misfit(layer)
+        if why:
+            return self.host(layer, why)
+        spec = self.graph.tensors[layer.inputs[0]]
+        sums, found = (self.timing(Engine.NORM, name) for name in ("group_sums", "group_norm"))
+        block = self.overlay.channel_block
+        each = spec.channels // layer.window.groups
+        shape = tile_search.NormShape(
+            self.layouts.planes(layer.inputs[0]), math.lcm(each, block) // block, spec.positions,
+            sums.fill + sums.drain, found.fill + found.drain, found.interval)
+        best = self._search(tile_search.search_norm, shape)
+        if best[0] < 0:
+            return self.host(layer, "no block of whole groups fits INPUT and OUTPUT")
+        self.layouts.dense(layer.output)
+        return LayerMapping(layer.name, layer.phase, Engine.NORM, layer.inputs, layer.output,
+                            tile=NormTile(*best[1:]), cost_cycles=best[0])
+
+    def _norm_misfit(self, layer: Layer) -> str:
+        """Why the norm engine cannot hold a group norm's numbers; empty if it can."""
+        overlay, tensors = self.overlay, self.graph.tensors
+        first = layer.inputs[0]
+        for name in (*layer.inputs, layer.output):
+            if tensors[name].bits != 8 or overlay.position_bytes != 8:
+                return f"{name!r} has {tensors[name].bits} bits, must have 8"
+            if name != layer.output and not self.layouts.is_dense(name):
+                return f"{name!r} has gaps between its channels"
+        values = tensors[first].elements // layer.window.groups
+        if values > MOST_VALUES:
+            return f"a group has {values} values, at most {MOST_VALUES}"
+        planes = self.layouts.planes(first)
+        entries = NORM_CONSTANTS + planes * (overlay.channel_block + len(layer.inputs) - 1)
+        if entries > overlay.vector_entries:
+            return f"vector_entries needs {entries}, has {overlay.vector_entries}"
+        return ""
+
     def _search(self, search: Callable[..., tuple], shape: tuple) -> tuple:
         """Solve a shape once a budget."""
         key = (shape, self.budget)
@@ -236,7 +333,7 @@ class _Mapper:
         spec, out = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
         planes = self.layouts.planes(layer.inputs[0])
         if not self._stream_fits(layer, planes):
-            return self.host(layer)
+            return self.host(layer, "its tables, parameters or layout do not fit the engine")
         operands, broadcast = 1, 0
         if operator in (Operator.ADD, Operator.MULTIPLY):
             operands = 2
@@ -259,7 +356,7 @@ class _Mapper:
             if best[0] >= 0:
                 break
         if best[0] < 0:
-            return self.host(layer)
+            return self.host(layer, "no tile fits INPUT and OUTPUT")
         if one_out:
             self.layouts.dense(layer.output)
         else:
@@ -272,12 +369,15 @@ class _Mapper:
         """Do tables, parameters and layouts allow the fabric at all?"""
         overlay, operator, layouts = self.overlay, layer.operator, self.layouts
         first = layer.inputs[0]
-        if operator is Operator.AFFINE:
+        if operator is Operator.REQUANTIZE and self.graph.tensors[first].bits != 8:
+            return False
+        if operator in (Operator.AFFINE, Operator.REQUANTIZE):
             return 2 * planes * overlay.channel_block <= overlay.vector_entries
         if operator is Operator.LOOKUP:
             return overlay.table_bytes >= 2 * LOOKUP_TABLE_BYTES
         if operator is Operator.SOFTMAX:
-            digits = self.graph.tensors[layer.output].scale == 2.0**-7
+            spec = self.graph.tensors[layer.output]
+            digits = spec.bits == 8 and math.frexp(spec.scale)[0] == 0.5
             return (overlay.table_bytes >= 2 * LOOKUP_TABLE_BYTES + SOFTMAX_TABLE_BYTES
                     and layouts.is_dense(first) and digits)
         if operator is Operator.FLOW_SUM:
@@ -301,7 +401,7 @@ class _Mapper:
             found.interval, found.interval_per_plane)
         best = self._search(tile_search.search_grid, shape)
         if best[0] < 0:
-            return self.host(layer)
+            return self.host(layer, "no tile fits INPUT and OUTPUT")
         self.layouts.repeated(layer.output, layer.inputs[0], grids)
         return LayerMapping(layer.name, layer.phase, Engine.GRID_SAMPLE, layer.inputs,
                             layer.output, tile=GridTile(*best[1:5]), cost_cycles=best[0])

@@ -15,12 +15,12 @@ from arch_models.units import ceil_div
 from workloads.graph import Graph, Layer, Operator
 
 from .layout import Layouts
+from .program import NORM_CONSTANTS, WeightOrder
 from .tiles import ConvolutionTile, LayerMapping, Mapping
 
 #: Tensors and blobs start at multiples of the longest 64-bit AXI3 burst.
 ALIGNMENT_BYTES = 128
 ENTRY_BYTES = 8
-
 
 class PlacementError(ValueError):
     """A graph's tensors cannot be placed. The message names the tensor and the rule."""
@@ -54,7 +54,7 @@ class Blob:
     """Constant bytes of one layer: what they are, where, how many."""
 
     layer: str
-    role: str  # weights, parameters, table
+    role: str  # weights, parameters, table, norm
     address: int
     size_bytes: int
 
@@ -212,12 +212,17 @@ def _constants(layers: dict[str, Layer], graph: Graph, overlay: Overlay, mapping
     if item.engine is Engine.CONVOLUTION:
         in_words, out_words, taps = convolution_words(layer, graph, overlay, mapping, item)
         word = overlay.tm * overlay.tn * overlay.weight_bits // 8
-        return [("weights", in_words * out_words * taps * word),
-                ("parameters", out_words * overlay.tm * ENTRY_BYTES)]
+        entries = ("parameters", out_words * overlay.tm * ENTRY_BYTES)
+        if item.order is not WeightOrder.STORED:
+            return [entries]
+        return [("weights", in_words * out_words * taps * word), entries]
     if item.engine is None:
         return []
     operator = layer.operator
-    if operator is Operator.AFFINE:
+    if operator is Operator.GROUP_NORM:
+        channels = mapping.layouts.planes(item.inputs[0]) * overlay.channel_block
+        return [("norm", (NORM_CONSTANTS + channels) * ENTRY_BYTES)]
+    if operator in (Operator.AFFINE, Operator.REQUANTIZE):
         planes = mapping.layouts.planes(item.inputs[0])
         return [("parameters", planes * overlay.channel_block * ENTRY_BYTES)]
     if operator is Operator.LOOKUP:
@@ -275,7 +280,10 @@ def pack_entries(offset: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) 
 
 def pack_parameters(graph: Graph, item: LayerMapping, mapping: Mapping,
                     overlay: Overlay) -> bytes:
-    """The parameter blob of a convolution or an affine layer: one entry a channel, padded."""
+    """The parameter blob of a convolution or an affine layer: one entry a channel, padded.
+
+    A matmul and a change of scale have one multiplier for all channels and no offset.
+    """
     layer = graph.layer(item.name)
     if item.engine is Engine.CONVOLUTION:
         count = convolution_words(layer, graph, overlay, mapping, item)[1] * overlay.tm
@@ -288,9 +296,23 @@ def pack_parameters(graph: Graph, item: LayerMapping, mapping: Mapping,
     columns = []
     for role in (first, "multiplier", "shift"):
         padded = np.zeros(count, np.int64)
-        padded[places] = graph.constant(layer, role)
+        padded[places] = graph.constant(layer, role) if role in layer.constants else 0
         columns.append(padded)
     return pack_entries(*columns)
+
+
+def pack_norm(graph: Graph, item: LayerMapping, mapping: Mapping) -> bytes:
+    """Entries of 8 bytes: epsilon (int64), film (2 x int32), then scale and offset (int32 each)
+    of every channel. The norm takes them from NORM_PARAMETERS."""
+    layer = graph.layer(item.name)
+    entries = np.zeros((NORM_CONSTANTS + 8 * mapping.layouts.planes(item.inputs[0]), 2), "<i4")
+    entries[0] = graph.constant(layer, "epsilon").astype("<i8").view("<i4")
+    if len(item.inputs) == 3:
+        entries[1] = graph.constant(layer, "film")
+    places = NORM_CONSTANTS + mapping.layouts.places(item.inputs[0])
+    for column, role in enumerate(("scale", "offset")):
+        entries[places, column] = graph.constant(layer, role)
+    return entries.tobytes()
 
 
 def pack_table(graph: Graph, item: LayerMapping) -> bytes:
@@ -307,6 +329,8 @@ def pack_blob(graph: Graph, blob: Blob, placement: Placement, overlay: Overlay) 
         return pack_weights(graph, item, placement.mapping, overlay)
     if blob.role == "parameters":
         return pack_parameters(graph, item, placement.mapping, overlay)
+    if blob.role == "norm":
+        return pack_norm(graph, item, placement.mapping)
     return pack_table(graph, item)
 
 
@@ -342,5 +366,5 @@ def memory_image(graph: Graph, placement: Placement, overlay: Overlay) -> np.nda
 
 
 __all__ = ["Blob", "Placement", "PlacementError", "TensorPlace", "memory_image",
-           "pack_blob", "pack_parameters", "pack_tensor", "pack_weights", "place",
+           "pack_blob", "pack_norm", "pack_parameters", "pack_tensor", "pack_weights", "place",
            "unpack_tensor"]

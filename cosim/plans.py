@@ -37,7 +37,10 @@ class Common(NamedTuple):
 
 
 class ConvolutionPlan(NamedTuple):
-    """One convolution with what it absorbs. Tiles in words, convolution rows and columns."""
+    """One convolution with what it absorbs. Tiles in words, convolution rows and columns.
+
+    A matmul (`order` not STORED) loads its weights from the activation at `weight_address`.
+    """
 
     tm: int
     unroll: int
@@ -75,6 +78,9 @@ class ConvolutionPlan(NamedTuple):
     parameter_bytes: int
     parameter_base: int
     skip_filled: int
+    order: int
+    operand_planes: int
+    operand_positions: int
 
 
 class StreamPlan(NamedTuple):
@@ -122,3 +128,33 @@ class GridPlan(NamedTuple):
     interval_base: int
     interval_per_plane: int
     fraction_bits: int
+
+
+class NormPlan(NamedTuple):
+    """A group norm: blocks of whole groups, positions in chunks, each stored in parts.
+
+    `constant_bytes`: epsilon, film and one entry a channel. `film`: bytes of each modulating
+    tensor, 0 if there is none.
+    """
+
+    planes: int
+    channels: int
+    group_channels: int
+    positions: int
+    tile_planes: int
+    chunk: int
+    part: int
+    relu: int
+    sums_fill: int
+    sums_interval: int
+    sums_drain: int
+    group_cycles: int
+    channel_cycles: int
+    parameter_unit: int
+    parameter_filled: int
+    parameter_free: int
+    constant_address: int
+    constant_bytes: int
+    gain_address: int
+    offset_address: int
+    film: int

@@ -82,6 +82,7 @@ class Opcode(IntEnum):
     HOST = 14
     FETCH = 15
     OTHER = 16  # timed only; no functional meaning (accelerators that are not emitted)
+    GROUP_SUMS = 17  # the first pass of a group norm; GROUP_NORM is the second
 
 
 class Buffer(IntEnum):
@@ -93,13 +94,25 @@ class Buffer(IntEnum):
     CONVOLUTION_PARAMETERS = 3
     VECTOR_PARAMETERS = 4
     TABLE = 5
+    NORM_PARAMETERS = 6
 
+
+class WeightOrder(IntEnum):
+    """How a LOAD fills the words of WEIGHT. Other buffers take STORED."""
+
+    STORED = 0  # as the bytes lie in DRAM
+    ROWS = 1  # an activation: its positions are output channels, its channels input channels
+    COLUMNS = 2  # an activation: its channels are output channels, its positions input channels
+
+
+#: Words of NORM_PARAMETERS before those of the channels: epsilon, and the two film factors.
+NORM_CONSTANTS = 2
 
 #: Functional arguments of each opcode, in the order of `Program.arguments`. docs/design.md
 #: ("The overlay's operations") says what each means; units are beats (8 bytes), buffer words
 #: and elements as named there.
 ARGUMENTS: dict[Opcode, tuple[str, ...]] = {
-    Opcode.LOAD: ("buffer", "base", "positions"),
+    Opcode.LOAD: ("buffer", "base", "positions", "order"),
     Opcode.STORE: ("base", "positions"),
     Opcode.CONVOLUTION: (
         "in_base", "in_rows", "in_columns", "in_words", "weight_base", "parameter_base",
@@ -120,10 +133,14 @@ ARGUMENTS: dict[Opcode, tuple[str, ...]] = {
     Opcode.MAX_POOL: ("in_base", "in_rows", "in_columns", "planes", "out_base",
                       "kernel", "stride", "padding"),
     Opcode.UPSAMPLE: ("in_base", "in_rows", "in_columns", "planes", "out_base"),
-    Opcode.SOFTMAX: ("in_base", "out_base", "positions", "channels", "table_base"),
+    Opcode.SOFTMAX: ("in_base", "out_base", "positions", "channels", "table_base",
+                     "fraction_bits"),
     Opcode.GRID_SAMPLE: ("in_base", "in_rows", "in_columns", "planes", "grid_base", "positions",
                          "out_base", "fraction_bits"),
-    Opcode.GROUP_NORM: (),
+    Opcode.GROUP_SUMS: ("in_base", "positions", "planes", "channels", "group_channels",
+                        "parameter_base", "gain_base", "offset_base", "all_positions", "first",
+                        "last", "film"),
+    Opcode.GROUP_NORM: ("in_base", "in_positions", "out_base", "positions", "planes", "relu"),
     Opcode.HOST: ("layer",),
     Opcode.FETCH: (),
     Opcode.OTHER: (),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numba
 
-from .program import FLAG_FIRST, Buffer, Column, Opcode
+from .program import FLAG_FIRST, Buffer, Column, Opcode, WeightOrder
 
 UNIT, KIND, LAYER, FLAGS = (int(Column.UNIT), int(Column.KIND), int(Column.LAYER),
                             int(Column.FLAGS))
@@ -28,6 +28,9 @@ AVERAGE_POOL, MAX_POOL = int(Opcode.AVERAGE_POOL), int(Opcode.MAX_POOL)
 UPSAMPLE, GRID_SAMPLE = int(Opcode.UPSAMPLE), int(Opcode.GRID_SAMPLE)
 INPUT, WEIGHT, OUTPUT = int(Buffer.INPUT), int(Buffer.WEIGHT), int(Buffer.OUTPUT)
 CONVOLUTION_PARAMETERS = int(Buffer.CONVOLUTION_PARAMETERS)
+NORM_PARAMETERS = int(Buffer.NORM_PARAMETERS)
+GROUP_SUMS, GROUP_NORM = int(Opcode.GROUP_SUMS), int(Opcode.GROUP_NORM)
+STORED, BY_ROWS = int(WeightOrder.STORED), int(WeightOrder.ROWS)
 
 #: Columns of the wire tables. Inputs: unit, bit masks of the channels to and from the engine.
 IN_UNIT, IN_FILLED, IN_FREE = 0, 1, 2
@@ -183,6 +186,34 @@ def block_load(ops, args, row, layer, unit, wait, signal, buffer, base, address,
     args[row, 0] = buffer
     args[row, 1] = base
     args[row, 2] = 0
+    return row + 1
+
+
+@PLAIN
+def operand_load(ops, args, row, layer, unit, wait, signal, base, plan, lanes_in, tn, out_word,
+                 out_words, word, words, first, last):
+    """Blocks of weights from an activation: a range of its planes and of its positions."""
+    out_low = out_word * plan.tm
+    in_low = word * tn
+    if plan.order == BY_ROWS:
+        plane, planes = word * lanes_in, words * lanes_in
+        begin, positions = out_low, out_words * plan.tm
+    else:
+        plane, planes = out_low // 8, out_words * plan.tm // 8
+        begin, positions = in_low, words * tn
+    planes = min(planes, plan.operand_planes - plane)
+    positions = min(positions, plan.operand_positions - begin)
+    open_row(ops, args, row, layer, unit, LOAD, wait, signal, first, last)
+    ops[row, ADDRESS] = plan.weight_address + (plane * plan.operand_positions + begin) * 8
+    ops[row, ROW_BYTES] = positions * 8
+    ops[row, ROWS] = 1
+    ops[row, ROW_STRIDE] = positions * 8
+    ops[row, PLANES] = planes
+    ops[row, PLANE_STRIDE] = plan.operand_positions * 8
+    args[row, 0] = WEIGHT
+    args[row, 1] = base
+    args[row, 2] = words
+    args[row, 3] = plan.order
     return row + 1
 
 

@@ -110,6 +110,17 @@ class GridShape(NamedTuple):
     interval_per_plane: int
 
 
+class NormShape(NamedTuple):
+    """A group norm as its tile search sees it. `unit`: planes of the smallest whole block."""
+
+    planes: int
+    unit: int
+    positions: int
+    sums_overhead: int
+    overhead: int
+    interval: int
+
+
 @PLAIN
 def _sizes(length, step, found):
     """Balanced tile sizes of a length, largest first, multiples of `step`; returns how many."""
@@ -374,4 +385,44 @@ def search_grid(shape, budget):
                     best = (cost, planes, grids, chunk, part)
                 # Smaller chunks only load the image again.
                 break
+    return best
+
+
+@CACHED
+def search_norm(shape, budget):
+    """(cost, planes, chunk, part) of the best tile; cost < 0: none fits.
+
+    The times of the entries are the same for every tile and left out.
+    """
+    plane_found = np.empty(2 * shape.planes + 2, np.int64)
+    chunk_found = np.empty(2 * shape.positions + 2, np.int64)
+    plane_count = _sizes(shape.planes, shape.unit, plane_found)
+    chunk_count = _sizes(shape.positions, 1, chunk_found)
+    best = (-1.0, 0, 0, 0)
+    size = float(shape.planes * shape.positions * budget.position_bytes)
+    for plane_index in range(plane_count):
+        planes = plane_found[plane_index]
+        words = -(-planes // budget.lanes_in)
+        most = budget.output_words // -(-planes // budget.lanes_out)
+        if most < 1:
+            continue
+        for chunk_index in range(chunk_count):
+            chunk = chunk_found[chunk_index]
+            if words * chunk > budget.input_words:
+                continue
+            parts = -(-chunk // most)
+            part = -(-chunk // parts)
+            chunks = -(-shape.positions // chunk)
+            stages = -(-shape.planes // planes) * chunks
+            passes = 1 if chunks == 1 else 2
+            compute = (2 * shape.planes * shape.positions * shape.interval
+                       + stages * (shape.sums_overhead + parts * shape.overhead))
+            loads = passes * (size / budget.read_rate + stages * TRANSFER_CYCLES)
+            stores = size / budget.write_rate + stages * parts * TRANSFER_CYCLES
+            first = planes * chunk * budget.position_bytes / budget.read_rate + TRANSFER_CYCLES
+            last = planes * part * budget.position_bytes / budget.write_rate + TRANSFER_CYCLES
+            cost = _total(budget, float(compute), loads, 0.0, stores, (1 + passes) * size, 0,
+                          first, last)
+            if best[0] < 0 or cost < best[0]:
+                best = (cost, planes, chunk, part)
     return best

@@ -11,6 +11,7 @@ from arch_models.overlay import Engine
 from workloads.graph import Phase
 
 from .layout import Layouts
+from .program import WeightOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,21 @@ class GridTile:
 
 
 @dataclass(frozen=True, slots=True)
+class NormTile:
+    """Planes of a block of whole groups, positions loaded at once and normalized at once."""
+
+    planes: int
+    chunk: int
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
 class LayerMapping:
     """One layer of a program: a graph layer with those it absorbs.
 
     `engine` None: the host. `inputs`: tensors read from DRAM; `output`: the tensor written.
     `upsample`, `pool`, `skip`: what a convolution absorbs (skip: the other operand of an add).
+    `order`: how a matmul loads its second operand into WEIGHT. `why_host`: what the fabric lacks.
     `cost_cycles` is the search's closed-form cost, no prediction.
     """
 
@@ -68,8 +79,10 @@ class LayerMapping:
     pool: str = ""
     add: str = ""
     skip: str = ""
-    tile: ConvolutionTile | StreamTile | GridTile | None = None
+    tile: ConvolutionTile | StreamTile | GridTile | NormTile | None = None
     cost_cycles: float = 0.0
+    order: WeightOrder = WeightOrder.STORED
+    why_host: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from arch_models.overlay import Engine, Fetch, Master, Overlay, Role
 from .program import Channel, Unit, UnitKind
 
 #: Engines that get parameters or tables from the weight master, and how many sets are on chip.
-PARAMETER_SETS = {Engine.ELEMENTWISE: 2, Engine.LOOKUP: 2, Engine.SOFTMAX: 1}
+PARAMETER_SETS = {Engine.ELEMENTWISE: 2, Engine.LOOKUP: 2, Engine.SOFTMAX: 1,
+                  Engine.NORM: 1}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Wiring:
     """Units in order: input masters, weight, output masters, engines, host, fetch.
 
     Masks of one channel each: `layer_done[j][i]` output j to input i, `to_host[j]`,
-    `release[j]` output j to host, `frame_done[j]` output j to weight, `host_in[i]`,
+    `release[j]` output j to host, `stored[j]` output j to weight, `host_in[i]`,
     `host_weight`, `fetched[unit]`, `credit`.
     """
 
@@ -55,7 +56,7 @@ class Wiring:
     layer_done: tuple[tuple[int, ...], ...]
     to_host: tuple[int, ...]
     release: tuple[int, ...]
-    frame_done: tuple[int, ...]
+    stored: tuple[int, ...]
     host_in: tuple[int, ...]
     host_weight: int
     fetched: dict[int, int]
@@ -111,7 +112,7 @@ def wire(overlay: Overlay, board: Board) -> Wiring:
                     for j, output in enumerate(outputs))
     release = tuple(made.add(f"release {j}", output, host, "barrier")
                     for j, output in enumerate(outputs))
-    frame_done = tuple(made.add(f"frame done {j}", output, weight, "barrier")
+    stored = tuple(made.add(f"stored {j}", output, weight, "barrier")
                        for j, output in enumerate(outputs))
     host_in = tuple(made.add(f"host to input {i}", host, target, "host")
                     for i, target in enumerate(inputs))
@@ -124,7 +125,7 @@ def wire(overlay: Overlay, board: Board) -> Wiring:
                    for unit in range(fetch)}
         credit = made.add("descriptors used", outputs[0], fetch, "buffer")
     return Wiring(tuple(units), tuple(made.found), inputs, weight, outputs, host, fetch, engines,
-                  layer_done, to_host, release, frame_done, host_in, host_weight, fetched, credit)
+                  layer_done, to_host, release, stored, host_in, host_weight, fetched, credit)
 
 
 def _engine(made: _Channels, engine: Engine, unit: int, inputs: tuple[int, ...], weight: int,

@@ -84,7 +84,7 @@ def _role(program: Program, unit: int, overlay: Overlay) -> UnitRole:
     what = program.units[unit]
     mine = program.operations[:, Column.UNIT] == unit
     opcodes = {Opcode(value) for value in set(program.operations[mine, Column.KIND].tolist())}
-    for opcode in (Opcode.OTHER, Opcode.GROUP_NORM):
+    for opcode in (Opcode.OTHER, Opcode.GROUP_SUMS, Opcode.GROUP_NORM):
         if opcode in opcodes:
             raise EmissionError(f"unit {what.name!r} runs {opcode.name} operations, which are "
                                 "timed only and cannot be emitted")

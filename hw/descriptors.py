@@ -83,9 +83,10 @@ TRANSFER: tuple[Field, ...] = (
 TRANSFER_ARGUMENTS_OFFSET = 448
 TRANSFER_OPCODES = frozenset({Opcode.LOAD, Opcode.STORE, Opcode.FETCH})
 
-_ONE_BIT = frozenset({"upsample", "first", "last", "relu", "pool", "add", "broadcast"})
+_ONE_BIT = frozenset({"upsample", "first", "last", "relu", "pool", "add", "broadcast",
+                      "film"})
 _ONE_BYTE = frozenset({"buffer", "kernel_rows", "kernel_columns", "kernel", "stride", "padding",
-                       "shift", "add_shift", "fraction_bits"})
+                       "shift", "add_shift", "fraction_bits", "order"})
 # Negative where a tile of an upsampled image begins at the second copy of a row or column.
 _SIGNED_BYTE = frozenset({"pad_top", "pad_left"})
 
@@ -99,7 +100,7 @@ def _width(name: str) -> tuple[int, bool]:
         return 8, True
     if "multiplier" in name:
         return 32, True
-    return (24, False) if name == "positions" else (16, False)
+    return (24, False) if name.endswith("positions") else (16, False)
 
 
 @cache

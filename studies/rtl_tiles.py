@@ -95,7 +95,7 @@ class Sheet:
         """Loads, one operation and its store. `inputs`: (bytes, planes, positions, base)."""
         wires, begins = self.wiring.engines[engine], not self.rows
         out, free = self.wiring.outputs[0], int(wires.inputs[0, 2])
-        done, kept = self.wiring.layer_done[0][0], self.wiring.frame_done[0]
+        done, kept = self.wiring.layer_done[0][0], self.wiring.stored[0]
         for index, (data, planes, positions, base) in enumerate(inputs):
             self.load(data, planes, positions, base,
                       free | (0 if begins else done) if index == 0 else 0,
@@ -291,7 +291,7 @@ def softmax(sheet: Sheet) -> None:
     channels, positions = sheet.below(20), sheet.below(9)
     planes = -(-channels // BEAT)
     values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
-              "channels": channels, "table_base": 64}
+              "channels": channels, "table_base": 64, "fraction_bits": 5 + sheet.below(4)}
     table = arithmetic.exp_table(float(sheet.draw.uniform(0.001, 0.2)))
     sheet.tile(Engine.SOFTMAX, Opcode.SOFTMAX, values, Work("softmax"),
                Tile(1, positions, planes, channels),

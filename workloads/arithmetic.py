@@ -231,6 +231,20 @@ def flow_sum(masks: np.ndarray, shift: np.ndarray, fraction_bits: int) -> np.nda
     return saturate(identity + round_shift(moved, MASK_FRACTION_BITS), 16)
 
 
+def modulated(
+    scale: np.ndarray, offset: np.ndarray, gain: np.ndarray, moved: np.ndarray, film: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and offset of a group norm's channels, modulated by a gain f and an offset h each.
+
+        scale = round_shift(scale * f * m0, 24),  offset = round_shift(offset * f * m0, 24) + h * m1
+
+    All int64 (channels); `film` is (m0, m1).
+    """
+    first, second = (int(item) for item in film)
+    return (round_shift(scale * gain * first, FILM_FRACTION_BITS),
+            round_shift(offset * gain * first, FILM_FRACTION_BITS) + moved * second)
+
+
 def group_norm_entries(
     sums: tuple[int, int, int], scale: np.ndarray, offset: np.ndarray, epsilon: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -256,18 +256,14 @@ def _sampler(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
 def _group_norm(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     """Sums over each group, then an affine step (`arithmetic.group_norm_entries`).
 
-    Further inputs f and h, int8 or int16 (channels, 1, 1), modulate: with film = (m0, m1)
-        scale_c = round_shift(scale_c * f_c * m0, 24)
-        offset_c = round_shift(offset_c * f_c * m0, 24) + h_c * m1
+    Further inputs, int8 or int16 (channels, 1, 1), modulate (`arithmetic.modulated`).
     """
     value = inputs[0]
     scale, offset = (graph.constant(layer, role).astype(np.int64) for role in ("scale", "offset"))
     if len(inputs) == 3:
         gain, moved = (array.reshape(-1).astype(np.int64) for array in inputs[1:])
-        first, second = (int(item) for item in graph.constant(layer, "film"))
-        digits = arithmetic.FILM_FRACTION_BITS
-        scale = arithmetic.round_shift(scale * gain * first, digits)
-        offset = arithmetic.round_shift(offset * gain * first, digits) + moved * second
+        scale, offset = arithmetic.modulated(scale, offset, gain, moved,
+                                             graph.constant(layer, "film"))
     epsilon = int(graph.constant(layer, "epsilon")[0])
     bits = _out(graph, layer).bits
     result = np.empty(value.shape, arithmetic.integer_type(bits))

@@ -26,7 +26,7 @@ NEXT_LATENT = "latent_next"
 OUTPUT = "picture"
 LATENT_SCALE = 2.0**-12  # int16: -8 .. 8
 CODE_SCALE = 2.0**-7
-SHARE_SCALE = 2.0**-15  # attention shares: int16, 0 .. 32767 / 32768
+SHARE_SCALE = {16: 2.0**-15, 8: 2.0**-7}  # attention shares by their bits: 0 .. below one
 SEEDED_SCALE = 2.0**-4
 _CONV_ROLES = ("weights", "bias", "multiplier", "shift")
 
@@ -36,6 +36,7 @@ class _Builder:
     """Collects layers and tensors; a layer's name is the torch module's path."""
 
     config: UnicornConfig
+    share_bits: int
     phase: Phase = Phase.GROUP
     layers: list[Layer] = field(default_factory=list)
     tensors: dict[str, TensorSpec] = field(default_factory=dict)
@@ -108,7 +109,8 @@ class _Builder:
             share = self.add(f"{path}.softmax{head}", Operator.SOFTMAX, (score,),
                              (tokens, rows, columns), ("table",))
             # A share of 256 tokens may be far below 2 ** -7 and still count in the sum.
-            self.tensor(share, (tokens, rows, columns), SHARE_SCALE, 16)
+            self.tensor(share, (tokens, rows, columns), SHARE_SCALE[self.share_bits],
+                        self.share_bits)
             mixed.append(self.add(f"{path}.mix{head}", Operator.MATMUL, (share, content),
                                   (size, rows, columns), ("multiplier", "shift")))
         joined = mixed[0] if len(mixed) == 1 else self.add(
@@ -116,9 +118,12 @@ class _Builder:
         return self.sum(f"{path}.add", self.conv(f"{path}.project", joined, channels, 1), value)
 
 
-def unicorn_structure(config: UnicornConfig, name: str) -> Graph:
-    """The graph without constants; layer names are paths in the torch module."""
-    builder = _Builder(config)
+def unicorn_structure(config: UnicornConfig, name: str, share_bits: int = 16) -> Graph:
+    """The graph without constants; layer names are paths in the torch module.
+
+    `share_bits`: of the attention shares, 8 or 16. The fabric multiplies 8 bits only.
+    """
+    builder = _Builder(config, share_bits)
     latent = (config.latent_channels, config.latent_rows, config.latent_cols)
     builder.tensor("latent", latent, LATENT_SCALE, 16)
     builder.tensor("time_code", (2 * TIME_FREQUENCIES, 1, 1), CODE_SCALE)
@@ -209,9 +214,9 @@ def _picture(builder: _Builder) -> None:
         phase=layer.phase, constants=layer.constants))
 
 
-def unicorn_graph(config: UnicornConfig, seed: int = 0) -> Graph:
+def unicorn_graph(config: UnicornConfig, seed: int = 0, share_bits: int = 8) -> Graph:
     """The Unicorn graph with seeded random integer weights, made only when they are read."""
-    structure = unicorn_structure(config, f"unicorn-seed{seed}")
+    structure = unicorn_structure(config, f"unicorn-seed{seed}", share_bits)
     fixed: dict[str, np.ndarray] = {}
     drawn = {INDEX_TABLE: Uniform((config.images, config.embedding), "int8", -32, 32)}
 
@@ -246,7 +251,7 @@ def unicorn_graph(config: UnicornConfig, seed: int = 0) -> Graph:
             case Operator.ADD:
                 scalars(name, [1, 1], 0)
             case Operator.MATMUL:
-                scalars(name, [1], 7 if "score" in name else 15)
+                scalars(name, [1], 7 if "score" in name else share_bits - 1)
             case Operator.REQUANTIZE | Operator.SAMPLER:
                 scalars(name, [1 << 8 if name == "sampler" else 1],
                         0 if name == "sampler" else 8)

@@ -19,10 +19,11 @@ from .base import (
 )
 from .convolution import Convolution
 from .grid_sample import GridSample
+from .norm import Norm
 
 MODELS: tuple[EngineModel, ...] = (
     Convolution(), stream.ELEMENTWISE, stream.LOOKUP, stream.POOL, stream.UPSAMPLE,
-    stream.SOFTMAX, GridSample(),
+    stream.SOFTMAX, GridSample(), Norm(),
 )
 
 

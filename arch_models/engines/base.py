@@ -35,7 +35,8 @@ class Work:
 class Tile:
     """One operation's share. `planes`: channel blocks; words: `tn` or `tm` channels.
 
-    `rows`, `columns`: output positions (of the convolution before a fused pool).
+    `rows`, `columns`: output positions (of the convolution before a fused pool). `groups`: of a
+    group norm whose entries are computed behind the tile's sums, of `channels` channels in all.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class Tile:
     channels: int = 1
     in_words: int = 1
     out_words: int = 1
+    groups: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Timing:
     """Coefficients of one operator on one backend, in cycles.
 
     The interval between trips is `interval + interval_per_plane * planes +
-    interval_per_channel * channels + interval_per_tap * kernel_rows * kernel_columns`.
+    interval_per_channel * channels + interval_per_tap * kernel_rows * kernel_columns`. The drain
+    of an operation that computes entries grows by `drain_per_group` and `drain_per_channel`.
     """
 
     fill: int
@@ -75,6 +78,8 @@ class Timing:
     interval_per_channel: int
     interval_per_tap: int
     drain: int
+    drain_per_group: int = 0
+    drain_per_channel: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,8 @@ bool bad_load(const Command &command, std::size_t memory_bytes) {
         return outside("VECTOR_PARAMETERS", place.base, block, VECTOR_ENTRIES);
     case Buffer::TABLE:
         return outside("TABLE", place.base, block, TABLE_BEATS);
+    case Buffer::NORM_PARAMETERS:
+        break;
     }
     return fails("load: unknown buffer");
 }
@@ -189,6 +191,7 @@ bool breaks(const Command &command, std::size_t memory_bytes) {
     case Opcode::HOST:
     case Opcode::FETCH:
         return false;
+    case Opcode::GROUP_SUMS:
     case Opcode::GROUP_NORM:
     case Opcode::OTHER:
         return fails("opcode: timed only, not emitted");

@@ -175,7 +175,7 @@ inline void softmax(const SoftmaxArguments &item, const InputWord input[COLUMNS]
                     const int value = channel_value(input, item, channel, position);
                     const std::int64_t part = exponential(table, item.table_base, maximum - value);
                     result.lane[lane] = static_cast<std::int8_t>(saturate8(
-                        round_shift(part * reciprocal, RECIPROCAL_BITS - MASK_FRACTION_BITS)));
+                        round_shift(part * reciprocal, RECIPROCAL_BITS - item.fraction_bits)));
                 }
             }
             write_output(output, item.out_base, item.positions, plane, position, result);

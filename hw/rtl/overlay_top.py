@@ -59,6 +59,8 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
             raise EmissionError(f"units: {kinds.count(kind)} of kind {kind.name}, must be "
                                 f"{legal} in RTL: one input, one weight and one output master")
     for unit in units:
+        if unit.name == Engine.NORM:
+            raise EmissionError("engines: norm has no RTL yet; leave it to the host")
         if unit.kind is not UnitKind.COMPUTE and unit.setup_cycles < 1:
             raise EmissionError(f"masters.{unit.name}.setup_cycles is {unit.setup_cycles}, must "
                                 "be at least 1 in RTL")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal, Value, signed
 
 from cosim.program import Opcode
-from hw.rtl.elementwise import MASK_FRACTION_BITS, fields_of
+from hw.rtl.elementwise import fields_of
 from hw.rtl.pipeline import delay, loop_nest, register, rounding, saturate
 from hw.rtl.stream import StreamPorts
 
@@ -61,7 +61,7 @@ class SoftmaxEngine(StreamPorts, Elaboratable):
             m.d.sync += total.eq(Mux(opens_sum, 0, total) + exponential)
         reciprocal = self._divide(m, step == twice + 2, total)
         product = register(m, exponential * reciprocal)
-        shift = Value.cast(RECIPROCAL_BITS - MASK_FRACTION_BITS)
+        shift = (RECIPROCAL_BITS - self._head("fraction_bits"))[:6]
         rounded = register(m, rounding(product.as_signed(), shift))
         self._gather(m, saturate(rounded >> shift), channel, last, position, positions)
         m.d.comb += shell.done.eq(delay(m, ends[0], SOFTMAX_DRAIN))

@@ -10,15 +10,22 @@ import pytest
 from arch_models.board import load_board
 from arch_models.engines import MODELS, EngineModel, Tile, Work, engine_for
 from arch_models.fields import FieldError
-from arch_models.overlay import Engine, Overlay, default_overlay
+from arch_models.overlay import Engine, Overlay, default_overlay, load_overlay
 from cosim.lower import lower
 from cosim.mapping import Mapping, choose_mapping, work_of
 from cosim.program import ARGUMENTS, Column, Opcode
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
+from workloads.graph import Phase
+from workloads.unicorn import unicorn_graph
+from workloads.unicorn_config import UnicornConfig
 
+UNICORN = UnicornConfig(width=16, multipliers=(1, 2), blocks=1, attention_factors=(2,),
+                        head_channels=16, embedding=32, latent_rows=16, latent_cols=16,
+                        decoder_widths=(16, 8), images=4, groups=4)
 WORKS = {
-    Engine.CONVOLUTION: (Work("convolution", 3, 3, 1, 1), Work("convolution", 7, 7, 2, 3)),
+    Engine.CONVOLUTION: (Work("convolution", 3, 3, 1, 1), Work("convolution", 7, 7, 2, 3),
+                         Work("matmul")),
     Engine.ELEMENTWISE: (Work("add"), Work("multiply"), Work("affine", relu=True),
                          Work("flow_sum")),
     Engine.LOOKUP: (Work("lookup"),),
@@ -26,11 +33,12 @@ WORKS = {
     Engine.UPSAMPLE: (Work("upsample"),),
     Engine.SOFTMAX: (Work("softmax"),),
     Engine.GRID_SAMPLE: (Work("grid_sample"),),
+    Engine.NORM: (Work("group_sums"), Work("group_norm")),
 }
 CASES = [(model, work) for model in MODELS for work in WORKS[model.engine]]
-TILES = (Tile(1, 1), Tile(4, 6, 3, 24, 2, 5), Tile(16, 16, 8, 64, 8, 1))
+TILES = (Tile(1, 1), Tile(4, 6, 3, 24, 2, 5, groups=2), Tile(16, 16, 8, 64, 8, 1))
 DESIGNS = (default_overlay(), replace(default_overlay(), tm=24, tn=16, columns=4))
-REFUSED = (Work("convolution", 3, 3, groups=3), Work("heat_maps"), Work("matmul"),
+REFUSED = (Work("convolution", 3, 3, groups=3), Work("heat_maps"), Work("sampler"),
            Work("add", relu=True), Work("average_pool", 3, 3, 2, 1),
            Work("average_pool", 2, 2, 2, scaled_pool=True))
 
@@ -74,13 +82,22 @@ def test_sites_are_counts_and_grow_with_the_array(model: EngineModel) -> None:
     assert small.lut > 0 and small.ff > 0 and small.bram36 >= 0
 
 
-@pytest.mark.parametrize("overlay", (
-    default_overlay(),
-    replace(default_overlay(), tm=24, columns=2, input_words=5000, fusions=frozenset())),
-    ids=("default", "nothing fused"))
-def test_rows_of_a_program_cost_what_the_engine_says(overlay: Overlay) -> None:
-    graph = agc_graph(AgcConfig(width=16, motion_width=16, motion_max=256))
-    mapping = choose_mapping(graph, overlay)
+AGC_ENGINES = {Engine.CONVOLUTION, Engine.ELEMENTWISE, Engine.LOOKUP, Engine.SOFTMAX,
+               Engine.GRID_SAMPLE}
+
+
+@pytest.mark.parametrize(("network", "overlay", "expected"), (
+    ("agc", default_overlay(), AGC_ENGINES),
+    ("agc", replace(default_overlay(), tm=24, columns=2, input_words=5000, fusions=frozenset()),
+     AGC_ENGINES),
+    ("unicorn", replace(load_overlay("diffusion"), input_words=500, output_words=300),
+     {Engine.CONVOLUTION, Engine.LOOKUP, Engine.SOFTMAX, Engine.NORM})),
+    ids=("default", "nothing fused", "diffusion"))
+def test_rows_of_a_program_cost_what_the_engine_says(network: str, overlay: Overlay,
+                                                     expected: set[Engine]) -> None:
+    graph = unicorn_graph(UNICORN) if network == "unicorn" else agc_graph(
+        AgcConfig(width=16, motion_width=16, motion_max=256))
+    mapping = choose_mapping(graph, overlay, (Phase.STEP, Phase.FRAME))
     assert isinstance(mapping, Mapping)
     program = lower(graph, overlay, load_board("pynq-z1"), mapping).program
     table, seen = program.operations, set()
@@ -92,6 +109,8 @@ def test_rows_of_a_program_cost_what_the_engine_says(overlay: Overlay) -> None:
         work = work_of(graph, layer)
         opcode = Opcode(int(table[row, Column.KIND]))
         given = dict(zip(ARGUMENTS[opcode], program.arguments[row].tolist(), strict=False))
+        if opcode is Opcode.GROUP_SUMS:
+            work = Work("group_sums")
         tile = tile_of_row(opcode, given, work, graph.tensors[layer.inputs[0]].channels)
         cost = engines[item.engine].cost(work, tile, overlay)
         assert cost.fill == table[row, Column.FILL], item.name
@@ -99,8 +118,6 @@ def test_rows_of_a_program_cost_what_the_engine_says(overlay: Overlay) -> None:
         assert cost.trips == table[row, Column.TRIPS], item.name
         assert cost.drain == table[row, Column.DRAIN], item.name
         seen.add(item.engine)
-    expected = {Engine.CONVOLUTION, Engine.ELEMENTWISE, Engine.LOOKUP, Engine.SOFTMAX,
-                Engine.GRID_SAMPLE}
     assert expected <= seen
 
 
@@ -113,4 +130,7 @@ def tile_of_row(opcode: Opcode, given: dict[str, int], work: Work, channels: int
                     given["planes"])
     if opcode is Opcode.UPSAMPLE:
         return Tile(2 * given["in_rows"], 2 * given["in_columns"], given["planes"])
+    if opcode is Opcode.GROUP_SUMS:
+        groups = given["channels"] // given["group_channels"] if given["last"] else 0
+        return Tile(1, given["positions"], given["planes"], given["channels"], groups=groups)
     return Tile(1, given["positions"], given.get("planes", 1), channels)

@@ -29,8 +29,9 @@ from workloads.agc_config import AgcConfig
 from workloads.graph import Graph, Phase, multiply_accumulates
 from workloads.library import load
 from workloads.reference import execute
-from workloads.unicorn import unicorn_graph
+from workloads.unicorn import NEXT_LATENT, OUTPUT, unicorn_graph
 from workloads.unicorn_config import UnicornConfig
+from workloads.unicorn_run import decode, fixed_inputs, index_vector, quantized, step_inputs
 
 BOARD = load_board("pynq-z1")
 BASE = default_overlay()
@@ -162,22 +163,82 @@ def test_streaming_layers_equal_the_reference() -> None:
         assert np.array_equal(found["sum"], expected["sum"])
 
 
-def test_a_sampler_step_and_its_picture_equal_the_reference() -> None:
-    config = UnicornConfig(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,),
-                           head_channels=8, embedding=32, latent_rows=8, latent_cols=8,
-                           decoder_widths=(16, 8), images=4, groups=4)
-    graph = unicorn_graph(config)
-    draw = np.random.default_rng(0)
-    inputs = {name: draw.integers(-(1 << graph.tensors[name].bits - 3),
-                                  1 << graph.tensors[name].bits - 3, graph.tensors[name].shape)
-              .astype(f"int{graph.tensors[name].bits}") for name in graph.inputs}
+UNICORN = UnicornConfig(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,),
+                        head_channels=8, embedding=32, latent_rows=8, latent_cols=8,
+                        decoder_widths=(16, 8), images=4, groups=4, steps=3)
+DIFFUSION = load_overlay("diffusion")
+UNICORN_DESIGNS: dict[str, Overlay] = {
+    "default": BASE,  # group norms on the host
+    "diffusion": DIFFUSION,
+    "host": replace(BASE, engines=frozenset({Engine.CONVOLUTION})),
+    "small": replace(DIFFUSION, tm=8, tn=16, input_words=80, weight_words=80, output_words=40,
+                     accumulator_words=64),
+    "padded words": replace(DIFFUSION, tm=24, tn=24, input_words=150, weight_words=80,
+                            output_words=20, columns=2),
+    "one bank": replace(DIFFUSION, input_banks=1, weight_banks=1, output_banks=1,
+                        input_words=150, output_words=60),
+    "two masters": replace(DIFFUSION, input_words=150, engines=DIFFUSION.engines - {
+        Engine.UPSAMPLE}, masters=(*MASTERS, replace(MASTERS[0], name="input 2", port="HP3"))),
+    "fetch": replace(DIFFUSION, fetch=Fetch.DRAM, masters=(
+        *MASTERS, replace(MASTERS[1], name="fetch", role=Role.FETCH))),
+}
+
+
+def seeded_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    found = {}
+    for name in graph.inputs:
+        spec = graph.tensors[name]
+        reach = 1 << spec.bits - 3
+        found[name] = draw.integers(-reach, reach, spec.shape).astype(f"int{spec.bits}")
+    return found
+
+
+@pytest.mark.parametrize("name", UNICORN_DESIGNS)
+@pytest.mark.parametrize("groups", [1, 4, 8])
+def test_a_sampler_step_and_its_picture_equal_the_reference(name: str, groups: int) -> None:
+    graph, overlay = unicorn_graph(replace(UNICORN, groups=groups)), UNICORN_DESIGNS[name]
+    inputs = seeded_inputs(graph, groups)
     expected = execute(graph, inputs)
-    overlay = replace(SMALL, tm=8, tn=16, weight_words=80, output_words=80)
+    assert all(len(np.unique(expected[output])) > 20 for output in graph.outputs)
     lowered = lower(graph, overlay, BOARD, mapped(graph, overlay, tuple(Phase)))
     verify(lowered.program)
-    found = interpret(lowered, graph, overlay, inputs)
-    for name in graph.outputs:
-        assert np.array_equal(found[name], expected[name])
+    found = interpret(lowered, graph, overlay, inputs, groups)
+    for output in graph.outputs:
+        assert np.array_equal(found[output], expected[output])
+    if Engine.NORM in overlay.engines:
+        hosts = {item.name: item.why_host for item in lowered.mapping.layers
+                 if item.engine is None}
+        assert set(hosts) == {"unet.latent8", "picture.latent8", "sampler"}
+        assert all(hosts.values())
+
+
+def decoded(graph: Graph, config: UnicornConfig, overlay: Overlay, index: int) -> np.ndarray:
+    """The picture of one index, every phase and every step interpreted on its own."""
+    def run(phase: Phase, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        lowered = lower(graph, overlay, BOARD, mapped(graph, overlay, (phase,)))
+        return interpret(lowered, graph, overlay, given, seed=index)
+
+    values = quantized(graph, fixed_inputs(config))
+    values["index_vector"] = index_vector(graph, index)
+    values |= run(Phase.GROUP, values)
+    for step in range(config.steps):
+        given = values | quantized(graph, step_inputs(config, step))
+        values["latent"] = run(Phase.STEP, given)[NEXT_LATENT]
+    return run(Phase.FRAME, {NEXT_LATENT: values["latent"]})[OUTPUT]
+
+
+def test_a_whole_picture_of_all_steps_equals_the_reference() -> None:
+    graph = unicorn_graph(UNICORN)
+    picture = decoded(graph, UNICORN, UNICORN_DESIGNS["small"], 2)
+    assert np.array_equal(picture, decode(graph, UNICORN, 2))
+
+
+@pytest.mark.long
+def test_the_full_seeded_decoder_equals_the_reference() -> None:
+    config = UnicornConfig(images=256)
+    graph = unicorn_graph(config)
+    assert np.array_equal(decoded(graph, config, DIFFUSION, 7), decode(graph, config, 7))
 
 
 def test_the_full_frame_conserves_products_and_output_bytes() -> None:

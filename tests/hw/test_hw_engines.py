@@ -213,8 +213,8 @@ def test_lookup(fabric, generator):
 def test_softmax(fabric, generator):
     one = random_tensor(generator, 11, 4, 5)
     table = arithmetic.exp_table(float(generator.choice([0.01, 0.0625, 0.3])))
-    run_tile(fabric[1], Opcode.SOFTMAX, {"positions": 20, "channels": 11}, [one],
-             arithmetic.softmax(one, table), (table.view(np.uint8), Buffer.TABLE))
+    run_tile(fabric[1], Opcode.SOFTMAX, {"positions": 20, "channels": 11, "fraction_bits": 9},
+             [one], arithmetic.softmax(one, table, 9), (table.view(np.uint8), Buffer.TABLE))
 
 
 def test_flow_sum(fabric, generator):
