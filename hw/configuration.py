@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from arch_models.overlay import Overlay
+from arch_models.overlay import Engine, Overlay
 from arch_models.overlay import Role as MasterRole
 from cosim.program import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
 from hw.descriptors import MAX_LOCAL_CHANNELS, local_channels
@@ -48,6 +48,7 @@ class Configuration:
     parameter_entries: int
     vector_entries: int
     table_beats: int
+    norm_entries: int
     roles: tuple[UnitRole, ...]
 
 
@@ -74,6 +75,8 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
         overlay.weight_words * overlay.weight_banks, overlay.output_words * overlay.output_banks,
         overlay.accumulator_words, overlay.parameter_entries, overlay.vector_entries,
         -(-overlay.table_bytes // BEAT_BYTES),
+        # C++ has no arrays of length zero.
+        overlay.vector_entries if Engine.NORM in overlay.engines else 1,
         tuple(_role(program, unit, overlay) for unit in range(len(program.units))))
 
 
@@ -84,10 +87,9 @@ def _role(program: Program, unit: int, overlay: Overlay) -> UnitRole:
     what = program.units[unit]
     mine = program.operations[:, Column.UNIT] == unit
     opcodes = {Opcode(value) for value in set(program.operations[mine, Column.KIND].tolist())}
-    for opcode in (Opcode.OTHER, Opcode.GROUP_SUMS, Opcode.GROUP_NORM):
-        if opcode in opcodes:
-            raise EmissionError(f"unit {what.name!r} runs {opcode.name} operations, which are "
-                                "timed only and cannot be emitted")
+    if Opcode.OTHER in opcodes:
+        raise EmissionError(f"unit {what.name!r} runs {Opcode.OTHER.name} operations, which are "
+                            "timed only and cannot be emitted")
     if what.kind is UnitKind.WRITE:
         return _only(what.name, opcodes, {Opcode.STORE}, UnitRole.OUTPUT)
     if what.kind is UnitKind.COMPUTE:
@@ -126,6 +128,7 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
         "WEIGHT_SIZE": item.weight_size, "OUTPUT_SIZE": item.output_size,
         "ACCUMULATOR_SIZE": item.accumulator_size, "PARAMETER_ENTRIES": item.parameter_entries,
         "VECTOR_ENTRIES": item.vector_entries, "TABLE_BEATS": item.table_beats,
+        "NORM_ENTRIES": item.norm_entries,
         "COMMAND_DEPTH": COMMAND_DEPTH, "MAX_LOCAL_CHANNELS": MAX_LOCAL_CHANNELS,
         "UNIT_COUNT": len(program.units), "CHANNEL_COUNT": len(program.channels),
     }

@@ -5,7 +5,7 @@ It does not define a field of its own; editing its output by hand would be an er
 
 from __future__ import annotations
 
-from cosim.program import ARGUMENTS, Buffer, Opcode
+from cosim.program import ARGUMENTS, Buffer, Opcode, WeightOrder
 from hw.descriptors import (
     DESCRIPTOR_BYTES,
     FILE_HEADER_BYTES,
@@ -64,6 +64,7 @@ def descriptor_header() -> str:
     parts = [_PREAMBLE % (DESCRIPTOR_BYTES, SEGMENT_BYTES, FILE_HEADER_BYTES)]
     parts.append(_enumeration("Opcode", [(item.name, item.value) for item in Opcode]))
     parts.append(_enumeration("Buffer", [(item.name, item.value) for item in Buffer]))
+    parts.append(_enumeration("WeightOrder", [(item.name, item.value) for item in WeightOrder]))
     address, macs = TRANSFER[0], TIMING[-1]
     parts.append(f"constexpr int TRANSFER_ADDRESS_WORD = {address.offset // 32};\n"
                  f"constexpr int MACS_OFFSET = {macs.offset};\n")

@@ -25,23 +25,26 @@ _CALLS = {
     UnitRole.INPUT: "load_tile(decode_transfer(command), decode_load_arguments(command), "
                     "memory_{unit}, input, skip);",
     UnitRole.WEIGHT: "load_block(decode_transfer(command), decode_load_arguments(command), "
-                     "memory_{unit}, weight, parameters, vector_parameters, table);",
+                     "memory_{unit}, weight, parameters, vector_parameters, table, "
+                     "norm_parameters);",
     UnitRole.ENGINE: "execute_engine(command, input, weight, parameters, vector_parameters, "
-                     "table, accumulator, skip, output);",
+                     "table, norm_parameters, norm_channels, accumulator, skip, output);",
     UnitRole.OUTPUT: "store_tile(decode_transfer(command), decode_store_arguments(command), "
                      "output, memory_{unit});",
 }
 _BUFFERS = {
     "load": ("input", "skip"),
-    "weight": ("weight", "parameters", "vector_parameters", "table"),
-    "compute": ("input", "weight", "parameters", "vector_parameters", "table", "skip", "output"),
+    "weight": ("weight", "parameters", "vector_parameters", "table", "norm_parameters"),
+    "compute": ("input", "weight", "parameters", "vector_parameters", "table", "norm_parameters",
+                "skip", "output"),
     "store": ("output",),
 }
 _BUFFER_TYPES = {
     "input": "InputWord input[COLUMNS][INPUT_SIZE]", "skip": "OutputWord skip[OUTPUT_SIZE]",
     "weight": "WeightWord weight[WEIGHT_SIZE]", "parameters": "Beat parameters[PARAMETER_ENTRIES]",
     "vector_parameters": "Beat vector_parameters[VECTOR_ENTRIES]",
-    "table": "Beat table[TABLE_BEATS]", "output": "OutputWord output[OUTPUT_SIZE]",
+    "table": "Beat table[TABLE_BEATS]", "norm_parameters": "Beat norm_parameters[NORM_ENTRIES]",
+    "output": "OutputWord output[OUTPUT_SIZE]",
 }
 _HEAD = """\
 // The synthesized overlay: processes, FIFOs and memories. Generated; do not edit.
@@ -166,7 +169,9 @@ class _Wiring:
         lines = [f"void process_{name}(" + f",\n{indent}".join(parameters) + ") {"]
         if name == "compute":
             lines += ["    static AccumulatorWord accumulator[ACCUMULATOR_SIZE];",
-                      "    COSIM_BLOCK_RAM(accumulator)"]
+                      "    COSIM_BLOCK_RAM(accumulator)",
+                      "    static NormChannel norm_channels[NORM_ENTRIES];",
+                      "    COSIM_BLOCK_RAM(norm_channels)"]
         first = [(index, self.program.channels[index].initial) for index in channels
                  if self.process_of[self.program.channels[index].source] == name
                  and self.program.channels[index].initial]

@@ -55,6 +55,37 @@ bool bad_transfer(const Transfer &item, std::size_t memory_bytes) {
     return false;
 }
 
+bool bad_operand(const Transfer &item, const LoadArguments &place, std::int64_t beats) {
+    const bool by_rows = place.order == static_cast<int>(WeightOrder::ROWS);
+    const std::int64_t channels = std::int64_t{item.planes} * BEAT_BYTES;
+    const std::int64_t outer = by_rows ? beats : channels, inner = by_rows ? channels : beats;
+    if (place.order > static_cast<int>(WeightOrder::COLUMNS) || inner > place.positions * TN) {
+        return fails("load: unknown order, or more input channels than the block has words for");
+    }
+    return outside("WEIGHT", place.base, (outer + TM - 1) / TM * place.positions, WEIGHT_SIZE);
+}
+
+bool bad_group_sums(const GroupSumsArguments &item) {
+    const std::int64_t planes = item.planes;
+    if (item.group_channels < 1 || item.all_positions < 1 ||
+        item.channels % item.group_channels || item.channels > planes * BEAT_BYTES) {
+        return fails("group sums: a block has whole groups, within its planes");
+    }
+    return outside("INPUT", item.in_base, in_words(planes) * item.positions, INPUT_SIZE) ||
+           outside("NORM channels", 0, planes * BEAT_BYTES, NORM_ENTRIES) ||
+           outside("NORM_PARAMETERS", item.parameter_base, item.channels, NORM_ENTRIES) ||
+           (item.film && (outside("NORM_PARAMETERS", item.gain_base, planes, NORM_ENTRIES) ||
+                          outside("NORM_PARAMETERS", item.offset_base, planes, NORM_ENTRIES)));
+}
+
+bool bad_group_norm(const GroupNormArguments &item) {
+    const std::int64_t planes = item.planes;
+    return outside("INPUT", item.in_base,
+                   (in_words(planes) - 1) * item.in_positions + item.positions, INPUT_SIZE) ||
+           outside("NORM channels", 0, planes * BEAT_BYTES, NORM_ENTRIES) ||
+           outside("OUTPUT", item.out_base, out_words(planes) * item.positions, OUTPUT_SIZE);
+}
+
 bool bad_load(const Command &command, std::size_t memory_bytes) {
     const Transfer item = decode_transfer(command);
     const LoadArguments place = decode_load_arguments(command);
@@ -71,6 +102,9 @@ bool bad_load(const Command &command, std::size_t memory_bytes) {
         return outside("OUTPUT", place.base,
                        (out_words(item.planes) - 1) * place.positions + beats, OUTPUT_SIZE);
     case Buffer::WEIGHT:
+        if (place.order != static_cast<int>(WeightOrder::STORED)) {
+            return bad_operand(item, place, beats);
+        }
         return outside("WEIGHT", place.base,
                        (block * BEAT_BYTES + TM * TN - 1) / (TM * TN), WEIGHT_SIZE);
     case Buffer::CONVOLUTION_PARAMETERS:
@@ -80,7 +114,7 @@ bool bad_load(const Command &command, std::size_t memory_bytes) {
     case Buffer::TABLE:
         return outside("TABLE", place.base, block, TABLE_BEATS);
     case Buffer::NORM_PARAMETERS:
-        break;
+        return outside("NORM_PARAMETERS", place.base, block, NORM_ENTRIES);
     }
     return fails("load: unknown buffer");
 }
@@ -192,7 +226,9 @@ bool breaks(const Command &command, std::size_t memory_bytes) {
     case Opcode::FETCH:
         return false;
     case Opcode::GROUP_SUMS:
+        return bad_group_sums(decode_group_sums_arguments(command));
     case Opcode::GROUP_NORM:
+        return bad_group_norm(decode_group_norm_arguments(command));
     case Opcode::OTHER:
         return fails("opcode: timed only, not emitted");
     default:

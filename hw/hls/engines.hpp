@@ -4,6 +4,7 @@
 #define COSIM_ENGINES_HPP
 
 #include "convolution.hpp"
+#include "norm.hpp"
 #include "spatial.hpp"
 #include "transfer.hpp"
 #include "vector.hpp"
@@ -16,6 +17,8 @@ inline void execute_engine(const Command &command, const InputWord input[COLUMNS
                            const Beat parameters[PARAMETER_ENTRIES],
                            const Beat vector_parameters[VECTOR_ENTRIES],
                            const Beat table[TABLE_BEATS],
+                           const Beat norm_parameters[NORM_ENTRIES],
+                           NormChannel norm_channels[NORM_ENTRIES],
                            AccumulatorWord accumulator[ACCUMULATOR_SIZE],
                            const OutputWord skip[OUTPUT_SIZE], OutputWord output[OUTPUT_SIZE]) {
     switch (static_cast<Opcode>(decode_header(command).opcode)) {
@@ -52,6 +55,12 @@ inline void execute_engine(const Command &command, const InputWord input[COLUMNS
         break;
     case Opcode::GRID_SAMPLE:
         grid_sample(decode_grid_sample_arguments(command), input, output);
+        break;
+    case Opcode::GROUP_SUMS:
+        group_sums(decode_group_sums_arguments(command), input, norm_parameters, norm_channels);
+        break;
+    case Opcode::GROUP_NORM:
+        group_norm(decode_group_norm_arguments(command), input, norm_channels, output);
         break;
     default:
         break;

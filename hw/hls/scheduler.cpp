@@ -15,6 +15,8 @@ WeightWord weight[WEIGHT_SIZE];
 Beat parameters[PARAMETER_ENTRIES];
 Beat vector_parameters[VECTOR_ENTRIES];
 Beat table[TABLE_BEATS];
+Beat norm_parameters[NORM_ENTRIES];
+NormChannel norm_channels[NORM_ENTRIES];
 AccumulatorWord accumulator[ACCUMULATOR_SIZE];
 OutputWord skip[OUTPUT_SIZE];
 OutputWord output[OUTPUT_SIZE];
@@ -120,14 +122,14 @@ bool execute(const Simulation &simulation, int unit, const Command &command, Rep
         return true;
     case Role::WEIGHT:
         load_block(decode_transfer(command), decode_load_arguments(command), memory, weight,
-                   parameters, vector_parameters, table);
+                   parameters, vector_parameters, table, norm_parameters);
         return true;
     case Role::OUTPUT:
         store_tile(decode_transfer(command), decode_store_arguments(command), output, memory);
         return true;
     case Role::ENGINE:
-        execute_engine(command, input, weight, parameters, vector_parameters, table, accumulator,
-                       skip, output);
+        execute_engine(command, input, weight, parameters, vector_parameters, table,
+                       norm_parameters, norm_channels, accumulator, skip, output);
         return true;
     case Role::FETCH:
     case Role::HOST:

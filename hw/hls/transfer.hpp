@@ -40,10 +40,53 @@ inline void load_tile(const Transfer &item, const LoadArguments &place, const Be
     }
 }
 
-// Consecutive bytes into WEIGHT, a parameter buffer or TABLE, from word `base` on.
+// An activation into WEIGHT: its positions (ROWS) or its channels (COLUMNS) are output channels.
+// Beats come in ascending order, and each clears the input channels behind it, so what an older
+// block left never multiplies.
+inline void load_operand(const Transfer &item, const LoadArguments &place, const Beat *memory,
+                         WeightWord weight[WEIGHT_SIZE]) {
+    const bool by_rows = place.order == static_cast<int>(WeightOrder::ROWS);
+    const int beats = static_cast<int>(item.row_bytes / BEAT_BYTES);
+    for (std::uint32_t plane = 0; plane < item.planes; ++plane) {
+        int position = 0;
+        for (std::uint32_t row = 0; row < item.rows; ++row) {
+            const std::uint32_t first = run_beat(item, plane, row);
+            for (int beat = 0; beat < beats; ++beat) {
+                COSIM_PIPELINE
+                const Beat value = memory[first + static_cast<std::uint32_t>(beat)];
+                const int channel = static_cast<int>(plane) * BEAT_BYTES;
+                const int outer = by_rows ? position : channel;
+                const int inner = by_rows ? channel : position;
+                WeightWord &word =
+                    weight[place.base + outer / TM * place.positions + inner / TN];
+                for (int m = 0; m < TM; ++m) {
+                    COSIM_UNROLL
+                    const int lane = m - outer % TM;
+                    const bool taken = lane >= 0 && lane < (by_rows ? 1 : BEAT_BYTES);
+                    for (int n = 0; n < TN; ++n) {
+                        COSIM_UNROLL
+                        const int behind = n - inner % TN;
+                        if (taken && behind >= 0) {
+                            const bool real = behind < (by_rows ? BEAT_BYTES : 1);
+                            word.lane[m * TN + n] = real ? value.lane[by_rows ? behind : lane] : 0;
+                        }
+                    }
+                }
+                ++position;
+            }
+        }
+    }
+}
+
+// Consecutive bytes into WEIGHT, a parameter buffer or TABLE, from word `base` on; or an operand.
 inline void load_block(const Transfer &item, const LoadArguments &place, const Beat *memory,
                        WeightWord weight[WEIGHT_SIZE], Beat parameters[PARAMETER_ENTRIES],
-                       Beat vector_parameters[VECTOR_ENTRIES], Beat table[TABLE_BEATS]) {
+                       Beat vector_parameters[VECTOR_ENTRIES], Beat table[TABLE_BEATS],
+                       Beat norm_parameters[NORM_ENTRIES]) {
+    if (place.order != static_cast<int>(WeightOrder::STORED)) {
+        load_operand(item, place, memory, weight);
+        return;
+    }
     constexpr int weight_beats = TM * TN / BEAT_BYTES;
     const int beats = static_cast<int>(item.row_bytes / BEAT_BYTES);
     int word = place.base;
@@ -69,6 +112,8 @@ inline void load_block(const Transfer &item, const LoadArguments &place, const B
                         parameters[word] = value;
                     } else if (place.buffer == static_cast<int>(Buffer::VECTOR_PARAMETERS)) {
                         vector_parameters[word] = value;
+                    } else if (place.buffer == static_cast<int>(Buffer::NORM_PARAMETERS)) {
+                        norm_parameters[word] = value;
                     } else {
                         table[word] = value;
                     }

@@ -1,0 +1,72 @@
+"""Do attention and group norm in the C++ fabric equal the reference, for any design and order?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_frames import QUICK, board
+
+from arch_models.overlay import Engine, Overlay, load_overlay
+from cosim.lower import Lowered, lower
+from cosim.mapping import Mapping, choose_mapping
+from cosim.program import ARGUMENTS, Column, Opcode, WeightOrder
+from hw.fabric import run_top
+from hw.simulate import run_frame, run_frame_by_layer
+from hw.vectors import fill_memory, host_layers, make_vectors, outputs, stored
+from workloads.graph import Graph, Phase
+from workloads.unicorn import unicorn_graph
+from workloads.unicorn_config import UnicornConfig
+
+SMALL = UnicornConfig(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,),
+                      head_channels=8, embedding=32, latent_rows=8, latent_cols=8,
+                      decoder_widths=(16, 8), images=4, groups=4)
+BASE = load_overlay("diffusion")
+DESIGNS: dict[str, Overlay] = {
+    "diffusion": BASE,
+    "small buffers": dataclasses.replace(BASE, tm=8, tn=16, input_words=80, weight_words=80,
+                                         output_words=40, accumulator_words=64),
+    "padded words, two columns": dataclasses.replace(BASE, tm=24, tn=24, columns=2,
+                                                     input_words=150, output_words=20),
+    "single banks": dataclasses.replace(BASE, input_banks=1, weight_banks=1, output_banks=1),
+}
+
+
+def lowered_step(graph: Graph, overlay: Overlay) -> Lowered:
+    mapping = choose_mapping(graph, overlay, (Phase.STEP, Phase.FRAME), board())
+    assert isinstance(mapping, Mapping)
+    return lower(graph, overlay, board(), mapping)
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_a_step_and_its_picture_are_bit_exact(name: str) -> None:
+    overlay, graph = DESIGNS[name], unicorn_graph(SMALL)
+    lowered = lowered_step(graph, overlay)
+    report = run_frame_by_layer(lowered, graph, overlay, seed=4, flags=QUICK)
+    assert (report.values_differing, report.where) == (0, "")
+    assert report.tensors == report.layers == len(lowered.mapping.layers)
+    orders = lowered.program.arguments[
+        lowered.program.operations[:, Column.KIND] == Opcode.LOAD,
+        ARGUMENTS[Opcode.LOAD].index("order")]
+    assert set(orders) == set(WeightOrder)
+    assert Engine.NORM in {item.engine for item in lowered.mapping.layers}
+
+
+@pytest.mark.parametrize("order", [1, 12345])
+def test_any_legal_order_gives_the_same_picture(order: int) -> None:
+    """Operands and gains are loaded by the weight master, which runs ahead of the barriers."""
+    overlay, graph = DESIGNS["small buffers"], unicorn_graph(SMALL)
+    report = run_frame(lowered_step(graph, overlay), graph, overlay, order=order, flags=QUICK)
+    assert report.values_compared == 4 * 8 * 8 + 3 * 16 * 16
+    assert report.values_differing == 0
+
+
+def test_the_synthesized_top_makes_the_same_picture() -> None:
+    overlay, graph = DESIGNS["small buffers"], unicorn_graph(SMALL)
+    lowered = lowered_step(graph, overlay)
+    vectors = make_vectors(graph, lowered, 5)
+    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+    run_top(lowered.program, overlay, memory, host_layers(graph, lowered), QUICK)
+    for output in outputs(graph, lowered):
+        assert np.array_equal(stored(memory, lowered, output), vectors.expected[output])
