@@ -1,85 +1,125 @@
-"""Explains the difference of two designs layer by layer and unit by unit until it adds up.
+"""Explains the difference of two designs layer by layer and stall by stall until it adds up.
 
-It does not say which is better for a user; it says where the time went.
+It does not say which is better for a user; it says where the time and the energy went.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
-from arch_models.board import Board
-from arch_models.overlay import Infeasible, Overlay
-from studies.critical import Share, shares
+from arch_models.overlay import Infeasible
+from studies.account import Cell, account
+from studies.critical import by_unit, shares
+from studies.errors import UserError
 from studies.evaluate import Run, evaluate, simulate_design
 from studies.evaluation import Evaluation, energy_parts
-from workloads.graph import Graph
+from studies.inputs import Subject
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Milliseconds of critical path in A and in B under one name."""
+    """Cycles under one name in A and in B, with their clocks; exact."""
 
     name: str
-    a_ms: float
-    b_ms: float
+    a_cycles: int
+    b_cycles: int
+    a_hz: int
+    b_hz: int
+
+    @property
+    def delta_s(self) -> Fraction:
+        """B minus A in seconds."""
+        return Fraction(self.b_cycles, self.b_hz) - Fraction(self.a_cycles, self.a_hz)
+
+    @property
+    def a_ms(self) -> float:
+        """Milliseconds in A."""
+        return self.a_cycles / self.a_hz * 1e3
+
+    @property
+    def b_ms(self) -> float:
+        """Milliseconds in B."""
+        return self.b_cycles / self.b_hz * 1e3
 
     @property
     def delta_ms(self) -> float:
-        """B minus A."""
-        return self.b_ms - self.a_ms
+        """B minus A in milliseconds."""
+        return float(self.delta_s * 1000)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Joules of one part of a frame's energy in A and in B."""
+
+    name: str
+    a_j: float
+    b_j: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two evaluations and where their latencies differ.
+    """Two evaluations and where their latencies and energies differ; largest difference first.
 
-    `layers`, `units` and `cells` (layer / unit) each sum to the two latencies exactly, because
-    each splits the critical path. `energy`: mJ a frame by part.
+    `cells` (layer: state of its engine, see `account`), `layers`, `states` and `units` (of the
+    critical path) each hold every cycle of the two latencies once, so each sums to both exactly.
+    `energy` sums to the two energies of a frame.
     """
 
     a: Evaluation
     b: Evaluation
     layers: tuple[Difference, ...]
-    units: tuple[Difference, ...]
+    states: tuple[Difference, ...]
     cells: tuple[Difference, ...]
-    energy_mj: Mapping[str, tuple[float, float]]
+    units: tuple[Difference, ...]
+    energy: tuple[Part, ...]
 
 
-def compare(graph: Graph, a: Overlay, b: Overlay, board_a: Board, board_b: Board,
-            memory: str = "ddr3") -> Comparison | Infeasible:
-    """Evaluate both designs and split the difference. A layer that one design fuses into another
-    counts there under the layer that absorbed it."""
-    sides: list[tuple[Evaluation, Run]] = []
-    for overlay, board in ((a, board_a), (b, board_b)):
-        item = evaluate(graph, overlay, board, memory, frames=1)
-        if isinstance(item, Infeasible):
-            return item
-        run = simulate_design(graph, overlay, board, memory, trace=True)
-        if isinstance(run, Infeasible):
-            return run
-        sides.append((item, run))
-    split = [_milliseconds(shares(run.lowered.program, run.result), item.clock_hz)
-             for item, run in sides]
-    (first, _), (second, _) = sides
-    parts = [energy_parts(item.energy) for item, _ in sides]
-    names = [*parts[0], *(name for name in parts[1] if name not in parts[0])]
-    energy = {name: (parts[0].get(name, 0.0) * 1e3, parts[1].get(name, 0.0) * 1e3)
-              for name in names}
-    return Comparison(first, second,
-                      _differences(split, lambda key: key[0]),
-                      _differences(split, lambda key: key[1]),
-                      _differences(split, lambda key: f"{key[0]} / {key[1]}"), energy)
+def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
+    """Simulate both designs and split the difference.
+
+    A layer that one design fuses into another counts there under the layer that absorbed it.
+    Raises `UserError` if they run different networks.
+    """
+    if a.graph.name != b.graph.name:
+        raise UserError(f"{a.name} runs {a.graph.name!r} and {b.name} runs {b.graph.name!r}; "
+                        "compare two designs for one network, for example with --workload.")
+    items: list[Evaluation] = []
+    runs: list[Run] = []
+    for side in (a, b):
+        item = evaluate(side.graph, side.overlay, side.board, side.memory, frames=1)
+        run = (item if isinstance(item, Infeasible) else
+               simulate_design(side.graph, side.overlay, side.board, side.memory, trace=True))
+        if isinstance(item, Infeasible) or isinstance(run, Infeasible):
+            reason = item if isinstance(item, Infeasible) else run
+            assert isinstance(reason, Infeasible)
+            return replace(reason, where=" ".join(filter(None, (side.name, reason.where))))
+        items.append(item)
+        runs.append(run)
+    hertz = (items[0].clock_hz, items[1].clock_hz)
+    cells = [account(run.lowered.program, run.result) for run in runs]
+    paths = [by_unit(shares(run.lowered.program, run.result)) for run in runs]
+
+    def split(name: Callable[[Cell], str]) -> tuple[Difference, ...]:
+        return _differences([((name(cell), cell.cycles) for cell in side) for side in cells],
+                            hertz)
+
+    parts = [energy_parts(item.energy) for item in items]
+    names = list(dict.fromkeys([*parts[0], *parts[1]]))
+    energy = [Part(name, parts[0].get(name, 0.0), parts[1].get(name, 0.0)) for name in names]
+    energy.sort(key=lambda part: -abs(part.b_j - part.a_j))
+    return Comparison(
+        items[0], items[1], split(lambda cell: cell.layer), split(lambda cell: cell.state),
+        split(lambda cell: f"{cell.layer}: {cell.unit} {cell.state}"),
+        _differences([path.items() for path in paths], hertz), tuple(energy))
 
 
-def _milliseconds(found: tuple[Share, ...], clock_hz: int) -> dict[tuple[str, str], float]:
-    return {(share.layer, share.unit): share.cycles / clock_hz * 1e3 for share in found}
-
-
-def _differences(split, name_of) -> tuple[Difference, ...]:  # type: ignore[no-untyped-def]
-    totals: dict[str, list[float]] = {}
-    for side, table in enumerate(split):
-        for key, value in table.items():
-            totals.setdefault(name_of(key), [0.0, 0.0])[side] += value
-    rows = [Difference(name, a_ms, b_ms) for name, (a_ms, b_ms) in totals.items()]
-    return tuple(sorted(rows, key=lambda row: -abs(row.delta_ms)))
+def _differences(sides: list[Iterable[tuple[str, int]]], hertz: tuple[int, int]
+                 ) -> tuple[Difference, ...]:
+    totals: dict[str, list[int]] = {}
+    for place, rows in enumerate(sides):
+        for name, cycles in rows:
+            totals.setdefault(name, [0, 0])[place] += cycles
+    found = [Difference(name, a, b, *hertz) for name, (a, b) in totals.items()]
+    return tuple(sorted(found, key=lambda row: -abs(row.delta_s)))

@@ -11,7 +11,29 @@ from dataclasses import dataclass
 
 from cosim.program import Program
 from cosim.result import SimResult
-from cosim.timeline import critical_path, timeline
+from cosim.timeline import NONE, critical_path, timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Operations of one unit in one layer that follow one another on the critical path.
+
+    [start, end) in cycles; the next link starts where this one ends. `released_by`: the cause of
+    the channel whose token let its first operation go; empty if only the unit's own operation
+    before held it back.
+    """
+
+    layer: str
+    unit: str
+    start_cycles: int
+    end_cycles: int
+    operations: int
+    released_by: str
+
+    @property
+    def cycles(self) -> int:
+        """Its length."""
+        return self.end_cycles - self.start_cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,34 +46,57 @@ class Share:
     operations: int
 
 
-def shares(program: Program, result: SimResult) -> tuple[Share, ...]:
-    """The critical path by layer and unit, in the order first met; the cycles sum to the latency.
+def chain(program: Program, result: SimResult) -> tuple[Link, ...]:
+    """The critical path in time order: from cycle 0 to the latency without a gap.
 
-    Needs a result with a trace (ValueError otherwise). A unit's transfer includes what memory
-    made it wait; `gap` as unit name is time that no operation covers (none in our executors).
+    Every operation starts in the cycle in which the one before it on the path ended, for that
+    one was its unit's operation before or gave its last token. A transfer's length includes what
+    memory made it wait. Needs a result with a trace (ValueError otherwise).
     """
     if result.trace is None:
         raise ValueError("the result holds no trace; simulate with trace=True")
     line = timeline(program, result.trace)
-    cycles: dict[tuple[str, str], int] = defaultdict(int)
-    count: dict[tuple[str, str], int] = defaultdict(int)
-    clock = 0
+    links: list[Link] = []
     for index in critical_path(line):
         layer = program.layers[line.layer[index]]
+        unit = program.units[line.unit[index]].name
         start, end = int(line.start[index]), int(line.end[index])
-        if start > clock:
-            cycles[layer, "gap"] += start - clock
-        key = (layer, program.units[line.unit[index]].name)
-        cycles[key] += end - max(start, clock)
-        count[key] += 1
-        clock = end
+        last = links[-1] if links else None
+        if last is not None and last.end_cycles != start:
+            raise ValueError(f"the path has a gap between cycles {last.end_cycles} and {start}")
+        if last is not None and (last.layer, last.unit) == (layer, unit):
+            links[-1] = Link(layer, unit, last.start_cycles, end, last.operations + 1,
+                             last.released_by)
+        else:
+            channel = int(line.channel[index])
+            cause = "" if channel == NONE else program.channels[channel].cause
+            links.append(Link(layer, unit, start, end, 1, cause))
+    return tuple(links)
+
+
+def shares(program: Program, result: SimResult) -> tuple[Share, ...]:
+    """The critical path by layer and unit, in the order first met; the cycles sum to the latency.
+    """
+    return shares_of(chain(program, result))
+
+
+def shares_of(links: Iterable[Link]) -> tuple[Share, ...]:
+    """A chain by layer and unit, in the order first met."""
+    cycles: dict[tuple[str, str], int] = defaultdict(int)
+    count: dict[tuple[str, str], int] = defaultdict(int)
+    for link in links:
+        cycles[link.layer, link.unit] += link.cycles
+        count[link.layer, link.unit] += link.operations
     return tuple(Share(layer, unit, spent, count[layer, unit])
                  for (layer, unit), spent in cycles.items())
 
 
 def by_unit(found: Iterable[Share]) -> dict[str, int]:
     """Cycles of the critical path on each unit, largest first."""
-    return _sum((share.unit, share.cycles) for share in found)
+    totals: dict[str, int] = defaultdict(int)
+    for share in found:
+        totals[share.unit] += share.cycles
+    return dict(sorted(totals.items(), key=lambda item: -item[1]))
 
 
 def by_layer(found: Iterable[Share]) -> dict[str, int]:
@@ -60,10 +105,3 @@ def by_layer(found: Iterable[Share]) -> dict[str, int]:
     for share in found:
         totals[share.layer] += share.cycles
     return dict(totals)
-
-
-def _sum(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    totals: dict[str, int] = defaultdict(int)
-    for name, value in pairs:
-        totals[name] += value
-    return dict(sorted(totals.items(), key=lambda item: -item[1]))

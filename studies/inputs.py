@@ -6,6 +6,7 @@ It does not evaluate. Whatever is unknown is refused with the nearest name.
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 from arch_models.board import Board, load_board
@@ -13,10 +14,62 @@ from arch_models.fields import build
 from arch_models.overlay import DESIGNS, Overlay, load_overlay
 from studies.errors import UserError, unknown
 from studies.evaluation import Evaluation
+from studies.records import load as load_record
 from workloads.graph import Graph
 from workloads.library import load, names
 
 MEMORY_MODELS = ("flat", "ddr3")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a study looks into: a design with the network, the board and the memory model.
+
+    `stored`: the result it was read from, None for a design.
+    """
+
+    name: str
+    graph: Graph
+    overlay: Overlay
+    board: Board
+    memory: str
+    stored: Evaluation | None = None
+
+
+DEFAULT_WORKLOAD, DEFAULT_BOARD, DEFAULT_MEMORY = "agc-w64", "pynq-z1", "ddr3"
+
+
+def subject(text: str, workload_name: str | None = None, board_name: str | None = None,
+            memory: str | None = None) -> Subject:
+    """A design (shipped name or .toml file), or a result that `cosim simulate --json` wrote.
+
+    A result brings its own network, board and memory model; the arguments replace them, and
+    stand beside a design (agc-w64, pynq-z1 and ddr3 where they are None).
+    """
+    stored = None
+    if text.endswith(".json"):
+        stored = load_record(Path(text), "evaluation", Evaluation)
+        overlay = design_of(stored)
+        workload_name = workload_name or library_name(stored)
+        board_name, memory = board_name or stored.board, memory or stored.memory_model
+    else:
+        overlay = design(text)
+    return Subject(text, workload(workload_name or DEFAULT_WORKLOAD), overlay,
+                   board(board_name or DEFAULT_BOARD), memory_model(memory or DEFAULT_MEMORY),
+                   stored)
+
+
+def pair(a: str, b: str, workload_name: str | None = None, board_name: str | None = None,
+         memory: str | None = None) -> tuple[Subject, Subject]:
+    """Two subjects; a design beside a result takes the result's network, board and memory."""
+    first, second = (subject(text, workload_name, board_name, memory) for text in (a, b))
+    known = first if first.stored else second
+    if known.stored is None:
+        return first, second
+    shared = (workload_name or library_name(known.stored), board_name or known.stored.board,
+              known.memory)
+    return (first if first.stored else subject(a, *shared),
+            second if second.stored else subject(b, *shared))
 
 
 def workload(name: str) -> Graph:

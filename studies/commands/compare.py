@@ -1,10 +1,12 @@
 """`cosim compare`: explain the difference of two designs until the numbers add up.
 
-It does not judge; it says in which layer and on which unit the time went.
+It does not judge; it says in which layer, and in which state of its engine, the time went.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Annotated
 
 import typer
@@ -12,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from studies import inputs
-from studies.commands.options import BoardName, Json, MemoryModel, WorkloadOption
-from studies.compare import Difference, compare
+from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkload, stored_note
+from studies.compare import Comparison, Difference, compare
 from studies.evaluate import feasible
 from studies.files import check_writable, write_json
 from studies.records import encode
@@ -21,48 +23,77 @@ from studies.report import tables
 
 
 def compare_designs(
-    a: Annotated[str, typer.Argument(help="A design: a shipped name or a .toml file.")],
-    b: Annotated[str, typer.Argument(help="Another design.")],
-    workload: WorkloadOption = "agc-w64",
-    board: BoardName = "pynq-z1",
-    memory: MemoryModel = "ddr3",
+    a: Annotated[str, typer.Argument(
+        help="A design (a shipped name or a .toml file), or a result that `cosim simulate "
+        "--json` wrote (.json).")],
+    b: Annotated[str, typer.Argument(help="Another design or result.")],
+    workload: MaybeWorkload = None,
+    board: MaybeBoard = None,
+    memory: MaybeMemory = None,
     top: Annotated[int, typer.Option(min=1, help="Rows to show in each table.")] = 12,
     json: Json = None,
 ) -> None:
-    """Compare two designs layer by layer and unit by unit along their critical paths.
+    """Compare two designs layer by layer and stall by stall; every table adds up exactly.
+
+    A result brings its own network, board and memory model, unless the options replace them.
 
     Example: cosim compare default out/explore/best.toml
     """
     if json is not None:
         check_writable(json)
-    graph, on = inputs.workload(workload), inputs.board(board)
-    first, second = inputs.design(a), inputs.design(b)
-    found = feasible(compare(graph, first, second, on, on, inputs.memory_model(memory)))
+    first, second = inputs.pair(a, b, workload, board, memory)
+    found = feasible(compare(first, second))
     console = Console()
+    for side, item in ((first, found.a), (second, found.b)):
+        stored_note(console, side, item)
     console.print(tables.summary([found.a, found.b], [f"A {a}", f"B {b}"]))
-    for title, rows in (("By unit on the critical path", found.units),
-                        ("By layer on the critical path", found.layers),
-                        ("Largest differences, layer / unit", found.cells)):
+    for title, rows in (("By layer", found.layers),
+                        ("By state of the layer's engine", found.states),
+                        ("Largest differences: layer, engine, state", found.cells),
+                        ("By unit on the critical path", found.units)):
         console.print(_table(title, rows, top))
-    total = sum(row.delta_ms for row in found.cells)
-    console.print(f"the differences sum to {total:.3f} ms; the latencies differ by "
-                  f"{found.b.latency_ms - found.a.latency_ms:.3f} ms")
+    console.print(_energy(found))
+    total = sum((row.delta_s for row in found.cells), Fraction(0))
+    exact = total == (Fraction(found.b.latency_cycles, found.b.clock_hz)
+                      - Fraction(found.a.latency_cycles, found.a.clock_hz))
+    console.print(f"the differences sum to {float(total) * 1e3:.3f} ms; the latencies differ by "
+                  f"{found.b.latency_ms - found.a.latency_ms:.3f} ms"
+                  + ("; exactly equal" if exact else ""))
     if json is not None:
         write_json(json, {"predicted": True, "a": encode(found.a), "b": encode(found.b),
-                          "units": encode(found.units), "layers": encode(found.layers),
-                          "cells": encode(found.cells), "energy_mj": encode(found.energy_mj)})
+                          **{name: [_figures(row) for row in getattr(found, name)]
+                             for name in ("layers", "states", "cells", "units")},
+                          "energy": encode(found.energy)})
 
 
-def _table(title: str, rows: tuple[Difference, ...], top: int) -> Table:
+def _figures(row: Difference) -> dict[str, object]:
+    return {"name": row.name, "a_cycles": row.a_cycles, "b_cycles": row.b_cycles,
+            "a_ms": row.a_ms, "b_ms": row.b_ms, "delta_ms": row.delta_ms}
+
+
+def _table(title: str, rows: Sequence[Difference], top: int) -> Table:
     table = tables.grid(f"{title} (predicted, ms)", ("", "A", "B", "B - A"))
+
+    def add(name: str, some: Sequence[Difference]) -> None:
+        delta = sum((row.delta_s for row in some), Fraction(0))
+        table.add_row(name, f"{sum(row.a_ms for row in some):.3f}",
+                      f"{sum(row.b_ms for row in some):.3f}", f"{float(delta * 1000):+.3f}")
+
     for row in rows[:top]:
-        table.add_row(row.name, f"{row.a_ms:.3f}", f"{row.b_ms:.3f}", f"{row.delta_ms:+.3f}")
-    rest = rows[top:]
-    if rest:
-        table.add_row(f"{len(rest)} more", f"{sum(r.a_ms for r in rest):.3f}",
-                      f"{sum(r.b_ms for r in rest):.3f}",
-                      f"{sum(r.delta_ms for r in rest):+.3f}")
+        add(row.name, [row])
+    if rows[top:]:
+        add(f"{len(rows) - top} more", rows[top:])
     table.add_section()
-    table.add_row("sum", f"{sum(r.a_ms for r in rows):.3f}", f"{sum(r.b_ms for r in rows):.3f}",
-                  f"{sum(r.delta_ms for r in rows):+.3f}")
+    add("sum", rows)
+    return table
+
+
+def _energy(found: Comparison) -> Table:
+    table = tables.grid("Energy of a frame (predicted, mJ)", ("", "A", "B", "B - A"))
+    for part in found.energy:
+        table.add_row(part.name, f"{part.a_j * 1e3:.3f}", f"{part.b_j * 1e3:.3f}",
+                      f"{(part.b_j - part.a_j) * 1e3:+.3f}")
+    table.add_section()
+    a_j, b_j = found.a.energy.total_j, found.b.energy.total_j
+    table.add_row("sum", f"{a_j * 1e3:.3f}", f"{b_j * 1e3:.3f}", f"{(b_j - a_j) * 1e3:+.3f}")
     return table

@@ -5,20 +5,18 @@ It does not combine changes; `cosim explore` does.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from studies import inputs
-from studies.commands.options import BoardName, Json, MemoryModel, WorkloadOption
+from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkload, stored_note
 from studies.critical import by_layer, by_unit
 from studies.evaluate import feasible
-from studies.evaluation import Evaluation
 from studies.explain import Explanation, explain
 from studies.files import check_writable, write_json
-from studies.records import encode, load
+from studies.records import encode
 from studies.report import tables
 
 
@@ -26,34 +24,32 @@ def explain_design(
     design: Annotated[str, typer.Argument(
         help="A design (a shipped name or a .toml file), or a result that `cosim simulate "
         "--json` wrote (.json).")],
-    workload: WorkloadOption = "agc-w64",
-    board: BoardName = "pynq-z1",
-    memory: MemoryModel = "ddr3",
+    workload: MaybeWorkload = None,
+    board: MaybeBoard = None,
+    memory: MaybeMemory = None,
     top: Annotated[int, typer.Option(min=1, max=20, help="Changes to name.")] = 3,
     json: Json = None,
 ) -> None:
-    """Name the critical path and the changes that would shorten it, each one simulated.
+    """Name the critical path and the changes that would shorten it, each one simulated again.
+
+    A result brings its own network, board and memory model, unless the options replace them.
 
     Example: cosim explain default --workload agc-w64
     """
     if json is not None:
         check_writable(json)
-    model = inputs.memory_model(memory)
-    if design.endswith(".json"):
-        known = load(Path(design), "evaluation", Evaluation)
-        overlay = inputs.design_of(known)
-        workload, board, model = inputs.library_name(known), known.board, known.memory_model
-    else:
-        overlay = inputs.design(design)
-    graph, on = inputs.workload(workload), inputs.board(board)
-    found = feasible(explain(graph, overlay, on, model, top))
+    subject = inputs.subject(design, workload, board, memory)
+    found = feasible(explain(subject.graph, subject.overlay, subject.board, subject.memory, top))
     console = Console()
+    stored_note(console, subject, found.evaluation)
     _show(console, found)
     if json is not None:
-        write_json(json, {"predicted": True, "memory_model": model,
+        write_json(json, {"predicted": True, "memory_model": subject.memory,
                           "latency_ms": found.evaluation.latency_ms,
+                          "latency_cycles": found.evaluation.latency_cycles,
                           "path_cycles_by_unit": by_unit(found.path),
                           "path_cycles_by_layer": by_layer(found.path),
+                          "chain": encode(found.chain),
                           "changes": encode(found.changes), "tried": found.tried,
                           "infeasible": found.infeasible})
 
@@ -63,6 +59,10 @@ def _show(console: Console, found: Explanation) -> None:
     console.print(f"{item.workload} on {item.overlay}: {item.latency_ms:.2f} ms "
                   f"(predicted, {item.memory_model})", style="bold")
     total = item.latency_cycles
+    length = sum(link.cycles for link in found.chain)
+    console.print(f"The critical path: {sum(link.operations for link in found.chain)} operations, "
+                  f"{length} of {total} cycles. Each starts where the one before it ends; a "
+                  "transfer's length holds what memory made it wait.", soft_wrap=True)
     table = tables.grid("The critical path, by unit", ("unit", "ms", "%"))
     for unit, cycles in by_unit(found.path).items():
         table.add_row(unit, f"{cycles / item.clock_hz * 1e3:.2f}", f"{100 * cycles / total:.1f}")
@@ -81,10 +81,12 @@ def _show(console: Console, found: Explanation) -> None:
         return
     table = tables.grid(f"Changes that shorten it, each simulated ({found.tried} tried, "
                         f"{found.infeasible} not feasible)",
-                        ("change", "from", "to", "ms", "saved, ms", "uJ/pixel", "relieves"),
-                        ("relieves",))
+                        ("change", "from", "to", "ms", "predicted", "saved", "uJ",
+                         "relieves"), ("relieves",))
     for change in found.changes:
         table.add_row(change.axis, change.old, change.new, f"{change.latency_ms:.2f}",
-                      f"{change.saved_ms:.2f}", f"{change.energy_uj_per_pixel:.2f}",
-                      change.relieved)
+                      f"{change.predicted_ms:.2f}", f"{change.saved_ms:.2f}",
+                      f"{change.energy_uj_per_pixel:.2f}", change.relieved)
     console.print(table)
+    console.print("predicted: ms saved by the closed form of the tiles; saved: by "
+                  f"simulation with {item.memory_model}; uJ: a pixel", soft_wrap=True)

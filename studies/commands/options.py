@@ -1,6 +1,6 @@
 """Options that several subcommands share, with one help text each.
 
-It holds no behaviour.
+It evaluates nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+
+from studies.evaluation import Evaluation
+from studies.inputs import Subject
 
 Workload = Annotated[str, typer.Argument(
     help="The network to run, for example agc-w64 (the full AGC decoder) or agc-w16 (narrow).")]
 WorkloadOption = Annotated[str, typer.Option(
     "--workload", "-w", help="The network to run, for example agc-w64 or agc-w16.")]
+MaybeWorkload = Annotated[str | None, typer.Option(
+    "--workload", "-w", help="The network to run.", show_default="the result's, or agc-w64")]
+MaybeBoard = Annotated[str | None, typer.Option(
+    "--board", "-b", help="The board: a name from `cosim boards`, or a .toml file.",
+    show_default="the result's, or pynq-z1")]
+MaybeMemory = Annotated[str | None, typer.Option(
+    "--memory", "-m", help="Memory model: flat or ddr3.", show_default="the result's, or ddr3")]
 Design = Annotated[str, typer.Option(
     "--design", "-d", help="The accelerator: the name of a shipped design, or a .toml file.")]
 BoardName = Annotated[str, typer.Option(
@@ -25,3 +36,13 @@ Json = Annotated[Path | None, typer.Option(
     "--json", help="Also write the figures to this file, as JSON.", show_default=False)]
 OutFolder = Annotated[Path, typer.Option(
     "--out", "-o", help="Folder for the files this command writes; made if missing.")]
+
+
+def stored_note(console: Console, subject: Subject, now: Evaluation) -> None:
+    """Say so if a result file holds another latency than this program predicts now."""
+    stored = subject.stored
+    if stored is not None and (stored.latency_cycles, stored.clock_hz) != (
+            now.latency_cycles, now.clock_hz):
+        console.print(f"{subject.name} holds {stored.latency_ms:.3f} ms; this program predicts "
+                      f"{now.latency_ms:.3f} ms for its design with these settings. What follows "
+                      "explains the latter.", soft_wrap=True)

@@ -143,7 +143,7 @@ def test_compare_adds_up(capsys, tmp_path):
                   "flat", "--json", str(path))
     assert code == 0
     found = json.loads(path.read_text())
-    for rows in (found["units"], found["layers"], found["cells"]):
+    for rows in (found["units"], found["layers"], found["states"], found["cells"]):
         delta = sum(row["b_ms"] - row["a_ms"] for row in rows)
         a, b = found["a"], found["b"]
         expected = (b["latency_cycles"] / b["clock_hz"] - a["latency_cycles"] / a["clock_hz"]) * 1e3

@@ -8,18 +8,15 @@ import pytest
 
 from arch_models.board import load_board
 from arch_models.overlay import Engine, Infeasible, default_overlay
-from studies.compare import compare
 from studies.critical import by_layer, by_unit, shares
 from studies.emission import emit_for
 from studies.errors import UserError
 from studies.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation import Evaluation, energy_parts
-from studies.explain import explain
 from studies.exploration import evaluator, explore
 from studies.records import decode, encode
 from studies.search import Settings
 from studies.space import choice_of, default_space
-from studies.what_if import parse_setting, sweep
 from workloads.graph import Phase, multiply_accumulates
 from workloads.library import load
 
@@ -128,34 +125,6 @@ def test_the_same_seed_explores_the_same_front():
     assert first.chosen == second.chosen
     assert first.default is not None and first.chosen is not None
     assert first.chosen.evaluation.latency_ms < first.default.latency_ms
-
-
-def test_a_comparison_adds_up():
-    other = replace(OVERLAY, clock_hz=125_000_000, input_words=4096, name="other")
-    found = feasible(compare(GRAPH, OVERLAY, other, BOARD, BOARD, "flat"))
-    for rows in (found.units, found.layers, found.cells):
-        assert sum(row.delta_ms for row in rows) == pytest.approx(
-            found.b.latency_ms - found.a.latency_ms, abs=1e-9)
-
-
-def test_changes_that_are_named_do_shorten_the_frame():
-    found = feasible(explain(GRAPH, OVERLAY, BOARD, "flat"))
-    assert found.changes
-    for change in found.changes:
-        assert change.latency_ms < found.evaluation.latency_ms
-        assert change.saved_ms == pytest.approx(
-            found.evaluation.latency_ms - change.latency_ms)
-
-
-def test_a_sweep_gives_every_combination_with_a_reason_where_it_cannot_be():
-    rows = sweep(GRAPH, OVERLAY, BOARD, [parse_setting("tm=16,17"),
-                                         parse_setting("board.power.ps_w=1.0,1.5")])
-    assert len(rows) == 4
-    assert [row.evaluation is None for row in rows] == [False, False, True, True]
-    assert "multiple" in (rows[2].reason or "")
-    low, high = rows[0].evaluation, rows[1].evaluation
-    assert low is not None and high is not None
-    assert low.energy.ps_j == pytest.approx(high.energy.ps_j / 1.5)
 
 
 def test_a_sampled_network_counts_every_step_and_lists_a_step_once():
