@@ -47,18 +47,26 @@ def _scaled_column(ratios: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.n
             np.array([pair[1] for pair in pairs], np.int32))
 
 
-def _weight_scales(weights: np.ndarray, least: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """A step for each output channel, not below `least`."""
+def least_steps(bias: np.ndarray, in_scale: float, out_scale: float) -> np.ndarray:
+    """The least weight step of each output channel: the bias must fit, and the shift must not
+    pass its limit even for a dead channel."""
+    return np.maximum(np.abs(bias) / (in_scale * BIAS_LIMIT), 2.0**-30 * out_scale / in_scale)
+
+
+def weight_scales(
+    weights: np.ndarray, least: np.ndarray, recipe: Recipe, limit: int = 127
+) -> np.ndarray:
+    """A step for each output channel, not below `least`; weights are -limit .. limit steps."""
     flat = weights.reshape(len(weights), -1)
     greatest = np.maximum(np.abs(flat).max(axis=1), 1e-12)
-    tops = greatest / 127
+    tops = greatest / limit
     if recipe.power_of_two:
         tops = 2.0 ** np.ceil(np.log2(tops))
     best, least_error = tops, np.full(len(flat), np.inf)
     shrink = (1.0, 0.5) if recipe.power_of_two else tuple(np.arange(1.0, 0.6, -0.04))
     for factor in shrink if recipe.search else (1.0,):
         step = (tops * factor)[:, None]
-        error = ((np.clip(np.rint(flat / step), -127, 127) * step - flat) ** 2).sum(axis=1)
+        error = ((np.clip(np.rint(flat / step), -limit, limit) * step - flat) ** 2).sum(axis=1)
         best = np.where(error < least_error, tops * factor, best)
         least_error = np.minimum(error, least_error)
     if recipe.power_of_two:
@@ -73,11 +81,9 @@ def _convolution(
     bias = network.weights[f"{layer.name}.bias"].astype(np.float64)
     in_scale = graph.tensors[layer.inputs[0]].scale
     out_scale = graph.tensors[layer.output].scale
-    # The bias must fit, and the shift must not pass its limit even for a dead channel.
-    least = np.maximum(np.abs(bias) / (in_scale * BIAS_LIMIT), 2.0**-30 * out_scale / in_scale)
     steps = network.weight_steps.get(layer.name)
     if steps is None:
-        steps = _weight_scales(weights, least, recipe)
+        steps = weight_scales(weights, least_steps(bias, in_scale, out_scale), recipe)
     quantized = np.clip(np.rint(weights / steps.reshape(-1, 1, 1, 1)), -127, 127)
     multiplier, shift = _scaled_column(in_scale * steps / out_scale, recipe)
     return {

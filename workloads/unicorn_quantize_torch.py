@@ -76,10 +76,10 @@ def _array(value: torch.Tensor | None) -> np.ndarray:
 
 
 def float_networks(
-    config: UnicornConfig, decoder: UnicornDecoder, name: str
+    config: UnicornConfig, decoder: UnicornDecoder, name: str, share_bits: int = 8
 ) -> tuple[FloatNetwork, FloatNetwork]:
     """The sampler step (with what comes before it) and the picture decoder."""
-    whole = unicorn_structure(config, name)
+    whole = unicorn_structure(config, name, share_bits)
     weights = {f"{layer.name}.{role}": array for layer in whole.layers
                for role, array in layer_weights(decoder, layer).items()}
     functions = {layer.name: "silu" for layer in whole.layers
@@ -118,7 +118,8 @@ def quantized_unicorn(
     recipe: Recipe | None = None,
 ) -> Graph:
     """The integer graph, calibrated on the trajectories of the given picture numbers."""
-    step, picture = float_networks(config, decoder, name)
+    recipe = recipe or Recipe()
+    step, picture = float_networks(config, decoder, name, recipe.activation_bits)
     table = _array(decoder.unet.index_table.weight)
     runs = [trajectory(step, config, table[index]) for index in indices]
     # Embeddings cost little and differ by picture: see all of them.
@@ -127,11 +128,18 @@ def quantized_unicorn(
              for number in (0, config.steps // 2, config.steps - 1)]
     first = quantize(step, [row for rows, _ in runs for row in rows], recipe, codes)
     second = quantize(picture, [{NEXT_LATENT: latent} for _, latent in runs], recipe)
-    scale = first.tensors["index_vector"].scale
-    constants = {**first.constants, **second.constants,
+    return joined(config, name, first, second, table)
+
+
+def joined(
+    config: UnicornConfig, name: str, step: Graph, picture: Graph, table: np.ndarray
+) -> Graph:
+    """One graph of the sampler step, the picture decoder and the real index table."""
+    scale = step.tensors["index_vector"].scale
+    constants = {**step.constants, **picture.constants,
                  INDEX_TABLE: np.clip(np.rint(table / scale), -128, 127).astype(np.int8)}
-    graph = Graph(name, INPUTS, (NEXT_LATENT, OUTPUT), {**first.tensors, **second.tensors},
-                  first.layers + second.layers, constants, config.steps)
+    graph = Graph(name, INPUTS, (NEXT_LATENT, OUTPUT), {**step.tensors, **picture.tensors},
+                  step.layers + picture.layers, constants, config.steps)
     verify(graph)
     return graph
 

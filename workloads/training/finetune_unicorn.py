@@ -1,0 +1,197 @@
+"""Fine-tunes a trained Unicorn with its rounding in the loop (quantization-aware training).
+
+It writes the integer graph of what it fitted, and starts from the shipped float weights. The whole
+decode is unrolled, all sampler steps and the picture decoder, and the loss is on the picture, as in
+`train_unicorn`. On a GPU one update is captured once and replayed, since it is thousands of small
+kernels.
+
+    python -m workloads.training.finetune_unicorn n256 --seconds 400 --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..library import save_graph
+from ..unicorn_torch import TRAINED, load_unicorn
+from .losses import RandomFeatures
+from .picture_set import picture_set
+from .rounded_unicorn import RoundedUnicorn, calibrated
+from .train_unicorn import TABLE_RATE, batch_of, falling, picture_loss
+
+#: Weight steps (as logarithms) learn this many times faster than weights.
+STEP_RATE = 0.5
+
+
+def wide_layers(rounded: RoundedUnicorn, share: float) -> list[str]:
+    """The convolutions with the most weights, until they hold that share of all; they go to 4 bits.
+
+    Each weight of a layer of many is worth less: its sum averages more rounding errors.
+    """
+    sizes = {layer: value.numel() for part in rounded.parts()
+             for layer in part.steps for value in (part.values[f"{layer}.weights"],)}
+    chosen: list[str] = []
+    total = 0
+    for layer in sorted(sizes, key=lambda name: -sizes[name]):
+        if total >= share * sum(sizes.values()):
+            break
+        chosen.append(layer)
+        total += sizes[layer]
+    return chosen
+
+
+@torch.no_grad()
+def each_psnr(decode: Callable[[Tensor], Tensor], pictures: Tensor, batch: int = 16) -> Tensor:
+    """PSNR in dB of each picture of the set."""
+    found = []
+    for index in torch.arange(len(pictures), device=pictures.device).split(batch):
+        error = (decode(index).clamp(0, 1) - batch_of(pictures, index)) ** 2
+        found.append(-10 * torch.log10(error.mean(dim=(1, 2, 3))))
+    return torch.cat(found)
+
+
+class Update:
+    """One step of the optimizer; captured as a CUDA graph where there is a GPU."""
+
+    def __init__(self, rounded: RoundedUnicorn, pictures: Tensor, batch: int, rate: float) -> None:
+        self.rounded, self.pictures, self.rate = rounded, pictures, rate
+        device = pictures.device
+        fitted = [value for part in rounded.parts() for value in part.values.values()
+                  if value.requires_grad]
+        steps = [value for part in rounded.parts() for value in part.steps.values()]
+        self.all = [*fitted, *steps, rounded.table]
+        self.factors = (1.0, STEP_RATE, TABLE_RATE)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": group, "lr": torch.tensor(rate, device=device)}
+             for group in (fitted, steps, [rounded.table])],
+            betas=(0.9, 0.99), weight_decay=0.0, capturable=device.type == "cuda",
+            fused=device.type == "cuda")
+        self.net = RandomFeatures().to(device)
+        self.index = torch.arange(batch, device=device) % len(pictures)
+        self.error = torch.zeros((), device=device)
+        self.replay: Callable[[], None] = self._update
+        if device.type == "cuda":
+            self.replay = self._captured()
+
+    def _update(self) -> None:
+        wanted = batch_of(self.pictures, self.index)
+        found = self.rounded(self.index)
+        loss = picture_loss(self.net, found, wanted)
+        self.error.copy_(functional.mse_loss(found.detach(), wanted))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.all, 1.0, foreach=True)
+        self.optimizer.step()
+
+    def _captured(self) -> Callable[[], None]:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self.set_rate(1e-3)
+            for _ in range(3):
+                self._update()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(graph):
+            self._update()
+        return graph.replay
+
+    def set_rate(self, share: float) -> None:
+        """The learning rate at that share of the training, 0 to 1."""
+        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
+            group["lr"].fill_(self.rate * falling(share) * factor)
+
+    def __call__(self, share: float) -> None:
+        """Draw a batch and take one step."""
+        self.index.copy_(torch.randint(len(self.pictures), self.index.shape,
+                                       device=self.index.device))
+        self.set_rate(share)
+        self.replay()
+
+
+def main() -> None:
+    """Calibrate, fine-tune for some seconds, measure, write the integer graph and a report."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("name", choices=sorted(TRAINED))
+    parser.add_argument("--seconds", type=float, required=True, help="of fine-tuning alone")
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--rate", type=float, default=4e-4)
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--narrow", type=float, default=0.0,
+                        help="share of the weights that get 4 bits")
+    parser.add_argument("--suffix", default="int8", help="of the graph's name")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(options.seed)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    config, decoder = load_unicorn(options.name)
+    began = time.monotonic()
+    pictures = torch.from_numpy(picture_set(config.images, device)).to(device)
+    indices = [number * config.images // 16 for number in range(16)]
+    rounded = calibrated(config, decoder, indices, device=device)
+    bits = dict.fromkeys(wide_layers(rounded, options.narrow), 4)
+    if bits:
+        rounded = calibrated(config, decoder, indices, weight_bits=bits, device=device)
+    decoder = decoder.to(device)
+    before = each_psnr(decoder, pictures), each_psnr(rounded, pictures)
+    print(f"{options.name}: float {before[0].mean():.3f} dB, rounded {before[1].mean():.3f} dB, "
+          f"ready in {time.monotonic() - began:.0f} s", flush=True)
+    update = Update(rounded, pictures, options.batch, options.rate)
+    began, steps = time.monotonic(), 0
+    print(f"captured, {len(update.all)} tensors", flush=True)
+    while (share := (time.monotonic() - began) / options.seconds) < 1:
+        update(share)
+        steps += 1
+        if steps % 50 == 0:
+            error = update.error.item()
+            if steps % 200 == 0:
+                print(f"{share:4.0%} step {steps}: mse {error:.6f}, "
+                      f"{(time.monotonic() - began) / steps * 1e3:.0f} ms a step", flush=True)
+    after = each_psnr(rounded, pictures)
+    weights = sum(value.numel() for part in rounded.parts() for layer, value in part.values.items()
+                  if value.requires_grad) + rounded.table.numel()
+    report = {
+        "network": options.name, "steps": steps, "seconds": options.seconds,
+        "batch": options.batch, "rate": options.rate, "seed": options.seed,
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "pictures": config.images, "parameters": weights,
+        "four_bit_layers": len(bits),
+        "four_bit_weights": sum(part.values[f"{layer}.weights"].numel()
+                                for part in rounded.parts() for layer in part.steps
+                                if layer in bits),
+        "float_psnr_db": round(before[0].mean().item(), 3),
+        "post_training_psnr_db": round(before[1].mean().item(), 3),
+        "fine_tuned_psnr_db": round(after.mean().item(), 3),
+        "fine_tuned_psnr_db_of_the_first_64": round(after[:64].mean().item(), 3),
+        "float_psnr_db_of_the_first_64": round(before[0][:64].mean().item(), 3),
+    }
+    print(json.dumps(report), flush=True)
+    name = f"unicorn-{options.name}-{options.suffix}"
+    stem = options.out / name.replace("-", "_")
+    graph = rounded.graph(name)
+    made_by = {
+        "command": f"python -m workloads.training.finetune_unicorn {options.name} --seconds "
+                   f"{options.seconds:g} --batch {options.batch} --rate {options.rate:g} --seed "
+                   f"{options.seed} --narrow {options.narrow:g}",
+        "weights": f"unicorn_{options.name}_float.safetensors, fine-tuned with rounding in the "
+                   "loop (quantization-aware training)",
+        "calibration": "16 pictures of the set, all sampler steps",
+        **report,
+    }
+    save_graph(graph, stem, made_by)
+    print(f"wrote {stem.name}.safetensors and {stem.name}.json", flush=True)
+
+
+if __name__ == "__main__":
+    main()
