@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .board import Board
 from .engines import MODELS, Resources
 from .engines.base import values
-from .overlay import Engine, Fetch, Fusion, Infeasible, Overlay
+from .overlay import Engine, Fetch, Fusion, Infeasible, Master, Overlay
 from .units import ceil_div
 
 #: Shapes of a RAMB18 (depth, width); two make a RAMB36. AMD UG473, simple dual port.
@@ -115,15 +115,20 @@ LEVERS = {
 }
 
 
-def check(overlay: Overlay, board: Board, total: Resources | None = None) -> Infeasible | None:
+def check(overlay: Overlay, board: Board) -> Infeasible | None:
     """The first thing that a board cannot give an overlay; None if it can hold it.
 
-    `total`: the overlay's `estimate`, if it is known already. Looked at in order: ports and their
-    widths, bursts, clock, DSP, BRAM36, LUT, FF. Raises `FieldError` for a port that the board does
-    not have.
+    Looked at in order: ports and their widths, bursts, clock, DSP, BRAM36, LUT, FF. Raises
+    `FieldError` for a port that the board does not have.
     """
+    return (check_masters(overlay.masters, board) or check_clock(overlay.clock_hz, board)
+            or check_sites(estimate(overlay).total, board))
+
+
+def check_masters(masters: tuple[Master, ...], board: Board) -> Infeasible | None:
+    """Do the masters fit the board's ports?"""
     widths: dict[str, int] = {}
-    for master in overlay.masters:
+    for master in masters:
         port = board.port(master.port)
         where = f"masters.{master.name}"
         if master.width_bits not in port.widths_bits:
@@ -136,13 +141,20 @@ def check(overlay: Overlay, board: Board, total: Resources | None = None) -> Inf
         if master.max_burst_beats > port.max_burst_beats:
             return Infeasible("max_burst_beats", master.max_burst_beats, port.max_burst_beats,
                               "beats", (f"{where}.max_burst_beats",), where)
-    if overlay.clock_hz > board.clocks.usual_max_hz:
-        return Infeasible("clock_hz", overlay.clock_hz, board.clocks.usual_max_hz, "Hz",
-                          ("clock_hz",))
-    if overlay.clock_hz < board.clocks.minimum_hz:
-        return Infeasible("clock_hz", overlay.clock_hz, board.clocks.minimum_hz, "Hz",
-                          ("clock_hz",))
-    total = estimate(overlay).total if total is None else total
+    return None
+
+
+def check_clock(clock_hz: int, board: Board) -> Infeasible | None:
+    """Does the board give this clock?"""
+    if clock_hz > board.clocks.usual_max_hz:
+        return Infeasible("clock_hz", clock_hz, board.clocks.usual_max_hz, "Hz", ("clock_hz",))
+    if clock_hz < board.clocks.minimum_hz:
+        return Infeasible("clock_hz", clock_hz, board.clocks.minimum_hz, "Hz", ("clock_hz",))
+    return None
+
+
+def check_sites(total: Resources, board: Board) -> Infeasible | None:
+    """Has the part so many sites?"""
     for name in ("dsp", "bram36", "lut", "ff"):
         need, have = getattr(total, name), getattr(board.part, name)
         if need > have:

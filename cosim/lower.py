@@ -20,10 +20,10 @@ from workloads.graph import Graph, Operator, Phase, multiply_accumulates
 from . import kernels
 from .descriptor_loads import with_fetches
 from .jobs import Job, Planner
-from .placement import Placement, place
+from .placement import KnownPlaces, Placement, place
 from .program import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Program, Segment
 from .tiles import LayerMapping, Mapping
-from .wiring import Wiring, wire
+from .wiring import Wiring, units_of, wire
 
 START = "start"  # the pseudo-layer of a host operation that only starts the fabric
 
@@ -49,9 +49,12 @@ def host_cycles(time_ns: float, clock_hz: int) -> int:
 
 
 def lower(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping, frames: int = 1,
-          steps: int = 1) -> Lowered:
-    """The program of the mapped phases: a segment a phase, frames and steps as repeats."""
-    placement = place(graph, overlay, board, mapping)
+          steps: int = 1, places: KnownPlaces | None = None) -> Lowered:
+    """The program of the mapped phases: a segment a phase, frames and steps as repeats.
+
+    `places`: of tensors, kept for other overlays on this graph and board (see `place`).
+    """
+    placement = place(graph, overlay, board, mapping, places)
     return _Lowering(graph, overlay, board, mapping, placement).run(frames, steps)
 
 
@@ -65,7 +68,7 @@ def retimed(lowered: Lowered, overlay: Overlay, board: Board) -> Lowered:
     table = program.operations.copy()
     hosts = table[:, Column.KIND] == Opcode.HOST
     table[hosts, Column.FILL] = [host_cycles(item, overlay.clock_hz) for item in lowered.host_ns]
-    return replace(lowered, program=replace(program, units=wire(overlay, board).units,
+    return replace(lowered, program=replace(program, units=units_of(overlay, board),
                                             operations=table))
 
 

@@ -14,7 +14,7 @@ from arch_models.board import Board
 from arch_models.engines import Work, engine_for, interval_cycles, timing
 from arch_models.engines.base import Timing
 from arch_models.engines.norm import MOST_VALUES
-from arch_models.overlay import Engine, Fusion, Infeasible, Overlay, Role
+from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from arch_models.units import ceil_div
 from workloads.graph import Graph, Layer, Operator, Phase
 
@@ -46,15 +46,20 @@ def work_of(graph: Graph, layer: Layer) -> Work:
                 layer.relu, scaled)
 
 
+def memory_rate(masters: tuple[Master, ...], clock_hz: int, board: Board | None) -> float:
+    """Bytes a cycle of all masters but the fetch, at most the DDR's peak: what a mapping sees of
+    the clock."""
+    ports = sum(item.width_bits for item in masters if item.role is not Role.FETCH) / 8
+    return ports if board is None else min(ports, board.ddr.peak_bytes_per_s / clock_hz)
+
+
 def budget_of(overlay: Overlay, board: Board | None) -> tile_search.Budget:
     """Buffers and rates for the tile search; without a board the ports alone set the rates."""
     def rate(role: Role) -> float:
         return sum(master.width_bits for master in overlay.masters_of(role)) / 8
 
     read, weight, write = rate(Role.INPUT), rate(Role.WEIGHT), rate(Role.OUTPUT)
-    memory = read + weight + write
-    if board is not None:
-        memory = min(memory, board.ddr.peak_bytes_per_s / overlay.clock_hz)
+    memory = memory_rate(overlay.masters, overlay.clock_hz, board)
     return tile_search.Budget(
         overlay.input_words, overlay.weight_words, overlay.output_words,
         overlay.accumulator_words, overlay.input_banks, overlay.weight_banks,

@@ -95,19 +95,29 @@ class Placement:
         return self.blobs[layer, role]
 
 
-def place(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping) -> Placement:
+#: Places of tensors that were found: what they depend on, to addresses and the end.
+KnownPlaces = dict[tuple, tuple[dict[str, int], int]]
+
+
+def place(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
+          known: KnownPlaces | None = None) -> Placement:
     """Addresses of everything the mapped layers read or write.
 
     Tensors whose lifetimes do not overlap share memory; what the host writes before the first
     layer in fabric, and what comes from or goes outside, keeps its place. Raises
-    `PlacementError` if two concatenations claim one tensor.
+    `PlacementError` if two concatenations claim one tensor. `known` keeps the tensors' places for
+    other overlays on this graph and board: tiles and arrays do not change them.
     """
-    step = ALIGNMENT_BYTES
-    if overlay.layout is not Layout.DENSE:
-        step = board.ddr.row_bytes
-    regions = _regions(graph, mapping)
-    addresses, end = _allocate(regions, mapping, step, overlay.layout, board)
-    tensor_bytes = end
+    key = (overlay.layout, overlay.channel_block, overlay.data_bits, mapping.phases,
+           *((item.engine, item.inputs, item.output) for item in mapping.layers))
+    found = None if known is None else known.get(key)
+    if found is None:
+        step = ALIGNMENT_BYTES if overlay.layout is Layout.DENSE else board.ddr.row_bytes
+        found = _allocate(_regions(graph, mapping), mapping, step, overlay.layout, board)
+        if known is not None:
+            known[key] = found
+    addresses, tensor_bytes = found
+    end = tensor_bytes
     blobs: dict[tuple[str, str], Blob] = {}
     layers = {layer.name: layer for layer in graph.layers}
     for item in mapping.layers:

@@ -258,13 +258,16 @@ def layer_macs(program: Program) -> np.ndarray:
 def layer_bytes(program: Program) -> np.ndarray:
     """(layers, units) bytes that each master moves over all repeats; zero for compute units."""
     table = program.operations
-    moved = np.zeros((len(program.layers), len(program.units)), np.int64)
-    moves = np.array([unit.kind != UnitKind.COMPUTE for unit in program.units])
+    units = len(program.units)
+    repeats = np.zeros(len(table), np.int64)
     for part in program.segments:
-        rows = table[part.first : part.last]
-        rows = rows[moves[rows[:, Column.UNIT]]]
-        size = rows[:, Column.ROW_BYTES] * rows[:, Column.ROWS] * rows[:, Column.PLANES]
-        np.add.at(moved, (rows[:, Column.LAYER], rows[:, Column.UNIT]), size * part.repeat)
+        repeats[part.first : part.last] = part.repeat
+    size = table[:, Column.ROW_BYTES] * table[:, Column.ROWS] * table[:, Column.PLANES] * repeats
+    place = table[:, Column.LAYER] * units + table[:, Column.UNIT]
+    # Sums of bytes stay far below 2^53, so counting in float64 is exact.
+    moved = np.bincount(place, size, len(program.layers) * units).astype(np.int64)
+    moved = moved.reshape(len(program.layers), units)
+    moved[:, [unit.kind == UnitKind.COMPUTE for unit in program.units]] = 0
     return moved
 
 

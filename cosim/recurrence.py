@@ -40,6 +40,11 @@ _SHAPE = [Column.UNIT, Column.ADDRESS, Column.ROW_BYTES, Column.ROWS, Column.ROW
           Column.PLANES, Column.PLANE_STRIDE]
 #: Tokens a channel may hold before `total_cycles` gives up.
 _DEEPEST = 64
+#: Transfers whose time a `Timer` remembers.
+_MEMO = 1 << 16
+#: Columns of the unit table that a transfer's time depends on.
+_SETTINGS = [U_OUTSTANDING, U_MAX_BEATS, U_SETUP, U_TAIL, U_OVERLAP, U_RUN_SETUP, U_WIDTH, U_LEAD,
+             U_TRAIL]
 
 
 @dataclass(frozen=True)
@@ -79,24 +84,36 @@ def prepare(program: Program) -> Prepared | None:
                     np.array([channel.initial for channel in program.channels], np.int64))
 
 
-def total_cycles(prepared: Prepared, units: np.ndarray, host_cycles: Sequence[int]) -> int | None:
-    """`SimResult.total_cycles` of the program; None if the recurrence does not hold.
+class Timer:
+    """Times prepared programs; it remembers what transfers take alone on a channel."""
 
-    `units`: of `cosim.fast.unit_table`, for ports, clock and limits; `host_cycles`: FILL of the
-    host's rows at that clock, in table order. None when masters share a channel, and when a token
-    never comes.
-    """
-    moving = units[:, U_KIND] != COMPUTE
-    if not units[moving, U_ALONE].all():
-        return None
-    durations = np.empty(len(prepared.shapes), np.int64)
-    ring = np.empty(int(units[:, U_OUTSTANDING].max()), np.int64)
-    total = _RUN(prepared.rows, prepared.starts, prepared.repeats, prepared.shapes,
-                 prepared.hosts, np.asarray(host_cycles, np.int64), prepared.tokens, units,
-                 durations, ring, np.zeros((len(prepared.tokens), _DEEPEST), np.int64),
-                 np.zeros((len(prepared.tokens), 2), np.int64),
-                 np.zeros((len(units), 4), np.int64))
-    return int(total) if total >= 0 else None
+    def __init__(self) -> None:
+        self.numbers: dict[tuple[int, ...], int] = {}
+        self.memo = np.zeros((_MEMO, 8), np.int64)
+
+    def settings(self, units: np.ndarray) -> np.ndarray:
+        """(units,) a number for each different way to time transfers, from 1 on."""
+        return np.array([self.numbers.setdefault(tuple(row), len(self.numbers) + 1)
+                         for row in units[:, _SETTINGS].tolist()], np.int64)
+
+    def total_cycles(self, prepared: Prepared, units: np.ndarray, settings: np.ndarray,
+                     host_cycles: Sequence[int]) -> int | None:
+        """`SimResult.total_cycles` of the program; None if the recurrence does not hold.
+
+        `units`: of `cosim.fast.unit_table`, for ports, clock and limits; `settings`: theirs;
+        `host_cycles`: FILL of the host's rows at that clock, in table order. None when masters
+        share a channel, and when a token never comes.
+        """
+        if not units[units[:, U_KIND] != COMPUTE, U_ALONE].all():
+            return None
+        channels = len(prepared.tokens)
+        total = _RUN(prepared.rows, prepared.starts, prepared.repeats, prepared.shapes,
+                     prepared.hosts, np.asarray(host_cycles, np.int64), prepared.tokens, units,
+                     settings, self.memo, np.empty(len(prepared.shapes), np.int64),
+                     np.empty(int(units[:, U_OUTSTANDING].max()), np.int64),
+                     np.zeros((channels, _DEEPEST), np.int64), np.zeros((channels, 2), np.int64),
+                     np.zeros((len(units), 4), np.int64))
+        return int(total) if total >= 0 else None
 
 
 def _build_prepare(sources: int) -> Callable:
@@ -152,18 +169,31 @@ def _build_run(sources: int) -> Callable:
     """Compile the recurrence; `sources` enters numba's cache key."""
 
     @CACHED
-    def run(rows, starts, repeats, shapes, hosts, host_cycles, initial, units, durations, ring,
-            fifo, ends, state):
+    def run(rows, starts, repeats, shapes, hosts, host_cycles, initial, units, numbers, memo,
+            durations, ring, fifo, ends, state):
         """The last end, or -1. `fifo`: token times by channel, `ends`: first and behind last."""
         stamp = sources  # noqa: F841
         for index in range(len(shapes)):
             shape = shapes[index]
-            settings = units[shape[0]]
-            done = flat_transfer(
-                shape[1], shape[2], shape[3], shape[4], shape[5], shape[6], settings[U_WIDTH],
-                settings[U_MAX_BEATS], settings[U_LEAD], settings[U_TRAIL],
-                settings[U_OUTSTANDING], settings[U_OVERLAP], settings[U_RUN_SETUP], ring)[0]
-            durations[index] = done + settings[U_SETUP] + settings[U_TAIL]
+            number = numbers[shape[0]]
+            key = number
+            for place in range(1, 7):
+                key = key * 31 + shape[place]
+            m = memo[(key ^ (key >> 12) ^ (key >> 24)) & (_MEMO - 1)]
+            known = m[0] == number
+            for place in range(1, 7):
+                known &= m[place] == shape[place]
+            if not known:
+                settings = units[shape[0]]
+                m[0] = number
+                for place in range(1, 7):
+                    m[place] = shape[place]
+                m[7] = flat_transfer(
+                    shape[1], shape[2], shape[3], shape[4], shape[5], shape[6], settings[U_WIDTH],
+                    settings[U_MAX_BEATS], settings[U_LEAD], settings[U_TRAIL],
+                    settings[U_OUTSTANDING], settings[U_OVERLAP], settings[U_RUN_SETUP], ring)[0]
+                m[7] += settings[U_SETUP] + settings[U_TAIL]
+            durations[index] = m[7]
         for index in range(len(hosts)):
             rows[hosts[index], 3] = host_cycles[index]
         available = np.int64(0)

@@ -86,25 +86,32 @@ def _unit(master: Master, ports: list[str]) -> Unit:
                 master.overlap_runs, master.run_setup_cycles)
 
 
-def wire(overlay: Overlay, board: Board) -> Wiring:
-    """Units and channels of an overlay on a board; `Unit.port` indexes `board.ports`."""
+def units_of(overlay: Overlay, board: Board) -> tuple[Unit, ...]:
+    """The units alone, in the order of `Wiring`."""
     ports = [port.name for port in board.ports]
     masters = [*overlay.masters_of(Role.INPUT), *overlay.masters_of(Role.WEIGHT),
                *overlay.masters_of(Role.OUTPUT)]
-    units = [_unit(master, ports) for master in masters]
+    engines = [Unit(item.engine.value, UnitKind.COMPUTE) for item in MODELS
+               if item.engine in overlay.engines]
+    fetch = overlay.masters_of(Role.FETCH)[:1] if overlay.fetch is Fetch.DRAM else ()
+    return (*(_unit(master, ports) for master in masters), *engines,
+            Unit("host", UnitKind.COMPUTE), *(_unit(master, ports) for master in fetch))
+
+
+def wire(overlay: Overlay, board: Board) -> Wiring:
+    """Units and channels of an overlay on a board; `Unit.port` indexes `board.ports`."""
+    units = units_of(overlay, board)
     count = len(overlay.masters_of(Role.INPUT))
     inputs, weight = tuple(range(count)), count
-    outputs = tuple(range(count + 1, len(masters)))
+    outputs = tuple(range(count + 1, count + 1 + len(overlay.masters_of(Role.OUTPUT))))
     made = _Channels()
     engines: dict[Engine, EngineWires] = {}
+    host = count + 1 + len(outputs)
     for item in MODELS:
         if item.engine in overlay.engines:
-            unit = len(units)
-            units.append(Unit(item.engine.value, UnitKind.COMPUTE))
-            engines[item.engine] = _engine(made, item.engine, unit, inputs, weight, outputs,
+            engines[item.engine] = _engine(made, item.engine, host, inputs, weight, outputs,
                                            overlay)
-    host = len(units)
-    units.append(Unit("host", UnitKind.COMPUTE))
+            host += 1
     layer_done = tuple(tuple(
         made.add(f"layer done {j}-{i}", output, target, "barrier")
         for i, target in enumerate(inputs)) for j, output in enumerate(outputs))
@@ -119,12 +126,11 @@ def wire(overlay: Overlay, board: Board) -> Wiring:
     host_weight = made.add("host to weight", host, weight, "host")
     fetch, fetched, credit = -1, {}, 0
     if overlay.fetch is Fetch.DRAM:
-        fetch = len(units)
-        units.append(_unit(overlay.masters_of(Role.FETCH)[0], ports))
+        fetch = host + 1
         fetched = {unit: made.add(f"descriptors {units[unit].name}", fetch, unit, "fetch")
                    for unit in range(fetch)}
         credit = made.add("descriptors used", outputs[0], fetch, "buffer")
-    return Wiring(tuple(units), tuple(made.found), inputs, weight, outputs, host, fetch, engines,
+    return Wiring(units, tuple(made.found), inputs, weight, outputs, host, fetch, engines,
                   layer_done, to_host, release, stored, host_in, host_weight, fetched, credit)
 
 

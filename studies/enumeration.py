@@ -16,16 +16,22 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.fields import FieldError
-from arch_models.overlay import Overlay
-from studies.batch import Batch, Figures
+from arch_models.overlay import Master, Overlay
+from studies.batch import Batch
 from studies.errors import UserError
 from studies.files import write_whole
-from studies.space import Axis, Choice, Space, Value, overlay_of
+from studies.evaluation import MICROJOULES, MILLISECONDS
+from studies.space import MEGAHERTZ, Axis, Choice, Space, Value, overlay_of
 from workloads.graph import Graph
 
+#: Axes that change masters but no row of a program, and those that such masters depend on.
+PORTS = frozenset({"input_port", "input_port_2", "weight_port", "output_port", "fetch_port",
+                   "read_outstanding", "write_outstanding"})
+MASTERS_FOLLOW = ("input_masters", "port_width_bits", "fetch")
+#: Axes within a `Grid` of designs besides the masters.
+WITHIN = frozenset({"clock_mhz", "dsp_packing"})
 #: Axes that change no row of a program; they are walked innermost.
-UNTIMED = frozenset({"clock_mhz", "dsp_packing", "input_port", "input_port_2", "weight_port",
-                     "output_port", "fetch_port", "read_outstanding", "write_outstanding"})
+UNTIMED = PORTS | WITHIN
 #: Lowered programs a worker takes at once.
 SHARE = 64
 
@@ -56,6 +62,10 @@ class Codes:
             self.places[axis.name] = {value: index * step
                                       for index, value in enumerate(axis.values)}
             step *= len(axis.values)
+
+    def of(self, name: str) -> np.ndarray:
+        """int64 (values): what each value of an axis adds to a code."""
+        return np.array(list(self.places[name].values()), np.int64)
 
     def code(self, choice: Mapping[str, Value]) -> int:
         """The number of a canonical choice; KeyError for a value the space does not have."""
@@ -103,7 +113,7 @@ def load_enumerated(path: Path) -> Enumerated:
         raise UserError(f"{path}: no table of an enumeration ({error})") from None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Part:
     """What a process needs to evaluate a share; it goes to the process with every share."""
 
@@ -113,23 +123,45 @@ class _Part:
     space: Space
 
     def table(self, choices: list[Choice]) -> np.ndarray:
-        """(designs, 3): code, latency, energy of all ways to go on from the choices."""
-        inner = [axis for axis in self.space.axes if axis.name in UNTIMED]
+        """(designs, 3): code, latency in ms, energy in uJ a pixel of all ways to go on."""
         batch, codes = Batch(self.graph, self.board), Codes(self.space)
-        rows: list[tuple[float, float, float]] = []
+        packings = self.space.axis("dsp_packing").values
+        clocks = self.space.axis("clock_mhz").values
+        hertz = np.array([int(value) * MEGAHERTZ for value in clocks])
+        grid_codes = (codes.of("dsp_packing")[:, None, None] + codes.of("clock_mhz")[:, None])
+        known: dict[tuple, tuple[list[Choice], list[tuple[Master, ...]]]] = {}
+        parts = []
         for choice in choices:
-            whole = list(designs(self.space, inner, choice))
-            built = [self._overlay(item) for item in whole]
-            known = iter(batch.evaluate([item for item in built if item is not None]))
-            for item, overlay in zip(whole, built, strict=True):
-                found = None if overlay is None else next(known)
-                rows.append((codes.code(item), found.latency_ms, found.energy_uj_per_pixel)
-                            if isinstance(found, Figures) else (codes.code(item), np.nan, np.nan))
-        return np.array(rows, float)
+            key = tuple(choice[name] for name in MASTERS_FOLLOW)
+            if key not in known:
+                known[key] = self._masters(choice)
+            ways, masters = known[key]
+            offsets = np.array([codes.code(way) for way in ways])
+            table = np.full((len(packings), len(clocks), len(ways), 3), np.nan)
+            table[..., 0] = codes.code(choice) + grid_codes + offsets
+            overlay = self._overlay(choice | ways[0])
+            if overlay is not None:
+                found = batch.grid(overlay, [bool(item) for item in packings], hertz.tolist(),
+                                   masters)
+                seconds = found.latency_cycles / hertz[:, None]
+                table[..., 2] = found.energy_j / batch.pixels * MICROJOULES
+                table[..., 1] = np.where(np.isnan(found.energy_j), np.nan,
+                                         seconds * MILLISECONDS)
+            parts.append(table.reshape(-1, 3))
+        return np.concatenate(parts)
+
+    def _masters(self, choice: Choice) -> tuple[list[Choice], list[tuple[Master, ...]]]:
+        """The ways to choose ports and limits, and the masters of each."""
+        axes = [axis for axis in self.space.axes if axis.name in PORTS]
+        ways = [{name: way[name] for name in way if name in PORTS}
+                for way in designs(self.space, axes, choice)]
+        overlays = [self._overlay(choice | way) for way in ways]
+        return ways, [overlay.masters for overlay in overlays if overlay is not None]
 
     def _overlay(self, choice: Choice) -> Overlay | None:
+        whole = {axis.name: axis.values[0] for axis in self.space.axes if axis.name in WITHIN}
         try:
-            return overlay_of(choice, self.base, self.board)
+            return overlay_of(whole | choice, self.base, self.board)
         except FieldError:
             return None
 

@@ -11,10 +11,11 @@ import pytest
 from arch_models.board import load_board
 from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, default_overlay
-from cosim import fast, recurrence
+from cosim import fast
 from cosim.lower import host_cycles, lower, retimed
 from cosim.mapping import choose_mapping
 from cosim.program import layer_bytes
+from cosim.recurrence import Timer, prepare
 from studies.batch import Batch
 from studies.enumeration import UNTIMED
 from studies.evaluate import evaluate, phases
@@ -99,8 +100,9 @@ def test_the_recurrence_needs_a_channel_for_each_master():
         lowered = lower(graph, overlay, BOARD,
                         choose_mapping(graph, overlay, phases(graph), BOARD))
         program, memory = lowered.program, memory_for(BOARD, overlay, "flat")
-        total = recurrence.total_cycles(
-            recurrence.prepare(program), fast.unit_table(program.units, memory)[0],
+        timer, units = Timer(), fast.unit_table(program.units, memory)[0]
+        total = timer.total_cycles(
+            prepare(program), units, timer.settings(units),
             [host_cycles(item, overlay.clock_hz) for item in lowered.host_ns])
         result = fast.simulate(program, memory)
         assert total == (result.total_cycles if applies else None)
