@@ -175,7 +175,8 @@ class Batch:
         if isinstance(mapping, Infeasible):
             return mapping
         # Where the DDR's peak rate binds, most clocks still lead to the same tiles.
-        key = (rows, _roles(overlay.masters), *((item.engine, item.tile) for item in mapping.layers))
+        key = (rows, _roles(overlay.masters),
+               *((item.engine, item.tile) for item in mapping.layers))
         known = self.programs.get(key)
         if known is None:
             lowered = lower(graph, overlay, board, mapping, steps=graph.steps, places=self.places)

@@ -19,8 +19,8 @@ from arch_models.fields import FieldError
 from arch_models.overlay import Master, Overlay
 from studies.batch import Batch
 from studies.errors import UserError
-from studies.files import write_whole
 from studies.evaluation import MICROJOULES, MILLISECONDS
+from studies.files import write_whole
 from studies.space import MEGAHERTZ, Axis, Choice, Space, Value, overlay_of
 from workloads.graph import Graph
 
