@@ -16,7 +16,7 @@ from .result import SimResult
 BEAT_BYTES = 8
 _STREAMED = (Opcode.ADD, Opcode.MULTIPLY, Opcode.AFFINE, Opcode.FLOW_SUM, Opcode.LOOKUP,
              Opcode.AVERAGE_POOL, Opcode.MAX_POOL, Opcode.UPSAMPLE, Opcode.SOFTMAX,
-             Opcode.GRID_SAMPLE)
+             Opcode.GRID_SAMPLE, Opcode.GROUP_SUMS, Opcode.GROUP_NORM)
 
 
 def row_counts(program: Program, overlay: Overlay) -> dict[str, np.ndarray]:

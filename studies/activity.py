@@ -23,13 +23,15 @@ BEATS: Mapping[Opcode, tuple[str, ...]] = {
     Opcode.MAX_POOL: ("in_rows", "in_columns", "planes"),
     Opcode.UPSAMPLE: ("in_rows", "in_columns", "planes"),
     Opcode.GRID_SAMPLE: ("positions", "planes"),
+    Opcode.GROUP_SUMS: ("positions", "planes"), Opcode.GROUP_NORM: ("positions", "planes"),
 }
 #: Channels in a beat where the arguments count channels, not planes.
 CHANNELS_A_BEAT = 8
 CHANNELWISE = frozenset({Opcode.FLOW_SUM, Opcode.SOFTMAX})
 #: Buffer accesses a beat: operands read and result written. A bilinear sample reads four corners.
 ACCESSES_A_BEAT: Mapping[Opcode, int] = {Opcode.ADD: 3, Opcode.MULTIPLY: 3,
-                                         Opcode.UPSAMPLE: 5, Opcode.GRID_SAMPLE: 5}
+                                         Opcode.UPSAMPLE: 5, Opcode.GRID_SAMPLE: 5,
+                                         Opcode.GROUP_SUMS: 1}
 
 
 @dataclass(frozen=True)

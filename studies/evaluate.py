@@ -143,7 +143,9 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         energy=spent, resources=estimated_resources(overlay, board),
         units=unit_times(program, result), program_hash=program.content_hash() if detail else "",
         layers=_layers(graph, overlay, board, once, once_counts, once_cycles) if detail else (),
-        design_file=overlay_toml(overlay) if detail else "")
+        design_file=overlay_toml(overlay) if detail else "",
+        step_cycles=(result.total_cycles - once.result.total_cycles) // (graph.steps - 1)
+        if detail and sampled else None)
 
 
 def period_cycles(result: SimResult) -> int:

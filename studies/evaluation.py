@@ -94,7 +94,8 @@ class Evaluation:
     `latency_cycles`: first in to last out of the first frame. `period_cycles`: steady frame to
     frame, None when one frame only was simulated. `energy` is of one frame at the period, or at
     the latency when there is no period. `layers` and `design_file` (the overlay as TOML) are
-    empty unless detail was asked for.
+    empty unless detail was asked for. `step_cycles`: of one sampler step, None without detail or
+    for a network without steps.
     """
 
     workload: str
@@ -122,6 +123,7 @@ class Evaluation:
     program_hash: str
     layers: tuple[LayerReport, ...] = field(default=())
     design_file: str = ""
+    step_cycles: int | None = None
 
     @property
     def frame_cycles(self) -> int:

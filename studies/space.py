@@ -209,7 +209,7 @@ def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
     A port that lacks the chosen width gets the nearest one it has. Raises `FieldError` when the
     choice describes no hardware at all.
     """
-    engines = {Engine.CONVOLUTION}
+    engines = set(base.engines) - set(MOVABLE)
     for engine in MOVABLE:
         # An axis that does not exist means the operator is absorbed; the engine is left out.
         if choice.get(f"fabric_{engine.value}", False):

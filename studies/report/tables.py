@@ -40,6 +40,9 @@ def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
         ("latency, ms", [f"{item.latency_ms:.2f}" for item in items]),
         ("period, ms", [f"{item.period_ms:.2f}" if item.period_cycles else "-"
                         for item in items]),
+        *([("sampler step, ms", [f"{item.step_cycles / item.clock_hz * 1e3:.2f}"
+                                 if item.step_cycles else "-" for item in items])]
+          if any(item.step_cycles for item in items) else []),
         ("frames a second", [f"{item.fps:.3f}" for item in items]),
         ("lower bound, ms", [f"{item.lower_bound_cycles / item.clock_hz * 1e3:.2f}"
                              if item.lower_bound_cycles else "-" for item in items]),
