@@ -374,7 +374,8 @@ class _Mapper:
         """Do tables, parameters and layouts allow the fabric at all?"""
         overlay, operator, layouts = self.overlay, layer.operator, self.layouts
         first = layer.inputs[0]
-        if operator is Operator.REQUANTIZE and self.graph.tensors[first].bits != 8:
+        if operator is not Operator.FLOW_SUM and overlay.data_bits == 8 and any(
+                self.graph.tensors[name].bits != 8 for name in (*layer.inputs, layer.output)):
             return False
         if operator in (Operator.AFFINE, Operator.REQUANTIZE):
             return 2 * planes * overlay.channel_block <= overlay.vector_entries

@@ -104,9 +104,10 @@ def place(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
     """Addresses of everything the mapped layers read or write.
 
     Tensors whose lifetimes do not overlap share memory; what the host writes before the first
-    layer in fabric, and what comes from or goes outside, keeps its place. Raises
-    `PlacementError` if two concatenations claim one tensor. `known` keeps the tensors' places for
-    other overlays on this graph and board: tiles and arrays do not change them.
+    layer in fabric, and what comes from or goes outside, keeps its place. What a step carries to
+    the next lies where the next one reads it. Raises `PlacementError` if two concatenations claim
+    one tensor. `known` keeps the tensors' places for other overlays on this graph and board: tiles
+    and arrays do not change them.
     """
     key = (overlay.layout, overlay.channel_block, overlay.data_bits, mapping.phases,
            *((item.engine, item.inputs, item.output) for item in mapping.layers))
@@ -140,7 +141,8 @@ class _Region:
 
 def _regions(graph: Graph, mapping: Mapping) -> list[_Region]:
     layouts = mapping.layouts
-    parent: dict[str, str] = {}
+    parent: dict[str, str] = {made: given for given, made in graph.carried
+                              if made in {item.output for item in mapping.layers}}
     for whole, parts in layouts.concats.items():
         for part in parts:
             if part in parent:
@@ -176,6 +178,8 @@ def _regions(graph: Graph, mapping: Mapping) -> list[_Region]:
         if root not in regions:
             members: list[tuple[str, int]] = []
             size = _members(layouts, root, 0, members)
+            members += [(made, 0) for made, given in parent.items()
+                        if (given, made) in graph.carried and given == root]
             regions[root] = _Region(root, size, seen[0], seen[0], members)
         region = regions[root]
         region.first, region.last = min(region.first, *seen), max(region.last, *seen)

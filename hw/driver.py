@@ -159,6 +159,7 @@ class Driver:
         self._lock = Lock(lock_path)
         self._buffers: list[Any] = []
         self._initialize = 1
+        self._renewed: dict[int, Any] = {}
         self._counted: dict[str, dict[str, int]] = {}
         self._registers: dict[str, int] = self.manifest["registers"]
 
@@ -216,9 +217,11 @@ class Driver:
     def put(self, name: str, tensor: np.ndarray) -> None:
         """Write an input tensor (channels, rows, columns)."""
         entry = self._tensor(name)
-        self._memory[entry["address"] : entry["address"] + entry["bytes"]] = \
-            stored_bytes(tensor, entry, name)
+        data = stored_bytes(tensor, entry, name)
+        self._memory[entry["address"] : entry["address"] + entry["bytes"]] = data
         self._memory.flush()
+        if entry.get("renew"):
+            self._renewed[entry["address"]] = data
 
     def get(self, name: str) -> np.ndarray:
         """An output tensor (channels, rows, columns), int8 or int16."""
@@ -247,6 +250,10 @@ class Driver:
         """One frame: all steps in order; seconds of each step."""
         seconds = []
         self._counted = {}
+        for address, data in self._renewed.items():
+            # A frame writes over it: what its steps hand on lies where it came from.
+            self._memory[address : address + len(data)] = data
+            self._memory.flush()
         for step in self.manifest["steps"]:
             begin = time.perf_counter()
             if step["kind"] == "host":

@@ -107,6 +107,9 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
     found |= {name: text.encode() for name, text in
               project.texts(graph.name, overlay, board, ports).items()}
     manifest = _manifest(lowered, graph, overlay, board, configuration, found)
+    for name, _ in graph.carried:
+        # The last step leaves its result there.
+        manifest["tensors"][name]["renew"] = True
     found["manifest.json"] = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
     return dict(sorted(found.items()))
 

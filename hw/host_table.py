@@ -27,7 +27,7 @@ OPERATOR_NUMBERS: Mapping[Operator, int] = {operator: index + 1 for index, opera
     Operator.SOFTMAX, Operator.GRID_SAMPLE, Operator.CONCAT, Operator.DISPLACEMENTS,
     Operator.HEAT_MAPS, Operator.SPARSE_FLOW, Operator.FLOW_SUM, Operator.MATMUL,
     Operator.TRANSPOSE, Operator.RESHAPE, Operator.REQUANTIZE, Operator.SAMPLER,
-    Operator.GROUP_NORM))}
+    Operator.GROUP_NORM, Operator.ROW))}
 MAX_INPUTS = 3
 _ROLES = ("weights", "bias", "multiplier", "offset", "shift", "table", "row_axis", "column_axis")
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from arch_models.board import Board
 from arch_models.overlay import Overlay
 from arch_models.resources import check
@@ -18,8 +20,9 @@ from hw.emit import emit
 from hw.fabric import SimulationError
 from hw.simulate import CSimReport, run_frame, run_frame_by_layer, run_layers
 from studies.errors import UserError
-from studies.evaluate import FRAME, feasible
-from workloads.graph import Graph
+from studies.evaluate import feasible, phases
+from workloads.graph import Graph, GraphError
+from workloads.unicorn_run import looped, starting_values
 
 
 @dataclass(frozen=True)
@@ -30,23 +33,36 @@ class Emitted:
     folder: Path
 
 
-def lowered_frame(graph: Graph, overlay: Overlay, board: Board) -> Lowered:
-    """One frame of the graph on the design; `UserError` if the design does not work out, or the
-    graph has sampler steps (the host must carry values between them, which no stretch does)."""
-    if graph.steps > 1:
-        raise UserError(f"{graph.name} runs {graph.steps} sampler steps a frame, and networks with "
-                        "steps are not emitted yet. Emit one without, for example agc-w16.")
+def whole_frame(graph: Graph) -> tuple[Graph, dict[str, np.ndarray] | None]:
+    """The graph of one frame, and its inputs where random ones would mean nothing.
+
+    A network with sampler steps comes with its loop inside and decodes its first picture;
+    `UserError` if nobody said how its steps are tied.
+    """
+    if graph.steps == 1:
+        return graph, None
+    try:
+        return looped(graph), starting_values(graph, 0)
+    except GraphError as error:
+        raise UserError(f"{graph.name} runs {graph.steps} sampler steps a frame and cannot be "
+                        f"emitted: {error}") from error
+
+
+def lowered_frame(graph: Graph, overlay: Overlay, board: Board, steps: int = 1) -> Lowered:
+    """One frame of the graph on the design; `UserError` if the design does not work out."""
     misfit = check(overlay, board)
     if misfit is not None:
         feasible(misfit)
-    return lower(graph, overlay, board, feasible(choose_mapping(graph, overlay, FRAME, board)))
+    mapping = feasible(choose_mapping(graph, overlay, phases(graph), board))
+    return lower(graph, overlay, board, mapping, steps=steps)
 
 
 def emit_for(graph: Graph, overlay: Overlay, board: Board, folder: Path) -> Emitted:
     """Write the C++, descriptors, weights, inputs and test bench of one frame to a folder."""
-    lowered = lowered_frame(graph, overlay, board)
+    graph, inputs = whole_frame(graph)
+    lowered = lowered_frame(graph, overlay, board, graph.steps)
     try:
-        emit(lowered, graph, overlay, board, folder)
+        emit(lowered, graph, overlay, board, folder, inputs=inputs)
     except EmissionError as error:
         raise UserError(f"this design cannot be emitted: {error}") from error
     return Emitted(sum(path.is_file() for path in folder.rglob("*")), folder)
@@ -56,11 +72,14 @@ def check_emitted(graph: Graph, overlay: Overlay, board: Board) -> CSimReport:
     """Run one whole frame in C, then once more layer by layer, and compare with the reference.
 
     The first run checks the picture under the units' own order, the second every tensor that
-    reaches memory. `UserError` if the C++ does not compile or stops.
+    reaches memory, of one sampler step if there are any. `UserError` if the C++ does not compile
+    or stops.
     """
-    lowered = lowered_frame(graph, overlay, board)
+    whole, inputs = whole_frame(graph)
+    lowered = lowered_frame(whole, overlay, board, whole.steps)
     try:
-        return run_frame(lowered, graph, overlay) + run_frame_by_layer(lowered, graph, overlay)
+        return (run_frame(lowered, whole, overlay, inputs=inputs)
+                + run_frame_by_layer(lowered_frame(graph, overlay, board), graph, overlay))
     except (EmissionError, SimulationError) as error:
         raise UserError(f"the C simulation did not finish: {error}") from error
 

@@ -44,6 +44,7 @@ class Operator(StrEnum):
     GROUP_NORM = "group_norm"  # two passes: sums, then an affine step for each channel
     REQUANTIZE = "requantize"  # another scale or width, nothing else
     SAMPLER = "sampler"  # c0 * latent + c1 * velocity with coefficients of the step
+    ROW = "row"  # the row of a table that a counter names: inputs that differ by sampler step
     RESHAPE = "reshape"  # same elements, other shape: an address change
     TRANSPOSE = "transpose"
 
@@ -112,7 +113,8 @@ class Layer:
     int16 (rows), column_axis int16 (columns). downsample: weights int16 (rows, columns),
     shift (1). requantize: multiplier (1), shift (1). group_norm: scale int32 (channels), offset
     int32 (channels), epsilon int64 (1), film int32 (2). average_pool: multiplier (1) and
-    shift (1), or none if the window is a power of two. `arithmetic` has the integer formulas.
+    shift (1), or none if the window is a power of two. row: table int8 or int16 (rows,
+    elements). `arithmetic` has the integer formulas.
     `fraction_bits`: binary digits after the point of grid coordinates (grid layers only).
     """
 
@@ -133,7 +135,8 @@ class Graph:
 
     `inputs` are supplied from outside, `outputs` are read at the end. `constants` maps array
     names to numpy arrays; treat them as read-only. `steps`: how often the layers of the phase
-    `step` run for one frame.
+    `step` run for one frame. `carried`: pairs (input, output): what one step makes is the next
+    step's input, and both lie in one place. Without any, the steps are the caller's.
     """
 
     name: str
@@ -143,6 +146,7 @@ class Graph:
     layers: tuple[Layer, ...]
     constants: Mapping[str, np.ndarray]
     steps: int = 1
+    carried: tuple[tuple[str, str], ...] = ()
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; `GraphError` with the nearest name if there is none."""

@@ -94,6 +94,7 @@ def save_graph(graph: Graph, stem: Path, made_by: Mapping[str, Any]) -> None:
         "inputs": graph.inputs,
         "outputs": graph.outputs,
         "steps": graph.steps,
+        "carried": graph.carried,
         "tensors": [asdict(spec) for spec in graph.tensors.values()],
         "layers": [asdict(layer) for layer in graph.layers],
     }
@@ -116,7 +117,8 @@ def load_graph(stem: Path) -> Graph:
         tensors = {item["name"]: TensorSpec(**item) for item in document["tensors"]}
         layers = tuple(_layer(item) for item in document["layers"])
         graph = Graph(document["name"], tuple(document["inputs"]), tuple(document["outputs"]),
-                      tensors, layers, constants, document["steps"])
+                      tensors, layers, constants, document["steps"],
+                      tuple((given, made) for given, made in document.get("carried", ())))
     except (KeyError, TypeError, ValueError) as error:
         raise GraphError(f"{stem.name}.json is damaged: {error!r}") from error
     verify(graph)

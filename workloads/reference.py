@@ -6,6 +6,7 @@ It is exact and fast enough to use, but it models no hardware, no tiles and no t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -24,12 +25,23 @@ def execute(
 
     `inputs`: the graph's inputs, and for a part of the phases also the tensors that the phases
     left out would have made. Each has the shape and the integer type of its spec. `GraphError`
-    names a missing or ill-formed input.
+    names a missing or ill-formed input. The layers of the phase `step` run as often as the graph
+    says if it carries values from step to step, else once.
     """
     layers = graph.layers if phases is None else graph.phase(*phases)
     values: dict[str, np.ndarray] = {}
     for name, array in inputs.items():
         values[name] = _checked(graph, name, array)
+    for phase, part in groupby(layers, key=lambda layer: layer.phase):
+        run = tuple(part)
+        for repeat in range(graph.steps if phase is Phase.STEP and graph.carried else 1):
+            if repeat:
+                values |= {given: values[made] for given, made in graph.carried}
+            _run(graph, run, values)
+    return values
+
+
+def _run(graph: Graph, layers: Iterable[Layer], values: dict[str, np.ndarray]) -> None:
     for layer in layers:
         missing = [name for name in layer.inputs if name not in values]
         if missing:
@@ -37,7 +49,6 @@ def execute(
                              "nor made by an earlier layer")
         values[layer.output] = execute_layer(
             graph, layer, [values[name] for name in layer.inputs])
-    return values
 
 
 def execute_layer(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
@@ -232,6 +243,12 @@ def _reshape(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     return inputs[0].reshape(_out(graph, layer).shape)
 
 
+def _row(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
+    """Row x mod rows of the table."""
+    table = graph.constant(layer, "table")
+    return table[int(inputs[0].flat[0]) % len(table)].reshape(_out(graph, layer).shape)
+
+
 def _requantize(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     """y = requantize(x, multiplier, shift)."""
     return arithmetic.requantize(
@@ -285,6 +302,7 @@ _RULES: Mapping[Operator, Rule] = {
     Operator.TRANSPOSE: _transpose,
     Operator.RESHAPE: _reshape,
     Operator.REQUANTIZE: _requantize,
+    Operator.ROW: _row,
     Operator.SAMPLER: _sampler,
     Operator.GROUP_NORM: _group_norm,
     Operator.CONVOLUTION: _convolution,

@@ -1,18 +1,21 @@
 """Decodes a picture with the Unicorn graph: the sampler loop around the repeated step.
 
-It knows no torch and no weights; what the host unit prepares for each step is written here.
+It knows no torch and no weights; what the host unit prepares for each step is written here, for
+a caller that runs the steps one by one, and as layers of a graph that runs them all (`looped`).
 """
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from . import arithmetic
-from .graph import Graph, GraphError, Phase
+from .graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
 from .reference import execute
-from .unicorn import INDEX_TABLE, NEXT_LATENT, OUTPUT
+from .unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT
 from .unicorn_config import (
     UnicornConfig,
     position_code,
@@ -61,6 +64,57 @@ def index_vector(graph: Graph, index: int) -> np.ndarray:
     if not 0 <= index < len(table):
         raise GraphError(f"index is {index}, must be from 0 to {len(table) - 1}")
     return table[index].reshape(-1, 1, 1)
+
+
+def config_of(graph: Graph) -> UnicornConfig:
+    """What a Unicorn graph says about its own run: sizes of latent and position, steps.
+
+    `GraphError` if the graph is no Unicorn decoder.
+    """
+    missing = [name for name in (*INPUTS, NEXT_LATENT) if name not in graph.tensors]
+    if missing:
+        raise GraphError(f"graph {graph.name!r}: has no tensor {missing[0]!r}, so its sampler loop "
+                         "is unknown")
+    latent = graph.tensors["latent"]
+    return UnicornConfig(
+        steps=graph.steps, latent_channels=latent.channels, latent_rows=latent.rows,
+        latent_cols=latent.columns, position_octaves=graph.tensors["position"].channels // 4)
+
+
+def looped(graph: Graph) -> Graph:
+    """The graph with its sampler loop inside, so that a picture is one run without a caller.
+
+    A counter (input `step`, int16, zero at the start) names the row of each step's inputs, and
+    the latent is carried. `GraphError` if the graph is no Unicorn decoder.
+    """
+    config = config_of(graph)
+    rows = [quantized(graph, step_inputs(config, step)) for step in range(graph.steps)]
+    counter = (TensorSpec("step", 1, 1, 1, 16), TensorSpec("step_next", 1, 1, 1, 16))
+    constants: dict[str, np.ndarray] = {
+        f"step_next.{role}": np.array([value], np.int32)
+        for role, value in (("multiplier", 1), ("offset", 1), ("shift", 0))}
+    layers = []
+    for name in rows[0]:
+        constants[f"{name}.table"] = np.stack([row[name].reshape(-1) for row in rows])
+        layers.append(Layer(name, Operator.ROW, ("step",), name, phase=Phase.STEP,
+                            constants={"table": f"{name}.table"}))
+    layers.append(Layer("step_next", Operator.AFFINE, ("step",), "step_next", phase=Phase.STEP,
+                        constants={role: f"step_next.{role}"
+                                   for role in ("multiplier", "offset", "shift")}))
+    place = next(index for index, layer in enumerate(graph.layers) if layer.phase is Phase.STEP)
+    return replace(
+        graph, inputs=(*(name for name in graph.inputs if name not in rows[0]), "step"),
+        tensors={**graph.tensors, **{spec.name: spec for spec in counter}},
+        layers=(*graph.layers[:place], *layers, *graph.layers[place:]),
+        constants=ChainMap(constants, graph.constants),  # type: ignore[arg-type]
+        carried=(("latent", NEXT_LATENT), ("step", "step_next")))
+
+
+def starting_values(graph: Graph, index: int) -> dict[str, np.ndarray]:
+    """What a looped graph needs for one picture: its inputs, and the tensors of the group."""
+    values = quantized(graph, fixed_inputs(config_of(graph)))
+    values["index_vector"] = index_vector(graph, index)
+    return {**execute(graph, values, [Phase.GROUP]), "step": np.zeros((1, 1, 1), np.int16)}
 
 
 def steps(graph: Graph, config: UnicornConfig, index: int) -> Iterator[dict[str, np.ndarray]]:

@@ -29,6 +29,7 @@ ROLES: Mapping[Operator, tuple[str, ...]] = {
     Operator.GROUP_NORM: ("scale", "offset", "epsilon"),
     Operator.REQUANTIZE: ("multiplier", "shift"),
     Operator.SAMPLER: ("multiplier", "shift"),
+    Operator.ROW: ("table",),
     Operator.ADD: ("multiplier", "shift"),
     Operator.MULTIPLY: ("multiplier", "shift"),
     Operator.AFFINE: ("multiplier", "offset", "shift"),
@@ -70,6 +71,14 @@ def verify(graph: Graph) -> None:
                              "already; every tensor is written once")
         _verify_layer(graph, layer)
         written.add(layer.output)
+    for given, made in graph.carried:
+        if given not in graph.inputs or made not in written:
+            raise GraphError(f"graph {graph.name!r}: carries {made!r} to {given!r}, must be what a "
+                             "layer writes and an input")
+        one, other = graph.tensors[given], graph.tensors[made]
+        if (one.shape, one.bits, one.scale) != (other.shape, other.bits, other.scale):
+            raise GraphError(f"graph {graph.name!r}: {made!r} is carried to {given!r} and must "
+                             "have its shape, bits and scale")
     for name in graph.outputs:
         if name not in written:
             raise GraphError(f"graph {graph.name!r}: output {name!r} is never written")
@@ -189,6 +198,7 @@ _SHAPES: Mapping[Operator, Callable[[Layer, Specs, TensorSpec], Shape]] = {
     Operator.MULTIPLY: _broadcast,
     Operator.MATMUL: _product,
     Operator.RESHAPE: _reshaped,
+    Operator.ROW: lambda layer, ins, out: out.shape,
     Operator.GROUP_NORM: _modulated,
     Operator.TRANSPOSE: lambda layer, ins, out: (
         ins[0].rows * ins[0].columns, 1, ins[0].channels),
@@ -254,6 +264,11 @@ def _verify_constants(graph: Graph, layer: Layer, ins: Specs, out: TensorSpec) -
         if table not in ((entries,), (out.channels, entries)):
             raise GraphError(f"layer {layer.name!r}: table has shape {table}, must be ({entries},) "
                              f"or {(out.channels, entries)}")
+    if layer.operator is Operator.ROW:
+        table = _shape_of(graph, layer, "table")
+        if len(table) != 2 or table[0] < 1 or table[1] != out.elements:
+            raise GraphError(f"layer {layer.name!r}: table has shape {table}, must be "
+                             f"(rows, {out.elements})")
     for role, shape in _wanted_shapes(layer, ins, out).items():
         found = _shape_of(graph, layer, role)
         if found != shape:

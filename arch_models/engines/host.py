@@ -9,7 +9,9 @@ from arch_models.board import Board
 from arch_models.fields import FieldError, nearest
 from arch_models.overlay import Control, Driver
 
-_SAME_AS = {"concat": None, "reshape": None}
+FREE = ("concat", "reshape")
+#: Operators that cost as much an element as another one.
+_SAME_AS = {"row": "requantize"}
 
 
 def software_ns(board: Board, operator: str, elements: int, macs: int = 0,
@@ -19,14 +21,14 @@ def software_ns(board: Board, operator: str, elements: int, macs: int = 0,
     Raises `FieldError` for an operator that the board has no cost for.
     """
     costs = board.host.software
-    if operator in _SAME_AS:
+    if operator in FREE:
         return 0.0
     if operator in ("convolution", "matmul"):
         each = costs.convolution_mac_ns if operator == "convolution" else costs.matmul_mac_ns
         return macs * each
     if operator == "downsample":
         return elements * taps * costs.convolution_mac_ns
-    name = f"{operator}_ns"
+    name = f"{_SAME_AS.get(operator, operator)}_ns"
     if not hasattr(costs, name):
         known = [item.removesuffix("_ns") for item in type(costs).__dataclass_fields__]
         raise FieldError(f"host.software: no cost for {operator!r}; {nearest(operator, known)}")

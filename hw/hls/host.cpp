@@ -137,6 +137,9 @@ void run(const Record &layer, std::uint8_t *memory) {
     case SAMPLER:
         sampler(layer, first, second, third, out);
         break;
+    case ROW:
+        row(layer, first, out);
+        break;
     default:
         group_norm(layer, first, second, third, out);
         break;

@@ -1,4 +1,4 @@
-// Matrix products, transposition, group norm and the sampler's step on the host.
+// Matrix products, transposition, group norm, the sampler's step and its inputs on the host.
 // Nothing here is synthesized, and nothing here is in a hurry.
 #ifndef COSIM_HOST_ATTENTION_HPP
 #define COSIM_HOST_ATTENTION_HPP
@@ -35,6 +35,16 @@ inline void transpose(const Tensor &in, Tensor &out) {
         for (std::size_t position = 0; position < positions; ++position) {
             out.value[position * channels + channel] = in.value[channel * positions + position];
         }
+    }
+}
+
+// The row of a table that a counter names; the counter may have gone round.
+inline void row(const Record &layer, const Tensor &counter, Tensor &out) {
+    const std::int32_t size = static_cast<std::int32_t>(out.value.size());
+    const std::int32_t rows = layer.table.count / size;
+    const std::int32_t chosen = (counter.value[0] % rows + rows) % rows;
+    for (std::int32_t index = 0; index < size; ++index) {
+        out.value[index] = words(layer.table)[chosen * size + index];
     }
 }
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from small_frames import QUICK, board
 
 from arch_models.overlay import Engine, Overlay, load_overlay
+from cosim.interpret import interpret
 from cosim.lower import Lowered, lower
 from cosim.mapping import Mapping, choose_mapping
 from cosim.program import ARGUMENTS, Column, Opcode, WeightOrder
+from hw.emit import emit
 from hw.fabric import run_top
 from hw.simulate import run_frame, run_frame_by_layer
 from hw.vectors import fill_memory, host_layers, make_vectors, outputs, stored
 from workloads.graph import Graph, Phase
-from workloads.unicorn import unicorn_graph
+from workloads.unicorn import NEXT_LATENT, OUTPUT, unicorn_graph
 from workloads.unicorn_config import UnicornConfig
+from workloads.unicorn_run import decode, looped, starting_values
+from workloads.verify import verify
 
 SMALL = UnicornConfig(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,),
                       head_channels=8, embedding=32, latent_rows=8, latent_cols=8,
-                      decoder_widths=(16, 8), images=4, groups=4)
+                      decoder_widths=(16, 8), images=4, groups=4, steps=3)
 BASE = load_overlay("diffusion")
 DESIGNS: dict[str, Overlay] = {
     "diffusion": BASE,
@@ -33,10 +38,10 @@ DESIGNS: dict[str, Overlay] = {
 }
 
 
-def lowered_step(graph: Graph, overlay: Overlay) -> Lowered:
+def lowered_step(graph: Graph, overlay: Overlay, steps: int = 1) -> Lowered:
     mapping = choose_mapping(graph, overlay, (Phase.STEP, Phase.FRAME), board())
     assert isinstance(mapping, Mapping)
-    return lower(graph, overlay, board(), mapping)
+    return lower(graph, overlay, board(), mapping, steps=steps)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -60,6 +65,35 @@ def test_any_legal_order_gives_the_same_picture(order: int) -> None:
     report = run_frame(lowered_step(graph, overlay), graph, overlay, order=order, flags=QUICK)
     assert report.values_compared == 4 * 8 * 8 + 3 * 16 * 16
     assert report.values_differing == 0
+
+
+def test_the_emitted_loop_decodes_the_picture_of_the_reference() -> None:
+    """All steps as one repeated segment: counter and latent are carried by their addresses."""
+    plain, overlay = unicorn_graph(SMALL), DESIGNS["diffusion"]
+    graph, given = looped(plain), starting_values(plain, 2)
+    verify(graph)
+    lowered = lowered_step(graph, overlay, SMALL.steps)
+    assert [part.repeat for part in lowered.program.segments] == [SMALL.steps, 1]
+    places = lowered.placement.addresses
+    assert places["latent"] == places[NEXT_LATENT] and places["step"] == places["step_next"]
+    want = decode(plain, SMALL, 2)
+    assert np.array_equal(interpret(lowered, graph, overlay, given)[OUTPUT], want)
+    vectors = make_vectors(graph, lowered, inputs=given)
+    assert np.array_equal(vectors.expected[OUTPUT], want)
+    report = run_frame(lowered, graph, overlay, inputs=given, order=3, flags=QUICK)
+    assert report.values_differing == 0
+    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+    run_top(lowered.program, overlay, memory, host_layers(graph, lowered), QUICK)
+    assert np.array_equal(stored(memory, lowered, OUTPUT), want)
+
+
+def test_an_emitted_project_says_what_each_frame_needs_anew(tmp_path) -> None:
+    graph = looped(unicorn_graph(SMALL))
+    lowered = lowered_step(graph, BASE, SMALL.steps)
+    emit(lowered, graph, BASE, board(), tmp_path / "out",
+         inputs=starting_values(unicorn_graph(SMALL), 0))
+    tensors = json.loads((tmp_path / "out" / "manifest.json").read_text())["tensors"]
+    assert {name for name, entry in tensors.items() if entry.get("renew")} == {"latent", "step"}
 
 
 def test_the_synthesized_top_makes_the_same_picture() -> None:

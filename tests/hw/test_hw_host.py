@@ -18,6 +18,7 @@ from workloads.agc_config import AgcConfig
 from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec, Window
 from workloads.unicorn import unicorn_graph
 from workloads.unicorn_config import UnicornConfig
+from workloads.unicorn_run import looped
 
 SMALL = AgcConfig(width=8, rows=32, cols=48, motion_blocks=2, blocks=1, keypoints=5)
 
@@ -90,7 +91,7 @@ def decoder_cases(graph: Graph) -> list[tuple[str, Graph, Layer]]:
 
 
 RESHAPE = one_layer(Operator.RESHAPE, out=(3, 20, 7))
-CASES = [*decoder_cases(agc_graph(SMALL)), *decoder_cases(unicorn_graph(TINY)),
+CASES = [*decoder_cases(agc_graph(SMALL)), *decoder_cases(looped(unicorn_graph(TINY))),
          *((f"{graph.layers[0].operator.value} alone", graph, graph.layers[0])
            for graph in (CONVOLUTION, AVERAGE, MAXIMUM, RESHAPE))]
 

@@ -136,11 +136,14 @@ def test_a_sampled_network_counts_every_step_and_lists_a_step_once():
     assert item.macs == 8 * a_step + a_picture
     assert sum(layer.macs for layer in item.layers) == a_step + a_picture
     assert item.pixels == 256 * 256 and item.period_cycles is None
+    assert item.step_cycles is not None
+    assert 7 * item.step_cycles < item.latency_cycles < 12 * item.step_cycles
     assert item.latency_cycles > 7 * sum(
         layer.cycles for layer in item.layers if not layer.name.startswith("picture"))
 
 
-def test_a_sampled_network_is_not_emitted_in_part(tmp_path):
+def test_steps_that_nobody_tied_are_not_emitted_in_part(tmp_path):
+    graph = replace(load("agc-w16"), steps=8)
     with pytest.raises(UserError, match="8 sampler steps"):
-        emit_for(load("unicorn"), OVERLAY, BOARD, tmp_path / "out")
+        emit_for(graph, OVERLAY, BOARD, tmp_path / "out")
     assert not (tmp_path / "out").exists()

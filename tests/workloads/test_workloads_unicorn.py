@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,17 +13,26 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from workloads import arithmetic, library
+from workloads.agc import agc_graph
+from workloads.agc_config import AgcConfig
 from workloads.balance import balance
 from workloads.convolution import accumulate, exact_matmul
 from workloads.float_network import FloatNetwork, execute_real
 from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec, Window
 from workloads.graph import multiply_accumulates as macs
 from workloads.post_training import Recipe, observe
-from workloads.reference import execute_layer
-from workloads.unicorn import unicorn_graph
+from workloads.reference import execute, execute_layer
+from workloads.unicorn import OUTPUT, unicorn_graph
 from workloads.unicorn_config import UnicornConfig, signal_and_noise
 from workloads.unicorn_quantize_torch import float_networks, quantized_unicorn, trajectory
-from workloads.unicorn_run import coefficients, decode, index_vector, steps
+from workloads.unicorn_run import (
+    coefficients,
+    decode,
+    index_vector,
+    looped,
+    starting_values,
+    steps,
+)
 from workloads.unicorn_torch import UnicornDecoder, build_unicorn
 from workloads.verify import verify
 
@@ -226,3 +236,23 @@ def test_wide_convolutions_equal_torch() -> None:
         torch.from_numpy(value.astype(np.int64))[None],
         torch.from_numpy(weights.astype(np.int64)), padding=1)[0].numpy()
     assert np.array_equal(accumulate(value, weights, 1, 1), wanted)
+
+
+def test_a_looped_graph_decodes_as_the_caller_that_runs_the_steps() -> None:
+    graph = unicorn_graph(TINY)
+    whole = looped(graph)
+    verify(whole)
+    assert set(whole.inputs) == {"latent", "index_vector", "position", "step"}
+    found = execute(whole, starting_values(graph, 1), [Phase.STEP, Phase.FRAME])
+    assert np.array_equal(found[OUTPUT], decode(graph, TINY, 1))
+    assert found["step_next"].item() == TINY.steps
+
+
+def test_loops_that_cannot_be_are_refused() -> None:
+    graph = looped(unicorn_graph(TINY))
+    with pytest.raises(GraphError, match="'velocity' to 'latent'"):
+        verify(replace(graph, carried=(("latent", "velocity"),)))
+    with pytest.raises(GraphError, match="shape, bits and scale"):
+        verify(replace(graph, carried=(("latent", "step_next"),)))
+    with pytest.raises(GraphError, match="sampler loop is unknown"):
+        looped(agc_graph(AgcConfig(width=8)))
