@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from arch_models.board import load_board
-from studies.ablation import Device, ablate, strip
+from studies.ablation import Device, ablate, devices, strip, unfolded
+from studies.array_use import LOST, array_use, total
 from studies.errors import UserError
-from studies.evaluate import Infeasible, evaluate
+from studies.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.headline import (
     PAPER_UJ_PER_PIXEL,
     Point,
@@ -24,8 +26,13 @@ from studies.headline import (
 )
 from studies.headline_report import document, page, rich_tables
 from studies.inputs import design
+from studies.phase_sums import phase_sums, phase_weights
 from studies.space import default_space, overlay_of
+from workloads.agc import agc_graph
+from workloads.agc_config import AgcConfig
+from workloads.graph import Operator
 from workloads.library import load
+from workloads.reference import execute
 
 BOARD = load_board("pynq-z1")
 
@@ -63,7 +70,9 @@ def test_the_ablation_ends_at_the_best_design(point: Point) -> None:
     assert not isinstance(again, Infeasible)
     last = point.ablation.cumulative[-1]
     assert last.evaluation == again and last.overlay == best.overlay
-    assert len(point.ablation.cumulative) == len(Device) + 1
+    known = devices(load("agc-w16"))
+    assert set(known) == set(Device) - {Device.NORM}
+    assert [row.device for row in point.ablation.cumulative[1:]] == list(known)
     for row in point.ablation.without:
         if not row.used and row.evaluation:
             assert row.evaluation == again
@@ -77,6 +86,7 @@ def test_devices_are_taken_away_independently() -> None:
     small = strip(base, BOARD, frozenset(Device))
     assert (small.tm, small.tn, small.columns, small.input_banks) == (8, 8, 1, 1)
     assert len(small.engines) == 1 and not small.fusions
+    assert (small.data_bits, small.weight_bits) == (16, 16)
     one = strip(base, BOARD, frozenset({Device.UNROLLING}))
     assert one.tn * one.input_words == base.tn * base.input_words
     assert one.tm * one.tn * one.weight_words == base.tm * base.tn * base.weight_words
@@ -86,6 +96,7 @@ def test_devices_are_taken_away_independently() -> None:
 def test_a_device_that_a_design_lacks_is_said_to_be_unused() -> None:
     rows = ablate(load("agc-w16"), BOARD, design("default")).without
     assert [row.device for row in rows if not row.used] == [Device.DSP_PACKING.value]
+    assert [row.bits for row in rows] == [16] + [8] * (len(rows) - 1)
 
 
 def test_more_counted_power_is_more_energy(point: Point) -> None:
@@ -118,13 +129,13 @@ def test_the_document_and_the_page_say_what_they_are(point: Point) -> None:
     assert made["predicted"] is True and made["paper_uj_per_pixel"]["value"] == PAPER_UJ_PER_PIXEL
     assert set(made["points"][0]) == {
         "workload", "clock_mhz", "designs_evaluated", "designs_infeasible", "latency_best",
-        "latency_ms_with_slow_arm", "energy_best", "front", "power", "ablation",
+        "latency_ms_with_slow_arm", "energy_best", "array_use", "front", "power", "ablation",
         "ablation_hand_made"}
     for name, row in made["points"][0]["power"].items():
         assert row["reached"] == (row["uj_per_pixel"] <= PAPER_UJ_PER_PIXEL), name
     text = page([point], 4, 0)
     assert "predicted" in text and "python -m studies.headline" in text
-    assert all(device.value in text for device in Device)
+    assert all(device.value in text for device in devices(load("agc-w16")))
     assert len(rich_tables([point])) == 2
 
 
@@ -140,3 +151,60 @@ def test_the_command_line_refuses_in_one_line(tmp_path: Path) -> None:
                                capture_output=True, text=True, check=False)
         assert found.returncode == 2 and said in found.stderr, found.stderr
         assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_the_products_of_the_array_have_one_use_each(columns: int) -> None:
+    from dataclasses import replace
+
+    graph = load("agc-w16")
+    overlay = replace(design("default"), tm=24 if columns == 1 else 8, columns=columns,
+                      dsp_packing=True)
+    run = feasible(simulate_design(graph, overlay, BOARD, "ddr3", trace=True))
+    uses = array_use(graph, overlay, run)
+    assert len(uses) == sum(layer.operator is Operator.CONVOLUTION and layer.phase == "frame"
+                            for layer in graph.layers)
+    for use in uses:
+        assert use.slots == use.cycles * overlay.macs_per_cycle
+        assert min(getattr(use, part) for part in ("useful", *LOST)) >= 0
+    assert total(uses).useful == int(run.result.layer_macs.sum())
+    final = next(use for use in uses if use.name == "final")
+    words = -(-3 // overlay.tm)
+    assert final.output_channels * 3 == final.useful * (words * overlay.tm - 3)
+
+
+def test_an_unfolded_network_computes_the_same_and_has_a_step_for_each_relu() -> None:
+    graph = agc_graph(AgcConfig(width=8, rows=32, cols=64, motion_width=8, motion_blocks=2,
+                                blocks=2, keypoints=5), seed=3)
+    plain = unfolded(graph)
+    added = len(plain.layers) - len(graph.layers)
+    assert added == sum(layer.operator is Operator.CONVOLUTION and layer.relu
+                        for layer in graph.layers) > 0
+    draw = np.random.default_rng(0)
+    given = {name: draw.integers(-100, 100, graph.tensors[name].shape).astype(
+        np.int8 if graph.tensors[name].bits == 8 else np.int16) for name in graph.inputs}
+    want, got = execute(graph, given), execute(plain, given)
+    assert all(np.array_equal(want[name], got[name]) for name in graph.tensors)
+    groups = load("unicorn")
+    assert unfolded(groups) is groups
+
+
+def test_four_small_convolutions_are_the_one_behind_a_nearest_upsample() -> None:
+    draw = np.random.default_rng(1)
+    weights, image = draw.integers(-127, 128, (3, 2, 3, 3)), draw.integers(-128, 128, (2, 4, 5))
+    wide = np.pad(image.repeat(2, 1).repeat(2, 2), ((0, 0), (1, 1), (1, 1)))
+    near = np.pad(image, ((0, 0), (1, 1), (1, 1)))
+    for row in range(8):
+        for column in range(10):
+            want = np.einsum("oikl,ikl->o", weights, wide[:, row:row + 3, column:column + 3])
+            small = phase_weights(weights)[2 * (row & 1) + (column & 1)]
+            top, left = (row + 1) // 2, (column + 1) // 2
+            got = np.einsum("oikl,ikl->o", small, near[:, top:top + 2, left:left + 2])
+            assert np.array_equal(want, got)
+
+
+@pytest.mark.parametrize("name", ["agc-w16", "agc-w32"])
+def test_no_trained_layer_behind_an_upsample_has_int8_phase_sums(name: str) -> None:
+    found = phase_sums(load(name))
+    assert len(found) == 7
+    assert all(item.largest > 127 and item.sums_beyond > 0 for item in found)
