@@ -60,7 +60,7 @@ def estimated_resources(overlay: Overlay, board: Board,
                         total: Resources | None = None) -> tuple[Resource, ...]:
     """Estimated DSP, BRAM36, LUT and FF of an overlay against the board's."""
     total = total or estimate(overlay).total
-    return tuple(Resource(name.upper(), getattr(total, name), getattr(board.part, name))
+    return tuple(Resource(name.upper(), float(getattr(total, name)), getattr(board.part, name))
                  for name in ("dsp", "bram36", "lut", "ff"))
 
 

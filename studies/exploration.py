@@ -18,6 +18,7 @@ from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from studies.evaluate import estimated_resources, evaluate
 from studies.evaluation import Evaluation
+from studies.identity import identity
 from studies.search import (
     Evaluate,
     Failure,
@@ -28,6 +29,7 @@ from studies.search import (
     Settings,
     search,
 )
+from studies.shared_study import open_study
 from studies.space import Choice, Space, default_space, overlay_of, starting_choices
 from workloads.graph import Graph
 
@@ -89,6 +91,7 @@ def evaluator(graph: Graph, board: Board, base: Overlay, workers: int = 1,
         yield work
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        pool.submit(int).result()  # forks now, before the caller opens anything that may not fork
         yield partial(_spread, pool, workers, work)
 
 
@@ -109,27 +112,45 @@ def default_workers() -> int:
         os.cpu_count() or 1
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a search keeps its outcomes: a storage (see `studies.storage`), a study's name."""
+
+    storage: str
+    study: str
+
+
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             space: Space | None = None, workers: int = 1, finalists: int = 12,
-            progress: Progress | None = None) -> Exploration:
+            progress: Progress | None = None, place: Place | None = None) -> Exploration:
     """Search, then evaluate the base and the most promising designs of the front with `ddr3`.
 
     `finalists`: how many are evaluated again, smallest product of latency and energy first. The
-    result depends on the settings and the space only, not on `workers`.
+    result depends on the settings and the space only: not on `workers`, nor on what `place`
+    already holds, nor on who else works there.
     """
     space = space or default_space(board)
     start = starting_choices(space, base, board)
-    with evaluator(graph, board, base, workers) as answer:
+    with evaluator(graph, board, base, workers) as answer, \
+            evaluator(graph, board, base, workers, FINAL_MEMORY) as answer_finally:
+        if place is not None:
+            known = identity(graph, board, base, space, settings)
+            answer, answer_finally = (
+                open_study(place.storage, name, space, settings.objectives,
+                           {**known, "memory model": memory}).remembering(work, workers)
+                for name, memory, work in (
+                    (place.study, SEARCH_MEMORY, answer),
+                    (f"{place.study}-{FINAL_MEMORY}", FINAL_MEMORY, answer_finally)))
         found = search(answer, space, settings, start, progress)
-    ranked = sorted((found.records[index] for index in found.front),
-                    key=lambda record: (merit(record.evaluation), record.number))
+        ranked = sorted((found.records[index] for index in found.front),
+                        key=lambda record: (merit(record.evaluation), record.number))[:finalists]
+        again = list(answer_finally([record.choice for record in ranked]))
     default = evaluate(graph, base, board, FINAL_MEMORY, frames=1)
     candidates = []
-    for record in ranked[:finalists]:
-        overlay = overlay_of(record.choice, base, board, f"explored-{record.number}")
-        again = evaluate(graph, overlay, board, FINAL_MEMORY, frames=1)
-        if not isinstance(again, Infeasible):
-            candidates.append(Candidate(record, overlay, again))
+    for record, final in zip(ranked, again, strict=True):
+        if not isinstance(final, Failure):
+            overlay = overlay_of(record.choice, base, board, f"explored-{record.number}")
+            candidates.append(Candidate(record, overlay, replace(final, overlay=overlay.name)))
     candidates.sort(key=lambda item: (merit(item.evaluation), item.record.number))
     return Exploration(found, None if isinstance(default, Infeasible) else default,
                        tuple(candidates))

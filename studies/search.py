@@ -5,6 +5,8 @@ It does not know how a design is evaluated: it is handed a function. Optuna is i
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +32,12 @@ class Objective(StrEnum):
     LATENCY = "latency"
     ENERGY = "energy"
     RESOURCES = "resources"
+
+    @property
+    def label(self) -> str:
+        """The name and unit of its figure."""
+        return {Objective.LATENCY: "latency (ms)", Objective.ENERGY: "energy (uJ/pixel)",
+                Objective.RESOURCES: "largest share of the fabric"}[self]
 
     def of(self, evaluation: Evaluation) -> float:
         """Milliseconds, microjoules a pixel, or the largest share of a fabric resource."""
@@ -155,15 +163,15 @@ class _Book:
 
     def __init__(self, evaluate: Evaluate, progress: Progress | None) -> None:
         self.evaluate, self.progress = evaluate, progress
-        self.known: dict[tuple[Any, ...], Outcome] = {}
+        self.known: dict[str, Outcome] = {}
         self.records: list[Record] = []
         self.evaluated = 0
 
     def answer(self, choices: Sequence[Choice]) -> list[Outcome]:
         """Outcomes in the order of the choices."""
-        fresh: dict[tuple[Any, ...], Choice] = {}
+        fresh: dict[str, Choice] = {}
         for choice in choices:
-            key = _key(choice)
+            key = design_key(choice)
             if key not in self.known:
                 fresh.setdefault(key, choice)
         outcomes = self.evaluate(list(fresh.values()))
@@ -177,7 +185,7 @@ class _Book:
             self.records.append(record)
             if self.progress:
                 self.progress(record, self.evaluated)
-        return [self.known[_key(choice)] for choice in choices]
+        return [self.known[design_key(choice)] for choice in choices]
 
 
 def _best(records: Sequence[Record], objectives: Sequence[Objective]) -> Record | None:
@@ -251,8 +259,10 @@ def _tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome,
         study.tell(trial, [objective.of(outcome) for objective in objectives])
 
 
-def _key(choice: Choice) -> tuple[Any, ...]:
-    return tuple(sorted((name, str(value)) for name, value in choice.items()))
+def design_key(choice: Choice) -> str:
+    """The content hash of a design: equal for equal choices, whatever their order."""
+    text = json.dumps(sorted(choice.items()), separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _front(records: Sequence[Record], objectives: Sequence[Objective]) -> tuple[int, ...]:

@@ -21,7 +21,10 @@ ALLOWED = {
 ONLY_IN = {
     "simpy": {"cosim/des.py"},
     "numba": {"cosim/fast.py", "cosim/memory_rules.py", "cosim/row_parts.py"},
-    "optuna": {"studies/search.py"},
+    "optuna": {"studies/search.py", "studies/storage.py", "studies/shared_study.py"},
+    "sqlalchemy": {"studies/storage.py"},
+    "grpc": {"studies/storage.py"},
+    "distributed": {"studies/dask_workers.py"},
     "pynq": {"hw/driver.py"},
 }
 MODULES = sorted(

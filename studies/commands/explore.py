@@ -16,7 +16,7 @@ from arch_models.overlay import overlay_toml
 from studies import inputs
 from studies.commands.options import BoardName, Design, Json, OutFolder, Workload
 from studies.errors import UserError
-from studies.exploration import Exploration, default_workers
+from studies.exploration import Exploration, Place, default_workers
 from studies.exploration import explore as run_exploration
 from studies.files import check_writable, output_folder, write_json, write_text
 from studies.records import encode, save
@@ -42,6 +42,13 @@ def explore(
         show_default=False)] = None,
     workers: Annotated[int, typer.Option(
         min=0, help="Processes to use; 0 takes every core. The result is the same.")] = 0,
+    storage: Annotated[str | None, typer.Option(
+        help="Keep every outcome here, and go on from what is here: a file, sqlite:///FILE, "
+             "postgresql://... or grpc://HOST:PORT. Several terminals may share it.",
+        show_default=False)] = None,
+    study: Annotated[str | None, typer.Option(
+        help="Name of the study in --storage; the workload's name if left out.",
+        show_default=False)] = None,
     out: OutFolder = Path("out/explore"),
     json: Json = None,
 ) -> None:
@@ -58,11 +65,15 @@ def explore(
     output_folder(out)
     if json is not None:
         check_writable(json)
+    if study is not None and storage is None:
+        raise UserError(f"--study {study!r} names a study and no storage; add --storage FILE.")
+    place = Place(storage, study or workload) if storage is not None else None
     console = Console()
     console.print(f"{axes.size():,} designs in the space, {len(axes.axes)} axes")
     with search_progress(console, designs) as told:
         found = run_exploration(graph, on, base, settings, axes,
-                                workers or default_workers(), progress=told.record)
+                                workers or default_workers(), progress=told.record,
+                                place=place)
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))

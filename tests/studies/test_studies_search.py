@@ -6,35 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
+from toy_search import SPACE, evaluate, outcome
 
-from arch_models.energy import EnergySplit
 from studies.errors import UserError
-from studies.evaluation import Evaluation, Resource
+from studies.evaluation import Evaluation
 from studies.front import pareto_mask
 from studies.search import Failure, Objective, Sampler, Settings, parse_names, search
-from studies.space import Axis, Space
-
-SPACE = Space((Axis("a", tuple(range(1, 9))), Axis("b", tuple(range(1, 9))),
-               Axis("c", (1, 2, 3, 4))))
-
-
-def evaluation(latency_cycles: int, joules: float, dsp: int) -> Evaluation:
-    return Evaluation("toy", "toy", "toy", "flat", 1000, 1, 1000, latency_cycles, None, 1, 1, 0,
-                      0, 0, 0, 0, 0, 0, 1, EnergySplit(joules, 0.0, {}, 0.0, 0.0),
-                      (Resource("DSP", dsp, 100),), (), "")
-
-
-def outcome(choice):
-    """Latency falls with a*b, energy grows with b, DSPs with a*b; too many DSPs do not fit."""
-    a, b, c = choice["a"], choice["b"], choice["c"]
-    dsp = 3 * a * b
-    if dsp > 100:
-        return Failure("too many DSPs", dsp / 100 - 1, (Resource("DSP", dsp, 100),))
-    return evaluation(10_000 // (a * b) + 10 * c, 1.0 * b + c, dsp)
-
-
-def evaluate(choices):
-    return [outcome(choice) for choice in choices]
 
 
 def key(found):

@@ -1,0 +1,199 @@
+"""Opens the storage of a study: a journal file, SQLite, PostgreSQL, or a server of studies.
+
+It does not know what a study holds; see `shared_study`. Every failure is one `UserError`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from studies.errors import UserError, nearest
+from studies.files import check_writable
+
+#: A lock held longer than this is reported, not waited for.
+LOCK_SECONDS = 60.0
+#: How long a server of studies may take to answer.
+CONNECT_SECONDS = 10.0
+SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "grpc")
+
+
+class CrashSafeJournal(JournalFileBackend):
+    """A journal that a killed process can neither lock nor corrupt.
+
+    Optuna's own lock is a file that outlives its owner for half a minute; the kernel drops this
+    one. A line cut short by a kill is cut off by whoever writes next. Lines are not synced to the
+    disk one by one: a kill loses nothing, a power cut the last seconds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add whole lines, alone in the file while doing so."""
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with open(self._path, "r+b") as file:
+            _lock(file.fileno(), self._path)
+            _cut_torn_line(file)
+            file.write(text.encode())
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UserError(f"{str(path)!r} has been locked by another process for "
+                                f"{LOCK_SECONDS:.0f} s; end that process.") from None
+            time.sleep(0.005)
+
+
+def _cut_torn_line(file: Any) -> None:
+    """Leave the file at its end, behind the last whole line."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
+        file.seek(start)
+        block = file.read(end - start)
+        place = block.rfind(b"\n")
+        if place >= 0:
+            end = start + place + 1
+            break
+        end = start
+    file.truncate(end)
+    file.seek(end)
+
+
+@contextmanager
+def plainly(place: str) -> Iterator[None]:
+    """Turn whatever a storage raises into one line that names the place."""
+    try:
+        yield
+    except (UserError, optuna.exceptions.UpdateFinishedTrialError,
+            optuna.exceptions.DuplicatedStudyError):
+        raise
+    except ModuleNotFoundError as error:
+        raise UserError(f"storage {place!r} needs the package {error.name!r}; install the extra "
+                        "with: pip install 'cosim[scale]'.") from error
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.OptunaError) else error
+        raise UserError(f"storage {place!r}: {_first_line(cause or error)}") from error
+    except (ValueError, KeyError) as error:
+        raise UserError(f"storage {place!r} is no study file, or is damaged: "
+                        f"{_first_line(error)}") from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "grpc":
+            raise
+        raise UserError(f"storage {place!r}: the server does not answer "
+                        f"({_first_line(error)}).") from error
+
+
+def open_storage(place: str) -> BaseStorage:
+    """A storage from the name of a file or a URL; `UserError` in one line if it cannot be.
+
+    `FILE`: a journal, made if missing. `sqlite:///FILE`, `postgresql://...`: a database.
+    `grpc://HOST:PORT`: a server started with `cosim serve`.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    scheme = place.partition("://")[0] if "://" in place else ""
+    if scheme and scheme not in SCHEMES:
+        close = nearest(scheme, SCHEMES)
+        raise UserError(f"storage {place!r}: the kind {scheme!r} is not known."
+                        f"{f' Did you mean {close!r}?' if close else ''} Give a file, or a URL of "
+                        f"{', '.join(SCHEMES)}.")
+    with plainly(place), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if not scheme:
+            return JournalStorage(_journal(Path(place)))
+        if scheme == "grpc":
+            return _proxy(place)
+        return _database(place)
+
+
+def _journal(path: Path) -> CrashSafeJournal:
+    check_writable(path)
+    if path.exists():
+        with open(path, "r+b") as file:  # refuses what may not be written
+            first = file.readline(65536)
+        if first.strip() and not first.startswith(b"{"):
+            hint = (f" It is an SQLite file: give sqlite:///{path}." if first.startswith(b"SQLite")
+                    else "")
+            raise UserError(f"storage {str(path)!r} is no study journal.{hint}")
+    return CrashSafeJournal(path)
+
+
+def _database(url: str) -> BaseStorage:
+    if url.startswith("postgresql://"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    arguments: dict[str, Any] = {"connect_timeout": int(CONNECT_SECONDS)}
+    if url.startswith("sqlite"):
+        arguments = {"timeout": LOCK_SECONDS}
+    engine: dict[str, Any] = {"connect_args": arguments, "pool_pre_ping": True}
+    database = _made_together(partial(optuna.storages.RDBStorage, url, engine))
+    if url.startswith("sqlite"):
+        # One disk sync a commit costs more than most evaluations; with a write-ahead log a killed
+        # process loses nothing without it, a power cut the last commits.
+        sqlalchemy.event.listen(database.engine, "connect", _write_ahead)
+        database.engine.dispose()
+    return optuna.storages.get_storage(database)
+
+
+def _write_ahead(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _made_together(build: Callable[[], RDBStorage], tries: int = 10) -> RDBStorage:
+    """A new database; Optuna makes its tables unguarded, so two processes may collide there."""
+    for _ in range(tries):
+        try:
+            return build()
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            text = str(error).lower()
+            if not any(word in text for word in ("already exists", "unique", "duplicate key")):
+                raise
+            time.sleep(0.1)
+    return build()
+
+
+def _proxy(url: str) -> BaseStorage:
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise UserError(f"storage {url!r}: must be grpc://HOST:PORT, for example "
+                        "grpc://127.0.0.1:13000.")
+    import grpc
+
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise UserError(f"storage {url!r}: no server answers within {CONNECT_SECONDS:.0f} s; "
+                            "start one with `cosim serve`.") from None
+    return optuna.storages.GrpcStorageProxy(host=host, port=port)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
