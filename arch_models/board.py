@@ -6,10 +6,11 @@ where every number carries a unit, a source and a status.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from .board_rules import problems
 from .fields import Coefficient, FieldError, build, nearest, read_toml
 
 BOARDS = Path(__file__).parent / "boards"
@@ -228,25 +229,23 @@ def load_board(name: str | Path) -> Board:
         path = BOARDS / f"{text.replace('-', '_')}.toml"
         if not path.exists():
             raise FieldError(f"unknown board {text!r}; {nearest(text, board_names())}")
+    board = read_board(path)
+    wrong = problems(board)
+    if wrong:
+        more = f" ({len(wrong) - 1} more: `cosim board check` lists them)" if wrong[1:] else ""
+        raise FieldError(f"{path}: {wrong[0]}{more}")
+    return board
+
+
+def read_board(path: str | Path) -> Board:
+    """A board from a file, with its types checked and its numbers not (see `board_rules`)."""
     table = read_toml(path)
     if "coefficients" in table:
         raise FieldError(f"{path}: unknown field 'coefficients'; every number carries its own")
     found: list[Coefficient] = []
-    board = build(Board, table, "", found)
-    return _checked(Board(board.name, board.title, board.part, board.ports, board.ddr,
-                          board.clocks, board.host, board.power, tuple(found)), path)
-
-
-def _checked(board: Board, path: Path) -> Board:
-    for item in board.coefficients:
-        if item.value < 0:
-            raise FieldError(f"{path}: {item.name} is {item.value}, must not be negative")
-        if not item.source.strip():
-            raise FieldError(f"{path}: {item.name}: source is empty")
-    names = [port.name for port in board.ports]
-    if len(set(names)) != len(names):
-        raise FieldError(f"{path}: port names {names} must differ")
-    if board.clocks.minimum_hz > board.clocks.maximum_hz:
-        raise FieldError(f"{path}: clocks.minimum_hz is {board.clocks.minimum_hz}, must not be "
-                         f"above maximum_hz {board.clocks.maximum_hz}")
-    return board
+    try:
+        board = build(Board, table, "", found)
+    except FieldError as error:
+        raise FieldError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))
+                         ) from None
+    return replace(board, coefficients=tuple(found))

@@ -78,20 +78,32 @@ def build(cls: type[T], table: Any, where: str, found: list[Coefficient] | None 
     """Make a dataclass of a table, recursively.
 
     With `found`, every number must be a table {value, unit, source, status} and is recorded
-    there; without, numbers are plain.
+    there; without, numbers are plain. The error holds one line for each thing that is wrong.
     """
     if not isinstance(table, Mapping):
         raise FieldError(f"{where}: {table!r} must be a table")
     hints = typing.get_type_hints(cls)
     items = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
-    check_keys(where, table, items)
+    wrong = []
+    for key in table:
+        if key not in items:
+            # A misspelt name is most likely one that is missing.
+            absent = [name for name in items if name not in table]
+            close = difflib.get_close_matches(key, absent, n=1, cutoff=0.5)
+            wrong.append(f"{where + ': ' if where else ''}unknown field {key!r}; "
+                         f"{nearest(key, close or items)}")
     values: dict[str, Any] = {}
     for name, item in items.items():
         path = f"{where}.{name}" if where else name
-        if name in table:
-            values[name] = convert(hints[name], table[name], path, found)
-        elif item.default is MISSING and item.default_factory is MISSING:
-            raise FieldError(f"{where}: field {name!r} is missing")
+        try:
+            if name in table:
+                values[name] = convert(hints[name], table[name], path, found)
+            elif item.default is MISSING and item.default_factory is MISSING:
+                wrong.append(f"{where + ': ' if where else ''}field {name!r} is missing")
+        except FieldError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise FieldError("\n".join(wrong))
     return cls(**values)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from arch_models.board import BOARDS, Board, PortKind, board_names, load_board
+from arch_models.board import BOARDS, Board, PortKind, board_names, load_board, read_board
+from arch_models.board_rules import problems
 from arch_models.fields import FieldError, Status
 from arch_models.memory import board_memory
 from arch_models.overlay import load_overlay
@@ -106,3 +108,57 @@ def test_a_port_that_a_board_lacks_is_refused_with_the_ports_it_has() -> None:
     assert not isinstance(evaluate(graph, moved, load_board("zedboard"), frames=1), Infeasible)
     with pytest.raises(FieldError, match="'zcu104' has no port 'ACP'.*(HPC0|HP0)"):
         evaluate(graph, moved, load_board("zcu104"), frames=1)
+
+
+def edited(tmp_path: Path, *changes: tuple[str, str]) -> Path:
+    text = (BOARDS / "pynq_z1.toml").read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), [
+    ("data_bus_bits = { value = 16", "data_bus_bits = { value = 24",
+     "ddr.data_bus_bits is 24, must be one of 8, 16, 32, 64; nearest 16"),
+    ("t_rcd = { value = 7", "t_rcd = { value = 700",
+     "ddr.t_rcd is 700, must lie between 1 and 52 (100 ns at this clock); nearest 52"),
+    ("widths_bits = [64]", "widths_bits = [48]", "ports.ACP.widths_bits is 48, must be one of"),
+    ("column_low_bit = { value = 1", "column_low_bit = { value = 3",
+     "ddr.column_low_bit is 3, must be 1"),
+    ("row_high_bit = { value = 28", "row_high_bit = { value = 27",
+     "ddr.row_high_bit is 27, must be 28: 536870912 bytes"),
+    ("usual_max_hz = { value = 200000000", "usual_max_hz = { value = 300000000",
+     "clocks.usual_max_hz is 300000000, must lie between"),
+    ("t_refi = { value = 4064", "t_refi = { value = 100", "ddr.t_refi is 100"),
+    ('name = "HP1"', 'name = "HP0"', "ports is HP0 2 times, names must differ"),
+    ("ps_w = { value = 1.5", "ps_w = { value = -1.5", "power.ps_w is -1.5, must not be negative"),
+    ("dsp = { value = 220", "dsp = { value = 0", "part.dsp is 0, must be at least 1; nearest 1"),
+])
+def test_a_board_that_cannot_be_is_refused_with_field_value_rule_and_nearest(
+        tmp_path: Path, old: str, new: str, problem: str) -> None:
+    path = edited(tmp_path, (old, new))
+    assert problem in "\n".join(map(str, problems(read_board(path))))
+    with pytest.raises(FieldError, match="mine.toml: "):
+        load_board(path)
+
+
+def test_a_legal_neighbour_is_legal(tmp_path: Path) -> None:
+    for name in board_names():
+        assert problems(load_board(name)) == ()
+    wrong = edited(tmp_path, ("t_faw = { value = 21", "t_faw = { value = 9000"))
+    (found,) = problems(read_board(wrong))
+    right = edited(tmp_path, ("t_faw = { value = 21", f"t_faw = {{ value = {found.nearest}"))
+    assert problems(load_board(right)) == ()
+
+
+def test_everything_that_is_wrong_with_the_names_is_said_at_once(tmp_path: Path) -> None:
+    path = edited(tmp_path, ("t_rcd =", "t_rdc ="), ('kind = "acp"', 'kind = "acb"'))
+    with pytest.raises(FieldError) as error:
+        read_board(path)
+    lines = str(error.value).split("\n")
+    assert len(lines) == 3 and all("mine.toml" in line for line in lines)
+    assert "did you mean 'acp'?" in lines[0] and "did you mean 't_rcd'?" in lines[1]
+    assert "'t_rcd' is missing" in lines[2]

@@ -1,0 +1,175 @@
+"""What a board file must hold beyond its types: ranges, orders and an address map that adds up.
+
+It reads no files; `board.load_board` refuses a board with a problem, `cosim board check` lists all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .board import Board, BoardPort, Ddr
+
+#: DDR4 on 64 bits is the widest that ships; 8 bits is one device.
+BUS_BITS = (8, 16, 32, 64)
+#: DRAM standards: BC4 and BL8 of DDR3 and DDR4, BL16 of LPDDR4.
+BURST_BEATS = (4, 8, 16)
+#: AXI data widths and AXI4's longest burst.
+WIDTHS_BITS = (8, 16, 32, 64, 128, 256, 512, 1024)
+MOST_BURST_BEATS = 256
+#: Rows must be refreshed: 8192 commands in 64 ms, postponed at most to nine intervals' worth.
+MOST_REFRESH_NS = 9 * 7812.5
+#: No DDR3, DDR4 or LPDDR4 speed grade opens, closes or cycles a row slower than this.
+MOST_ROW_NS = 100.0
+HERTZ = {"ddr.clock_hz": (50_000_000, 3_200_000_000),
+         "ddr.interconnect_hz": (50_000_000, 3_200_000_000),
+         "clocks.minimum_hz": (1_000, 2_000_000_000),
+         "clocks.usual_max_hz": (1_000, 2_000_000_000),
+         "clocks.maximum_hz": (1_000, 2_000_000_000),
+         "host.cpu_hz": (1_000_000, 10_000_000_000)}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One number or list of a board that cannot be. `nearest`: a legal value, empty if none."""
+
+    field: str
+    value: str
+    rule: str
+    nearest: str = ""
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        near = f"; nearest {self.nearest}" if self.nearest else ""
+        return f"{self.field} is {self.value}, {self.rule}{near}"
+
+
+def problems(board: Board) -> tuple[Problem, ...]:
+    """Everything that is wrong with a board, in the order of its file."""
+    return tuple([*_evidence(board), *_part(board), *_ports(board), *_hertz(board),
+                  *_dram(board.ddr), *_map(board.ddr), *_rest(board)])
+
+
+def _evidence(board: Board) -> Iterator[Problem]:
+    for item in board.coefficients:
+        if not math.isfinite(item.value):
+            yield Problem(item.name, str(item.value), "must be finite")
+        elif item.value < 0:
+            yield Problem(item.name, str(item.value), "must not be negative", "0")
+        for name in ("unit", "source"):
+            if not getattr(item, name).strip():
+                yield Problem(f"{item.name}.{name}", "empty", "must say something")
+
+
+def _part(board: Board) -> Iterator[Problem]:
+    for name in ("dsp", "bram36", "lut", "ff"):
+        yield from _least(f"part.{name}", getattr(board.part, name), 1)
+
+
+def _ports(board: Board) -> Iterator[Problem]:
+    if not board.ports:
+        yield Problem("ports", "empty", "must hold at least one port")
+    names = [port.name for port in board.ports]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield Problem("ports", f"{name} {names.count(name)} times", "names must differ")
+    for port in board.ports:
+        yield from _port(port)
+
+
+def _port(port: BoardPort) -> Iterator[Problem]:
+    where = f"ports.{port.name}"
+    if not port.widths_bits:
+        yield Problem(f"{where}.widths_bits", "empty", "must hold at least one width", "[64]")
+    for width in port.widths_bits:
+        yield from _among(f"{where}.widths_bits", width, WIDTHS_BITS)
+    yield from _range(f"{where}.max_burst_beats", port.max_burst_beats, 1, MOST_BURST_BEATS)
+    for name in ("read_accept", "write_accept", "fifo_bytes"):
+        yield from _least(f"{where}.{name}", getattr(port, name), 1)
+
+
+def _hertz(board: Board) -> Iterator[Problem]:
+    for path, (least, most) in HERTZ.items():
+        table, _, name = path.partition(".")
+        yield from _range(path, getattr(getattr(board, table), name), least, most)
+    low, usual, most = (board.clocks.minimum_hz, board.clocks.usual_max_hz,
+                        board.clocks.maximum_hz)
+    if low > most:
+        yield Problem("clocks.minimum_hz", str(low), f"must not be above maximum_hz {most}",
+                      str(most))
+    elif not low <= usual <= most:
+        yield Problem("clocks.usual_max_hz", str(usual), f"must lie between minimum_hz {low} and "
+                      f"maximum_hz {most}", str(min(max(usual, low), most)))
+
+
+def _dram(ddr: Ddr) -> Iterator[Problem]:
+    yield from _among("ddr.data_bus_bits", ddr.data_bus_bits, BUS_BITS)
+    yield from _among("ddr.burst_length_beats", ddr.burst_length_beats, BURST_BEATS)
+    clock = max(1, ddr.clock_hz)
+    rows = int(MOST_ROW_NS * clock / 1e9)
+    for name in ("t_rcd", "t_rp", "t_rrd", "t_faw", "t_ras_min", "t_rc"):
+        yield from _range(f"ddr.{name}", getattr(ddr, name), 1, rows,
+                          f" ({MOST_ROW_NS:g} ns at this clock)")
+    for name in ("read_latency", "write_latency", "t_rfc_min", "lpr_entries"):
+        yield from _least(f"ddr.{name}", getattr(ddr, name), 1)
+    yield from _range("ddr.t_refi", ddr.t_refi, ddr.t_rfc_min + 1,
+                      int(MOST_REFRESH_NS * clock / 1e9), " (after t_rfc_min; nine intervals of "
+                      "7.8 us at this clock)")
+    if ddr.t_rc <= ddr.t_ras_min:
+        yield Problem("ddr.t_rc", str(ddr.t_rc), f"must be above t_ras_min {ddr.t_ras_min}",
+                      str(ddr.t_ras_min + ddr.t_rp))
+    if ddr.t_faw < ddr.t_rrd:
+        yield Problem("ddr.t_faw", str(ddr.t_faw), f"must be at least t_rrd {ddr.t_rrd}",
+                      str(ddr.t_rrd))
+
+
+def _map(ddr: Ddr) -> Iterator[Problem]:
+    """The address map: byte in word, column, bank, row, one behind the other, and no gap."""
+    if ddr.data_bus_bits in BUS_BITS:
+        yield from _equal("ddr.column_low_bit", ddr.column_low_bit,
+                          (ddr.data_bus_bits // 8).bit_length() - 1,
+                          f"the bytes of {ddr.data_bus_bits} bits lie below the columns")
+    if ddr.column_high_bit <= ddr.column_low_bit:
+        yield Problem("ddr.column_high_bit", str(ddr.column_high_bit),
+                      f"must be above column_low_bit {ddr.column_low_bit}")
+    yield from _equal("ddr.bank_low_bit", ddr.bank_low_bit, ddr.column_high_bit + 1,
+                      "banks begin where columns end")
+    if ddr.bank_high_bit < ddr.bank_low_bit:
+        yield Problem("ddr.bank_high_bit", str(ddr.bank_high_bit),
+                      f"must be at least bank_low_bit {ddr.bank_low_bit}", str(ddr.bank_low_bit))
+    yield from _equal("ddr.row_low_bit", ddr.row_low_bit, ddr.bank_high_bit + 1,
+                      "rows begin where banks end")
+    if ddr.size_bytes < 1 or ddr.size_bytes & (ddr.size_bytes - 1):
+        yield Problem("ddr.size_bytes", str(ddr.size_bytes), "must be a power of two",
+                      str(1 << max(0, round(math.log2(max(1, ddr.size_bytes))))))
+    else:
+        yield from _equal("ddr.row_high_bit", ddr.row_high_bit, ddr.size_bytes.bit_length() - 2,
+                          f"{ddr.size_bytes} bytes need just these address bits")
+
+
+def _rest(board: Board) -> Iterator[Problem]:
+    yield from _least("host.cores", board.host.cores, 1)
+
+
+def _least(field: str, value: int, least: int) -> Iterator[Problem]:
+    if value < least:
+        yield Problem(field, str(value), f"must be at least {least}", str(least))
+
+
+def _range(field: str, value: int, least: int, most: int, why: str = "") -> Iterator[Problem]:
+    if not least <= value <= most:
+        yield Problem(field, str(value), f"must lie between {least} and {most}{why}",
+                      str(min(max(value, least), most)))
+
+
+def _among(field: str, value: int, legal: Sequence[int]) -> Iterator[Problem]:
+    if value not in legal:
+        near = min(legal, key=lambda item: abs(item - value))
+        yield Problem(field, str(value), f"must be one of {', '.join(map(str, legal))}", str(near))
+
+
+def _equal(field: str, value: int, wanted: int, why: str) -> Iterator[Problem]:
+    if value != wanted:
+        yield Problem(field, str(value), f"must be {wanted}: {why}", str(wanted))
