@@ -27,7 +27,7 @@ OPERATOR_NUMBERS: Mapping[Operator, int] = {operator: index + 1 for index, opera
     Operator.SOFTMAX, Operator.GRID_SAMPLE, Operator.CONCAT, Operator.DISPLACEMENTS,
     Operator.HEAT_MAPS, Operator.SPARSE_FLOW, Operator.FLOW_SUM, Operator.MATMUL,
     Operator.TRANSPOSE, Operator.RESHAPE, Operator.REQUANTIZE, Operator.SAMPLER,
-    Operator.GROUP_NORM, Operator.ROW))}
+    Operator.GROUP_NORM, Operator.ROW, Operator.GATHER))}
 MAX_INPUTS = 3
 _ROLES = ("weights", "bias", "multiplier", "offset", "shift", "table", "row_axis", "column_axis")
 
@@ -81,6 +81,7 @@ def _fill(record: np.ndarray, graph: Graph, layer: Layer, places: Mapping[str, T
         record[60:62] = np.array([epsilon], "<i8").view("<i4")
     for index, role in enumerate(_ROLES):
         role = "scale" if role == "multiplier" and "scale" in layer.constants else role
+        role = "places" if role == "table" and "places" in layer.constants else role
         if role in layer.constants:
             array = graph.constant(layer, role)
             wide = array.astype("i1" if role == "weights" and array.dtype == np.int8 else "<i4")

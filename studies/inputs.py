@@ -16,7 +16,7 @@ from studies.errors import UserError, unknown
 from studies.evaluation import Evaluation
 from studies.records import load as load_record
 from workloads.graph import Graph
-from workloads.library import load, names
+from workloads.library import imported, load, names
 
 MEMORY_MODELS = ("flat", "ddr3")
 
@@ -73,10 +73,25 @@ def pair(a: str, b: str, workload_name: str | None = None, board_name: str | Non
 
 
 def workload(name: str) -> Graph:
-    """A network of the library by name; `UserError` with the nearest name."""
+    """A network of the library by name, or an .onnx file; `UserError` with the nearest name."""
+    return network(name)[0]
+
+
+def network(name: str, calibration: Path | None = None,
+            symmetric: bool = False) -> tuple[Graph, str]:
+    """A workload, and how an .onnx file's numbers came about ("" for a network of the library).
+
+    `calibration` (.npz) and `symmetric` are for .onnx files only; `UserError` otherwise.
+    """
+    if name.endswith(".onnx"):
+        graph, note = imported(name, calibration, symmetric)
+        return graph, f"{Path(name).name}: {note}"
+    if calibration is not None or symmetric:
+        raise UserError(f"--calibration and --symmetric are for .onnx files; {name!r} is a network "
+                        "of the library, quantized already.")
     if name not in names():
-        raise unknown("workload", name, names())
-    return load(name)
+        raise unknown("workload", name, (*names(), "an .onnx file"))
+    return load(name), ""
 
 
 def board(name: str) -> Board:

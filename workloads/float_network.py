@@ -13,11 +13,13 @@ import numpy as np
 from . import arithmetic
 from .convolution import convolve_real
 from .graph import Graph, GraphError, Layer, Operator
+from .reference import gathered
 
 Arrays = Sequence[np.ndarray]
+Function = Callable[[np.ndarray], np.ndarray]
 
 #: Functions of one variable that a lookup layer may stand for.
-FUNCTIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+FUNCTIONS: Mapping[str, Function] = {
     "sigmoid": arithmetic.sigmoid,
     "silu": arithmetic.silu,
     "hard_sigmoid": lambda value: np.clip(value / 6 + 0.5, 0, 1),
@@ -37,16 +39,22 @@ class FloatNetwork:
     arrays named layer.role; roles: convolution: weights, bias; affine: scale, offset;
     group_norm: scale, offset, epsilon; matmul: factor; lookup: in_factor, out_factor if any;
     heat_maps: variance.
-    `functions`: what each lookup layer computes. `fixed_scales`: tensors whose scale follows
-    from their meaning (masks, pictures, grids); the others are calibrated. `weight_steps`: steps of
-    convolution weights by layer and output channel where they are given, not to be chosen.
+    `functions`: what each lookup layer computes, by a name in `FUNCTIONS` or as it is.
+    `fixed_scales`: tensors whose scale follows from their meaning (masks, pictures, grids); the
+    others are calibrated. `weight_steps`: steps of convolution weights by layer and output channel
+    where they are given, not to be chosen.
     """
 
     graph: Graph
     weights: Mapping[str, np.ndarray]
-    functions: Mapping[str, str]
+    functions: Mapping[str, str | Function]
     fixed_scales: Mapping[str, float]
     weight_steps: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def function(self, layer: Layer) -> Function:
+        """What a lookup layer computes."""
+        found = self.functions[layer.name]
+        return FUNCTIONS[found] if isinstance(found, str) else found
 
 
 def execute_real(
@@ -125,7 +133,7 @@ def _affine(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
 
 def _lookup(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
     """function(x * in_factor) / out_factor, factors by channel where given."""
-    function = FUNCTIONS[network.functions[layer.name]]
+    function = network.function(layer)
     if f"{layer.name}.in_factor" not in network.weights:
         return function(inputs[0])
     into, out = (_column(_weight(network, layer, role)) for role in ("in_factor", "out_factor"))
@@ -218,6 +226,9 @@ _RULES: Mapping[Operator, Callable[[FloatNetwork, Layer, Arrays], np.ndarray]] =
     Operator.TRANSPOSE: lambda network, layer, inputs: inputs[0].reshape(
         inputs[0].shape[0], -1).T[:, None, :],
     Operator.RESHAPE: lambda network, layer, inputs: inputs[0].reshape(
+        network.graph.tensors[layer.output].shape),
+    Operator.GATHER: lambda network, layer, inputs: gathered(
+        inputs[0], network.graph.constant(layer, "places"),
         network.graph.tensors[layer.output].shape),
     Operator.REQUANTIZE: lambda network, layer, inputs: inputs[0],
     Operator.SAMPLER: lambda network, layer, inputs: (

@@ -47,6 +47,7 @@ class Operator(StrEnum):
     ROW = "row"  # the row of a table that a counter names: inputs that differ by sampler step
     RESHAPE = "reshape"  # same elements, other shape: an address change
     TRANSPOSE = "transpose"
+    GATHER = "gather"  # elements moved by a list of places: slices, other orders, zero padding
 
 
 class Phase(StrEnum):
@@ -114,7 +115,7 @@ class Layer:
     shift (1). requantize: multiplier (1), shift (1). group_norm: scale int32 (channels), offset
     int32 (channels), epsilon int64 (1), film int32 (2). average_pool: multiplier (1) and
     shift (1), or none if the window is a power of two. row: table int8 or int16 (rows,
-    elements). `arithmetic` has the integer formulas.
+    elements). gather: places int32 (elements of the output). `arithmetic` has the integer formulas.
     `fraction_bits`: binary digits after the point of grid coordinates (grid layers only).
     """
 

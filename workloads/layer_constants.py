@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import arithmetic
-from .float_network import FUNCTIONS, FloatNetwork
+from .float_network import FloatNetwork
 from .graph import Graph, Layer, Operator
 
 #: A bias must leave room in the int32 accumulator.
@@ -140,7 +140,7 @@ def _product(
 def _lookup(
     network: FloatNetwork, graph: Graph, layer: Layer, recipe: Recipe
 ) -> dict[str, np.ndarray]:
-    function = FUNCTIONS[network.functions[layer.name]]
+    function = network.function(layer)
     into, out = (network.weights.get(f"{layer.name}.{role}") for role in (
         "in_factor", "out_factor"))
     in_scale, out_scale = graph.tensors[layer.inputs[0]].scale, graph.tensors[layer.output].scale

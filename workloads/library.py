@@ -51,7 +51,7 @@ def load(name: str) -> Graph:
     `GraphError` with the nearest name if there is none.
     """
     if name.endswith(".onnx"):
-        return _imported(name)[0]
+        return imported(name)[0]
     if name not in names():
         raise GraphError(f"no network is called {name!r}; {nearest(name, names())}; known: "
                          + ", ".join(names()))
@@ -66,7 +66,7 @@ def load(name: str) -> Graph:
 def provenance(name: str) -> dict[str, Any]:
     """How a shipped network was made, as its file says; for a generated one, that it is random."""
     if name.endswith(".onnx"):
-        return {"weights": f"{Path(name).name}: {_imported(name)[1]}"}
+        return {"weights": f"{Path(name).name}: {imported(name)[1]}"}
     stem = DATA / ALIASES.get(name, name).replace("-", "_")
     if name in names() and stem.with_suffix(".json").exists():
         return dict(_document(stem)["provenance"])
@@ -74,14 +74,21 @@ def provenance(name: str) -> dict[str, Any]:
     return {"weights": "seeded random integers", "seed": 0}
 
 
-def _imported(name: str) -> tuple[Graph, str]:
-    """The graph of an ONNX file and how its numbers came about."""
+def imported(name: str, calibration: Path | None = None,
+             symmetric: bool = False) -> tuple[Graph, str]:
+    """The graph of an ONNX file and how its numbers came about.
+
+    `calibration`: an .npz file with inputs (`onnx_import.read_calibration`), random ones without
+    it. `symmetric`: take ranges with a zero point and widen them. `GraphError` for anything that
+    cannot be imported.
+    """
     try:
-        from .onnx_import import import_onnx
+        from .onnx_import import import_onnx, read_calibration
     except ImportError as error:
         raise GraphError(f"{name}: reading ONNX files needs the extra 'onnx' ({error})") from error
-    imported = import_onnx(Path(name))
-    return imported.graph, imported.note
+    given = None if calibration is None else read_calibration(calibration)
+    found = import_onnx(Path(name), given, symmetric=symmetric)
+    return found.graph, found.note
 
 
 def save_graph(graph: Graph, stem: Path, made_by: Mapping[str, Any]) -> None:

@@ -1,59 +1,75 @@
 """Imports ONNX networks: static int8 (QDQ) as they are, float ones by quantizing them.
 
 It reads no files itself (`onnx_read`) and invents no meaning: an operator it does not know is
-listed with its node, all of them at once, and nothing is dropped.
+listed with its nodes, all of them at once, and nothing is dropped.
 
-Batch one, tensors of rank 4 (one, channels, rows, columns) or 2 (one, features). Weights and
-activations of a QDQ network must be symmetric; uint8 with zero point 128 is the same as int8.
+Batch one. Activations of a QDQ network must be symmetric int8; uint8 with zero point 128 is the
+same. With `symmetric` other zero points are taken too, and the ranges widened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from .float_network import FloatNetwork
 from .graph import Graph, GraphError
+from .onnx_fold import FOLDED, constant_of, run_node
 from .onnx_operators import RULES
-from .onnx_read import Model, read_model
-from .onnx_walk import Unsupported, Walk
+from .onnx_patterns import with_normalizations
+from .onnx_read import Model, Node, read_model
+from .onnx_walk import Unsupported, View, Walk, three
 from .post_training import Recipe, quantize
+
+RANDOM_INPUTS = 4
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A quantized graph, the float network behind it, and how its numbers came about."""
+    """A quantized graph, the float network behind it, and how its numbers came about.
+
+    `views`: where each activation of the file lies in the graph's tensors.
+    """
 
     graph: Graph
     network: FloatNetwork
     note: str
+    views: Mapping[str, View] = field(default_factory=dict)
 
 
 def import_onnx(
     path: Path, calibration: Sequence[Mapping[str, np.ndarray]] | None = None,
-    recipe: Recipe | None = None, seed: int = 0,
+    recipe: Recipe | None = None, seed: int = 0, symmetric: bool = False,
 ) -> Imported:
     """The integer graph of an ONNX file.
 
-    `calibration`: real inputs by name, each (channels, rows, columns); without it, four seeded
-    inputs from a standard normal distribution are used and the note says so. Scales and weights
-    that the file states (QDQ) are kept. `recipe`: multiplier-and-shift scales if not given.
-    `GraphError` lists every unsupported node.
+    `calibration`: real inputs by name, each as the file shapes them, with or without the batch;
+    without it, four seeded inputs from a standard normal distribution are used and the note says
+    so. Scales and weights that the file states (QDQ) are kept; `symmetric` widens ranges with a
+    zero point to symmetric ones, and the note says so. `recipe`: multiplier-and-shift scales if
+    not given. `GraphError` lists every unsupported node.
     """
-    network = float_network(read_model(path))
-    stated = bool(network.weight_steps)
+    walk = walked(read_model(path), symmetric)
+    network = walk.network()
+    stated = bool(network.weight_steps) and any(
+        node.operator == "QuantizeLinear" for node in walk.model.nodes)
     recipe = recipe or Recipe(power_of_two=False, correct_bias=not stated)
     if calibration is None:
-        calibration = random_inputs(network.graph, 4, seed)
-        origin = "random calibration (standard normal, 4 inputs)"
+        calibration = random_inputs(network.graph, RANDOM_INPUTS, seed)
+        origin = f"random calibration (standard normal, {RANDOM_INPUTS} inputs)"
     else:
+        calibration = [_shaped(walk.model, network.graph, item) for item in calibration]
         origin = f"calibrated with {len(calibration)} given inputs"
     graph = quantize(network, calibration, recipe)
     note = "scales as the file states them" if stated else f"float network, {origin}"
-    return Imported(graph, network, note)
+    if walk.widened:
+        note += f", {walk.widened} ranges with a zero point widened to symmetric ones"
+    views = {name: view for name, view in walk.views.items() if view.function is None}
+    return Imported(graph, network, note, views)
 
 
 def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, np.ndarray]]:
@@ -63,31 +79,120 @@ def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, np.ndar
              for name in graph.inputs} for _ in range(count)]
 
 
+def read_calibration(path: Path) -> list[dict[str, np.ndarray]]:
+    """Inputs by name from an .npz file: each array has the inputs along its first axis.
+
+    No pickles. `GraphError` names the file and what is wrong.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: np.asarray(stored[name], np.float32) for name in stored.files}
+    except (OSError, ValueError, TypeError, EOFError, KeyError, BadZipFile) as error:
+        raise GraphError(f"{path.name} cannot be read as arrays: {error}") from error
+    counts = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise GraphError(f"{path.name}: arrays of {sorted(counts)} inputs; each must hold the "
+                         "same number along its first axis, at least one")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise GraphError(f"{path.name}: values must be finite")
+    return [{name: array[index] for name, array in arrays.items()}
+            for index in range(counts.pop())]
+
+
+def _shaped(model: Model, graph: Graph, item: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One set of inputs in the graph's shapes."""
+    found = {}
+    unknown = set(item) - set(graph.inputs)
+    if unknown:
+        raise GraphError(f"calibration: {model.name} has no input {min(unknown)!r}; it has "
+                         + ", ".join(graph.inputs))
+    for name in graph.inputs:
+        if name not in item:
+            raise GraphError(f"calibration: input {name!r} is missing")
+        wanted, array = model.shapes[name], np.asarray(item[name], np.float32)
+        if array.shape not in (wanted, wanted[1:], graph.tensors[name].shape):
+            raise GraphError(f"calibration: input {name!r} is {array.shape}, must be {wanted[1:]}")
+        found[name] = array.reshape(graph.tensors[name].shape)
+    return found
+
+
 def float_network(model: Model) -> FloatNetwork:
     """The model as a float network; `GraphError` lists every unsupported node."""
-    walk = Walk(model)
-    problems = []
+    return walked(model).network()
+
+
+def walked(model: Model, symmetric: bool = False) -> Walk:
+    """All nodes of a model, walked; `GraphError` lists every unsupported node."""
+    stated = {node.outputs[0]: array for node in model.nodes if node.operator == "Constant"
+              and (array := constant_of(node)) is not None}
+    model = with_normalizations(
+        replace(model, constants={**model.constants, **stated}), {**model.constants, **stated})
+    walk = Walk(model, symmetric)
+    problems: dict[tuple[str, str], list[str]] = {}
     # What follows a node that failed is judged by its operator only.
     failed: set[str] = set()
     for name in model.inputs:
         try:
-            walk.tensor(name)
+            shape = model.shapes[name]
+            if shape[0] != 1:
+                raise Unsupported(f"batch {shape[0]} must be 1; export with batch one")
+            walk.views[name] = View(walk.declare(name, three(shape)), shape)
         except Unsupported as problem:
-            problems.append(f"input {name!r}: {problem}")
+            problems.setdefault(("input", str(problem)), []).append(name)
             failed.add(name)
     for node in model.nodes:
-        rule = RULES.get(node.operator)
         try:
-            if rule is None:
-                raise Unsupported("no such operator here")
             if failed.isdisjoint(node.inputs):
-                rule(walk, node)
+                _import_node(walk, node)
             else:
                 failed.update(node.outputs)
+                if node.operator not in RULES and node.operator not in FOLDED | {"Shape"}:
+                    raise Unsupported("no such operator here")
         except Unsupported as problem:
-            problems.append(f"{node.operator} {node.name!r}: {problem}")
+            problems.setdefault((node.operator, str(problem)), []).append(node.name)
             failed.update(node.outputs)
+    for node, reason in walk.problems:
+        problems.setdefault((node.operator, reason), []).append(node.name)
+    if not problems:
+        try:
+            walk.network()
+        except Unsupported as problem:
+            problems["output", str(problem)] = [model.name]
     if problems:
-        raise GraphError(f"{model.name}: {len(problems)} nodes are not supported: "
-                         + "; ".join(problems))
-    return walk.network()
+        count = sum(len(names) for names in problems.values())
+        raise GraphError(f"{model.name}: {count} nodes are not supported: " + "; ".join(
+            f"{operator} {', '.join(map(repr, names))}: {reason}"
+            for (operator, reason), names in problems.items()))
+    return walk
+
+
+def _import_node(walk: Walk, node: Node) -> None:
+    """A constant is computed, anything else becomes layers and views."""
+    if node.operator == "Constant":
+        if node.outputs[0] not in walk.constants:
+            raise Unsupported("the value must be a number")
+        return
+    if node.operator in ("Shape", "Size"):
+        known = walk.views.get(node.inputs[0])
+        shape = known.shape if known is not None else walk.constant(node.inputs[0]).shape
+        ends = slice(node.attribute("start", 0), node.attribute("end", None))
+        found = np.array(shape[ends] if node.operator == "Shape" else np.prod(shape), np.int64)
+        walk.constants[node.outputs[0]] = found
+        return
+    if node.operator in FOLDED and all(not name or name in walk.constants for name in node.inputs):
+        try:
+            outputs = run_node(node, [walk.constants.get(name) for name in node.inputs],
+                               walk.model.opset)
+        except ValueError as error:
+            raise Unsupported(str(error)) from error
+        walk.constants.update(zip(node.outputs, outputs, strict=True))
+        return
+    if node.operator not in RULES:
+        raise Unsupported("no such operator here")
+    if any(node.proto.attribute[index].HasField("g")
+           for index in range(len(node.proto.attribute))):
+        raise Unsupported("graphs inside a node are not imported")
+    try:
+        RULES[node.operator](walk, node)
+    except (ValueError, IndexError, TypeError, KeyError) as error:
+        raise Unsupported(f"malformed: {error}") from error

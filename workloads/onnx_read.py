@@ -1,43 +1,57 @@
-"""Reads an ONNX file safely: size, external data, order, batch one, shapes, constants.
+"""Reads an ONNX file safely: size, outside data, versions, order, batch one, shapes.
 
-It gives operators no meaning; `onnx_import` does.
+It gives operators no meaning; `onnx_import` does. Constants are computed by `onnx_fold`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from .graph import GraphError
 
 MOST_BYTES = 512 << 20
 MOST_NODES = 20_000
+#: Operator sets of the default domain; later ones than the installed package knows are refused.
+OLDEST_OPSET = 9
+NEWEST_OPSET = onnx.defs.onnx_opset_version()
 
 
 @dataclass(frozen=True)
 class Node:
-    """One ONNX node with plain attributes. Absent optional inputs are empty strings."""
+    """One ONNX node with plain attributes. Absent optional inputs are empty strings.
+
+    An operator of another domain than ONNX's own carries the domain before a colon.
+    """
 
     name: str
     operator: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    proto: onnx.NodeProto
 
     def attribute(self, name: str, default: Any) -> Any:
         """The attribute, or the default of the operator's specification."""
         return self.attributes.get(name, default)
 
+    def text(self, name: str, default: str) -> str:
+        """An attribute that is a string."""
+        found = self.attributes.get(name, default)
+        return found.decode() if isinstance(found, bytes) else str(found)
+
 
 @dataclass(frozen=True)
 class Model:
-    """An ONNX graph: nodes in order, constants by name, shapes of all tensors with batch one."""
+    """An ONNX graph: nodes in order, constants by name, shapes of all known tensors with batch
+    one, and the version of the operator set."""
 
     name: str
     inputs: tuple[str, ...]
@@ -45,10 +59,16 @@ class Model:
     nodes: tuple[Node, ...]
     constants: Mapping[str, np.ndarray]
     shapes: Mapping[str, tuple[int, ...]]
+    opset: int
 
 
 def read_model(path: Path) -> Model:
     """Read and check a file. `GraphError` names the file and the rule it breaks."""
+    return checked_model(read_file(path), path.name)
+
+
+def read_file(path: Path) -> onnx.ModelProto:
+    """The parsed file with its outside data, which must lie in the same folder."""
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -57,67 +77,143 @@ def read_model(path: Path) -> Model:
         raise GraphError(f"{path.name} has {size} bytes, must have at most {MOST_BYTES}")
     try:
         proto = onnx.load(str(path), load_external_data=False)
+    except OSError as error:
+        raise GraphError(f"{path.name} cannot be read: {error.strerror}") from error
     except Exception as error:  # the parser raises several types of its own
-        raise GraphError(f"{path.name} is no ONNX file: {error}") from error
-    return checked_model(proto, path.name)
+        raise GraphError(f"{path.name} is no ONNX file, or is cut off: {_line(error)}") from error
+    _load_outside(proto, path)
+    return proto
 
 
 def checked_model(proto: onnx.ModelProto, file: str) -> Model:
     """The model of a parsed file, after the checks that need no file system."""
+    proto = _plain(proto, file)
     graph = proto.graph
-    if not graph.node:
-        raise GraphError(f"{file} has no nodes")
-    if len(graph.node) > MOST_NODES:
-        raise GraphError(f"{file} has {len(graph.node)} nodes, must have at most {MOST_NODES}")
-    external = [item.name for item in graph.initializer
-                if item.data_location == TensorProto.EXTERNAL]
-    if external:
-        raise GraphError(f"{file} keeps {external[0]!r} in another file; save it as one file")
-    constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    _fix_batch(graph, constants)
+    constants = {item.name: _array(item, file) for item in graph.initializer}
+    _fix_batch(graph, constants, file)
     try:
         inferred = shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph
     except Exception as error:
-        raise GraphError(f"{file}: the shapes do not fit together: {error}") from error
+        raise GraphError(f"{file}: the shapes do not fit together: {_line(error)}") from error
     nodes = tuple(_node(item, index) for index, item in enumerate(graph.node))
     inputs = tuple(item.name for item in graph.input if item.name not in constants)
     _check_order(file, nodes, set(constants) | set(inputs))
-    for node in nodes:
-        if node.operator == "Constant":
-            constants[node.outputs[0]] = _constant(node, file)
     shapes = {name: array.shape for name, array in constants.items()}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        shapes[value.name] = tuple(
-            dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
+        dimensions = [item.dim_value for item in value.type.tensor_type.shape.dim]
+        if value.type.tensor_type.HasField("shape") and min(dimensions, default=1) > 0:
+            shapes[value.name] = tuple(dimensions)
     return Model(graph.name or "model", inputs, tuple(item.name for item in graph.output),
-                 nodes, constants, shapes)
+                 nodes, constants, shapes, _opset(proto, file))
 
 
-def _fix_batch(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray]) -> None:
-    """Give an unknown first dimension the size one."""
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[TensorProto]:
+    yield from proto.graph.initializer
+    for node in (*proto.graph.node, *(node for item in proto.functions for node in item.node)):
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors
+
+
+def _load_outside(proto: onnx.ModelProto, path: Path) -> None:
+    """Read tensors kept in other files, each a plain file beside the model."""
+    folder, total = path.resolve().parent, path.stat().st_size
+    for tensor in _tensors(proto):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        place = entries.get("location", "")
+        data = folder / place
+        if Path(place).name != place or data.is_symlink() or not data.is_file():
+            raise GraphError(f"{path.name} keeps {tensor.name!r} in {place!r}, must be a file in "
+                             "the same folder, or the model saved as one file")
+        size = data.stat().st_size
+        try:
+            begin, count = int(entries.get("offset", 0)), int(entries.get("length", size))
+        except ValueError as error:
+            raise GraphError(f"{path.name}: place of {tensor.name!r}: {error}") from error
+        total += count
+        if begin < 0 or count < 0 or begin + count > size or total > MOST_BYTES:
+            raise GraphError(f"{path.name}: {tensor.name!r} has {count} bytes from {begin} on in "
+                             f"{place!r} of {size} bytes; all data must be at most {MOST_BYTES}")
+        with data.open("rb") as file:
+            file.seek(begin)
+            tensor.raw_data = file.read(count)
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _plain(proto: onnx.ModelProto, file: str) -> onnx.ModelProto:
+    """The model without local functions; refused if it is no plain graph of tensors."""
+    if not proto.graph.node:
+        raise GraphError(f"{file} has no nodes")
+    _opset(proto, file)
+    outside = [item.name for item in _tensors(proto)
+               if item.data_location == TensorProto.EXTERNAL]
+    if outside:
+        raise GraphError(f"{file} keeps {outside[0]!r} in another file; save it as one file")
+    if proto.graph.sparse_initializer:
+        raise GraphError(f"{file} has sparse constants; save them dense")
+    if proto.functions:
+        try:
+            proto = onnx.inliner.inline_local_functions(proto)
+        except Exception as error:
+            raise GraphError(f"{file}: its functions cannot be inlined: {_line(error)}") from error
+    if len(proto.graph.node) > MOST_NODES:
+        raise GraphError(f"{file} has {len(proto.graph.node)} nodes, must have at most "
+                         f"{MOST_NODES}")
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
+
+def _opset(proto: onnx.ModelProto, file: str) -> int:
+    version = next((item.version for item in proto.opset_import
+                    if item.domain in ("", "ai.onnx")), 0)
+    if not OLDEST_OPSET <= version <= NEWEST_OPSET:
+        raise GraphError(f"{file} uses operator set {version}, must be from {OLDEST_OPSET} to "
+                         f"{NEWEST_OPSET}; onnx.version_converter or another export changes it")
+    return int(version)
+
+
+def _array(item: TensorProto, file: str) -> np.ndarray:
+    try:
+        return numpy_helper.to_array(item)
+    except Exception as error:
+        raise GraphError(f"{file}: constant {item.name!r} is damaged: {_line(error)}") from error
+
+
+def _fix_batch(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray], file: str) -> None:
+    """Give an unknown first dimension the size one; outputs follow from the inputs."""
     for value in graph.input:
-        dimensions = value.type.tensor_type.shape.dim
-        if value.name not in constants and dimensions and not dimensions[0].dim_value:
+        if value.name in constants:
+            continue
+        kind = value.type.tensor_type
+        if kind.elem_type != TensorProto.FLOAT:
+            raise GraphError(f"{file}: input {value.name!r} must be float32")
+        dimensions = kind.shape.dim
+        if not dimensions:
+            raise GraphError(f"{file}: input {value.name!r} has no shape; export with fixed sizes")
+        if not dimensions[0].dim_value:
             dimensions[0].dim_value = 1
+        for axis, item in enumerate(dimensions):
+            if item.dim_value < 1:
+                raise GraphError(f"{file}: input {value.name!r} has no fixed size along axis "
+                                 f"{axis} ({item.dim_param or 'unnamed'}); export with fixed sizes")
+    del graph.value_info[:]
     for value in graph.output:
-        dimensions = value.type.tensor_type.shape.dim
-        if dimensions and not dimensions[0].dim_value:
-            dimensions[0].dim_value = 1
+        value.type.tensor_type.ClearField("shape")
 
 
 def _node(item: onnx.NodeProto, index: int) -> Node:
     attributes = {part.name: onnx.helper.get_attribute_value(part) for part in item.attribute}
-    return Node(item.name or f"{item.op_type.lower()}{index}", item.op_type, tuple(item.input),
-                tuple(item.output), attributes)
-
-
-def _constant(node: Node, file: str) -> np.ndarray:
-    if "value" in node.attributes:
-        return numpy_helper.to_array(node.attributes["value"])
-    for key in ("value_float", "value_int", "value_floats", "value_ints"):
-        if key in node.attributes:
-            return np.asarray(node.attributes[key])
-    raise GraphError(f"{file}: constant {node.name!r} has no numeric value")
+    domain = "" if item.domain in ("", "ai.onnx") else f"{item.domain}:"
+    return Node(item.name or f"{item.op_type.lower()}{index}", domain + item.op_type,
+                tuple(item.input), tuple(item.output), attributes, item)
 
 
 def _check_order(file: str, nodes: tuple[Node, ...], known: set[str]) -> None:
@@ -126,4 +222,7 @@ def _check_order(file: str, nodes: tuple[Node, ...], known: set[str]) -> None:
             if name and name not in known:
                 raise GraphError(f"{file}: node {node.name!r} reads {name!r} before any node "
                                  "makes it; the graph has a cycle or is out of order")
+        again = known.intersection(name for name in node.outputs if name)
+        if again:
+            raise GraphError(f"{file}: node {node.name!r} makes {min(again)!r} a second time")
         known.update(node.outputs)

@@ -1,123 +1,254 @@
 """Keeps what the nodes of an ONNX model have become while they are walked in order.
 
-It gives no operator a meaning; `onnx_operators` does.
+It gives no operator a meaning; `onnx_operators` and its neighbours do.
+
+An ONNX tensor is a *view* of a graph tensor: which of its elements stands where, and a function
+of one variable that is still to be applied. Reshapes, transposes and slices only change views,
+and a chain of functions becomes one table. Elements are moved when an operator needs them in
+another order, functions are applied when somebody reads the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from .float_network import FloatNetwork
-from .graph import Graph, Layer, Operator, TensorSpec, Window
+from .float_network import FloatNetwork, Function
+from .graph import Graph, Layer, Operator, TensorSpec
+from .onnx_fold import MOST_ELEMENTS
 from .onnx_read import Model, Node
+
+Shape = tuple[int, ...]
+Shape3 = tuple[int, int, int]
 
 
 class Unsupported(Exception):
     """One node cannot be imported; the message says why. Collected, never shown alone."""
 
 
+@dataclass(frozen=True)
+class View:
+    """An ONNX tensor of `shape` seen in a graph tensor.
+
+    `moved`: int array of `shape`, the place of each element in the tensor's order (channel, row,
+    column), -1 for a zero; None if the order is the same. `function`: not yet applied.
+    """
+
+    tensor: str
+    shape: Shape
+    moved: np.ndarray | None = None
+    function: Function | None = None
+
+    @property
+    def places(self) -> np.ndarray:
+        """`moved`, or the plain order."""
+        if self.moved is not None:
+            return self.moved
+        return np.arange(int(np.prod(self.shape)), dtype=np.int32).reshape(self.shape)
+
+
 @dataclass
 class Walk:
-    """What the nodes seen so far have become."""
+    """What the nodes seen so far have become. `symmetric`: ranges that a file states with a
+    zero point are widened to symmetric ones."""
 
     model: Model
+    symmetric: bool = False
     constants: dict[str, np.ndarray] = field(default_factory=dict)
-    alias: dict[str, str] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
     tensors: dict[str, TensorSpec] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
     weights: dict[str, np.ndarray] = field(default_factory=dict)
     weight_steps: dict[str, np.ndarray] = field(default_factory=dict)
-    functions: dict[str, str] = field(default_factory=dict)
+    functions: dict[str, Function] = field(default_factory=dict)
     fixed: dict[str, float] = field(default_factory=dict)
     #: Steps of dequantized constants, by the constant's name.
     steps: dict[str, np.ndarray] = field(default_factory=dict)
+    #: Graph constants that follow from the structure alone.
+    structure: dict[str, np.ndarray] = field(default_factory=dict)
+    widened: int = 0
+    #: Nodes that were walked although something about them cannot be kept.
+    problems: list[tuple[Node, str]] = field(default_factory=list)
+    _applied: dict[tuple[str, int], tuple[str, Function]] = field(default_factory=dict)
+    _moved: dict[tuple[str, Shape3, bytes], str] = field(default_factory=dict)
+    _readers: dict[str, list[Node]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants.update(self.model.constants)
-
-    def tensor(self, name: str, shape: tuple[int, int, int] | None = None) -> str:
-        """Declare a graph tensor for an ONNX tensor."""
-        self.tensors[name] = TensorSpec(name, *(shape or logical_shape(self.model.shapes[name])))
-        self.alias[name] = name
-        return name
-
-    def value(self, name: str) -> str:
-        """The graph tensor that an ONNX activation has become."""
-        if name not in self.alias:
-            raise Unsupported(f"input {name!r} is a constant or was not imported")
-        return self.alias[name]
-
-    def constant(self, name: str) -> np.ndarray:
-        """The array of an ONNX constant."""
-        if name not in self.constants:
-            raise Unsupported(f"input {name!r} must be a constant")
-        return self.constants[name]
+        for node in self.model.nodes:
+            for name in node.inputs:
+                self._readers.setdefault(name, []).append(node)
 
     def consumers(self, name: str) -> list[Node]:
         """The nodes that read an ONNX tensor."""
-        return [node for node in self.model.nodes if name in node.inputs]
+        return self._readers.get(name, [])
+
+    def constant(self, name: str) -> np.ndarray:
+        """A constant by its ONNX name."""
+        if name not in self.constants:
+            raise Unsupported(f"{name!r} must be a constant")
+        return self.constants[name]
+
+    def optional(self, node: Node, index: int) -> np.ndarray | None:
+        """The constant at an optional input, None if it is absent."""
+        if len(node.inputs) <= index or not node.inputs[index]:
+            return None
+        return self.constant(node.inputs[index])
+
+    def lazy(self, name: str) -> View:
+        """The view of an ONNX activation; its function may still have to be applied."""
+        if name not in self.views:
+            raise Unsupported(f"input {name!r} is a constant, must be computed from an input")
+        return self.views[name]
+
+    def view(self, name: str) -> View:
+        """The view of an ONNX activation with its function applied."""
+        found = self.settled(self.lazy(name), name)
+        self.views[name] = found
+        return found
+
+    def settled(self, view: View, name: str) -> View:
+        """The view with its function applied, by a table named after an ONNX tensor."""
+        function = view.function
+        if function is None:
+            return view
+        if not self.whole(view):
+            places = as_three(view.places)
+            view = View(self.arranged(view.tensor, places), view.shape)
+        key = (view.tensor, id(function))
+        if key not in self._applied:
+            made = self.add(name, Operator.LOOKUP, (view.tensor,), ("table",))
+            self.functions[made] = function
+            self._applied[key] = (made, function)  # holds the function, so that its id stays
+        return replace(view, tensor=self._applied[key][0], function=None)
+
+    def whole(self, view: View) -> bool:
+        """Does every element of the tensor stand in the view exactly once?"""
+        if view.moved is None:
+            return True
+        elements = self.tensors[view.tensor].elements
+        if view.moved.size != elements or view.moved.min() < 0:
+            return False
+        return bool((np.bincount(view.moved.reshape(-1), minlength=elements) == 1).all())
 
     def producer(self, tensor: str) -> int | None:
         """Index of the layer that makes a graph tensor."""
-        return next((index for index, layer in enumerate(self.layers)
-                     if layer.output == tensor), None)
+        return next((index for index in range(len(self.layers) - 1, -1, -1)
+                     if self.layers[index].output == tensor), None)
 
-    def add(self, node: Node, operator: Operator, inputs: tuple[str, ...],
-            roles: tuple[str, ...] = (), shape: tuple[int, int, int] | None = None,
+    def alone(self, view: View, node: Node) -> bool:
+        """Does nothing but this node read the view's tensor, all of it?"""
+        if not self.whole(view) or any(view.tensor in layer.inputs for layer in self.layers):
+            return False
+        names = {name for name, other in self.views.items() if other.tensor == view.tensor}
+        if names.intersection(self.model.outputs):
+            return False
+        return all(other is node or names.issuperset(other.outputs)
+                   for name in names for other in self.consumers(name))
+
+    def fresh(self, name: str) -> str:
+        """A tensor's name that is not taken."""
+        taken, number = name, 1
+        while taken in self.tensors:
+            number += 1
+            taken = f"{name}.{number}"
+        return taken
+
+    def add(self, name: str, operator: Operator, inputs: tuple[str, ...],
+            roles: tuple[str, ...] = (), shape: Shape3 | None = None, bits: int = 8,
             **fields: Any) -> str:
-        """Append a layer named after the node's first output; return that tensor."""
-        out = self.tensor(node.outputs[0], shape)
+        """Append a layer named after an ONNX tensor; return its tensor, by default shaped as its
+        first input."""
+        out = self.declare(self.fresh(name), shape or self.tensors[inputs[0]].shape, bits)
         constants = {role: f"{out}.{role}" for role in roles}
         self.layers.append(Layer(out, operator, inputs, out, constants=constants, **fields))
         return out
 
-    def keep_scale(self, name: str) -> None:
-        """The tensor counts in its source's steps."""
-        source = self.layers[-1].inputs[0]
-        if source in self.fixed:
-            self.fixed[name] = self.fixed[source]
+    def declare(self, name: str, shape: Shape3, bits: int = 8) -> str:
+        """A new tensor."""
+        elements = int(np.prod(shape, dtype=np.int64))
+        if not 0 < elements <= MOST_ELEMENTS:
+            raise Unsupported(f"{elements} elements, must be from 1 to {MOST_ELEMENTS}")
+        self.tensors[name] = TensorSpec(name, *shape, bits=bits)
+        return name
 
-    def lookup(self, node: Node, function: str, source: str) -> None:
-        """Append a table of a function of one variable."""
-        name = self.add(node, Operator.LOOKUP, (source,), ("table",))
-        self.functions[name] = function
+    def keep_scale(self, tensor: str, source: str) -> str:
+        """The tensor counts in its source's steps."""
+        if source in self.fixed:
+            self.fixed[tensor] = self.fixed[source]
+        self.tensors[tensor] = replace(self.tensors[tensor], bits=self.tensors[source].bits)
+        return tensor
+
+    def arranged(self, tensor: str, places: np.ndarray, free: bool = False) -> str:
+        """The tensor that holds the elements at `places` (channels, rows, columns) of a tensor.
+
+        `free`: any rows and columns will do that hold the positions in this order.
+        """
+        spec, flat = self.tensors[tensor], places.reshape(-1)
+        shape = (places.shape[0], places.shape[1], places.shape[2])
+        if flat.size == spec.elements and bool((flat == np.arange(flat.size)).all()):
+            if shape == spec.shape or (free and shape[0] == spec.channels):
+                return tensor
+            return self._move(tensor, Operator.RESHAPE, shape, flat)
+        turned = np.arange(spec.elements).reshape(spec.channels, -1).T
+        if flat.size == spec.elements and bool((flat == turned.reshape(-1)).all()):
+            found = self._move(tensor, Operator.TRANSPOSE, (spec.positions, 1, spec.channels), flat)
+            return self.arranged(found, np.arange(flat.size).reshape(shape), free)
+        return self._move(tensor, Operator.GATHER, shape, flat)
+
+    def _move(self, tensor: str, operator: Operator, shape: Shape3, flat: np.ndarray) -> str:
+        flat = np.ascontiguousarray(flat, np.int32)
+        key = (tensor, shape, hashlib.sha256(flat.tobytes()).digest())
+        if key not in self._moved:
+            roles = ("places",) if operator is Operator.GATHER else ()
+            made = self.add(f"{tensor}.{operator.value}", operator, (tensor,), roles, shape)
+            if roles:
+                self.structure[f"{made}.places"] = flat
+            self._moved[key] = self.keep_scale(made, tensor)
+        return self._moved[key]
 
     def network(self) -> FloatNetwork:
         """All that was walked, as a float network."""
-        outputs = tuple(self.value(name) for name in self.model.outputs)
-        graph = Graph(self.model.name, self.model.inputs, outputs, self.tensors,
-                      tuple(self.layers), {})
+        outputs = []
+        for name in self.model.outputs:
+            view = self.view(name)
+            made = view.tensor if view.moved is None else self.arranged(
+                view.tensor, as_three(view.places), free=True)
+            if self.producer(made) is None:  # an input, handed through
+                made = self.keep_scale(self.add(name, Operator.RESHAPE, (made,)), made)
+                self.views[name] = View(made, view.shape)
+            outputs.append(made)
+        inputs = tuple(self.views[name].tensor for name in self.model.inputs)
+        graph = Graph(self.model.name, inputs, tuple(dict.fromkeys(outputs)), self.tensors,
+                      tuple(self.layers), self.structure)
         return FloatNetwork(graph, self.weights, self.functions, self.fixed, self.weight_steps)
 
 
-def logical_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(channels, rows, columns) of an ONNX shape; `Unsupported` for another rank or batch."""
-    if len(shape) not in (2, 4) or shape[0] != 1 or min(shape) < 1:
-        raise Unsupported(f"shape {shape} must be (1, channels, rows, columns) or (1, features)")
-    return (shape[1], shape[2], shape[3]) if len(shape) == 4 else (shape[1], 1, 1)
+def three(shape: Shape) -> Shape3:
+    """(channels, rows, columns) that hold a tensor of any rank in its own order; a leading one
+    is the batch."""
+    rest = shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
+    if len(rest) > 3:
+        return int(np.prod(rest[:-2])), rest[-2], rest[-1]
+    padded = (*rest, 1, 1, 1)
+    return padded[0], padded[1], padded[2]
 
 
-def even(values: Sequence[int], what: str) -> int:
-    """The one value of a list that must not vary."""
-    if len(set(values)) != 1:
-        raise Unsupported(f"{what} {list(values)} must be equal on all sides")
-    return int(values[0])
+def as_three(places: np.ndarray) -> np.ndarray:
+    """Places in the shape of `three`."""
+    return places.reshape(three(places.shape))
 
 
-def sliding_window(node: Node, kernel: Sequence[int], groups: int = 1) -> Window:
-    """The window of a convolution or a pool, if it is one of ours."""
-    if node.attribute("auto_pad", b"NOTSET") not in (b"NOTSET", b""):
-        raise Unsupported("auto_pad must be NOTSET")
-    if set(node.attribute("dilations", [1])) != {1}:
-        raise Unsupported("dilations must be 1")
-    if node.attribute("ceil_mode", 0):
-        raise Unsupported("ceil_mode must be 0")
-    if len(kernel) != 2:
-        raise Unsupported(f"kernel {list(kernel)} must have rows and columns")
-    stride = even(node.attribute("strides", [1, 1]), "strides")
-    padding = even(node.attribute("pads", [0, 0, 0, 0]), "pads")
-    return Window(int(kernel[0]), int(kernel[1]), stride, padding, groups)
+def first_axes(places: np.ndarray, axes: tuple[int, ...]) -> tuple[
+    np.ndarray, Callable[[np.ndarray], np.ndarray]
+]:
+    """Places with some axes first, and what brings such an array back to the old order."""
+    order = (*axes, *(axis for axis in range(places.ndim) if axis not in axes))
+    moved = places.transpose(order)
+    back = np.argsort(order)
+    shape = moved.shape
+    return moved, lambda array: array.reshape(shape).transpose(back)

@@ -16,7 +16,6 @@ from .balance import balance
 from .convolution import accumulate
 from .equalize import movable, rescale, root
 from .float_network import (
-    FUNCTIONS,
     FloatNetwork,
     convolution_before_relu,
     execute_reachable,
@@ -183,7 +182,7 @@ def choose_scales(
     """The scale of every tensor; those of wider integers stay as the graph says."""
     graph = network.graph
     groups = tied(graph, cut)
-    judged = {layer.inputs[0]: FUNCTIONS[network.functions[layer.name]]
+    judged = {layer.inputs[0]: network.function(layer)
               for layer in graph.layers if layer.operator is Operator.LOOKUP
               and f"{layer.name}.in_factor" not in network.weights}
     fixed = {groups[name]: scale for name, scale in network.fixed_scales.items()}

@@ -239,6 +239,11 @@ def _transpose(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     return np.ascontiguousarray(inputs[0].reshape(inputs[0].shape[0], -1).T)[:, None, :]
 
 
+def gathered(value: np.ndarray, places: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """out[i] = in[places[i]] with both counted in order; zero where the place is -1."""
+    return np.where(places < 0, 0, value.reshape(-1)[places]).astype(value.dtype).reshape(shape)
+
+
 def _reshape(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     return inputs[0].reshape(_out(graph, layer).shape)
 
@@ -301,6 +306,8 @@ _RULES: Mapping[Operator, Rule] = {
     Operator.MATMUL: _matmul,
     Operator.TRANSPOSE: _transpose,
     Operator.RESHAPE: _reshape,
+    Operator.GATHER: lambda graph, layer, inputs: gathered(
+        inputs[0], graph.constant(layer, "places"), _out(graph, layer).shape),
     Operator.REQUANTIZE: _requantize,
     Operator.ROW: _row,
     Operator.SAMPLER: _sampler,

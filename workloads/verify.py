@@ -19,7 +19,7 @@ Shape = tuple[int, int, int]
 #: Operators whose output counts in the steps of their (first) input.
 SAME_SCALE = frozenset({
     Operator.UPSAMPLE, Operator.AVERAGE_POOL, Operator.MAX_POOL, Operator.DOWNSAMPLE,
-    Operator.GRID_SAMPLE, Operator.CONCAT, Operator.RESHAPE, Operator.TRANSPOSE,
+    Operator.GRID_SAMPLE, Operator.CONCAT, Operator.RESHAPE, Operator.TRANSPOSE, Operator.GATHER,
 })
 #: Constants that an operator must have.
 ROLES: Mapping[Operator, tuple[str, ...]] = {
@@ -36,6 +36,7 @@ ROLES: Mapping[Operator, tuple[str, ...]] = {
     Operator.LOOKUP: ("table",),
     Operator.SOFTMAX: ("table",),
     Operator.HEAT_MAPS: ("table", "row_axis", "column_axis"),
+    Operator.GATHER: ("places",),
 }
 
 
@@ -200,6 +201,7 @@ _SHAPES: Mapping[Operator, Callable[[Layer, Specs, TensorSpec], Shape]] = {
     Operator.RESHAPE: _reshaped,
     Operator.ROW: lambda layer, ins, out: out.shape,
     Operator.GROUP_NORM: _modulated,
+    Operator.GATHER: lambda layer, ins, out: out.shape,
     Operator.TRANSPOSE: lambda layer, ins, out: (
         ins[0].rows * ins[0].columns, 1, ins[0].channels),
     Operator.GRID_SAMPLE: lambda layer, ins, out: (
@@ -247,6 +249,8 @@ def _wanted_shapes(layer: Layer, ins: Specs, out: TensorSpec) -> dict[str, tuple
             return {"multiplier": (1,), "shift": (1,)}
         case Operator.SOFTMAX:
             return {"table": (256,)}
+        case Operator.GATHER:
+            return {"places": (out.elements,)}
         case Operator.DOWNSAMPLE:
             return {"weights": (window.rows, window.columns), "shift": (1,)}
         case Operator.HEAT_MAPS:
@@ -284,6 +288,8 @@ def _verify_constants(graph: Graph, layer: Layer, ins: Specs, out: TensorSpec) -
         if area & (area - 1):
             raise GraphError(f"layer {layer.name!r}: a window of {area} needs a multiplier and a "
                              "shift; only a power of two does without")
+    if layer.operator is Operator.GATHER:
+        _in_range(layer, "places", graph.constant(layer, "places"), -1, ins[0].elements - 1)
     if layer.operator is Operator.CONVOLUTION:
         _verify_accumulator(graph, layer, ins[0])
 

@@ -11,7 +11,7 @@ from arch_models.overlay import Control, Driver
 
 FREE = ("concat", "reshape")
 #: Operators that cost as much an element as another one.
-_SAME_AS = {"row": "requantize"}
+_SAME_AS = {"row": "requantize", "gather": "transpose"}
 
 
 def software_ns(board: Board, operator: str, elements: int, macs: int = 0,

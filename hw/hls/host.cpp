@@ -131,6 +131,9 @@ void run(const Record &layer, std::uint8_t *memory) {
     case TRANSPOSE:
         transpose(first, out);
         break;
+    case GATHER:
+        gather(layer, first, out);
+        break;
     case RESHAPE:
         out.value = first.value;
         break;

@@ -48,6 +48,14 @@ inline void row(const Record &layer, const Tensor &counter, Tensor &out) {
     }
 }
 
+// out[i] = in[places[i]], zero where the place is negative.
+inline void gather(const Record &layer, const Tensor &in, Tensor &out) {
+    const std::int32_t *places = words(layer.table);
+    for (std::size_t index = 0; index < out.value.size(); ++index) {
+        out.value[index] = places[index] < 0 ? 0 : in.value[places[index]];
+    }
+}
+
 // c0 * latent + c1 * velocity, the velocity brought to the latent's step first.
 inline void sampler(const Record &layer, const Tensor &latent, const Tensor &velocity,
                     const Tensor &factors, Tensor &out) {

@@ -12,7 +12,15 @@ import typer
 from rich.console import Console
 
 from studies import inputs
-from studies.commands.options import BoardName, Design, Json, OutFolder, Workload
+from studies.commands.options import (
+    BoardName,
+    Calibration,
+    Design,
+    Json,
+    OutFolder,
+    Symmetric,
+    Workload,
+)
 from studies.emission import check_emitted, emit_for
 from studies.errors import UserError
 from studies.files import check_writable, output_folder, write_json
@@ -28,16 +36,21 @@ def emit_design(
         help="Compile the C++ with g++, run one whole frame on it, and compare every value with "
         "the reference.")] = False,
     json: Json = None,
+    calibration: Calibration = None,
+    symmetric: Symmetric = False,
 ) -> None:
     """Write the accelerator as HLS C++ for this network, ready for the vendor's tools.
 
     Example: cosim emit agc-w16 --design out/explore/best.toml --out out/emit --check
     """
-    graph, overlay, on = inputs.workload(workload), inputs.design(design), inputs.board(board)
+    graph, note = inputs.network(workload, calibration, symmetric)
+    overlay, on = inputs.design(design), inputs.board(board)
     output_folder(out)
     if json is not None:
         check_writable(json)
     console = Console()
+    if note:
+        console.print(note)
     emitted = emit_for(graph, overlay, on, out)
     console.print(f"wrote {emitted.files} files to {out} for {graph.name} on {overlay.name}")
     figures = {"files": emitted.files, "folder": str(out), "workload": graph.name,

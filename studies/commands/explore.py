@@ -14,7 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from arch_models.overlay import overlay_toml
 from studies import inputs
-from studies.commands.options import BoardName, Design, Json, OutFolder, Workload
+from studies.commands.options import (
+    BoardName,
+    Calibration,
+    Design,
+    Json,
+    OutFolder,
+    Symmetric,
+    Workload,
+)
 from studies.errors import UserError
 from studies.exploration import Exploration, Place, default_workers
 from studies.exploration import explore as run_exploration
@@ -51,13 +59,16 @@ def explore(
         show_default=False)] = None,
     out: OutFolder = Path("out/explore"),
     json: Json = None,
+    calibration: Calibration = None,
+    symmetric: Symmetric = False,
 ) -> None:
     """Search for designs that are faster, need less energy and less fabric than --design.
 
     Simulates each proposed design over the whole frame with the flat memory, then the best ones
     again with ddr3. Writes best.toml, front.png and explore.json to the folder.
     """
-    graph, base, on = inputs.workload(workload), inputs.design(design), inputs.board(board)
+    graph, note = inputs.network(workload, calibration, symmetric)
+    base, on = inputs.design(design), inputs.board(board)
     settings = Settings(designs, seed, sampler=parse_names("sampler", [sampler], Sampler)[0],
                         objectives=parse_names("objective", [name.strip() for name in
                                                              objectives.split(",")], Objective))
@@ -69,6 +80,8 @@ def explore(
         raise UserError(f"--study {study!r} names a study and no storage; add --storage FILE.")
     place = Place(storage, study or workload) if storage is not None else None
     console = Console()
+    if note:
+        console.print(note)
     console.print(f"{axes.size():,} designs in the space, {len(axes.axes)} axes")
     with search_progress(console, designs) as told:
         found = run_exploration(graph, on, base, settings, axes,

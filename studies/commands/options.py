@@ -15,7 +15,14 @@ from studies.evaluation import Evaluation
 from studies.inputs import Subject
 
 Workload = Annotated[str, typer.Argument(
-    help="The network to run, for example agc-w64 (the full AGC decoder) or agc-w16 (narrow).")]
+    help="The network to run, for example agc-w64 (the full AGC decoder) or agc-w16 (narrow), or "
+    "an .onnx file.")]
+Calibration = Annotated[Path | None, typer.Option(
+    "--calibration", help="For a float .onnx file: an .npz file with inputs by name, any number "
+    "of them along the first axis. Without it random inputs are used.", show_default=False)]
+Symmetric = Annotated[bool, typer.Option(
+    "--symmetric", help="For an .onnx file with zero points: widen its ranges to symmetric "
+    "ones instead of refusing it.")]
 WorkloadOption = Annotated[str, typer.Option(
     "--workload", "-w", help="The network to run, for example agc-w64 or agc-w16.")]
 MaybeWorkload = Annotated[str | None, typer.Option(

@@ -14,7 +14,15 @@ from rich.console import Console
 
 from cosim.trace import write_trace
 from studies import inputs
-from studies.commands.options import BoardName, Design, Json, MemoryModel, Workload
+from studies.commands.options import (
+    BoardName,
+    Calibration,
+    Design,
+    Json,
+    MemoryModel,
+    Symmetric,
+    Workload,
+)
 from studies.errors import UserError
 from studies.evaluate import evaluate, feasible, simulate_design
 from studies.files import check_writable, write_whole
@@ -46,6 +54,8 @@ def simulate(
     trace: Annotated[Path | None, typer.Option(
         help="Write a Perfetto trace of one frame; open it at ui.perfetto.dev.",
         show_default=False)] = None,
+    calibration: Calibration = None,
+    symmetric: Symmetric = False,
 ) -> None:
     """Predict latency, energy and fabric use of a design, and show where the time goes.
 
@@ -55,10 +65,12 @@ def simulate(
         if path is not None:
             check_writable(path)
     console = Console()
-    graph, overlay = inputs.workload(workload), inputs.design(design)
+    (graph, note), overlay = inputs.network(workload, calibration, symmetric), inputs.design(design)
     model, on = inputs.memory_model(memory), inputs.board(board)
     item = feasible(evaluate(graph, overlay, on, model, frames=frames, detail=True))
     console.print(tables.heading(item), style="bold")
+    if note:
+        console.print(note)
     for table in (tables.summary([item]), tables.energy(item), tables.resources(item),
                   tables.units(item), tables.layers(item, top or None)):
         console.print(table)

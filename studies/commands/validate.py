@@ -1,7 +1,7 @@
 """`cosim validate`: run a public check of the models and show predicted against reference.
 
 It holds no checks; those are in `validate_memory`, `validate_vta`, `validate_fpga2015`,
-`validate_overlap` and `validate_rtl`.
+`validate_overlap`, `validate_rtl` and `validate_onnx`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from studies.commands.options import Json
+from studies.errors import UserError
 from studies.files import check_writable
 
 
@@ -92,6 +93,23 @@ def rtl(
     for name, value in (("--network", network), ("--json", json)):
         given += [name, str(value)] if value is not None else []
     code = main(given)
+    if code:
+        raise typer.Exit(code)
+
+
+def onnx(
+    model: Annotated[Path, typer.Argument(help="A static int8 .onnx file (QDQ).")],
+    seed: Annotated[int, typer.Option(help="Of the random network inputs.")] = 0,
+    json: Json = None,
+) -> None:
+    """Compare the integer reference with onnxruntime on a static int8 network, layer by layer."""
+    if json is not None:
+        check_writable(json)
+    try:
+        from studies.validate_onnx import run
+    except ImportError as error:
+        raise UserError(f"this check needs the extra 'onnx' ({error})") from error
+    code = run(model, seed, json)
     if code:
         raise typer.Exit(code)
 

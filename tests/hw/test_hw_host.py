@@ -66,6 +66,7 @@ def one_layer(operator: Operator, **fields) -> Graph:
     constants = {"weights": random.integers(-128, 128, (4, 3, 3, 3), np.int8),
                  "bias": random.integers(-9999, 9999, 4).astype(np.int32),
                  "multiplier": np.full(4, 20001, np.int32), "shift": np.full(4, 24, np.int32),
+                 "places": random.integers(-1, inner.elements, 105).astype(np.int32),
                  "one": np.array([7282], np.int32), "sixteen": np.array([16], np.int32)}
     return Graph("one", ("in",), ("out",), {"in": inner, "out": outer}, (layer,), constants)
 
@@ -91,9 +92,10 @@ def decoder_cases(graph: Graph) -> list[tuple[str, Graph, Layer]]:
 
 
 RESHAPE = one_layer(Operator.RESHAPE, out=(3, 20, 7))
+GATHER = one_layer(Operator.GATHER, out=(5, 3, 7), constants={"places": "places"})
 CASES = [*decoder_cases(agc_graph(SMALL)), *decoder_cases(looped(unicorn_graph(TINY))),
          *((f"{graph.layers[0].operator.value} alone", graph, graph.layers[0])
-           for graph in (CONVOLUTION, AVERAGE, MAXIMUM, RESHAPE))]
+           for graph in (CONVOLUTION, AVERAGE, MAXIMUM, RESHAPE, GATHER))]
 
 
 @pytest.mark.parametrize(("graph", "layer"), [case[1:] for case in CASES],

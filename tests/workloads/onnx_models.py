@@ -1,11 +1,10 @@
-"""Builds ONNX models for tests: ResNet-18, MobileNetV2 and a U-Net, float and static int8.
+"""Builds ONNX models for tests: ResNet-18, MobileNetV2 and U-Nets, float and static int8.
 
-Weights are seeded; inputs are 64 x 64, so that a test takes seconds.
+Weights are seeded; inputs are small, so that a test takes seconds, and no power of two.
 """
 
 from __future__ import annotations
 
-import io
 import warnings
 from pathlib import Path
 
@@ -20,8 +19,9 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from torch import Tensor, nn
+from torch.nn import functional
 
-SIZE = 64
+SIZE = 40
 
 
 class BasicBlock(nn.Module):
@@ -106,7 +106,100 @@ class UNet(nn.Module):
         return torch.sigmoid(self.last(torch.cat([self.raise2(up), first], 1)))
 
 
+class Attention(nn.Module):
+    """Self-attention over the places of a picture, as diffusion decoders have it."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(4, width)
+        self.mixed, self.out = nn.Conv2d(width, 3 * width, 1), nn.Conv2d(width, width, 1)
+
+    def forward(self, value: Tensor) -> Tensor:
+        batch, width, rows, columns = value.shape
+        parts = self.mixed(self.norm(value)).chunk(3, 1)
+        query, key, held = (part.reshape(batch, self.heads, width // self.heads, -1).transpose(2, 3)
+                            for part in parts)
+        found = functional.scaled_dot_product_attention(query, key, held)
+        return value + self.out(found.transpose(2, 3).reshape(batch, width, rows, columns))
+
+
+class AttentionUNet(nn.Module):
+    """A U-Net with group norm, attention in one and in two heads, odd sizes and a token block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.down = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 24, 3, 2, 1)
+        self.norm1, self.norm2 = nn.GroupNorm(4, 16), nn.GroupNorm(4, 24)
+        self.attend1, self.attend2 = Attention(24, 1), Attention(24, 2)
+        self.tokens = nn.LayerNorm(24)
+        self.wide, self.narrow = nn.Linear(24, 40), nn.Linear(40, 24)
+        self.up = nn.ConvTranspose2d(24, 16, 4, 2, 1)
+        self.last = nn.Conv2d(32, 3, 3, padding=1)
+
+    def forward(self, value: Tensor) -> Tensor:
+        first = functional.silu(self.norm1(self.enter(value)))
+        inner = self.attend2(self.attend1(functional.silu(self.norm2(self.down(first)))))
+        batch, width, rows, columns = inner.shape
+        tokens = inner.flatten(2).transpose(1, 2)
+        tokens = tokens + self.narrow(functional.gelu(self.wide(self.tokens(tokens))))
+        inner = tokens.transpose(1, 2).reshape(batch, width, rows, columns)
+        raised = self.up(inner)[:, :, : first.shape[2], : first.shape[3]]
+        return torch.tanh(self.last(torch.cat([functional.hardswish(raised), first], 1)))
+
+
+class Moves(nn.Module):
+    """What exporters write for reshapes, heads, interpolation, sampling and pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(3, 16, 3, padding=(1, 0), dilation=(1, 2))
+        self.attend = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.depth = nn.Conv2d(16, 16, 3, stride=(2, 1), padding=1, groups=16)
+        self.norm, self.leaky = nn.InstanceNorm2d(16, affine=True), nn.LeakyReLU(0.1)
+        self.gate, self.place = nn.Linear(16, 16), nn.Parameter(torch.randn(1, 63, 16))
+
+    def forward(self, value: Tensor) -> Tensor:
+        first = self.leaky(self.norm(self.enter(value)))
+        batch, width, rows, columns = first.shape
+        tokens = first.flatten(2).transpose(1, 2) + self.place
+        tokens = tokens + self.attend(tokens, tokens, tokens, need_weights=False)[0]
+        inner = tokens.transpose(1, 2).reshape(batch, width, rows, columns)
+        gates = torch.sigmoid(self.gate(inner.mean((2, 3)))).reshape(1, width, 1, 1)
+        inner = functional.relu6(self.depth(inner * gates))
+        inner = functional.interpolate(inner, (11, 10), mode="bilinear", align_corners=True)
+        grid = torch.tanh(inner[:, :2]).permute(0, 2, 3, 1)
+        sampled = functional.grid_sample(inner, grid, align_corners=False)
+        sampled = functional.pad(sampled, (1, 0, 0, 2))
+        return functional.max_pool2d(sampled, 3, 2, ceil_mode=True) - 0.5
+
+
 BUILDERS = {"resnet18": resnet18, "mobilenet_v2": mobilenet_v2, "unet": UNet}
+#: Networks with attention, and the size of their picture.
+ATTENTIVE = {"attention_unet": (AttentionUNet, (19, 13)), "moves": (Moves, (9, 11))}
+
+
+def export(network: nn.Module, picture: Tensor, path: Path, dynamo: bool) -> Path:
+    """Write a network in one of torch's two ways."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if dynamo:
+            torch.onnx.export(network, (picture,), str(path), dynamo=True, verbose=False,
+                              input_names=["input"], output_names=["output"])
+        else:
+            torch.onnx.export(network, (picture,), str(path), dynamo=False, opset_version=18,
+                              input_names=["input"], output_names=["output"])
+    return path
+
+
+def attentive_model(name: str, folder: Path, dynamo: bool) -> tuple[Path, np.ndarray]:
+    """A seeded network with attention, and an input."""
+    build, size = ATTENTIVE[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = build().eval()
+        picture = torch.randn(1, 3, *size)
+    return export(network, picture, folder / f"{name}.onnx", dynamo), picture.numpy()
 
 
 def random_pictures(count: int, seed: int) -> list[np.ndarray]:
@@ -114,7 +207,7 @@ def random_pictures(count: int, seed: int) -> list[np.ndarray]:
     return [random.normal(0, 1, (1, 3, SIZE, SIZE)).astype(np.float32) for _ in range(count)]
 
 
-def float_model(name: str, folder: Path) -> Path:
+def float_model(name: str, folder: Path, dynamo: bool = False) -> Path:
     """Export a seeded network, its norm statistics measured on random pictures."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -127,43 +220,48 @@ def float_model(name: str, folder: Path) -> Path:
             module.momentum = None
     with torch.no_grad():
         network.train()(torch.from_numpy(np.concatenate(random_pictures(4, 5))))
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            network.eval(), (torch.from_numpy(random_pictures(1, 0)[0]),), buffer, dynamo=False,
-            opset_version=18, input_names=["input"], output_names=["output"])
-    path = folder / f"{name}.onnx"
-    path.write_bytes(buffer.getvalue())
-    return path
+    return export(network.eval(), torch.from_numpy(random_pictures(1, 0)[0]),
+                  folder / f"{name}.onnx", dynamo)
 
 
 class Reader(CalibrationDataReader):
     def __init__(self) -> None:
-        self.left = iter([{"input": picture} for picture in random_pictures(3, 9)])
+        self.left = iter([{"input": picture} for picture in random_pictures(2, 9)])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.left, None)
 
 
-def int8_model(name: str, folder: Path) -> Path:
-    """The same network in static symmetric int8, quantize-dequantize form."""
-    source, path = float_model(name, folder), folder / f"{name}_int8.onnx"
+def int8_model(name: str, folder: Path, source: Path, symmetric: bool = True,
+               activation: QuantType = QuantType.QInt8) -> Path:
+    """The same network in static int8, quantize-dequantize form."""
+    path = folder / f"{name}_int8.onnx"
     quantize_static(
         str(source), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+        activation_type=activation, weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True})
+        extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True})
     return path
 
 
-def one_node(operator: str, inputs: int = 1, **attributes: object) -> onnx.ModelProto:
-    """A model of one node on (1, 4, 8, 8) tensors."""
+def model_of(nodes: list[onnx.NodeProto], inputs: dict[str, tuple[int | str, ...]],
+             output: str, constants: dict[str, np.ndarray] | None = None,
+             opset: int = 20) -> onnx.ModelProto:
+    """A model of some nodes with float inputs of these shapes."""
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    names = [f"x{index}" for index in range(inputs)]
-    node = helper.make_node(operator, names, ["y"], name="one", **attributes)
     graph = helper.make_graph(
-        [node], "single",
-        [helper.make_tensor_value_info(name, kind, [1, 4, 8, 8]) for name in names],
-        [helper.make_tensor_value_info("y", kind, None)])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        nodes, "some",
+        [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(output, kind, None)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in (constants or {}).items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+def one_node(operator: str, inputs: int = 1, shape: tuple[int, ...] = (1, 4, 8, 8),
+             constants: dict[str, np.ndarray] | None = None, **attributes: object
+             ) -> onnx.ModelProto:
+    """A model of one node named `one`; constants follow the inputs, in their order."""
+    names = [f"x{index}" for index in range(inputs)]
+    node = onnx.helper.make_node(
+        operator, [*names, *(constants or {})], ["y"], name="one", **attributes)
+    return model_of([node], dict.fromkeys(names, shape), "y", constants)

@@ -1,0 +1,391 @@
+"""What elementwise operators of ONNX become: chains of one variable, affine steps, sums, products.
+
+It walks no graph. A rule that cannot keep a node's meaning raises Unsupported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from .float_network import FUNCTIONS, Function
+from .graph import Operator
+from .onnx_read import Node
+from .onnx_walk import Unsupported, View, Walk, as_three, first_axes
+
+_ERF = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _gelu(node: Node) -> Function:
+    if node.text("approximate", "none") == "tanh":
+        slope = math.sqrt(2 / math.pi)
+        return lambda x: 0.5 * x * (1 + np.tanh(slope * (x + 0.044715 * x**3)))
+    return lambda x: 0.5 * x * (1 + _ERF(x / math.sqrt(2)))
+
+
+def _hard_sigmoid(node: Node) -> Function:
+    slope, start = node.attribute("alpha", 0.2), node.attribute("beta", 0.5)
+    return lambda x: np.clip(slope * x + start, 0, 1)
+
+
+def _leaky(node: Node) -> Function:
+    slope = node.attribute("alpha", 0.01)
+    return lambda x: np.where(x < 0, slope * x, x)
+
+
+def _elu(node: Node) -> Function:
+    height = node.attribute("alpha", 1.0)
+    return lambda x: np.where(x < 0, height * np.expm1(np.minimum(x, 0)), x)
+
+
+def _swish(node: Node) -> Function:
+    steep = node.attribute("alpha", 1.0)
+    return lambda x: x * FUNCTIONS["sigmoid"](steep * x)
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+def _safe(function: Function) -> Function:
+    """Infinities and undefined values, where no activation should be, become finite."""
+    def found(x: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return np.nan_to_num(function(np.asarray(x, np.float64)), posinf=1e30, neginf=-1e30)
+    return found
+
+
+#: Functions of one variable, from a node's attributes.
+ONE: Mapping[str, Callable[[Node], Function]] = {
+    "Abs": lambda node: np.abs, "Ceil": lambda node: np.ceil, "Elu": _elu,
+    "Erf": lambda node: _ERF, "Exp": lambda node: _safe(np.exp),
+    "Floor": lambda node: np.floor, "Gelu": _gelu, "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda node: FUNCTIONS["hard_swish"], "LeakyRelu": _leaky,
+    "Log": lambda node: _safe(np.log), "Mish": lambda node: lambda x: x * np.tanh(_softplus(x)),
+    "Reciprocal": lambda node: _safe(lambda x: 1 / x), "Sigmoid": lambda node: FUNCTIONS["sigmoid"],
+    "Softplus": lambda node: _softplus, "Softsign": lambda node: lambda x: x / (1 + np.abs(x)),
+    "Sqrt": lambda node: _safe(np.sqrt), "Swish": _swish, "Tanh": lambda node: np.tanh,
+}
+
+
+def one(walk: Walk, node: Node) -> None:
+    """A function of one variable, put on top of those that are still to be applied."""
+    _chain(walk, node, walk.lazy(node.inputs[0]), ONE[node.operator](node))
+
+
+def _chain(walk: Walk, node: Node, view: View, function: Function) -> None:
+    inner = view.function
+    joined = function if inner is None else (lambda x: function(inner(x)))
+    walk.views[node.outputs[0]] = replace(view, function=joined)
+
+
+def relu(walk: Walk, node: Node) -> None:
+    """Part of the layer before if that layer can, and if no rounding changes."""
+    view = walk.lazy(node.inputs[0])
+    index = walk.producer(view.tensor) if view.function is None else None
+    stated, wanted = walk.fixed.get(view.tensor), next_scale(walk, node.outputs[0])
+    if index is not None and stated in (None, wanted) and walk.alone(view, node):
+        layer = walk.layers[index]
+        if layer.operator in (Operator.CONVOLUTION, Operator.AFFINE, Operator.GROUP_NORM):
+            walk.layers[index] = replace(layer, relu=True)
+            walk.views[node.outputs[0]] = view
+            return
+    _chain(walk, node, view, FUNCTIONS["relu"])
+
+
+def is_positive(walk: Walk, tensor: str) -> bool:
+    """Is it plain that a tensor has no value below zero?"""
+    index = walk.producer(tensor)
+    if index is None:
+        return False
+    layer = walk.layers[index]
+    if layer.operator in (Operator.MAX_POOL, Operator.AVERAGE_POOL, Operator.UPSAMPLE,
+                          Operator.CONCAT, Operator.RESHAPE, Operator.TRANSPOSE, Operator.GATHER):
+        return all(is_positive(walk, name) for name in layer.inputs)
+    return layer.relu or layer.operator is Operator.SOFTMAX
+
+
+def next_scale(walk: Walk, name: str) -> float | None:
+    """The step with which an ONNX tensor is quantized next, if the file says one."""
+    for node in walk.consumers(name):
+        if node.operator == "QuantizeLinear" and node.inputs[1] in walk.constants:
+            return stated_step(walk, node)
+    return None
+
+
+def stated_zero(walk: Walk, node: Node) -> np.ndarray:
+    """The zero point of a QuantizeLinear; without one it is 0, of uint8 if nothing else is said."""
+    zero = walk.optional(node, 2)
+    if zero is None:
+        zero = np.zeros(1, np.int8 if node.attribute("output_dtype", 0) == 3 else np.uint8)
+    return zero
+
+
+def is_symmetric(zero: np.ndarray) -> bool:
+    """Is a zero point in the middle of its type's range?"""
+    return bool((zero == (128 if zero.dtype == np.uint8 else 0)).all())
+
+
+def stated_step(walk: Walk, node: Node) -> float:
+    """The step of a QuantizeLinear; with a zero point the step of the symmetric range around."""
+    zero, step = stated_zero(walk, node), float(walk.constant(node.inputs[1]).reshape(-1)[0])
+    if is_symmetric(zero):
+        return step
+    middle, bounds = int(zero.reshape(-1)[0]), np.iinfo(zero.dtype)
+    return step * max(int(bounds.max) - middle, middle - int(bounds.min)) / 127
+
+
+def clip(walk: Walk, node: Node) -> None:
+    """Clip, and Min and Max with one constant."""
+    least, greatest = node.attribute("min", None), node.attribute("max", None)
+    if node.operator == "Clip":
+        for place, array in ((0, walk.optional(node, 1)), (1, walk.optional(node, 2))):
+            if array is not None:
+                bound = float(array.reshape(-1)[0])
+                least, greatest = (bound, greatest) if place == 0 else (least, bound)
+        name = node.inputs[0]
+    else:
+        name, array, _ = _with_constant(walk, node)
+        if array.size != 1:
+            raise Unsupported("the constant must be one number")
+        bound = float(array.reshape(-1)[0])
+        least, greatest = (None, bound) if node.operator == "Min" else (bound, None)
+    if greatest is None and least == 0:
+        relu(walk, replace(node, inputs=(name,)))
+        return
+    low = -np.inf if least is None else least
+    high = np.inf if greatest is None else greatest
+    _chain(walk, node, walk.lazy(name), lambda x: np.clip(x, low, high))
+
+
+def _with_constant(walk: Walk, node: Node) -> tuple[str, np.ndarray, bool]:
+    """The activation, the constant, and whether the constant comes first."""
+    if len(node.inputs) != 2:
+        raise Unsupported(f"{len(node.inputs)} inputs must be two")
+    first, second = node.inputs
+    if first in walk.constants:
+        return second, walk.constants[first].astype(np.float64), True
+    return first, walk.constant(second).astype(np.float64), False
+
+
+def _constants(walk: Walk, node: Node) -> int:
+    return sum(name in walk.constants for name in node.inputs)
+
+
+def add(walk: Walk, node: Node) -> None:
+    """Add and Sub."""
+    sign = 1.0 if node.operator == "Add" else -1.0
+    if _constants(walk, node):
+        name, array, first = _with_constant(walk, node)
+        if first:
+            affine(walk, node, name, np.array(sign), array)
+        else:
+            affine(walk, node, name, np.array(1.0), sign * array)
+        return
+    left, right = walk.lazy(node.inputs[0]), walk.lazy(node.inputs[1])
+    if sign < 0:
+        right = _negated(walk, node, right, may_fold=left.tensor != right.tensor)
+    if _of_one_variable(walk, node, left, right, np.add):
+        return
+    _combine(walk, node, left, right, Operator.ADD)
+
+
+def mul(walk: Walk, node: Node) -> None:
+    """Mul, and Div by a constant or of one by an activation."""
+    divides = node.operator == "Div"
+    if _constants(walk, node):
+        name, array, first = _with_constant(walk, node)
+        if divides and first:
+            if array.size != 1:
+                raise Unsupported("the dividend must be one number")
+            value = float(array.reshape(-1)[0])
+            _chain(walk, node, walk.lazy(name), _safe(lambda x: value / x))
+        else:
+            affine(walk, node, name, 1 / array if divides else array, np.array(0.0))
+        return
+    left, right = walk.lazy(node.inputs[0]), walk.lazy(node.inputs[1])
+    if _of_one_variable(walk, node, left, right, _safe2(np.divide) if divides else np.multiply):
+        return
+    if divides:
+        raise Unsupported("the divisor must be a constant, or a function of the dividend")
+    _combine(walk, node, left, right, Operator.MULTIPLY)
+
+
+def _safe2(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    def found(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return np.nan_to_num(function(left, right), posinf=1e30, neginf=-1e30)
+    return found
+
+
+def power(walk: Walk, node: Node) -> None:
+    """Pow with a constant exponent."""
+    exponent = walk.constant(node.inputs[1])
+    if exponent.size != 1:
+        raise Unsupported("the exponent must be one number")
+    value = float(exponent.reshape(-1)[0])
+    _chain(walk, node, walk.lazy(node.inputs[0]), _safe(lambda x: np.power(x, value)))
+
+
+def negative(walk: Walk, node: Node) -> None:
+    """Neg."""
+    affine(walk, node, node.inputs[0], np.array(-1.0), np.array(0.0))
+
+
+def slope(walk: Walk, node: Node) -> None:
+    """PRelu with one slope."""
+    array = walk.constant(node.inputs[1])
+    if array.size != 1 and len(np.unique(array)) != 1:
+        raise Unsupported("the slope must be one number for all channels")
+    value = float(array.reshape(-1)[0])
+    _chain(walk, node, walk.lazy(node.inputs[0]), lambda x: np.where(x < 0, value * x, x))
+
+
+def batch_norm(walk: Walk, node: Node) -> None:
+    """BatchNormalization: an affine step for each channel."""
+    gamma, beta, mean, variance = (
+        walk.constant(name).astype(np.float64) for name in node.inputs[1:5])
+    scale = gamma / np.sqrt(variance + node.attribute("epsilon", 1e-5))
+    rank = len(walk.lazy(node.inputs[0]).shape)
+    shape = (1, -1, *[1] * (rank - 2))
+    affine(walk, node, node.inputs[0], scale.reshape(shape),
+           (beta - mean * scale).reshape(shape))
+
+
+def affine(walk: Walk, node: Node, name: str, scale: np.ndarray, offset: np.ndarray) -> None:
+    """x * scale + offset: in the layer before, in a table, or a layer of its own."""
+    view = walk.lazy(name)
+    shape = np.broadcast_shapes(view.shape, scale.shape, offset.shape)
+    if scale.size == offset.size == 1 and shape == view.shape:
+        one_scale, one_offset = float(scale.reshape(-1)[0]), float(offset.reshape(-1)[0])
+        if view.function is None and _fold(walk, node, view, one_scale, one_offset):
+            walk.views[node.outputs[0]] = view
+        else:
+            _chain(walk, node, view, lambda x: x * one_scale + one_offset)
+        return
+    view = walk.view(name)
+    if shape != view.shape:
+        places = np.broadcast_to(view.places, shape)
+        view = View(view.tensor, shape, places)
+    if not walk.whole(view):
+        view = View(walk.arranged(view.tensor, as_three(view.places)), shape)
+    found = _by_channel(walk, view, scale, offset)
+    if found is None:
+        view = _along(walk, view, scale, offset)
+        found = _by_channel(walk, view, scale, offset)
+        assert found is not None
+    if not _fold(walk, node, view, *found):
+        made = walk.add(node.outputs[0], Operator.AFFINE, (view.tensor,),
+                        ("multiplier", "offset", "shift"))
+        for role, array in zip(("scale", "offset"), found, strict=True):
+            walk.weights[f"{made}.{role}"] = array.astype(np.float32)
+        view = replace(view, tensor=made)
+    walk.views[node.outputs[0]] = view
+
+
+def _by_channel(walk: Walk, view: View, *arrays: np.ndarray) -> tuple[np.ndarray, ...] | None:
+    """One value a channel of the view's tensor; None if the arrays vary inside a channel."""
+    spec, found = walk.tensors[view.tensor], []
+    for array in arrays:
+        flat = np.empty(spec.elements)
+        flat[view.places.reshape(-1)] = np.broadcast_to(array, view.shape).reshape(-1)
+        table = flat.reshape(spec.channels, -1)
+        if (table != table[:, :1]).any():
+            return None
+        found.append(table[:, 0].copy())
+    return tuple(found)
+
+
+def _along(walk: Walk, view: View, *arrays: np.ndarray) -> View:
+    """The same view of a tensor whose channels run along the axis on which arrays vary."""
+    rank = len(view.shape)
+    full = [array.reshape((1,) * (rank - array.ndim) + array.shape) for array in arrays]
+    axes = tuple(sorted({axis for array in full for axis in range(rank) if array.shape[axis] > 1}))
+    moved, back = first_axes(view.places, axes)
+    channels = math.prod(moved.shape[: len(axes)])
+    source = walk.arranged(view.tensor, moved.reshape(channels, -1, 1), free=True)
+    places = back(np.arange(moved.size, dtype=np.int32))
+    return View(source, view.shape, places)
+
+
+def _fold(walk: Walk, node: Node, view: View, scale: np.ndarray | float,
+          offset: np.ndarray | float) -> bool:
+    """Put x * scale + offset into the layer that makes x, if only this node reads it."""
+    index = walk.producer(view.tensor)
+    if index is None or view.tensor in walk.fixed or not walk.alone(view, node):
+        return False
+    layer = walk.layers[index]
+    if layer.relu or layer.name in walk.weight_steps:
+        return False
+    roles = {Operator.CONVOLUTION: ("weights", "bias"), Operator.AFFINE: ("scale", "offset"),
+             Operator.GROUP_NORM: ("scale", "offset")}.get(layer.operator)
+    if layer.operator is Operator.MATMUL and np.ndim(scale) == 0 and np.ndim(offset) == 0 and (
+            float(offset) == 0 and float(scale) > 0):
+        key = f"{layer.name}.factor"
+        walk.weights[key] = np.asarray(walk.weights.get(key, np.float32(1)) * scale, np.float32)
+        return True
+    if roles is None:
+        return False
+    first, second = (f"{layer.name}.{role}" for role in roles)
+    old = walk.weights[first]
+    by_channel = np.broadcast_to(np.asarray(scale, np.float64), (len(old),))
+    walk.weights[first] = np.asarray(
+        old * by_channel.reshape(-1, *[1] * (old.ndim - 1)), np.float32)
+    walk.weights[second] = np.asarray(walk.weights[second] * by_channel + offset, np.float32)
+    return True
+
+
+def _negated(walk: Walk, node: Node, view: View, may_fold: bool) -> View:
+    """The view times -1."""
+    if may_fold and view.function is None and _fold(walk, node, view, -1.0, 0.0):
+        return view
+    inner = view.function or FUNCTIONS["identity"]
+    return replace(view, function=lambda x: -inner(x))
+
+
+def _of_one_variable(walk: Walk, node: Node, left: View, right: View,
+                     join: Callable[..., np.ndarray]) -> bool:
+    """f(x) and g(x) of the same x become one function; x * sigmoid(x) for instance."""
+    if left.tensor != right.tensor or left.shape != right.shape:
+        return False
+    if left.moved is not right.moved and not np.array_equal(left.places, right.places):
+        return False
+    first, second = (view.function or FUNCTIONS["identity"] for view in (left, right))
+    walk.views[node.outputs[0]] = replace(left, function=lambda x: join(first(x), second(x)))
+    return True
+
+
+def _combine(walk: Walk, node: Node, left: View, right: View, operator: Operator) -> None:
+    """A layer of two activations, in the order of the one that need not move."""
+    shape = np.broadcast_shapes(left.shape, right.shape)
+    settled = []
+    for view, name in ((left, node.inputs[0]), (right, node.inputs[1])):
+        done = walk.settled(view, name)
+        settled.append(done)
+        if view is walk.views.get(name):
+            walk.views[name] = done
+    main, other = settled
+    if not _fills(walk, main, shape) or (_fills(walk, other, shape) and main.moved is not None
+                                         and other.moved is None):
+        main, other = other, main
+    if not _fills(walk, main, shape):
+        places = np.broadcast_to(main.places, shape)
+        main = View(walk.arranged(main.tensor, as_three(places)), shape)
+    spec = walk.tensors[main.tensor]
+    index = np.empty(spec.elements, np.int32)
+    index[main.places.reshape(-1)] = np.broadcast_to(other.places, shape).reshape(-1)
+    table = index.reshape(spec.shape)
+    if operator is Operator.MULTIPLY and spec.positions > 1 and (table == table[:, :1, :1]).all():
+        table = table[:, :1, :1]
+    elif operator is Operator.MULTIPLY and spec.channels > 1 and (table == table[:1]).all():
+        table = table[:1]
+    second = walk.arranged(other.tensor, table)
+    made = walk.add(node.outputs[0], operator, (main.tensor, second), ("multiplier", "shift"))
+    walk.views[node.outputs[0]] = View(made, shape, main.moved)
+
+
+def _fills(walk: Walk, view: View, shape: tuple[int, ...]) -> bool:
+    return view.shape == shape and walk.whole(view)
