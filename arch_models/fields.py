@@ -29,6 +29,7 @@ class Status(StrEnum):
     STATED = "stated"  # printed in the source
     MEASURED = "measured"  # by us or by the source, on hardware or on RTL
     COMPUTED = "computed"  # exact arithmetic on stated figures
+    VENDOR = "vendor report"  # an estimate that a vendor's tool printed
     INFERRED = "inferred"  # derived from stated figures by an argument
     RECALLED = "recalled"  # from memory, source not at hand
     GUESS = "guess"  # nobody knows; named so that it can be replaced

@@ -117,7 +117,8 @@ class Overlay:
 
     INPUT words hold `tn` values, OUTPUT words `tm`, WEIGHT words `tm * tn`. `columns`: output
     positions at once. `dsp_packing`: two int8 MACs a DSP48. `channel_block`: channels that lie
-    together in DRAM. `backend`: which timing coefficients hold (`data/engines.toml`).
+    together in DRAM. `backend`: which timing coefficients hold: a table of
+    `data/engines.toml`, or the path of a file that `cosim calibrate` wrote.
     `parameter_entries`, `vector_entries`, `table_bytes`: bytes / 8, bytes / 8 and bytes.
     `most_in_words`, `most_out_words`: bound on the words of one convolution operation (0: as many
     as fit), for accelerators that make one pass a word; `tile_rows`, `tile_columns`: its output

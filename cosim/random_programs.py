@@ -43,7 +43,7 @@ def random_memory(seed: int, model: str = "flat") -> Memory:
         return int(draw.integers(low, high))
 
     ports = tuple(
-        Port(f"port{index}", int(draw.choice([4, 8])), pick(1, 30), pick(0, 12), pick(0, 3),
+        Port(f"port{index}", int(draw.choice([4, 8, 16])), pick(1, 30), pick(0, 12), pick(0, 3),
              pick(0, 4), pick(1, 20), pick(1, 20), pick(1, 20), pick(1, 5), pick(1, 5))
         for index in range(pick(1, 5)))
     if model == "flat":
@@ -57,7 +57,7 @@ def random_memory(seed: int, model: str = "flat") -> Memory:
         write_starve=pick(8, 100), read_run=pick(1, 12), write_run=pick(1, 12),
         idle_gap=pick(0, 3), read_entries=pick(4, 33), write_entries=pick(4, 33),
         bypass_transactions=pick(0, 64), write_gap_eighths=pick(0, 5), transaction_bytes=16,
-        row_bytes=int(draw.choice([512, 2048])), banks=int(draw.choice([4, 8])),
+        row_bytes=int(draw.choice([512, 2048])), banks=int(draw.choice([4, 8, 16])),
         pipeline_clocks=pick(0, 6), word_clocks_numerator=pick(0, 4),
         word_clocks_denominator=pick(1, 3))
     background = tuple(

@@ -9,15 +9,15 @@ rule gives.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 from arch_models.memory import Memory
 from cosim.des_memory import DdrChannel, DdrController, Request, Transfer
-from cosim.memory_rules import FAR
-from cosim.program import Program, UnitKind
+from cosim.memory_rules import FAR, burst_bytes
+from cosim.program import Column, Program, UnitKind
 from hw.rtl_simulate import RtlModel
 
 
@@ -73,19 +73,25 @@ class _Bursts(Transfer):
     """All bursts of one unit, in order."""
 
     model: RtlModel | None = None
-    unit: int = 0
+    place: int = 0
     asked: int = field(default=0)
+    sizes: Iterator[int] = field(default_factory=lambda: iter(()))
 
     def finished(self, cycle: int) -> None:
         self.done.append(cycle)
         assert self.model is not None
-        self.model.done(self.unit, int(cycle))
+        self.model.done(self.place, int(cycle))
 
 
 class Ddr3Bench:
-    """Serves the masters of one run. Units of the program are the hardware's units."""
+    """Serves the masters of one run of a program without repeats.
 
-    def __init__(self, model: RtlModel, program: Program, memory: Memory) -> None:
+    `places[i]`: the hardware's number of the program's unit i. A burst's address and beats are
+    the hardware's; its bytes, which AXI does not say for reads, follow from the program.
+    """
+
+    def __init__(self, model: RtlModel, program: Program, memory: Memory,
+                 places: tuple[int, ...]) -> None:
         self._clock = _Clock()
         self._model = model
         controller = DdrController(self._clock, program, memory)
@@ -94,17 +100,38 @@ class Ddr3Bench:
                  for kind in (UnitKind.READ, UnitKind.WRITE)}
         masters = [(index, unit) for index, unit in enumerate(program.units)
                    if unit.kind is not UnitKind.COMPUTE]
+        self._unit = {places[index]: index for index, _ in masters}
         self._channels = {index: ports[unit.port, unit.kind] for index, unit in masters}
-        self._bursts = {index: _Bursts(model=model, unit=index) for index, _ in masters}
+        self._bursts = {index: _Bursts(model=model, place=places[index],
+                                       sizes=_burst_sizes(program, memory, index))
+                        for index, _ in masters}
         model.external(self.cycle)
 
     def cycle(self, number: int, requests: list[tuple[int, int, int]]) -> int:
         """The memory's part of a cycle: decide requests, then let the controller act."""
         self._clock.now = number
-        for unit, address, beats in requests:
+        for place, address, beats in requests:
+            unit = self._unit[place]
             bursts, channel = self._bursts[unit], self._channels[unit]
-            accepted: Any = _Accepted(self._model, unit, channel, beats)
-            channel.present(Request(number, unit, bursts.asked, address, beats * 8, beats,
+            accepted: Any = _Accepted(self._model, place, channel, beats)
+            size = next(bursts.sizes, 0)
+            channel.present(Request(number, unit, bursts.asked, address, size, beats,
                                     bursts, accepted, -1))
             bursts.asked += 1
         return self._clock.run(number)
+
+
+def _burst_sizes(program: Program, memory: Memory, unit: int) -> Iterator[int]:
+    """Bytes of each burst of a unit, in order."""
+    master = program.units[unit]
+    width = memory.ports[master.port].width_bytes
+    for line in program.operations[program.operations[:, Column.UNIT] == unit].tolist():
+        for plane in range(line[Column.PLANES]):
+            for row in range(line[Column.ROWS]):
+                address = (line[Column.ADDRESS] + plane * line[Column.PLANE_STRIDE]
+                           + row * line[Column.ROW_STRIDE])
+                left = line[Column.ROW_BYTES]
+                while left:
+                    size = burst_bytes(address, left, width, master.max_burst_beats)
+                    yield size
+                    address, left = address + size, left - size

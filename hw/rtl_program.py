@@ -69,10 +69,10 @@ class OverlayBench:
             self.model.commands(unit, raw[rows[unit]], bool(layers) and host is not None)
             if layers:
                 waiting.append((unit, layers))
-            if program.units[unit].kind is not UnitKind.COMPUTE and memory.model == "flat":
+            if program.units[unit].kind is not UnitKind.COMPUTE:
                 self.model.master(unit, master_timing(program, memory, unit))
         if memory.model == "ddr3":
-            Ddr3Bench(self.model, program, memory)
+            Ddr3Bench(self.model, whole, memory, tuple(range(len(program.units))))
         ran = dict.fromkeys((unit for unit, _ in waiting), 0)
 
         def paused(cycle: int) -> None:

@@ -141,9 +141,12 @@ def glue_header(ports: Ports) -> str:
             kind = "WRITE"
             names |= {"request": "aw_valid", "request_ready": "aw_ready",
                       "address": "aw_address", "beats": "aw_beats", "data_valid": "w_valid",
-                      "data_ready": "w_ready", "response": "b_valid", "data": "w_data"}
+                      "data_ready": "w_ready", "response": "b_valid", "data": "w_data",
+                      "strobe": "w_strobe"}
         lines.append(f"    {{ Pins p; p.kind = {kind}; p.command = top.u{index}_command.data();")
-        lines += [f"      p.{pin} = &top.u{index}_{name};" for pin, name in names.items()]
+        for pin, name in names.items():
+            wide = ".data()" if len(ports.by_unit[index][name]) > 64 else ""
+            lines.append(f"      p.{pin} = {'' if wide else '&'}top.u{index}_{name}{wide};")
         lines.append("      pins.push_back(p); }")
     lines += [f"    config.push_back(&top.{name});" for name in ports.config]
     return "\n".join([*lines, "}", ""])

@@ -15,6 +15,7 @@ from cosim.program import Program, Unit, UnitKind, flat
 from cosim.result import Trace
 from hw.descriptors import DESCRIPTOR_BYTES, encode, local_channels
 from hw.rtl.timed_top import TimedTop
+from hw.rtl_ddr3 import Ddr3Bench
 from hw.rtl_simulate import MasterTiming, RtlModel, build
 
 
@@ -40,7 +41,7 @@ def buildable(program: Program) -> Program:
 
 
 def master_timing(program: Program, memory: Memory, unit: int) -> MasterTiming:
-    """How the flat memory serves a master of a program."""
+    """How the flat memory serves a master of a program; another memory only takes the width."""
     master = program.units[unit]
     port = memory.ports[master.port]
     read = master.kind is UnitKind.READ
@@ -91,6 +92,8 @@ class TimedBench:
             self.model.commands(place, raw[rows[unit]])
             if program.units[unit].kind is not UnitKind.COMPUTE:
                 self.model.master(place, master_timing(program, memory, unit))
+        if memory.model == "ddr3":
+            Ddr3Bench(self.model, whole, memory, places)
         total = self.model.run(limit_cycles)
         start, end = (np.zeros(len(raw), np.int64) for _ in range(2))
         for unit, place in enumerate(places):

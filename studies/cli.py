@@ -17,6 +17,7 @@ from cosim.program import ProgramError
 from studies.commands import (
     benchmark,
     boards,
+    calibrate,
     compare,
     emit,
     explain,
@@ -51,6 +52,7 @@ app.command("boards")(boards.boards)
 app.command("what-if")(what_if.what_if_command)
 app.command("compare")(compare.compare_designs)
 app.command("explain")(explain.explain_design)
+app.command("calibrate")(calibrate.calibrate)
 app.command("benchmark")(benchmark.benchmark_command)
 board_app.command("check")(boards.check_board)
 validate_app.command("memory")(validate.memory)

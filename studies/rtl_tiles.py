@@ -5,7 +5,7 @@ It runs and judges nothing. Each tile is loaded, computed and stored before the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,8 @@ class Sheet:
     arguments: list[np.ndarray] = field(default_factory=list)
     blocks: list[np.ndarray] = field(default_factory=list)
     size: int = 0
+    stored: list[tuple[int, int]] = field(default_factory=list)  # output, row: of the last tile
+    kept: list[tuple[int, int]] = field(default_factory=list)  # of the last one with blocks
 
     def random_bytes(self, count: int) -> np.ndarray:
         """Bytes over the whole range."""
@@ -49,10 +51,10 @@ class Sheet:
         return int(self.draw.integers(1, limit + 1))
 
     def put(self, data: np.ndarray) -> int:
-        """Place bytes, 64-byte aligned; their address."""
-        address = self.size
-        block = np.zeros(-(-data.size // 64) * 64, np.uint8)
-        block[: data.size] = data
+        """Place bytes at any multiple of 8; their address."""
+        address = self.size + BEAT * int(self.draw.integers(8))
+        block = np.zeros(-(-(address + data.size - self.size) // 64) * 64, np.uint8)
+        block[address - self.size :][: data.size] = data
         self.blocks.append(block)
         self.size += block.size
         return address
@@ -70,17 +72,44 @@ class Sheet:
         self.arguments.append(functional)
 
     def transfer(self, unit: int, opcode: Opcode, values: dict[str, int], address: int,
-                 planes: int, beats: int, **columns: int) -> None:
-        """A contiguous tensor of `planes` x `beats`."""
+                 planes: int, beats: int, pitch: int = 0, **columns: int) -> None:
+        """`planes` runs of `beats`; planes lie `pitch` beats apart (0: one behind the other)."""
         self.row(unit, opcode, values, ADDRESS=address, ROW_BYTES=BEAT * beats, ROWS=1,
-                 PLANES=planes, PLANE_STRIDE=BEAT * beats, **columns)
+                 PLANES=planes, PLANE_STRIDE=BEAT * (pitch or beats), **columns)
 
-    def load(self, data: np.ndarray, planes: int, positions: int, base: int, wait: int,
-             signal: int, buffer: Buffer = Buffer.INPUT) -> None:
-        """A tile into INPUT, or a skip tile."""
-        self.transfer(self.wiring.inputs[0], Opcode.LOAD,
-                      {"buffer": buffer, "base": base, "positions": positions}, self.put(data),
-                      planes, positions, WAIT=wait, SIGNAL=signal)
+    def parts(self, masters: list[int], planes: int, positions: int, lanes: int
+              ) -> list[tuple[int, range, range]]:
+        """A tile split between masters as lowering does: (master, planes, positions)."""
+        words, count = -(-planes // lanes), len(masters)
+        if words >= count and self.draw.integers(2):
+            return [(master, range(words * index // count * lanes,
+                                   min(planes, words * (index + 1) // count * lanes)),
+                     range(positions)) for index, master in enumerate(masters)]
+        return [(master, range(planes),
+                 range(positions * index // count, positions * (index + 1) // count))
+                for index, master in enumerate(masters)]
+
+    def move(self, unit: int, opcode: Opcode, values: dict[str, int], address: int, lanes: int,
+             positions: int, part: tuple[range, range], wait: int, signal: int) -> int:
+        """A part of a tile; the number of its row."""
+        planes, places = part
+        base = values["base"] + planes.start // lanes * positions + places.start
+        self.transfer(unit, opcode, {**values, "base": base, "positions": positions},
+                      address + BEAT * (planes.start * positions + places.start), len(planes),
+                      len(places), positions, WAIT=wait, SIGNAL=signal)
+        return len(self.rows) - 1
+
+    def sharers(self, count: int, positions: int) -> list[int]:
+        """Which masters of a role work on a tile: one, or all if each gets a part."""
+        if positions >= count and self.draw.integers(2):
+            return list(range(count))
+        return [int(self.draw.integers(count))]
+
+    def tokens(self, stores: list[tuple[int, int]], masks: Sequence[int]) -> int:
+        """Let earlier stores (output, row) signal `masks[output]`; what to wait for."""
+        for output, row in stores:
+            self.rows[row][Column.SIGNAL] |= masks[output]
+        return sum(masks[output] for output, _ in stores)
 
     def load_block(self, data: np.ndarray, buffer: Buffer, base: int, wait: int,
                    signal: int) -> None:
@@ -92,39 +121,56 @@ class Sheet:
              tile: Tile, inputs: list[tuple[np.ndarray, int, int, int]], out_planes: int,
              out_positions: int, blocks: list[tuple[np.ndarray, Buffer, int]] | None = None,
              skip: np.ndarray | None = None) -> None:
-        """Loads, one operation and its store. `inputs`: (bytes, planes, positions, base)."""
-        wires, begins = self.wiring.engines[engine], not self.rows
-        out, free = self.wiring.outputs[0], int(wires.inputs[0, 2])
-        done, kept = self.wiring.layer_done[0][0], self.wiring.stored[0]
+        """Loads, one operation and its store. `inputs`: (bytes, planes, positions, base).
+
+        Masters share the tile at random. A tile begins when the one before it is stored.
+        """
+        wires, wiring = self.wiring.engines[engine], self.wiring
+        readers = self.sharers(len(wiring.inputs), min(item[2] for item in inputs))
+        writers = self.sharers(len(wiring.outputs), out_positions)
+        working = {*readers, *([0] if skip is not None else [])}  # the first loads skip tiles
+        begins = {master: (int(wires.inputs[master, 2]) if master in readers else 0)
+                  | self.tokens(self.stored, [row[master] for row in wiring.layer_done])
+                  for master in sorted(working)}
+        lanes_in, lanes_out = self.overlay.tn // BEAT, self.overlay.tm // BEAT
         for index, (data, planes, positions, base) in enumerate(inputs):
-            self.load(data, planes, positions, base,
-                      free | (0 if begins else done) if index == 0 else 0,
-                      int(wires.inputs[0, 1]) if index == len(inputs) - 1 else 0)
-        needs = int(wires.inputs[0, 1]) | int(wires.outputs[0, 2])
-        gives = int(wires.inputs[0, 2]) | int(wires.outputs[0, 1])
+            address, last = self.put(data), index == len(inputs) - 1
+            for master, *part in self.parts(readers, planes, positions, lanes_in):
+                self.move(wiring.inputs[master], Opcode.LOAD,
+                          {"buffer": Buffer.INPUT, "base": base}, address, lanes_in, positions,
+                          (part[0], part[1]), begins.pop(master, 0),
+                          int(wires.inputs[master, 1]) if last else 0)
+        needs = sum(int(wires.inputs[i, 1]) for i in readers)
+        needs += sum(int(wires.outputs[j, 2]) for j in writers)
+        gives = sum(int(wires.inputs[i, 2]) for i in readers)
+        gives += sum(int(wires.outputs[j, 1]) for j in writers)
         if skip is not None:
-            self.load(skip, out_planes, out_positions, values["out_base"],
-                      int(wires.outputs[0, 3]), wires.skip_filled, Buffer.OUTPUT)
+            self.move(wiring.inputs[0], Opcode.LOAD,
+                      {"buffer": Buffer.OUTPUT, "base": values["out_base"]}, self.put(skip),
+                      lanes_out, out_positions, (range(out_planes), range(out_positions)),
+                      sum(int(wires.outputs[j, 3]) for j in writers) | begins.pop(0, 0),
+                      wires.skip_filled)
             needs |= wires.skip_filled
         for index, (data, buffer, base) in enumerate(blocks or []):
-            last = index == len(blocks or []) - 1
-            first_ever = not any(row[Column.UNIT] == self.wiring.weight for row in self.rows)
-            self.load_block(data, buffer, base,
-                            (0 if first_ever else kept) | wires.weight_free if index == 0 else 0,
-                            wires.weight_filled if last else 0)
+            wait = 0 if index else wires.weight_free | self.tokens(
+                self.kept, wiring.stored)
+            self.load_block(data, buffer, base, wait,
+                            wires.weight_filled if index == len(blocks or []) - 1 else 0)
         if blocks:
             needs, gives = needs | wires.weight_filled, gives | wires.weight_free
         model = next(item for item in MODELS if item.engine is engine)
         cost = model.cost(work, tile, self.overlay)
         self.row(wires.unit, opcode, values, WAIT=needs, SIGNAL=gives, FILL=cost.fill,
                  INTERVAL=cost.interval, TRIPS=cost.trips, DRAIN=cost.drain)
-        again = bool(blocks)
         address = self.put(np.full(out_planes * out_positions * BEAT, 85, np.uint8))
-        self.transfer(out, Opcode.STORE,
-                      {"base": values["out_base"], "positions": out_positions}, address,
-                      out_planes, out_positions, WAIT=int(wires.outputs[0, 1]),
-                      SIGNAL=int(wires.outputs[0, 2]) | done | (kept if again else 0)
-                      | (int(wires.outputs[0, 3]) if skip is not None else 0))
+        self.stored = [(master, self.move(
+            wiring.outputs[master], Opcode.STORE, {"base": values["out_base"]}, address, lanes_out,
+            out_positions, (part[0], part[1]), int(wires.outputs[master, 1]),
+            int(wires.outputs[master, 2])
+            | (int(wires.outputs[master, 3]) if skip is not None else 0)))
+            for master, *part in self.parts(writers, out_planes, out_positions, lanes_out)]
+        if blocks:
+            self.kept = self.stored
 
     def program(self, name: str) -> Program:
         """The rows as a program of one layer."""

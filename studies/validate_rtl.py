@@ -113,15 +113,15 @@ def differing_counters(run: RtlRun, result: SimResult) -> tuple[int, int]:
             sum(int((mine != theirs).sum()) for mine, theirs in pairs))
 
 
-def compare_programs(count: int, seed: int, bench: TimedBench, keep: Path | None = None
-                     ) -> Comparison:
+def compare_programs(count: int, seed: int, bench: TimedBench, keep: Path | None = None,
+                     model: str = "flat") -> Comparison:
     """Run `count` random programs from `seed` on; those too large for the model are skipped.
 
     `keep`: folder that gets a text file with the seed of every program that differs.
     """
     total, skipped = Comparison(), 0
     for number in range(seed, seed + count):
-        memory = random_memory(number)
+        memory = random_memory(number, model)
         program = buildable(random_program(number, len(memory.ports)))
         if not bench.fits(program):
             skipped += 1
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tiles", type=int, default=90)
     parser.add_argument("--network", help="also run one frame of a shipped network")
     parser.add_argument("--memory", choices=("flat", "ddr3"), default="flat",
-                        help="memory of tiles and frames; random programs take flat")
+                        help="memory of programs, tiles and frames")
     parser.add_argument("--board", default="pynq-z1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -253,7 +253,8 @@ def _validate(chosen: argparse.Namespace, overlay: Overlay, board: Board) -> Com
     fast.simulate(random_program(0, len(warm.ports)), warm, trace=True)  # compiles, untimed
     total = Comparison()
     if chosen.programs:
-        total = total + compare_programs(chosen.programs, chosen.seed, TimedBench(), chosen.keep)
+        total = total + compare_programs(chosen.programs, chosen.seed, TimedBench(), chosen.keep,
+                                         chosen.memory)
     if chosen.tiles:
         total = total + compare_tiles(chosen.tiles, chosen.seed, overlay, board,
                                       chosen.memory)

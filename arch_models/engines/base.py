@@ -160,12 +160,31 @@ def backends() -> tuple[str, ...]:
 
 @cache
 def backend_timing(backend: str, operator: str) -> Timing:
-    """The coefficients of an operator; `FieldError` with the nearest backend if unknown."""
+    """The coefficients of an operator; `FieldError` with the nearest backend if unknown.
+
+    `backend`: a table of `data/engines.toml`, or a file of coefficients with one table.
+    """
+    if backend.endswith(".toml"):
+        return _file_timing(backend, operator)
     if backend not in backends():
         raise FieldError(f"backend: {backend!r}; {nearest(backend, backends())}")
     table = values("engines.toml")
     return Timing(*(int(table.get(f"{backend}.{operator}.{item.name}", 0))
                     for item in fields(Timing)))
+
+
+def _file_timing(file: str, operator: str) -> Timing:
+    """From a file outside the package, where nothing may be missing."""
+    try:
+        table = {name.partition(".")[2]: value
+                 for name, value in values(str(Path(file).resolve())).items()}
+    except ValueError as error:
+        raise FieldError(f"backend: {file}: {error}") from None
+    for name in ("fill", "interval", "drain"):
+        if f"{operator}.{name}" not in table:
+            raise FieldError(f"backend: {file} has no {operator}.{name}; calibrate it from a "
+                             "report that holds this operator, or leave its engine out")
+    return Timing(*(int(table.get(f"{operator}.{item.name}", 0)) for item in fields(Timing)))
 
 
 def timing(overlay: Overlay, engine: Engine, operator: str) -> Timing:

@@ -1,48 +1,122 @@
-"""The on-chip buffers: banks of 8-byte memories with one write and one read port.
+"""The on-chip buffers: 8-byte memories that a block RAM holds, with their write and read ports.
 
 They know no operation; a port is an address, and a beat is 8 bytes.
+
+A block RAM has two ports. With one writer, one writes and the other reads. With two writers (two
+input masters) a bank of the ping-pong buffer is either being filled or being read, as its tokens
+say, so each bank is a memory of its own whose reader shares the port of the first writer. A
+writer or reader of 16 bytes a cycle meets two neighbouring words: even and odd words then lie in
+different memories.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal, unsigned
+from dataclasses import dataclass
+
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 
 BEAT_BITS = 64
+MOST_WRITERS = 2  # ports of a block RAM
+
+
+@dataclass(frozen=True)
+class WritePort:
+    """Stores `data` in every lane of `lanes` of the word at `address`."""
+
+    address: Signal
+    lanes: Signal
+    data: Signal
 
 
 class Buffer(Elaboratable):
     """`depth` words of `lanes` beats. `read_data` follows `read_address` by one cycle.
 
-    A write stores `write_data` in every lane of `write_lanes` at `write_address`.
+    `writers`: write ports of each writer, 1 or 2 (then at neighbouring places); at most two
+    writers. `banks`: equal parts of the buffer, none of which is written and read in one cycle;
+    used with two writers only. `next_data` is the word behind `read_data`, with `pairs` true.
     """
 
-    def __init__(self, name: str, depth: int, lanes: int) -> None:
+    def __init__(self, name: str, depth: int, lanes: int, writers: tuple[int, ...] = (1,),
+                 banks: int = 1, pairs: bool = False) -> None:
         self.name = name
         self.depth = depth
         self.lanes = lanes
+        self.banks = banks if len(writers) > 1 else 1
+        self.halves = 2 if pairs or max(writers) > 1 else 1
+        self.pairs = pairs
         bits = max(1, (depth - 1).bit_length())
-        self.write_address = Signal(bits, name=f"{name}_write_address")
-        self.write_lanes = Signal(lanes, name=f"{name}_write_lanes")
-        self.write_data = Signal(BEAT_BITS * lanes, name=f"{name}_write_data")
+        self.writes = [[self._port(f"{name}_write{index}_{slot}" if index or slot else
+                                   f"{name}_write", bits)
+                        for slot in range(count)] for index, count in enumerate(writers)]
+        first = self.writes[0][0]
+        self.write_address, self.write_lanes, self.write_data = (first.address, first.lanes,
+                                                                 first.data)
         self.read_address = Signal(bits, name=f"{name}_read_address")
         self.read_data = Signal(BEAT_BITS * lanes, name=f"{name}_read_data")
+        self.next_data = Signal(BEAT_BITS * lanes, name=f"{name}_next_data")
+
+    def _port(self, name: str, bits: int) -> WritePort:
+        return WritePort(Signal(bits, name=f"{name}_address"),
+                         Signal(self.lanes, name=f"{name}_lanes"),
+                         Signal(BEAT_BITS * self.lanes, name=f"{name}_data"))
 
     def elaborate(self, platform: object) -> Module:
-        """One memory a lane."""
+        """One memory a bank, half and lane."""
         m = Module()
-        outputs = []
-        for lane in range(self.lanes):
-            memory = Memory(shape=unsigned(BEAT_BITS), depth=self.depth, init=[])
-            m.submodules[f"lane_{lane}"] = memory
-            write, read = memory.write_port(), memory.read_port(domain="sync")
-            m.d.comb += [
-                write.addr.eq(self.write_address),
-                write.data.eq(self.write_data.word_select(lane, BEAT_BITS)),
-                write.en.eq(self.write_lanes[lane]),
-                read.addr.eq(self.read_address),
-                read.en.eq(1),
-            ]
-            outputs.append(read.data)
-        m.d.comb += self.read_data.eq(Cat(outputs))
+        read = self._place(m, self.read_address)
+        behind = self._place(m, (self.read_address + 1)[: len(self.read_address)])
+        places = [[self._place(m, port.address) for port in writer] for writer in self.writes]
+        found: list[list[Value]] = []
+        for bank in range(self.banks):
+            for half in range(self.halves):
+                row = read[2] if self.halves == 1 else Mux(read[1] == half, read[2], behind[2])
+                found.append([self._memory(m, places, bank, half, lane, row)
+                              for lane in range(self.lanes)])
+        words = [Cat(lanes) for lanes in found]
+        bank, half = Signal.like(read[0]), Signal.like(read[1])
+        m.d.sync += [bank.eq(read[0]), half.eq(read[1])]
+        chosen = Array(words)
+        m.d.comb += self.read_data.eq(chosen[bank * self.halves + half])
+        if self.pairs:
+            m.d.comb += self.next_data.eq(chosen[bank * self.halves + (half ^ 1)])
         return m
+
+    def _place(self, m: Module, address: Value) -> tuple[Signal, Signal, Signal]:
+        """(bank, half, row) of a word."""
+        bank, half, row = Signal(), Signal(), Signal(len(address))
+        local = Signal(len(address))
+        share = self.depth // self.banks
+        if self.banks > 1:
+            m.d.comb += bank.eq(address >= share)
+        m.d.comb += local.eq(Mux(bank, address - share, address))
+        if self.halves > 1:
+            m.d.comb += [half.eq(local[0]), row.eq(local[1:])]
+        else:
+            m.d.comb += row.eq(local)
+        return bank, half, row
+
+    def _memory(self, m: Module, places: list[list[tuple[Signal, Signal, Signal]]], bank: int,
+                half: int, lane: int, read_row: Value) -> Value:
+        rows = -(-self.depth // (self.banks * self.halves))
+        memory = Memory(shape=unsigned(BEAT_BITS), depth=max(2, rows), init=[])
+        where = f"{f'bank_{bank}_' if self.banks > 1 else ''}"
+        where += f"{f'half_{half}_' if self.halves > 1 else ''}lane_{lane}"
+        m.submodules[where] = memory
+        shared: Value | None = None
+        for ports, at in zip(self.writes, places, strict=True):
+            write = memory.write_port()
+            row: Value = at[0][2]
+            data: Value = ports[0].data.word_select(lane, BEAT_BITS)
+            enable: Value = Value.cast(0)
+            for port, place in reversed(list(zip(ports, at, strict=True))):
+                hit = port.lanes[lane] & (place[0] == bank) & (place[1] == half)
+                row = Mux(hit, place[2], row)
+                data = Mux(hit, port.data.word_select(lane, BEAT_BITS), data)
+                enable = enable | hit
+            if len(self.writes) > 1 and shared is None:
+                shared = row = Mux(enable, row, read_row)
+            m.d.comb += [write.addr.eq(row), write.data.eq(data), write.en.eq(enable)]
+        read = memory.read_port(domain="sync")
+        m.d.comb += [read.addr.eq(read_row if shared is None else shared), read.en.eq(1)]
+        return read.data

@@ -6,22 +6,23 @@ unit that stands for the ARM.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 
-from arch_models.overlay import Engine, Overlay
+from arch_models.overlay import Engine, Overlay, Role
 from cosim.program import Buffer as Target
 from cosim.program import Channel, Opcode, Program, Unit, UnitKind
 from hw.configuration import EmissionError
 from hw.descriptors import local_channels
-from hw.rtl.buffers import BEAT_BITS, Buffer
+from hw.rtl.buffers import BEAT_BITS, MOST_WRITERS, Buffer
 from hw.rtl.bursts import MasterConfig
 from hw.rtl.convolution import ConvolutionEngine
 from hw.rtl.elementwise import PARAMETER_LANES, ElementwiseEngine, LookupEngine
-from hw.rtl.masters import ReadMaster, WriteMaster
+from hw.rtl.masters import PORT_BITS, ReadMaster, WriteMaster
 from hw.rtl.ports import Ports, connect_units
 from hw.rtl.softmax import SoftmaxEngine
 from hw.rtl.spatial import GridSampleEngine, PoolEngine, UpsampleEngine
@@ -50,14 +51,13 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
         if value != legal:
             raise EmissionError(f"{name} is {value}, must be {legal} in RTL")
     for master in overlay.masters:
-        if master.width_bits != BEAT_BITS:
+        if master.width_bits not in PORT_BITS:
+            near = min(PORT_BITS, key=lambda bits: abs(bits - master.width_bits))
             raise EmissionError(f"masters.{master.name}.width_bits is {master.width_bits}, must "
-                                f"be {BEAT_BITS} in RTL")
-    kinds = [unit.kind for unit in units]
-    for kind, legal in ((UnitKind.READ, 2), (UnitKind.WRITE, 1)):
-        if kinds.count(kind) != legal:
-            raise EmissionError(f"units: {kinds.count(kind)} of kind {kind.name}, must be "
-                                f"{legal} in RTL: one input, one weight and one output master")
+                                f"be one of {PORT_BITS} in RTL; nearest {near}")
+    if len(overlay.masters_of(Role.INPUT)) > MOST_WRITERS:
+        raise EmissionError(f"masters: {len(overlay.masters_of(Role.INPUT))} with role 'input', "
+                            f"at most {MOST_WRITERS} in RTL: a block RAM has two ports")
     for unit in units:
         if unit.name == Engine.NORM:
             raise EmissionError("engines: norm has no RTL yet; leave it to the host")
@@ -79,7 +79,7 @@ class OverlayTop(Elaboratable):
         self.local = [local_channels(wiring, unit) for unit in range(len(units))]
         self.in_lanes, self.out_lanes = overlay.tn // BEAT_BYTES, overlay.tm // BEAT_BYTES
         self.engines: dict[Engine, Any] = {}
-        self.reads: list[ReadMaster] = []
+        self.masters: dict[str, ReadMaster | WriteMaster] = {}
         self.units = [self._unit(unit, *map(len, self.local[index]))
                       for index, unit in enumerate(units)]
         self.ports = Ports(self.units, {})
@@ -94,14 +94,17 @@ class OverlayTop(Elaboratable):
                 return TimedUnit(waits, signals)
             self.engines[Engine(unit.name)] = made
             return made
+        width = next(item.width_bits for item in self.overlay.masters if item.name == unit.name)
         config = MasterConfig(unit.setup_cycles, unit.tail_cycles, unit.outstanding,
-                              unit.max_burst_beats * BEAT_BYTES, 3, int(unit.overlap_runs),
-                              unit.run_setup_cycles)
-        if unit.kind is UnitKind.WRITE:
-            self.output = WriteMaster(config, waits, signals)
-            return self.output
-        self.reads.append(ReadMaster(config, waits, signals))
-        return self.reads[-1]
+                              unit.max_burst_beats * width // 8, (width // 8).bit_length() - 1,
+                              int(unit.overlap_runs), unit.run_setup_cycles)
+        self.masters[unit.name] = (
+            WriteMaster(config, waits, signals, port_bits=width) if unit.kind is UnitKind.WRITE
+            else ReadMaster(config, waits, signals, width))
+        return self.masters[unit.name]
+
+    def _masters(self, role: Role) -> list[Any]:
+        return [self.masters[master.name] for master in self.overlay.masters_of(role)]
 
     def elaborate(self, platform: object) -> Module:
         """Connect units, channels and buffers."""
@@ -122,36 +125,46 @@ class OverlayTop(Elaboratable):
         self._constants(m)
         return m
 
-    def _buffer(self, m: Module, name: str, depth: int, lanes: int) -> Buffer:
-        made = Buffer(name, depth, lanes)
+    def _buffer(self, m: Module, name: str, depth: int, lanes: int,
+                writers: Sequence[ReadMaster] = (), **more: Any) -> Buffer:
+        slots = tuple(len(master.beats) for master in writers) or (1,)
+        made = Buffer(name, depth, lanes, slots, **more)
         m.submodules[name] = made
         return made
 
     def _load(self, m: Module, master: ReadMaster, target: Target, buffer: Buffer,
-              word: Value, lanes: Value) -> None:
-        """Write the beat that `master` receives, if its operation loads this buffer."""
-        loads = master.r_valid & (master.shell.argument(Opcode.LOAD, "buffer") == target)
-        m.d.comb += [
-            buffer.write_address.eq(word),
-            buffer.write_data.eq(Cat([master.r_data] * buffer.lanes)),
-            buffer.write_lanes.eq(Mux(loads, lanes, 0)),
-        ]
+              place: Callable[[int], tuple[Value, Value]], writer: int = 0) -> None:
+        """Write the beats that `master` receives, if its operation loads this buffer.
 
-    def _tile_place(self, master: Any, opcode: Opcode, lanes: int) -> tuple[Value, Value]:
-        """(word, lane) of the beat that a master moves."""
+        `place(slot)`: (word, lane) of each.
+        """
+        loads = master.shell.argument(Opcode.LOAD, "buffer") == target
+        ports = zip(buffer.writes[writer], master.beats, strict=True)
+        for slot, (port, (valid, data)) in enumerate(ports):
+            word, lane = place(slot)
+            m.d.comb += [
+                port.address.eq(word),
+                port.data.eq(Cat([data] * buffer.lanes)),
+                port.lanes.eq(Mux(loads & valid, 1 << lane, 0)),
+            ]
+
+    def _tile_place(self, master: Any, opcode: Opcode, lanes: int, slot: int = 0
+                    ) -> tuple[Value, Value]:
+        """(word, lane) of the beat that a master moves in a place."""
         group, lane = split(master.counter.plane, lanes)
         word = (master.shell.argument(opcode, "base")
                 + group * master.shell.argument(opcode, "positions", 16)
-                + master.counter.position)
+                + master.counter.position + slot)
         return word[:16], lane
 
     def _inputs(self, m: Module) -> None:
-        """INPUT and SKIP: filled by the input master, INPUT read by the engine that runs."""
-        overlay, master = self.overlay, self.reads[0]
+        """INPUT and SKIP: filled by the input masters, INPUT read by the engine that runs."""
+        overlay, masters = self.overlay, self._masters(Role.INPUT)
         tiles = self._buffer(m, "input_buffer", overlay.input_words * overlay.input_banks,
-                             self.in_lanes)
-        word, lane = self._tile_place(master, Opcode.LOAD, self.in_lanes)
-        self._load(m, master, Target.INPUT, tiles, word, 1 << lane)
+                             self.in_lanes, masters, banks=overlay.input_banks)
+        for writer, master in enumerate(masters):
+            self._load(m, master, Target.INPUT, tiles,
+                       partial(self._tile_place, master, Opcode.LOAD, self.in_lanes), writer)
         address: Value = Value.cast(0)
         for engine in self.engines.values():
             # The layer barrier keeps engines of different layers apart.
@@ -160,18 +173,15 @@ class OverlayTop(Elaboratable):
         m.d.comb += tiles.read_address.eq(address)
         if Engine.CONVOLUTION in self.engines:
             skip = self._buffer(m, "skip_buffer", overlay.output_words * overlay.output_banks,
-                                self.out_lanes)
-            word, lane = self._tile_place(master, Opcode.LOAD, self.out_lanes)
-            self._load(m, master, Target.OUTPUT, skip, word, 1 << lane)
+                                self.out_lanes, masters[:1])  # only the first loads skip tiles
+            self._load(m, masters[0], Target.OUTPUT, skip,
+                       partial(self._tile_place, masters[0], Opcode.LOAD, self.out_lanes))
             convolution = self.engines[Engine.CONVOLUTION]
             m.d.comb += [skip.read_address.eq(convolution.skip_address),
                          convolution.skip_data.eq(skip.read_data)]
 
     def _outputs(self, m: Module) -> None:
-        """OUTPUT: written by the engine that runs, read by the output master."""
-        overlay = self.overlay
-        results = self._buffer(m, "output_buffer", overlay.output_words * overlay.output_banks,
-                               self.out_lanes)
+        """OUTPUT: written by the engine that runs, one copy for each output master to read."""
         address: Value = Value.cast(0)
         data: Value = Value.cast(0)
         lanes: Value = Value.cast(0)
@@ -183,70 +193,86 @@ class OverlayTop(Elaboratable):
             address = Mux(engine.shell.active, engine.out_address, address)
             data = Mux(engine.shell.active, word, data)
             lanes = Mux(engine.shell.active, enable, lanes)
+        for index, master in enumerate(self._masters(Role.OUTPUT)):
+            self._output(m, master, f"output_buffer_{index}" if index else "output_buffer",
+                         (address, data, lanes))
+
+    def _output(self, m: Module, master: WriteMaster, name: str,
+                write: tuple[Value, Value, Value]) -> None:
+        """The copy of OUTPUT that a master reads."""
+        overlay, pairs = self.overlay, len(master.w_strobe) > 1
+        results = self._buffer(m, name, overlay.output_words * overlay.output_banks,
+                               self.out_lanes, pairs=pairs)
+        address, data, lanes = write
         m.d.comb += [results.write_address.eq(address), results.write_data.eq(data),
                      results.write_lanes.eq(lanes)]
-        word, lane = self._tile_place(self.output, Opcode.STORE, self.out_lanes)
+        word, lane = self._tile_place(master, Opcode.STORE, self.out_lanes)
         before = Signal(8)
         m.d.sync += before.eq(lane)
+        found = [results.read_data, *([results.next_data] if pairs else [])]
         m.d.comb += [results.read_address.eq(word),
-                     self.output.data.eq(results.read_data.word_select(before, BEAT_BITS))]
+                     master.data.eq(Cat(item.word_select(before, BEAT_BITS) for item in found))]
 
     def _constants(self, m: Module) -> None:
         """WEIGHT, parameters, tables and accumulators."""
-        overlay, master = self.overlay, self.reads[1]
-        base = master.shell.argument(Opcode.LOAD, "base")
-        beat = Signal(24)  # beats of the operation that came before
-        with m.If(master.shell.active & master.shell.done):
-            m.d.sync += beat.eq(0)
-        with m.Elif(master.r_valid):
-            m.d.sync += beat.eq(beat + 1)
-        entry = (base + beat)[:16]
+        overlay, (master,) = self.overlay, self._masters(Role.WEIGHT)
         if Engine.CONVOLUTION in self.engines:
-            self._convolution_constants(m, master, base, beat, entry)
+            self._convolution_constants(m, master)
         if Engine.ELEMENTWISE in self.engines:
             elementwise = self.engines[Engine.ELEMENTWISE]
             vector = self._buffer(m, "vector_parameters",
-                                  -(-overlay.vector_entries // PARAMETER_LANES), PARAMETER_LANES)
-            group, lane = split(entry, PARAMETER_LANES)
-            self._load(m, master, Target.VECTOR_PARAMETERS, vector, group, 1 << lane)
+                                  -(-overlay.vector_entries // PARAMETER_LANES), PARAMETER_LANES,
+                                  [master])
+            self._load(m, master, Target.VECTOR_PARAMETERS, vector,
+                       partial(self._entry_place, master, PARAMETER_LANES))
             m.d.comb += [vector.read_address.eq(elementwise.parameter_address),
                          elementwise.parameter_data.eq(vector.read_data)]
-        self._tables(m, master, entry)
+        self._tables(m, master)
 
-    def _convolution_constants(self, m: Module, master: ReadMaster, base: Value, beat: Value,
-                               entry: Value) -> None:
+    def _entry_place(self, master: ReadMaster, lanes: int, slot: int) -> tuple[Value, Value]:
+        """(word, lane) of an entry; `base` counts entries."""
+        entry = master.shell.argument(Opcode.LOAD, "base") + master.counter.index + slot
+        return split(entry[:16], lanes)
+
+    def _weight_place(self, master: ReadMaster, lanes: int, slot: int) -> tuple[Value, Value]:
+        """(word, lane) of a beat of weights; `base` counts words."""
+        group, lane = split((master.counter.index + slot)[:24], lanes)
+        return (master.shell.argument(Opcode.LOAD, "base") + group)[:16], lane
+
+    def _convolution_constants(self, m: Module, master: ReadMaster) -> None:
         overlay, engine = self.overlay, self.engines[Engine.CONVOLUTION]
         weight_lanes = overlay.tm * overlay.tn // BEAT_BYTES
         weights = self._buffer(m, "weight_buffer", overlay.weight_words * overlay.weight_banks,
-                               weight_lanes)
-        group, lane = split(beat, weight_lanes)
-        self._load(m, master, Target.WEIGHT, weights, (base + group)[:16], 1 << lane)
+                               weight_lanes, [master])
+        self._load(m, master, Target.WEIGHT, weights,
+                   partial(self._weight_place, master, weight_lanes))
         parameters = self._buffer(m, "convolution_parameters",
-                                  -(-overlay.parameter_entries // overlay.tm), overlay.tm)
-        group, lane = split(entry, overlay.tm)
-        self._load(m, master, Target.CONVOLUTION_PARAMETERS, parameters, group, 1 << lane)
-        partial = self._buffer(m, "accumulators", overlay.accumulator_words, overlay.tm // 2)
+                                  -(-overlay.parameter_entries // overlay.tm), overlay.tm,
+                                  [master])
+        self._load(m, master, Target.CONVOLUTION_PARAMETERS, parameters,
+                   partial(self._entry_place, master, overlay.tm))
+        sums = self._buffer(m, "accumulators", overlay.accumulator_words, overlay.tm // 2)
         m.d.comb += [
             weights.read_address.eq(engine.weight_address),
             engine.weight_data.eq(weights.read_data),
             parameters.read_address.eq(engine.parameter_address),
             engine.parameter_data.eq(parameters.read_data),
-            partial.read_address.eq(engine.partial_read_address),
-            engine.partial_read_data.eq(partial.read_data),
-            partial.write_address.eq(engine.partial_write_address),
-            partial.write_data.eq(engine.partial_write_data),
-            partial.write_lanes.eq(engine.partial_write.replicate(partial.lanes)),
+            sums.read_address.eq(engine.partial_read_address),
+            engine.partial_read_data.eq(sums.read_data),
+            sums.write_address.eq(engine.partial_write_address),
+            sums.write_data.eq(engine.partial_write_data),
+            sums.write_lanes.eq(engine.partial_write.replicate(sums.lanes)),
         ]
 
-    def _tables(self, m: Module, master: ReadMaster, entry: Value) -> None:
+    def _tables(self, m: Module, master: ReadMaster) -> None:
         """Eight copies of TABLE, one a lookup lane; the softmax reads the first."""
         lookup = self.engines.get(Engine.LOOKUP)
         softmax = self.engines.get(Engine.SOFTMAX)
         copies = 8 if lookup is not None else 1 if softmax is not None else 0
         for index in range(copies):
             table = self._buffer(m, f"table_{index}",
-                                 -(-self.overlay.table_bytes // BEAT_BYTES), 1)
-            self._load(m, master, Target.TABLE, table, entry, Value.cast(1))
+                                 -(-self.overlay.table_bytes // BEAT_BYTES), 1, [master])
+            self._load(m, master, Target.TABLE, table, partial(self._entry_place, master, 1))
             address: Value = Value.cast(0)
             if lookup is not None:
                 address = lookup.table_addresses[index]

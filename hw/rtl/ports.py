@@ -17,7 +17,7 @@ CONFIG_BITS = 32
 MARK_BITS = 64  # one bit a unit in `started` and `ended`
 READ_SIGNALS = ("ar_valid", "ar_ready", "ar_address", "ar_beats", "r_valid", "r_data", "r_last")
 WRITE_SIGNALS = ("aw_valid", "aw_ready", "aw_address", "aw_beats", "w_valid", "w_ready",
-                 "w_data", "b_valid")
+                 "w_data", "w_strobe", "b_valid")
 COUNTERS_A_UNIT = 3 + 16  # busy, idle, memory stall, stall of each local channel
 
 

@@ -27,6 +27,11 @@ def test_random_programs_agree_in_every_operation_and_counter(bench):
     assert found.operations_compared > 5000 and found.cycles_compared > 500_000
 
 
+def test_random_programs_agree_on_the_ddr3_memory(bench):
+    found = compare_programs(40, 500, bench, model="ddr3")
+    assert found.equal and found.programs > 30
+
+
 @pytest.mark.long
 def test_thousands_of_random_programs_agree(bench):
     found = compare_programs(3000, 10_000, bench)

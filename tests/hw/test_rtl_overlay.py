@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_frames import board, small_graph
 
+from arch_models.board import load_board
 from arch_models.memory import memory_for
-from arch_models.overlay import default_overlay
+from arch_models.overlay import Engine, Role, default_overlay
 from cosim.program import Column, Opcode
 from hw.configuration import EmissionError
 from hw.rtl.overlay_top import check_buildable
@@ -50,6 +51,38 @@ def test_tiles_and_a_frame_on_the_ddr3_memory():
     assert frame.cycles_compared != flat.cycles_compared
 
 
+def with_masters(overlay, name, width_bits, count):
+    """Every master `width_bits` wide on a port of its own, `count` of input and of output."""
+    on, masters = load_board(name), []
+    for master in overlay.masters:
+        copies = 1 if master.role is Role.WEIGHT else count
+        for index in range(copies):
+            port = on.ports[len(masters) % len(on.ports)].name
+            masters.append(dataclasses.replace(
+                master, name=f"{master.name}_{index}", port=port, width_bits=width_bits))
+    return dataclasses.replace(overlay, masters=tuple(masters)), on
+
+
+@pytest.mark.parametrize(("name", "width_bits", "count", "model"), [
+    ("pynq-z1", 32, 1, "flat"), ("ultra96", 128, 2, "ddr3")])
+def test_narrow_wide_and_several_masters(name, width_bits, count, model):
+    """Beats in halves and in pairs, runs that begin in the upper half, two writers of INPUT."""
+    small = dataclasses.replace(SMALL, engines=frozenset({Engine.LOOKUP}))
+    overlay, on = with_masters(small, name, width_bits, count)
+    found = compare_tiles(90, 0, overlay, on, model)
+    assert found.equal and found.operations_compared > 350
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "width_bits", "count", "model"), [
+    ("pynq-z1", 32, 2, "ddr3"), ("pynq-z1", 64, 2, "flat"), ("ultra96", 128, 1, "flat"),
+    ("ultra96", 128, 2, "ddr3")])
+def test_convolutions_behind_every_kind_of_master(name, width_bits, count, model):
+    small = dataclasses.replace(SMALL, engines=frozenset({Engine.CONVOLUTION, Engine.ELEMENTWISE}))
+    overlay, on = with_masters(small, name, width_bits, count)
+    assert compare_tiles(180, 0, overlay, on, model).equal
+
+
 def test_the_comparison_sees_a_wrong_weight_and_a_wrong_cycle():
     memory = memory_for(board(), SMALL, model="flat")
     program, image = random_tiles(SMALL, board(), 9, 5)
@@ -73,6 +106,11 @@ def test_the_comparison_sees_a_wrong_weight_and_a_wrong_cycle():
     ({"tm": 24}, "tm is 24, must be a power of two"),
     ({"columns": 2}, "columns is 2, must be 1"),
     ({"dsp_packing": True}, "dsp_packing is True"),
+    ({"masters": tuple(dataclasses.replace(item, width_bits=16) for item in SMALL.masters)},
+     "input.width_bits is 16, must be one of"),
+    ({"masters": (SMALL.masters[0], dataclasses.replace(SMALL.masters[0], name="b"),
+                  dataclasses.replace(SMALL.masters[0], name="c"), *SMALL.masters[1:])},
+     "3 with role 'input', at most 2"),
 ])
 def test_designs_that_are_not_built_are_refused(changes, words):
     program, _ = random_tiles(SMALL, board(), 9, 0)

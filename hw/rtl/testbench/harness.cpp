@@ -28,7 +28,8 @@ struct Pins { // one unit's signals in the compiled model
     CData *last = nullptr;       // r_last
     CData *data_ready = nullptr; // w_ready
     CData *response = nullptr;   // b_valid
-    QData *data = nullptr;
+    CData *strobe = nullptr;     // a bit for each 8 bytes of the port
+    void *data = nullptr;        // 4, 8 or 16 bytes
 };
 
 #include "glue.hpp" // void bind(Vtop &, std::vector<Pins> &, std::vector<IData *> &config)
@@ -234,7 +235,7 @@ class Bench {
                 if (pins.kind == READ) {
                     *pins.data_valid = 1;
                     *pins.last = burst.moved + 1 == burst.beats;
-                    *pins.data = load(burst.address + 8 * burst.moved);
+                    load(pins.data, beat(unit, burst), unit.width);
                     ++burst.moved;
                 } else {
                     *pins.data_ready = 1;
@@ -255,7 +256,8 @@ class Bench {
         const std::uint64_t first = address / unit.width * unit.width;
         if (beats < 1 || first / 4096 != (first + beats * unit.width - 1) / 4096)
             return BAD_BURST;
-        if (image_ && (unit.width != 8 || address % 8 || address + 8 * beats > image_bytes_))
+        const std::uint64_t end = first + beats * unit.width;
+        if (image_ && (address % 8 % unit.width || end > (image_bytes_ + 15) / 16 * 16))
             return BAD_ADDRESS;
         *pins.request_ready = 1;
         unit.requested = -1;
@@ -275,7 +277,7 @@ class Bench {
                 if (!*pins.data_valid) return STARVED;
                 for (Burst &burst : unit.bursts) {
                     if (burst.moved == burst.beats) continue;
-                    if (image_) std::memcpy(image_ + burst.address + 8 * burst.moved, pins.data, 8);
+                    if (image_ && !store(beat(unit, burst), pins, unit.width)) return BAD_ADDRESS;
                     ++burst.moved;
                     break;
                 }
@@ -285,10 +287,25 @@ class Bench {
         return FINISHED;
     }
 
-    std::uint64_t load(std::uint64_t address) const {
-        std::uint64_t value = 0;
-        if (image_) std::memcpy(&value, image_ + address, 8);
-        return value;
+    static std::uint64_t beat(const Unit &unit, const Burst &burst) {
+        return burst.address / unit.width * unit.width + unit.width * burst.moved;
+    }
+
+    void load(void *data, std::uint64_t address, std::size_t width) const {
+        if (!image_) return;
+        std::memset(data, 0, width);
+        if (address < image_bytes_)
+            std::memcpy(data, image_ + address, std::min<std::size_t>(width, image_bytes_ - address));
+    }
+
+    bool store(std::uint64_t address, const Pins &pins, std::size_t width) const {
+        const std::size_t part = std::min<std::size_t>(width, 8);
+        for (std::size_t at = 0; at < width; at += part) {
+            if (!(*pins.strobe >> at / 8 & 1)) continue;
+            if (address + at + part > image_bytes_) return false;
+            std::memcpy(image_ + address + at, static_cast<const char *>(pins.data) + at, part);
+        }
+        return true;
     }
 
     bool note() {
