@@ -29,11 +29,10 @@ def report(
 
     Example: cosim report out/default.json out/best.json --out out/report
     """
-    items: dict[str, Evaluation] = {}
-    for path in results:
-        item = load(path, "evaluation", Evaluation)
-        name = item.overlay if item.overlay not in items else f"{item.overlay} ({path.stem})"
-        items[name] = item
+    loaded = [(path, load(path, "evaluation", Evaluation)) for path in results]
+    designs = [item.overlay for _, item in loaded]
+    items = {item.overlay if designs.count(item.overlay) == 1 else f"{item.overlay} ({path.stem})":
+             item for path, item in loaded}
     last = list(items.values())[-1]
     board = inputs.board(last.board)
     written = write_report(items, board.ddr.peak_bytes_per_s, out)

@@ -6,12 +6,10 @@ It does not compute figures; it draws what an `Evaluation` holds.
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from studies.errors import UserError
@@ -19,9 +17,11 @@ from studies.evaluation import Evaluation
 from studies.files import output_folder, write_text
 from studies.report import pictures, tables
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
-color:#222}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}img{max-width:100%}
-pre{font:12px/1.35 ui-monospace,monospace;overflow-x:auto}"""
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;
+color:#222}h1{font-size:1.5rem}h2{font-size:1.05rem;margin-top:2rem}img{max-width:100%}
+div{overflow-x:auto}table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
+th,td{padding:.15rem .6rem;border-bottom:1px solid #ddd;white-space:nowrap}th{font-weight:600}
+.left{text-align:left}.right{text-align:right}"""
 
 
 def write_report(items: Mapping[str, Evaluation], peak_bytes_per_s: float, folder: Path,
@@ -53,21 +53,30 @@ def write_report(items: Mapping[str, Evaluation], peak_bytes_per_s: float, folde
 
 def _page(items: Mapping[str, Evaluation], chosen: Evaluation,
           drawn: Sequence[tuple[str, str]]) -> str:
-    parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>"
+    parts = [f"<!doctype html><html lang=en><meta charset=utf-8>"
+             f"<meta name=viewport content='width=device-width'><title>"
              f"{html.escape(chosen.workload)}</title><style>{STYLE}</style>",
              f"<h1>{html.escape(chosen.workload)} on {html.escape(chosen.board)}</h1>",
              f"<p>{html.escape(tables.heading(chosen))}. Every figure on this page is "
              "predicted.</p>",
-             _pre(tables.summary(list(items.values()), list(items)))]
+             _table(tables.summary(list(items.values()), list(items)))]
     parts += [f"<h2>{html.escape(title)}</h2><img src='{name}' alt='{html.escape(title)}'>"
               for name, title in drawn]
-    for table in (tables.energy(chosen), tables.resources(chosen), tables.units(chosen),
-                  tables.layers(chosen)):
-        parts.append(_pre(table))
-    return "\n".join(parts) + "\n"
+    parts += [_table(table) for table in (tables.energy(chosen), tables.resources(chosen),
+                                          tables.units(chosen), tables.layers(chosen))]
+    return "\n".join(parts) + "\n</html>\n"
 
 
-def _pre(table: Table) -> str:
-    text = io.StringIO()
-    Console(file=text, width=150, color_system=None).print(table)
-    return f"<pre>{html.escape(text.getvalue())}</pre>"
+def _table(table: Table) -> str:
+    """A terminal table as HTML; what stands on the left there stands on the left here."""
+    sides = ["left" if column.justify == "left" else "right" for column in table.columns]
+
+    def row(tag: str, cells: Sequence[object]) -> str:
+        return "<tr>" + "".join(
+            f"<{tag} class={side}>{html.escape(str(cell))}</{tag}>"
+            for side, cell in zip(sides, cells, strict=True)) + "</tr>"
+
+    rows = zip(*(column.cells for column in table.columns), strict=True)
+    return (f"<h2>{html.escape(str(table.title))}</h2><div><table>"
+            + row("th", [column.header for column in table.columns])
+            + "\n".join(row("td", cells) for cells in rows) + "</table></div>")

@@ -30,6 +30,7 @@ PARTS = ("#4D4D4D", "#A6A6A6", "#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69
 
 #: Layers shorter than this share are left out of pictures, and counted.
 LEAST_LAYER = 0.001
+LEAST_PART = 0.01
 
 
 def save_picture(figure: Figure, path: Path) -> None:
@@ -60,8 +61,8 @@ def roofline(item: Evaluation, peak_bytes_per_s: float) -> Figure:
     intensity = np.geomspace(min(1.0, *reach) / 1.5, max(reach) * 2, 200)
     roof = np.minimum(peak, intensity * peak_bytes_per_s / 1e9)
     axes.plot(intensity, roof, color="#333333", linewidth=1.5)
-    axes.annotate(f"array: {peak:.1f} GMAC/s", (intensity[-1], peak), ha="right", va="bottom",
-                  fontsize=9, textcoords="offset points", xytext=(0, 3))
+    axes.annotate(f"array: {peak:.1f} GMAC/s", (peak / peak_bytes_per_s * 1e9, peak), va="bottom",
+                  fontsize=9, textcoords="offset points", xytext=(6, 3))
     knee = peak / (peak_bytes_per_s / 1e9)
     axes.axvline(knee, color="#BBBBBB", linewidth=0.8, linestyle=":")
     axes.annotate(f"DRAM: {peak_bytes_per_s / 1e9:.2f} GB/s", (intensity[30], roof[30]),
@@ -71,29 +72,48 @@ def roofline(item: Evaluation, peak_bytes_per_s: float) -> Figure:
     axes.scatter([layer.intensity for layer in points], rates, zorder=3, alpha=0.75,
                  s=20 + 600 * sizes / max(1.0, sizes.sum()), color=COLOURS["busy"],
                  edgecolor="white", linewidth=0.6)
-    _label_clusters(axes, [layer.name for layer in points],
-                    [layer.intensity for layer in points], rates)
     axes.set_xscale("log")
     axes.set_yscale("log")
     plain_log(axes)
+    order = sorted(range(len(points)), key=lambda index: -sizes[index])
+    _label_spots(axes, [(points[index].name, reach[index], rates[index]) for index in order])
     axes.set_xlabel("operational intensity, MAC a byte of DRAM traffic")
     axes.set_ylabel("10^9 MAC a second")
     axes.set_title(f"Roofline (area of a dot: time of the layer)\n{_origin(item)}", fontsize=10)
     return figure
 
 
-def _label_clusters(axes: Any, names: Sequence[str], xs: Sequence[float],
-                    ys: Sequence[float]) -> None:
-    """Name each spot once; layers that lie together share a label."""
-    spots: dict[tuple[int, int], list[int]] = {}
-    for index, (x, y) in enumerate(zip(xs, ys, strict=True)):
-        key = (round(np.log10(x) * 5), round(np.log10(max(y, 1e-9)) * 5))
-        spots.setdefault(key, []).append(index)
-    for members in spots.values():
-        first = members[0]
-        text = names[first] + (f" +{len(members) - 1}" if len(members) > 1 else "")
-        axes.annotate(text, (xs[first], ys[first]), fontsize=7, xytext=(5, -9),
-                      textcoords="offset points", color="#333333")
+#: Size of a label's letter as a share of the axes, for keeping labels apart; a guess of the font.
+LETTER = (0.0085, 0.024)
+MOST_LETTERS = 18
+
+
+def _label_spots(axes: Any, spots: Sequence[tuple[str, float, float]]) -> None:
+    """Name spots (name, x, y) in the order given, below or above; a label that would lie on
+    another one is left out."""
+    (left, right), (low, high) = np.log10(axes.get_xlim()), np.log10(axes.get_ylim())
+    taken: list[tuple[float, float, float, float]] = []
+    named: set[str] = set()
+    for name, x, y in spots:
+        text = name if len(name) <= MOST_LETTERS else ".".join(name.split(".")[-2:])
+        if text in named:
+            continue
+        named.add(text)
+        at_x = (np.log10(x) - left) / (right - left)
+        at_y = (np.log10(max(y, 1e-9)) - low) / (high - low)
+        width = LETTER[0] * len(text)
+        to_left = at_x + width > 1
+        begin = at_x - width if to_left else at_x
+        for down in (9, 18, 27):
+            bottom = at_y - down / 320
+            box = (begin, bottom, begin + width, bottom + LETTER[1])
+            if not any(box[0] < other[2] and other[0] < box[2] and box[1] < other[3]
+                       and other[1] < box[3] for other in taken):
+                taken.append(box)
+                axes.annotate(text, (x, y), fontsize=7, xytext=(-4 if to_left else 5, -down),
+                              ha="right" if to_left else "left", textcoords="offset points",
+                              color="#333333")
+                break
 
 
 def layer_times(item: Evaluation, engine_units: Sequence[str] = ()) -> Figure:
@@ -115,11 +135,16 @@ def layer_times(item: Evaluation, engine_units: Sequence[str] = ()) -> Figure:
             parts.setdefault(name, np.zeros(len(shown)))[index] = (
                 shown_cycles / item.clock_hz * 1e3)
         parts.setdefault("idle", np.zeros(len(shown)))[index] = left_over / item.clock_hz * 1e3
+    whole = sum(float(values.sum()) for values in parts.values())
+    for name in [name for name in parts if name not in ("busy", "idle")]:
+        if parts[name].sum() < LEAST_LAYER * whole:
+            parts["idle"] += parts.pop(name)
     order = ["busy", *sorted(set(parts) - {"busy", "idle"}), "idle"]
     rows = np.arange(len(shown))
     for name in order:
         if name in parts and parts[name].any():
-            label = name if name in ("busy", "idle") else f"stall: {name}"
+            label = ({"busy": "busy", "idle": "idle, and shorter stalls"}.get(name)
+                     or f"stall: {name}")
             axes.barh(rows, parts[name], left=left, color=COLOURS.get(name, "#BBBBBB"),
                       label=label, height=0.78, edgecolor="#888888", linewidth=0.3)
             left += parts[name]
@@ -151,18 +176,26 @@ def _layer_axis(axes: Any, names: Sequence[str]) -> None:
 
 
 def energy_split(items: Mapping[str, Evaluation]) -> Figure:
-    """Energy a pixel of several designs, stacked by where it goes."""
+    """Energy a pixel of several results, stacked by where it goes; small parts together."""
     figure, axes = _axes(8.5, 1.8 + 0.55 * len(items))
-    names: list[str] = []
-    for item in items.values():
-        names += [name for name in energy_parts(item.energy) if name not in names]
+    splits = [{name: value / item.pixels * 1e6 for name, value in energy_parts(item.energy).items()}
+              for item in items.values()]
+    totals = [sum(split.values()) for split in splits]
+    names = list(dict.fromkeys(name for split in splits for name in split))
+    shown = [name for name in names
+             if any(split.get(name, 0.0) > LEAST_PART * total
+                    for split, total in zip(splits, totals, strict=True))]
+    workloads = list(dict.fromkeys(item.workload for item in items.values()))
+    labels = list(items) if len(workloads) == 1 else [
+        f"{name}: {item.workload}" for name, item in items.items()]
     left = np.zeros(len(items))
-    for index, name in enumerate(names):
-        values = np.array([energy_parts(item.energy).get(name, 0.0) / item.pixels * 1e6
-                           for item in items.values()])
+    for index, name in enumerate([*shown, "other"]):
+        values = np.array([split.get(name, 0.0) if name in shown else
+                           sum(value for part, value in split.items() if part not in shown)
+                           for split in splits])
         if values.max() > 0:
-            axes.barh(list(items), values, left=left, label=name,
-                      color=PARTS[index % len(PARTS)], height=0.6)
+            axes.barh(labels, values, left=left, label=name,
+                      color=PARTS[index % len(PARTS)] if name in shown else "#DDDDDD", height=0.6)
             left += values
     for row, value in enumerate(left):
         axes.annotate(f"{value:.1f}", (value, row), va="center", fontsize=9,
@@ -170,11 +203,10 @@ def energy_split(items: Mapping[str, Evaluation]) -> Figure:
     axes.margins(x=0.1)
     axes.invert_yaxis()
     axes.set_xlabel("uJ a pixel")
-    first = next(iter(items.values()))
-    axes.set_title(f"Energy of a frame, {first.workload} on {first.board}, predicted",
-                   fontsize=10)
-    axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.35 / len(items)
-                - 0.12), frameon=False)
+    axes.set_title(f"Energy of a picture, {', '.join(workloads)} on "
+                   f"{', '.join(dict.fromkeys(item.board for item in items.values()))}, predicted "
+                   f"(other: parts under {100 * LEAST_PART:g} %)", fontsize=10)
+    figure.legend(fontsize=8, ncols=6, loc="outside lower center", frameon=False)
     return figure
 
 
