@@ -23,6 +23,7 @@ from studies.commands import (
     explain,
     explore,
     report,
+    serve,
     simulate,
     validate,
     what_if,
@@ -47,6 +48,7 @@ validate_app = typer.Typer(help="Check the models against figures that others me
 app.command("simulate")(simulate.simulate)
 app.command("explore")(explore.explore)
 app.command("emit")(emit.emit_design)
+app.command("serve")(serve.serve_studies)
 app.command("report")(report.report)
 app.command("boards")(boards.boards)
 app.command("what-if")(what_if.what_if_command)

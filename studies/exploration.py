@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
+from studies.dask_workers import connected
 from studies.evaluate import estimated_resources, evaluate
 from studies.evaluation import Evaluation
 from studies.identity import identity
@@ -95,6 +96,33 @@ def evaluator(graph: Graph, board: Board, base: Overlay, workers: int = 1,
         yield partial(_spread, pool, workers, work)
 
 
+@contextmanager
+def _dask_evaluators(graph: Graph, board: Board, base: Overlay,
+                    scheduler: str) -> Iterator[tuple[Evaluate, Evaluate, int]]:
+    """The same for the search and for its finalists, by the workers of a Dask scheduler.
+
+    The last value is how many designs they evaluate at the same time.
+    """
+    with connected(scheduler) as workers:
+        searching, finally_ = (
+            partial(workers.map, _outcome_in, (graph, board, base, memory))
+            for memory in (SEARCH_MEMORY, FINAL_MEMORY))
+        yield searching, finally_, workers.width
+
+
+def _outcome_in(context: tuple[Graph, Board, Overlay, str], choice: Choice) -> Outcome:
+    graph, board, base, memory = context
+    return outcome(graph, board, base, choice, memory)
+
+
+@contextmanager
+def _local_evaluators(graph: Graph, board: Board, base: Overlay,
+                      workers: int) -> Iterator[tuple[Evaluate, Evaluate, int]]:
+    with evaluator(graph, board, base, workers) as searching, \
+            evaluator(graph, board, base, workers, FINAL_MEMORY) as finally_:
+        yield searching, finally_, workers
+
+
 def _spread(pool: Executor, workers: int, work: Evaluate,
             choices: Sequence[Choice]) -> Iterable[Outcome]:
     # Dealt round-robin: slow and fast designs come in runs, so contiguous shares are uneven.
@@ -119,28 +147,34 @@ class Place:
     storage: str
     study: str
 
+    def remembering(self, graph: Graph, board: Board, base: Overlay, space: Space,
+                    settings: Settings, memory: str, work: Evaluate, width: int) -> Evaluate:
+        """The evaluator that looks into the study of this memory model first."""
+        name = self.study if memory == SEARCH_MEMORY else f"{self.study}-{memory}"
+        known = {**identity(graph, board, base, space, settings), "memory model": memory}
+        study = open_study(self.storage, name, space, settings.objectives, known)
+        return study.remembering(work, width)
+
 
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             space: Space | None = None, workers: int = 1, finalists: int = 12,
-            progress: Progress | None = None, place: Place | None = None) -> Exploration:
+            progress: Progress | None = None, place: Place | None = None,
+            scheduler: str | None = None) -> Exploration:
     """Search, then evaluate the base and the most promising designs of the front with `ddr3`.
 
     `finalists`: how many are evaluated again, smallest product of latency and energy first. The
-    result depends on the settings and the space only: not on `workers`, nor on what `place`
-    already holds, nor on who else works there.
+    result depends on the settings and the space only: not on `workers` or the Dask `scheduler`
+    that takes their place, nor on what `place` already holds, nor on who else works there.
     """
     space = space or default_space(board)
     start = starting_choices(space, base, board)
-    with evaluator(graph, board, base, workers) as answer, \
-            evaluator(graph, board, base, workers, FINAL_MEMORY) as answer_finally:
+    evaluators = (_local_evaluators(graph, board, base, workers) if scheduler is None
+                  else _dask_evaluators(graph, board, base, scheduler))
+    with evaluators as (answer, answer_finally, width):
         if place is not None:
-            known = identity(graph, board, base, space, settings)
             answer, answer_finally = (
-                open_study(place.storage, name, space, settings.objectives,
-                           {**known, "memory model": memory}).remembering(work, workers)
-                for name, memory, work in (
-                    (place.study, SEARCH_MEMORY, answer),
-                    (f"{place.study}-{FINAL_MEMORY}", FINAL_MEMORY, answer_finally)))
+                place.remembering(graph, board, base, space, settings, memory, work, width)
+                for memory, work in ((SEARCH_MEMORY, answer), (FINAL_MEMORY, answer_finally)))
         found = search(answer, space, settings, start, progress)
         ranked = sorted((found.records[index] for index in found.front),
                         key=lambda record: (merit(record.evaluation), record.number))[:finalists]

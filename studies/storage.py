@@ -128,6 +128,22 @@ def open_storage(place: str) -> BaseStorage:
         return _database(place)
 
 
+def serve(place: str, host: str, port: int) -> None:
+    """Serve the studies of a database to other machines until stopped, as grpc://HOST:PORT."""
+    if "://" not in place or place.startswith("grpc"):
+        raise UserError(f"storage {place!r} cannot be served: the server needs a database, for "
+                        "example sqlite:///study.db.")
+    storage = open_storage(place)
+    with plainly(f"grpc://{host}:{port}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            optuna.storages.run_grpc_proxy_server(storage, host=host, port=port)
+        except RuntimeError as error:
+            raise UserError(f"cannot listen on {host}:{port}: {_first_line(error)}") from error
+        except ImportError as error:
+            raise ModuleNotFoundError("grpc", name="grpcio") from error
+
+
 def _journal(path: Path) -> CrashSafeJournal:
     check_writable(path)
     if path.exists():

@@ -50,6 +50,9 @@ def explore(
         show_default=False)] = None,
     workers: Annotated[int, typer.Option(
         min=0, help="Processes to use; 0 takes every core. The result is the same.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(
+        help="Evaluate on the workers of this Dask scheduler, for example tcp://HOST:8786, "
+             "in place of --workers.", show_default=False)] = None,
     storage: Annotated[str | None, typer.Option(
         help="Keep every outcome here, and go on from what is here: a file, sqlite:///FILE, "
              "postgresql://... or grpc://HOST:PORT. Several terminals may share it.",
@@ -86,7 +89,7 @@ def explore(
     with search_progress(console, designs) as told:
         found = run_exploration(graph, on, base, settings, axes,
                                 workers or default_workers(), progress=told.record,
-                                place=place)
+                                place=place, scheduler=scheduler)
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
