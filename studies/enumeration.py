@@ -5,12 +5,14 @@ It chooses nothing. Designs that share a lowered program are evaluated together 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 import numpy as np
 
@@ -74,11 +76,16 @@ class Codes:
 
 @dataclass(frozen=True)
 class Enumerated:
-    """Every design of a space: its code (ascending) and its figures; NaN where infeasible."""
+    """Every design of a space: its code (ascending) and its figures; NaN where infeasible.
+
+    `seconds`, `processor_seconds`: what the enumeration took, by the clock and of all cores.
+    """
 
     codes: np.ndarray
     latency_ms: np.ndarray
     energy_uj_per_pixel: np.ndarray
+    seconds: float
+    processor_seconds: float
 
     @property
     def feasible(self) -> np.ndarray:
@@ -101,14 +108,16 @@ class Enumerated:
         """Write a compressed `.npz`."""
         write_whole(path, lambda file: np.savez_compressed(
             file, codes=self.codes, latency_ms=self.latency_ms,
-            energy_uj_per_pixel=self.energy_uj_per_pixel))
+            energy_uj_per_pixel=self.energy_uj_per_pixel,
+            cost=np.array([self.seconds, self.processor_seconds])))
 
 
 def load_enumerated(path: Path) -> Enumerated:
     """Read what `Enumerated.save` wrote; `UserError` for anything else."""
     try:
         with np.load(path) as table:
-            return Enumerated(table["codes"], table["latency_ms"], table["energy_uj_per_pixel"])
+            return Enumerated(table["codes"], table["latency_ms"], table["energy_uj_per_pixel"],
+                              *table["cost"].tolist())
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: no table of an enumeration ({error})") from None
 
@@ -169,6 +178,7 @@ class _Part:
 def enumerate_space(graph: Graph, board: Board, base: Overlay, space: Space, workers: int = 1,
                     progress: Callable[[int], None] | None = None) -> Enumerated:
     """Evaluate all designs; `progress` is told how many more are done."""
+    began, used = time.perf_counter(), _processor_seconds()
     outer = [axis for axis in space.axes if axis.name not in UNTIMED]
     choices = list(designs(space, outer))
     shares = [choices[start : start + SHARE] for start in range(0, len(choices), SHARE)]
@@ -185,4 +195,11 @@ def enumerate_space(graph: Graph, board: Board, base: Overlay, space: Space, wor
                 progress(len(table))
     whole = np.concatenate(parts)
     whole = whole[np.argsort(whole[:, 0])]
-    return Enumerated(whole[:, 0].astype(np.int64), whole[:, 1], whole[:, 2])
+    return Enumerated(whole[:, 0].astype(np.int64), whole[:, 1], whole[:, 2],
+                      time.perf_counter() - began, _processor_seconds() - used)
+
+
+def _processor_seconds() -> float:
+    """Of this process and those that it started and that have ended."""
+    return sum(getrusage(who).ru_utime + getrusage(who).ru_stime
+               for who in (RUSAGE_SELF, RUSAGE_CHILDREN))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from arch_models.energy import EnergySplit
 
@@ -34,6 +35,22 @@ class Resource:
     def share(self) -> float:
         """Used over available."""
         return self.used / self.available
+
+
+class Scored(Protocol):
+    """What a search asks of a design: an `Evaluation`, or less that was worked out faster."""
+
+    @property
+    def latency_ms(self) -> float:
+        """First in to last out, in milliseconds."""
+
+    @property
+    def energy_uj_per_pixel(self) -> float:
+        """Whole-board energy of one frame over its pixels, in microjoules."""
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """Estimated use of every kind of fabric resource."""
 
 
 @dataclass(frozen=True)

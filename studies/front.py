@@ -17,6 +17,12 @@ def pareto_mask(points: np.ndarray) -> np.ndarray:
     keep = np.zeros(len(points), bool)
     # In lexicographic order a row can only be dominated by one that came before it.
     order = np.lexsort(points.T[::-1])
+    if points.ndim == 2 and points.shape[1] == 2 and len(points):
+        # Of two objectives the second must be smaller than in every row before.
+        second = points[order, 1]
+        before = np.concatenate(([np.inf], np.minimum.accumulate(second)[:-1]))
+        keep[order[(second < before) | (np.arange(len(order)) == 0)]] = True
+        return keep
     front = np.empty((0, points.shape[1] if points.ndim == 2 else 0))
     for index in order:
         row = points[index]

@@ -6,8 +6,10 @@ It does not know how a design is evaluated: it is handed a function. Optuna is i
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
+import random
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ import numpy as np
 import optuna
 
 from studies.errors import unknown
-from studies.evaluation import Evaluation, Resource
+from studies.evaluation import Evaluation, Resource, Scored
 from studies.front import pareto_mask
 from studies.space import Choice, Space
 
@@ -39,7 +41,7 @@ class Objective(StrEnum):
         return {Objective.LATENCY: "latency (ms)", Objective.ENERGY: "energy (uJ/pixel)",
                 Objective.RESOURCES: "largest share of the fabric"}[self]
 
-    def of(self, evaluation: Evaluation) -> float:
+    def of(self, evaluation: Scored) -> float:
         """Milliseconds, microjoules a pixel, or the largest share of a fabric resource."""
         if self is Objective.LATENCY:
             return evaluation.latency_ms
@@ -70,7 +72,9 @@ class Failure:
 @dataclass(frozen=True)
 class Settings:
     """How to search. `designs`: evaluated (feasible, different) designs that the sampler is to
-    reach; `attempts` bounds the asked ones. `rounds`: at most so many steps of descent behind the
+    reach; `attempts` bounds the asked ones. `local`: so much of every batch are untried
+    single-axis neighbours of the front so far; the sampler learns from them. `rounds`: at most so
+    many steps of descent behind the
     sampler, each to the best single-axis neighbour of the best design. The same settings and space
     give the same result."""
 
@@ -80,6 +84,7 @@ class Settings:
     sampler: Sampler = Sampler.NSGA2
     objectives: tuple[Objective, ...] = tuple(Objective)
     population: int = 24
+    local: float = 0.5
     rounds: int = 6
     attempts: int = 4000
 
@@ -90,7 +95,7 @@ class Record:
 
     number: int
     choice: Choice
-    evaluation: Evaluation | None
+    evaluation: Scored | None
     failure: Failure | None
 
 
@@ -120,7 +125,7 @@ class Found:
         return np.array(rows, float).reshape(len(rows), len(self.settings.objectives))
 
 
-Outcome = Evaluation | Failure
+Outcome = Scored | Failure
 Evaluate = Callable[[Sequence[Choice]], Iterable[Outcome]]
 Progress = Callable[[Record, int], None]
 
@@ -140,6 +145,8 @@ def search(evaluate: Evaluate, space: Space, settings: Settings,
     asked = 0
     while book.evaluated < settings.designs and asked < settings.attempts:
         count = min(settings.batch, settings.attempts - asked)
+        for choice in book.near_front(space, settings, round(count * settings.local)):
+            study.enqueue_trial(dict(choice))
         trials, choices = _ask(study, space, count)
         asked += count
         for trial, outcome in zip(trials, book.answer(choices), strict=True):
@@ -186,6 +193,29 @@ class _Book:
             if self.progress:
                 self.progress(record, self.evaluated)
         return [self.known[design_key(choice)] for choice in choices]
+
+
+    def near_front(self, space: Space, settings: Settings, count: int) -> list[Choice]:
+        """At most `count` untried neighbours of the front, in a seeded random order.
+
+        A neighbour differs in one axis, or in two that are coupled. Every design of the front
+        has its turn, the earliest tried first.
+        """
+        generator = random.Random(f"{settings.seed} {len(self.records)}")
+        ways = []
+        for index in _front(self.records, settings.objectives):
+            centre = self.records[index].choice
+            near = [choice for _, choice in space.neighbours(centre)] + space.coupled(centre)
+            generator.shuffle(near)
+            ways.append(near)
+        found: dict[str, Choice] = {}
+        for choice in (item for turn in itertools.zip_longest(*ways) for item in turn if item):
+            if len(found) >= count:
+                break
+            key = design_key(choice)
+            if key not in self.known:
+                found.setdefault(key, choice)
+        return list(found.values())
 
 
 def _best(records: Sequence[Record], objectives: Sequence[Objective]) -> Record | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ Choice = dict[str, Value]
 MOVABLE = (Engine.ELEMENTWISE, Engine.LOOKUP, Engine.POOL, Engine.UPSAMPLE, Engine.SOFTMAX,
            Engine.GRID_SAMPLE)
 MEGAHERTZ = 1_000_000
+#: The array's three extents share the DSPs.
+COUPLINGS = (("tm", "tn", "columns"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class Space:
-    """Axes in order; a condition may only name an axis that stands before it."""
+    """Axes in order; a condition may only name an axis that stands before it.
+
+    `couplings`: groups of axes that share a resource, so that the way from one good design to the
+    next changes two at once (an array of 24 x 8 and one of 8 x 24 take the same DSPs).
+    """
 
     axes: tuple[Axis, ...]
+    couplings: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         seen: dict[str, Axis] = {}
@@ -128,6 +135,16 @@ class Space:
                     found.append((axis.name, self.canonical(changed)))
         return found
 
+    def coupled(self, choice: Mapping[str, Value]) -> list[Choice]:
+        """Every choice that differs in two axes of a coupling."""
+        found = []
+        for names in self.couplings:
+            for first, second in combinations([name for name in names if name in choice], 2):
+                found += [self.canonical({**choice, first: one, second: other})
+                          for one in self.axis(first).values if one != choice[first]
+                          for other in self.axis(second).values if other != choice[second]]
+        return found
+
     def sample(self, generator: random.Random) -> Choice:
         """One choice, each existing axis drawn alike."""
         choice: Choice = {}
@@ -176,7 +193,7 @@ def default_space(board: Board) -> Space:
     for engine in MOVABLE:
         when = Condition(absorbed[engine], (False,)) if engine in absorbed else None
         axes.append(Axis(f"fabric_{engine.value}", switch, when))
-    return Space(tuple(axes))
+    return Space(tuple(axes), COUPLINGS)
 
 
 def load_space(path: Path, board: Board) -> Space:
@@ -199,7 +216,7 @@ def load_space(path: Path, board: Board) -> Space:
                 raise FieldError(f"{path}: axes.{axis.name}: {value!r}, must be one of "
                                  f"{list(axis.values)}")
         axes.append(Axis(axis.name, tuple(values), axis.when))
-    return Space(tuple(axes))
+    return Space(tuple(axes), full.couplings)
 
 
 def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,

@@ -1,0 +1,244 @@
+"""How far is a search from the true best? Every sampler against a sub-space that is known whole.
+
+It searches with the code of `cosim explore` (`studies.search`); only the answers come from the
+table of an enumeration. Run as `python -m studies.search_proof --json FILE`; `--quick` takes a
+small sub-space and two seeds.
+
+Regret: best latency found over the true best, minus one. Hypervolume ratio: area of latency and
+energy that the found front dominates, over the area of the true front; the reference point is
+`REFERENCE` times the worst latency and the worst energy on the true front. Evaluations: different
+designs that were tried, infeasible ones included.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from arch_models.board import Board, load_board
+from arch_models.overlay import Overlay, default_overlay
+from studies.batch import Figures
+from studies.benchmark import machine
+from studies.enumeration import Codes, Enumerated, enumerate_space, load_enumerated
+from studies.errors import UserError
+from studies.evaluate import estimated_resources
+from studies.exploration import default_workers, outcome
+from studies.files import check_writable, write_json
+from studies.front import hypervolume, pareto_mask
+from studies.search import Failure, Found, Objective, Outcome, Sampler, Settings, search
+from studies.search_proof_page import write_page
+from studies.space import MEGAHERTZ, Choice, Space, load_space, overlay_of, starting_choices
+from workloads.graph import Graph
+from workloads.library import load
+
+WORKLOAD, BOARD = "agc-w16", "pynq-z1"
+SPACE = Path(__file__).parent / "search_proof.toml"
+QUICK = Path(__file__).parent / "search_proof_quick.toml"
+OBJECTIVES = (Objective.LATENCY, Objective.ENERGY)
+REFERENCE = 1.1
+#: What the default sampler must reach, and within how many evaluations.
+EVALUATIONS, REGRET, RATIO = 1000, 0.01, 0.99
+SEEDS = 10
+#: The default search of `cosim explore`, and Optuna's samplers alone. All begin with the same
+#: start designs. A proposal of TPE or GP costs seconds when many designs are known: they get fewer.
+CONTENDERS: dict[str, Settings] = {
+    "default (nsga2 with neighbours)": Settings(),
+    **{str(item.value): Settings(sampler=item, local=0.0)
+       for item in (Sampler.NSGA2, Sampler.NSGA3, Sampler.RANDOM)},
+    "tpe": Settings(sampler=Sampler.TPE, local=0.0, batch=8, attempts=200),
+    "gp": Settings(sampler=Sampler.GP, local=0.0, batch=8, attempts=60),
+}
+DEFAULT = next(iter(CONTENDERS))
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The whole sub-space and what a search can be measured by."""
+
+    space: Space
+    enumerated: Enumerated
+    front: np.ndarray
+    reference: np.ndarray
+
+    @property
+    def best_latency_ms(self) -> float:
+        """The smallest latency of all designs."""
+        return float(self.front[:, 0].min())
+
+    @property
+    def hypervolume(self) -> float:
+        """Area that the true front dominates."""
+        return hypervolume(self.front, self.reference)
+
+
+def truth_of(space: Space, enumerated: Enumerated) -> Truth:
+    """The front of an enumeration and the reference point that follows from it."""
+    points = enumerated.points
+    front = points[pareto_mask(points)]
+    return Truth(space, enumerated, front, REFERENCE * front.max(axis=0))
+
+
+@dataclass
+class Replay:
+    """Answers a search from the table. Why a design is infeasible is worked out anew."""
+
+    graph: Graph
+    board: Board
+    base: Overlay
+    truth: Truth
+
+    def __post_init__(self) -> None:
+        self.codes = Codes(self.truth.space)
+
+    def __call__(self, choices: Sequence[Choice]) -> list[Outcome]:
+        """Outcomes in the order of the choices."""
+        return [self._answer(choice) for choice in choices]
+
+    def _answer(self, choice: Choice) -> Outcome:
+        latency, energy = self.truth.enumerated.figures(self.codes.code(choice))
+        if np.isnan(latency):
+            found = outcome(self.graph, self.board, self.base, choice)
+            assert isinstance(found, Failure), f"the table lacks {choice}"
+            return found
+        overlay = overlay_of(choice, self.base, self.board)
+        cycles = round(latency * int(choice["clock_mhz"]) * MEGAHERTZ / 1e3)
+        return Figures(cycles, latency, energy, estimated_resources(overlay, self.board))
+
+
+def curve(found: Found, truth: Truth, at: Sequence[int]) -> np.ndarray:
+    """(len(at), 2): regret of latency and hypervolume ratio after so many evaluations."""
+    points = found.objectives()
+    rows = []
+    for count in at:
+        known = points[:count]
+        known = known[~np.isnan(known[:, 0])]
+        if not len(known):
+            rows.append((np.inf, 0.0))
+            continue
+        rows.append((known[:, 0].min() / truth.best_latency_ms - 1,
+                     hypervolume(known, truth.reference) / truth.hypervolume))
+    return np.array(rows)
+
+
+def points_of(evaluations: int) -> list[int]:
+    """Where the curves are read: every ten evaluations at first, then every fifty."""
+    return [*range(10, min(evaluations, 100) + 1, 10), *range(150, evaluations + 1, 50)]
+
+
+def run_once(replay: Replay, name: str, evaluations: int, seed: int) -> np.ndarray:
+    """The curve of one contender with one seed."""
+    truth, settings = replay.truth, CONTENDERS[name]
+    most = min(settings.attempts, evaluations)
+    settings = replace(settings, designs=most, attempts=most, objectives=OBJECTIVES, rounds=0,
+                       seed=seed)
+    start = starting_choices(truth.space, replay.base, replay.board)
+    return curve(search(replay, truth.space, settings, start), truth, points_of(most))
+
+
+def run_all(replay: Replay, evaluations: int, seeds: int, workers: int,
+            console: Console) -> dict[str, np.ndarray]:
+    """(seeds, points, 2) curves by contender."""
+    curves: dict[str, np.ndarray] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        asked = {name: [pool.submit(run_once, replay, name, evaluations, seed)
+                        for seed in range(seeds)] for name in CONTENDERS}
+        for name, jobs in asked.items():
+            curves[name] = np.array([job.result() for job in jobs])
+            regret, ratio = np.median(curves[name][:, -1], axis=0)
+            console.print(f"{name}: after {points_of(evaluations)[: curves[name].shape[1]][-1]} "
+                          f"evaluations regret {regret:.3%}, hypervolume {ratio:.3%}",
+                          highlight=False)
+    return curves
+
+
+def summary(truth: Truth, curves: dict[str, np.ndarray], evaluations: int) -> dict:
+    """What the study writes: the enumeration, the default's medians, every contender's curves."""
+    table, default = truth.enumerated, curves[DEFAULT]
+    regret, ratio = np.median(default[:, -1], axis=0)
+    at = points_of(evaluations)
+    good = np.median(default, axis=0)
+    reached = [count for count, row in zip(at, good, strict=True)
+               if row[0] <= REGRET and row[1] >= RATIO]
+    return {
+        "workload": WORKLOAD, "board": BOARD, "designs_enumerated": len(table.codes),
+        "feasible": int(table.feasible.sum()), "seconds": table.seconds,
+        "processor_seconds": table.processor_seconds, "machine": machine(),
+        "best_latency_ms": truth.best_latency_ms, "front": truth.front.tolist(),
+        "reference": truth.reference.tolist(), "sampler": DEFAULT, "evaluations": evaluations,
+        "seeds": len(default), "median_regret": float(regret),
+        "median_hypervolume_ratio": float(ratio),
+        "evaluations_to_reach": reached[0] if reached else None,
+        "curves": {name: {
+            "evaluations": at[: values.shape[1]],
+            **{f"{key}_{quantile}": _finite(np.quantile(values[:, :, column], share, axis=0))
+               for column, key in enumerate(("regret", "hypervolume_ratio"))
+               for quantile, share in (("low", 0.1), ("median", 0.5), ("high", 0.9))}}
+            for name, values in curves.items()}}
+
+
+def _finite(values: np.ndarray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def prove(quick: bool, table: Path, again: bool, workers: int, console: Console) -> dict:
+    """Enumerate (or read the table of an earlier run), then let every contender search."""
+    graph, board, base = load(WORKLOAD), load_board(BOARD), default_overlay()
+    space = load_space(QUICK if quick else SPACE, board)
+    if again or not table.exists():
+        console.print(f"enumerating {space.size():,} designs on {workers} cores", highlight=False)
+        done = 0
+
+        def tell(count: int) -> None:
+            nonlocal done
+            if done // 100_000 != (done + count) // 100_000:
+                console.print(f"  {done + count:,}", highlight=False)
+            done += count
+
+        check_writable(table)
+        enumerate_space(graph, board, base, space, workers, tell).save(table)
+    enumerated = load_enumerated(table)
+    if len(enumerated.codes) != space.size():
+        raise UserError(f"{table}: holds {len(enumerated.codes)} designs, the space "
+                        f"{space.size()}; run with --again")
+    truth = truth_of(space, enumerated)
+    console.print(f"{len(enumerated.codes):,} designs, {int(enumerated.feasible.sum()):,} feasible,"
+                  f" best latency {truth.best_latency_ms:.3f} ms, {enumerated.seconds:.0f} s",
+                  highlight=False)
+    evaluations, seeds = (200, 2) if quick else (EVALUATIONS, SEEDS)
+    replay = Replay(graph, board, base, truth)
+    return summary(truth, run_all(replay, evaluations, seeds, workers, console), evaluations)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of `python -m studies.search_proof`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--page", type=Path, help="write docs/search.md, its picture beside it")
+    parser.add_argument("--table", type=Path, help="where the enumeration is kept (.npz)")
+    parser.add_argument("--again", action="store_true", help="enumerate even if a table is there")
+    parser.add_argument("--quick", action="store_true", help="a small sub-space and two seeds")
+    parser.add_argument("--workers", type=int, default=default_workers())
+    given = parser.parse_args(arguments)
+    try:
+        for path in (given.json, given.page):
+            if path is not None:
+                check_writable(path)
+        table = given.table or Path("out") / f"search_proof{'_quick' * given.quick}.npz"
+        found = prove(given.quick, table, given.again, max(1, given.workers), Console())
+        if given.json is not None:
+            write_json(given.json, found)
+        if given.page is not None:
+            write_page(found, given.page)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
