@@ -95,7 +95,7 @@ class Record:
 
     number: int
     choice: Choice
-    evaluation: Scored | None
+    evaluation: Evaluation | None
     failure: Failure | None
 
 
@@ -125,7 +125,7 @@ class Found:
         return np.array(rows, float).reshape(len(rows), len(self.settings.objectives))
 
 
-Outcome = Scored | Failure
+Outcome = Evaluation | Failure
 Evaluate = Callable[[Sequence[Choice]], Iterable[Outcome]]
 Progress = Callable[[Record, int], None]
 

@@ -1,0 +1,155 @@
+"""The enumeration of a space, and what searches are measured by."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+from arch_models.board import load_board
+from arch_models.overlay import Infeasible, default_overlay
+from studies import search_proof
+from studies.enumeration import Codes, Enumerated, designs, enumerate_space, load_enumerated
+from studies.errors import UserError
+from studies.evaluate import evaluate
+from studies.front import pareto_mask
+from studies.search_proof import Replay, curve, points_of, run_once, summary, truth_of
+from studies.search_proof_page import page
+from studies.space import load_space, overlay_of
+from workloads.library import load
+
+BOARD, BASE = load_board("pynq-z1"), default_overlay()
+NARROW = """
+[axes]
+tm = [8, 32]
+tn = [16]
+columns = [1]
+clock_mhz = [100, 200]
+input_words = [1024, 4096]
+weight_words = [512]
+output_words = [2048]
+accumulator_words = [1024]
+input_banks = [2]
+weight_banks = [2]
+output_banks = [2]
+input_masters = [1, 2]
+input_port = ["HP0"]
+input_port_2 = ["HP0", "HP3"]
+weight_port = ["HP1"]
+output_port = ["HP2"]
+port_width_bits = [64]
+read_outstanding = [8]
+write_outstanding = [2]
+fetch = ["on_chip"]
+start = ["frame"]
+layout = ["dense"]
+fuse_pool = [false, true]
+fuse_upsample = [true]
+fuse_add = [true]
+fabric_elementwise = [true]
+fabric_lookup = [true]
+fabric_softmax = [true]
+fabric_grid_sample = [true]
+"""
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    path = tmp_path_factory.mktemp("space") / "narrow.toml"
+    text = NARROW
+    present = [line.split(" =")[0] for line in text.splitlines()]
+    for axis in search_proof.load_space(search_proof.SPACE, BOARD).axes:
+        if axis.name not in present and axis.when is None and axis.name != "dsp_packing":
+            text += f"{axis.name} = [{str(axis.values[0]).lower()}]\n"
+    path.write_text(text)
+    return load_space(path, BOARD)
+
+
+@pytest.fixture(scope="module")
+def known(space):
+    return enumerate_space(load("agc-w16"), BOARD, BASE, space)
+
+
+def test_an_enumeration_holds_every_design_once(space, known):
+    every = list(designs(space))
+    codes = Codes(space)
+    assert len(known.codes) == space.size() == len(every)
+    assert known.codes.tolist() == sorted(codes.code(choice) for choice in every)
+    assert all(space.canonical(choice) == choice for choice in every)
+
+
+def test_an_enumeration_gives_what_each_evaluation_gives(space, known):
+    graph, codes = load("agc-w16"), Codes(space)
+    assert known.feasible.any() and not known.feasible.all()
+    for choice in random.Random(0).sample(list(designs(space)), 24):
+        latency, energy = known.figures(codes.code(choice))
+        single = evaluate(graph, overlay_of(choice, BASE, BOARD), BOARD, "flat", frames=1)
+        if isinstance(single, Infeasible):
+            assert np.isnan(latency) and np.isnan(energy)
+        else:
+            assert (latency, energy) == (single.latency_ms, single.energy_uj_per_pixel)
+
+
+def test_a_table_is_read_as_it_was_written(known, tmp_path):
+    known.save(tmp_path / "table.npz")
+    again = load_enumerated(tmp_path / "table.npz")
+    assert np.array_equal(again.points, known.points)
+    assert (again.seconds, again.processor_seconds) == (known.seconds, known.processor_seconds)
+    (tmp_path / "wrong.npz").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"wrong\.npz: no table"):
+        load_enumerated(tmp_path / "wrong.npz")
+    with pytest.raises(KeyError):
+        known.figures(-1)
+
+
+def test_a_search_of_a_whole_space_ends_at_the_truth(space, known):
+    truth = truth_of(space, known)
+    replay = Replay(load("agc-w16"), BOARD, BASE, truth)
+    curves = {search_proof.DEFAULT: np.array([run_once(replay, search_proof.DEFAULT, 100, seed)
+                                              for seed in (0, 1)])}
+    regret, ratio = curves[search_proof.DEFAULT].transpose(2, 0, 1)
+    assert (np.diff(regret, axis=1) <= 0).all() and (np.diff(ratio, axis=1) >= 0).all()
+    assert (regret >= 0).all() and (ratio <= 1 + 1e-12).all()
+    assert regret[:, -1].max() == 0 and ratio[:, -1].min() > 0.999999
+    found = summary(truth, curves, 100)
+    assert found["designs_enumerated"] == space.size() and found["median_regret"] == 0
+    assert f"{space.size():,} designs" in page(found)
+
+
+def test_a_curve_of_nothing_feasible_is_the_worst(space, known):
+    class Nothing:
+        def objectives(self):
+            return np.full((5, 2), np.nan)
+
+    rows = curve(Nothing(), truth_of(space, known), [5])
+    assert rows.tolist() == [[np.inf, 0.0]]
+    assert points_of(200) == [*range(10, 101, 10), 150, 200]
+
+
+def test_two_objectives_have_the_front_of_the_pairwise_rule():
+    points = np.random.default_rng(0).integers(0, 12, (200, 2)).astype(float)
+    kept = points[pareto_mask(points)]
+    for row in points:
+        beaten = any((other <= row).all() and (other < row).any() for other in points)
+        assert beaten != any((row == one).all() for one in kept)
+    assert len({tuple(row) for row in kept}) == len(kept)
+    assert pareto_mask(np.empty((0, 2))).shape == (0,)
+
+
+def test_coupled_moves_change_two_axes_of_the_array(space):
+    full = load_space(search_proof.SPACE, BOARD)
+    choice = next(designs(full))
+    found = full.coupled(choice)
+    changed = [{name for name in choice if choice[name] != other[name]} for other in found]
+    assert all(len(names) == 2 and names < {"tm", "tn", "columns"} for names in changed)
+    sizes = [len(full.axis(name).values) - 1 for name in ("tm", "tn", "columns")]
+    assert len(found) == sum(one * other for one, other in itertools.combinations(sizes, 2))
+
+
+def test_a_table_of_another_space_is_refused(tmp_path):
+    table = Enumerated(np.arange(3), np.ones(3), np.ones(3), 1.0, 1.0)
+    table.save(tmp_path / "table.npz")
+    with pytest.raises(SystemExit, match="holds 3 designs"):
+        search_proof.main(["--quick", "--table", str(tmp_path / "table.npz")])
