@@ -35,6 +35,7 @@ class Row:
     """One combination: values by name, and what came of it.
 
     `evaluation` is None where the combination is not feasible; `reason` then says why.
+    `miss`: by what share of the bound the demand was off, None where a rule was broken instead.
     `path_shares`: units by their share of the critical path, largest first.
     """
 
@@ -42,6 +43,7 @@ class Row:
     evaluation: Evaluation | None
     reason: str = ""
     path_shares: Mapping[str, float] | None = None
+    miss: float | None = None
 
     @property
     def bottleneck(self) -> str:
@@ -142,15 +144,25 @@ def _row(graph: Graph, overlay: Overlay, board: Board, named: Mapping[str, str],
             overlay, board = changed(overlay, board, path, value)
         found = evaluate(graph, overlay, board, memory, frames=1)
         if isinstance(found, Infeasible):
-            return Row(named, None, str(found))
+            return _refused(named, found)
         run = simulate_design(graph, overlay, board, memory, trace=True)
     except FieldError as error:
         return Row(named, None, str(error))
     if isinstance(run, Infeasible):
-        return Row(named, None, str(run))
+        return _refused(named, run)
     spent = by_unit(shares(run.lowered.program, run.result))
     total = max(1, sum(spent.values()))
     return Row(named, found, "", {unit: cycles / total for unit, cycles in spent.items()})
+
+
+def _refused(named: Mapping[str, str], why: Infeasible) -> Row:
+    return Row(named, None, str(why), miss=why.gap / max(why.bound, 1.0))
+
+
+def nearest_miss(rows: Sequence[Row]) -> Row:
+    """Of rows that are all infeasible, the one that is off by the least share of its bound; one
+    that breaks a rule only if all do."""
+    return min(rows, key=lambda row: (row.miss is None, row.miss or 0.0))
 
 
 def with_arm(board: Board, factor: float) -> Board:

@@ -22,7 +22,15 @@ from studies.files import check_writable, output_folder, write_json
 from studies.report import tables, what_if_pictures
 from studies.report.pictures import save_picture
 from studies.report.what_if_pictures import short_value
-from studies.what_if import Row, Sensitivity, Step, parse_setting, sweep, tornado
+from studies.what_if import (
+    Row,
+    Sensitivity,
+    Step,
+    nearest_miss,
+    parse_setting,
+    sweep,
+    tornado,
+)
 
 
 def what_if_command(
@@ -78,7 +86,9 @@ def what_if_command(
         write_json(json, {"predicted": True, "memory_model": model, "workload": graph.name,
                           "design": overlay.name, "board": on.name, **figures})
     if wanted and not any(row.evaluation for row in found):
-        raise UserError(f"no combination was feasible. First reason: {found[0].reason}")
+        near = nearest_miss(found)
+        raise UserError("no combination was feasible. Nearest miss: "
+                        f"{what_if_pictures.label(near)}: {near.reason}")
 
 
 def _figures(row: Row) -> dict[str, object]:

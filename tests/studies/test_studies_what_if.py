@@ -15,7 +15,15 @@ from studies.field_names import names, resolve
 from studies.report.what_if_pictures import short_value
 from studies.report.what_if_pictures import sweep as draw_sweep
 from studies.report.what_if_pictures import tornado as draw_tornado
-from studies.what_if import ARM, changed, parse_setting, sweep, tornado, with_arm
+from studies.what_if import (
+    ARM,
+    changed,
+    nearest_miss,
+    parse_setting,
+    sweep,
+    tornado,
+    with_arm,
+)
 from workloads.library import load
 
 GRAPH, BOARD, OVERLAY = load("agc-w16"), load_board("pynq-z1"), default_overlay()
@@ -71,6 +79,12 @@ def test_rows_are_the_evaluations_of_the_changed_design_and_name_where_the_path_
     assert "t_rcd is -1, must not be negative" in rows[1].reason and "dsp" in rows[2].reason
     draw_sweep(rows, "grid")
     draw_sweep(rows[:1], "bars")
+
+
+def test_the_nearest_miss_is_the_one_that_lacks_the_least():
+    rows = sweep(GRAPH, OVERLAY, BOARD, [parse_setting("tm=20,64,24,32")])
+    assert not any(row.evaluation for row in rows)
+    assert nearest_miss(rows).values == {"tm": "24"} and nearest_miss(rows[:1]) is rows[0]
 
 
 def test_the_tornado_is_sorted_and_each_side_is_the_evaluation_of_that_value():
