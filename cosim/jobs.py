@@ -18,7 +18,7 @@ from workloads.reference import fraction_bits_of
 
 from . import kernels, row_parts
 from .mapping import work_of
-from .placement import Placement, convolution_words
+from .placement import Placement, convolution_words, group_channels
 from .plans import Area, Common, ConvolutionPlan, GridPlan, NormPlan, StreamPlan
 from .program import Buffer, Opcode, WeightOrder
 from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
@@ -111,8 +111,13 @@ class Planner:
         out, window = graph.tensors[layer.output], layer.window
         in_words, out_words, _ = convolution_words(layer, graph, overlay, self.mapping, item)
         edge_rows = out.rows - (ceil_div(out.rows, tile.rows) - 1) * tile.rows
+        group_out, group_in = group_channels(layer, graph)
         edge_in = in_words - (ceil_div(in_words, tile.in_words) - 1) * tile.in_words
         edge_out = out_words - (ceil_div(out_words, tile.out_words) - 1) * tile.out_words
+        if group_in:
+            edge_in = min(row_parts.group_words(word, overlay.tm, overlay.tn, out.channels,
+                                                group_out, group_in)[1]
+                          for word in range(out_words))
         source = self._area(item.inputs[0])
         # The real rows that the smallest tile reads, at least.
         read_rows = max(1, edge_rows * window.stride - window.padding) >> bool(item.upsample)
@@ -140,7 +145,8 @@ class Planner:
             overlay.tm * overlay.tn * overlay.weight_bits // 8, overlay.weight_words,
             overlay.weight_banks, 0, self.wiring.weight, wires.weight_filled, wires.weight_free,
             parameters.address, parameters.size_bytes,
-            parity * (overlay.parameter_entries // 2), wires.skip_filled, int(item.order),
+            parity * (overlay.parameter_entries // 2), wires.skip_filled, group_out, group_in,
+            int(item.order),
             operand.planes, operand.rows * operand.columns)
         target = self._area(item.output)
         skip_area = self._area(item.skip) if item.skip else target

@@ -43,6 +43,7 @@ from .row_parts import (
     block_load,
     channel_mask,
     compute_row,
+    group_words,
     operand_load,
     outs_skip_mask,
     shared_load,
@@ -107,6 +108,10 @@ def _convolution_rows(ops, args, row, common, plan, source, target, skip, ins, o
             for in_tile in range(in_tiles):
                 word = in_tile * plan.tile_in_words
                 words = min(plan.tile_in_words, plan.in_words - word)
+                block = out_word * plan.in_words + out_words * word
+                if plan.group_in:
+                    word, words = group_words(out_word, plan.tm, common.lanes_in * 8,
+                                              plan.out_channels, plan.group_out, plan.group_in)
                 if plan.resident:
                     first_use = in_tile == 0 and (weights_outer or inner == 0)
                     last_use = in_tile == in_tiles - 1 and (weights_outer
@@ -130,7 +135,7 @@ def _convolution_rows(ops, args, row, common, plan, source, target, skip, ins, o
                     weight_base = weight_bank * plan.weight_words
                     weight_bank = (weight_bank + 1) % plan.weight_banks
                     if plan.order == STORED:
-                        offset = (out_word * plan.in_words + out_words * word) * taps
+                        offset = block * taps
                         row = block_load(ops, args, row, common.layer, plan.weight_unit,
                                          weight_wait, plan.weight_filled, WEIGHT, weight_base,
                                          plan.weight_address + offset * plan.weight_word_bytes,
@@ -162,6 +167,8 @@ def _convolution_rows(ops, args, row, common, plan, source, target, skip, ins, o
                 real_out -= out_word * plan.tm
                 real_in = (cumulative[min(source.planes, (word + words) * common.lanes_in)]
                            - cumulative[word * common.lanes_in])
+                if plan.group_in:
+                    real_in = plan.group_in
                 compute_row(ops, args, row, common, CONVOLUTION, wait, signal, common.interval,
                             trips, real_out * rows * columns * real_in * taps, first, last)
                 line = args[row]

@@ -20,7 +20,9 @@ from workloads.graph import Graph, Layer, Operator, Phase
 
 from . import tile_search
 from .layout import Layouts
+from .placement import group_channels
 from .program import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
+from .row_parts import group_words
 from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
 from .wiring import PARAMETER_SETS
 
@@ -152,7 +154,7 @@ class _Mapper:
         if layer.operator is Operator.MATMUL:
             return self.matmul(layer)
         if engine.engine is Engine.CONVOLUTION:
-            return self.convolution(layer)
+            return self.grouped(layer) if layer.window.groups > 1 else self.convolution(layer)
         if engine.engine is Engine.GRID_SAMPLE:
             return self.grid(layer)
         if engine.engine is Engine.NORM:
@@ -231,19 +233,28 @@ class _Mapper:
         self.layouts.dense(target)
         spec, out = graph.tensors[source], graph.tensors[layer.output]
         planes = self.layouts.planes(source)
+        grouped, in_words = 0, ceil_div(planes, self.budget.lanes_in)
         out_words = ceil_div(out.channels, overlay.tm)
+        group_out, group_in = group_channels(layer, graph)
+        if group_in:
+            grouped = 1
+            in_words = max(
+                group_words(word, overlay.tm, overlay.tn, out.channels, group_out, group_in)[1]
+                for word in range(out_words))
+            planes = min(planes, in_words * self.budget.lanes_in)
         if out_words * overlay.tm > overlay.parameter_entries // 2:
             return Infeasible("parameter_entries", 2 * out_words * overlay.tm,
                               overlay.parameter_entries, "entries", ("parameter_entries", "tm"))
         found = self.timing(Engine.CONVOLUTION, "convolution")
         shape = tile_search.ConvolutionShape(
             spec.rows, spec.columns, planes, out.rows, out.columns,
-            self.layouts.planes(target), ceil_div(planes, self.budget.lanes_in), out_words,
+            self.layouts.planes(target), in_words, out_words,
             window.rows, window.columns, window.stride, window.padding, int(bool(upsample)),
             int(pool is not None), int(add is not None), overlay.columns,
             overlay.tm * overlay.tn * overlay.weight_bits // 8, found.fill + found.drain,
-            found.interval, overlay.most_in_words or planes, overlay.most_out_words or out_words,
-            overlay.tile_rows, overlay.tile_columns)
+            found.interval, overlay.most_in_words or planes,
+            1 if grouped else overlay.most_out_words or out_words, grouped, overlay.tile_rows,
+            overlay.tile_columns)
         best = self._search(tile_search.search_convolution, shape)
         if best[0] < 0:
             return _no_convolution_tile(shape, overlay)
@@ -256,6 +267,13 @@ class _Mapper:
             layer.name, layer.phase, Engine.CONVOLUTION, (source, *([skip] if skip else [])),
             target, absorbed, upsample, pool.name if pool else "", add.name if add else "", skip,
             tile, best[0])
+
+    def grouped(self, layer: Layer) -> LayerMapping:
+        """A convolution in groups, each output word over its own input words, or the host."""
+        if not self.layouts.is_dense(layer.inputs[0]):
+            return self.host(layer, f"{layer.inputs[0]!r} has gaps between its channels")
+        found = self.convolution(layer)
+        return self.host(layer, str(found)) if isinstance(found, Infeasible) else found
 
     def matmul(self, layer: Layer) -> LayerMapping:
         """A 1x1 convolution whose weights are the second operand, or the host."""
@@ -434,12 +452,17 @@ def _units(layer: Layer, rows: int, columns: int, out_rows: int,
 
 
 def _no_convolution_tile(shape: tile_search.ConvolutionShape, overlay: Overlay) -> Infeasible:
-    """Which buffer the smallest tile (one word, one row, one column) misses."""
-    taps = shape.kernel_rows * shape.kernel_columns
+    """Which buffer the smallest tile (one word, one row, one column) misses.
+
+    With groups the smallest tile has all input words of one output word.
+    """
+    words = shape.in_words if shape.grouped else 1
+    taps = shape.kernel_rows * shape.kernel_columns * words
     if taps > overlay.weight_words:
         return Infeasible("weight_words", taps, overlay.weight_words, "words",
                           ("weight_words", "tm", "tn"))
     least = min(shape.in_rows, shape.kernel_rows) * min(shape.in_columns, shape.kernel_columns)
+    least *= words
     if least > overlay.input_words:
         return Infeasible("input_words", least, overlay.input_words, "words",
                           ("input_words", "tn"))

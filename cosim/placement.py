@@ -16,6 +16,7 @@ from workloads.graph import Graph, Layer, Operator
 
 from .layout import Layouts
 from .program import NORM_CONSTANTS, WeightOrder
+from .row_parts import group_words
 from .tiles import ConvolutionTile, LayerMapping, Mapping
 
 #: Tensors and blobs start at multiples of the longest 64-bit AXI3 burst.
@@ -248,11 +249,41 @@ def _constants(layers: dict[str, Layer], graph: Graph, overlay: Overlay, mapping
 
 def convolution_words(layer: Layer, graph: Graph, overlay: Overlay, mapping: Mapping,
                       item: LayerMapping) -> tuple[int, int, int]:
-    """Input words, output words and kernel taps of a mapped convolution."""
+    """Input words (with groups: of one output word, at most), output words and kernel taps."""
     planes = mapping.layouts.planes(item.inputs[0])
     in_words = ceil_div(planes, overlay.tn // overlay.channel_block)
-    out_words = ceil_div(graph.tensors[layer.output].channels, overlay.tm)
+    channels = graph.tensors[layer.output].channels
+    out_words = ceil_div(channels, overlay.tm)
+    group_out, group_in = group_channels(layer, graph)
+    if group_in:
+        in_words = max(group_words(word, overlay.tm, overlay.tn, channels, group_out, group_in)[1]
+                       for word in range(out_words))
     return in_words, out_words, layer.window.rows * layer.window.columns
+
+
+def group_channels(layer: Layer, graph: Graph) -> tuple[int, int]:
+    """Output and input channels of each group of a convolution; zeros if it has no groups."""
+    groups = layer.window.groups
+    if layer.operator is not Operator.CONVOLUTION or groups == 1:
+        return 0, 0
+    return (graph.tensors[layer.output].channels // groups,
+            graph.tensors[layer.inputs[0]].channels // groups)
+
+
+def _grouped_weights(graph: Graph, layer: Layer, overlay: Overlay,
+                     in_words: int, out_words: int) -> np.ndarray:
+    """(out words, tm, in words, tn, rows, columns): each output word over its own input words."""
+    tm, tn = overlay.tm, overlay.tn
+    weights = graph.constant(layer, "weights")
+    channels, group_in, rows, columns = weights.shape
+    group_out, _ = group_channels(layer, graph)
+    kind = np.dtype(f"i{overlay.weight_bits // 8}")
+    padded = np.zeros((out_words, tm, in_words * tn, rows, columns), kind)
+    for channel in range(channels):
+        first, _ = group_words(channel // tm, tm, tn, channels, group_out, group_in)
+        low = channel // group_out * group_in - first * tn
+        padded[channel // tm, channel % tm, low : low + group_in] = weights[channel]
+    return padded.reshape(out_words, tm, in_words, tn, rows, columns)
 
 
 def pack_weights(graph: Graph, item: LayerMapping, mapping: Mapping, overlay: Overlay) -> bytes:
@@ -265,12 +296,16 @@ def pack_weights(graph: Graph, item: LayerMapping, mapping: Mapping, overlay: Ov
     layer = graph.layer(item.name)
     tm, tn = overlay.tm, overlay.tn
     in_words, out_words, _ = convolution_words(layer, graph, overlay, mapping, item)
-    weights = graph.constant(layer, "weights")
-    out_channels, _, rows, columns = weights.shape
-    kind = np.dtype(f"i{overlay.weight_bits // 8}")
-    padded = np.zeros((out_words * tm, in_words * tn, rows, columns), kind)
-    padded[:out_channels, mapping.layouts.places(item.inputs[0])] = weights
-    words = padded.reshape(out_words, tm, in_words, tn, rows, columns).transpose(0, 2, 4, 5, 1, 3)
+    if layer.window.groups > 1:
+        shaped = _grouped_weights(graph, layer, overlay, in_words, out_words)
+    else:
+        weights = graph.constant(layer, "weights")
+        out_channels, _, rows, columns = weights.shape
+        kind = np.dtype(f"i{overlay.weight_bits // 8}")
+        padded = np.zeros((out_words * tm, in_words * tn, rows, columns), kind)
+        padded[:out_channels, mapping.layouts.places(item.inputs[0])] = weights
+        shaped = padded.reshape(out_words, tm, in_words, tn, rows, columns)
+    words = shaped.transpose(0, 2, 4, 5, 1, 3)
     blocks = []
     for out_word in range(0, out_words, item.tile.out_words):
         for in_word in range(0, in_words, item.tile.in_words):

@@ -39,7 +39,9 @@ class Common(NamedTuple):
 class ConvolutionPlan(NamedTuple):
     """One convolution with what it absorbs. Tiles in words, convolution rows and columns.
 
-    A matmul (`order` not STORED) loads its weights from the activation at `weight_address`.
+    `group_out`, `group_in`: channels of a group, 0 without groups; then `in_words` are those of
+    one output word, and a tile has one. A matmul (`order` not STORED) loads its weights from the
+    activation at `weight_address`.
     """
 
     tm: int
@@ -78,6 +80,8 @@ class ConvolutionPlan(NamedTuple):
     parameter_bytes: int
     parameter_base: int
     skip_filled: int
+    group_out: int
+    group_in: int
     order: int
     operand_planes: int
     operand_positions: int

@@ -218,6 +218,19 @@ def operand_load(ops, args, row, layer, unit, wait, signal, base, plan, lanes_in
 
 
 @PLAIN
+def group_words(out_word, tm, tn, out_channels, group_out, group_in):
+    """First input word, and how many, that a word of output channels reads.
+
+    `group_out`, `group_in`: channels of a group; all channels if there is one group.
+    """
+    first = out_word * tm
+    last = min(out_channels, first + tm) - 1
+    low = first // group_out * group_in // tn
+    high = -(-(last // group_out + 1) * group_in // tn)
+    return low, high - low
+
+
+@PLAIN
 def span(start, count, stride, taps, padding, upsample, limit):
     """First real row and number of real rows that output rows [start, start + count) read."""
     low = start * stride - padding

@@ -78,6 +78,7 @@ class ConvolutionShape(NamedTuple):
     interval: int
     most_in_words: int
     most_out_words: int
+    grouped: int
     fixed_rows: int
     fixed_columns: int
 
@@ -210,7 +211,9 @@ def _search_convolution(shape, budget):
             positions_in = most_rows * most_columns
             if positions_in > budget.input_words:
                 continue
-            resident = shape.in_words * positions_in <= budget.input_words
+            # Groups: each output word reads words of its own, all in one operation.
+            resident = (not shape.grouped
+                        and shape.in_words * positions_in <= budget.input_words)
             spatial = -(-shape.conv_rows // rows) * column_tiles
             whole_input = shape.in_planes * all_rows * all_columns * budget.position_bytes
             for out_index in range(out_count):
@@ -228,6 +231,8 @@ def _search_convolution(shape, budget):
                     tile_in = in_found[in_index]
                     if tile_in > most_in:
                         continue
+                    if shape.grouped and tile_in < shape.in_words:
+                        break
                     in_tiles = -(-shape.in_words // tile_in)
                     if in_tiles > 1 and tile_out * rows * columns > budget.accumulator_words:
                         break

@@ -1,6 +1,6 @@
 """The convolution engine: output stationary, `tm` x `tn` multiply-accumulates a cycle.
 
-It does not choose tiles or load weights; depthwise and grouped convolutions are not its work.
+It does not choose tiles or load weights.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ class Convolution:
     engine = Engine.CONVOLUTION
 
     def supports(self, work: Work) -> bool:
-        """Any window without groups; a matmul is a 1x1 window over loaded weights."""
-        return work.operator in ("convolution", "matmul") and work.groups == 1
+        """Any window; a matmul is a 1x1 window over loaded weights. A convolution in groups is
+        one operation a block of `tm` outputs over their own inputs, with zeros between groups."""
+        return work.operator in ("convolution", "matmul")
 
     def cost(self, work: Work, tile: Tile, overlay: Overlay) -> TileCost:
         """Cycles of one tile; a fused pool, addition or upsample adds none."""

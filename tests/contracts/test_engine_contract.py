@@ -25,7 +25,7 @@ UNICORN = UnicornConfig(width=16, multipliers=(1, 2), blocks=1, attention_factor
                         decoder_widths=(16, 8), images=4, groups=4)
 WORKS = {
     Engine.CONVOLUTION: (Work("convolution", 3, 3, 1, 1), Work("convolution", 7, 7, 2, 3),
-                         Work("matmul")),
+                         Work("convolution", 3, 3, groups=3), Work("matmul")),
     Engine.ELEMENTWISE: (Work("add"), Work("multiply"), Work("affine", relu=True),
                          Work("flow_sum")),
     Engine.LOOKUP: (Work("lookup"),),
@@ -38,7 +38,7 @@ WORKS = {
 CASES = [(model, work) for model in MODELS for work in WORKS[model.engine]]
 TILES = (Tile(1, 1), Tile(4, 6, 3, 24, 2, 5, groups=2), Tile(16, 16, 8, 64, 8, 1))
 DESIGNS = (default_overlay(), replace(default_overlay(), tm=24, tn=16, columns=4))
-REFUSED = (Work("convolution", 3, 3, groups=3), Work("heat_maps"), Work("sampler"),
+REFUSED = (Work("heat_maps"), Work("sampler"),
            Work("add", relu=True), Work("average_pool", 3, 3, 2, 1),
            Work("average_pool", 2, 2, 2, scaled_pool=True))
 

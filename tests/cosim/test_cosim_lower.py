@@ -148,6 +148,34 @@ def test_random_convolutions_equal_the_reference(seed: int) -> None:
         assert macs[index] == multiply_accumulates(graph, layer)
 
 
+#: Groups, channels of a group in and out: depthwise, with a multiplier, wide and odd groups.
+GROUPS = ((20, 1, 1), (16, 1, 2), (5, 3, 2), (2, 24, 40), (3, 7, 16), (4, 8, 8))
+
+
+@pytest.mark.parametrize("case", GROUPS)
+@pytest.mark.parametrize("name", ["default", "small", "wide", "one bank", "two masters"])
+def test_convolutions_in_groups_equal_the_reference(case: tuple[int, int, int],
+                                                    name: str) -> None:
+    groups, group_in, group_out = case
+    tiny = TinyGraph(groups, groups * group_in, 10, 12)
+    value = tiny.convolution("conv", "in", groups * group_out, 3, 1, 1, groups=groups)
+    value = tiny.pool("pool", value)
+    value = tiny.convolution("after", value, groups * group_out, 3, 1, 1, groups=groups)
+    value = tiny.sum("sum", value, "pool")
+    graph, inputs, overlay = tiny.graph(value), tiny.inputs(), DESIGNS[name]
+    lowered = lower(graph, overlay, BOARD, mapped(graph, overlay))
+    verify(lowered.program)
+    found = interpret(lowered, graph, overlay, inputs, groups)
+    assert np.array_equal(found[value], execute(graph, inputs)[value])
+    # The second convolution of the widest odd groups needs 10 input words an output word.
+    hosts = [item.why_host for item in lowered.mapping.layers if item.engine is None]
+    assert all(why.startswith("weight_words needs 90 words, bound 64") for why in hosts)
+    assert len(hosts) == int(group_out == 40 and overlay.weight_words == 64 and overlay.tm == 16)
+    macs = layer_macs(lowered.program)
+    for index, item in enumerate(lowered.mapping.layers):
+        assert macs[index] == multiply_accumulates(graph, graph.layer(item.name))
+
+
 def test_streaming_layers_equal_the_reference() -> None:
     tiny = TinyGraph(3, 20, 12, 10)
     value = tiny.affine("affine", "in")

@@ -28,19 +28,20 @@ class TinyGraph:
         return name
 
     def convolution(self, name: str, source: str, out: int, kernel: int, stride: int = 1,
-                    padding: int = 0, relu: bool = False) -> str:
+                    padding: int = 0, relu: bool = False, groups: int = 1) -> str:
         spec = self.tensors[source]
         rows = (spec.rows + 2 * padding - kernel) // stride + 1
         columns = (spec.columns + 2 * padding - kernel) // stride + 1
         draw = self.draw
-        fan = spec.channels * kernel * kernel
+        inner = spec.channels // groups
+        fan = inner * kernel * kernel
         shift = round(np.log2(73 * 73 * np.sqrt(fan) / 50))
         return self.add(name, Operator.CONVOLUTION, (source,), (out, rows, columns), {
-            "weights": draw.integers(-127, 128, (out, spec.channels, kernel, kernel), np.int8),
+            "weights": draw.integers(-127, 128, (out, inner, kernel, kernel), np.int8),
             "bias": draw.integers(-(8 << shift), 8 << shift, out, np.int32),
             "multiplier": draw.integers(1, 4, out).astype(np.int32),
             "shift": np.full(out, shift + 1, np.int32)},
-            window=Window(kernel, kernel, stride, padding), relu=relu)
+            window=Window(kernel, kernel, stride, padding, groups), relu=relu)
 
     def upsample(self, name: str, source: str) -> str:
         channels, rows, columns = self.tensors[source].shape
