@@ -24,6 +24,7 @@ from arch_models.resources import check
 from studies import inputs
 from studies.ablation import Ablation, ablate
 from studies.array_use import ArrayUse, array_use
+from studies.critical import by_unit, shares
 from studies.errors import UserError
 from studies.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.evaluation import MICROJOULES, Evaluation
@@ -94,7 +95,8 @@ class Point:
     count power, the candidate with the least energy by it. `ablation` takes the fastest design
     apart, `hand_made` the shipped default design at this clock, which has every engine.
     `slow_arm_ms`: the fastest design with an ARM `ARM_DOUBT` times slower than guessed.
-    `uses`: where the array's products go in the fastest design (of a sampler, one step)."""
+    `path`: cycles of its critical path on each unit. `uses`: where the products of its array go
+    (of a sampler, one step)."""
 
     workload: str
     clock_mhz: int
@@ -105,6 +107,7 @@ class Point:
     front: tuple[Candidate, ...]
     reached: Mapping[str, Candidate]
     slow_arm_ms: float
+    path: Mapping[str, int]
     uses: tuple[ArrayUse, ...]
     ablation: Ablation
     hand_made: Ablation
@@ -223,11 +226,17 @@ def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int, settings: S
                   for name in best.counted},
                  feasible(evaluate(graph, best.overlay, with_arm(board, ARM_DOUBT), FINAL_MEMORY,
                                    frames=1)).latency_ms,
+                 _path(graph, best.overlay, board),
                  array_use(graph, best.overlay, feasible(simulate_design(
                      graph, best.overlay, board, FINAL_MEMORY, trace=True, steps=1))),
                  ablate(graph, board, best.overlay, FINAL_MEMORY),
                  ablate(graph, board, replace(base, clock_hz=clock_mhz * MEGAHERTZ),
                         FINAL_MEMORY))
+
+
+def _path(graph: Graph, overlay: Overlay, board: Board) -> dict[str, int]:
+    run = feasible(simulate_design(graph, overlay, board, FINAL_MEMORY, trace=True))
+    return by_unit(shares(run.lowered.program, run.result))
 
 
 def base_for(graph: Graph) -> Overlay:

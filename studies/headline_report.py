@@ -83,6 +83,7 @@ def _point(point: Point) -> dict[str, Any]:
         "latency_best": _candidate(point.latency_best),
         "latency_ms_with_slow_arm": {"value": point.slow_arm_ms, "times_slower": ARM_DOUBT},
         "energy_best": _candidate(point.energy_best),
+        "critical_path_cycles": dict(point.path),
         "array_use": [encode(use) for use in (*point.uses, total(point.uses))],
         "front": [_candidate(item) for item in point.front],
         "power": {name: {"uj_per_pixel": item.counted[name],
@@ -166,7 +167,7 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
                      + " | ".join(ends) + " |")
     lines += _power(points)
     first_clock = [point for point in points if point.clock_mhz == points[0].clock_mhz]
-    lines += _uses(first_clock)
+    lines += _paths(points) + _uses(first_clock)
     for point in points:
         if point.clock_mhz == points[0].clock_mhz:
             lines += _ablation_table(f"{point.workload}, {point.clock_mhz} MHz, fastest design",
@@ -226,6 +227,21 @@ def _power(points: Sequence[Point]) -> list[str]:
                              f"{item.counted[name]:.2f} uJ a pixel, {shape(item)}.")
             else:
                 lines.append(f"- {name}, {workload}: not reached.")
+    return lines
+
+
+def _paths(points: Sequence[Point]) -> list[str]:
+    """Shares of the critical path by unit."""
+    lines = ["", "## Where the latency lies", "",
+             "The critical path of the fastest designs by unit (all steps of a sampler), units "
+             "under 0.5 % together.", "", "| workload | MHz | shares |", "| --- | --- | --- |"]
+    for point in points:
+        whole = sum(point.path.values())
+        large = {name: cycles for name, cycles in point.path.items() if cycles >= 0.005 * whole}
+        rest = whole - sum(large.values())
+        parts = [f"{name.replace('_', ' ')} {100 * cycles / whole:.1f} %"
+                 for name, cycles in {**large, "others": rest}.items() if cycles]
+        lines.append(f"| {point.workload} | {point.clock_mhz} | {', '.join(parts)} |")
     return lines
 
 

@@ -53,6 +53,10 @@ def test_no_limit_is_beaten(point: Point) -> None:
         assert 0 < at.static_share < 1
 
 
+def test_the_critical_path_is_the_latency_of_the_fastest_design(point: Point) -> None:
+    assert sum(point.path.values()) == point.latency_best.evaluation.latency_cycles
+
+
 def test_a_slower_arm_makes_no_design_faster(point: Point) -> None:
     assert point.slow_arm_ms >= point.latency_best.evaluation.latency_ms
 
@@ -129,7 +133,8 @@ def test_the_document_and_the_page_say_what_they_are(point: Point) -> None:
     assert made["predicted"] is True and made["paper_uj_per_pixel"]["value"] == PAPER_UJ_PER_PIXEL
     assert set(made["points"][0]) == {
         "workload", "clock_mhz", "designs_evaluated", "designs_infeasible", "latency_best",
-        "latency_ms_with_slow_arm", "energy_best", "array_use", "front", "power", "ablation",
+        "latency_ms_with_slow_arm", "energy_best", "array_use",
+        "critical_path_cycles", "front", "power", "ablation",
         "ablation_hand_made"}
     for name, row in made["points"][0]["power"].items():
         assert row["reached"] == (row["uj_per_pixel"] <= PAPER_UJ_PER_PIXEL), name
