@@ -96,6 +96,11 @@ class Layouts:
             found = self.counts[name] = sum(-(-part // lanes) for part in self.channels[name])
         return found
 
+    def bytes_of(self, name: str) -> int:
+        """Bytes of the tensor in memory."""
+        step = 8 if self.is_grid(name) else self.position_bytes
+        return self.planes(name) * self.graph.tensors[name].positions * step
+
     def real_channels(self, name: str) -> np.ndarray:
         """int64 (planes + 1): channels in the planes before each."""
         lanes = self.lanes(name)

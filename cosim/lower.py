@@ -15,11 +15,12 @@ from arch_models.board import Board
 from arch_models.engines.host import cache_ns, software_ns, start_ns
 from arch_models.overlay import Overlay, Start
 from arch_models.units import cycles_from_ns
-from workloads.graph import Graph, Operator, Phase, multiply_accumulates
+from workloads.graph import Graph, Layer, Operator, Phase, multiply_accumulates
 
 from . import kernels
 from .descriptor_loads import with_fetches
 from .jobs import Job, Planner
+from .layout import Layouts
 from .placement import KnownPlaces, Placement, place
 from .program import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Program, Segment
 from .tiles import LayerMapping, Mapping
@@ -70,6 +71,20 @@ def retimed(lowered: Lowered, overlay: Overlay, board: Board) -> Lowered:
     table[hosts, Column.FILL] = [host_cycles(item, overlay.clock_hz) for item in lowered.host_ns]
     return replace(lowered, program=replace(program, units=units_of(overlay, board),
                                             operations=table))
+
+
+def host_ns(graph: Graph, overlay: Overlay, board: Board, layouts: Layouts, layer: Layer,
+            item: LayerMapping, to_fabric: bool) -> float:
+    """Software, cache maintenance of what is read and written, and the restart behind it."""
+    out = graph.tensors[item.output]
+    total = software_ns(board, str(layer.operator.value), out.elements,
+                        multiply_accumulates(graph, layer),
+                        layer.window.rows * layer.window.columns)
+    for name in (*item.inputs, item.output):
+        total += cache_ns(board, overlay.control, layouts.bytes_of(name))
+    if to_fabric:
+        total += start_ns(board, overlay.control)
+    return total
 
 
 @dataclass
@@ -164,7 +179,9 @@ class _Lowering:
             if job is None:
                 after = indices[place_in + 1] if place_in + 1 < len(indices) else None
                 to_fabric = after is not None and jobs[after] is not None
-                done.append(self._host(item, index, index, self._host_ns(item, to_fabric)))
+                done.append(self._host(item, index, index, host_ns(
+                    self.graph, self.overlay, self.board, self.layouts, self.layers[item.name],
+                    item, to_fabric)))
                 continue
             if (self.overlay.control.start is Start.LAYER and done
                     and done[-1].item is not None and done[-1].item.engine is not None):
@@ -200,20 +217,6 @@ class _Lowering:
         rows.first[self.wiring.host] = rows.last[self.wiring.host] = row
         self.row += 1
         return rows
-
-    def _host_ns(self, item: LayerMapping, to_fabric: bool) -> float:
-        """Software, cache maintenance of what is read and written, and the restart behind it."""
-        layer, graph = self.layers[item.name], self.graph
-        out = graph.tensors[item.output]
-        total = software_ns(self.board, str(layer.operator.value), out.elements,
-                            multiply_accumulates(graph, layer),
-                            layer.window.rows * layer.window.columns)
-        for name in (*item.inputs, item.output):
-            size = self.placement.tensor_bytes_of(name)
-            total += cache_ns(self.board, self.overlay.control, size)
-        if to_fabric:
-            total += start_ns(self.board, self.overlay.control)
-        return total
 
     def _tie(self, signal_row: int, wait_row: int, mask: int) -> None:
         self.ops[signal_row, Column.SIGNAL] |= mask

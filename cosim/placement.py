@@ -85,12 +85,6 @@ class Placement:
                            layouts.planes(name), step,
                            tuple(int(item) for item in layouts.places(name)))
 
-    def tensor_bytes_of(self, name: str) -> int:
-        """Bytes of one tensor in memory."""
-        layouts = self.mapping.layouts
-        step = 8 if layouts.is_grid(name) else layouts.position_bytes
-        return layouts.planes(name) * layouts.graph.tensors[name].positions * step
-
     def blob(self, layer: str, role: str) -> Blob:
         """The constants of a layer in a role."""
         return self.blobs[layer, role]

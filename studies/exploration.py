@@ -20,6 +20,7 @@ from studies.dask_workers import connected
 from studies.evaluate import estimated_resources, evaluate
 from studies.evaluation import Evaluation
 from studies.identity import identity
+from studies.pruning import bounder
 from studies.search import (
     Evaluate,
     Failure,
@@ -159,12 +160,13 @@ class Place:
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             space: Space | None = None, workers: int = 1, finalists: int = 12,
             progress: Progress | None = None, place: Place | None = None,
-            scheduler: str | None = None) -> Exploration:
+            scheduler: str | None = None, prune: bool = True) -> Exploration:
     """Search, then evaluate the base and the most promising designs of the front with `ddr3`.
 
     `finalists`: how many are evaluated again, smallest product of latency and energy first. The
     result depends on the settings and the space only: not on `workers` or the Dask `scheduler`
     that takes their place, nor on what `place` already holds, nor on who else works there.
+    `prune`: do not simulate designs whose lower bounds are dominated.
     """
     space = space or default_space(board)
     start = starting_choices(space, base, board)
@@ -175,7 +177,8 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             answer, answer_finally = (
                 place.remembering(graph, board, base, space, settings, memory, work, width)
                 for memory, work in ((SEARCH_MEMORY, answer), (FINAL_MEMORY, answer_finally)))
-        found = search(answer, space, settings, start, progress)
+        found = search(answer, space, settings, start, progress,
+                       bounder(graph, board, base) if prune else None)
         ranked = sorted((found.records[index] for index in found.front),
                         key=lambda record: (merit(record.evaluation), record.number))[:finalists]
         again = list(answer_finally([record.choice for record in ranked]))

@@ -104,7 +104,8 @@ class Found:
     """A finished search: every different design in the order tried, and the best trade-offs.
 
     `front`: indices into `records` that no other dominates. `asked`: designs the sampler named,
-    repeats included (a repeat is answered from memory).
+    repeats included (a repeat is answered from memory). `pruned`: different designs that were
+    not simulated, and are in no record, since a record dominates their lower bounds.
     """
 
     settings: Settings
@@ -112,6 +113,7 @@ class Found:
     front: tuple[int, ...]
     asked: int
     infeasible: int = field(default=0)
+    pruned: int = field(default=0)
 
     @property
     def evaluated(self) -> int:
@@ -125,25 +127,43 @@ class Found:
         return np.array(rows, float).reshape(len(rows), len(self.settings.objectives))
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """A design that was not simulated: something evaluated dominates its lower bounds."""
+
+    bound: Scored
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """Estimated use of the fabric, exact."""
+        return self.bound.resources
+
+
 Outcome = Evaluation | Failure
+Bound = Callable[[Choice], Scored | None]
 Evaluate = Callable[[Sequence[Choice]], Iterable[Outcome]]
 Progress = Callable[[Record, int], None]
 
 
 def search(evaluate: Evaluate, space: Space, settings: Settings,
-           start: Sequence[Choice] = (), progress: Progress | None = None) -> Found:
+           start: Sequence[Choice] = (), progress: Progress | None = None,
+           bound: Bound | None = None) -> Found:
     """Try designs until `settings.designs` different ones were evaluated, then descend.
 
     `evaluate` answers a batch of different designs in their order (it may use several cores);
     `start` holds designs to try first; `progress` is told each new record and the number of
     evaluated designs so far. The result does not depend on how `evaluate` is spread over cores.
+
+    `bound`: lower bounds of a design's objectives (None: unknown, or infeasible). A design whose
+    bounds a known one dominates counts as evaluated but is not: no simulation could bring it onto
+    the front. The sampler is told the bounds instead.
     """
     study = _study(settings)
     for choice in start:
         study.enqueue_trial(dict(space.canonical(choice)))
-    book = _Book(evaluate, progress)
+    book = _Book(evaluate, progress, settings.objectives, bound)
     asked = 0
-    while book.evaluated < settings.designs and asked < settings.attempts:
+    while book.evaluated + book.pruned < settings.designs and asked < settings.attempts:
         count = min(settings.batch, settings.attempts - asked)
         for choice in book.near_front(space, settings, round(count * settings.local)):
             study.enqueue_trial(dict(choice))
@@ -162,25 +182,28 @@ def search(evaluate: Evaluate, space: Space, settings: Settings,
             break
     records = book.records
     return Found(settings, tuple(records), _front(records, settings.objectives), asked,
-                 sum(record.failure is not None for record in records))
+                 sum(record.failure is not None for record in records), book.pruned)
 
 
 class _Book:
     """Every different design that was tried; a design that comes again is not evaluated again."""
 
-    def __init__(self, evaluate: Evaluate, progress: Progress | None) -> None:
+    def __init__(self, evaluate: Evaluate, progress: Progress | None,
+                 objectives: Sequence[Objective], bound: Bound | None) -> None:
         self.evaluate, self.progress = evaluate, progress
-        self.known: dict[str, Outcome] = {}
+        self.objectives, self.bound = objectives, bound
+        self.known: dict[str, Outcome | Pruned] = {}
         self.records: list[Record] = []
-        self.evaluated = 0
+        self.evaluated = self.pruned = 0
 
-    def answer(self, choices: Sequence[Choice]) -> list[Outcome]:
+    def answer(self, choices: Sequence[Choice]) -> list[Outcome | Pruned]:
         """Outcomes in the order of the choices."""
         fresh: dict[str, Choice] = {}
         for choice in choices:
             key = design_key(choice)
             if key not in self.known:
                 fresh.setdefault(key, choice)
+        self._prune(fresh)
         outcomes = self.evaluate(list(fresh.values()))
         for (key, choice), outcome in zip(fresh.items(), outcomes, strict=True):
             self.known[key] = outcome
@@ -191,9 +214,27 @@ class _Book:
                 self.evaluated += 1
             self.records.append(record)
             if self.progress:
-                self.progress(record, self.evaluated)
+                self.progress(record, self.evaluated + self.pruned)
         return [self.known[design_key(choice)] for choice in choices]
 
+
+    def _prune(self, fresh: dict[str, Choice]) -> None:
+        """Take out the designs whose bounds the front so far dominates."""
+        front = _front(self.records, self.objectives)
+        if self.bound is None or not front:
+            return
+        points = np.array([[item.of(record.evaluation) for item in self.objectives]
+                           for record in (self.records[index] for index in front)
+                           if record.evaluation])
+        for key, choice in list(fresh.items()):
+            least = self.bound(choice)
+            if least is None:
+                continue
+            # Of designs that are equal in all objectives the front keeps the first, too.
+            if np.any(np.all(points <= [item.of(least) for item in self.objectives], axis=1)):
+                self.known[key] = Pruned(least)
+                self.pruned += 1
+                del fresh[key]
 
     def near_front(self, space: Space, settings: Settings, count: int) -> list[Choice]:
         """At most `count` untried neighbours of the front, in a seeded random order.
@@ -277,7 +318,7 @@ def _ask(study: optuna.Study, space: Space, count: int) -> tuple[list[optuna.Tri
     return trials, choices
 
 
-def _tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome,
+def _tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome | Pruned,
           objectives: Sequence[Objective]) -> None:
     for item in outcome.resources:
         trial.set_constraint(item.name, item.share - 1)
@@ -286,7 +327,8 @@ def _tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome,
         study.tell(trial, [NO_VALUE] * len(objectives))
     else:
         trial.set_constraint("feasible", 0.0)
-        study.tell(trial, [objective.of(outcome) for objective in objectives])
+        values = outcome.bound if isinstance(outcome, Pruned) else outcome
+        study.tell(trial, [objective.of(values) for objective in objectives])
 
 
 def design_key(choice: Choice) -> str:

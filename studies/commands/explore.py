@@ -38,7 +38,8 @@ def explore(
     design: Design = "default",
     board: BoardName = "pynq-z1",
     designs: Annotated[int, typer.Option(
-        min=1, help="Different designs to simulate whole, infeasible ones not counted.")] = 300,
+        min=1, help="Different designs to judge, by simulation or by bounds; infeasible ones not "
+                     "counted.")] = 300,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
     sampler: Annotated[str, typer.Option(
         help="How designs are proposed: nsga2, nsga3, tpe, gp or random.")] = "nsga2",
@@ -60,6 +61,8 @@ def explore(
     study: Annotated[str | None, typer.Option(
         help="Name of the study in --storage; the workload's name if left out.",
         show_default=False)] = None,
+    prune: Annotated[bool, typer.Option(
+        help="Leave out designs whose lower bounds something evaluated dominates.")] = True,
     out: OutFolder = Path("out/explore"),
     json: Json = None,
     calibration: Calibration = None,
@@ -89,7 +92,7 @@ def explore(
     with search_progress(console, designs) as told:
         found = run_exploration(graph, on, base, settings, axes,
                                 workers or default_workers(), progress=told.record,
-                                place=place, scheduler=scheduler)
+                                place=place, scheduler=scheduler, prune=prune)
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
@@ -133,7 +136,8 @@ class search_progress:
 def show(console: Console, found: Exploration) -> None:
     """Print what was tried, why designs failed, and the best against the default."""
     search = found.found
-    console.print(f"{search.evaluated} designs evaluated, {search.infeasible} infeasible, "
+    console.print(f"{search.evaluated} designs evaluated, {search.pruned} not simulated (bounds "
+                  f"dominated), {search.infeasible} infeasible, "
                   f"{search.asked} asked, {len(search.front)} on the front (flat memory)")
     reasons: dict[str, int] = {}
     for record in search.records:
@@ -199,6 +203,7 @@ def summary(found: Exploration) -> dict[str, Any]:
         "predicted": True, "search_memory_model": "flat", "final_memory_model": "ddr3",
         "settings": encode(search.settings), "designs_asked": search.asked,
         "designs_evaluated": search.evaluated, "designs_infeasible": search.infeasible,
+        "designs_pruned": search.pruned,
         "front": list(search.front), "designs": designs,
         "default": _short(found.default),
         "chosen": _short(chosen.evaluation) if chosen else None,

@@ -1,0 +1,66 @@
+"""What a design has at the very least of latency, energy and resources, from its mapping alone.
+
+It decides nothing: a search that is given these bounds leaves out designs that something already
+evaluated dominates whatever a simulation would say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from arch_models.board import Board
+from arch_models.energy import Activity, energy
+from arch_models.fields import FieldError
+from arch_models.overlay import Infeasible, Overlay
+from arch_models.resources import check
+from cosim.least import Least, least
+from cosim.mapping import Known, choose_mapping
+from studies.batch import MOST_TILES, Figures
+from studies.evaluate import estimated_resources, phases, pixels
+from studies.evaluation import MICROJOULES, MILLISECONDS, Scored
+from studies.space import Choice, overlay_of
+from workloads.graph import Graph
+
+#: Sums of floats in another order differ by less; bounds give way by so much.
+ROUNDING = 1e-9
+
+
+def bounds_of(graph: Graph, overlay: Overlay, board: Board, known: Known) -> Figures | None:
+    """Lower bounds on the figures of `evaluate`, by any memory; None if it is infeasible.
+
+    `known`: tile searches, kept between designs.
+    """
+    if check(overlay, board) is not None:
+        return None
+    if len(known) > MOST_TILES:
+        known.clear()
+    mapping = choose_mapping(graph, overlay, phases(graph), board, known)
+    if isinstance(mapping, Infeasible):
+        return None
+    work = least(graph, overlay, board, mapping)
+    return Figures(work.cycles, work.cycles / overlay.clock_hz * MILLISECONDS * (1 - ROUNDING),
+                   _joules(work, overlay, board) / pixels(graph) * MICROJOULES * (1 - ROUNDING),
+                   estimated_resources(overlay, board))
+
+
+def _joules(work: Least, overlay: Overlay, board: Board) -> float:
+    """Energy grows with each of its counts; beats of streaming engines are left out."""
+    return energy(Activity(
+        time_s=work.cycles / overlay.clock_hz, cycles=work.cycles,
+        dsp_macs=work.trips * overlay.macs_per_cycle,
+        bram_accesses=work.trips * ((overlay.columns + overlay.tm) * overlay.tn // 8),
+        bytes_read={"input": work.bytes_read}, bytes_written={"output": work.bytes_written}),
+        overlay, board).total_j
+
+
+def bounder(graph: Graph, board: Board, base: Overlay) -> Callable[[Choice], Scored | None]:
+    """Bounds by choice, for `search`; it keeps tile searches between calls."""
+    known: Known = {}
+
+    def bound(choice: Choice) -> Scored | None:
+        try:
+            return bounds_of(graph, overlay_of(choice, base, board), board, known)
+        except FieldError:
+            return None
+
+    return bound
