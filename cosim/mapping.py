@@ -411,7 +411,9 @@ class _Mapper:
             return layouts.parts(first) == layouts.parts(layer.inputs[1])
         if operator is Operator.MULTIPLY:
             other = self.graph.tensors[layer.inputs[1]]
-            return other.channels == 1 or layouts.parts(first) == layouts.parts(layer.inputs[1])
+            # One value a channel has too few positions for the engine, which reads them all.
+            return other.positions == self.graph.tensors[first].positions and (
+                other.channels == 1 or layouts.parts(first) == layouts.parts(layer.inputs[1]))
         return True
 
     def grid(self, layer: Layer) -> LayerMapping:

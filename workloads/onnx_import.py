@@ -64,7 +64,7 @@ def import_onnx(
     else:
         calibration = [_shaped(walk.model, network.graph, item) for item in calibration]
         origin = f"calibrated with {len(calibration)} given inputs"
-    graph = quantize(network, calibration, recipe)
+    graph = replace(quantize(network, calibration, recipe), name=path.stem)
     note = "scales as the file states them" if stated else f"float network, {origin}"
     if walk.widened:
         note += f", {walk.widened} ranges with a zero point widened to symmetric ones"

@@ -225,19 +225,22 @@ def float_model(name: str, folder: Path, dynamo: bool = False) -> Path:
 
 
 class Reader(CalibrationDataReader):
-    def __init__(self) -> None:
-        self.left = iter([{"input": picture} for picture in random_pictures(2, 9)])
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        random = np.random.default_rng(9)
+        self.left = iter([{"input": random.normal(0, 1, shape).astype(np.float32)}
+                          for _ in range(2)])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.left, None)
 
 
 def int8_model(name: str, folder: Path, source: Path, symmetric: bool = True,
-               activation: QuantType = QuantType.QInt8) -> Path:
-    """The same network in static int8, quantize-dequantize form."""
+               activation: QuantType = QuantType.QInt8,
+               shape: tuple[int, ...] = (1, 3, SIZE, SIZE)) -> Path:
+    """A float network in static int8, quantize-dequantize form, as onnxruntime makes it."""
     path = folder / f"{name}_int8.onnx"
     quantize_static(
-        str(source), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+        str(source), str(path), Reader(shape), quant_format=QuantFormat.QDQ, per_channel=True,
         activation_type=activation, weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
         extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True})
