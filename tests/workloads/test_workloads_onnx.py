@@ -31,7 +31,13 @@ from studies.validate_onnx import Agreement, agreement, share_within_one
 from workloads import library
 from workloads.float_network import execute_real
 from workloads.graph import GraphError, Operator
-from workloads.onnx_import import float_network, import_onnx, random_inputs, read_calibration
+from workloads.onnx_import import (
+    Imported,
+    float_network,
+    import_onnx,
+    random_inputs,
+    read_calibration,
+)
 from workloads.onnx_read import read_model
 from workloads.post_training import Recipe, quantized_inputs
 from workloads.reference import execute
@@ -58,6 +64,11 @@ def float_file(name: str, folder: Path) -> Path:
 @functools.cache
 def int8_file(name: str, folder: Path) -> Path:
     return int8_model(name, folder, float_file(name, folder))
+
+
+@functools.cache
+def int8_import(name: str, folder: Path) -> Imported:
+    return import_onnx(int8_file(name, folder))
 
 
 def assert_same_in_float(path: Path, picture: np.ndarray) -> None:
@@ -117,9 +128,8 @@ def assert_agrees(found: list[Agreement]) -> None:
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_static_int8_model_agrees_layer_by_layer(name: str, folder: Path) -> None:
-    path = int8_file(name, folder)
-    assert import_onnx(path).note == "scales as the file states them"
-    assert_agrees(agreement(path))
+    assert int8_import(name, folder).note == "scales as the file states them"
+    assert_agrees(agreement(int8_file(name, folder)))
 
 
 @pytest.mark.parametrize("name", ATTENTIVE)
@@ -160,9 +170,8 @@ def test_zero_points_are_refused_at_once_or_widened(folder: Path, tmp_path: Path
 @pytest.mark.parametrize("name", [*BUILDERS, "attention_unet"])
 def test_a_network_runs_through_the_fast_executor(name: str, folder: Path, tmp_path: Path) -> None:
     """All multiplications of the graph are accounted for."""
-    path = (float_file(name, folder) if name in BUILDERS
-            else attentive_model(name, tmp_path, dynamo=True)[0])
-    graph = import_onnx(path, recipe=Recipe(power_of_two=False, correct_bias=False)).graph
+    graph = int8_import(name, folder).graph if name in BUILDERS else import_onnx(
+        attentive_model(name, tmp_path, dynamo=True)[0]).graph
     overlay = replace(default_overlay(), parameter_entries=4096)  # MobileNetV2 has 1280 channels
     run = feasible(simulate_design(graph, overlay, load_board("pynq-z1")))
     known = sum(layer.operator in (Operator.CONVOLUTION, Operator.MATMUL)
