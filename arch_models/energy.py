@@ -6,7 +6,7 @@ every coefficient where it comes from, guesses included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .board import Board
@@ -51,13 +51,22 @@ class EnergySplit:
     @property
     def pl_dynamic_j(self) -> float:
         """All fabric engines, masters and control together, without BRAM."""
-        return sum(self.engines_j.values())
+        return _added(self.engines_j.values())
 
     @property
     def total_j(self) -> float:
         """The whole, as far as the split covers it."""
-        return (self.ps_j + self.pl_static_j + sum(self.engines_j.values()) + self.bram_j
+        return (self.ps_j + self.pl_static_j + _added(self.engines_j.values()) + self.bram_j
                 + self.ddr_j)
+
+
+def _added(values: Iterable[float]) -> float:
+    """One after another. `sum` of floats rounds otherwise from Python 3.12 on, and otherwise than
+    sums of arrays."""
+    total = 0.0
+    for value in values:
+        total = total + value
+    return total
 
 
 def energy_coefficients() -> tuple[Coefficient, ...]:
