@@ -163,7 +163,7 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
     outside = {"PROGRAM": {UnitRole.FETCH}, "FABRIC": {UnitRole.FETCH, UnitRole.HOST}}
     for title, roles_outside in outside.items():
         for name, which in (("WAIT", 0), ("SIGNAL", 1)):
-            masks = [str(_mask(program, unit, which, item.roles, roles_outside))
+            masks = [str(local_mask(program, unit, which, item.roles, roles_outside))
                      for unit in range(len(program.units))]
             lines.append(f"constexpr std::uint32_t {title}_{name}[UNIT_COUNT] = "
                          f"{{{', '.join(masks)}}};")
@@ -171,7 +171,7 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
     return "\n".join(lines)
 
 
-def _mask(program: Program, unit: int, which: int, roles: tuple[UnitRole, ...],
+def local_mask(program: Program, unit: int, which: int, roles: tuple[UnitRole, ...],
           outside: set[UnitRole]) -> int:
     """Local mask of the incoming (0) or outgoing (1) channels with no end outside."""
     mask = 0

@@ -39,7 +39,7 @@ from hw.descriptors import (
 from hw.fabric import SOURCES
 from hw.header import descriptor_header
 from hw.plan import HostStep, steps
-from hw.registers import register_map
+from hw.registers import counter_registers, register_map
 from hw.top import memory_ports, top_source
 from hw.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
 from workloads.graph import Graph, GraphError
@@ -68,15 +68,19 @@ class Manifest:
 
 
 def emit(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, folder: str | Path,
-         seed: int = 0, inputs: Mapping[str, np.ndarray] | None = None) -> Manifest:
+         seed: int = 0, inputs: Mapping[str, np.ndarray] | None = None,
+         rtl: bool = False) -> Manifest:
     """Write the project of a design into `folder`, whole or not at all.
+
+    With `rtl`, the Verilog of the IP comes too, and the block design takes it unless told
+    otherwise; the manifest then has its counters.
 
     Test vectors come from `inputs`, and from `seed` for tensors that it lacks. An earlier
     emission in `folder` is replaced; any other folder with something in it is refused. Raises
     `EmissionError` if the overlay cannot be emitted or the folder cannot be written.
     """
     try:
-        contents = project_files(lowered, graph, overlay, board, seed, inputs)
+        contents = project_files(lowered, graph, overlay, board, seed, inputs, rtl)
     except (DescriptorError, GraphError, PlacementError) as error:
         raise EmissionError(str(error)) from None
     target = Path(folder)
@@ -88,7 +92,8 @@ def emit(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, folder:
 
 
 def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, seed: int = 0,
-                  inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, bytes]:
+                  inputs: Mapping[str, np.ndarray] | None = None,
+                  rtl: bool = False) -> dict[str, bytes]:
     """Path to content of every file of the project, in a fixed order; nothing is written."""
     program = lowered.program
     configuration = configure(program, overlay)
@@ -105,8 +110,16 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
         found[f"board/{name}"] = (Path(hw.__file__).parent / name).read_bytes()
     ports = project.ports_of(program, configuration, overlay)
     found |= {name: text.encode() for name, text in
-              project.texts(graph.name, overlay, board, ports).items()}
+              project.texts(graph.name, overlay, board, ports, rtl).items()}
+    if rtl:
+        # Only this needs Amaranth and Yosys.
+        from hw.rtl.axi_shell import AxiShell
+        from hw.rtl.verilog import ip_verilog
+
+        found["rtl/overlay.v"] = ip_verilog(AxiShell(program, overlay)).encode()
     manifest = _manifest(lowered, graph, overlay, board, configuration, found)
+    if rtl:
+        manifest |= {"backend": "rtl", "counters": counter_registers(program)}
     for name, _ in graph.carried:
         # The last step leaves its result there.
         manifest["tensors"][name]["renew"] = True

@@ -19,6 +19,7 @@ TOOLS = {"c_simulation": "g++ 12 (C++14)", "vitis_hls": "2022.2 (not run)",
          "vivado": "2022.2 (not run)", "pynq": "3.0 (not run)"}
 UNCHECKED = (
     "vitis/hls.tcl: synthesis, its initiation intervals and its timing",
+    "rtl/overlay.v and vivado/package_rtl.tcl, if emitted, in the vendor's tools",
     "vivado/block_design.tcl: block design, implementation and bitstream",
     "the register offsets against the header that Vitis HLS writes (xoverlay_hw.h)",
     "arrays shared by two processes without hand-shake (STREAM type=unsync)",
@@ -52,12 +53,13 @@ def ports_of(program: Program, configuration: Configuration,
     return tuple(found)
 
 
-def texts(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...]
-          ) -> dict[str, str]:
-    """Path to text of every script of the project."""
+def texts(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...],
+          rtl: bool = False) -> dict[str, str]:
+    """Path to text of every script of the project; with `rtl`, of the Verilog IP too."""
     return {
         "vitis/hls.tcl": hls_tcl(overlay, board), "Makefile": MAKEFILE,
-        "vivado/block_design.tcl": block_design_tcl(overlay, board, ports),
+        **({"vivado/package_rtl.tcl": package_rtl_tcl(board)} if rtl else {}),
+        "vivado/block_design.tcl": block_design_tcl(overlay, board, ports, rtl),
         "README.md": readme(name, overlay, board, ports),
         "board/run.py": (_SCRIPTS / "run.py").read_text(encoding="utf-8"),
         "board/seal.py": (_SCRIPTS / "seal.py").read_text(encoding="utf-8"),
@@ -71,7 +73,10 @@ CXXFLAGS ?= -std=c++14 -O2 -Wall -Wextra -Werror
 SIMULATION = testbench.cpp scheduler.cpp check.cpp host.cpp
 HOST = host.cpp host_library.cpp
 
-.PHONY: csim host hls bitstream clean
+# hls or rtl: which IP the block design takes; empty: the one the project was emitted for.
+BACKEND ?=
+
+.PHONY: csim host hls ip bitstream clean
 csim: build/testbench
 \tbuild/testbench data
 
@@ -84,11 +89,14 @@ build/libhost.so: $(wildcard sources/*)
 \tmkdir -p build
 \t$(CXX) $(CXXFLAGS) -Isources -shared -fPIC $(addprefix sources/,$(HOST)) -o $@
 
+ip:
+\tmkdir -p build && cd build && vivado -mode batch -source ../vivado/package_rtl.tcl
+
 hls:
 \tmkdir -p build && cd build && vitis_hls -f ../vitis/hls.tcl
 
 bitstream:
-\tcd build && vivado -mode batch -source ../vivado/block_design.tcl
+\tcd build && vivado -mode batch -source ../vivado/block_design.tcl -tclargs $(BACKEND)
 \tpython3 board/seal.py build/overlay.bit
 
 clean:
@@ -120,15 +128,50 @@ exit
 """
 
 
-def block_design_tcl(overlay: Overlay, board: Board, ports: tuple[AxiPort, ...]) -> str:
+def package_rtl_tcl(board: Board) -> str:
+    """Packages rtl/overlay.v as an IP; its buses are found by the names of the ports."""
+    return f"""\
+# Vivado: packages the Verilog of the overlay as an IP. Run in build/.
+# Not run where it was written; see README.md.
+create_project -force package package -part {board.part.name}
+add_files -norecurse ../rtl/overlay.v
+set_property top overlay [current_fileset]
+update_compile_order -fileset sources_1
+ipx::package_project -root_dir rtl_ip -vendor cosim -library rtl -taxonomy /UserIP \\
+    -import_files -set_current true
+set core [ipx::current_core]
+set_property version 1.0 $core
+# The clock of every bus, then the reset's and the interrupt's kinds.
+foreach bus [ipx::get_bus_interfaces -of_objects $core] {{
+    if {{[string match *axi* [get_property NAME $bus]]}} {{
+        ipx::associate_bus_interfaces -busif [get_property NAME $bus] -clock ap_clk $core
+    }}
+}}
+ipx::infer_bus_interface ap_rst_n xilinx.com:signal:reset_rtl:1.0 $core
+ipx::infer_bus_interface interrupt xilinx.com:signal:interrupt_rtl:1.0 $core
+ipx::create_xgui_files $core
+ipx::update_checksums $core
+ipx::check_integrity $core
+ipx::save_core $core
+exit
+"""
+
+
+def block_design_tcl(overlay: Overlay, board: Board, ports: tuple[AxiPort, ...],
+                     rtl: bool = False) -> str:
     """Processing system, clock, memory ports, interrupt and address map in Vivado."""
     used = sorted({port.board_port for port in ports})
     enable = " \\\n    ".join(f"CONFIG.PCW_USE_S_AXI_{name} {{1}}" for name in used)
     lines = [
         "# Vivado: block design, implementation and bitstream for " + board.title + ".",
-        "# Not run where it was written; see README.md. Run in build/ after vitis/hls.tcl.",
+        "# Not run where it was written; see README.md. Run in build/ after vitis/hls.tcl",
+        "# or vivado/package_rtl.tcl; -tclargs hls or rtl says whose IP to take.",
+        "set backend [lindex $argv 0]",
+        f"if {{$backend eq {{}}}} {{set backend {'rtl' if rtl else 'hls'}}}",
+        "set ip(hls) {hls/solution/impl/ip xilinx.com:hls:overlay}",
+        "set ip(rtl) {rtl_ip cosim:rtl:overlay}",
         f"create_project -force vivado vivado -part {board.part.name}",
-        "set_property ip_repo_paths hls/solution/impl/ip [current_project]",
+        "set_property ip_repo_paths [lindex $ip($backend) 0] [current_project]",
         "update_ip_catalog",
         "create_bd_design system",
         "set ps [create_bd_cell -type ip -vlnv xilinx.com:ip:processing_system7 ps]",
@@ -138,7 +181,7 @@ def block_design_tcl(overlay: Overlay, board: Board, ports: tuple[AxiPort, ...])
         f"    CONFIG.PCW_FPGA0_PERIPHERAL_FREQMHZ {{{overlay.clock_hz / 1e6:g}}} \\",
         "    CONFIG.PCW_USE_FABRIC_INTERRUPT {1} CONFIG.PCW_IRQ_F2P_INTR {1} \\",
         f"    {enable}] $ps",
-        "set overlay [create_bd_cell -type ip -vlnv xilinx.com:hls:overlay overlay_0]",
+        "set overlay [create_bd_cell -type ip -vlnv [lindex $ip($backend) 1] overlay_0]",
         "set intc [create_bd_cell -type ip -vlnv xilinx.com:ip:axi_intc axi_intc_0]",
         "set reset [create_bd_cell -type ip -vlnv xilinx.com:ip:proc_sys_reset reset_0]",
         "set clock [get_bd_pins ps/FCLK_CLK0]",
@@ -220,7 +263,9 @@ C simulation (g++ only; every value is compared with the reference):
 
     make csim
 
-Bitstream (Vitis HLS and Vivado {TOOLS['vitis_hls'].split()[0]} on the path; unchecked here):
+Bitstream, with `make ip` for the Verilog of `rtl/`, if it was emitted, or `make hls` for the C++;
+`make bitstream BACKEND=rtl` or `BACKEND=hls` says which
+(Vitis HLS and Vivado {TOOLS['vitis_hls'].split()[0]} on the path; unchecked here):
 
     make hls
     make bitstream

@@ -20,7 +20,7 @@ INTERRUPT_ENABLE = 0x08
 INTERRUPT_STATUS = 0x0C  # write ones to clear
 FIRST_ARGUMENT = 0x10
 ARGUMENT_BYTES = 8
-MAP_BYTES = 0x1000
+MAP_BYTES = 0x2000
 
 #: Operations [first, first + count) of the table run `repeats` times, from repeat
 #: `repeat_first` on. `initialize`: 1 at the first start after a reset, then 0.

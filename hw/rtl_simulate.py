@@ -26,10 +26,13 @@ from hw.rtl.verilog import verilog_text
 TESTBENCH = Path(__file__).parent / "rtl" / "testbench"
 STATUS = ("finished", "paused", "out of cycles", "write data late", "address outside the memory",
           "burst crosses a 4 KiB boundary")
-FINISHED, PAUSED = 0, 1
+FINISHED, PAUSED, OUT_OF_CYCLES = 0, 1, 2
 _VERILATE = ("--cc", "--top-module", "top", "--prefix", "Vtop", "-Wno-fatal", "-Wno-lint",
              "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert")
 _COMPILE = ("-std=c++20", "-O2", "-fPIC", "-w", "-DVL_TIME_CONTEXT")
+
+BIND = ("static void bind(Vtop &top, std::vector<Pins> &pins, std::vector<IData *> &config, "
+        "Lite &lite)")
 
 _EXTERNAL = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int,
                              ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_uint32),
@@ -58,8 +61,11 @@ def build(top: Elaboratable, ports: Ports, cache: Path | None = None) -> Path:
     `cache`: folder of compiled models, by default `cosim-rtl` in the system's temporary folder.
     Raises `RtlError` if Verilator or g++ is missing or fails.
     """
-    text = verilog_text(top, ports.all(), "top")
-    glue = glue_header(ports)
+    return compiled(verilog_text(top, ports.all(), "top"), glue_header(ports), cache)
+
+
+def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
+    """The library of Verilog text whose module is `top`, and of its `glue.hpp`."""
     sources = {path.name: path.read_text() for path in sorted(TESTBENCH.iterdir())
                if path.suffix in (".cpp", ".hpp")}
     digest = hashlib.sha256("\0".join([text, glue, *sources.values(), *_COMPILE]).encode())
@@ -127,8 +133,15 @@ def _call(command: list[str], folder: Path, more: dict[str, str] | None = None) 
 
 def glue_header(ports: Ports) -> str:
     """C++ that finds each unit's signals in the compiled model."""
-    lines = ["static void bind(Vtop &top, std::vector<Pins> &pins, std::vector<IData *> &config)",
-             "{"]
+    lines = [
+        "static void set_clock(Vtop &top, int value) { top.clk = value; }",
+        "static void set_reset(Vtop &top, int value) { top.rst = value; }",
+        "static void set_go(Vtop &top, int value) { top.go = value; }",
+        "static std::uint64_t get_started(Vtop &top) { return top.started; }",
+        "static std::uint64_t get_ended(Vtop &top) { return top.ended; }",
+        "static int get_overflow(Vtop &top) { return top.overflow; }",
+        "static std::uint64_t get_counter(Vtop &top, int index) {",
+        "    top.counter_select = index; top.eval(); return top.counter_value; }", BIND, "{"]
     for index, unit in enumerate(ports.units):
         names = {"command_valid": "command_valid", "command_ready": "command_ready"}
         kind = "COMPUTE"
@@ -155,13 +168,14 @@ def glue_header(ports: Ports) -> str:
 class RtlModel:
     """A compiled top module, loaded. `reset`, set it up, then `run`; counters stay readable."""
 
-    def __init__(self, library: Path, ports: Ports) -> None:
+    def __init__(self, library: Path, ports: Ports | None = None) -> None:
         self._library = ctypes.CDLL(str(library))
         self._library.bench_create.restype = ctypes.c_void_p
-        for name in ("bench_cycle", "bench_counter"):
+        for name in ("bench_cycle", "bench_counter", "bench_write_register",
+                     "bench_read_register"):
             getattr(self._library, name).restype = ctypes.c_int64
         self._bench = ctypes.c_void_p(self._library.bench_create())
-        self._names = {name: index for index, name in enumerate(ports.config)}
+        self._names = {name: index for index, name in enumerate(ports.config if ports else ())}
         self._kept: list[np.ndarray] = []
         self.starts: dict[int, np.ndarray] = {}
         self.ends: dict[int, np.ndarray] = {}
@@ -241,6 +255,21 @@ class RtlModel:
     def counter(self, unit: int, number: int) -> int:
         """A performance counter: 0 busy, 1 idle, 2 memory stall, 3 + i stall of local channel i."""
         return int(self._library.bench_counter(self._bench, unit * COUNTERS_A_UNIT + number))
+
+    def register(self, offset: int, value: int | None = None) -> int:
+        """Write a register of an IP, or read it; some cycles pass."""
+        found = (self._library.bench_read_register(self._bench, offset) if value is None else
+                 self._library.bench_write_register(self._bench, offset, ctypes.c_uint32(value)))
+        if found < 0:
+            raise RtlError(f"register {offset:#x}: no answer, or a bus rule was broken")
+        return int(found)
+
+    def interrupt(self, limit_cycles: int) -> bool:
+        """Run until the IP's interrupt rises; False if the cycles run out first."""
+        status = self._library.bench_interrupt(self._bench, ctypes.c_int64(limit_cycles))
+        if status not in (FINISHED, OUT_OF_CYCLES):
+            raise RtlError(f"{STATUS[status]} in cycle {self._library.bench_cycle(self._bench)}")
+        return bool(status == FINISHED)
 
     def close(self) -> None:
         """Free the model."""

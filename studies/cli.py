@@ -22,6 +22,7 @@ from studies.commands import (
     emit,
     explain,
     explore,
+    measure,
     report,
     serve,
     simulate,
@@ -54,6 +55,7 @@ app.command("boards")(boards.boards)
 app.command("what-if")(what_if.what_if_command)
 app.command("compare")(compare.compare_designs)
 app.command("explain")(explain.explain_design)
+app.command("measure")(measure.measure)
 app.command("calibrate")(calibrate.calibrate)
 app.command("benchmark")(benchmark.benchmark_command)
 board_app.command("check")(boards.check_board)

@@ -57,12 +57,13 @@ def lowered_frame(graph: Graph, overlay: Overlay, board: Board, steps: int = 1) 
     return lower(graph, overlay, board, mapping, steps=steps)
 
 
-def emit_for(graph: Graph, overlay: Overlay, board: Board, folder: Path) -> Emitted:
+def emit_for(graph: Graph, overlay: Overlay, board: Board, folder: Path,
+             rtl: bool = False) -> Emitted:
     """Write the C++, descriptors, weights, inputs and test bench of one frame to a folder."""
     graph, inputs = whole_frame(graph)
     lowered = lowered_frame(graph, overlay, board, graph.steps)
     try:
-        emit(lowered, graph, overlay, board, folder, inputs=inputs)
+        emit(lowered, graph, overlay, board, folder, inputs=inputs, rtl=rtl)
     except EmissionError as error:
         raise UserError(f"this design cannot be emitted: {error}") from error
     return Emitted(sum(path.is_file() for path in folder.rglob("*")), folder)

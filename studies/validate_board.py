@@ -9,13 +9,13 @@ import argparse
 import json
 import statistics
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from arch_models.board import load_board
-from arch_models.memory import memory_for
+from arch_models.memory import Memory, memory_for
 from arch_models.overlay import load_overlay
 from cosim.fast import simulate
 from cosim.program import Column, Opcode, Program
@@ -30,6 +30,8 @@ from studies.files import write_text
 #: A fit of the host's costs must predict steps it has not seen this well, or it is refused.
 LARGEST_FIT_ERROR = 0.2
 LEAST_FIT_STEPS = 3
+LARGEST_MEMORY_ERROR = 0.05
+EXTRA_CYCLES = (-8, -4, -2, 0, 2, 4, 8, 12, 16, 24, 32, 48)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,21 @@ class HostFit:
 
 
 @dataclass(frozen=True)
+class MemoryFit:
+    """`extra_cycles` more latency of every port turns predicted into measured starts best.
+
+    `error`: median relative error on starts left out of the fit, one at a time; `error_before`:
+    without any fit. `refused` says why it must not be used.
+    """
+
+    extra_cycles: int
+    error: float
+    error_before: float
+    starts: int
+    refused: str
+
+
+@dataclass(frozen=True)
 class BoardValidation:
     """`source` says what was measured; only "board" is hardware."""
 
@@ -76,6 +93,7 @@ class BoardValidation:
     steps: tuple[StepRow, ...]
     units: tuple[UnitRow, ...]
     host: HostFit
+    memory: MemoryFit
 
     @property
     def cycles_differing(self) -> int:
@@ -96,7 +114,7 @@ def validate(measurement: Measurement, project: Path, memory: str = "ddr3") -> B
     overlay, board = load_overlay(project / "design.toml"), load_board(measurement.board)
     configuration = configure(program, overlay)
     model = memory_for(board, overlay, model=memory)
-    results, rows = [], []
+    results, rows, starts, seconds = [], [], [], []
     for step in measurement.steps:
         if step.kind == "host":
             rows.append(_host_row(program, step, overlay.clock_hz))
@@ -104,12 +122,22 @@ def validate(measurement: Measurement, project: Path, memory: str = "ddr3") -> B
         start = Start(step.first, step.count, step.repeats, step.repeat_first)
         result = simulate(stretch_program(program, configuration, start), model)
         results.append(result)
-        rows.append(StepRow("fabric", f"operations {step.first}..{step.first + step.count - 1}",
+        starts.append(stretch_program(program, configuration, start))
+        seconds.append(statistics.median(step.seconds))
+        rows.append(StepRow("fabric", _layers(program, step),
                             result.total_cycles / overlay.clock_hz,
                             statistics.median(step.seconds)))
     units = [row for index, counters in enumerate(measurement.counters)
              for row in _unit_rows(program, index, counters, results)]
-    return BoardValidation(measurement.source, tuple(rows), tuple(units), fit_host(rows))
+    return BoardValidation(measurement.source, tuple(rows), tuple(units), fit_host(rows),
+                           fit_memory(starts, seconds, model, overlay.clock_hz))
+
+
+def _layers(program: Program, step: StepTime) -> str:
+    """The layers of a start: one if the host starts each layer, else the first and the last."""
+    numbers = program.operations[step.first : step.first + step.count, Column.LAYER]
+    first, last = program.layers[numbers[0]], program.layers[numbers[-1]]
+    return first if first == last else f"{first} to {last}"
 
 
 def load_program(project: Path) -> Program:
@@ -164,6 +192,43 @@ def fit_host(rows: list[StepRow]) -> HostFit:
     return HostFit(_factor(ratios), error, len(ratios), refused)
 
 
+def fit_memory(starts: list[Program], seconds: list[float], memory: Memory,
+               clock_hz: int) -> MemoryFit:
+    """One number, the latency that every port has more than assumed, by trying each of
+    `EXTRA_CYCLES`: the least sum of squared relative errors.
+
+    Refused with fewer than three starts, if starts left out of the fit are predicted worse than
+    5 % in the median, or if the fit makes them no better than no fit.
+    """
+    if len(starts) < LEAST_FIT_STEPS:
+        return MemoryFit(0, 0.0, 0.0, len(starts),
+                         f"{len(starts)} starts, at least {LEAST_FIT_STEPS} are needed")
+    measured = np.array(seconds) * clock_hz
+    errors = np.array([[simulate(start, _slower(memory, extra)).total_cycles
+                        for start in starts] for extra in EXTRA_CYCLES]) / measured - 1.0
+    squares = errors**2
+    best = int(squares.sum(axis=1).argmin())
+    left_out = [abs(errors[(squares.sum(axis=1) - squares[:, index]).argmin(), index])
+                for index in range(len(starts))]
+    error = float(np.median(left_out))
+    before = float(np.median(np.abs(errors[EXTRA_CYCLES.index(0)])))
+    refused = ""
+    if error > LARGEST_MEMORY_ERROR:
+        refused = (f"left-out starts are off by {error:.1%} in the median, at most "
+                   f"{LARGEST_MEMORY_ERROR:.0%}")
+    elif EXTRA_CYCLES[best] and error >= before:
+        refused = f"left-out starts are off by {error:.1%}, without a fit by {before:.1%}"
+    return MemoryFit(EXTRA_CYCLES[best], error, before, len(starts), refused)
+
+
+def _slower(memory: Memory, extra: int) -> Memory:
+    """Every port with so many cycles more between a request and its data (at least one)."""
+    ports = tuple(replace(
+        port, read_latency_cycles=max(1, port.read_latency_cycles + extra),
+        response_cycles=max(1, port.response_cycles + extra)) for port in memory.ports)
+    return replace(memory, ports=ports)
+
+
 def _factor(ratios: list[float]) -> float:
     """The f with the least sum of (f / ratio - 1) squared."""
     return sum(1 / ratio for ratio in ratios) / sum(1 / ratio**2 for ratio in ratios)
@@ -185,6 +250,10 @@ def report(found: BoardValidation) -> str:
     host = found.host
     lines.append(f"host fit refused: {host.refused}" if host.refused else
                  f"host fit: times {host.factor:.3f}, error on left-out steps {host.error:.1%}")
+    fit = found.memory
+    lines.append(f"memory fit refused: {fit.refused}" if fit.refused else
+                 f"memory fit: {fit.extra_cycles:+d} cycles a port, error on left-out starts "
+                 f"{fit.error:.1%} (without a fit {fit.error_before:.1%})")
     return "\n".join(lines)
 
 

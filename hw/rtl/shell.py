@@ -50,6 +50,7 @@ class Shell(Elaboratable):
             kept.update(range(field.offset, field.offset + field.width))
         self.kept = sorted(kept)
         self.waits, self.signals = waits, signals
+        self.depth = QUEUE_DEPTH
         self.go = Signal()
         self.command = Signal(COMMAND_BITS)
         self.command_valid = Signal()
@@ -87,7 +88,7 @@ class Shell(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         """Build the queue, the start condition and the counters."""
         m = Module()
-        m.submodules.queue = queue = SyncFIFO(width=len(self.kept), depth=QUEUE_DEPTH)
+        m.submodules.queue = queue = SyncFIFO(width=len(self.kept), depth=self.depth)
         m.d.comb += [
             queue.w_data.eq(Cat(self.command[bit] for bit in self.kept)),
             queue.w_en.eq(self.command_valid & queue.w_rdy),

@@ -13,6 +13,8 @@ from pathlib import Path
 from amaranth.back import verilog
 from amaranth.hdl import Elaboratable
 
+from hw.rtl.axi_shell import AxiShell
+
 
 def yosys_path() -> str:
     """The Yosys beside this Python, or the one on the path.
@@ -31,3 +33,8 @@ def verilog_text(top: Elaboratable, ports: list, name: str) -> str:
     """Verilog of `top` with the given port signals, byte-identical when repeated."""
     os.environ.setdefault("YOSYS", yosys_path())
     return verilog.convert(top, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
+
+
+def ip_verilog(shell: AxiShell, name: str = "overlay") -> str:
+    """Verilog of the whole IP; its module has the given name."""
+    return verilog_text(shell, [signal for signal, _ in shell.ports.values()], name)

@@ -25,7 +25,7 @@ except ImportError:  # beside these files in an emitted project
     from measurement import save_measurement  # type: ignore[no-redef, import-not-found]
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 if every value is right, 1 if some differ, 2 if it could not run."""
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     parser = argparse.ArgumentParser(description="Run frames on the board, time them, compare.")
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one start")
     parser.add_argument("--power", help="a meter's CSV with lines unix_seconds,watts")
     parser.add_argument("--output", default="measurement.json", help="where the result goes")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
         project = Project(given.project)
         host = HostLibrary(os.path.join(given.project, "build", "libhost.so"),

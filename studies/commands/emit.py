@@ -38,6 +38,8 @@ def emit_design(
     json: Json = None,
     calibration: Calibration = None,
     symmetric: Symmetric = False,
+    rtl: Annotated[bool, typer.Option(
+        help="Also write the IP as Verilog, with cycle counters and the same registers.")] = False,
 ) -> None:
     """Write the accelerator as HLS C++ for this network, ready for the vendor's tools.
 
@@ -51,7 +53,7 @@ def emit_design(
     console = Console()
     if note:
         console.print(note)
-    emitted = emit_for(graph, overlay, on, out)
+    emitted = emit_for(graph, overlay, on, out, rtl=rtl)
     console.print(f"wrote {emitted.files} files to {out} for {graph.name} on {overlay.name}")
     figures = {"files": emitted.files, "folder": str(out), "workload": graph.name,
                "overlay": overlay.name, "check": None}

@@ -9,15 +9,16 @@ import pytest
 from small_frames import QUICK, board, lowered_frame, small_graph
 
 from arch_models.memory import memory_for
-from arch_models.overlay import default_overlay
+from arch_models.overlay import Engine, default_overlay
 from cosim.fast import simulate
 from hw.configuration import configure
 from hw.driver import Driver
 from hw.emit import emit
-from hw.emitted import Project
+from hw.emitted import DriverError, Project
 from hw.fabric import Fabric
 from hw.plan import Start, steps, stretch_program
 from hw.registers import counter_registers
+from hw.rtl_board import RtlBoard
 from hw.rtl_program import OverlayBench
 from hw.scripts.seal import seal
 from hw.stand_in import RtlRunner, StandIn
@@ -48,6 +49,42 @@ def test_a_frame_on_the_rtl_takes_the_predicted_cycles(tmp_path):
     assert (measurement.values_compared, measurement.values_differing) == (3 * 32 * 64, 0)
 
     assert validate(measurement, folder, "flat").cycles_differing == 0
+    same_counters(measurement, program, configuration, memory)
+
+
+@pytest.mark.long
+def test_a_frame_through_the_registers_and_buses_of_the_ip(tmp_path):
+    """The same driver, on the compiled AXI-Lite slave, descriptor feed, masters and interrupt."""
+    overlay = dataclasses.replace(OVERLAY, engines=frozenset({Engine.CONVOLUTION}))
+    lowered, graph = lowered_frame(overlay), small_graph()
+    program, configuration = lowered.program, configure(lowered.program, overlay)
+    memory = memory_for(board(), overlay, model="flat")
+    folder, bitstream = tmp_path / "project", tmp_path / "overlay.bit"
+    emit(lowered, graph, overlay, board(), folder)
+    bitstream.write_bytes(b"a stand-in for a bitstream")
+    seal(str(folder), str(bitstream))
+    project = Project(str(folder))
+    project.manifest["counters"] = counter_registers(program)
+    hardware = RtlBoard(program, overlay, memory)
+    with Fabric(program, overlay, host_layers(graph, lowered), QUICK) as host, \
+            Driver(project, hardware, host, str(bitstream), str(tmp_path / "lock")) as driver:
+        driver.put_vectors()
+        measurement = driver.measure(1, driver.expected_vectors())
+    assert hardware.stopped
+    assert (measurement.values_compared, measurement.values_differing) == (3 * 32 * 64, 0)
+    assert validate(measurement, folder, "flat").cycles_differing == 0
+    same_counters(measurement, program, configuration, memory)
+
+    late = RtlBoard(program, overlay, memory, late=True)
+    with Fabric(program, overlay, host_layers(graph, lowered), QUICK) as host, \
+            Driver(project, late, host, str(bitstream), str(tmp_path / "lock")) as driver:
+        with pytest.raises(DriverError, match="time-out"):
+            driver.run()
+        assert late.stopped
+
+
+def same_counters(measurement, program, configuration, memory):
+    """Every counter of every unit is the sum of its predictions over the starts of the frame."""
     starts = [item for item in steps(program, configuration) if isinstance(item, Start)]
     predicted = [simulate(stretch_program(program, configuration, item), memory)
                  for item in starts]

@@ -7,21 +7,24 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "hw"))
 
 from small_frames import board, lowered_frame, small_graph
 
-from arch_models.memory import memory_for
+from arch_models.memory import flat_memory, memory_for
 from arch_models.overlay import default_overlay
 from cosim.fast import simulate
+from cosim.program import UnitKind
+from cosim.random_programs import random_program
 from hw.configuration import configure
 from hw.emit import emit
 from hw.measurement import Measurement, StepTime, UnitCounters, save_measurement
 from hw.plan import Start, steps, stretch_program
 from studies.errors import UserError
-from studies.validate_board import StepRow, fit_host, main, report, validate
+from studies.validate_board import StepRow, fit_host, fit_memory, main, report, validate
 
 OVERLAY = default_overlay()
 
@@ -93,6 +96,24 @@ def test_the_host_fit_finds_a_factor_and_refuses_noise():
     assert (good.factor, good.error, good.refused) == (pytest.approx(2.0), pytest.approx(0), "")
     assert "off by" in fit_host(rows(0.1, 1.0, 10.0, 3.0)).refused
     assert "2 host steps" in fit_host(rows(1.0, 1.0)).refused
+
+
+def test_the_memory_fit_finds_a_latency_and_refuses_noise():
+    """Loads alone, so that every start feels the latency."""
+    memory = flat_memory(2)
+    slower = flat_memory(2, read_latency_cycles=20 + 12)
+    starts = [random_program(seed, 2) for seed in range(30)]
+    starts = [item for item in starts if any(unit.kind is UnitKind.READ for unit in item.units)]
+    clock_hz = 100_000_000
+    seconds = [simulate(item, slower).total_cycles / clock_hz for item in starts]
+    good = fit_memory(starts, seconds, memory, clock_hz)
+    assert (good.extra_cycles, good.error, good.refused) == (12, 0, "")
+    assert good.error_before > 0
+    draw = np.random.default_rng(0)
+    noise = [value * factor for value, factor in zip(seconds, draw.uniform(0.2, 5, len(seconds)),
+                                                     strict=True)]
+    assert "left-out starts are off" in fit_memory(starts, noise, memory, clock_hz).refused
+    assert "2 starts" in fit_memory(starts[:2], seconds[:2], memory, clock_hz).refused
 
 
 def test_the_command_writes_json_and_picture_and_refuses_bad_files(measured, tmp_path, capsys):

@@ -28,11 +28,22 @@ struct Pins { // one unit's signals in the compiled model
     CData *last = nullptr;       // r_last
     CData *data_ready = nullptr; // w_ready
     CData *response = nullptr;   // b_valid
-    CData *strobe = nullptr;     // a bit for each 8 bytes of the port
+    CData *length = nullptr;     // beats - 1, as AXI has it, instead of beats
+    void *strobe = nullptr;      // a bit for each `strobe_bytes` of the port
+    int strobe_bytes = 8;
     void *data = nullptr;        // 4, 8 or 16 bytes
 };
 
-#include "glue.hpp" // void bind(Vtop &, std::vector<Pins> &, std::vector<IData *> &config)
+struct Lite { // the AXI-Lite slave of a whole IP; null in a bare overlay
+    SData *write_address = nullptr, *read_address = nullptr;
+    IData *write_data = nullptr, *read_data = nullptr;
+    CData *write_address_valid = nullptr, *write_valid = nullptr, *written = nullptr;
+    CData *write_taken = nullptr, *read_valid = nullptr, *data_valid = nullptr;
+    CData *data_taken = nullptr, *interrupt = nullptr;
+};
+
+// bind(Vtop &, pins, config, lite), and clock, reset, go, started, ended, overflow, counter.
+#include "glue.hpp"
 
 constexpr std::int64_t FAR = std::int64_t{1} << 62; // later than any cycle
 
@@ -63,7 +74,7 @@ class Bench {
   public:
     Bench() : context_(new VerilatedContext), top_(new Vtop(context_.get())), memory_(64) {
         std::vector<Pins> pins;
-        bind(*top_, pins, config_);
+        bind(*top_, pins, config_, lite_);
         units_.resize(pins.size());
         for (std::size_t i = 0; i < pins.size(); ++i) units_[i].pins = pins[i];
     }
@@ -78,14 +89,14 @@ class Bench {
             const Pins pins = unit.pins;
             unit = Unit();
             unit.pins = pins;
-            *pins.command_valid = 0;
+            if (pins.command_valid) *pins.command_valid = 0;
         }
         for (IData *value : config_) *value = 0;
-        top_->go = 0;
+        set_go(*top_, 0);
         quiet();
-        top_->rst = 1;
+        set_reset(*top_, 1);
         for (int i = 0; i < 2; ++i) edge();
-        top_->rst = 0;
+        set_reset(*top_, 0);
     }
 
     // Fill the queues and load the tokens before the first cycle.
@@ -96,8 +107,48 @@ class Bench {
         }
     }
 
+    // One access to the IP's registers, while time goes on; the value read, or -1.
+    std::int64_t access(bool write, std::uint32_t address, std::uint32_t data) {
+        *lite_.write_address = *lite_.read_address = address;
+        *lite_.write_data = data;
+        *lite_.write_address_valid = *lite_.write_valid = write;
+        *lite_.read_valid = !write;
+        *lite_.write_taken = *lite_.data_taken = 1;
+        for (int i = 0; i < 8; ++i) {
+            if (cycle() != FINISHED) return -1;
+            *lite_.write_address_valid = *lite_.write_valid = *lite_.read_valid = 0;
+            top_->eval();
+            if (write ? *lite_.written : *lite_.data_valid) {
+                const std::uint32_t found = *lite_.read_data;
+                return cycle() == FINISHED ? found : -1;
+            }
+        }
+        return -1;
+    }
+
+    int wait_interrupt(std::int64_t limit) {
+        for (; limit > 0 && !*lite_.interrupt; --limit) {
+            const int status = cycle();
+            if (status != FINISHED) return status;
+        }
+        return *lite_.interrupt ? FINISHED : OUT_OF_CYCLES;
+    }
+
+    int cycle() {
+        quiet();
+        int status = serve();
+        if (status != FINISHED) return status;
+        set_clock(*top_, 0);
+        top_->eval();
+        status = write_data();
+        set_clock(*top_, 1);
+        top_->eval();
+        ++cycle_;
+        return status;
+    }
+
     int run(std::int64_t limit) {
-        top_->go = 1;
+        set_go(*top_, 1);
         for (; cycle_ < limit; ++cycle_) {
             bool finished = true;
             for (const Unit &unit : units_) finished &= unit.ended == unit.count;
@@ -106,12 +157,12 @@ class Bench {
             feed();
             int status = serve();
             if (status != FINISHED) return status;
-            top_->clk = 0;
+            set_clock(*top_, 0);
             top_->eval();
             status = write_data();
             if (status != FINISHED) return status;
             const bool pause = note();
-            top_->clk = 1;
+            set_clock(*top_, 1);
             top_->eval();
             if (pause) {
                 ++cycle_;
@@ -126,6 +177,7 @@ class Bench {
     FlatMemory memory_;
     std::vector<Unit> units_;
     std::vector<IData *> config_;
+    Lite lite_;
     std::uint8_t *image_ = nullptr;
     std::uint64_t image_bytes_ = 0;
     std::int64_t cycle_ = 0, wake_ = FAR;
@@ -154,9 +206,9 @@ class Bench {
 
   private:
     void edge() {
-        top_->clk = 0;
+        set_clock(*top_, 0);
         top_->eval();
-        top_->clk = 1;
+        set_clock(*top_, 1);
         top_->eval();
     }
 
@@ -195,7 +247,7 @@ class Bench {
             unit.requested = cycle_;
             units[count] = static_cast<int>(i);
             addresses[count] = *unit.pins.address;
-            beats[count++] = *unit.pins.beats;
+            beats[count++] = beats_of(unit.pins);
         }
         if (count || cycle_ >= wake_) wake_ = external_(cycle_, count, units, addresses, beats);
         return status_;
@@ -252,7 +304,7 @@ class Bench {
     int take(Unit &unit) {
         const Pins &pins = unit.pins;
         const std::uint32_t address = *pins.address;
-        const std::int64_t beats = *pins.beats;
+        const std::int64_t beats = beats_of(pins);
         const std::uint64_t first = address / unit.width * unit.width;
         if (beats < 1 || first / 4096 != (first + beats * unit.width - 1) / 4096)
             return BAD_BURST;
@@ -287,6 +339,10 @@ class Bench {
         return FINISHED;
     }
 
+    static std::int64_t beats_of(const Pins &pins) {
+        return pins.length ? *pins.length + 1 : *pins.beats;
+    }
+
     static std::uint64_t beat(const Unit &unit, const Burst &burst) {
         return burst.address / unit.width * unit.width + unit.width * burst.moved;
     }
@@ -299,9 +355,11 @@ class Bench {
     }
 
     bool store(std::uint64_t address, const Pins &pins, std::size_t width) const {
-        const std::size_t part = std::min<std::size_t>(width, 8);
+        const std::size_t part = std::min<std::size_t>(width, pins.strobe_bytes);
+        std::uint32_t strobe = *static_cast<const CData *>(pins.strobe);
+        if (width / part > 8) strobe = *static_cast<const SData *>(pins.strobe);
         for (std::size_t at = 0; at < width; at += part) {
-            if (!(*pins.strobe >> at / 8 & 1)) continue;
+            if (!(strobe >> at / part & 1)) continue;
             if (address + at + part > image_bytes_) return false;
             std::memcpy(image_ + address + at, static_cast<const char *>(pins.data) + at, part);
         }
@@ -310,7 +368,7 @@ class Bench {
 
     bool note() {
         bool pause = false;
-        std::uint64_t started = top_->started, ended = top_->ended;
+        std::uint64_t started = get_started(*top_), ended = get_ended(*top_);
         for (; started; started &= started - 1) {
             Unit &unit = units_[__builtin_ctzll(started)];
             if (unit.started < unit.count) unit.start[unit.started] = cycle_;
@@ -374,11 +432,16 @@ void bench_done(Bench *bench, int unit, std::int64_t cycle) {
 void bench_prepare(Bench *bench) { bench->prepare(); }
 int bench_run(Bench *bench, std::int64_t limit) { return bench->run(limit); }
 std::int64_t bench_cycle(Bench *bench) { return bench->cycle_; }
-int bench_overflow(Bench *bench) { return bench->top_->overflow; }
+int bench_overflow(Bench *bench) { return get_overflow(*bench->top_); }
+std::int64_t bench_write_register(Bench *bench, std::uint32_t address, std::uint32_t data) {
+    return bench->access(true, address, data);
+}
+std::int64_t bench_read_register(Bench *bench, std::uint32_t address) {
+    return bench->access(false, address, 0);
+}
+int bench_interrupt(Bench *bench, std::int64_t limit) { return bench->wait_interrupt(limit); }
 
 std::uint64_t bench_counter(Bench *bench, int index) {
-    bench->top_->counter_select = index;
-    bench->top_->eval();
-    return bench->top_->counter_value;
+    return get_counter(*bench->top_, index);
 }
 }

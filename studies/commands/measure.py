@@ -1,0 +1,34 @@
+"""`cosim measure`: run an emitted project on the board it is called on.
+
+It is the project's own `board/run.py` under another name; boards without cosim run that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def measure(
+    project: Annotated[Path, typer.Argument(help="The emitted project's folder.")],
+    bitstream: Annotated[Path, typer.Option(help="The .bit file, its .hwh beside it.")],
+    out: Annotated[Path, typer.Option(
+        "--out", "-o", help="The measurement file to write.")] = Path("measurement.json"),
+    repeats: Annotated[int, typer.Option(help="Timed frames.")] = 10,
+    timeout: Annotated[float, typer.Option(help="Seconds for one start.")] = 30.0,
+    power: Annotated[Path | None, typer.Option(
+        help="A meter's CSV with lines unix_seconds,watts.", show_default=False)] = None,
+) -> None:
+    """Run frames on this board, time them, read the counters and compare the outputs.
+
+    Example: cosim measure out/emit --bitstream out/emit/build/overlay.bit
+    """
+    from hw.scripts.run import main
+
+    given = ["--project", str(project), "--bitstream", str(bitstream), "--output", str(out),
+             "--repeats", str(repeats), "--timeout", str(timeout)]
+    code = main([*given, *(["--power", str(power)] if power is not None else [])])
+    if code:
+        raise typer.Exit(code)
