@@ -27,9 +27,12 @@ GROWING = frozenset({"ConstantOfShape", "Expand", "Range", "Tile", "Pad"})
 
 
 def constant_of(node: Node) -> np.ndarray | None:
-    """The value of a Constant node; None if it is no number."""
+    """The value of a Constant node; None if it is no number, or damaged."""
     if "value" in node.attributes:
-        return numpy_helper.to_array(node.attributes["value"])
+        try:
+            return numpy_helper.to_array(node.attributes["value"])
+        except Exception:  # whatever a damaged tensor raises
+            return None
     for key, kind in (("value_float", np.float32), ("value_int", np.int64),
                       ("value_floats", np.float32), ("value_ints", np.int64)):
         if key in node.attributes:

@@ -189,10 +189,12 @@ def _import_node(walk: Walk, node: Node) -> None:
         return
     if node.operator not in RULES:
         raise Unsupported("no such operator here")
-    if any(node.proto.attribute[index].HasField("g")
-           for index in range(len(node.proto.attribute))):
+    if any(item.HasField("g") for item in node.proto.attribute):
         raise Unsupported("graphs inside a node are not imported")
     try:
         RULES[node.operator](walk, node)
-    except (ValueError, IndexError, TypeError, KeyError) as error:
-        raise Unsupported(f"malformed: {error}") from error
+    except Unsupported:
+        raise
+    except Exception as error:  # attributes and constants of a file may be anything
+        reason = " ".join(str(error).split())[:200]
+        raise Unsupported(f"malformed ({type(error).__name__}: {reason})") from error

@@ -64,7 +64,12 @@ class Model:
 
 def read_model(path: Path) -> Model:
     """Read and check a file. `GraphError` names the file and the rule it breaks."""
-    return checked_model(read_file(path), path.name)
+    try:
+        return checked_model(read_file(path), path.name)
+    except GraphError:
+        raise
+    except Exception as error:  # the parser lets names through that are no text, and the like
+        raise GraphError(f"{path.name} is damaged: {_line(error)}") from error
 
 
 def read_file(path: Path) -> onnx.ModelProto:

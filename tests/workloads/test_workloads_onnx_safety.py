@@ -89,6 +89,31 @@ def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:
             read_model(path)
 
 
+def test_a_damaged_file_is_read_or_refused(tmp_path: Path) -> None:
+    """Any byte may be wrong; nothing but a `GraphError` of one line comes out."""
+    make = onnx.helper.make_node
+    nodes = [make("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1], name="first"),
+             make("Relu", ["c"], ["r"]), make("Transpose", ["r"], ["t"], perm=[0, 2, 3, 1]),
+             make("LayerNormalization", ["t", "s"], ["n"], axis=-1),
+             make("MatMul", ["n", "m"], ["y"])]
+    whole = model_of(nodes, {"x": SHAPE}, "y", {
+        "w": np.ones((4, 4, 3, 3), np.float32), "s": np.ones(4, np.float32),
+        "m": np.ones((4, 2), np.float32)}).SerializeToString()
+    random, refused = np.random.default_rng(4), 0
+    path = tmp_path / "damaged.onnx"
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), random.integers(1, 4)):
+            data[place] = random.integers(256)
+        path.write_bytes(bytes(data))
+        try:
+            float_network(read_model(path))
+        except GraphError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 30 < refused < 150
+
+
 def test_noise_and_absence_are_refused(tmp_path: Path) -> None:
     (tmp_path / "noise.onnx").write_bytes(b"\x00\x01 not a model")
     with pytest.raises(GraphError, match=r"noise\.onnx is no ONNX file"):
