@@ -1,4 +1,4 @@
-"""Could nearest x2 with a 3 x 3 convolution run as four 2 x 2 ones, exactly, with int8 weights?
+"""Says whether nearest x2 with a 3 x 3 convolution fits four 2 x 2 ones with int8 weights.
 
 It builds no such convolution. Each output of the small input's four phases needs sums of 1, 2 or 4
 of the 3 x 3 weights (the standard identity); this counts the sums that leave int8.

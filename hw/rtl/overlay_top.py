@@ -58,9 +58,9 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
     if len(overlay.masters_of(Role.INPUT)) > MOST_WRITERS:
         raise EmissionError(f"masters: {len(overlay.masters_of(Role.INPUT))} with role 'input', "
                             f"at most {MOST_WRITERS} in RTL: a block RAM has two ports")
+    if Engine.NORM in overlay.engines:
+        raise EmissionError("engines: norm has no RTL yet; leave it to the host")
     for unit in units:
-        if unit.name == Engine.NORM:
-            raise EmissionError("engines: norm has no RTL yet; leave it to the host")
         if unit.kind is not UnitKind.COMPUTE and unit.setup_cycles < 1:
             raise EmissionError(f"masters.{unit.name}.setup_cycles is {unit.setup_cycles}, must "
                                 "be at least 1 in RTL")

@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_frames import board, small_graph
+from small_frames import board, lowered_frame, small_graph
 
 from arch_models.board import load_board
 from arch_models.memory import memory_for
-from arch_models.overlay import Engine, Role, default_overlay
+from arch_models.overlay import Engine, Role, default_overlay, load_overlay
 from cosim.program import Column, Opcode
 from hw.configuration import EmissionError
 from hw.rtl.overlay_top import check_buildable
@@ -23,7 +23,10 @@ from studies.validate_rtl import (
     compare_tiles,
     main,
 )
+from workloads.graph import Phase
 from workloads.library import load
+from workloads.unicorn import unicorn_graph
+from workloads.unicorn_config import UnicornConfig
 
 SMALL = dataclasses.replace(default_overlay(), tm=8, tn=8)
 
@@ -141,3 +144,16 @@ def test_tiles_of_the_default_design():
 @pytest.mark.long
 def test_a_whole_narrow_agc_frame():
     assert compare_frame(load("agc-w16"), default_overlay(), board()).equal
+
+
+def test_what_has_no_rtl_is_refused():
+    with pytest.raises(EmissionError, match="norm has no RTL"):
+        check_buildable((), load_overlay("diffusion"))
+    graph = unicorn_graph(UnicornConfig(
+        width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8,
+        embedding=32, latent_rows=8, latent_cols=8, decoder_widths=(16, 8), images=4, groups=4))
+    steps = dataclasses.replace(graph, layers=tuple(
+        dataclasses.replace(layer, phase=Phase.FRAME) for layer in graph.layers))
+    program = lowered_frame(SMALL, graph=steps).program
+    with pytest.raises(EmissionError, match="no RTL yet; leave matmul"):
+        OverlayBench(program, SMALL)

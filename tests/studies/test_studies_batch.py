@@ -10,7 +10,7 @@ import pytest
 
 from arch_models.board import load_board
 from arch_models.memory import memory_for
-from arch_models.overlay import Infeasible, default_overlay
+from arch_models.overlay import Infeasible, default_overlay, load_overlay
 from cosim import fast
 from cosim.lower import host_cycles, lower, retimed
 from cosim.mapping import choose_mapping
@@ -69,10 +69,11 @@ def test_a_batch_gives_what_each_of_thousands_of_evaluations_gives(workload):
     assert compare(workload, 1000, seed=4) > 1000
 
 
-def test_sampler_steps_are_repeated_in_a_batch():
-    graph = load("unicorn-n256")
-    found, = Batch(graph, BOARD).evaluate([BASE])
-    single = evaluate(graph, BASE, BOARD, "flat", frames=1)
+@pytest.mark.parametrize("design", ["default", "diffusion"])
+def test_sampler_steps_are_repeated_in_a_batch(design):
+    graph, overlay = load("unicorn-n256"), load_overlay(design)
+    found, = Batch(graph, BOARD).evaluate([overlay])
+    single = evaluate(graph, overlay, BOARD, "flat", frames=1)
     assert (found.latency_cycles, found.energy_uj_per_pixel) == (
         single.latency_cycles, single.energy_uj_per_pixel)
 
