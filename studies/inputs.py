@@ -134,5 +134,6 @@ def library_name(result: Evaluation) -> str:
     """The library's name of the network in a stored result; `UserError` if it has none."""
     known = [name for name in names() if result.workload.startswith(name)]
     if not known:
-        raise unknown("workload", result.workload, names())
+        raise UserError(f"{result.workload!r} is no network of the library; if it was made from an "
+                        ".onnx file, give that: --workload FILE.onnx")
     return max(known, key=len)
