@@ -116,9 +116,11 @@ class Overlay:
     """The accelerator. Sizes of buffers are words of one bank; see docs/design.md.
 
     INPUT words hold `tn` values, OUTPUT words `tm`, WEIGHT words `tm * tn`. `columns`: output
-    positions at once. `dsp_packing`: two int8 MACs a DSP48. `channel_block`: channels that lie
-    together in DRAM. `backend`: which timing coefficients hold: a table of
-    `data/engines.toml`, or the path of a file that `cosim calibrate` wrote.
+    positions at once. `requantize_cycles`: cycles in which the results of those positions leave,
+    at least; more cycles, fewer requantizers (`result_cycles`, `requantizers`). `dsp_packing`: two
+    int8 MACs a DSP48. `channel_block`: channels that lie together in DRAM. `backend`: which
+    timing coefficients hold: a table of `data/engines.toml`, or the path of a file that `cosim
+    calibrate` wrote.
     `parameter_entries`, `vector_entries`, `table_bytes`: bytes / 8, bytes / 8 and bytes.
     `most_in_words`, `most_out_words`: bound on the words of one convolution operation (0: as many
     as fit), for accelerators that make one pass a word; `tile_rows`, `tile_columns`: its output
@@ -132,6 +134,7 @@ class Overlay:
     engines: frozenset[Engine]
     masters: tuple[Master, ...]
     columns: int = 1
+    requantize_cycles: int = 8
     dsp_packing: bool = False
     data_bits: int = 8
     weight_bits: int = 8
@@ -159,9 +162,9 @@ class Overlay:
 
     def __post_init__(self) -> None:
         """Refuse values that describe no hardware; whether a board holds it is `check`."""
-        for name in ("clock_hz", "tm", "tn", "channel_block", "input_words", "weight_words",
-                     "output_words", "accumulator_words", "parameter_entries", "vector_entries",
-                     "table_bytes"):
+        for name in ("clock_hz", "tm", "tn", "requantize_cycles", "channel_block", "input_words",
+                     "weight_words", "output_words", "accumulator_words", "parameter_entries",
+                     "vector_entries", "table_bytes"):
             _at_least_one(name, getattr(self, name))
         for name in ("most_in_words", "most_out_words", "tile_rows", "tile_columns"):
             if getattr(self, name) < 0:
@@ -191,6 +194,17 @@ class Overlay:
     def macs_per_cycle(self) -> int:
         """Multiply-accumulates of the convolution engine in a cycle."""
         return self.tm * self.tn * self.columns
+
+    @property
+    def requantizers(self) -> int:
+        """Channels that are requantized in a cycle: the fewest that divide `tm` and suffice."""
+        least = -(-self.tm // max(1, self.requantize_cycles // self.columns))
+        return next(count for count in range(least, self.tm + 1) if self.tm % count == 0)
+
+    @property
+    def result_cycles(self) -> int:
+        """Cycles in which the results of `columns` positions leave, one column after another."""
+        return self.columns * self.tm // self.requantizers
 
     def masters_of(self, role: Role) -> tuple[Master, ...]:
         """The masters with a role, in file order."""

@@ -1,7 +1,7 @@
 """Estimates fabric sites of an overlay and says whether a board can hold it.
 
-It times nothing. Block RAM follows exactly from widths and depths; DSP, LUT and FF are formulas
-with coefficients in `data/resources.toml`.
+It times nothing. Memories follow from widths and depths; DSP, LUT and FF are formulas with
+coefficients in `data/engine_sites.toml` (fitted to synthesis of the RTL) and `data/resources.toml`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .board import Board
 from .engines import MODELS, Resources
-from .engines.base import values
+from .engines.base import logic
 from .overlay import Engine, Fetch, Fusion, Infeasible, Master, Overlay
 from .units import ceil_div
 
@@ -19,6 +19,8 @@ RAMB18_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 
 RAMB36_SHAPES = ((32768, 1), (16384, 2), (8192, 4), (4096, 9), (2048, 18), (1024, 36), (512, 72))
 ACCUMULATOR_BITS = 32
 ENTRY_BITS = 64
+VECTOR_LANES = 8  # channels of a beat
+DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
 
 
 @dataclass(frozen=True)
@@ -49,36 +51,55 @@ def bram36(width_bits: int, depth: int) -> float:
     return min(float(wholes), halves / 2)
 
 
-def buffers(overlay: Overlay) -> tuple[tuple[str, float], ...]:
-    """RAMB36 of each on-chip memory. Banks are halves of one memory; lanes are memories.
+def memory(bits: int, depth: int) -> Resources:
+    """A memory of words written in parts of 64 bits: block RAM, or LUTs if it is shallow.
 
-    INPUT has a copy a column of unroll. With a fused addition the skip tile needs ports of its
-    own, so OUTPUT is held twice.
+    Each part is a memory of its own. Up to 64 words, Yosys takes RAM32M (6 bits of 32 words in 4
+    LUTs) or RAM64M (3 bits of 64 words) and a register behind; `resource_grid.csv` has the rows.
+    """
+    parts, width = ceil_div(bits, ENTRY_BITS), min(bits, ENTRY_BITS)
+    if depth > DISTRIBUTED_WORDS:
+        return Resources(bram36=parts * bram36(width, depth))
+    bits_a_slice = 6 if depth <= DISTRIBUTED_WORDS // 2 else 3
+    return Resources(lut=parts * 4 * ceil_div(width, bits_a_slice), ff=parts * width)
+
+
+def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
+    """Each on-chip memory. Banks are halves of one memory.
+
+    INPUT and the accumulators have a memory for each column of unroll. With a fused addition the
+    skip tile needs ports of its own, so OUTPUT is held twice. Parameters are read as words of one
+    entry a requantizer. The lookup reads eight bytes of TABLE at once, from as many copies.
     """
     lane_bits = overlay.position_bytes * 8
     lanes_in = overlay.tn // overlay.channel_block
     lanes_out = overlay.tm // overlay.channel_block
     word_bits = overlay.tm * overlay.tn * overlay.weight_bits
-    output = lanes_out * bram36(lane_bits, overlay.output_words * overlay.output_banks)
-    accumulator = overlay.columns * bram36(
-        overlay.tm * ACCUMULATOR_BITS, ceil_div(overlay.accumulator_words, overlay.columns))
+
+    def lanes(count: int, depth: int) -> Resources:
+        return count * memory(lane_bits, depth)
+
+    output = lanes(lanes_out, overlay.output_words * overlay.output_banks)
     found = [
-        ("input", overlay.columns * lanes_in * bram36(
-            lane_bits, overlay.input_words * overlay.input_banks)),
-        ("weight", bram36(word_bits, overlay.weight_words * overlay.weight_banks)),
+        ("input", lanes(overlay.columns * lanes_in, overlay.input_words * overlay.input_banks)),
+        ("weight", memory(word_bits, overlay.weight_words * overlay.weight_banks)),
         ("output", output),
-        ("skip", output if Fusion.ADD in overlay.fusions else 0.0),
-        ("accumulator", accumulator),
-        ("parameters", bram36(ENTRY_BITS, overlay.parameter_entries)),
+        ("skip", output if Fusion.ADD in overlay.fusions else Resources()),
+        ("accumulator", overlay.columns * memory(
+            overlay.tm * ACCUMULATOR_BITS, ceil_div(overlay.accumulator_words, overlay.columns))),
+        ("parameters", memory(ENTRY_BITS * overlay.requantizers, ceil_div(
+            overlay.parameter_entries, overlay.requantizers))),
     ]
     if Engine.ELEMENTWISE in overlay.engines:
-        found.append(("vector parameters", bram36(ENTRY_BITS, overlay.vector_entries)))
+        found.append(("vector parameters", memory(
+            VECTOR_LANES * ENTRY_BITS, ceil_div(overlay.vector_entries, VECTOR_LANES))))
     if Engine.NORM in overlay.engines:
-        found.append(("norm parameters", bram36(ENTRY_BITS, overlay.vector_entries)))
+        one = Resources(bram36=bram36(ENTRY_BITS, overlay.vector_entries))
         # Two sums, then multiplier, offset and shift of every channel of a block.
-        found.append(("norm entries", bram36(ENTRY_BITS, overlay.vector_entries)))
+        found += [("norm parameters", one), ("norm entries", one)]
     if overlay.engines & {Engine.LOOKUP, Engine.SOFTMAX}:
-        found.append(("table", bram36(ENTRY_BITS, ceil_div(overlay.table_bytes, 8))))
+        copies = VECTOR_LANES if Engine.LOOKUP in overlay.engines else 1
+        found.append(("table", copies * memory(ENTRY_BITS, ceil_div(overlay.table_bytes, 8))))
     return tuple(found)
 
 
@@ -86,31 +107,21 @@ def estimate(overlay: Overlay) -> ResourceEstimate:
     """Sites of every part: engines, buffers, masters, control."""
     parts = [(model.engine.value, model.resources(overlay)) for model in MODELS
              if model.engine in overlay.engines]
-    parts += [(f"buffer {name}", Resources(bram36=count)) for name, count in buffers(overlay)]
-    parts += [(f"master {master.name}", _logic("master", master.width_bits))
+    parts += [(f"buffer {name}", sites) for name, sites in buffers(overlay)]
+    parts += [(f"master {master.name}", logic("master", {"unit": master.width_bits}))
               for master in overlay.masters]
-    parts.append(("control", _logic("control", 1)))
+    parts.append(("control", logic("control", {})))
     if overlay.fetch is Fetch.DRAM:
-        parts.append(("fetch", _logic("fetch", 1)))
+        parts.append(("fetch", logic("fetch", {})))
     return ResourceEstimate(tuple(parts))
-
-
-def _logic(name: str, units: int) -> Resources:
-    table = values("resources.toml")
-
-    def site(kind: str) -> float:
-        return (table.get(f"{name}.{kind}", 0)
-                + table.get(f"{name}.{kind}_per_unit", 0) * units)
-
-    return Resources(round(site("dsp")), site("bram36"), round(site("lut")), round(site("ff")))
 
 
 #: What helps when a resource runs out, best first.
 LEVERS = {
-    "dsp": ("dsp_packing", "tm", "tn", "columns", "engines"),
+    "dsp": ("dsp_packing", "requantize_cycles", "tm", "tn", "columns", "engines"),
     "bram36": ("input_words", "output_words", "weight_words", "accumulator_words", "columns",
                "fusions"),
-    "lut": ("tm", "tn", "engines", "masters"),
+    "lut": ("requantize_cycles", "tm", "tn", "engines", "masters"),
     "ff": ("tm", "tn", "engines", "masters"),
 }
 

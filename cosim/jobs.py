@@ -137,17 +137,17 @@ class Planner:
             weights = operand.address
         parameters = self.placement.blob(item.name, "parameters")
         plan = ConvolutionPlan(
-            overlay.tm, overlay.columns, out.channels, out.rows, out.columns, in_words,
-            out_words, tile.out_words, tile.in_words, tile.rows, tile.columns,
-            int(tile.resident), int(tile.weights_outer), window.rows, window.columns,
+            overlay.tm, overlay.columns, overlay.result_cycles, out.channels, out.rows,
+            out.columns, in_words, out_words, tile.out_words, tile.in_words, tile.rows,
+            tile.columns, int(tile.resident), int(tile.weights_outer), window.rows, window.columns,
             window.stride, window.padding, int(bool(item.upsample)), int(layer.relu),
             int(bool(item.pool)), int(bool(item.add)), new, skip, shift, weights,
             overlay.tm * overlay.tn * overlay.weight_bits // 8, overlay.weight_words,
             overlay.weight_banks, 0, self.wiring.weight, wires.weight_filled, wires.weight_free,
             parameters.address, parameters.size_bytes,
-            parity * (overlay.parameter_entries // 2), wires.skip_filled, group_out, group_in,
-            int(item.order),
-            operand.planes, operand.rows * operand.columns)
+            parity * (overlay.parameter_entries // 2 // overlay.tm * overlay.tm),
+            wires.skip_filled, group_out, group_in, int(item.order), operand.planes,
+            operand.rows * operand.columns)
         target = self._area(item.output)
         skip_area = self._area(item.skip) if item.skip else target
         real = self.layouts.real_channels(item.inputs[0])

@@ -162,7 +162,8 @@ def _convolution_rows(ops, args, row, common, plan, source, target, skip, ins, o
                     signal |= out_filled
                     if plan.add:
                         wait |= plan.skip_filled
-                trips = out_words * -(-columns // plan.unroll) * rows * words * taps
+                trips = (out_words * -(-columns // plan.unroll) * rows
+                         * max(words * taps, plan.result_cycles))
                 real_out = min(plan.out_channels, (out_word + out_words) * plan.tm)
                 real_out -= out_word * plan.tm
                 real_in = (cumulative[min(source.planes, (word + words) * common.lanes_in)]

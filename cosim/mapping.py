@@ -251,6 +251,7 @@ class _Mapper:
             self.layouts.planes(target), in_words, out_words,
             window.rows, window.columns, window.stride, window.padding, int(bool(upsample)),
             int(pool is not None), int(add is not None), overlay.columns,
+            overlay.result_cycles,
             overlay.tm * overlay.tn * overlay.weight_bits // 8, found.fill + found.drain,
             found.interval, overlay.most_in_words or planes,
             1 if grouped else overlay.most_out_words or out_words, grouped, overlay.tile_rows,

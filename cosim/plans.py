@@ -46,6 +46,7 @@ class ConvolutionPlan(NamedTuple):
 
     tm: int
     unroll: int
+    result_cycles: int
     out_channels: int
     conv_rows: int
     conv_columns: int

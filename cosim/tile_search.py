@@ -73,6 +73,7 @@ class ConvolutionShape(NamedTuple):
     pool: int
     add: int
     unroll: int
+    result_cycles: int
     weight_word_bytes: int
     overhead: int
     interval: int
@@ -199,8 +200,7 @@ def _search_convolution(shape, budget):
         column_tiles = -(-shape.conv_columns // columns)
         edge = shape.conv_columns - (column_tiles - 1) * columns
         column_trips = (column_tiles - 1) * -(-columns // shape.unroll) + -(-edge // shape.unroll)
-        compute_trips = (shape.in_words * taps * shape.out_words * shape.conv_rows
-                         * column_trips * shape.interval)
+        groups = shape.out_words * shape.conv_rows * column_trips * shape.interval
         for row_index in range(row_count):
             rows = rows_found[row_index]
             stored = rows * columns // quarter
@@ -234,9 +234,14 @@ def _search_convolution(shape, budget):
                     if shape.grouped and tile_in < shape.in_words:
                         break
                     in_tiles = -(-shape.in_words // tile_in)
-                    if in_tiles > 1 and tile_out * rows * columns > budget.accumulator_words:
+                    # A column of the unroll has its own accumulator memory.
+                    if in_tiles > 1 and (tile_out * rows * -(-columns // shape.unroll)
+                                         > budget.accumulator_words // shape.unroll):
                         break
-                    compute = compute_trips + stages * in_tiles * shape.overhead
+                    edge_in = shape.in_words - (in_tiles - 1) * tile_in
+                    trips = ((in_tiles - 1) * max(tile_in * taps, shape.result_cycles)
+                             + max(edge_in * taps, shape.result_cycles))
+                    compute = groups * trips + stages * in_tiles * shape.overhead
                     first_planes = shape.in_planes if resident else tile_in * budget.lanes_in
                     first = max(first_planes * positions_in * budget.position_bytes
                                 / budget.read_rate,

@@ -12,7 +12,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.engines import MODELS, Tile, Work
-from arch_models.overlay import Engine, Overlay
+from arch_models.overlay import Engine, Fusion, Overlay
 from cosim.program import (
     ARGUMENT_COUNT,
     ARGUMENTS,
@@ -26,6 +26,7 @@ from cosim.wiring import Wiring, wire
 from workloads import arithmetic
 
 BEAT = 8
+WEIGHT_BASES = 9
 
 
 @dataclass
@@ -120,10 +121,12 @@ class Sheet:
     def tile(self, engine: Engine, opcode: Opcode, values: dict[str, int], work: Work,
              tile: Tile, inputs: list[tuple[np.ndarray, int, int, int]], out_planes: int,
              out_positions: int, blocks: list[tuple[np.ndarray, Buffer, int]] | None = None,
-             skip: np.ndarray | None = None) -> None:
+             skip: np.ndarray | None = None,
+             before: tuple[dict[str, int], Tile] | None = None) -> None:
         """Loads, one operation and its store. `inputs`: (bytes, planes, positions, base).
 
         Masters share the tile at random. A tile begins when the one before it is stored.
+        `before`: arguments and tile of an operation that goes before on the same banks.
         """
         wires, wiring = self.wiring.engines[engine], self.wiring
         readers = self.sharers(len(wiring.inputs), min(item[2] for item in inputs))
@@ -159,9 +162,12 @@ class Sheet:
         if blocks:
             needs, gives = needs | wires.weight_filled, gives | wires.weight_free
         model = next(item for item in MODELS if item.engine is engine)
-        cost = model.cost(work, tile, self.overlay)
-        self.row(wires.unit, opcode, values, WAIT=needs, SIGNAL=gives, FILL=cost.fill,
-                 INTERVAL=cost.interval, TRIPS=cost.trips, DRAIN=cost.drain)
+        for arguments, size in [*([before] if before else []), (values, tile)]:
+            cost = model.cost(work, size, self.overlay)
+            self.row(wires.unit, opcode, arguments, WAIT=needs,
+                     SIGNAL=gives if size is tile else 0, FILL=cost.fill,
+                     INTERVAL=cost.interval, TRIPS=cost.trips, DRAIN=cost.drain)
+            needs = 0
         address = self.put(np.full(out_planes * out_positions * BEAT, 85, np.uint8))
         self.stored = [(master, self.move(
             wiring.outputs[master], Opcode.STORE, {"base": values["out_base"]}, address, lanes_out,
@@ -195,17 +201,23 @@ def entries(sheet: Sheet, count: int, reach: int) -> np.ndarray:
 
 
 def convolution(sheet: Sheet) -> None:
-    """Kernel 1 to 5, stride 1 or 2, padding, fused upsample, pool, addition, ReLU."""
+    """Kernel 1 to 5, stride 1 or 2, padding, ReLU, whole or split reductions, and the fused
+    upsample, pool and addition that the overlay has."""
     overlay, draw = sheet.overlay, sheet.draw
     in_lanes, out_lanes = overlay.tn // BEAT, overlay.tm // BEAT
-    pool, upsample, add, relu = (int(draw.integers(2)) for _ in range(4))
-    pool, add = pool, 0 if pool else add
+    relu, split = (int(draw.integers(2)) for _ in range(2))
+    pool, upsample, add = (int(draw.integers(2)) if fusion in overlay.fusions else 0
+                           for fusion in (Fusion.POOL, Fusion.UPSAMPLE, Fusion.ADD))
+    add = 0 if pool else add
     rows, columns, in_words, out_words = (sheet.below(limit) for limit in (7, 7, 3, 2))
     kernel_rows, kernel_columns, stride = sheet.below(5), sheet.below(5), sheet.below(2)
+    room = overlay.weight_words * overlay.weight_banks - WEIGHT_BASES
+    while out_words * in_words * kernel_rows * kernel_columns > room:
+        kernel_rows, kernel_columns = max(1, kernel_rows - 1), max(1, kernel_columns - 1)
     out_rows, out_columns = (sheet.below(5) << pool for _ in range(2))
     values = {
         "in_base": sheet.below(40), "in_rows": rows, "in_columns": columns,
-        "in_words": in_words, "weight_base": sheet.below(9),
+        "in_words": in_words, "weight_base": sheet.below(WEIGHT_BASES),
         "parameter_base": overlay.tm * sheet.below(3), "out_base": sheet.below(40),
         "out_rows": out_rows, "out_columns": out_columns, "out_words": out_words,
         "kernel_rows": kernel_rows, "kernel_columns": kernel_columns, "stride": stride,
@@ -215,20 +227,29 @@ def convolution(sheet: Sheet) -> None:
         "add_multiplier_new": sheet.below(20), "add_multiplier_skip": sheet.below(20),
         "add_shift": int(draw.integers(0, 7)),
     }
-    words = out_words * in_words * kernel_rows * kernel_columns
+    taps = kernel_rows * kernel_columns
+    words = out_words * in_words * taps
+    first, last = None, dict(values)
+    if split and in_words > 1:  # partial sums stay in the accumulators between two operations
+        part = sheet.below(in_words - 1)
+        first = ({**values, "in_words": part, "last": 0},
+                 Tile(out_rows, out_columns, 1, 1, part, out_words))
+        last |= {"in_base": values["in_base"] + part * rows * columns, "first": 0,
+                 "in_words": in_words - part,
+                 "weight_base": values["weight_base"] + out_words * part * taps}
     positions = (out_rows >> pool) * (out_columns >> pool)
     planes = out_words * out_lanes
     sheet.tile(
-        Engine.CONVOLUTION, Opcode.CONVOLUTION, values,
+        Engine.CONVOLUTION, Opcode.CONVOLUTION, last,
         Work("convolution", kernel_rows, kernel_columns, stride),
-        Tile(out_rows, out_columns, 1, 1, in_words, out_words),
+        Tile(out_rows, out_columns, 1, 1, last["in_words"], out_words),
         [(sheet.random_bytes(in_words * in_lanes * rows * columns * BEAT), in_words * in_lanes,
           rows * columns, values["in_base"])], planes, positions,
         [(sheet.random_bytes(words * overlay.tm * overlay.tn), Buffer.WEIGHT,
           values["weight_base"]),
          (entries(sheet, out_words * overlay.tm, 1 << 18), Buffer.CONVOLUTION_PARAMETERS,
           values["parameter_base"])],
-        sheet.random_bytes(planes * positions * BEAT) if add else None)
+        sheet.random_bytes(planes * positions * BEAT) if add else None, first)
 
 
 def two_operands(sheet: Sheet) -> None:

@@ -165,6 +165,7 @@ def default_space(board: Board) -> Space:
         Axis("tn", (8, 16, 24, 32)),
         Axis("columns", (1, 2, 3, 4)),
         Axis("dsp_packing", switch),
+        Axis("requantize_cycles", (4, 8, 16)),
         Axis("clock_mhz", clocks),
         Axis("input_words", (1024, 2048, 4096, 8192, 16384)),
         Axis("weight_words", (128, 256, 512, 1024, 2048)),
@@ -233,7 +234,7 @@ def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
             engines.add(engine)
     fusions = {item for item in Fusion if choice[f"fuse_{item.value}"]}
     direct = {key: int(choice[key]) for key in (
-        "tm", "tn", "columns", "input_words", "weight_words", "output_words",
+        "tm", "tn", "columns", "requantize_cycles", "input_words", "weight_words", "output_words",
         "accumulator_words", "input_banks", "weight_banks", "output_banks")}
     return replace(
         base, name=name, clock_hz=int(choice["clock_mhz"]) * MEGAHERTZ,
@@ -315,7 +316,8 @@ def choice_of(overlay: Overlay, space: Space) -> Choice | None:
     fetch = overlay.masters_of(Role.FETCH)
     choice: Choice = {
         "tm": overlay.tm, "tn": overlay.tn, "columns": overlay.columns,
-        "dsp_packing": overlay.dsp_packing, "clock_mhz": overlay.clock_hz // MEGAHERTZ,
+        "dsp_packing": overlay.dsp_packing,
+        "requantize_cycles": overlay.requantize_cycles, "clock_mhz": overlay.clock_hz // MEGAHERTZ,
         "input_words": overlay.input_words, "weight_words": overlay.weight_words,
         "output_words": overlay.output_words, "accumulator_words": overlay.accumulator_words,
         "input_banks": overlay.input_banks, "weight_banks": overlay.weight_banks,

@@ -76,13 +76,18 @@ Where the hardware had a good reason to differ, the model was changed:
 1. AXI carries one write response a cycle. The `ddr3` model gave two writes of a port one cycle.
 2. `setup_cycles` is at least 1: a request register needs an edge.
 3. Grid sampling reads the grid before its pixels: 3 + 4 a plane cycles a position, not 1 + 4.
+4. Results leave the convolution's array over several cycles: a group of output positions takes
+   `result_cycles` trips at least (eight by default, so a 3x3 loses nothing), for OUTPUT has one
+   write port, and a requantizer takes four DSP48, so one for each of `tm` channels would not fit.
+5. A column of unroll has its own accumulator memory; a split reduction counts whole groups of
+   columns against `accumulator_words`.
 
-Not built in RTL, and refused by name: several columns, two products a DSP, `tm` or `tn` that is no
-power of two, ports of other widths than 64 bits, descriptors from DRAM, several input or output
-masters. The RTL requantizes all `tm` channels at once: Yosys counts tm * tn + 4 * tm + 4 DSP48
-for its convolution (196 at 16 x 8; the grid is `arch_models/data/resource_grid.csv`), where the
-resource model, a named guess, counts 144. So **this RTL does not fit the XC7Z020 at 16 x 8**;
-the resource model stands for a design that shares its requantizers. Clock and timing are unchecked.
+Not built in RTL, and refused by name: the norm engine, activations as weights (a LOAD into WEIGHT
+with an order), data of other widths than 8 bits, more than two input masters. Yosys
+counts `tm * tn * columns` DSP48 for the products (half if packed), 4 a requantizer (2 without the
+fused addition) and 4 for addresses: 140 at 16 x 8, 40 at 8 x 8 packed, where 72 are not packed
+(`arch_models/data/resource_grid.csv`). LUT and FF of larger arrays than the grid's are
+extrapolated. Nothing was placed or routed; clock and timing are unchecked.
 """
 RTL_PROGRAMS, RTL_TILES = 300, 90
 

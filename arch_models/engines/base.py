@@ -6,7 +6,8 @@ another, FILL + INTERVAL * TRIPS + DRAIN cycles each. The coefficients are data,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -69,7 +70,8 @@ class Timing:
 
     The interval between trips is `interval + interval_per_plane * planes +
     interval_per_channel * channels + interval_per_tap * kernel_rows * kernel_columns`. The drain
-    of an operation that computes entries grows by `drain_per_group` and `drain_per_channel`.
+    of an operation that computes entries grows by `drain_per_group` and `drain_per_channel`; that
+    of a convolution by `drain_per_result` for each of the overlay's `result_cycles`.
     """
 
     fill: int
@@ -80,6 +82,7 @@ class Timing:
     drain: int
     drain_per_group: int = 0
     drain_per_channel: int = 0
+    drain_per_result: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,10 @@ class Resources:
     bram36: float = 0.0
     lut: int = 0
     ff: int = 0
+
+    def __rmul__(self, count: int) -> Resources:
+        """Sites of several copies."""
+        return Resources(count * self.dsp, count * self.bram36, count * self.lut, count * self.ff)
 
     def __add__(self, other: Resources) -> Resources:
         """Sites of both."""
@@ -192,7 +199,8 @@ def timing(overlay: Overlay, engine: Engine, operator: str) -> Timing:
     for own in overlay.pipelines:
         if own.engine is engine:
             return Timing(own.fill_cycles, own.interval_cycles, 0, 0, 0, own.drain_cycles)
-    return backend_timing(overlay.backend, operator)
+    found = backend_timing(overlay.backend, operator)
+    return replace(found, drain=found.drain + found.drain_per_result * overlay.result_cycles)
 
 
 def interval_cycles(found: Timing, work: Work, planes: int, channels: int) -> int:
@@ -207,12 +215,27 @@ def refuse(engine: Engine, work: Work) -> FieldError:
     return FieldError(f"engine {engine.value!r} does not run {work}")
 
 
-def logic(engine: Engine, overlay: Overlay, units: int) -> Resources:
-    """Sites from data: a constant for the engine, and so much for each of its units."""
-    table = values("resources.toml")
+def logic(name: str, terms: Mapping[str, float]) -> Resources:
+    """Sites of a part from data: `name.<site>`, and `name.<site>_per_<term>` for each term.
 
-    def site(name: str) -> int:
-        base = table.get(f"{engine.value}.{name}", 0)
-        return round(base + table.get(f"{engine.value}.{name}_per_unit", 0) * units)
+    Engines come from `engine_sites.toml` (fitted to synthesis), others from `resources.toml`.
+    """
+    fitted = values("engine_sites.toml")
+    table = fitted if f"{name}.lut" in fitted else values("resources.toml")
 
-    return Resources(site("dsp"), 0.0, site("lut"), site("ff"))
+    def site(kind: str) -> float:
+        return table.get(f"{name}.{kind}", 0) + sum(
+            table.get(f"{name}.{kind}_per_{term}", 0) * value for term, value in terms.items())
+
+    return Resources(round(site("dsp")), site("bram36"), round(site("lut")), round(site("ff")))
+
+
+def beat_terms(overlay: Overlay) -> dict[str, float]:
+    """What the sites of an engine that reads single beats grow with, besides a constant.
+
+    `wide`: one beat of an INPUT word is selected; `mixed`: places in INPUT and OUTPUT are computed
+    apart; `odd`: word widths that are no power of two, so that a plane is divided.
+    """
+    lanes = {overlay.tm // overlay.channel_block, overlay.tn // overlay.channel_block}
+    return {"wide": float(overlay.tn > overlay.channel_block), "mixed": float(len(lanes) - 1),
+            "odd": float(sum(count & (count - 1) != 0 for count in lanes))}

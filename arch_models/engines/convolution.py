@@ -5,14 +5,18 @@ It does not choose tiles or load weights.
 
 from __future__ import annotations
 
-from arch_models.overlay import Engine, Overlay
+from arch_models.overlay import Engine, Fusion, Overlay
 from arch_models.units import ceil_div
 
 from .base import Resources, Tile, TileCost, Work, logic, refuse, timing
 
 
 class Convolution:
-    """trips = out_words * ceil(columns / unroll) * rows * in_words * kernel taps."""
+    """trips = out_words * ceil(columns / unroll) * rows * trips of a group of positions.
+
+    A group takes in_words * kernel taps trips, and at least `result_cycles`: so long the results
+    of the group before it need the requantizers.
+    """
 
     engine = Engine.CONVOLUTION
 
@@ -27,13 +31,25 @@ class Convolution:
             raise refuse(self.engine, work)
         found = timing(overlay, self.engine, "convolution")
         trips = (tile.out_words * ceil_div(tile.columns, overlay.columns) * tile.rows
-                 * tile.in_words * work.kernel_rows * work.kernel_columns)
+                 * max(tile.in_words * work.kernel_rows * work.kernel_columns,
+                       overlay.result_cycles))
         return TileCost(found.fill, found.interval, trips, found.drain)
 
     def resources(self, overlay: Overlay) -> Resources:
-        """MACs in DSP48 (two a slice if packed), requantizers for `tm` channels, control."""
+        """MACs in DSP48 (two a slice if packed), requantizers, address arithmetic, control."""
         macs = overlay.macs_per_cycle
         slices = ceil_div(macs, 2) if overlay.dsp_packing else macs
         slices *= ceil_div(overlay.data_bits, 16) ** 2
-        control = logic(self.engine, overlay, macs)
-        return Resources(slices + control.dsp, 0.0, control.lut, control.ff)
+        rest = logic(self.engine.value, array_terms(overlay))
+        return Resources(slices + rest.dsp, 0.0, rest.lut, rest.ff)
+
+
+def array_terms(overlay: Overlay) -> dict[str, float]:
+    """What the sites of the convolution grow with, besides a constant and the products' DSPs."""
+    macs = overlay.macs_per_cycle
+    return {
+        "requantizer": overlay.requantizers,
+        "adder": overlay.requantizers if Fusion.ADD in overlay.fusions else 0,
+        "sum": overlay.tm * overlay.columns,
+        "product": macs, "packed_product": macs if overlay.dsp_packing else 0,
+    }

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from arch_models.overlay import Engine, Overlay
 
-from .base import Resources, Tile, TileCost, Work, interval_cycles, logic, refuse, timing
+from .base import (
+    Resources,
+    Tile,
+    TileCost,
+    Work,
+    beat_terms,
+    interval_cycles,
+    logic,
+    refuse,
+    timing,
+)
 
 
 class GridSample:
@@ -29,4 +39,4 @@ class GridSample:
 
     def resources(self, overlay: Overlay) -> Resources:
         """Logic for one beat of channels."""
-        return logic(self.engine, overlay, overlay.channel_block)
+        return logic(self.engine.value, beat_terms(overlay))

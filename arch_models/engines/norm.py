@@ -37,4 +37,4 @@ class Norm:
 
     def resources(self, overlay: Overlay) -> Resources:
         """Logic for one beat of channels, and the divider."""
-        return logic(self.engine, overlay, overlay.channel_block)
+        return logic(self.engine.value, {"unit": overlay.channel_block})

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 from arch_models.overlay import Engine, Overlay
 
-from .base import Resources, Tile, TileCost, Work, interval_cycles, logic, refuse, timing
+from .base import (
+    Resources,
+    Tile,
+    TileCost,
+    Work,
+    beat_terms,
+    interval_cycles,
+    logic,
+    refuse,
+    timing,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class Stream:
 
     def resources(self, overlay: Overlay) -> Resources:
         """Logic for one beat of channels."""
-        return logic(self.engine, overlay, overlay.channel_block)
+        return logic(self.engine.value, beat_terms(overlay))
 
 
 ELEMENTWISE = Stream(Engine.ELEMENTWISE, frozenset({"add", "multiply", "affine", "flow_sum"}),

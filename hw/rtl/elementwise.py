@@ -98,10 +98,11 @@ class ElementwiseEngine(StreamPorts, Elaboratable):
             factor = Mux(delay(m, shared, 1), now_first[0], now).as_signed()
             entry = register(m, self.parameter_data[64 * lane : 64 * lane + 56])
             offset, own = entry[:32].as_signed(), entry[32:48].as_signed()
-            total = register(m, Mux(
-                self._is(affine), now * own + offset, Mux(
-                    self._is(multiply), before * factor * first_multiplier,
-                    before * first_multiplier + now * other_multiplier)))
+            # All three operators share their multipliers: one for each term, one for the product.
+            first = Mux(self._is(multiply), before * factor, before).as_signed()
+            other = Mux(self._is(affine), own, Mux(self._is(multiply), 0, other_multiplier))
+            total = register(m, first * first_multiplier + now * other.as_signed()
+                             + Mux(self._is(affine), offset, 0))
             shift = register(m, Mux(self._is(affine), entry[48 : 48 + SHIFT_BITS], fixed_shift))
             rounded = register(m, rounding(total, shift))
             value = saturate(rounded >> register(m, shift))

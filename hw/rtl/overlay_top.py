@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 
-from arch_models.overlay import Engine, Overlay, Role
+from arch_models.overlay import Engine, Fusion, Overlay, Role
 from cosim.program import Buffer as Target
 from cosim.program import Channel, Opcode, Program, Unit, UnitKind
 from hw.configuration import EmissionError
@@ -23,10 +23,11 @@ from hw.rtl.bursts import MasterConfig
 from hw.rtl.convolution import ConvolutionEngine
 from hw.rtl.elementwise import PARAMETER_LANES, ElementwiseEngine, LookupEngine
 from hw.rtl.masters import PORT_BITS, ReadMaster, WriteMaster
+from hw.rtl.pipeline import divide
 from hw.rtl.ports import Ports, connect_units
 from hw.rtl.softmax import SoftmaxEngine
 from hw.rtl.spatial import GridSampleEngine, PoolEngine, UpsampleEngine
-from hw.rtl.stream import StreamPorts, split
+from hw.rtl.stream import StreamPorts
 from hw.rtl.timed import TimedUnit
 from hw.rtl.tokens import TokenBank
 
@@ -38,14 +39,7 @@ STREAMS = {Engine.ELEMENTWISE: ElementwiseEngine, Engine.LOOKUP: LookupEngine,
 
 def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
     """Refuse an overlay that this generator does not build; `EmissionError` names the field."""
-    for name in ("tm", "tn"):
-        value = getattr(overlay, name)
-        if value % BEAT_BYTES or value & (value - 1):
-            raise EmissionError(f"{name} is {value}, must be a power of two of at least "
-                                f"{BEAT_BYTES} in RTL; nearest {1 << (value - 1).bit_length()}")
-    for name, value, legal in (("columns", overlay.columns, 1),
-                               ("dsp_packing", overlay.dsp_packing, False),
-                               ("data_bits", overlay.data_bits, 8),
+    for name, value, legal in (("data_bits", overlay.data_bits, 8),
                                ("weight_bits", overlay.weight_bits, 8),
                                ("channel_block", overlay.channel_block, BEAT_BYTES)):
         if value != legal:
@@ -87,7 +81,7 @@ class OverlayTop(Elaboratable):
     def _unit(self, unit: Unit, waits: int, signals: int) -> Any:
         if unit.kind is UnitKind.COMPUTE:
             if unit.name == Engine.CONVOLUTION:
-                made: Any = ConvolutionEngine(self.overlay.tm, self.overlay.tn, waits, signals)
+                made: Any = ConvolutionEngine(self.overlay, waits, signals)
             elif unit.name in list(STREAMS):
                 made = STREAMS[Engine(unit.name)](self.in_lanes, self.out_lanes, waits, signals)
             else:
@@ -148,34 +142,44 @@ class OverlayTop(Elaboratable):
                 port.lanes.eq(Mux(loads & valid, 1 << lane, 0)),
             ]
 
-    def _tile_place(self, master: Any, opcode: Opcode, lanes: int, slot: int = 0
+    def _tile_place(self, m: Module, master: Any, opcode: Opcode, lanes: int, slot: int = 0
                     ) -> tuple[Value, Value]:
         """(word, lane) of the beat that a master moves in a place."""
-        group, lane = split(master.counter.plane, lanes)
+        group, lane = divide(m, master.counter.plane, lanes)
         word = (master.shell.argument(opcode, "base")
                 + group * master.shell.argument(opcode, "positions", 16)
                 + master.counter.position + slot)
         return word[:16], lane
 
     def _inputs(self, m: Module) -> None:
-        """INPUT and SKIP: filled by the input masters, INPUT read by the engine that runs."""
+        """INPUT and SKIP: filled by the input masters, INPUT read by the engine that runs.
+
+        INPUT has a copy for each column of the convolution; other engines read the first one.
+        """
         overlay, masters = self.overlay, self._masters(Role.INPUT)
-        tiles = self._buffer(m, "input_buffer", overlay.input_words * overlay.input_banks,
-                             self.in_lanes, masters, banks=overlay.input_banks)
-        for writer, master in enumerate(masters):
-            self._load(m, master, Target.INPUT, tiles,
-                       partial(self._tile_place, master, Opcode.LOAD, self.in_lanes), writer)
-        address: Value = Value.cast(0)
-        for engine in self.engines.values():
-            # The layer barrier keeps engines of different layers apart.
-            address = Mux(engine.shell.active, engine.in_address, address)
-            m.d.comb += engine.in_data.eq(tiles.read_data)
-        m.d.comb += tiles.read_address.eq(address)
-        if Engine.CONVOLUTION in self.engines:
+        for column in range(overlay.columns):
+            tiles = self._buffer(m, f"input_buffer_{column}",
+                                 overlay.input_words * overlay.input_banks, self.in_lanes, masters,
+                                 banks=overlay.input_banks)
+            for writer, master in enumerate(masters):
+                self._load(m, master, Target.INPUT, tiles, partial(
+                    self._tile_place, m, master, Opcode.LOAD, self.in_lanes), writer)
+            address: Value = Value.cast(0)
+            for engine in self.engines.values():
+                array = isinstance(engine, ConvolutionEngine)
+                if not array and column:
+                    continue
+                here = engine.in_address[column] if array else engine.in_address
+                data = engine.in_data[column] if array else engine.in_data
+                # The layer barrier keeps engines of different layers apart.
+                address = Mux(engine.shell.active, here, address)
+                m.d.comb += data.eq(tiles.read_data)
+            m.d.comb += tiles.read_address.eq(address)
+        if Engine.CONVOLUTION in self.engines and Fusion.ADD in overlay.fusions:
             skip = self._buffer(m, "skip_buffer", overlay.output_words * overlay.output_banks,
                                 self.out_lanes, masters[:1])  # only the first loads skip tiles
             self._load(m, masters[0], Target.OUTPUT, skip,
-                       partial(self._tile_place, masters[0], Opcode.LOAD, self.out_lanes))
+                       partial(self._tile_place, m, masters[0], Opcode.LOAD, self.out_lanes))
             convolution = self.engines[Engine.CONVOLUTION]
             m.d.comb += [skip.read_address.eq(convolution.skip_address),
                          convolution.skip_data.eq(skip.read_data)]
@@ -206,7 +210,7 @@ class OverlayTop(Elaboratable):
         address, data, lanes = write
         m.d.comb += [results.write_address.eq(address), results.write_data.eq(data),
                      results.write_lanes.eq(lanes)]
-        word, lane = self._tile_place(master, Opcode.STORE, self.out_lanes)
+        word, lane = self._tile_place(m, master, Opcode.STORE, self.out_lanes)
         before = Signal(8)
         m.d.sync += before.eq(lane)
         found = [results.read_data, *([results.next_data] if pairs else [])]
@@ -224,19 +228,21 @@ class OverlayTop(Elaboratable):
                                   -(-overlay.vector_entries // PARAMETER_LANES), PARAMETER_LANES,
                                   [master])
             self._load(m, master, Target.VECTOR_PARAMETERS, vector,
-                       partial(self._entry_place, master, PARAMETER_LANES))
+                       partial(self._entry_place, m, master, PARAMETER_LANES))
             m.d.comb += [vector.read_address.eq(elementwise.parameter_address),
                          elementwise.parameter_data.eq(vector.read_data)]
         self._tables(m, master)
 
-    def _entry_place(self, master: ReadMaster, lanes: int, slot: int) -> tuple[Value, Value]:
+    def _entry_place(self, m: Module, master: ReadMaster, lanes: int, slot: int
+                     ) -> tuple[Value, Value]:
         """(word, lane) of an entry; `base` counts entries."""
         entry = master.shell.argument(Opcode.LOAD, "base") + master.counter.index + slot
-        return split(entry[:16], lanes)
+        return divide(m, entry[:16], lanes)
 
-    def _weight_place(self, master: ReadMaster, lanes: int, slot: int) -> tuple[Value, Value]:
+    def _weight_place(self, m: Module, master: ReadMaster, lanes: int, slot: int
+                     ) -> tuple[Value, Value]:
         """(word, lane) of a beat of weights; `base` counts words."""
-        group, lane = split((master.counter.index + slot)[:24], lanes)
+        group, lane = divide(m, (master.counter.index + slot)[:24], lanes)
         return (master.shell.argument(Opcode.LOAD, "base") + group)[:16], lane
 
     def _convolution_constants(self, m: Module, master: ReadMaster) -> None:
@@ -245,24 +251,30 @@ class OverlayTop(Elaboratable):
         weights = self._buffer(m, "weight_buffer", overlay.weight_words * overlay.weight_banks,
                                weight_lanes, [master])
         self._load(m, master, Target.WEIGHT, weights,
-                   partial(self._weight_place, master, weight_lanes))
+                   partial(self._weight_place, m, master, weight_lanes))
+        lanes = overlay.requantizers
         parameters = self._buffer(m, "convolution_parameters",
-                                  -(-overlay.parameter_entries // overlay.tm), overlay.tm,
+                                  -(-overlay.parameter_entries // lanes), lanes,
                                   [master])
         self._load(m, master, Target.CONVOLUTION_PARAMETERS, parameters,
-                   partial(self._entry_place, master, overlay.tm))
-        sums = self._buffer(m, "accumulators", overlay.accumulator_words, overlay.tm // 2)
+                   partial(self._entry_place, m, master, lanes))
         m.d.comb += [
             weights.read_address.eq(engine.weight_address),
             engine.weight_data.eq(weights.read_data),
             parameters.read_address.eq(engine.parameter_address),
             engine.parameter_data.eq(parameters.read_data),
-            sums.read_address.eq(engine.partial_read_address),
-            engine.partial_read_data.eq(sums.read_data),
-            sums.write_address.eq(engine.partial_write_address),
-            sums.write_data.eq(engine.partial_write_data),
-            sums.write_lanes.eq(engine.partial_write.replicate(sums.lanes)),
         ]
+        for column in range(overlay.columns):
+            sums = self._buffer(m, f"accumulators_{column}",
+                                -(-overlay.accumulator_words // overlay.columns),
+                                overlay.tm // 2)
+            m.d.comb += [
+                sums.read_address.eq(engine.partial_read_address),
+                engine.partial_read_data[column].eq(sums.read_data),
+                sums.write_address.eq(engine.partial_write_address),
+                sums.write_data.eq(engine.partial_write_data[column]),
+                sums.write_lanes.eq(engine.partial_write.replicate(sums.lanes)),
+            ]
 
     def _tables(self, m: Module, master: ReadMaster) -> None:
         """Eight copies of TABLE, one a lookup lane; the softmax reads the first."""
@@ -272,7 +284,7 @@ class OverlayTop(Elaboratable):
         for index in range(copies):
             table = self._buffer(m, f"table_{index}",
                                  -(-self.overlay.table_bytes // BEAT_BYTES), 1, [master])
-            self._load(m, master, Target.TABLE, table, partial(self._entry_place, master, 1))
+            self._load(m, master, Target.TABLE, table, partial(self._entry_place, m, master, 1))
             address: Value = Value.cast(0)
             if lookup is not None:
                 address = lookup.table_addresses[index]

@@ -7,26 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module, Mux, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike
 
 
 def loop_nest(m: Module, start: Value, limits: Sequence[ValueLike],
-              steps: Sequence[ValueLike] | None = None, bits: int = 16
-              ) -> tuple[Signal, list[Signal], list[Value]]:
+              steps: Sequence[ValueLike] | None = None, bits: int = 16,
+              pace: tuple[int, int] = (0, 1)) -> tuple[Value, list[Signal], list[Value]]:
     """Counters of nested loops, outermost first, one step a cycle from the cycle after `start`.
 
-    Returns (running, counters, ends): `ends[k]` is high in the last step of loop k and of every
-    loop inside it. A counter runs from 0 below its limit in steps of 1 or `steps[k]`, at least
-    once.
+    Returns (trip, counters, ends): `trip` is high in every step; `ends[k]` in the last step of
+    loop k and of every loop inside it. A counter runs from 0 below its limit in steps of 1 or
+    `steps[k]`, at least once. With `pace` (k, cycles) one pass of loop k and the loops inside it
+    takes that many cycles at least: its last step waits.
     """
     running = Signal()
     counters = [Signal(bits, name=f"loop_{index}") for index in range(len(limits))]
-    ends: list[Value] = []
-    inner: Value = running
     strides = [1] * len(limits) if steps is None else steps
-    for counter, limit, step in reversed(list(zip(counters, limits, strides, strict=True))):
-        last = Signal()
+    lasts = [Signal(name=f"last_{index}") for index in range(len(limits))]
+    for last, counter, limit, step in zip(lasts, counters, limits, strides, strict=True):
         m.d.comb += last.eq(counter + step >= Value.cast(limit))
+    trip: Value = running
+    level, least = pace
+    if least > 1:
+        spent = Signal(range(least))
+        pass_ends = Cat(lasts[level:]).all()
+        trip = running & ~(pass_ends & (spent != least - 1))
+        with m.If(start | (trip & pass_ends)):
+            m.d.sync += spent.eq(0)
+        with m.Elif(running & (spent != least - 1)):
+            m.d.sync += spent.eq(spent + 1)
+    ends: list[Value] = []
+    inner = trip
+    for last, counter, step in reversed(list(zip(lasts, counters, strides, strict=True))):
         with m.If(inner):
             m.d.sync += counter.eq(Mux(last, 0, counter + step))
         inner = inner & last
@@ -35,7 +47,7 @@ def loop_nest(m: Module, start: Value, limits: Sequence[ValueLike],
         m.d.sync += running.eq(1)
     with m.Elif(ends[0]):
         m.d.sync += running.eq(0)
-    return running, counters, ends
+    return trip, counters, ends
 
 
 def delay(m: Module, value: ValueLike, cycles: int) -> Value:
@@ -74,6 +86,30 @@ def signed_bytes(word: Value, count: int) -> list[Value]:
     return [word[8 * index : 8 * index + 8].as_signed() for index in range(count)]
 
 
-def signed_signal(bits: int, name: str) -> Signal:
-    """A signed signal."""
-    return Signal(signed(bits), name=name)
+
+def divide(m: Module, value: Value, divisor: int) -> tuple[Value, Value]:
+    """(quotient, remainder) of an unsigned value by a constant, in the same cycle.
+
+    A power of two costs nothing; others a few LUTs a bit: one bit of the quotient after another.
+    """
+    if divisor & (divisor - 1) == 0:
+        bits = divisor.bit_length() - 1
+        return value[bits:], value[:bits] if bits else Value.cast(0)
+    quotient: list[Value] = []
+    rest: Value = Value.cast(0)
+    for bit in reversed(value):
+        wide = Cat(bit, rest)
+        fits, left = Signal(), Signal(range(divisor))
+        m.d.comb += [fits.eq(wide >= divisor), left.eq(Mux(fits, wide - divisor, wide))]
+        quotient.insert(0, fits)
+        rest = left
+    return Cat(quotient), rest
+
+
+def tree(values: Sequence[Value]) -> Value:
+    """The sum of some values, added in pairs."""
+    found = list(values)
+    while len(found) > 1:
+        pairs = [one + other for one, other in zip(found[::2], found[1::2], strict=False)]
+        found = pairs + found[len(pairs) * 2 :]
+    return found[0]

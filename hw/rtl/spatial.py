@@ -9,7 +9,7 @@ from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal, Value, signed
 
 from cosim.program import Opcode
 from hw.rtl.elementwise import fields_of
-from hw.rtl.pipeline import delay, loop_nest, register, rounding, saturate
+from hw.rtl.pipeline import delay, divide, loop_nest, register, rounding, saturate
 from hw.rtl.stream import StreamPorts
 
 POOLS = (Opcode.AVERAGE_POOL, Opcode.MAX_POOL)
@@ -65,7 +65,7 @@ class PoolEngine(StreamPorts, Elaboratable):
                result: list[Value]) -> None:
         """Output positions are counted, so that no division says how many a plane has."""
         position, group = Signal(16), Signal(16)
-        group_ends = (plane & (self.out_lanes - 1)) == self.out_lanes - 1
+        group_ends = divide(m, plane, self.out_lanes)[1] == self.out_lanes - 1
         with m.If(self.shell.start):
             m.d.sync += [position.eq(0), group.eq(base)]
         with m.Elif(ends[1]):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Signal, Value
 
 from hw.descriptors import Field
-from hw.rtl.pipeline import delay, signed_bytes
+from hw.rtl.pipeline import delay, divide, signed_bytes
 from hw.rtl.shell import Shell
 
 FILL = 1
@@ -20,7 +20,7 @@ BEAT_BITS = 64
 class StreamPorts:
     """A shell, a read port on INPUT, a write port on OUTPUT; data come one cycle after addresses.
 
-    `in_lanes`, `out_lanes`: beats in a word, powers of two.
+    `in_lanes`, `out_lanes`: beats in a word.
     """
 
     def __init__(self, fields: Iterable[Field], in_lanes: int, out_lanes: int, waits: int,
@@ -33,38 +33,26 @@ class StreamPorts:
         self.out_address = Signal(address_bits)
         self.out_data = Signal(BEAT_BITS)
 
-    def place(self, plane: Value, positions: Value, position: Value, base: Value, lanes: int
-              ) -> tuple[Value, Value]:
+    def place(self, m: Module, plane: Value, positions: Value, position: Value, base: Value,
+              lanes: int) -> tuple[Value, Value]:
         """(word, lane) of a beat in a buffer with that many lanes."""
-        group, lane = split(plane, lanes)
+        group, lane = divide(m, plane, lanes)
         return (base + group * positions + position)[: len(self.in_address)], lane
 
     def read(self, m: Module, plane: Value, positions: Value, position: Value, base: Value
              ) -> list[Value]:
         """Set the read address now; the beat's bytes, valid one cycle later."""
-        word, lane = self.place(plane, positions, position, base, self.in_lanes)
+        word, lane = self.place(m, plane, positions, position, base, self.in_lanes)
         m.d.comb += self.in_address.eq(word)
         return signed_bytes(self.in_data.word_select(delay(m, lane, 1), BEAT_BITS), 8)
 
     def write(self, m: Module, enable: Value, plane: Value, positions: Value, position: Value,
               base: Value, beat: list[Value], later: int) -> None:
         """Write `beat` `later` cycles after the cycle in which the place is given."""
-        word, lane = self.place(plane, positions, position, base, self.out_lanes)
+        word, lane = self.place(m, plane, positions, position, base, self.out_lanes)
         lanes = Cat(enable & (lane == index) for index in range(self.out_lanes))
         m.d.comb += [
             self.out_write.eq(delay(m, lanes, later)),
             self.out_address.eq(delay(m, word, later)),
             self.out_data.eq(Cat(value[:8] for value in beat)),
         ]
-
-
-def split(plane: Value, lanes: int) -> tuple[Value, Value]:
-    """(group, lane) of a plane."""
-    bits = lanes.bit_length() - 1
-    return plane[bits:], plane[:bits] if bits else Value.cast(0)
-
-
-def choose(condition: Value, one: list[Value], other: list[Value]) -> list[Value]:
-    """Lane by lane, as signed values."""
-    return [Mux(condition, mine, yours).as_signed()
-            for mine, yours in zip(one, other, strict=True)]

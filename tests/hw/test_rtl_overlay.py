@@ -106,9 +106,8 @@ def test_the_comparison_sees_a_wrong_weight_and_a_wrong_cycle():
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"tm": 24}, "tm is 24, must be a power of two"),
-    ({"columns": 2}, "columns is 2, must be 1"),
-    ({"dsp_packing": True}, "dsp_packing is True"),
+    ({"data_bits": 16}, "data_bits is 16, must be 8"),
+    ({"weight_bits": 16}, "weight_bits is 16, must be 8"),
     ({"masters": tuple(dataclasses.replace(item, width_bits=16) for item in SMALL.masters)},
      "input.width_bits is 16, must be one of"),
     ({"masters": (SMALL.masters[0], dataclasses.replace(SMALL.masters[0], name="b"),

@@ -1,0 +1,42 @@
+"""Is the RTL of designs that nobody chose cycle-exact and bit-exact?"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+from small_frames import board
+
+from arch_models.overlay import Engine, Overlay, default_overlay
+from studies.space import default_space, overlay_of
+from studies.validate_rtl import compare_tiles
+
+#: Larger arrays compile for many minutes; nothing in them is another kind of hardware.
+MOST_MACS = 400
+
+
+def random_design(seed: int) -> Overlay:
+    """A design drawn from the whole search space, but for the size of its array."""
+    space = default_space(board())
+    draw = random.Random(seed)
+    while True:
+        found = overlay_of(space.sample(draw), default_overlay(), board())
+        if found.macs_per_cycle <= MOST_MACS:
+            return found
+
+
+def test_odd_words_two_columns_and_packed_products():
+    design = dataclasses.replace(
+        default_overlay(), tm=8, tn=24, columns=2, dsp_packing=True, weight_words=128,
+        accumulator_words=256, engines=frozenset({Engine.CONVOLUTION, Engine.POOL}))
+    found = compare_tiles(60, 0, design, board())
+    assert found.equal and found.operations_compared > 250
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(12))
+def test_random_designs(seed):
+    design = random_design(seed)
+    for memory in ("flat", "ddr3"):
+        assert compare_tiles(90, seed, design, board(), memory).equal, design
