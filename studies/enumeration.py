@@ -6,7 +6,7 @@ It chooses nothing. Designs that share a lowered program are evaluated together 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from studies.batch import Batch
 from studies.errors import UserError
 from studies.evaluation import MICROJOULES, MILLISECONDS
 from studies.files import write_whole
-from studies.space import MEGAHERTZ, Axis, Choice, Space, Value, overlay_of
+from studies.space import MEGAHERTZ, Choice, Space, Value, designs, overlay_of
 from workloads.graph import Graph
 
 #: Axes that change masters but no row of a program, and those that such masters depend on.
@@ -36,22 +36,6 @@ WITHIN = frozenset({"clock_mhz", "dsp_packing"})
 UNTIMED = PORTS | WITHIN
 #: Lowered programs a worker takes at once.
 SHARE = 64
-
-
-def designs(space: Space, axes: Iterable[Axis] | None = None,
-            given: Mapping[str, Value] | None = None) -> Iterator[Choice]:
-    """Every design of a space, or every way to go on from a choice with some of its axes."""
-    found: list[Choice] = [dict(given or {})]
-    order = list(space.axes if axes is None else axes)
-    if not order:
-        yield from found
-        return
-    first, rest = order[0], order[1:]
-    if not space.active(first, found[0]):
-        yield from designs(space, rest, found[0])
-        return
-    for value in first.values:
-        yield from designs(space, rest, {**found[0], first.name: value})
 
 
 class Codes:

@@ -6,7 +6,7 @@ It does not sample (`search`) nor evaluate by itself (`evaluate`); it puts them 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,14 +17,18 @@ from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from studies.dask_workers import connected
-from studies.evaluate import estimated_resources, evaluate
+from studies.evaluate import STEADY_FRAMES, estimated_resources, evaluate
 from studies.evaluation import Evaluation
 from studies.identity import identity
+from studies.inputs import workload
 from studies.pruning import bounder
+from studies.quality_table import quality_db
 from studies.search import (
+    OBJECTIVES,
     Evaluate,
     Failure,
     Found,
+    Objective,
     Outcome,
     Progress,
     Record,
@@ -32,7 +36,7 @@ from studies.search import (
     search,
 )
 from studies.shared_study import open_study
-from studies.space import Choice, Space, default_space, overlay_of, starting_choices
+from studies.space import WORKLOAD, Choice, Space, default_space, overlay_of, starting_choices
 from workloads.graph import Graph
 
 SEARCH_MEMORY = "flat"
@@ -66,11 +70,16 @@ class Exploration:
 
 
 def outcome(graph: Graph, board: Board, base: Overlay, choice: Choice,
-            memory: str = SEARCH_MEMORY) -> Outcome:
-    """Evaluate one choice for the search; what cannot be built or mapped becomes a Failure."""
+            memory: str = SEARCH_MEMORY, frames: int = 1,
+            others: Mapping[str, Graph] | None = None) -> Outcome:
+    """Evaluate one choice for the search; what cannot be built or mapped becomes a Failure.
+
+    `others`: the networks that the axis `workload` may name in place of `graph`.
+    """
     try:
         overlay = overlay_of(choice, base, board)
-        found = evaluate(graph, overlay, board, memory, frames=1)
+        run = others[str(choice[WORKLOAD])] if others and WORKLOAD in choice else graph
+        found = evaluate(run, overlay, board, memory, frames)
     except FieldError as error:  # not a size too large but a value that cannot be
         return Failure(str(error), 1.0)
     if isinstance(found, Infeasible):
@@ -79,16 +88,17 @@ def outcome(graph: Graph, board: Board, base: Overlay, choice: Choice,
     return found
 
 
-def _outcomes(graph: Graph, board: Board, base: Overlay, memory: str,
-              choices: Sequence[Choice]) -> list[Outcome]:
-    return [outcome(graph, board, base, choice, memory) for choice in choices]
+def _outcomes(one: Callable[..., Outcome], choices: Sequence[Choice]) -> list[Outcome]:
+    return [one(choice=choice) for choice in choices]
 
 
 @contextmanager
 def evaluator(graph: Graph, board: Board, base: Overlay, workers: int = 1,
-              memory: str = SEARCH_MEMORY) -> Iterator[Evaluate]:
+              memory: str = SEARCH_MEMORY, frames: int = 1,
+              others: Mapping[str, Graph] | None = None) -> Iterator[Evaluate]:
     """A batch evaluator for `search`, on this core or spread over processes; answers in order."""
-    work = partial(_outcomes, graph, board, base, memory)
+    work = partial(_outcomes, partial(outcome, graph, board, base, memory=memory, frames=frames,
+                                      others=others))
     if workers <= 1:
         yield work
         return
@@ -97,31 +107,49 @@ def evaluator(graph: Graph, board: Board, base: Overlay, workers: int = 1,
         yield partial(_spread, pool, workers, work)
 
 
-@contextmanager
-def _dask_evaluators(graph: Graph, board: Board, base: Overlay,
-                    scheduler: str) -> Iterator[tuple[Evaluate, Evaluate, int]]:
-    """The same for the search and for its finalists, by the workers of a Dask scheduler.
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every design. `others`: networks that an axis may name in place of it."""
 
-    The last value is how many designs they evaluate at the same time.
-    """
-    with connected(scheduler) as workers:
-        searching, finally_ = (
-            partial(workers.map, _outcome_in, (graph, board, base, memory))
-            for memory in (SEARCH_MEMORY, FINAL_MEMORY))
-        yield searching, finally_, workers.width
+    graph: Graph
+    board: Board
+    base: Overlay
+    frames: int
+    others: Mapping[str, Graph]
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The networks that are run."""
+        return tuple(self.others.values()) or (self.graph,)
+
+    def bounded(self, settings: Settings) -> bool:
+        """Are there lower bounds of these objectives? Only for one network, and not for all."""
+        return not self.others and set(settings.objectives) <= set(OBJECTIVES)
+
+    def outcome(self, choice: Choice, memory: str) -> Outcome:
+        """The answer for one design."""
+        return outcome(self.graph, self.board, self.base, choice, memory, self.frames, self.others)
+
+    @contextmanager
+    def on_cores(self, workers: int) -> Iterator[tuple[Evaluate, Evaluate, int]]:
+        """Evaluators for the search and its finalists, and how many designs they do at a time."""
+        given = (self.graph, self.board, self.base, workers)
+        with evaluator(*given, SEARCH_MEMORY, self.frames, self.others) as searching, \
+                evaluator(*given, FINAL_MEMORY, self.frames, self.others) as finally_:
+            yield searching, finally_, workers
+
+    @contextmanager
+    def on_dask(self, scheduler: str) -> Iterator[tuple[Evaluate, Evaluate, int]]:
+        """The same by the workers of a Dask scheduler."""
+        with connected(scheduler) as workers:
+            searching, finally_ = (partial(workers.map, _answer, (self, memory))
+                                   for memory in (SEARCH_MEMORY, FINAL_MEMORY))
+            yield searching, finally_, workers.width
 
 
-def _outcome_in(context: tuple[Graph, Board, Overlay, str], choice: Choice) -> Outcome:
-    graph, board, base, memory = context
-    return outcome(graph, board, base, choice, memory)
-
-
-@contextmanager
-def _local_evaluators(graph: Graph, board: Board, base: Overlay,
-                      workers: int) -> Iterator[tuple[Evaluate, Evaluate, int]]:
-    with evaluator(graph, board, base, workers) as searching, \
-            evaluator(graph, board, base, workers, FINAL_MEMORY) as finally_:
-        yield searching, finally_, workers
+def _answer(asked: tuple[Question, str], choice: Choice) -> Outcome:
+    question, memory = asked
+    return question.outcome(choice, memory)
 
 
 def _spread(pool: Executor, workers: int, work: Evaluate,
@@ -148,11 +176,12 @@ class Place:
     storage: str
     study: str
 
-    def remembering(self, graph: Graph, board: Board, base: Overlay, space: Space,
-                    settings: Settings, memory: str, work: Evaluate, width: int) -> Evaluate:
+    def remembering(self, asked: Question, space: Space, settings: Settings, memory: str,
+                    work: Evaluate, width: int) -> Evaluate:
         """The evaluator that looks into the study of this memory model first."""
         name = self.study if memory == SEARCH_MEMORY else f"{self.study}-{memory}"
-        known = {**identity(graph, board, base, space, settings), "memory model": memory}
+        known = {**identity(asked.graphs, asked.board, asked.base, space, settings),
+                 "memory model": memory}
         study = open_study(self.storage, name, space, settings.objectives, known)
         return study.remembering(work, width)
 
@@ -170,19 +199,25 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
     """
     space = space or default_space(board)
     start = starting_choices(space, base, board)
-    evaluators = (_local_evaluators(graph, board, base, workers) if scheduler is None
-                  else _dask_evaluators(graph, board, base, scheduler))
+    asked = Question(graph, board, base,
+                     STEADY_FRAMES if Objective.PERIOD in settings.objectives else 1,
+                     {str(name): workload(str(name)) for axis in space.axes
+                      if axis.name == WORKLOAD for name in axis.values})
+    if Objective.QUALITY in settings.objectives:
+        for item in asked.graphs:
+            quality_db(item.name)  # refuses now what was never measured
+    evaluators = asked.on_cores(workers) if scheduler is None else asked.on_dask(scheduler)
     with evaluators as (answer, answer_finally, width):
         if place is not None:
             answer, answer_finally = (
-                place.remembering(graph, board, base, space, settings, memory, work, width)
+                place.remembering(asked, space, settings, memory, work, width)
                 for memory, work in ((SEARCH_MEMORY, answer), (FINAL_MEMORY, answer_finally)))
         found = search(answer, space, settings, start, progress,
-                       bounder(graph, board, base) if prune else None)
+                       bounder(graph, board, base) if prune and asked.bounded(settings) else None)
         ranked = sorted((found.records[index] for index in found.front),
                         key=lambda record: (merit(record.evaluation), record.number))[:finalists]
         again = list(answer_finally([record.choice for record in ranked]))
-    default = evaluate(graph, base, board, FINAL_MEMORY, frames=1)
+    default = evaluate(graph, base, board, FINAL_MEMORY, asked.frames)
     candidates = []
     for record, final in zip(ranked, again, strict=True):
         if not isinstance(final, Failure):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,22 @@ from workloads.graph import Graph
 MODULES = ("activity", "batch", "evaluate", "exploration", "search", "space")
 
 
-def identity(graph: Graph, board: Board, base: Overlay, space: Space,
+def identity(graphs: Sequence[Graph], board: Board, base: Overlay, space: Space,
              settings: Settings) -> dict[str, Any]:
     """The fields in which two searches must agree to be the same search.
 
     How many designs to reach is left out: a study may go on to more.
     """
     return {
-        "workload": graph.name, "layers": digest([graph.layers, list(graph.tensors.values())]),
+        "workload": ", ".join(graph.name for graph in graphs),
+        "layers": digest([[graph.layers, list(graph.tensors.values())] for graph in graphs]),
         "board": board.name, "board file": digest(board),
         "design": base.name, "design file": digest(overlay_toml(base)),
         "seed": settings.seed, "sampler": settings.sampler.value, "batch": settings.batch,
-        "population": settings.population,
+        "population": settings.population, "local": settings.local,
         "objectives": [item.value for item in settings.objectives],
         "space": {axis.name: encode(axis) for axis in space.axes},
+        "constraints": [str(item) for item in space.constraints],
         "simulator": simulator_digest(),
     }
 

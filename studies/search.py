@@ -11,21 +11,27 @@ import json
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
 import optuna
 
-from studies.errors import unknown
+from studies.errors import UserError, unknown
 from studies.evaluation import Evaluation, Resource, Scored
 from studies.front import pareto_mask
-from studies.space import Choice, Space
+from studies.quality_table import quality_db
+from studies.space import Choice, Space, designs
 
 #: Told to the sampler for designs that have no objectives; it ranks them by their constraints.
 NO_VALUE = 1e12
+#: The resources that constrain every design.
+FABRIC = ("DSP", "BRAM36", "LUT", "FF")
+#: A space of more designs is not tried whole.
+MOST_EXHAUSTIVE = 100_000
 
 
 class Objective(StrEnum):
@@ -34,30 +40,43 @@ class Objective(StrEnum):
     LATENCY = "latency"
     ENERGY = "energy"
     RESOURCES = "resources"
+    PERIOD = "period"
+    QUALITY = "quality"
 
     @property
     def label(self) -> str:
         """The name and unit of its figure."""
         return {Objective.LATENCY: "latency (ms)", Objective.ENERGY: "energy (uJ/pixel)",
-                Objective.RESOURCES: "largest share of the fabric"}[self]
+                Objective.RESOURCES: "largest share of the fabric",
+                Objective.PERIOD: "period (ms)", Objective.QUALITY: "minus PSNR (dB)"}[self]
 
     def of(self, evaluation: Scored) -> float:
-        """Milliseconds, microjoules a pixel, or the largest share of a fabric resource."""
+        """Its figure in the unit of the label. Period and quality need a whole `Evaluation`."""
         if self is Objective.LATENCY:
             return evaluation.latency_ms
         if self is Objective.ENERGY:
             return evaluation.energy_uj_per_pixel
-        return max(item.share for item in evaluation.resources)
+        if self is Objective.RESOURCES:
+            return max(item.share for item in evaluation.resources)
+        assert isinstance(evaluation, Evaluation)
+        if self is Objective.PERIOD:
+            return evaluation.period_ms
+        return -quality_db(evaluation.workload)
+
+
+#: What a search makes small when nothing else is said.
+OBJECTIVES = (Objective.LATENCY, Objective.ENERGY, Objective.RESOURCES)
 
 
 class Sampler(StrEnum):
-    """Optuna's samplers behind one name."""
+    """How designs are proposed: Optuna's samplers, or every design in turn."""
 
     NSGA2 = "nsga2"
     NSGA3 = "nsga3"
     TPE = "tpe"
     GP = "gp"
     RANDOM = "random"
+    EXHAUSTIVE = "exhaustive"
 
 
 @dataclass(frozen=True)
@@ -76,13 +95,13 @@ class Settings:
     single-axis neighbours of the front so far; the sampler learns from them. `rounds`: at most so
     many steps of descent behind the
     sampler, each to the best single-axis neighbour of the best design. The same settings and space
-    give the same result."""
+    give the same result. The sampler `exhaustive` tries every design whatever `designs` says."""
 
     designs: int = 300
     seed: int = 0
     batch: int = 32
     sampler: Sampler = Sampler.NSGA2
-    objectives: tuple[Objective, ...] = tuple(Objective)
+    objectives: tuple[Objective, ...] = OBJECTIVES
     population: int = 24
     local: float = 0.5
     rounds: int = 6
@@ -159,13 +178,24 @@ def search(evaluate: Evaluate, space: Space, settings: Settings,
     the front. The sampler is told the bounds instead.
     """
     study = _study(settings)
-    for choice in start:
+    every = _every(space) if settings.sampler is Sampler.EXHAUSTIVE else None
+    for choice in start if every is None else ():
         study.enqueue_trial(dict(space.canonical(choice)))
-    book = _Book(evaluate, progress, settings.objectives, bound)
+    if bound is not None and space.constraints:
+        bound = partial(_bound_within, space, bound)
+    book = _Book(_within(space, evaluate), progress, settings.objectives, bound)
     asked = 0
-    while book.evaluated + book.pruned < settings.designs and asked < settings.attempts:
+    while every is not None or (book.evaluated + book.pruned < settings.designs
+                                and asked < settings.attempts):
         count = min(settings.batch, settings.attempts - asked)
-        for choice in book.near_front(space, settings, round(count * settings.local)):
+        if every is not None:
+            named = list(itertools.islice(every, settings.batch))
+            count = len(named)
+        else:
+            named = book.near_front(space, settings, round(count * settings.local))
+        if not count:
+            break
+        for choice in named:
             study.enqueue_trial(dict(choice))
         trials, choices = _ask(study, space, count)
         asked += count
@@ -183,6 +213,34 @@ def search(evaluate: Evaluate, space: Space, settings: Settings,
     records = book.records
     return Found(settings, tuple(records), _front(records, settings.objectives), asked,
                  sum(record.failure is not None for record in records), book.pruned)
+
+
+def _every(space: Space) -> Iterator[Choice]:
+    if space.size() > MOST_EXHAUSTIVE:
+        raise UserError(f"sampler 'exhaustive': the space has {space.size():,} designs, at most "
+                        f"{MOST_EXHAUSTIVE:,}; narrow it with --space, or take another sampler.")
+    return designs(space)
+
+
+def _within(space: Space, evaluate: Evaluate) -> Evaluate:
+    """The evaluator of designs that keep the space's constraints; others fail unevaluated."""
+    def answer(choices: Sequence[Choice]) -> Iterator[Outcome]:
+        broken = [space.broken(choice) for choice in choices]
+        outcomes = iter(evaluate([choice for choice, constraint in
+                                  zip(choices, broken, strict=True) if constraint is None]))
+        for choice, constraint in zip(choices, broken, strict=True):
+            if constraint is None:
+                yield next(outcomes)
+            else:
+                value, bound = constraint.value(choice), str(constraint)
+                yield Failure(f"constraint of the space: {bound}, is {value}; "
+                              f"try: {', '.join(constraint.axes)}", constraint.excess(choice))
+
+    return answer if space.constraints else evaluate
+
+
+def _bound_within(space: Space, bound: Bound, choice: Choice) -> Scored | None:
+    return None if space.broken(choice) else bound(choice)
 
 
 class _Book:
@@ -216,7 +274,6 @@ class _Book:
             if self.progress:
                 self.progress(record, self.evaluated + self.pruned)
         return [self.known[design_key(choice)] for choice in choices]
-
 
     def _prune(self, fresh: dict[str, Choice]) -> None:
         """Take out the designs whose bounds the front so far dominates."""
@@ -261,7 +318,8 @@ class _Book:
 
 def _best(records: Sequence[Record], objectives: Sequence[Objective]) -> Record | None:
     """The record with the smallest product of the objectives, resources left aside if it can."""
-    wanted = [item for item in objectives if item != Objective.RESOURCES]
+    wanted = [item for item in objectives
+              if item not in (Objective.RESOURCES, Objective.QUALITY)]
 
     def merit(record: Record) -> float:
         assert record.evaluation is not None
@@ -320,8 +378,10 @@ def _ask(study: optuna.Study, space: Space, count: int) -> tuple[list[optuna.Tri
 
 def _tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome | Pruned,
           objectives: Sequence[Objective]) -> None:
-    for item in outcome.resources:
-        trial.set_constraint(item.name, item.share - 1)
+    # The same constraints for every trial, as the GP sampler demands; 0 where nothing is known.
+    over = {item.name: item.share - 1 for item in outcome.resources}
+    for name in (*FABRIC, *(name for name in over if name not in FABRIC)):
+        trial.set_constraint(name, over.get(name, 0.0))
     if isinstance(outcome, Failure):
         trial.set_constraint("feasible", outcome.excess)
         study.tell(trial, [NO_VALUE] * len(objectives))

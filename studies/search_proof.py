@@ -36,7 +36,8 @@ from studies.files import check_writable, write_json
 from studies.front import hypervolume, pareto_mask
 from studies.search import Failure, Found, Objective, Outcome, Sampler, Settings, search
 from studies.search_proof_page import write_page
-from studies.space import MEGAHERTZ, Choice, Space, load_space, overlay_of, starting_choices
+from studies.space import MEGAHERTZ, Choice, Space, overlay_of, starting_choices
+from studies.space_file import load_space
 from workloads.graph import Graph
 from workloads.library import load
 

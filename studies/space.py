@@ -4,15 +4,15 @@ choice stands for. It does not sample or evaluate; see `search`.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import combinations, islice
-from pathlib import Path
-from typing import Any
 
 from arch_models.board import Board
-from arch_models.fields import FieldError, check_keys, read_toml
+from arch_models.fields import FieldError
 from arch_models.overlay import (
     Engine,
     Fetch,
@@ -34,6 +34,14 @@ Choice = dict[str, Value]
 MOVABLE = (Engine.ELEMENTWISE, Engine.LOOKUP, Engine.POOL, Engine.UPSAMPLE, Engine.SOFTMAX,
            Engine.GRID_SAMPLE)
 MEGAHERTZ = 1_000_000
+#: The axis that says which network is run.
+WORKLOAD = "workload"
+#: Axes that set the field of the overlay with the same name.
+SIZES = ("tm", "tn", "columns", "requantize_cycles", "input_words", "weight_words",
+         "output_words", "accumulator_words", "input_banks", "weight_banks", "output_banks",
+         "parameter_entries", "vector_entries", "table_bytes")
+#: Roles whose width may be an axis of its own, in place of one for all.
+WIDTH_ROLES = (Role.INPUT, Role.WEIGHT, Role.OUTPUT)
 #: The array's three extents share the DSPs.
 COUPLINGS = (("tm", "tn", "columns"),)
 
@@ -55,6 +63,46 @@ class Axis:
     when: Condition | None = None
 
 
+class Combine(StrEnum):
+    """How a constraint takes the values of its axes together."""
+
+    PRODUCT = "product"
+    SUM = "sum"
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A bound on the product or the sum of axes, e.g. weight_words * tm * tn <= 2**20.
+
+    An axis that does not exist in a choice is left out.
+    """
+
+    how: Combine
+    axes: tuple[str, ...]
+    at_most: int | None = None
+    at_least: int | None = None
+
+    def value(self, choice: Mapping[str, Value]) -> int:
+        """The product or the sum in one choice."""
+        numbers = [int(choice[name]) for name in self.axes if name in choice]
+        return math.prod(numbers) if self.how is Combine.PRODUCT else sum(numbers)
+
+    def excess(self, choice: Mapping[str, Value]) -> float:
+        """By which part of the bound the choice breaks it; 0 if it does not."""
+        value, over = self.value(choice), 0.0
+        if self.at_most is not None and value > self.at_most:
+            over = (value - self.at_most) / max(1, abs(self.at_most))
+        if self.at_least is not None and value < self.at_least:
+            over = (self.at_least - value) / max(1, abs(self.at_least))
+        return over
+
+    def __str__(self) -> str:
+        sign = " * " if self.how is Combine.PRODUCT else " + "
+        bounds = [f"{word} {bound}" for word, bound in
+                  (("at most", self.at_most), ("at least", self.at_least)) if bound is not None]
+        return f"{sign.join(self.axes)} must be {' and '.join(bounds)}"
+
+
 @dataclass(frozen=True)
 class Space:
     """Axes in order; a condition may only name an axis that stands before it.
@@ -65,6 +113,7 @@ class Space:
 
     axes: tuple[Axis, ...]
     couplings: tuple[tuple[str, ...], ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
         seen: dict[str, Axis] = {}
@@ -76,6 +125,11 @@ class Space:
                 raise UserError(f"axis {axis.name!r}: its condition names {axis.when.axis!r}, "
                                 "which must stand before it")
             seen[axis.name] = axis
+
+    def broken(self, choice: Mapping[str, Value]) -> Constraint | None:
+        """The constraint that a choice breaks by most, None if it keeps them all."""
+        worst = max(self.constraints, key=lambda item: item.excess(choice), default=None)
+        return worst if worst is not None and worst.excess(choice) > 0 else None
 
     def axis(self, name: str) -> Axis:
         """The axis of that name; KeyError if there is none."""
@@ -102,21 +156,13 @@ class Space:
 
     def size(self) -> int:
         """How many different designs there are (conditions counted, infeasible ones included)."""
-        total = 1
-        for axis in self.axes:
-            if axis.when is not None:
-                continue
-            children = [child for child in self.axes
+        def ways(axis: Axis) -> int:
+            children = [(child, child.when) for child in self.axes
                         if child.when is not None and child.when.axis == axis.name]
-            ways = 0
-            for value in axis.values:
-                product = 1
-                for child in children:
-                    if child.when is not None and value in child.when.values:
-                        product *= len(child.values)
-                ways += product
-            total *= ways
-        return total
+            return sum(math.prod(ways(child) for child, when in children if value in when.values)
+                       for value in axis.values)
+
+        return math.prod(ways(axis) for axis in self.axes if axis.when is None)
 
     def neighbours(self, choice: Mapping[str, Value]) -> list[tuple[str, Choice]]:
         """Every choice that differs in one axis, with that axis' name.
@@ -152,6 +198,22 @@ class Space:
             if self.active(axis, choice):
                 choice[axis.name] = generator.choice(axis.values)
         return choice
+
+
+def designs(space: Space, axes: Iterable[Axis] | None = None,
+            given: Mapping[str, Value] | None = None) -> Iterator[Choice]:
+    """Every design of a space, or every way to go on from a choice with some of its axes."""
+    found: list[Choice] = [dict(given or {})]
+    order = list(space.axes if axes is None else axes)
+    if not order:
+        yield from found
+        return
+    first, rest = order[0], order[1:]
+    if not space.active(first, found[0]):
+        yield from designs(space, rest, found[0])
+        return
+    for value in first.values:
+        yield from designs(space, rest, {**found[0], first.name: value})
 
 
 def default_space(board: Board) -> Space:
@@ -197,29 +259,6 @@ def default_space(board: Board) -> Space:
     return Space(tuple(axes), COUPLINGS)
 
 
-def load_space(path: Path, board: Board) -> Space:
-    """The default space narrowed by a TOML file: `[axes]` with `name = [values]`.
-
-    Axes that the file leaves out keep all their values. Raises `FieldError` for an unknown axis
-    or a value that the axis does not have.
-    """
-    table = read_toml(path)
-    check_keys(str(path), table, ["axes"])
-    full = default_space(board)
-    wanted: dict[str, Any] = table.get("axes", {})
-    check_keys(f"{path}: axes", wanted, [axis.name for axis in full.axes])
-    axes = []
-    for axis in full.axes:
-        values = wanted.get(axis.name, list(axis.values))
-        values = values if isinstance(values, list) else [values]
-        for value in values:
-            if not any(value == legal and type(value) is type(legal) for legal in axis.values):
-                raise FieldError(f"{path}: axes.{axis.name}: {value!r}, must be one of "
-                                 f"{list(axis.values)}")
-        axes.append(Axis(axis.name, tuple(values), axis.when))
-    return Space(tuple(axes), full.couplings)
-
-
 def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
                name: str = "explored") -> Overlay:
     """The overlay a choice stands for; what no axis names comes from `base`.
@@ -227,44 +266,53 @@ def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
     A port that lacks the chosen width gets the nearest one it has. Raises `FieldError` when the
     choice describes no hardware at all.
     """
-    engines = set(base.engines) - set(MOVABLE)
+    engines = {Engine.CONVOLUTION}
     for engine in MOVABLE:
         # An axis that does not exist means the operator is absorbed; the engine is left out.
         if choice.get(f"fabric_{engine.value}", False):
             engines.add(engine)
-    fusions = {item for item in Fusion if choice[f"fuse_{item.value}"]}
-    direct = {key: int(choice[key]) for key in (
-        "tm", "tn", "columns", "requantize_cycles", "input_words", "weight_words", "output_words",
-        "accumulator_words", "input_banks", "weight_banks", "output_banks")}
+    fusions = {item for item in Fusion
+               if choice.get(f"fuse_{item.value}", item in base.fusions)}
+    direct = {key: int(choice[key]) for key in SIZES if key in choice}
+    mhz = choice.get("clock_mhz")
     return replace(
-        base, name=name, clock_hz=int(choice["clock_mhz"]) * MEGAHERTZ,
-        dsp_packing=bool(choice["dsp_packing"]), engines=frozenset(engines),
-        fusions=frozenset(fusions), masters=_masters(choice, base, board),
-        fetch=Fetch(str(choice["fetch"])), layout=Layout(str(choice["layout"])),
-        control=replace(base.control, start=Start(str(choice["start"]))),
+        base, name=name, clock_hz=base.clock_hz if mhz is None else int(mhz) * MEGAHERTZ,
+        dsp_packing=bool(choice.get("dsp_packing", base.dsp_packing)),
+        engines=frozenset(engines), fusions=frozenset(fusions),
+        masters=_masters(choice, base, board),
+        fetch=Fetch(str(choice.get("fetch", base.fetch.value))),
+        layout=Layout(str(choice.get("layout", base.layout.value))),
+        control=replace(base.control, start=Start(str(choice.get(
+            "start", base.control.start.value)))),
         **direct,  # type: ignore[arg-type]
     )
 
 
 def _masters(choice: Mapping[str, Value], base: Overlay, board: Board) -> tuple[Master, ...]:
     """One master a role (two for input if asked), with the base's pipeline figures."""
-    width = int(choice["port_width_bits"])
     wanted = [(Role.INPUT, "input", "input_port", "read_outstanding")]
-    if choice["input_masters"] == 2:
+    if choice.get("input_masters", len(base.masters_of(Role.INPUT))) == 2:
         wanted.append((Role.INPUT, "input_2", "input_port_2", "read_outstanding"))
     wanted += [(Role.WEIGHT, "weight", "weight_port", "read_outstanding"),
                (Role.OUTPUT, "output", "output_port", "write_outstanding")]
-    if choice["fetch"] == Fetch.DRAM.value:
+    if choice.get("fetch", base.fetch.value) == Fetch.DRAM.value:
         wanted.append((Role.FETCH, "fetch", "fetch_port", "read_outstanding"))
     masters = []
-    for role, name, port, outstanding in wanted:
-        known = base.masters_of(role) or base.masters
-        legal = board.port(str(choice[port])).widths_bits
+    for role, name, port_axis, outstanding in wanted:
+        known = (base.masters_of(role) or base.masters)[0]
+        port = str(choice.get(port_axis, known.port))
+        width = int(choice.get(f"{role.value}_width_bits",
+                               choice.get("port_width_bits", known.width_bits)))
         masters.append(replace(
-            known[0], name=name, role=role, port=str(choice[port]),
-            width_bits=min(legal, key=lambda bits: abs(bits - width)),
-            outstanding=int(choice[outstanding])))
+            known, name=name, role=role, port=port,
+            width_bits=_nearest(width, board.port(port).widths_bits),
+            outstanding=int(choice.get(outstanding, known.outstanding)),
+            max_burst_beats=int(choice.get("max_burst_beats", known.max_burst_beats))))
     return tuple(masters)
+
+
+def _nearest(wanted: int, legal: tuple[int, ...]) -> int:
+    return min(legal, key=lambda value: abs(value - wanted))
 
 
 def starting_choices(space: Space, base: Overlay, board: Board, count: int = 6) -> list[Choice]:
@@ -328,6 +376,12 @@ def choice_of(overlay: Overlay, space: Space) -> Choice | None:
         "write_outstanding": output.outstanding, "fetch": overlay.fetch.value,
         "start": overlay.control.start.value, "layout": overlay.layout.value,
     }
+    choice |= {name: getattr(overlay, name)
+               for name in ("parameter_entries", "vector_entries", "table_bytes")}
+    choice |= {f"{role.value}_width_bits": overlay.masters_of(role)[0].width_bits
+               for role in WIDTH_ROLES}
+    choice["max_burst_beats"] = min(master.max_burst_beats for master in overlay.masters)
+    choice |= {axis.name: axis.values[0] for axis in space.axes if axis.name == WORKLOAD}
     if len(inputs) > 1:
         choice["input_port_2"] = inputs[1].port
     if fetch:

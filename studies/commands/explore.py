@@ -30,7 +30,8 @@ from studies.files import check_writable, output_folder, write_json, write_text
 from studies.records import encode, save
 from studies.report import pictures, tables
 from studies.search import Objective, Record, Sampler, Settings, parse_names
-from studies.space import default_space, load_space
+from studies.space import default_space
+from studies.space_file import load_space
 
 
 def explore(
@@ -42,12 +43,14 @@ def explore(
                      "counted.")] = 300,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
     sampler: Annotated[str, typer.Option(
-        help="How designs are proposed: nsga2, nsga3, tpe, gp or random.")] = "nsga2",
+        help="How designs are proposed: nsga2, nsga3, tpe, gp, random, or exhaustive "
+             "(every design, for small spaces).")] = "nsga2",
     objectives: Annotated[str, typer.Option(
-        help="What to make small, separated by commas: latency, energy, resources.",
+        help="What to make small, separated by commas: latency, energy, resources, "
+             "period, quality.",
     )] = "latency,energy,resources",
     space: Annotated[Path | None, typer.Option(
-        help="A .toml file that narrows the design space: [axes] with name = [values].",
+        help="A .toml file that changes the design space; see docs/space.md.",
         show_default=False)] = None,
     workers: Annotated[int, typer.Option(
         min=0, help="Processes to use; 0 takes every core. The result is the same.")] = 0,

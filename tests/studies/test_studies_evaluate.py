@@ -8,15 +8,18 @@ import pytest
 
 from arch_models.board import load_board
 from arch_models.overlay import Engine, Infeasible, default_overlay
+from studies.commands.explore import nearest_miss
 from studies.critical import by_layer, by_unit, shares
 from studies.emission import emit_for
 from studies.errors import UserError
 from studies.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation import Evaluation, energy_parts
 from studies.exploration import evaluator, explore
+from studies.quality_table import quality_db
 from studies.records import decode, encode
-from studies.search import Settings
+from studies.search import Objective, Settings
 from studies.space import choice_of, default_space
+from studies.space_file import load_space
 from workloads.graph import Phase, multiply_accumulates
 from workloads.library import load
 
@@ -147,3 +150,38 @@ def test_steps_that_nobody_tied_are_not_emitted_in_part(tmp_path):
     with pytest.raises(UserError, match="8 sampler steps"):
         emit_for(graph, OVERLAY, BOARD, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_infeasible_set_ends_with_the_nearest_miss_and_a_lever(tmp_path):
+    path = tmp_path / "space.toml"
+    path.write_text("[axes]\ntm = [64]\ntn = [32]\ncolumns = [2, 4]\ndsp_packing = [false]\n")
+    found = explore(GRAPH, BOARD, OVERLAY, Settings(designs=1, batch=4, attempts=12, rounds=0),
+                    load_space(path, BOARD))
+    assert found.chosen is None and found.found.infeasible == len(found.found.records) > 0
+    nearest = min(record.failure.excess for record in found.found.records)
+    message = nearest_miss(found)
+    assert "Nearest miss: " in message and "try: " in message
+    assert any(record.failure.excess == nearest and record.failure.reason in message
+               for record in found.found.records)
+
+
+def test_the_workload_is_an_axis_and_quality_and_period_are_objectives(tmp_path):
+    path = tmp_path / "space.toml"
+    path.write_text("[axes]\nworkload = ['agc-w16', 'agc-w16-multiplier']\ntm = [16]\ntn = [8]\n")
+    wanted = (Objective.PERIOD, Objective.QUALITY)
+    found = explore(GRAPH, BOARD, OVERLAY,
+                    Settings(designs=6, batch=6, rounds=0, objectives=wanted),
+                    load_space(path, BOARD), finalists=1)
+    done = [record for record in found.found.records if record.evaluation]
+    assert {record.choice["workload"] for record in done} \
+        == {record.evaluation.workload for record in done}
+    for record, row in zip(found.found.records, found.found.objectives(), strict=True):
+        if record.evaluation:
+            assert record.evaluation.frames > 1
+            assert list(row) == [record.evaluation.period_ms,
+                                 -quality_db(record.choice["workload"])]
+
+
+def test_quality_that_was_never_measured_is_refused_before_the_search():
+    with pytest.raises(UserError, match="'agc-w64-seed0' was never measured"):
+        explore(load("agc-w64"), BOARD, OVERLAY, Settings(objectives=(Objective.QUALITY,)))

@@ -17,7 +17,8 @@ from studies.evaluate import evaluate
 from studies.front import pareto_mask
 from studies.search_proof import Replay, curve, points_of, run_once, summary, truth_of
 from studies.search_proof_page import page
-from studies.space import load_space, overlay_of
+from studies.space import overlay_of
+from studies.space_file import load_space
 from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()

@@ -18,10 +18,11 @@ from studies.space import (
     Space,
     choice_of,
     default_space,
-    load_space,
+    designs,
     overlay_of,
     starting_choices,
 )
+from studies.space_file import load_space
 
 BOARD = load_board("pynq-z1")
 SPACE = default_space(BOARD)
@@ -78,7 +79,18 @@ def test_a_file_narrows_the_space(tmp_path):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("[axes]\ntmm = [16]\n", "'tm'"),
-    ("[axes]\ntm = [17]\n", "must be one of"),
+    ("[axes]\ntm = [17]\n", "multiple of channel_block 8; nearest 16"),
+    ("[axes]\ntm = [0]\n", "whole number of at least 1"),
+    ("[axes]\ncolumns = [5]\n", "nearest 4"),
+    ("[axes]\nworkload = ['agc-w15']\n", "agc-w16"),
+    ("[axes]\ntn = { values = [8], when = { tmm = [8] } }\n", "must stand before"),
+    ("[axes]\ntm = [8]\ntn = { when = { tm = [16] } }\n", "has only"),
+    ("[axes]\ntn = { value = [8] }\n", "'values'"),
+    ("[[constraints]]\nproduct = ['tm']\n", "no bound"),
+    ("[[constraints]]\nproduct = ['tm', 'tnn']\nat_most = 9\n", "'tn'"),
+    ("[[constraints]]\nproduct = ['fetch']\nat_most = 9\n", "whole numbers"),
+    ("[[constraints]]\nat_most = 9\n", "product or sum"),
+    ("[[constraints]]\nsum = ['tm']\nat_most = 9.5\n", "whole number"),
     ("[axes]\ndsp_packing = [1]\n", "must be one of"),
     ("[axis]\ntm = [16]\n", "'axes'"),
 ])
@@ -106,3 +118,48 @@ def test_designs_to_start_from_fit_the_board_and_differ():
     assert len({tuple(choice.items()) for choice in found}) == len(found)
     for choice in found[1:]:
         assert check(overlay_of(choice, base, BOARD), BOARD) is None
+
+
+FILE = """
+[axes]
+tm = [8, 56]
+tn = { values = [8, 16], when = { tm = [56] } }
+weight_words = [64, 128, 4096]
+input_words = [3000]
+max_burst_beats = [8, 16]
+output_width_bits = [32]
+output_port = ["HP2"]
+parameter_entries = [1024]
+
+[[constraints]]
+product = ["weight_words", "tm", "tn"]
+at_most = 60000
+at_least = 1000
+"""
+
+
+def test_a_file_declares_values_conditions_and_constraints(tmp_path):
+    path = tmp_path / "space.toml"
+    path.write_text(FILE)
+    space = load_space(path, BOARD)
+    base, generator = default_overlay(), random.Random(2)
+    kept = broken = 0
+    for _ in range(200):
+        choice = space.sample(generator)
+        overlay = overlay_of(choice, base, BOARD)
+        assert overlay.input_words == 3000 and overlay.parameter_entries == 1024
+        assert {master.width_bits for master in overlay.masters_of(Role.OUTPUT)} == {32}
+        assert {master.max_burst_beats for master in overlay.masters} \
+            == {choice["max_burst_beats"]}
+        assert ("tn" in choice) == (choice["tm"] == 56)
+        assert overlay.tn == choice.get("tn", base.tn)
+        product = choice["weight_words"] * choice["tm"] * choice.get("tn", 1)
+        assert (space.broken(choice) is None) == (1000 <= product <= 60000)
+        kept, broken = kept + (space.broken(choice) is None), broken + bool(space.broken(choice))
+    assert kept and broken
+
+
+def test_size_counts_conditions_that_hang_on_conditional_axes():
+    space = Space((Axis("a", (1, 2)), Axis("b", (1, 2, 3), Condition("a", (2,))),
+                   Axis("c", (1, 2), Condition("b", (1, 3))), Axis("d", (1, 2))))
+    assert space.size() == len(list(designs(space))) == 2 * (1 + 2 + 1 + 2)

@@ -1,0 +1,182 @@
+"""Reads a design space from a TOML file: axes with values, conditions, constraints.
+
+It does not sample or evaluate. Everything is checked at once; nothing in the file is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arch_models.board import Board
+from arch_models.fields import FieldError, check_keys, nearest, read_toml
+from arch_models.overlay import default_overlay
+from studies.errors import UserError
+from studies.space import (
+    WIDTH_ROLES,
+    WORKLOAD,
+    Axis,
+    Choice,
+    Combine,
+    Condition,
+    Constraint,
+    Space,
+    Value,
+    default_space,
+    overlay_of,
+)
+from workloads.library import names
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What values an axis may take: these only, or any positive whole number."""
+
+    axis: Axis
+    open: bool
+
+
+def load_space(path: Path, board: Board) -> Space:
+    """The default space of a board changed by a file. `[axes]` holds, for each axis it names,
+
+        name = [values]                                     or
+        name = { values = [values], when = { other = [values] } }
+
+    and any number of `[[constraints]]`, each `product = [axes]` or `sum = [axes]` with `at_most`,
+    `at_least` or both. Axes of whole numbers may take values that the default space lacks. Axes
+    that the default space does not have at all (`optional_axes`) may be added; the others that
+    the file leaves out keep all their values. Raises `FieldError` that names the file, the field,
+    the value and the rule.
+    """
+    table = read_toml(path)
+    check_keys(str(path), table, ["axes", "constraints"])
+    full = default_space(board)
+    known = {axis.name: _Kind(axis, _whole(axis)) for axis in full.axes}
+    known |= {axis.name: _Kind(axis, axis.name != WORKLOAD) for axis in optional_axes(board)}
+    wanted = _table(f"{path}: axes", table.get("axes", {}))
+    check_keys(f"{path}: axes", wanted, known)
+    defaults = {axis.name for axis in full.axes}
+    axes = [_axis(f"{path}: axes.{name}", kind, wanted.get(name, list(kind.axis.values)))
+            for name, kind in known.items() if name in defaults or name in wanted]
+    constraints = _constraints(path, table.get("constraints", []), {
+        axis.name: axis for axis in axes})
+    try:
+        space = Space(tuple(axes), full.couplings, constraints)
+    except UserError as error:
+        raise FieldError(f"{path}: {error}") from error
+    _check_hardware(path, space, wanted, board)
+    return space
+
+
+def optional_axes(board: Board) -> tuple[Axis, ...]:
+    """Axes that a file may add to the default space, with values it may start from."""
+    widths = tuple(sorted({bits for port in board.ports for bits in port.widths_bits}))
+    return (
+        Axis(WORKLOAD, names()),
+        Axis("parameter_entries", (512, 1024, 2048)),
+        Axis("vector_entries", (128, 256, 512)),
+        Axis("table_bytes", (1024,)),
+        Axis("max_burst_beats", (4, 8, 16)),
+        *(Axis(f"{role.value}_width_bits", widths) for role in WIDTH_ROLES),
+    )
+
+
+def _whole(axis: Axis) -> bool:
+    return all(isinstance(value, int) and not isinstance(value, bool) for value in axis.values)
+
+
+def _table(where: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise FieldError(f"{where}: {value!r}, must be a table")
+    return value
+
+
+def _axis(where: str, kind: _Kind, given: Any) -> Axis:
+    when = kind.axis.when
+    if isinstance(given, Mapping):
+        check_keys(where, given, ["values", "when"])
+        if "when" in given:
+            when = _condition(f"{where}.when", given["when"])
+        given = given.get("values", list(kind.axis.values))
+    values = given if isinstance(given, list) else [given]
+    for value in values:
+        _check_value(where, kind, value)
+    return Axis(kind.axis.name, tuple(values), when)
+
+
+def _check_value(where: str, kind: _Kind, value: Any) -> None:
+    legal = kind.axis.values
+    if any(value == item and type(value) is type(item) for item in legal):
+        return
+    if not kind.open:
+        hint = f"; {nearest(value, [str(item) for item in legal])}" if isinstance(value, str) \
+            else ""
+        raise FieldError(f"{where}: {value!r}, must be one of {list(legal)}{hint}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise FieldError(f"{where}: {value!r}, must be a whole number of at least 1, for example "
+                         f"one of {list(legal)}")
+
+
+def _condition(where: str, given: Any) -> Condition:
+    if len(_table(where, given)) != 1:
+        raise FieldError(f"{where}: {given!r}, must name one axis, as {{ axis = [values] }}")
+    [(name, values)] = given.items()
+    return Condition(name, tuple(values if isinstance(values, list) else [values]))
+
+
+def _constraints(path: Path, given: Any, axes: Mapping[str, Axis]) -> tuple[Constraint, ...]:
+    if not isinstance(given, list):
+        raise FieldError(f"{path}: constraints: {given!r}, must be tables: [[constraints]]")
+    found = []
+    for number, entry in enumerate(given):
+        where = f"{path}: constraints[{number}]"
+        check_keys(where, _table(where, entry), ["product", "sum", "at_most", "at_least"])
+        hows = [how for how in Combine if how.value in entry]
+        if len(hows) != 1:
+            raise FieldError(f"{where}: must have either product or sum, a list of axes")
+        named = entry[hows[0].value]
+        if not isinstance(named, list) or not named:
+            raise FieldError(f"{where}.{hows[0].value}: {named!r}, must be a list of axes")
+        for name in named:
+            if name not in axes:
+                raise FieldError(f"{where}.{hows[0].value}: there is no axis {name!r}; "
+                                 f"{nearest(str(name), list(axes))}")
+            if not _whole(axes[name]):
+                raise FieldError(f"{where}.{hows[0].value}: axis {name!r} has values "
+                                 f"{list(axes[name].values)}, must be whole numbers")
+        bounds = {key: entry[key] for key in ("at_most", "at_least") if key in entry}
+        for key, value in bounds.items():
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise FieldError(f"{where}.{key}: {value!r}, must be a whole number")
+        if not bounds:
+            raise FieldError(f"{where}: has no bound; give at_most, at_least or both")
+        found.append(Constraint(hows[0], tuple(named), **bounds))
+    return tuple(found)
+
+
+def _check_hardware(path: Path, space: Space, wanted: Mapping[str, Any], board: Board) -> None:
+    """Refuse a value that describes no hardware whatever the other axes are."""
+    base = default_overlay()
+    for axis in space.axes:
+        if isinstance(wanted.get(axis.name), Mapping) and axis.when is not None:
+            there = space.axis(axis.when.axis).values
+            if not set(axis.when.values) & set(there):
+                raise FieldError(f"{path}: axes.{axis.name}.when: {list(axis.when.values)}, axis "
+                                 f"{axis.when.axis!r} has only {list(there)}")
+        if axis.name not in wanted:
+            continue
+        for value in axis.values:
+            alone: dict[str, Value] = {axis.name: value}
+            if axis.name == WORKLOAD:
+                continue
+            try:
+                overlay_of(_with_partners(alone, board), base, board)
+            except FieldError as error:
+                raise FieldError(f"{path}: axes.{axis.name}: {value!r}: {error}") from error
+
+
+def _with_partners(choice: Choice, board: Board) -> Choice:
+    """A descriptor fetch needs a port, which the base may lack."""
+    return {"fetch_port": board.ports[0].name, "input_port_2": board.ports[0].name, **choice}
