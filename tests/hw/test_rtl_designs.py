@@ -31,7 +31,7 @@ def test_odd_words_two_columns_and_packed_products():
         default_overlay(), tm=8, tn=24, columns=2, dsp_packing=True, weight_words=128,
         accumulator_words=256, engines=frozenset({Engine.CONVOLUTION, Engine.POOL}))
     found = compare_tiles(60, 0, design, board())
-    assert found.equal and found.operations_compared > 250
+    assert found.equal and found.operations_compared > 200
 
 
 @pytest.mark.long
