@@ -86,8 +86,8 @@ the single evaluation's, to the last bit.
 It is short because static power is most of the energy: what is faster is nearly always cheaper.
 
 **The searches** run the code of `cosim explore`; answers come from the table. All begin with the
-same start designs. Median of {found['seeds']} seeds (GP: 3); spread: 10 % to 90 % of them. A
-design tried counts whether it is feasible or not. Reference point of the hypervolume:
+same start designs. Median of {found['seeds']} seeds{', GP of 3' * ('gp' in found['curves'])};
+spread: 10 % to 90 % of them. A design tried counts whether it is feasible or not. Reference point of the hypervolume:
 {found['reference'][0]:.2f} ms and {found['reference'][1]:.3f} uJ a pixel, 1.1 times the worst of
 each on the true front.
 
@@ -105,5 +105,5 @@ half of every batch are untried neighbours of the front, and axes that share a r
 (`Space.couplings`: the array's extents) may change two at once. The choice was tuned on this
 sub-space; another network or board may need more designs.
 
-TPE and GP stop early because a proposal costs them seconds when many designs are known.
+TPE and GP get fewer designs because a proposal costs them seconds when many designs are known.
 """
