@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cosim.program import ARGUMENTS, Column, Opcode, Program, Segment, UnitKind
+from cosim.program import ARGUMENTS, Channel, Column, Opcode, Program, Segment, UnitKind
 from hw.configuration import Configuration, EmissionError, UnitRole
 
 
@@ -70,20 +70,44 @@ def stretch_program(program: Program, configuration: Configuration, start: Start
     """What one start runs in fabric, as a program of its own: simulate it to predict the start.
 
     Rows of the host and of the fetch unit are left out, and so are the channels' tokens that
-    come from or go to them: the start itself stands for them.
+    come from or go to them: the start itself stands for them. The channels begin with the tokens
+    that everything before the start has left.
     """
     outside = np.array([role in (UnitRole.HOST, UnitRole.FETCH) for role in configuration.roles])
     rows = np.arange(start.first, start.first + start.count)
     rows = rows[~outside[program.operations[rows, Column.UNIT]]]
     kept = sum(1 << bit for bit, channel in enumerate(program.channels)
                if not outside[channel.source] and not outside[channel.target])
+    channels = _channels_at(program, start, ~outside[program.operations[:, Column.UNIT]], kept)
     table = program.operations[rows].copy()
     table[:, [Column.WAIT, Column.SIGNAL]] &= kept
     kinds = np.array([unit.kind for unit in program.units])[table[:, Column.UNIT]]
     moved = kinds != UnitKind.COMPUTE
     table[moved, Column.ADDRESS] += start.repeat_first * table[moved, Column.ADVANCE]
-    return replace(program, operations=table, arguments=program.arguments[rows].copy(),
+    return replace(program, channels=channels, operations=table, arguments=program.arguments[rows].copy(),
                    segments=(Segment(0, len(rows), start.repeats),))
+
+
+def _channels_at(program: Program, start: Start, inside: np.ndarray, kept: int
+                 ) -> tuple[Channel, ...]:
+    """The channels with the tokens they hold when a start begins."""
+    times = np.zeros(len(program.operations), np.int64)  # how often each row ran before
+    for segment in program.segments:
+        if segment.last <= start.first:
+            times[segment.first : segment.last] = segment.repeat
+        elif segment.first <= start.first:
+            times[segment.first : segment.last] = start.repeat_first
+            times[segment.first : start.first] += 1
+    times[~inside] = 0
+    found = []
+    for bit, channel in enumerate(program.channels):
+        moved = 0
+        if kept >> bit & 1:
+            given, taken = ((program.operations[:, column] >> bit) & 1
+                            for column in (Column.SIGNAL, Column.WAIT))
+            moved = int(((given - taken) * times).sum())
+        found.append(replace(channel, initial=channel.initial + moved))
+    return tuple(found)
 
 
 def _require_sequential(program: Program, configuration: Configuration) -> None:

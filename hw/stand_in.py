@@ -1,23 +1,20 @@
 """A board without a board: the registers, memory and interrupt that the driver sees.
 
-It executes nothing itself; a fabric does, the C simulation or the RTL simulation. Its times are
-no measurement of hardware, and its measurements say so (`source`).
+It executes nothing itself; a fabric does, the C simulation (`hw.rtl_board` is the RTL). Its times
+are no measurement of hardware, and its measurements say so (`source`).
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from arch_models.memory import Memory
-from cosim.program import Program, Segment
-from hw.configuration import Configuration
-from hw.descriptors import decode
+from cosim.program import Segment
 from hw.driver import DONE, START
 from hw.fabric import Fabric
-from hw.plan import Start, stretch_program
-from hw.registers import CONTROL, counter_registers, register_map
+from hw.plan import Start
+from hw.registers import CONTROL, register_map
 
 IDLE = 4
 
@@ -64,44 +61,6 @@ class CSimRunner:
         self._fabric.run(descriptors, (part,), memory, fabric_only=True,
                          repeat_first=start.repeat_first)
         return {}
-
-
-class RtlRunner:
-    """Runs starts on the compiled RTL, from the descriptor bytes, with its cycle counters.
-
-    `bench` is an `hw.rtl_program.OverlayBench` for the same units and channels. Every start
-    begins with a reset, so stretches must leave the tokens as they found them.
-    """
-
-    source = "rtl simulation"
-
-    def __init__(self, bench: Any, shell: Program, configuration: Configuration,
-                 memory_model: Memory) -> None:
-        self._bench, self._shell = bench, shell
-        self._configuration, self._memory_model = configuration, memory_model
-
-    def start(self, descriptors: np.ndarray, start: Start, initialize: bool,
-              memory: np.ndarray) -> dict[int, int]:
-        """See `Runner`."""
-        shell = self._shell
-        table, arguments = decode(descriptors.tobytes(), shell.units, shell.channels)
-        whole = Program(shell.name, shell.units, shell.channels, shell.layers, table, arguments,
-                        (Segment(0, len(table)),))
-        part = stretch_program(whole, self._configuration, start)
-        image = np.array(memory)
-        ran = self._bench.run(part, self._memory_model, image)
-        memory[:] = image
-        found = {}
-        for unit, entry in enumerate(counter_registers(shell)):
-            values = {"busy": int(ran.busy[unit]), "idle": int(ran.idle[unit]),
-                      "memory": int(ran.memory_stall[unit])}
-            for index, channel in enumerate(shell.channels):
-                if channel.target == unit:
-                    values[channel.name] = int(ran.token_stall[unit, index])
-            for name, place in entry["registers"].items():
-                found[place["offset"]] = values[name] & 0xFFFFFFFF
-                found[place["offset"] + 4] = values[name] >> 32
-        return found
 
 
 class StandIn:

@@ -4,10 +4,11 @@ It computes nothing and moves no tensor; `overlay_top` does. Registers are those
 `hw.registers`, and the ports have the names that the vendor's HLS compiler gives, so the driver and
 the block design take either.
 
-A start resets everything but the memories, fills the command queues until the table is read or a
-queue is full, and lets go; it ends when every operation dispatched has ended. Counters therefore
-count from the first cycle of the stretch to its last. Operations of the host and of the fetch unit
-are dropped, and so are the bits of their channels: the start stands for them.
+A start resets everything but the memories and the tokens (these it sets if `initialize` is 1),
+fills the command queues until the table is read or a queue is full, and lets go; it ends when every
+operation dispatched has ended. Counters therefore count from the first cycle of the stretch to its
+last. Operations of the host and of the fetch unit are dropped, and so are the bits of their
+channels: the start stands for them.
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ class AxiShell(Elaboratable):
             ended.eq(bits), self.clear.eq(started),
             finished.eq(working & all_sent & (open_ == 0)),
             top.go.eq(going & ~finished),
+            self.top.keep.eq(~(working & ~going & self.values["initialize"][0])),
         ]
         m.d.sync += open_.eq(Mux(started, 0, open_ + dispatched - ended))
         with m.If(started | finished):

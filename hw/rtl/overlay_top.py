@@ -77,6 +77,7 @@ class OverlayTop(Elaboratable):
         self.units = [self._unit(unit, *map(len, self.local[index]))
                       for index, unit in enumerate(units)]
         self.ports = Ports(self.units, {})
+        self.keep = Signal()  # tokens stay as they are while `go` is low
 
     def _unit(self, unit: Unit, waits: int, signals: int) -> Any:
         if unit.kind is UnitKind.COMPUTE:
@@ -105,7 +106,8 @@ class OverlayTop(Elaboratable):
         m = Module()
         m.submodules.bank = bank = TokenBank(len(self.channels))
         connect_units(m, self.ports)
-        m.d.comb += [bank.go.eq(self.ports.go), self.ports.overflow.eq(bank.overflow)]
+        m.d.comb += [bank.go.eq(self.ports.go), bank.keep.eq(self.keep),
+                     self.ports.overflow.eq(bank.overflow)]
         for number, channel in enumerate(self.channels):
             giver, taker = self.units[channel.source].shell, self.units[channel.target].shell
             give_bit = self.local[channel.source][1].index(number)

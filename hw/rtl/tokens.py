@@ -13,13 +13,15 @@ TOKEN_BITS = 16
 
 
 class TokenBank(Elaboratable):
-    """Counters of all channels. `initial` is loaded while `go` is low.
+    """Counters of all channels. `initial` is loaded while `go` and `keep` are low; a reset of the
+    units around the bank leaves the counters as they are.
 
     `overflow` rises and stays if a counter passes its range; no legal program lets it.
     """
 
     def __init__(self, channel_count: int) -> None:
         self.go = Signal()
+        self.keep = Signal()
         self.initial = [Signal(TOKEN_BITS, name=f"initial_{number}")
                         for number in range(channel_count)]
         self.take = Signal(channel_count)
@@ -31,11 +33,11 @@ class TokenBank(Elaboratable):
         """Build the counters."""
         m = Module()
         for number, initial in enumerate(self.initial):
-            count = Signal(TOKEN_BITS, name=f"tokens_{number}")
+            count = Signal(TOKEN_BITS, name=f"tokens_{number}", reset_less=True)
             m.d.comb += self.available[number].eq(count != 0)
-            with m.If(~self.go):
+            with m.If(~self.go & ~self.keep):
                 m.d.sync += count.eq(initial)
-            with m.Else():
+            with m.Elif(self.go):
                 give, take = self.give[number], self.take[number]
                 m.d.sync += count.eq(count + give - take)
                 with m.If(give & ~take & count.all()):
