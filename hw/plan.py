@@ -84,7 +84,8 @@ def stretch_program(program: Program, configuration: Configuration, start: Start
     kinds = np.array([unit.kind for unit in program.units])[table[:, Column.UNIT]]
     moved = kinds != UnitKind.COMPUTE
     table[moved, Column.ADDRESS] += start.repeat_first * table[moved, Column.ADVANCE]
-    return replace(program, channels=channels, operations=table, arguments=program.arguments[rows].copy(),
+    return replace(program, channels=channels, operations=table,
+                   arguments=program.arguments[rows].copy(),
                    segments=(Segment(0, len(rows), start.repeats),))
 
 
