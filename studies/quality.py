@@ -1,27 +1,29 @@
 """Measures the pictures of the shipped networks, float and integer, beside the trivial answers.
 
-It trains and quantizes nothing. Needs torch and pillow (the extras `torch` and `dev`). Run:
-python -m studies.quality --json out/quality.json
+It trains nothing, and quantizes only the mixed AGC, from the shipped int8 graph. Needs torch and
+pillow (the extras `torch` and `dev`). Run: python -m studies.quality --json out/quality.json
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 
-from studies.files import check_writable, write_json
+from studies.files import check_writable, output_folder, write_json
 from studies.report import tables
 from workloads.agc import frame_bytes, frame_inputs
 from workloads.graph import Graph
-from workloads.library import load
+from workloads.library import load, provenance
+from workloads.narrow import least_sensitive, narrowed
 from workloads.reference import execute
 from workloads.training import evaluate_agc, evaluate_unicorn
-from workloads.training.clips import ClipPair, test_clips
+from workloads.training.clips import ClipPair, calibration_clips, test_clips
 from workloads.training.metrics import average, measure
 from workloads.training.picture_set import picture_set
 from workloads.unicorn_config import UnicornConfig, bits_per_pixel
@@ -33,24 +35,37 @@ AGC_FORMATS: dict[int, dict[str, str]] = {
     16: {"agc-w16": "int8, power-of-two scales", "agc-w16-multiplier": "int8, multipliers"},
     32: {"agc-w32": "int8, power-of-two scales"},
 }
-UNICORN_FORMATS = {"n256": {"unicorn-n256-w8a16": "int8 weights, int16 activations"}}
+UNICORN_FORMATS = {"n256": {"unicorn-n256-int8": "int8, fine-tuned"}}
+#: Share of the AGC's weights that get 4 bits in its mixed format, and that format's name.
+NARROW_SHARE = 0.5
+MIXED = "int8, 4-bit weights in half"
 
 
 def agc_integers(graph: Graph, pair: ClipPair) -> np.ndarray:
     """The integer decoder's frame as uint8 (rows, columns, 3)."""
-    values = execute(graph, frame_inputs(pair.source, pair.source_points, pair.driving_points))
-    return frame_bytes(values[graph.outputs[0]])
+    return frame_bytes(_agc_values(graph, pair)[graph.outputs[0]])
 
 
-def agc_rows(count: int, seed: int) -> Iterable[Row]:
+def _agc_values(graph: Graph, pair: ClipPair) -> dict[str, np.ndarray]:
+    return execute(graph, frame_inputs(pair.source, pair.source_points, pair.driving_points))
+
+
+def mixed_agc(width: int) -> Graph:
+    """The shipped int8 decoder with 4-bit weights where one calibration pair loses least."""
+    graph = load(f"agc-w{width}")
+    values = _agc_values(graph, calibration_clips(1, 0, width)[0])
+    return narrowed(graph, least_sensitive(graph, values, NARROW_SHARE))
+
+
+def agc_rows(widths: Iterable[int], count: int, seed: int) -> Iterable[Row]:
     """Float, integer and trivial answers on held-out heads and motions."""
-    for width, formats in AGC_FORMATS.items():
+    for width in widths:
         _, decoder = evaluate_agc.load_agc(width)
         pairs = test_clips(count, seed, width)
         for answer, found in evaluate_agc.evaluate(decoder, pairs).items():
             yield {"network": f"agc-w{width}", "format": answer, "pictures": count, **found}
-        for name, form in formats.items():
-            graph = load(name)
+        graphs = {form: load(name) for name, form in AGC_FORMATS[width].items()}
+        for form, graph in {**graphs, MIXED: mixed_agc(width)}.items():
             yield {"network": f"agc-w{width}", "format": form, "pictures": count,
                    **average([measure(agc_integers(graph, pair), pair.driving)
                               for pair in pairs])}
@@ -64,24 +79,69 @@ def _integers(graph: Graph, config: UnicornConfig, number: int) -> np.ndarray:
     return frame_bytes(decode_integers(graph, config, number))
 
 
-def unicorn_rows(count: int) -> Iterable[Row]:
-    """Float and integer answers on the first pictures of the set; JPEG and WebP near the rate."""
-    pictures = picture_set(count)
-    for short in evaluate_unicorn.TRAINED:
+def drawn_numbers(count: int, images: int, seed: int) -> list[int]:
+    """Seeded picture numbers of a set, each once, in order."""
+    drawn = np.random.default_rng(seed).choice(images, count, replace=False)
+    return sorted(int(number) for number in drawn)
+
+
+def pictures_of(numbers: Sequence[int]) -> np.ndarray:
+    """Those pictures of the set as uint8 (N, rows, columns, 3)."""
+    return np.concatenate([picture_set(1, first=number) for number in numbers])
+
+
+def unicorn_rows(networks: Iterable[str], count: int, seed: int) -> Iterable[Row]:
+    """Float and integer answers on seeded pictures of the set; JPEG and WebP near the rate."""
+    for short in networks:
         config, decoder = evaluate_unicorn.load_unicorn(short)
-        rate = bits_per_pixel(config, decoder.parameter_count())
-        answers: dict[str, Callable[[int], np.ndarray]] = {"float": partial(_float, decoder)}
+        numbers = drawn_numbers(count, config.images, seed)
+        pictures = pictures_of(numbers)
+        weights = decoder.parameter_count()
+        answers: dict[str, tuple[Callable[[int], np.ndarray], int]] = {
+            "float": (partial(_float, decoder), 0)}
         for name, form in UNICORN_FORMATS.get(short, {}).items():
-            answers[form] = partial(_integers, load(name), config)
-        for form, answer in answers.items():
+            narrow = int(provenance(name).get("four_bit_weights", 0))
+            answers[form] = partial(_integers, load(name), config), narrow
+        for form, (answer, narrow) in answers.items():
+            # Sent at 8 bits, also the float ones, as the paper counts; a 4-bit weight is half one.
             yield {"network": f"unicorn-{short}", "format": form, "pictures": count,
-                   "bits_per_pixel": rate,
-                   **average([measure(answer(number), pictures[number])
-                              for number in range(count)])}
+                   "bits_per_pixel": bits_per_pixel(config, weights - narrow // 2),
+                   **average([measure(answer(number), picture)
+                              for number, picture in zip(numbers, pictures, strict=True)])}
         for kind in ("JPEG", "WEBP"):
-            found = evaluate_unicorn.nearest_rate(pictures, kind, rate)
+            found = evaluate_unicorn.nearest_rate(pictures, kind, bits_per_pixel(config, weights))
             yield {"network": f"unicorn-{short}", "format": f"{kind} at the nearest rate",
                    "pictures": count, **found}
+
+
+def difference(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Four times the absolute difference of two uint8 pictures, saturated."""
+    return (np.abs(found.astype(int) - wanted).clip(0, 63) * 4).astype(np.uint8)
+
+
+def agc_strip(width: int, count: int, seed: int) -> np.ndarray:
+    """A row a pair: source, driving, float, int8, four times the difference of int8 to driving."""
+    _, decoder = evaluate_agc.load_agc(width)
+    graph = load(f"agc-w{width}")
+    rows = []
+    for pair in test_clips(count, seed, width):
+        found = agc_integers(graph, pair)
+        rows.append(np.hstack([pair.source, pair.driving, evaluate_agc.decode(decoder, pair),
+                               found, difference(found, pair.driving)]))
+    return np.vstack(rows)
+
+
+def unicorn_strip(short: str, count: int, seed: int) -> np.ndarray:
+    """A column a picture: picture, float, int8 if it ships, four times the last one's difference
+    to the picture."""
+    config, decoder = evaluate_unicorn.load_unicorn(short)
+    graphs = [load(name) for name in list(UNICORN_FORMATS.get(short, {}))[:1]]
+    columns = []
+    numbers = drawn_numbers(count, config.images, seed)
+    for number, picture in zip(numbers, pictures_of(numbers), strict=True):
+        found = [_float(decoder, number), *(_integers(graph, config, number) for graph in graphs)]
+        columns.append(np.vstack([picture, *found, difference(found[-1], picture)]))
+    return np.hstack(columns)
 
 
 def show(console: Console, rows: list[Row]) -> None:
@@ -95,16 +155,37 @@ def show(console: Console, rows: list[Row]) -> None:
     console.print(table)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The command line of the study."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=12, help="pictures a network")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the held-out clips")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--seed", type=int, default=1, help="of the held-out clips and pictures")
+    parser.add_argument("--quick", action="store_true",
+                        help="one picture of the smallest network of each kind")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--strips", type=Path, help="draw picture strips into this folder instead")
+    options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error(f"--count is {options.count}, must be at least 1")
+    widths, networks = sorted(AGC_FORMATS), sorted(evaluate_unicorn.TRAINED, reverse=True)
+    if options.quick:
+        options.count, widths, networks = 1, widths[:1], networks[:1]
+    if options.strips is not None:
+        folder = output_folder(options.strips)
+        drawn = {f"agc_strip_w{width}": agc_strip(width, min(options.count, 3), options.seed)
+                 for width in widths}
+        drawn |= {f"unicorn_strip_{name}": unicorn_strip(name, min(options.count, 6), options.seed)
+                  for name in networks}
+        for name, pixels in drawn.items():
+            picture = Image.fromarray(pixels)
+            small = picture.resize((picture.width * 5 // 8, picture.height * 5 // 8),
+                                   Image.Resampling.LANCZOS)
+            small.save(folder / f"{name}.png", optimize=True)
+        return
     if options.json is not None:
         check_writable(options.json)
-    rows = [*agc_rows(options.count, options.seed), *unicorn_rows(options.count)]
+    rows = [*agc_rows(widths, options.count, options.seed),
+            *unicorn_rows(networks, options.count, options.seed)]
     show(Console(), rows)
     if options.json is not None:
         write_json(options.json, rows)

@@ -25,7 +25,7 @@ from .verify import nearest, verify
 DATA = Path(__file__).parent / "data"
 VERSION = 1
 #: Short names of the networks one means when one names a codec.
-ALIASES: Mapping[str, str] = {"agc": "agc-w64", "unicorn": "unicorn-n256"}
+ALIASES: Mapping[str, str] = {"agc": "agc-w64", "unicorn": "unicorn-n256-int8"}
 #: Networks that need no file: seeded random integer weights, made when they are read.
 GENERATED: Mapping[str, AgcConfig | UnicornConfig] = {
     "agc-w64": AgcConfig(),

@@ -2,29 +2,66 @@
 
 from __future__ import annotations
 
-from studies.quality import AGC_FORMATS, UNICORN_FORMATS, agc_integers, agc_rows
-from workloads.library import load, names
-from workloads.training.clips import test_clips as held_out_clips
-from workloads.training.metrics import measure
+import json
+
+import numpy as np
+import pytest
+
+from studies.quality import (
+    AGC_FORMATS,
+    MIXED,
+    UNICORN_FORMATS,
+    difference,
+    drawn_numbers,
+    main,
+)
+from workloads import library
+
+FORMATS = {**AGC_FORMATS, **UNICORN_FORMATS}
 
 
 def test_every_shipped_integer_network_is_measured():
-    measured = {name for formats in (*AGC_FORMATS.values(), *UNICORN_FORMATS.values())
-                for name in formats}
-    assert measured <= set(names())
-    assert {"agc-w16", "agc-w32", "unicorn-n256-w8a16"} <= measured
+    measured = {name for formats in FORMATS.values() for name in formats}
+    shipped = {path.stem.replace("_", "-") for path in library.DATA.glob("*.json")}
+    assert measured == shipped
 
 
-def test_int8_beats_repeating_the_source_and_is_near_float():
-    rows = {(row["network"], row["format"]): row["psnr_db"] for row in agc_rows(1, 1)}
-    float_db = rows["agc-w16", "float"]
-    int8_db = rows["agc-w16", "int8, power-of-two scales"]
-    assert int8_db > rows["agc-w16", "repeat_source"]
-    assert float_db - int8_db < 1.0
+def test_the_fine_tuned_network_is_what_unicorn_means():
+    graph = library.load("unicorn")
+    wide = {name for name, spec in graph.tensors.items() if spec.bits != 8}
+    assert wide == {"latent", "latent_next", "coefficients"}
+    made_by = library.provenance("unicorn")
+    assert "finetune_unicorn n256" in made_by["command"]
+    assert made_by["float_psnr_db"] - made_by["fine_tuned_psnr_db"] < 0.5
 
 
-def test_a_decoded_frame_has_the_form_of_the_driving_one():
-    pair = held_out_clips(1, 1, 16)[0]
-    found = agc_integers(load("agc-w16"), pair)
-    assert found.shape == pair.driving.shape and found.dtype == pair.driving.dtype
-    assert measure(found, pair.driving)["ssim"] > 0.5
+def test_one_picture_of_each_kind_near_float(tmp_path):
+    path = tmp_path / "quality.json"
+    main(["--quick", "--json", str(path)])
+    rows = {(row["network"], row["format"]): row for row in json.loads(path.read_text())}
+    assert all({"psnr_db", "ssim", "perceptual_distance"} <= set(row) for row in rows.values())
+    psnr_db = {key: row["psnr_db"] for key, row in rows.items()}
+    int8 = psnr_db["agc-w16", "int8, power-of-two scales"]
+    assert psnr_db["agc-w16", "float"] - int8 < 0.6
+    assert int8 > psnr_db["agc-w16", MIXED] > psnr_db["agc-w16", "repeat_source"]
+    assert psnr_db["unicorn-n256", "float"] - psnr_db["unicorn-n256", "int8, fine-tuned"] < 1.0
+    rate = rows["unicorn-n256", "float"]["bits_per_pixel"]
+    assert rows["unicorn-n256", "JPEG at the nearest rate"]["bits_per_pixel"] == pytest.approx(
+        rate, rel=0.2)
+
+
+def test_pictures_are_drawn_once_each_and_by_the_seed():
+    first = drawn_numbers(12, 256, 1)
+    assert first == sorted(set(first)) and len(first) == 12 and 0 <= first[0] <= first[-1] < 256
+    assert first == drawn_numbers(12, 256, 1) != drawn_numbers(12, 256, 2)
+
+
+def test_a_difference_is_four_times_the_distance_and_saturates():
+    found, wanted = np.array([0, 9, 200], np.uint8), np.array([0, 11, 3], np.uint8)
+    assert difference(found, wanted).tolist() == [0, 8, 252]
+
+
+def test_no_pictures_are_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--count", "0"])
+    assert stop.value.code == 2 and "--count is 0" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""Measures the shipped AGC decoders on held-out heads and motions, and draws their strips.
+"""Measures the shipped AGC decoders on held-out heads and motions.
 
-It measures the float decoders only; the integer ones are another module's work.
+It measures the float decoders only; `studies.quality` measures the integer ones and draws strips.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..agc_torch import TRAINED, AgcDecoder, load_agc
 from .clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
 from .metrics import average, measure
-
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 
 @torch.no_grad()
@@ -48,24 +45,13 @@ def evaluate(decoder: AgcDecoder, pairs: list[ClipPair]) -> dict[str, dict[str, 
     }
 
 
-def strip(decoder: AgcDecoder, pairs: list[ClipPair]) -> Image.Image:
-    """Return rows of source, driving, decoded and four times their difference."""
-    rows = []
-    for pair in pairs:
-        found = decode(decoder, pair)
-        apart = np.abs(found.astype(int) - pair.driving).clip(0, 63) * 4
-        rows.append(np.hstack([pair.source, pair.driving, found, apart.astype(np.uint8)]))
-    return Image.fromarray(np.vstack(rows))
-
-
 def main() -> None:
-    """Print the table, write it as JSON if asked, and draw the strips if asked."""
+    """Print the table, and write it as JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--widths", type=int, nargs="+", default=sorted(TRAINED))
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--strips", action="store_true")
     options = parser.parse_args()
     result = {}
     for width in options.widths:
@@ -81,11 +67,6 @@ def main() -> None:
             for answer, row in found.items():
                 text = "  ".join(f"{key} {value:.4f}" for key, value in row.items())
                 print(f"agc_w{width} {name} {answer}: {text}", flush=True)
-        if options.strips:
-            shown = [*sets["held_out_heads"][:3], sets["held_out_real_face"][0]]
-            PICTURES.mkdir(parents=True, exist_ok=True)
-            drawn = strip(decoder, shown).resize((768, 192 * len(shown)), Image.Resampling.LANCZOS)
-            drawn.save(PICTURES / f"agc_strip_w{width}.png", optimize=True)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -19,8 +19,6 @@ from ..unicorn_torch import TRAINED, UnicornDecoder, load_unicorn
 from .metrics import average, measure
 from .picture_set import picture_set
 
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-
 
 @torch.no_grad()
 def decode(decoder: UnicornDecoder, numbers: list[int]) -> np.ndarray:
@@ -54,18 +52,12 @@ def nearest_rate(pictures: np.ndarray, kind: str, wanted: float) -> dict[str, fl
     return {"bits_per_pixel": rate(quality), "quality": quality, **average(rows)}
 
 
-def strip(pictures: np.ndarray, found: np.ndarray) -> Image.Image:
-    """Return the pictures over their decodes."""
-    return Image.fromarray(np.vstack([np.hstack(list(pictures)), np.hstack(list(found))]))
-
-
 def main() -> None:
-    """Print the table, write it as JSON if asked, and draw the strips if asked."""
+    """Print the table, and write it as JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--names", nargs="+", default=sorted(TRAINED, key=TRAINED.__getitem__))
     parser.add_argument("--count", type=int, default=64, help="pictures measured, from the first")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--strips", action="store_true")
     options = parser.parse_args()
     pictures, result = picture_set(options.count), {}
     for name in options.names:
@@ -85,10 +77,6 @@ def main() -> None:
         for answer, row in answers.items():
             text = "  ".join(f"{key} {value:.4f}" for key, value in row.items())
             print(f"unicorn_{name} {answer}: {text}", flush=True)
-        if options.strips:
-            PICTURES.mkdir(parents=True, exist_ok=True)
-            drawn = strip(pictures[:8], found[:8]).resize((1280, 320), Image.Resampling.LANCZOS)
-            drawn.save(PICTURES / f"unicorn_strip_{name}.png", optimize=True)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--suffix", default="int8", help="of the graph's name")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(options.seed)
     torch.backends.cudnn.benchmark = True

@@ -1,0 +1,73 @@
+"""Do 4-bit weights have 15 values, and do the layers that lose least get them?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workloads.agc import agc_graph
+from workloads.agc_config import AgcConfig
+from workloads.graph import Graph, Operator
+from workloads.narrow import four_bits, least_sensitive, narrowed
+from workloads.reference import execute
+
+TINY = AgcConfig(width=4, blocks=1, motion_width=4, motion_max=16, motion_blocks=1, keypoints=2,
+                 rows=32, cols=32)
+
+
+def tiny() -> tuple[Graph, dict[str, np.ndarray]]:
+    graph = agc_graph(TINY)
+    random = np.random.default_rng(3)
+    inputs = {name: random.integers(-99, 100, graph.tensors[name].shape).astype(
+        np.int16 if graph.tensors[name].bits == 16 else np.int8) for name in graph.inputs}
+    return graph, execute(graph, inputs)
+
+
+def weight_counts(graph: Graph) -> dict[str, int]:
+    return {layer.name: graph.constant(layer, "weights").size for layer in graph.layers
+            if layer.operator is Operator.CONVOLUTION}
+
+
+def test_every_channel_has_fifteen_levels_at_most_and_errs_by_half_a_step():
+    weights = np.random.default_rng(1).integers(-127, 128, (5, 8, 3, 3)).astype(np.int8)
+    found = four_bits(weights)
+    for before, after in zip(weights, found, strict=True):
+        step = np.gcd.reduce(np.abs(after.ravel()))
+        assert np.abs(after).max() <= 7 * step
+        inside = np.abs(before.astype(int)) <= 7 * step
+        assert np.abs(before.astype(int) - after)[inside].max() <= step / 2
+
+
+def test_four_bit_weights_stay_as_they_are():
+    weights = np.random.default_rng(2).integers(-7, 8, (6, 4, 3, 3)).astype(np.int8) * np.int8(11)
+    assert np.array_equal(four_bits(weights), weights)
+
+
+def test_only_the_named_layers_change():
+    graph, _ = tiny()
+    name = next(iter(weight_counts(graph)))
+    found = narrowed(graph, [name])
+    changed = {layer.name for layer in graph.layers if "weights" in layer.constants
+               and not np.array_equal(graph.constant(layer, "weights"),
+                                      found.constant(layer, "weights"))}
+    assert changed == {name}
+
+
+def test_the_chosen_layers_hold_the_share_and_no_more_than_needed():
+    graph, values = tiny()
+    sizes = weight_counts(graph)
+    chosen = least_sensitive(graph, values, 0.5)
+    held = [sizes[name] for name in chosen]
+    assert sum(held) >= 0.5 * sum(sizes.values()) > sum(held[:-1])
+    assert least_sensitive(graph, values, 0.0) == ()
+    assert set(least_sensitive(graph, values, 1.0)) == set(sizes)
+    assert least_sensitive(narrowed(graph, sizes), values, 0.5) != ()
+
+
+def test_a_layer_that_loses_nothing_comes_first():
+    graph, _ = tiny()
+    name = list(weight_counts(graph))[-1]
+    done = narrowed(graph, [name])
+    random = np.random.default_rng(3)
+    inputs = {key: random.integers(-99, 100, graph.tensors[key].shape).astype(
+        np.int16 if graph.tensors[key].bits == 16 else np.int8) for key in graph.inputs}
+    assert least_sensitive(done, execute(done, inputs), 1e-9) == (name,)
