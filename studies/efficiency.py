@@ -1,7 +1,8 @@
 """Measures the decoder on this host's CPU and GPU and sets it beside the predicted board.
 
 It does not mix the two: every row says whether it is measured or predicted, and which power it
-counts. Needs torch (the `torch` extra). Run: python -m studies.efficiency --json out/eff.json
+counts. A host without a GPU shows the rows recorded on one (`RECORDED`). Needs torch (the `torch`
+extra). Run: python -m studies.efficiency --json out/eff.json
 
 The form is that of the paper's headline (arXiv 2511.09272): 11.7 uJ a pixel on PYNQ-Z1, 24.9
 times the energy efficiency of a CPU and 4.1 times of a GPU, power counted not stated in detail.
@@ -11,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +27,8 @@ from workloads.agc_torch import build_agc
 
 RAPL = Path("/sys/class/powercap")
 MICROJOULES = 1e6
+#: Rows measured on a GPU host, with their provenance.
+RECORDED = Path(__file__).parent / "data" / "efficiency_h100.json"
 MEASURE_SECONDS = 10.0
 HEADLINE = (
     ("PYNQ-Z1, GRACE", 11.7, "stated; which power is counted is not stated"),
@@ -123,7 +127,7 @@ def measure(config: AgcConfig, device: str, form: torch.dtype, batch: int,
 
 
 def measured_rows(config: AgcConfig) -> list[Row]:
-    """This host's CPU (fp32, batch 1) and, if there is one, its GPU (fp16, batch 1 and 8)."""
+    """This host's CPU (fp32, batch 1) and, if there is one, its GPU (batch 1 and 8)."""
     pixels = config.rows * config.cols
     counter = package_energy()
     counted = ("processor packages, RAPL" if counter else
@@ -135,11 +139,22 @@ def measured_rows(config: AgcConfig) -> list[Row]:
         return rows
     counter = gpu_energy()
     counted = "whole GPU board, driver's counter" if counter else "unavailable: no counter"
-    for batch in (1, 8):
-        seconds, joules = measure(config, "cuda", torch.float16, batch, counter)
-        rows.append(Row(torch.cuda.get_device_name(), "measured", f"fp16, batch {batch}", seconds,
-                        _per_pixel(joules, pixels), counted))
+    torch.backends.cudnn.allow_tf32 = False  # or fp32 would be computed with 10-bit mantissas
+    for form, called in ((torch.float16, "fp16"), (torch.float32, "fp32")):
+        for batch in (1, 8):
+            seconds, joules = measure(config, "cuda", form, batch, counter)
+            rows.append(Row(torch.cuda.get_device_name(), "measured", f"{called}, batch {batch}",
+                            seconds, _per_pixel(joules, pixels), counted))
     return rows
+
+
+def recorded_rows(width: int, path: Path = RECORDED) -> list[Row]:
+    """The rows of the file if they are of that width of decoder, marked with their date."""
+    found = json.loads(path.read_text())
+    if found["width"] != width:
+        return []
+    rows = [Row(**row) for row in found["rows"]]
+    return [replace(row, kind=f"{row.kind} {found['provenance']['date']}") for row in rows]
 
 
 def predicted_rows(config: AgcConfig, design: str, memory: str) -> list[Row]:
@@ -202,6 +217,8 @@ def main() -> None:
     width = options.width
     config = AgcConfig(width=width, motion_width=width, motion_max=16 * width)
     rows = measured_rows(config)
+    if not torch.cuda.is_available():
+        rows += recorded_rows(width)
     if not options.measured_only:
         rows += predicted_rows(config, options.design, options.memory)
         rows += [Row(name, "published", "int8", None, value, counted)
