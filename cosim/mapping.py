@@ -77,11 +77,16 @@ def choose_mapping(graph: Graph, overlay: Overlay, phases: tuple[Phase, ...] = (
     can hold runs on the host. `board` adds the DDR's peak rate to the cost. `known` keeps the tile
     searches that were solved, for the next designs: equal shapes and budgets have equal tiles.
     """
-    channels = channel_count(overlay)
-    if channels > MAX_CHANNELS:
-        return Infeasible("channels", channels, MAX_CHANNELS, "token channels",
-                          ("masters", "engines", "fetch"))
+    if refused := check_channels(overlay):
+        return refused
     return _Mapper(graph, overlay, phases, board, {} if known is None else known).run()
+
+
+def check_channels(overlay: Overlay) -> Infeasible | None:
+    """Are there too many token channels for a descriptor's masks?"""
+    channels = channel_count(overlay)
+    return None if channels <= MAX_CHANNELS else Infeasible(
+        "channels", channels, MAX_CHANNELS, "token channels", ("masters", "engines", "fetch"))
 
 
 def channel_count(overlay: Overlay) -> int:

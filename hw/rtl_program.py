@@ -51,6 +51,18 @@ def check_loads(program: Program) -> None:
                             "leave matmul to the host")
 
 
+def with_descriptors(program: Program, image: np.ndarray) -> np.ndarray:
+    """The image and, behind it, the descriptors that the program's fetches read; uint8.
+
+    The test bench feeds the units itself, so these bytes are moved and counted, never obeyed.
+    """
+    fetched = program.operations[:, Column.KIND] != Opcode.FETCH
+    if fetched.all():
+        return image
+    table = np.frombuffer(encode(program), np.uint8).reshape(-1, DESCRIPTOR_BYTES)
+    return np.concatenate([image, table[fetched].ravel()])
+
+
 class OverlayBench:
     """The compiled RTL of an overlay; `run` takes any program with the same units and channels."""
 

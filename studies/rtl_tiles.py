@@ -1,6 +1,7 @@
 """Random single tiles for every engine of an overlay, as one program with its memory image.
 
 It runs and judges nothing. Each tile is loaded, computed and stored before the next one begins.
+A tile that a buffer cannot hold is drawn again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.engines import MODELS, Tile, Work
+from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fusion, Overlay
+from cosim.descriptor_loads import with_fetches
+from cosim.mapping import check_channels
 from cosim.program import (
     ARGUMENT_COUNT,
     ARGUMENTS,
@@ -23,10 +27,12 @@ from cosim.program import (
     Segment,
 )
 from cosim.wiring import Wiring, wire
+from studies.tile_room import check_room
 from workloads import arithmetic
 
 BEAT = 8
 WEIGHT_BASES = 9
+DRAWS = 300  # of one tile, before its buffers are refused as too small
 
 
 @dataclass
@@ -127,7 +133,14 @@ class Sheet:
 
         Masters share the tile at random. A tile begins when the one before it is stored.
         `before`: arguments and tile of an operation that goes before on the same banks.
+        Raises `FieldError`, with nothing added, if a buffer is too small.
         """
+        lanes_in, lanes_out = self.overlay.tn // BEAT, self.overlay.tm // BEAT
+        check_room(
+            self.overlay, opcode, tile,
+            max(base + -(-planes // lanes_in) * count for _, planes, count, base in inputs),
+            values["out_base"] + -(-out_planes // lanes_out) * out_positions,
+            [(data.size, buffer, base) for data, buffer, base in blocks or []])
         wires, wiring = self.wiring.engines[engine], self.wiring
         readers = self.sharers(len(wiring.inputs), min(item[2] for item in inputs))
         writers = self.sharers(len(wiring.outputs), out_positions)
@@ -135,7 +148,6 @@ class Sheet:
         begins = {master: (int(wires.inputs[master, 2]) if master in readers else 0)
                   | self.tokens(self.stored, [row[master] for row in wiring.layer_done])
                   for master in sorted(working)}
-        lanes_in, lanes_out = self.overlay.tn // BEAT, self.overlay.tm // BEAT
         for index, (data, planes, positions, base) in enumerate(inputs):
             address, last = self.put(data), index == len(inputs) - 1
             for master, *part in self.parts(readers, planes, positions, lanes_in):
@@ -179,10 +191,14 @@ class Sheet:
             self.kept = self.stored
 
     def program(self, name: str) -> Program:
-        """The rows as a program of one layer."""
-        return Program(name, self.wiring.units, self.wiring.channels, ("tiles",),
-                       np.array(self.rows), np.array(self.arguments),
-                       (Segment(0, len(self.rows)),))
+        """The rows as a program of one layer; descriptors that are fetched lie behind the image."""
+        rows, arguments = np.array(self.rows), np.array(self.arguments)
+        segments = [Segment(0, len(rows))]
+        if self.wiring.fetch >= 0:
+            rows, arguments, segments = with_fetches(
+                rows, arguments, segments, self.wiring, self.size)
+        return Program(name, self.wiring.units, self.wiring.channels, ("tiles",), rows, arguments,
+                       tuple(segments))
 
     def image(self) -> np.ndarray:
         """The memory before the program runs."""
@@ -212,7 +228,7 @@ def convolution(sheet: Sheet) -> None:
     rows, columns, in_words, out_words = (sheet.below(limit) for limit in (7, 7, 3, 2))
     kernel_rows, kernel_columns, stride = sheet.below(5), sheet.below(5), sheet.below(2)
     room = overlay.weight_words * overlay.weight_banks - WEIGHT_BASES
-    while out_words * in_words * kernel_rows * kernel_columns > room:
+    while out_words * in_words * kernel_rows * kernel_columns > max(room, out_words * in_words):
         kernel_rows, kernel_columns = max(1, kernel_rows - 1), max(1, kernel_columns - 1)
     out_rows, out_columns = (sheet.below(5) << pool for _ in range(2))
     values = {
@@ -399,9 +415,23 @@ TILES: dict[Engine, tuple[Callable[[Sheet], None], ...]] = {
 
 def random_tiles(overlay: Overlay, board: Board, count: int, seed: int
                  ) -> tuple[Program, np.ndarray]:
-    """A program of `count` random tiles over the overlay's engines, and its memory image."""
+    """A program of `count` random tiles over the overlay's engines, and its memory image.
+
+    Raises `FieldError` for an overlay whose channels or buffers are too few or too small.
+    """
+    if refused := check_channels(overlay):
+        raise FieldError(str(refused))
     sheet = Sheet(overlay, wire(overlay, board), np.random.default_rng(seed))
     kinds = [kind for engine in TILES if engine in overlay.engines for kind in TILES[engine]]
     for index in range(count):
-        kinds[index % len(kinds)](sheet)
+        _draw(kinds[index % len(kinds)], sheet)
     return sheet.program(f"tiles-{seed}"), sheet.image()
+
+
+def _draw(kind: Callable[[Sheet], None], sheet: Sheet) -> None:
+    for left in reversed(range(DRAWS)):
+        try:
+            return kind(sheet)
+        except FieldError:
+            if not left:
+                raise

@@ -21,6 +21,7 @@ from arch_models.board import Board, load_board
 from arch_models.fields import FieldError
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, load_overlay
+from arch_models.resources import check_masters
 from cosim import des, fast, interpret
 from cosim.lower import lower
 from cosim.mapping import choose_mapping
@@ -29,7 +30,8 @@ from cosim.program import Program
 from cosim.random_programs import random_memory, random_program
 from cosim.result import SimResult
 from hw.configuration import EmissionError
-from hw.rtl_program import OverlayBench
+from hw.descriptors import DescriptorError
+from hw.rtl_program import OverlayBench, with_descriptors
 from hw.rtl_simulate import RtlError
 from hw.rtl_timed import RtlRun, TimedBench, buildable
 from hw.vectors import fill_memory, make_vectors, outputs, stored
@@ -153,7 +155,8 @@ def compare_run(program: Program, memory: Memory,
 def compare_image(program: Program, memory: Memory, image: np.ndarray, bench: OverlayBench,
                   overlay: Overlay, host: Host) -> tuple[Comparison, np.ndarray]:
     """One program with data. The bytes are those of `cosim.interpret`; the RTL's image is
-    returned too."""
+    returned too, with the descriptors behind it if the program fetches them."""
+    image = with_descriptors(program, image)
     expected = image.copy()
     interpret.run(program, interpret.Machine(overlay, expected, host))
     found = compare_run(program, memory,
@@ -237,7 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_writable(chosen.json)
         overlay, board = load_overlay(chosen.design), load_board(chosen.board)
         found = _validate(chosen, overlay, board)
-    except (UserError, FieldError, EmissionError, GraphError, RtlError) as error:
+    except (UserError, FieldError, EmissionError, DescriptorError, GraphError,
+            RtlError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     shown = found.summary()
@@ -249,6 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _validate(chosen: argparse.Namespace, overlay: Overlay, board: Board) -> Comparison:
+    if refused := check_masters(overlay.masters, board):
+        raise UserError(str(refused))
     warm = random_memory(0)
     fast.simulate(random_program(0, len(warm.ports)), warm, trace=True)  # compiles, untimed
     total = Comparison()

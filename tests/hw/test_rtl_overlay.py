@@ -9,8 +9,10 @@ import pytest
 from small_frames import board, lowered_frame, small_graph
 
 from arch_models.board import load_board
+from arch_models.fields import FieldError
 from arch_models.memory import memory_for
-from arch_models.overlay import Engine, Role, default_overlay, load_overlay
+from arch_models.overlay import DESIGNS, Engine, Fetch, Role, default_overlay, load_overlay
+from cosim import interpret
 from cosim.program import Column, Opcode
 from hw.configuration import EmissionError
 from hw.rtl.overlay_top import check_buildable
@@ -55,21 +57,24 @@ def test_tiles_and_a_frame_on_the_ddr3_memory():
 
 
 def with_masters(overlay, name, width_bits, count):
-    """Every master `width_bits` wide on a port of its own, `count` of input and of output."""
+    """Every master `width_bits` wide on a port of its own, `count` of input and of output, and
+    one that fetches the descriptors."""
     on, masters = load_board(name), []
-    for master in overlay.masters:
-        copies = 1 if master.role is Role.WEIGHT else count
+    fetch = dataclasses.replace(overlay.masters[0], name="fetch", role=Role.FETCH)
+    for master in (*overlay.masters, fetch):
+        copies = count if master.role in (Role.INPUT, Role.OUTPUT) else 1
         for index in range(copies):
             port = on.ports[len(masters) % len(on.ports)].name
             masters.append(dataclasses.replace(
                 master, name=f"{master.name}_{index}", port=port, width_bits=width_bits))
-    return dataclasses.replace(overlay, masters=tuple(masters)), on
+    return dataclasses.replace(overlay, masters=tuple(masters), fetch=Fetch.DRAM), on
 
 
 @pytest.mark.parametrize(("name", "width_bits", "count", "model"), [
     ("pynq-z1", 32, 1, "flat"), ("ultra96", 128, 2, "ddr3")])
 def test_narrow_wide_and_several_masters(name, width_bits, count, model):
-    """Beats in halves and in pairs, runs that begin in the upper half, two writers of INPUT."""
+    """Beats in halves and in pairs, runs that begin in the upper half, two writers of INPUT;
+    units that wait for their descriptors."""
     small = dataclasses.replace(SMALL, engines=frozenset({Engine.LOOKUP}))
     overlay, on = with_masters(small, name, width_bits, count)
     found = compare_tiles(90, 0, overlay, on, model)
@@ -143,6 +148,52 @@ def test_tiles_of_the_default_design():
 @pytest.mark.long
 def test_a_whole_narrow_agc_frame():
     assert compare_frame(load("agc-w16"), default_overlay(), board()).equal
+
+
+@pytest.mark.long
+def test_a_frame_whose_descriptors_come_from_memory():
+    overlay, on = with_masters(SMALL, "pynq-z1", 64, 1)
+    assert compare_frame(small_graph(), overlay, on).equal
+
+
+ONE_BANK = dataclasses.replace(SMALL, input_banks=1, weight_banks=1, output_banks=1)
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("input_words", 256), ("weight_words", 16), ("output_words", 64), ("accumulator_words", 16),
+    ("parameter_entries", 24), ("vector_entries", 16)])
+def test_tiles_fit_small_buffers(field, value):
+    """Each of these is too small for many tiles; the interpreter refuses what leaves a buffer."""
+    overlay = dataclasses.replace(ONE_BANK, **{field: value})
+    program, image = random_tiles(overlay, board(), 45, 0)
+    interpret.run(program, interpret.Machine(overlay, image, _no_host))
+    with pytest.raises(interpret.InterpretError, match="of a buffer of"):
+        larger, image = random_tiles(SMALL, board(), 45, 0)
+        interpret.run(larger, interpret.Machine(overlay, image, _no_host))
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("input_words", 1), ("weight_words", 1), ("output_words", 1), ("accumulator_words", 1),
+    ("parameter_entries", 1), ("vector_entries", 1), ("table_bytes", 256)])
+def test_buffers_that_hold_no_tile_are_named(field, value):
+    overlay = dataclasses.replace(ONE_BANK, **{field: value})
+    with pytest.raises(FieldError, match=f"{field} is {value}, too small"):
+        random_tiles(overlay, board(), 45, 0)
+
+
+def test_designs_that_cannot_be_wired_are_refused_in_one_line(tmp_path, capsys):
+    text = (DESIGNS / "default.toml").read_text()
+    master = text[text.rindex("[[masters]]"):]
+    path = tmp_path / "odd.toml"
+    for odd, words in (
+            (text.replace("HP2", "HP7"), "HP7"),
+            (text.replace("width_bits = 64", "width_bits = 128"), "width_bits"),
+            (text + "".join(master.replace('"output"\nrole', f'"{name}"\nrole')
+                            for name in "abc"), "token channels")):
+        path.write_text(odd)
+        assert main(["--design", str(path), "--programs", "0", "--tiles", "9"]) == 2
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1
 
 
 def test_what_has_no_rtl_is_refused():

@@ -1,0 +1,59 @@
+"""Says which buffer of an overlay is too small for one random tile.
+
+It draws no tile and chooses none for a network; `cosim.tile_search` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from arch_models.engines import Tile
+from arch_models.fields import FieldError
+from arch_models.overlay import Overlay
+from arch_models.units import ceil_div
+from cosim.program import Buffer, Opcode
+
+BEAT_BYTES = 8
+
+#: What a block of bytes for this buffer counts against.
+FIELDS = {Buffer.WEIGHT: "weight_words", Buffer.CONVOLUTION_PARAMETERS: "parameter_entries",
+          Buffer.VECTOR_PARAMETERS: "vector_entries", Buffer.TABLE: "table_bytes"}
+
+
+def room(overlay: Overlay) -> dict[str, int]:
+    """Words of each buffer, all banks together; a word of parameters or tables has 8 bytes."""
+    return {
+        "input_words": overlay.input_words * overlay.input_banks,
+        "weight_words": overlay.weight_words * overlay.weight_banks,
+        "output_words": overlay.output_words * overlay.output_banks,
+        "accumulator_words": overlay.accumulator_words,
+        "parameter_entries": overlay.parameter_entries,
+        "vector_entries": overlay.vector_entries,
+        "table_bytes": overlay.table_bytes // BEAT_BYTES,
+    }
+
+
+def check_room(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, output_end: int,
+               blocks: list[tuple[int, Buffer, int]]) -> None:
+    """Raise `FieldError` if a buffer ends before the tile does.
+
+    Ends count words. `blocks`: (bytes, buffer, first word) of weights, parameters, tables.
+    """
+    has = room(overlay)
+    for name, need in _needs(overlay, opcode, tile, input_end, output_end, blocks):
+        if need > has[name]:
+            raise FieldError(f"{name} is {getattr(overlay, name)}, too small for random "
+                             f"{opcode.name.lower()} tiles: one needs {need} words, all banks "
+                             f"have {has[name]}")
+
+
+def _needs(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, output_end: int,
+           blocks: list[tuple[int, Buffer, int]]) -> Iterator[tuple[str, int]]:
+    yield "input_words", input_end
+    yield "output_words", output_end
+    for size, buffer, base in blocks:
+        word = overlay.tm * overlay.tn if buffer is Buffer.WEIGHT else BEAT_BYTES
+        yield FIELDS[buffer], base + ceil_div(size, word)
+    if opcode is Opcode.CONVOLUTION:  # each column of the array has sums of its own
+        sums = tile.out_words * tile.rows * ceil_div(tile.columns, overlay.columns)
+        yield "accumulator_words", sums * overlay.columns
