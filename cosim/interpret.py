@@ -269,6 +269,7 @@ class Machine:
                 for base in (a["gain_base"], a["offset_base"]))
             scale, offset = arithmetic.modulated(scale, offset, gain, moved, constants[1])
         epsilon = int(self.norm[0].view("<i8")[0])
+        self.entries[:, channels : planes * BEAT] = 0
         for start in range(0, channels, each):
             group = slice(start, start + each)
             sums = (each * a["all_positions"], int(self.sums[0, group].sum()),

@@ -21,11 +21,9 @@ from cosim.program import (
     Program,
     Unit,
     UnitKind,
-    WeightOrder,
     flat,
 )
 from cosim.result import Trace
-from hw.configuration import EmissionError
 from hw.descriptors import DESCRIPTOR_BYTES, encode
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.ports import Ports
@@ -40,15 +38,6 @@ def _compiled(units: tuple[Unit, ...], channels: tuple[Channel, ...], overlay: O
     """The library of an overlay and its ports; equal values are generated once."""
     top = OverlayTop(units, channels, overlay)
     return build(top, top.ports, cache), top.ports
-
-
-def check_loads(program: Program) -> None:
-    """Refuse a program whose loads the RTL does not know; `EmissionError` says what they do."""
-    order = ARGUMENTS[Opcode.LOAD].index("order")
-    loads = program.operations[:, Column.KIND] == Opcode.LOAD
-    if (program.arguments[loads, order] != WeightOrder.STORED).any():
-        raise EmissionError("a LOAD takes an activation into WEIGHT, which has no RTL yet; "
-                            "leave matmul to the host")
 
 
 def with_descriptors(program: Program, image: np.ndarray) -> np.ndarray:
@@ -67,7 +56,6 @@ class OverlayBench:
     """The compiled RTL of an overlay; `run` takes any program with the same units and channels."""
 
     def __init__(self, program: Program, overlay: Overlay, cache: Path | None = None) -> None:
-        check_loads(program)
         self._wiring = (program.units, program.channels)
         self.model = RtlModel(*_compiled(*self._wiring, overlay, cache))
 
@@ -77,12 +65,10 @@ class OverlayBench:
         """Run a program on a memory image (uint8, changed in place).
 
         `host(layer, image)` does the data of a HOST operation when it starts; its duration is
-        the program's. Raises ValueError for a program with other units or channels, and
-        `EmissionError` for loads that the RTL does not know.
+        the program's. Raises ValueError for a program with other units or channels.
         """
         if (program.units, program.channels) != self._wiring:
             raise ValueError("program: units or channels are not those of the compiled overlay")
-        check_loads(program)
         whole = flat(program)
         raw = np.frombuffer(encode(whole), np.uint8).reshape(-1, DESCRIPTOR_BYTES)
         self.model.reset()

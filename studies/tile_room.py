@@ -17,7 +17,8 @@ BEAT_BYTES = 8
 
 #: What a block of bytes for this buffer counts against.
 FIELDS = {Buffer.WEIGHT: "weight_words", Buffer.CONVOLUTION_PARAMETERS: "parameter_entries",
-          Buffer.VECTOR_PARAMETERS: "vector_entries", Buffer.TABLE: "table_bytes"}
+          Buffer.VECTOR_PARAMETERS: "vector_entries", Buffer.TABLE: "table_bytes",
+          Buffer.NORM_PARAMETERS: "vector_entries"}
 
 
 def room(overlay: Overlay) -> dict[str, int]:
@@ -37,7 +38,7 @@ def check_room(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, out
                blocks: list[tuple[int, Buffer, int]]) -> None:
     """Raise `FieldError` if a buffer ends before the tile does.
 
-    Ends count words. `blocks`: (bytes, buffer, first word) of weights, parameters, tables.
+    Ends count words. `blocks`: (words, buffer, first word) of weights, parameters, tables.
     """
     has = room(overlay)
     for name, need in _needs(overlay, opcode, tile, input_end, output_end, blocks):
@@ -51,9 +52,8 @@ def _needs(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, output_
            blocks: list[tuple[int, Buffer, int]]) -> Iterator[tuple[str, int]]:
     yield "input_words", input_end
     yield "output_words", output_end
-    for size, buffer, base in blocks:
-        word = overlay.tm * overlay.tn if buffer is Buffer.WEIGHT else BEAT_BYTES
-        yield FIELDS[buffer], base + ceil_div(size, word)
+    for words, buffer, base in blocks:
+        yield FIELDS[buffer], base + words
     if opcode is Opcode.CONVOLUTION:  # each column of the array has sums of its own
         sums = tile.out_words * tile.rows * ceil_div(tile.columns, overlay.columns)
         yield "accumulator_words", sums * overlay.columns

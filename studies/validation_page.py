@@ -82,8 +82,8 @@ Where the hardware had a good reason to differ, the model was changed:
 5. A column of unroll has its own accumulator memory; a split reduction counts whole groups of
    columns against `accumulator_words`.
 
-Not built in RTL, and refused by name: the norm engine, activations as weights (a LOAD into WEIGHT
-with an order), data of other widths than 8 bits, more than two input masters. Yosys
+Not built in RTL, and refused by name: data of other widths than 8 bits, more than two input
+masters. Yosys
 counts `tm * tn * columns` DSP48 for the products (half if packed), 4 a requantizer (2 without the
 fused addition) and 4 for addresses: 140 at 16 x 8, 40 at 8 x 8 packed, where 72 are not packed
 (`arch_models/data/resource_grid.csv`). LUT and FF of larger arrays than the grid's are

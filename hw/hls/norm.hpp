@@ -32,6 +32,10 @@ inline std::int64_t int32_of(const Beat &beat, int half) {
 inline void entries_of_block(const GroupSumsArguments &item, const Beat parameters[NORM_ENTRIES],
                              NormChannel channels[NORM_ENTRIES]) {
     const std::int64_t epsilon = int64_of(parameters[0]);
+    for (int channel = item.channels; channel < item.planes * BEAT_BYTES; ++channel) {
+        COSIM_PIPELINE
+        channels[channel].entry = {0, 0, 0}; // padded channels become zero
+    }
     for (int first = 0; first < item.channels; first += item.group_channels) {
         Sums sums = {std::int64_t{item.group_channels} * item.all_positions, 0, 0};
         for (int channel = first; channel < first + item.group_channels; ++channel) {

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 
 BEAT_BITS = 64
@@ -22,7 +22,7 @@ MOST_WRITERS = 2  # ports of a block RAM
 
 @dataclass(frozen=True)
 class WritePort:
-    """Stores `data` in every lane of `lanes` of the word at `address`."""
+    """Stores `data` in every lane (or byte) of `lanes` of the word at `address`."""
 
     address: Signal
     lanes: Signal
@@ -35,16 +35,18 @@ class Buffer(Elaboratable):
     `writers`: write ports of each writer, 1 or 2 (then at neighbouring places); at most two
     writers. `banks`: equal parts of the buffer, none of which is written and read in one cycle;
     used with two writers only. `next_data` is the word behind `read_data`, with `pairs` true.
+    With `by_bytes` a port's `lanes` has a bit for each byte; a later port's bytes win.
     """
 
     def __init__(self, name: str, depth: int, lanes: int, writers: tuple[int, ...] = (1,),
-                 banks: int = 1, pairs: bool = False) -> None:
+                 banks: int = 1, pairs: bool = False, by_bytes: bool = False) -> None:
         self.name = name
         self.depth = depth
         self.lanes = lanes
         self.banks = banks if len(writers) > 1 else 1
         self.halves = 2 if pairs or max(writers) > 1 else 1
         self.pairs = pairs
+        self.grains = BEAT_BITS // 8 if by_bytes else 1
         bits = max(1, (depth - 1).bit_length())
         self.writes = [[self._port(f"{name}_write{index}_{slot}" if index or slot else
                                    f"{name}_write", bits)
@@ -58,7 +60,7 @@ class Buffer(Elaboratable):
 
     def _port(self, name: str, bits: int) -> WritePort:
         return WritePort(Signal(bits, name=f"{name}_address"),
-                         Signal(self.lanes, name=f"{name}_lanes"),
+                         Signal(self.lanes * self.grains, name=f"{name}_lanes"),
                          Signal(BEAT_BITS * self.lanes, name=f"{name}_data"))
 
     def elaborate(self, platform: object) -> Module:
@@ -105,17 +107,22 @@ class Buffer(Elaboratable):
         m.submodules[where] = memory
         shared: Value | None = None
         for ports, at in zip(self.writes, places, strict=True):
-            write = memory.write_port()
+            grain_bits = BEAT_BITS // self.grains
+            write = memory.write_port(granularity=grain_bits)
             row: Value = at[0][2]
             data: Value = ports[0].data.word_select(lane, BEAT_BITS)
-            enable: Value = Value.cast(0)
-            for port, place in reversed(list(zip(ports, at, strict=True))):
-                hit = port.lanes[lane] & (place[0] == bank) & (place[1] == half)
-                row = Mux(hit, place[2], row)
-                data = Mux(hit, port.data.word_select(lane, BEAT_BITS), data)
+            enable: Value = Const(0, self.grains)
+            for port, place in zip(ports, at, strict=True):
+                here = (place[0] == bank) & (place[1] == half)
+                hit = port.lanes.word_select(lane, self.grains) & here.replicate(self.grains)
+                row = Mux(hit.any(), place[2], row)
+                new = port.data.word_select(lane, BEAT_BITS)
+                data = Cat(Mux(hit[grain], new.word_select(grain, grain_bits),
+                               data.word_select(grain, grain_bits))
+                           for grain in range(self.grains))
                 enable = enable | hit
             if len(self.writes) > 1 and shared is None:
-                shared = row = Mux(enable, row, read_row)
+                shared = row = Mux(enable.any(), row, read_row)
             m.d.comb += [write.addr.eq(row), write.data.eq(data), write.en.eq(enable)]
         read = memory.read_port(domain="sync")
         m.d.comb += [read.addr.eq(read_row if shared is None else shared), read.en.eq(1)]

@@ -23,6 +23,8 @@ from hw.rtl.bursts import MasterConfig
 from hw.rtl.convolution import ConvolutionEngine
 from hw.rtl.elementwise import PARAMETER_LANES, ElementwiseEngine, LookupEngine
 from hw.rtl.masters import PORT_BITS, ReadMaster, WriteMaster
+from hw.rtl.norm import NormEngine
+from hw.rtl.operands import write_weights
 from hw.rtl.pipeline import divide
 from hw.rtl.ports import Ports, connect_units
 from hw.rtl.softmax import SoftmaxEngine
@@ -52,8 +54,6 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
     if len(overlay.masters_of(Role.INPUT)) > MOST_WRITERS:
         raise EmissionError(f"masters: {len(overlay.masters_of(Role.INPUT))} with role 'input', "
                             f"at most {MOST_WRITERS} in RTL: a block RAM has two ports")
-    if Engine.NORM in overlay.engines:
-        raise EmissionError("engines: norm has no RTL yet; leave it to the host")
     for unit in units:
         if unit.kind is not UnitKind.COMPUTE and unit.setup_cycles < 1:
             raise EmissionError(f"masters.{unit.name}.setup_cycles is {unit.setup_cycles}, must "
@@ -85,6 +85,9 @@ class OverlayTop(Elaboratable):
                 made: Any = ConvolutionEngine(self.overlay, waits, signals)
             elif unit.name in list(STREAMS):
                 made = STREAMS[Engine(unit.name)](self.in_lanes, self.out_lanes, waits, signals)
+            elif unit.name == Engine.NORM:
+                made = NormEngine(self.in_lanes, self.out_lanes, waits, signals,
+                                  most_channels=self.overlay.vector_entries)
             else:
                 return TimedUnit(waits, signals)
             self.engines[Engine(unit.name)] = made
@@ -233,6 +236,13 @@ class OverlayTop(Elaboratable):
                        partial(self._entry_place, m, master, PARAMETER_LANES))
             m.d.comb += [vector.read_address.eq(elementwise.parameter_address),
                          elementwise.parameter_data.eq(vector.read_data)]
+        if Engine.NORM in self.engines:
+            norm = self.engines[Engine.NORM]
+            given = self._buffer(m, "norm_parameters", overlay.vector_entries, 1, [master])
+            self._load(m, master, Target.NORM_PARAMETERS, given,
+                       partial(self._entry_place, m, master, 1))
+            m.d.comb += [given.read_address.eq(norm.parameter_address),
+                         norm.parameter_data.eq(given.read_data)]
         self._tables(m, master)
 
     def _entry_place(self, m: Module, master: ReadMaster, lanes: int, slot: int
@@ -241,19 +251,13 @@ class OverlayTop(Elaboratable):
         entry = master.shell.argument(Opcode.LOAD, "base") + master.counter.index + slot
         return divide(m, entry[:16], lanes)
 
-    def _weight_place(self, m: Module, master: ReadMaster, lanes: int, slot: int
-                     ) -> tuple[Value, Value]:
-        """(word, lane) of a beat of weights; `base` counts words."""
-        group, lane = divide(m, (master.counter.index + slot)[:24], lanes)
-        return (master.shell.argument(Opcode.LOAD, "base") + group)[:16], lane
-
     def _convolution_constants(self, m: Module, master: ReadMaster) -> None:
         overlay, engine = self.overlay, self.engines[Engine.CONVOLUTION]
         weight_lanes = overlay.tm * overlay.tn // BEAT_BYTES
         weights = self._buffer(m, "weight_buffer", overlay.weight_words * overlay.weight_banks,
-                               weight_lanes, [master])
-        self._load(m, master, Target.WEIGHT, weights,
-                   partial(self._weight_place, m, master, weight_lanes))
+                               weight_lanes, [master], by_bytes=True)
+        for slot, port in enumerate(weights.writes[0]):
+            write_weights(m, master, port, slot, overlay.tm, overlay.tn)
         lanes = overlay.requantizers
         parameters = self._buffer(m, "convolution_parameters",
                                   -(-overlay.parameter_entries // lanes), lanes,

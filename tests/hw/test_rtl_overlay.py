@@ -11,9 +11,9 @@ from small_frames import board, lowered_frame, small_graph
 from arch_models.board import load_board
 from arch_models.fields import FieldError
 from arch_models.memory import memory_for
-from arch_models.overlay import DESIGNS, Engine, Fetch, Role, default_overlay, load_overlay
+from arch_models.overlay import DESIGNS, Engine, Fetch, Role, default_overlay
 from cosim import interpret
-from cosim.program import Column, Opcode
+from cosim.program import ARGUMENTS, Column, Opcode, WeightOrder
 from hw.configuration import EmissionError
 from hw.rtl.overlay_top import check_buildable
 from hw.rtl_program import OverlayBench
@@ -168,12 +168,12 @@ def test_tiles_fit_small_buffers(field, value):
     program, image = random_tiles(overlay, board(), 45, 0)
     interpret.run(program, interpret.Machine(overlay, image, _no_host))
     with pytest.raises(interpret.InterpretError, match="of a buffer of"):
-        larger, image = random_tiles(SMALL, board(), 45, 0)
+        larger, image = random_tiles(SMALL, board(), 180, 0)
         interpret.run(larger, interpret.Machine(overlay, image, _no_host))
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("input_words", 1), ("weight_words", 1), ("output_words", 1), ("accumulator_words", 1),
+    ("input_words", 1), ("weight_words", 1), ("output_words", 1),
     ("parameter_entries", 1), ("vector_entries", 1), ("table_bytes", 256)])
 def test_buffers_that_hold_no_tile_are_named(field, value):
     overlay = dataclasses.replace(ONE_BANK, **{field: value})
@@ -196,14 +196,22 @@ def test_designs_that_cannot_be_wired_are_refused_in_one_line(tmp_path, capsys):
         assert words in said and said.count("\n") == 1
 
 
-def test_what_has_no_rtl_is_refused():
-    with pytest.raises(EmissionError, match="norm has no RTL"):
-        check_buildable((), load_overlay("diffusion"))
+def test_group_norms_and_their_entries():
+    """Groups across planes, chunks, film, padded channels; a second program finds old entries."""
+    norm = dataclasses.replace(SMALL, engines=frozenset({Engine.NORM}))
+    found = compare_tiles(90, 0, norm, board())
+    assert found.equal and found.operations_compared > 400
+
+
+@pytest.mark.long
+def test_a_step_whose_operands_are_loaded_from_memory():
     graph = unicorn_graph(UnicornConfig(
         width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8,
         embedding=32, latent_rows=8, latent_cols=8, decoder_widths=(16, 8), images=4, groups=4))
-    steps = dataclasses.replace(graph, layers=tuple(
+    step = dataclasses.replace(graph, layers=tuple(
         dataclasses.replace(layer, phase=Phase.FRAME) for layer in graph.layers))
-    program = lowered_frame(SMALL, graph=steps).program
-    with pytest.raises(EmissionError, match="no RTL yet; leave matmul"):
-        OverlayBench(program, SMALL)
+    program = lowered_frame(SMALL, graph=step).program
+    order = ARGUMENTS[Opcode.LOAD].index("order")
+    loads = program.operations[:, Column.KIND] == Opcode.LOAD
+    assert set(program.arguments[loads, order]) == set(WeightOrder)
+    assert compare_frame(step, SMALL, board()).equal

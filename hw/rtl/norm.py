@@ -1,0 +1,122 @@
+"""The norm engine: sums of a block of whole groups, the entries they make, and the affine step.
+
+How a tensor is cut into blocks is the program's question; the arithmetic of an entry is that of
+`workloads.arithmetic.group_norm_entries`, in `norm_entries`.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+
+from cosim.program import Opcode
+from hw.rtl.buffers import Buffer
+from hw.rtl.elementwise import fields_of
+from hw.rtl.norm_entries import Given, NormEntries
+from hw.rtl.pipeline import delay, loop_nest, register, rounding, saturate
+from hw.rtl.stream import StreamPorts
+
+NORM = (Opcode.GROUP_SUMS, Opcode.GROUP_NORM)
+SUMS_DRAIN, NORM_DRAIN = 4, 5
+LANES = 8
+TOTAL_BITS, SQUARES_BITS = 28, 36  # of at most 2 ** 18 values
+
+
+class NormEngine(StreamPorts, Elaboratable):
+    """One beat a cycle in both passes. Cycles: 1 + beats + 4 and 1 + beats + 5.
+
+    The last sums of a block take 40 cycles a group and 142 a channel more, for its entries.
+    """
+
+    def __init__(self, in_lanes: int, out_lanes: int, waits: int, signals: int,
+                 address_bits: int = 16, most_channels: int = 512) -> None:
+        StreamPorts.__init__(self, fields_of(NORM), in_lanes, out_lanes, waits, signals,
+                             address_bits)
+        self.most_channels = most_channels
+        self.parameter_address = Signal(address_bits)
+        self.parameter_data = Signal(64)
+
+    def _sums(self, name: str, bits: int | None = None) -> Value:
+        return self.shell.argument(Opcode.GROUP_SUMS, name, bits)
+
+    def _norm(self, name: str, bits: int | None = None) -> Value:
+        return self.shell.argument(Opcode.GROUP_NORM, name, bits)
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the loop, both passes and the entries."""
+        m = Module()
+        m.submodules.shell = shell = self.shell
+        adds = shell.header("opcode") == Opcode.GROUP_SUMS
+        trip, (plane, position), ends = loop_nest(
+            m, shell.start, [Mux(adds, self._sums("planes"), self._norm("planes")),
+                             Mux(adds, self._sums("positions", 16), self._norm("positions", 16))])
+        stride = Mux(adds, self._sums("positions", 16), self._norm("in_positions", 16))
+        beat = [register(m, value) for value in self.read(
+            m, plane, stride, position, Mux(adds, self._sums("in_base"), self._norm("in_base")))]
+        words = -(-self.most_channels // LANES)
+        m.submodules.sums = sums = Buffer("norm_sums", words, LANES)
+        m.submodules.entries = entries = Buffer("norm_entries", words, LANES)
+        m.submodules.unit = unit = NormEntries()
+        self._add(m, beat, sums, plane, position == 0, ends[1] & adds)
+        begins = delay(m, ends[0] & adds, SUMS_DRAIN)
+        self._make(m, unit, sums, entries, begins & self._sums("last"), plane)
+        # Entries are read a cycle behind the beats and used as they come: the last entry of a
+        # block is written two cycles after its operation's end.
+        m.d.comb += entries.read_address.eq(delay(m, plane, 1))
+        self.write(m, trip & ~adds, plane, self._norm("positions", 16), position,
+                   self._norm("out_base"), self._step(m, beat, entries), NORM_DRAIN)
+        m.d.comb += shell.done.eq((begins & ~self._sums("last")) | unit.finished
+                                  | delay(m, ends[0] & ~adds, NORM_DRAIN))
+        return m
+
+    def _add(self, m: Module, beat: list[Value], sums: Buffer, plane: Signal, opens: Value,
+             plane_ends: Value) -> None:
+        """Totals and squares of a plane's channels: its word is read when it opens, written when
+        it ends."""
+        opens = delay(m, opens, 2)
+        found: list[Value] = []
+        for lane, value in enumerate(beat):
+            old = register(m, Mux(self._sums("first"), 0, sums.read_data.word_select(lane, 64)))
+            total = Signal(signed(TOTAL_BITS), name=f"total_{lane}")
+            squares = Signal(SQUARES_BITS, name=f"squares_{lane}")
+            m.d.sync += [
+                total.eq(Mux(opens, old[:TOTAL_BITS].as_signed(), total) + value),
+                squares.eq(Mux(opens, old[TOTAL_BITS:], squares) + value * value)]
+            found += [total, squares]
+        m.d.comb += [sums.write_address.eq(delay(m, plane, 3)), sums.write_data.eq(Cat(found)),
+                     sums.write_lanes.eq(delay(m, plane_ends, 3).replicate(LANES))]
+
+    def _make(self, m: Module, unit: NormEntries, sums: Buffer, entries: Buffer, begins: Value,
+              plane: Signal) -> None:
+        """The unit reads the sums and parameters, and writes the entries.
+
+        The first channel of a plane clears those behind it, so padded channels become zero.
+        """
+        given = Given(*(self._sums(name) for name in (
+            "channels", "group_channels", "all_positions", "parameter_base", "gain_base",
+            "offset_base", "film")))
+        chosen = sums.read_data.word_select(delay(m, unit.channel[:3], 1), 64)
+        lanes = [unit.entry_channel[:3] == index for index in range(LANES)]
+        written = [unit.entry_valid & (one | lanes[0]) for one in lanes]
+        m.d.comb += [
+            unit.begins.eq(begins), *unit.connect(given),
+            sums.read_address.eq(Mux(unit.active, unit.channel >> 3, plane)),
+            unit.total.eq(chosen[:TOTAL_BITS]), unit.squares.eq(chosen[TOTAL_BITS:]),
+            self.parameter_address.eq(unit.parameter_address),
+            unit.parameter_data.eq(self.parameter_data),
+            entries.write_address.eq(unit.entry_channel >> 3),
+            entries.write_data.eq(Cat(Mux(one, unit.entry, 0) for one in lanes)),
+            entries.write_lanes.eq(Cat(written)),
+        ]
+
+    def _step(self, m: Module, beat: list[Value], entries: Buffer) -> list[Value]:
+        """Eight channels: cycle 2 the beat and its entries, 3 totals, 4 rounded; values in 5."""
+        found: list[Value] = []
+        for lane, value in enumerate(beat):
+            entry = entries.read_data.word_select(lane, 64)
+            multiplier, offset = entry[:16].as_signed(), entry[16:48].as_signed()
+            total = register(m, value * multiplier + offset)
+            shift = register(m, entry[48:54])
+            rounded = register(m, rounding(total, shift))
+            result = saturate(rounded >> register(m, shift))
+            found.append(register(m, Mux(self._norm("relu") & (result < 0), 0, result)))
+        return found
