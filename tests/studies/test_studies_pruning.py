@@ -82,7 +82,8 @@ def front(found):
 
 
 @pytest.mark.parametrize("objectives", [
-    (Objective.LATENCY,), (Objective.LATENCY, Objective.ENERGY), tuple(Objective)])
+    (Objective.LATENCY,), (Objective.LATENCY, Objective.ENERGY),
+    (Objective.LATENCY, Objective.ENERGY, Objective.RESOURCES)])
 def test_the_front_of_a_whole_space_is_the_same_with_and_without_bounds(objectives):
     settings = Settings(designs=10_000, attempts=TOY.size(), sampler=Sampler.RANDOM, local=0.0,
                         rounds=0, batch=16, objectives=objectives)

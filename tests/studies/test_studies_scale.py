@@ -49,6 +49,11 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
 def wait_until(ready) -> None:
     deadline = time.monotonic() + 60
     while not ready():
@@ -131,6 +136,7 @@ def test_two_workers_behind_a_grpc_server_one_killed(tmp_path):
     port = free_port()
     with running(sys.executable, "-m", "studies.cli", "serve", f"sqlite:///{tmp_path}/study.db",
                  "--port", str(port)):
+        wait_until(partial(listens, port))
         two_workers_one_killed(f"grpc://127.0.0.1:{port}")
 
 
