@@ -14,7 +14,6 @@ from arch_models.board import Board
 from arch_models.engines import Tile, Work
 from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fusion, Overlay
-from cosim.mapping import check_channels
 from cosim.program import NORM_CONSTANTS, Buffer, Opcode, Program, WeightOrder
 from cosim.wiring import wire
 from studies.rtl_sheet import BEAT, Block, Sheet, Step
@@ -319,12 +318,13 @@ def random_tiles(overlay: Overlay, board: Board, count: int, seed: int
                  ) -> tuple[Program, np.ndarray]:
     """A program of `count` random tiles over the overlay's engines, and its memory image.
 
-    Raises `FieldError` for an overlay whose channels or buffers are too few or too small.
+    Raises `FieldError` for an overlay with no such engine, or with a buffer that is too small.
     """
-    if refused := check_channels(overlay):
-        raise FieldError(str(refused))
     sheet = Sheet(overlay, wire(overlay, board), np.random.default_rng(seed))
     kinds = [kind for engine in TILES if engine in overlay.engines for kind in TILES[engine]]
+    if not kinds:
+        raise FieldError(f"engines is {list(map(str, sorted(overlay.engines)))}, must have one "
+                         f"of {', '.join(TILES)} for random tiles")
     for index in range(count):
         _draw(kinds[index % len(kinds)], sheet)
     return sheet.program(f"tiles-{seed}"), sheet.image()

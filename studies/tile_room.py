@@ -30,7 +30,7 @@ def room(overlay: Overlay) -> dict[str, int]:
         "accumulator_words": overlay.accumulator_words,
         "parameter_entries": overlay.parameter_entries,
         "vector_entries": overlay.vector_entries,
-        "table_bytes": overlay.table_bytes // BEAT_BYTES,
+        "table_bytes": max(1, overlay.table_bytes // BEAT_BYTES),
     }
 
 
@@ -43,9 +43,9 @@ def check_room(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, out
     has = room(overlay)
     for name, need in _needs(overlay, opcode, tile, input_end, output_end, blocks):
         if need > has[name]:
-            raise FieldError(f"{name} is {getattr(overlay, name)}, too small for random "
-                             f"{opcode.name.lower()} tiles: one needs {need} words, all banks "
-                             f"have {has[name]}")
+            value = getattr(overlay, name)
+            raise FieldError(f"{name} is {value}, too small for random {opcode.name.lower()} "
+                             f"tiles: one needs {ceil_div(need * value, has[name])}")
 
 
 def _needs(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, output_end: int,

@@ -24,13 +24,15 @@ from arch_models.overlay import Infeasible, Overlay, load_overlay
 from arch_models.resources import check_masters
 from cosim import des, fast, interpret
 from cosim.lower import lower
-from cosim.mapping import choose_mapping
+from cosim.mapping import check_channels, choose_mapping
 from cosim.placement import pack_tensor
 from cosim.program import Program
 from cosim.random_programs import random_memory, random_program
 from cosim.result import SimResult
+from cosim.wiring import units_of
 from hw.configuration import EmissionError
 from hw.descriptors import DescriptorError
+from hw.rtl.overlay_top import check_buildable
 from hw.rtl_program import OverlayBench, with_descriptors
 from hw.rtl_simulate import RtlError
 from hw.rtl_timed import RtlRun, TimedBench, buildable
@@ -253,8 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _validate(chosen: argparse.Namespace, overlay: Overlay, board: Board) -> Comparison:
-    if refused := check_masters(overlay.masters, board):
+    if refused := check_masters(overlay.masters, board) or check_channels(overlay):
         raise UserError(str(refused))
+    check_buildable(units_of(overlay, board), overlay)
     warm = random_memory(0)
     fast.simulate(random_program(0, len(warm.ports)), warm, trace=True)  # compiles, untimed
     total = Comparison()

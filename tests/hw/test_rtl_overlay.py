@@ -187,6 +187,8 @@ def test_designs_that_cannot_be_wired_are_refused_in_one_line(tmp_path, capsys):
     path = tmp_path / "odd.toml"
     for odd, words in (
             (text.replace("HP2", "HP7"), "HP7"),
+            (text[:text.index("engines =")] + "engines = []\n" + text[text.index("fusions ="):],
+             "engines is []"),
             (text.replace("width_bits = 64", "width_bits = 128"), "width_bits"),
             (text + "".join(master.replace('"output"\nrole', f'"{name}"\nrole')
                             for name in "abc"), "token channels")):
