@@ -93,7 +93,7 @@ def test_convolutions_behind_every_kind_of_master(name, width_bits, count, model
 
 def test_the_comparison_sees_a_wrong_weight_and_a_wrong_cycle():
     memory = memory_for(board(), SMALL, model="flat")
-    program, image = random_tiles(SMALL, board(), 9, 5)
+    program, image = random_tiles(SMALL, board(), 9, 8)
     bench = OverlayBench(program, SMALL)
     spoiled = image.copy()
     load_row = np.flatnonzero(program.operations[:, Column.KIND] == Opcode.LOAD)[0]
