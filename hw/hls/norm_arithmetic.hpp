@@ -52,8 +52,10 @@ inline std::int64_t floor_divide(std::int64_t value, std::int64_t divisor) {
 inline int bit_length(std::int64_t value) {
     const std::int64_t size = value < 0 ? -value : value;
     int length = 0;
-    while (length < 62 && size >> length != 0) {
-        ++length;
+    for (int bit = 0; bit < 62; ++bit) {
+        if (size >> bit != 0) {
+            length = bit + 1;
+        }
     }
     return length;
 }
