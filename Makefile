@@ -1,6 +1,6 @@
 # make demo: set everything up and run the main job.   make test: set everything up and test it.
 PYTHON := .venv/bin/python
-TEST_EXTRAS := torch,onnx,rtl,dev
+TEST_EXTRAS := torch,onnx,rtl,scale,dev
 
 .PHONY: demo test long benchmark lint clean
 
