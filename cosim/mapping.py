@@ -55,6 +55,12 @@ def memory_rate(masters: tuple[Master, ...], clock_hz: int, board: Board | None)
     return ports if board is None else min(ports, board.ddr.peak_bytes_per_s / clock_hz)
 
 
+def engines_for(graph: Graph) -> frozenset[Engine]:
+    """The engines that have work to do in a network, if all were in fabric."""
+    models = (engine_for(work_of(graph, layer)) for layer in graph.layers)
+    return frozenset(model.engine for model in models if model)
+
+
 def budget_of(overlay: Overlay, board: Board | None) -> tile_search.Budget:
     """Buffers and rates for the tile search; without a board the ports alone set the rates."""
     def rate(role: Role) -> float:

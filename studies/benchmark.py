@@ -119,7 +119,7 @@ def _renamed(item: Measured, name: str) -> Measured:
 def _designs_per_s(model: str, count: int) -> float:
     """Evaluated (feasible) designs a second, sampled near the default design, on one core."""
     graph, board, base = load(WORKLOAD), load_board(BOARD), default_overlay()
-    space = default_space(board)
+    space = default_space(board, graph)
     start = choice_of(base, space) or {}
     generator = random.Random(0)
     choices: list[Choice] = []

@@ -14,7 +14,7 @@ from cosim.program import Column, flat
 from studies.critical import Link, Share, by_unit, chain, shares, shares_of
 from studies.evaluate import Run, evaluate, simulate_design
 from studies.evaluation import Evaluation
-from studies.space import Choice, Space, choice_of, default_space, overlay_of
+from studies.space import Choice, Space, default_space, nearest_choice, overlay_of
 from workloads.graph import Graph, Phase
 
 
@@ -86,8 +86,8 @@ def explain(graph: Graph, overlay: Overlay, board: Board, memory: str = "ddr3",
         return run
     links = chain(run.lowered.program, run.result)
     path = shares_of(links)
-    space = default_space(board)
-    choice = choice_of(overlay, space) or _nearest_choice(overlay, space)
+    space = default_space(board, graph)
+    choice = nearest_choice(overlay, space)
     ranked: list[tuple[float, int, str, Overlay]] = []
     tried = infeasible = 0
     for axis, changed in space.neighbours(choice):
@@ -130,19 +130,6 @@ class _Base:
     space: Space
 
 
-def _nearest_choice(overlay: Overlay, space: Space) -> Choice:
-    """The closest design inside the space to one that lies outside it."""
-    full: Choice = {}
-    for axis in space.axes:
-        value = getattr(overlay, axis.name, axis.values[0])
-        if isinstance(value, int) and not isinstance(value, bool):
-            numbers = [item for item in axis.values if isinstance(item, int)]
-            full[axis.name] = min(numbers, key=lambda legal: abs(legal - value))
-        else:
-            full[axis.name] = value if value in axis.values else axis.values[-1]
-    return space.canonical(full)
-
-
 def _verified(base: _Base, candidate: Overlay, axis: str) -> Change | None:
     found = evaluate(base.graph, candidate, base.board, base.memory, frames=1)
     run = simulate_design(base.graph, candidate, base.board, base.memory, trace=True)
@@ -155,7 +142,7 @@ def _verified(base: _Base, candidate: Overlay, axis: str) -> Change | None:
     after = by_unit(shares(run.lowered.program, run.result))
     fell = {unit: cycles / base.item.clock_hz - after.get(unit, 0) / found.clock_hz
             for unit, cycles in before.items()}
-    new = choice_of(candidate, base.space) or {}
+    new = nearest_choice(candidate, base.space)
     predicted = base.closed_form_ms - closed_form_ms(base.graph, run, found.clock_hz)
     return Change(axis, str(base.choice[axis]), str(new.get(axis, "?")), found.latency_ms,
                   predicted, saved, found.energy_uj_per_pixel,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
+from typing import Any
 
 from arch_models.board import Board
 from arch_models.fields import FieldError
@@ -19,7 +20,7 @@ from arch_models.overlay import Infeasible, Overlay
 from studies.dask_workers import connected
 from studies.evaluate import STEADY_FRAMES, estimated_resources, evaluate
 from studies.evaluation import Evaluation
-from studies.identity import identity
+from studies.identity import digest, identity
 from studies.inputs import workload
 from studies.pruning import bounder
 from studies.quality_table import quality_db
@@ -176,29 +177,34 @@ class Place:
     storage: str
     study: str
 
-    def remembering(self, asked: Question, space: Space, settings: Settings, memory: str,
+    def remembering(self, space: Space, settings: Settings, known: Mapping[str, Any], memory: str,
                     work: Evaluate, width: int) -> Evaluate:
-        """The evaluator that looks into the study of this memory model first."""
+        """The evaluator that looks into the study of this memory model first.
+
+        `known`: what two commands that share the study must agree in.
+        """
         name = self.study if memory == SEARCH_MEMORY else f"{self.study}-{memory}"
-        known = {**identity(asked.graphs, asked.board, asked.base, space, settings),
-                 "memory model": memory}
-        study = open_study(self.storage, name, space, settings.objectives, known)
+        study = open_study(self.storage, name, space, settings.objectives,
+                           {**known, "memory model": memory})
         return study.remembering(work, width)
 
 
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             space: Space | None = None, workers: int = 1, finalists: int = 12,
             progress: Progress | None = None, place: Place | None = None,
-            scheduler: str | None = None, prune: bool = True) -> Exploration:
+            scheduler: str | None = None, prune: bool = True,
+            earlier: Sequence[Choice] = ()) -> Exploration:
     """Search, then evaluate the base and the most promising designs of the front with `ddr3`.
 
     `finalists`: how many are evaluated again, smallest product of latency and energy first. The
     result depends on the settings and the space only: not on `workers` or the Dask `scheduler`
     that takes their place, nor on what `place` already holds, nor on who else works there.
-    `prune`: do not simulate designs whose lower bounds are dominated.
+    `prune`: do not simulate designs whose lower bounds are dominated. `earlier`: designs to try
+    behind the first ones, for example the front of an earlier study (`warm_start`).
     """
-    space = space or default_space(board)
+    space = space or default_space(board, graph)
     start = starting_choices(space, base, board)
+    start += [choice for choice in earlier if choice not in start]
     asked = Question(graph, board, base,
                      STEADY_FRAMES if Objective.PERIOD in settings.objectives else 1,
                      {str(name): workload(str(name)) for axis in space.axes
@@ -209,8 +215,10 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
     evaluators = asked.on_cores(workers) if scheduler is None else asked.on_dask(scheduler)
     with evaluators as (answer, answer_finally, width):
         if place is not None:
+            known = {**identity(asked.graphs, board, base, space, settings),
+                     "start": digest(start), "prune": prune}
             answer, answer_finally = (
-                place.remembering(asked, space, settings, memory, work, width)
+                place.remembering(space, settings, known, memory, work, width)
                 for memory, work in ((SEARCH_MEMORY, answer), (FINAL_MEMORY, answer_finally)))
         found = search(answer, space, settings, start, progress,
                        bounder(graph, board, base) if prune and asked.bounded(settings) else None)

@@ -23,7 +23,8 @@ SHORT = {
     "board.ddr.bits": "board.ddr.data_bus_bits", "board.ddr.clock": "board.ddr.clock_hz",
     "control.registers": "control.register_writes",
 }
-CONVOLUTION = ("tm", "tn", "columns", "dsp_packing", "weight_bits", "data_bits", "most_in_words",
+CONVOLUTION = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles", "weight_bits",
+               "data_bits", "most_in_words",
                "most_out_words", "tile_rows", "tile_columns")
 BUFFERS = ("input_words", "input_banks", "weight_words", "weight_banks", "output_words",
            "output_banks", "accumulator_words")

@@ -196,7 +196,7 @@ def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int, settings: S
 
     Seeded: the same arguments give the same point. Raises `UserError` if nothing was feasible.
     """
-    space = at_clock(default_space(board), clock_mhz)
+    space = at_clock(default_space(board, graph), clock_mhz)
     with evaluator(graph, board, base, 1) as answer:
         found = search(answer, space, settings, starts(space, base, board, clock_mhz))
     good = [(record.number, record.evaluation) for record in found.records if record.evaluation]

@@ -197,7 +197,7 @@ def _finite(values: np.ndarray) -> list[float | None]:
 def prove(quick: bool, table: Path, again: bool, workers: int, console: Console) -> dict:
     """Enumerate (or read the table of an earlier run), then let every contender search."""
     graph, board, base = load(WORKLOAD), load_board(BOARD), default_overlay()
-    space = load_space(QUICK if quick else SPACE, board)
+    space = load_space(QUICK if quick else SPACE, board, graph)
     if again or not table.exists():
         console.print(f"enumerating {space.size():,} designs on {workers} cores", highlight=False)
         done = 0

@@ -24,7 +24,9 @@ from arch_models.overlay import (
     Start,
 )
 from arch_models.resources import check
+from cosim.mapping import engines_for
 from studies.errors import UserError
+from workloads.graph import Graph
 
 Value = bool | int | str
 Choice = dict[str, Value]
@@ -32,7 +34,7 @@ Choice = dict[str, Value]
 #: Engines whose place, fabric or ARM, is a choice. Convolution stays in fabric: on the ARM one
 #: frame would take most of a minute, at the host costs of the board file.
 MOVABLE = (Engine.ELEMENTWISE, Engine.LOOKUP, Engine.POOL, Engine.UPSAMPLE, Engine.SOFTMAX,
-           Engine.GRID_SAMPLE)
+           Engine.GRID_SAMPLE, Engine.NORM)
 MEGAHERTZ = 1_000_000
 #: The axis that says which network is run.
 WORKLOAD = "workload"
@@ -154,6 +156,17 @@ class Space:
             kept[axis.name] = choice[axis.name]
         return kept
 
+    def nearest(self, choice: Mapping[str, Value]) -> Choice:
+        """The choice with legal values: where one is not, the nearest number, else the last value.
+
+        Axes that `choice` lacks take their last value too.
+        """
+        moved: Choice = {}
+        for axis in self.axes:
+            value = choice.get(axis.name, axis.values[-1])
+            moved[axis.name] = value if value in axis.values else _nearest_value(axis, value)
+        return self.canonical(moved)
+
     def size(self) -> int:
         """How many different designs there are (conditions counted, infeasible ones included)."""
         def ways(axis: Axis) -> int:
@@ -200,6 +213,14 @@ class Space:
         return choice
 
 
+def _nearest_value(axis: Axis, wanted: Value) -> Value:
+    numbers = [item for item in (wanted, *axis.values)
+               if isinstance(item, int) and not isinstance(item, bool)]
+    if len(numbers) <= len(axis.values):
+        return axis.values[-1]
+    return min(numbers[1:], key=lambda legal: abs(legal - numbers[0]))
+
+
 def designs(space: Space, axes: Iterable[Axis] | None = None,
             given: Mapping[str, Value] | None = None) -> Iterator[Choice]:
     """Every design of a space, or every way to go on from a choice with some of its axes."""
@@ -216,8 +237,12 @@ def designs(space: Space, axes: Iterable[Axis] | None = None,
         yield from designs(space, rest, {**found[0], first.name: value})
 
 
-def default_space(board: Board) -> Space:
-    """All the axes, with the ports and clocks that the board has."""
+def default_space(board: Board, graph: Graph | None = None) -> Space:
+    """All the axes, with the ports and clocks that the board has.
+
+    `graph`: leaves out engines that it has no work for, which no design then has.
+    """
+    movable = [engine for engine in MOVABLE if graph is None or engine in engines_for(graph)]
     ports = tuple(port.name for port in board.ports)
     clocks = tuple(mhz for mhz in (100, 111, 125, 142, 150, 166, 187, 200)
                    if board.clocks.minimum_hz <= mhz * MEGAHERTZ <= board.clocks.usual_max_hz)
@@ -253,7 +278,7 @@ def default_space(board: Board) -> Space:
     # With a fusion on, the convolution absorbs every pool or upsample it can, so the engine of
     # its own would stand idle; its place is a question only without the fusion.
     absorbed = {Engine.POOL: "fuse_pool", Engine.UPSAMPLE: "fuse_upsample"}
-    for engine in MOVABLE:
+    for engine in movable:
         when = Condition(absorbed[engine], (False,)) if engine in absorbed else None
         axes.append(Axis(f"fabric_{engine.value}", switch, when))
     return Space(tuple(axes), COUPLINGS)
@@ -268,7 +293,7 @@ def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
     """
     engines = {Engine.CONVOLUTION}
     for engine in MOVABLE:
-        # An axis that does not exist means the operator is absorbed; the engine is left out.
+        # Without its axis an engine has no work: the operator is absorbed, or not in the graph.
         if choice.get(f"fabric_{engine.value}", False):
             engines.add(engine)
     fusions = {item for item in Fusion
@@ -359,6 +384,19 @@ def choice_of(overlay: Overlay, space: Space) -> Choice | None:
 
     Used to start a search from designs made by hand.
     """
+    try:
+        return space.canonical(_values_of(overlay, space))
+    except UserError:
+        return None
+
+
+def nearest_choice(overlay: Overlay, space: Space) -> Choice:
+    """The design of the space that is nearest to an overlay (see `Space.nearest`)."""
+    return space.nearest(_values_of(overlay, space))
+
+
+def _values_of(overlay: Overlay, space: Space) -> Choice:
+    """What an overlay has on every axis there can be, legal in the space or not."""
     inputs = overlay.masters_of(Role.INPUT)
     weight, output = overlay.masters_of(Role.WEIGHT)[0], overlay.masters_of(Role.OUTPUT)[0]
     fetch = overlay.masters_of(Role.FETCH)
@@ -388,7 +426,4 @@ def choice_of(overlay: Overlay, space: Space) -> Choice | None:
         choice["fetch_port"] = fetch[0].port
     choice |= {f"fuse_{item.value}": item in overlay.fusions for item in Fusion}
     choice |= {f"fabric_{engine.value}": engine in overlay.engines for engine in MOVABLE}
-    try:
-        return space.canonical(choice)
-    except UserError:
-        return None
+    return choice

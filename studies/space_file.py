@@ -27,6 +27,7 @@ from studies.space import (
     default_space,
     overlay_of,
 )
+from workloads.graph import Graph
 from workloads.library import names
 
 
@@ -38,8 +39,10 @@ class _Kind:
     open: bool
 
 
-def load_space(path: Path, board: Board) -> Space:
-    """The default space of a board changed by a file. `[axes]` holds, for each axis it names,
+def load_space(path: Path, board: Board, graph: Graph | None = None) -> Space:
+    """The default space of a board and a network (see `default_space`) changed by a file.
+
+    `[axes]` holds, for each axis it names,
 
         name = [values]                                     or
         name = { values = [values], when = { other = [values] } }
@@ -52,9 +55,9 @@ def load_space(path: Path, board: Board) -> Space:
     """
     table = read_toml(path)
     check_keys(str(path), table, ["axes", "constraints"])
-    full = default_space(board)
-    known = {axis.name: _Kind(axis, _whole(axis)) for axis in full.axes}
-    known |= {axis.name: _Kind(axis, axis.name != WORKLOAD) for axis in optional_axes(board)}
+    full = default_space(board, graph)
+    known = {axis.name: _Kind(axis, _whole(axis))
+             for axis in (*full.axes, *optional_axes(board, full))}
     wanted = _table(f"{path}: axes", table.get("axes", {}))
     check_keys(f"{path}: axes", wanted, known)
     defaults = {axis.name for axis in full.axes}
@@ -70,8 +73,9 @@ def load_space(path: Path, board: Board) -> Space:
     return space
 
 
-def optional_axes(board: Board) -> tuple[Axis, ...]:
+def optional_axes(board: Board, full: Space) -> tuple[Axis, ...]:
     """Axes that a file may add to the default space, with values it may start from."""
+    there = {axis.name for axis in full.axes}
     widths = tuple(sorted({bits for port in board.ports for bits in port.widths_bits}))
     return (
         Axis(WORKLOAD, names()),
@@ -80,6 +84,7 @@ def optional_axes(board: Board) -> tuple[Axis, ...]:
         Axis("table_bytes", (1024,)),
         Axis("max_burst_beats", (4, 8, 16)),
         *(Axis(f"{role.value}_width_bits", widths) for role in WIDTH_ROLES),
+        *(axis for axis in default_space(board).axes if axis.name not in there),
     )
 
 

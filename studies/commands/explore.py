@@ -30,8 +30,9 @@ from studies.files import check_writable, output_folder, write_json, write_text
 from studies.records import encode, save
 from studies.report import pictures, tables
 from studies.search import Objective, Record, Sampler, Settings, parse_names
-from studies.space import default_space
+from studies.space import WORKLOAD, default_space
 from studies.space_file import load_space
+from studies.warm_start import earlier_designs
 
 
 def explore(
@@ -64,6 +65,9 @@ def explore(
     study: Annotated[str | None, typer.Option(
         help="Name of the study in --storage; the workload's name if left out.",
         show_default=False)] = None,
+    start: Annotated[list[Path] | None, typer.Option(
+        help="Also start from the front of an earlier search (its explore.json, of any network or "
+             "board) or from a design (.toml); may be repeated.", show_default=False)] = None,
     prune: Annotated[bool, typer.Option(
         help="Leave out designs whose lower bounds something evaluated dominates.")] = True,
     out: OutFolder = Path("out/explore"),
@@ -81,7 +85,8 @@ def explore(
     settings = Settings(designs, seed, sampler=parse_names("sampler", [sampler], Sampler)[0],
                         objectives=parse_names("objective", [name.strip() for name in
                                                              objectives.split(",")], Objective))
-    axes = load_space(space, on) if space else default_space(on)
+    axes = load_space(space, on, graph) if space else default_space(on, graph)
+    earlier = earlier_designs(start or [], axes)
     output_folder(out)
     if json is not None:
         check_writable(json)
@@ -92,14 +97,19 @@ def explore(
     if note:
         console.print(note)
     console.print(f"{axes.size():,} designs in the space, {len(axes.axes)} axes")
+    if start:
+        console.print(f"{len(earlier)} designs of {', '.join(map(str, start))} are tried first")
     with search_progress(console, designs) as told:
         found = run_exploration(graph, on, base, settings, axes,
                                 workers or default_workers(), progress=told.record,
-                                place=place, scheduler=scheduler, prune=prune)
+                                place=place, scheduler=scheduler, prune=prune,
+                                earlier=earlier)
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
-    write_text(out / "best.toml", overlay_toml(found.chosen.overlay))
+    network = found.chosen.record.choice.get(WORKLOAD)
+    write_text(out / "best.toml", (f"# Of the networks in the space this is for {network}.\n"
+                                   if network else "") + overlay_toml(found.chosen.overlay))
     save(out / "best.json", "evaluation", found.chosen.evaluation)
     pictures.save_picture(front_picture(found, workload, board), out / "front.png")
     document = summary(found)

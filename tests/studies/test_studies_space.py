@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
 from arch_models.board import load_board
 from arch_models.fields import FieldError
-from arch_models.overlay import Engine, Fetch, Role, default_overlay
+from arch_models.overlay import Engine, Fetch, Role, default_overlay, load_overlay
 from arch_models.resources import check
 from studies.errors import UserError
 from studies.space import (
@@ -19,10 +20,12 @@ from studies.space import (
     choice_of,
     default_space,
     designs,
+    nearest_choice,
     overlay_of,
     starting_choices,
 )
 from studies.space_file import load_space
+from workloads.library import load
 
 BOARD = load_board("pynq-z1")
 SPACE = default_space(BOARD)
@@ -66,6 +69,37 @@ def test_every_sample_is_a_legal_overlay_that_comes_back():
 def test_the_hand_made_default_lies_in_the_space():
     choice = choice_of(default_overlay(), SPACE)
     assert choice is not None and choice["tm"] == default_overlay().tm
+
+
+def test_a_space_has_the_engines_that_its_network_has_work_for():
+    unicorn = {axis.name for axis in default_space(BOARD, load("unicorn")).axes}
+    agc = {axis.name for axis in default_space(BOARD, load("agc-w16")).axes}
+    assert "fabric_norm" in unicorn - agc and "fabric_grid_sample" in agc - unicorn
+
+
+def test_a_search_keeps_the_norm_engine_of_its_base():
+    base, space = load_overlay("diffusion"), default_space(BOARD, load("unicorn"))
+    choice = choice_of(base, space)
+    assert choice is not None and choice["fabric_norm"]
+    assert Engine.NORM in overlay_of(choice, base, BOARD).engines
+    assert Engine.NORM not in overlay_of(choice | {"fabric_norm": False}, base, BOARD).engines
+
+
+def test_a_file_may_add_the_engine_of_another_network(tmp_path):
+    path = tmp_path / "space.toml"
+    path.write_text("[axes]\nfabric_norm = [true]\n")
+    assert load_space(path, BOARD, load("agc-w16")).axis("fabric_norm").values == (True,)
+
+
+def test_the_nearest_design_is_the_same_where_legal_and_the_next_number_where_not():
+    choice = SPACE.sample(random.Random(5))
+    assert SPACE.nearest(choice) == choice
+    assert SPACE.nearest(choice | {"tm": 57, "fetch": "nowhere"}) \
+        == SPACE.nearest(choice | {"tm": 64, "fetch": SPACE.axis("fetch").values[-1]})
+    assert TOY.nearest({"a": 7}) == {"a": 2, "b": "z", "c": True}
+    outside = replace(default_overlay(), tm=72)
+    assert choice_of(outside, SPACE) is None
+    assert nearest_choice(outside, SPACE) == {**choice_of(default_overlay(), SPACE), "tm": 64}
 
 
 def test_a_file_narrows_the_space(tmp_path):

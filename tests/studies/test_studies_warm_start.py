@@ -1,0 +1,75 @@
+"""Searches that start from earlier ones, and what two commands on one study must agree in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from arch_models.board import load_board
+from arch_models.overlay import default_overlay, overlay_toml
+from studies.commands.explore import summary
+from studies.errors import UserError
+from studies.exploration import Place, explore
+from studies.search import Settings
+from studies.space import choice_of, default_space, starting_choices
+from studies.warm_start import earlier_designs
+from workloads.library import load
+
+BOARD, BASE, GRAPH = load_board("pynq-z1"), default_overlay(), load("agc-w16")
+SPACE = default_space(BOARD, GRAPH)
+SETTINGS = Settings(designs=16, batch=8, rounds=0)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """The explore.json of a search, and that search."""
+    found = explore(GRAPH, BOARD, BASE, SETTINGS, finalists=1)
+    path = tmp_path_factory.mktemp("earlier") / "explore.json"
+    path.write_text(json.dumps(summary(found)))
+    return path, found.found
+
+
+def test_the_front_of_an_earlier_search_is_tried_behind_the_first_designs(earlier):
+    path, first = earlier
+    front = [first.records[index].choice for index in first.front]
+    assert earlier_designs([path, path], SPACE) == front
+    begin = starting_choices(SPACE, BASE, BOARD)
+    want = [*begin, *(choice for choice in front if choice not in begin)]
+    again = explore(GRAPH, BOARD, BASE, replace(SETTINGS, seed=5, local=0.0, designs=len(want)),
+                    finalists=1, earlier=front, prune=False).found
+    tried = [record.choice for record in again.records]
+    assert tried[: len(want)] == want
+    best = min(record.evaluation.latency_ms for record in first.records if record.evaluation)
+    assert min(record.evaluation.latency_ms for record in again.records
+               if record.evaluation) <= best
+
+
+def test_a_design_file_becomes_the_nearest_design_of_the_space(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(overlay_toml(replace(BASE, tm=72)))
+    assert earlier_designs([path], SPACE) == [{**choice_of(BASE, SPACE), "tm": 64}]
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"designs": [], "front": [3]}',
+                                  '{"designs": [{"choice": [1]}], "front": [0]}', "no json"])
+def test_what_is_no_search_is_refused(tmp_path, text):
+    path = tmp_path / "explore.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="explore.json"):
+        earlier_designs([path], SPACE)
+
+
+def test_a_stored_search_with_bounds_goes_on_and_refuses_other_settings(tmp_path):
+    place = Place(str(tmp_path / "study.log"), "w16")
+
+    def run(**changes):
+        return explore(GRAPH, BOARD, BASE, SETTINGS, finalists=1, place=place, **changes)
+
+    first, second = run(), run()
+    assert first.found == second.found and first.chosen == second.chosen
+    with pytest.raises(UserError, match="another prune"):
+        run(prune=False)
+    with pytest.raises(UserError, match="another start"):
+        run(earlier=[{**choice_of(BASE, SPACE), "tm": 24}])
