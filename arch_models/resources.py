@@ -20,6 +20,7 @@ RAMB36_SHAPES = ((32768, 1), (16384, 2), (8192, 4), (4096, 9), (2048, 18), (1024
 ACCUMULATOR_BITS = 32
 ENTRY_BITS = 64
 VECTOR_LANES = 8  # channels of a beat
+SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
 
 
@@ -98,7 +99,7 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
         # Two sums, then multiplier, offset and shift of every channel of a block.
         found += [("norm parameters", one), ("norm entries", one)]
     if overlay.engines & {Engine.LOOKUP, Engine.SOFTMAX}:
-        copies = VECTOR_LANES if Engine.LOOKUP in overlay.engines else 1
+        copies = VECTOR_LANES if Engine.LOOKUP in overlay.engines else SOFTMAX_LANES
         found.append(("table", copies * memory(ENTRY_BITS, ceil_div(overlay.table_bytes, 8))))
     return tuple(found)
 

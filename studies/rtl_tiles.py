@@ -231,8 +231,8 @@ def upsample(sheet: Sheet) -> None:
 
 
 def softmax(sheet: Sheet) -> None:
-    """One to twenty channels, with the table of a random input scale."""
-    channels, positions = sheet.below(20), sheet.below(9)
+    """One to forty channels, with the table of a random input scale."""
+    channels, positions = sheet.below(40), sheet.below(9)
     planes = -(-channels // BEAT)
     values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
               "channels": channels, "table_base": 64, "fraction_bits": 5 + sheet.below(4)}

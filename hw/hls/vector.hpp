@@ -141,44 +141,55 @@ inline std::int64_t exponential(const Beat table[TABLE_BEATS], int base, int dif
     return byte_of(beat, difference % 4 * 2) | (byte_of(beat, difference % 4 * 2 + 1) << 8);
 }
 
-inline int channel_value(const InputWord input[COLUMNS][INPUT_SIZE], const SoftmaxArguments &item,
-                         int channel, int position) {
-    COSIM_INLINE
-    return read_input(input, item.in_base, item.positions, channel / BEAT_BYTES, position)
-        .lane[channel % BEAT_BYTES];
-}
-
-// Three passes over the channels of a position: maximum, sum, result. Padded channels get zero.
+// Three passes over the channels of a position: maximum, sum, result. The first takes a beat a
+// trip, the others half a beat, as the RTL does. Padded channels get zero.
 inline void softmax(const SoftmaxArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                     const Beat table[TABLE_BEATS], OutputWord output[OUTPUT_SIZE]) {
+    const int half_beat = BEAT_BYTES / 2;
     const int planes = (item.channels + BEAT_BYTES - 1) / BEAT_BYTES;
     for (int position = 0; position < item.positions; ++position) {
         int maximum = -128;
-        for (int channel = 0; channel < item.channels; ++channel) {
+        for (int plane = 0; plane < planes; ++plane) {
             COSIM_PIPELINE
-            const int value = channel_value(input, item, channel, position);
-            maximum = value > maximum ? value : maximum;
+            const Beat one = read_input(input, item.in_base, item.positions, plane, position);
+            for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+                COSIM_UNROLL
+                const bool there = plane * BEAT_BYTES + lane < item.channels;
+                maximum = there && one.lane[lane] > maximum ? one.lane[lane] : maximum;
+            }
         }
         std::int64_t sum = 0;
-        for (int channel = 0; channel < item.channels; ++channel) {
+        for (int half = 0; half < 2 * planes; ++half) {
             COSIM_PIPELINE
-            const int value = channel_value(input, item, channel, position);
-            sum += exponential(table, item.table_base, maximum - value);
-        }
-        const std::int64_t reciprocal = sum > 0 ? (std::int64_t{1} << RECIPROCAL_BITS) / sum : 0;
-        for (int plane = 0; plane < planes; ++plane) {
-            Beat result = zero_beat();
-            for (int lane = 0; lane < BEAT_BYTES; ++lane) {
-                COSIM_PIPELINE
-                const int channel = plane * BEAT_BYTES + lane;
-                if (channel < item.channels) {
-                    const int value = channel_value(input, item, channel, position);
-                    const std::int64_t part = exponential(table, item.table_base, maximum - value);
-                    result.lane[lane] = static_cast<std::int8_t>(saturate8(
-                        round_shift(part * reciprocal, RECIPROCAL_BITS - item.fraction_bits)));
+            const Beat one = read_input(input, item.in_base, item.positions, half / 2, position);
+            for (int index = 0; index < half_beat; ++index) {
+                COSIM_UNROLL
+                const int lane = half % 2 * half_beat + index;
+                if (half / 2 * BEAT_BYTES + lane < item.channels) {
+                    sum += exponential(table, item.table_base, maximum - one.lane[lane]);
                 }
             }
-            write_output(output, item.out_base, item.positions, plane, position, result);
+        }
+        const std::int64_t reciprocal = sum > 0 ? (std::int64_t{1} << RECIPROCAL_BITS) / sum : 0;
+        Beat result = zero_beat();
+        for (int half = 0; half < 2 * planes; ++half) {
+            COSIM_PIPELINE
+            const Beat one = read_input(input, item.in_base, item.positions, half / 2, position);
+            for (int index = 0; index < half_beat; ++index) {
+                COSIM_UNROLL
+                const int lane = half % 2 * half_beat + index;
+                std::int64_t value = 0;
+                if (half / 2 * BEAT_BYTES + lane < item.channels) {
+                    const std::int64_t part =
+                        exponential(table, item.table_base, maximum - one.lane[lane]);
+                    value = saturate8(
+                        round_shift(part * reciprocal, RECIPROCAL_BITS - item.fraction_bits));
+                }
+                result.lane[lane] = static_cast<std::int8_t>(value);
+            }
+            if (half % 2 == 1) {
+                write_output(output, item.out_base, item.positions, half / 2, position, result);
+            }
         }
     }
 }

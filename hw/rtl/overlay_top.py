@@ -283,10 +283,11 @@ class OverlayTop(Elaboratable):
             ]
 
     def _tables(self, m: Module, master: ReadMaster) -> None:
-        """Eight copies of TABLE, one a lookup lane; the softmax reads the first."""
+        """A copy of TABLE for each lookup lane; the softmax reads the first, or has its own."""
         lookup = self.engines.get(Engine.LOOKUP)
         softmax = self.engines.get(Engine.SOFTMAX)
-        copies = 8 if lookup is not None else 1 if softmax is not None else 0
+        copies = max((len(engine.table_addresses) for engine in (lookup, softmax) if engine),
+                     default=0)
         for index in range(copies):
             table = self._buffer(m, f"table_{index}",
                                  -(-self.overlay.table_bytes // BEAT_BYTES), 1, [master])
@@ -295,7 +296,7 @@ class OverlayTop(Elaboratable):
             if lookup is not None:
                 address = lookup.table_addresses[index]
                 m.d.comb += lookup.table_data[index].eq(table.read_data)
-            if softmax is not None and index == 0:
-                address = Mux(softmax.shell.active, softmax.table_address, address)
-                m.d.comb += softmax.table_data.eq(table.read_data)
+            if softmax is not None and index < len(softmax.table_addresses):
+                address = Mux(softmax.shell.active, softmax.table_addresses[index], address)
+                m.d.comb += softmax.table_data[index].eq(table.read_data)
             m.d.comb += table.read_address.eq(address)

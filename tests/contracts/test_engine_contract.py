@@ -133,4 +133,4 @@ def tile_of_row(opcode: Opcode, given: dict[str, int], work: Work, channels: int
     if opcode is Opcode.GROUP_SUMS:
         groups = given["channels"] // given["group_channels"] if given["last"] else 0
         return Tile(1, given["positions"], given["planes"], given["channels"], groups=groups)
-    return Tile(1, given["positions"], given.get("planes", 1), channels)
+    return Tile(1, given["positions"], given.get("planes", -(-channels // 8)), channels)

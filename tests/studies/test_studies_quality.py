@@ -15,6 +15,7 @@ from studies.quality import (
     drawn_numbers,
     main,
 )
+from studies.quality_table import quality_db
 from workloads import library
 
 FORMATS = {**AGC_FORMATS, **UNICORN_FORMATS}
@@ -24,6 +25,7 @@ def test_every_shipped_integer_network_is_measured():
     measured = {name for formats in FORMATS.values() for name in formats}
     shipped = {path.stem.replace("_", "-") for path in library.DATA.glob("*.json")}
     assert measured == shipped
+    assert all(quality_db(name) > 20 for name in shipped)
 
 
 def test_the_fine_tuned_network_is_what_unicorn_means():
