@@ -39,11 +39,11 @@ from cosim.program import Column, Opcode, Program, UnitKind, rows_by_unit
 _SHAPE = [Column.UNIT, Column.ADDRESS, Column.ROW_BYTES, Column.ROWS, Column.ROW_STRIDE,
           Column.PLANES, Column.PLANE_STRIDE]
 #: Tokens a channel may hold before `total_cycles` gives up.
-_DEEPEST = 64
+DEEPEST = 64
 #: Transfers whose time a `Timer` remembers.
 _MEMO = 1 << 16
 #: Columns of the unit table that a transfer's time depends on.
-_SETTINGS = [U_OUTSTANDING, U_MAX_BEATS, U_SETUP, U_TAIL, U_OVERLAP, U_RUN_SETUP, U_WIDTH, U_LEAD,
+SETTINGS = [U_OUTSTANDING, U_MAX_BEATS, U_SETUP, U_TAIL, U_OVERLAP, U_RUN_SETUP, U_WIDTH, U_LEAD,
              U_TRAIL]
 
 
@@ -94,7 +94,7 @@ class Timer:
     def settings(self, units: np.ndarray) -> np.ndarray:
         """(units,) a number for each different way to time transfers, from 1 on."""
         return np.array([self.numbers.setdefault(tuple(row), len(self.numbers) + 1)
-                         for row in units[:, _SETTINGS].tolist()], np.int64)
+                         for row in units[:, SETTINGS].tolist()], np.int64)
 
     def total_cycles(self, prepared: Prepared, units: np.ndarray, settings: np.ndarray,
                      host_cycles: Sequence[int]) -> int | None:
@@ -111,7 +111,7 @@ class Timer:
                      prepared.hosts, np.asarray(host_cycles, np.int64), prepared.tokens, units,
                      settings, self.memo, np.empty(len(prepared.shapes), np.int64),
                      np.empty(int(units[:, U_OUTSTANDING].max()), np.int64),
-                     np.zeros((channels, _DEEPEST), np.int64), np.zeros((channels, 2), np.int64),
+                     np.zeros((channels, DEEPEST), np.int64), np.zeros((channels, 2), np.int64),
                      np.zeros((len(units), 4), np.int64))
         return int(total) if total >= 0 else None
 
@@ -225,7 +225,7 @@ def _build_run(sources: int) -> Callable:
                         wait ^= low
                         channel = bit_index(low)
                         first = ends[channel, 0]
-                        now = max(now, fifo[channel, first & (_DEEPEST - 1)])
+                        now = max(now, fifo[channel, first & (DEEPEST - 1)])
                         ends[channel, 0] = first + 1
                         if first + 1 == ends[channel, 1]:
                             available ^= low
@@ -236,9 +236,9 @@ def _build_run(sources: int) -> Callable:
                         signal ^= low
                         channel = bit_index(low)
                         last = ends[channel, 1]
-                        if last - ends[channel, 0] == _DEEPEST:
+                        if last - ends[channel, 0] == DEEPEST:
                             return np.int64(-1)
-                        fifo[channel, last & (_DEEPEST - 1)] = now
+                        fifo[channel, last & (DEEPEST - 1)] = now
                         ends[channel, 1] = last + 1
                         available |= low
                     x[3] = now

@@ -29,6 +29,7 @@ from cosim.mapping import Known, choose_mapping, memory_rate
 from cosim.placement import KnownPlaces
 from cosim.program import layer_bytes
 from cosim.recurrence import Prepared, Timer, prepare
+from cosim.recurrence_cuda import CudaTimer, Job, Lanes, Steps, lanes_of, linearize
 from cosim.wiring import units_of
 from studies.activity import Counts, count
 from studies.evaluate import estimated_resources, phases, pixels, work_energy
@@ -59,12 +60,22 @@ class Grid:
     """Figures of designs that differ in packing P, clock C and masters M only.
 
     `latency_cycles`: int64 (C, M), -1 where infeasible; `energy_j`: (P, C, M), NaN there.
-    `reasons[p, c, m]`: why a design is infeasible.
+    `sites`, `rates`, `ports`: what does not fit by packing, clock and masters; `roles`: of the
+    masters; `unmapped`: why there is no program, by clock and roles.
     """
 
     latency_cycles: np.ndarray
     energy_j: np.ndarray
-    reasons: dict[tuple[int, int, int], Infeasible]
+    sites: list[Infeasible | None]
+    rates: list[Infeasible | None]
+    ports: list[Infeasible | None]
+    roles: list[Hashable]
+    unmapped: dict[tuple[int, Hashable], Infeasible]
+
+    def reason(self, packing: int, clock: int, masters: int) -> Infeasible | None:
+        """Why a design is infeasible, None if it is not."""
+        return (self.ports[masters] or self.rates[clock] or self.sites[packing]
+                or self.unmapped.get((clock, self.roles[masters])))
 
 
 @dataclass
@@ -75,14 +86,20 @@ class _Shared:
     counts: Counts
     moved: np.ndarray
     prepared: Prepared | None
+    steps: Steps | None
     cycles: dict[Hashable, int] = field(default_factory=dict)
 
 
 class Batch:
-    """The evaluator of one graph on one board; it keeps the last `keep` lowered programs."""
+    """The evaluator of one graph on one board; it keeps the last `keep` lowered programs.
 
-    def __init__(self, graph: Graph, board: Board, keep: int = 32) -> None:
-        self.graph, self.board, self.keep = graph, board, keep
+    With `gpu` a grid's designs are timed there, all at once; the figures are the same.
+    """
+
+    def __init__(self, graph: Graph, board: Board, keep: int = 32,
+                 gpu: CudaTimer | None = None) -> None:
+        self.graph, self.board, self.keep, self.gpu = graph, board, keep, gpu
+        self.lanes: dict[Hashable, Lanes] = {}
         self.pixels = pixels(graph)
         self.timer = Timer()
         self.tiles: Known = {}
@@ -99,8 +116,9 @@ class Batch:
     def _one(self, overlay: Overlay) -> Figures | Infeasible:
         found = self.grid(overlay, (overlay.dsp_packing,), (overlay.clock_hz,),
                           (overlay.masters,))
-        if found.reasons:
-            return found.reasons[0, 0, 0]
+        reason = found.reason(0, 0, 0)
+        if reason is not None:
+            return reason
         cycles, joules = int(found.latency_cycles[0, 0]), float(found.energy_j[0, 0, 0])
         return Figures(cycles, cycles / overlay.clock_hz * MILLISECONDS,
                        joules / self.pixels * MICROJOULES,
@@ -116,27 +134,27 @@ class Batch:
         shape = (len(clocks_hz), len(masters))
         cycles = np.full(shape, -1, np.int64)
         energy = np.full((len(packings), *shape), np.nan)
-        reasons: dict[tuple[int, int, int], Infeasible] = {}
         ports = [check_masters(item, self.board) for item in masters]
         rates = [check_clock(item, self.board) for item in clocks_hz]
         designs = [replace(overlay, dsp_packing=item, masters=masters[0]) for item in packings]
         sites = [check_sites(self._sites(item), self.board) for item in designs]
+        roles: list[Hashable] = [_roles(item) for item in masters]
+        members: dict[Hashable, list[int]] = {}
+        for index, role in enumerate(roles):
+            if ports[index] is None:
+                members.setdefault(role, []).append(index)
+        unmapped: dict[tuple[int, Hashable], Infeasible] = {}
         rows = _rows_of(overlay)
         programs: dict[int, tuple[_Shared, np.ndarray]] = {}
-        for place in np.ndindex(shape):
-            clock, master = place
-            misfit = ports[master] or rates[clock]
-            failed: list[Infeasible | None] = [misfit or item for item in sites]
-            if not all(failed):
-                shared = self._program(rows, overlay, clocks_hz[clock], masters[master])
+        for clock in [] if all(sites) else range(len(clocks_hz)):
+            for role, places in members.items() if rates[clock] is None else ():
+                shared = self._program(rows, overlay, clocks_hz[clock], masters[places[0]])
                 if isinstance(shared, Infeasible):
-                    failed = [item or shared for item in failed]
+                    unmapped[clock, role] = shared
                 else:
-                    cycles[place] = self._cycles(shared, overlay, clocks_hz[clock],
-                                                 masters[master])
                     _, chosen = programs.setdefault(id(shared), (shared, np.zeros(shape, bool)))
-                    chosen[place] = True
-            reasons |= {(index, *place): item for index, item in enumerate(failed) if item}
+                    chosen[clock, places] = True
+        self._fill(cycles, list(programs.values()), overlay, clocks_hz, masters)
         seconds = cycles / np.array(clocks_hz, np.int64)[:, None]
         for shared, chosen in programs.values():
             for index, design in enumerate(designs):
@@ -144,7 +162,7 @@ class Batch:
                     energy[index, chosen] = work_energy(
                         shared.lowered.program, shared.moved, shared.counts, design, self.board,
                         cycles[chosen], seconds[chosen]).total_j
-        return Grid(cycles, energy, reasons)
+        return Grid(cycles, energy, sites, rates, ports, roles, unmapped)
 
     def _sites(self, overlay: Overlay) -> Resources:
         key = (_sites_of(overlay), _roles(overlay.masters))
@@ -181,9 +199,67 @@ class Batch:
         if known is None:
             lowered = lower(graph, overlay, board, mapping, steps=graph.steps, places=self.places)
             moved = layer_bytes(lowered.program)
-            known = _Shared(lowered, count(lowered.program, moved, overlay), moved,
-                            prepare(lowered.program))
+            prepared = prepare(lowered.program)
+            steps = None
+            if prepared is not None and self.gpu is not None:
+                steps = linearize(prepared, len(lowered.program.units))
+            known = _Shared(lowered, count(lowered.program, moved, overlay), moved, prepared,
+                            steps)
             self._remember(key, known)
+        return known
+
+    def _fill(self, cycles: np.ndarray, programs: list[tuple[_Shared, np.ndarray]],
+              overlay: Overlay, clocks_hz: Sequence[int],
+              masters: Sequence[tuple[Master, ...]]) -> None:
+        """Write the cycles of every program's chosen designs; a GPU takes what it can."""
+        jobs: list[Job] = []
+        places: list[np.ndarray] = []
+        rest = [(shared, chosen.ravel()) for shared, chosen in programs]
+        if self.gpu is not None and programs:
+            lanes = self._lanes(overlay, clocks_hz, masters,
+                                np.any([chosen for _, chosen in programs], axis=0))
+            for index, (shared, chosen) in enumerate(rest):
+                if shared.steps is not None:
+                    places.append(np.flatnonzero(chosen & lanes.alone))
+                    jobs.append(Job(shared.steps, np.array(
+                        [[self._host_cycles(item, clock) for item in shared.lowered.host_ns]
+                         for clock in clocks_hz], np.int64), places[-1]))
+                    rest[index] = shared, chosen & ~lanes.alone
+            for place, found in zip(places, self.gpu.total_cycles(lanes, jobs), strict=True):
+                cycles.reshape(-1)[place] = found
+        for shared, chosen in rest:
+            for clock, master in np.argwhere(chosen.reshape(cycles.shape)).tolist():
+                cycles[clock, master] = self._cycles(shared, overlay, clocks_hz[clock],
+                                                     masters[master])
+
+    def _lanes(self, overlay: Overlay, clocks_hz: Sequence[int],
+               masters: Sequence[tuple[Master, ...]], chosen: np.ndarray) -> Lanes:
+        """The lanes of a grid, clock by clock. A unit's row follows from its master and the clock,
+        so a table is made only for sets of masters that hold one not seen before."""
+        usable: list[int] = np.flatnonzero(chosen.any(axis=0)).tolist()
+        key = (tuple(clocks_hz), tuple(masters), tuple(usable), overlay.engines, overlay.fetch)
+        known = self.lanes.get(key)
+        if known is not None:
+            return known
+        names = {unit.name: place for place, unit in enumerate(
+            units_of(replace(overlay, masters=masters[usable[0]]), self.board))}
+        rows: dict[Master, np.ndarray] = {}
+        units = np.empty(0, np.int64)
+        for index in usable:
+            mine = [item for item in masters[index] if item.name in names]
+            if not all(item in rows for item in mine):
+                table = np.array([self._units(replace(overlay, clock_hz=clock,
+                                                      masters=masters[index]))
+                                  for clock in clocks_hz])
+                rows |= {item: table[:, names[item.name]] for item in mine}
+                if not units.size:
+                    units = np.repeat(table[:, None], len(masters), axis=1)
+            for item in mine:
+                units[:, index, names[item.name]] = rows[item]
+        clocks = np.repeat(np.arange(len(clocks_hz)), len(masters))
+        if len(self.lanes) >= self.keep:
+            self.lanes.pop(next(iter(self.lanes)))
+        known = self.lanes[key] = lanes_of(units.reshape(-1, *units.shape[2:]), clocks)
         return known
 
     def _cycles(self, shared: _Shared, overlay: Overlay, clock_hz: int,
@@ -220,9 +296,12 @@ class Batch:
 
     def _table(self, overlay: Overlay) -> tuple[np.ndarray, np.ndarray]:
         """The unit table and the numbers of its settings."""
-        units = fast.unit_table(units_of(overlay, self.board),
-                                memory_for(self.board, overlay, MEMORY))[0]
+        units = self._units(overlay)
         return units, self.timer.settings(units)
+
+    def _units(self, overlay: Overlay) -> np.ndarray:
+        return fast.unit_table(units_of(overlay, self.board),
+                               memory_for(self.board, overlay, MEMORY))[0]
 
 
 def _roles(masters: tuple[Master, ...]) -> tuple[tuple, ...]:

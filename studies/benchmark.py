@@ -6,7 +6,6 @@ It predicts nothing about hardware. Run as `python -m studies.benchmark --json F
 from __future__ import annotations
 
 import argparse
-import platform
 import random
 import resource
 import statistics
@@ -24,6 +23,7 @@ from cosim import des, fast
 from studies.evaluate import Run, evaluate, feasible, simulate_design
 from studies.exploration import outcome
 from studies.files import check_writable, write_json
+from studies.machine import machine
 from studies.peer import peer_cycles_per_s
 from studies.space import Choice, choice_of, default_space
 from workloads.library import load
@@ -54,21 +54,6 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def machine() -> str:
-    """Processor, cores and interpreter, for the reader of a figure."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    import os
-
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def figures(runs: int, peer: bool, console: Console) -> list[Measured]:

@@ -24,8 +24,9 @@ from studies.emission import check_emitted, check_layers, emit_for
 from studies.errors import UserError
 from studies.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation import Evaluation
-from studies.exploration import default_workers, explore
+from studies.exploration import explore
 from studies.files import output_folder, write_json, write_text, write_whole
+from studies.machine import default_workers
 from studies.records import save
 from studies.report import tables
 from studies.report.page import write_report

@@ -6,29 +6,31 @@ It chooses nothing. Designs that share a lowered program are evaluated together 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import NamedTuple
 
 import numpy as np
 
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Master, Overlay
+from cosim.recurrence_cuda import CudaTimer
 from studies.batch import Batch
 from studies.errors import UserError
 from studies.evaluation import MICROJOULES, MILLISECONDS
 from studies.files import write_whole
+from studies.machine import processor_seconds
 from studies.space import MEGAHERTZ, Choice, Space, Value, designs, overlay_of
 from workloads.graph import Graph
 
 #: Axes that change masters but no row of a program, and those that such masters depend on.
 PORTS = frozenset({"input_port", "input_port_2", "weight_port", "output_port", "fetch_port",
-                   "read_outstanding", "write_outstanding"})
+                   "read_outstanding", "write_outstanding", "max_burst_beats"})
 MASTERS_FOLLOW = ("input_masters", "port_width_bits", "fetch")
 #: Axes within a `Grid` of designs besides the masters.
 WITHIN = frozenset({"clock_mhz", "dsp_packing"})
@@ -56,6 +58,15 @@ class Codes:
     def code(self, choice: Mapping[str, Value]) -> int:
         """The number of a canonical choice; KeyError for a value the space does not have."""
         return sum(self.places[name][value] for name, value in choice.items())
+
+    def choice(self, code: int) -> Choice:
+        """The values of a code; axes that are absent there have their first one."""
+        found: Choice = {}
+        for name, places in self.places.items():
+            values = list(places)
+            code, digit = divmod(code, len(values))
+            found[name] = values[digit]
+        return found
 
 
 @dataclass(frozen=True)
@@ -106,8 +117,21 @@ def load_enumerated(path: Path) -> Enumerated:
         raise UserError(f"{path}: no table of an enumeration ({error})") from None
 
 
+class Piece(NamedTuple):
+    """All designs that go on from one choice: packing P, clock C, ports and limits M.
+
+    `codes`: int64 (P, C, M); `cycles`: int64 (C, M); `latency_ms`, `energy_uj_per_pixel`:
+    (P, C, M), NaN where infeasible, and `cycles` mean nothing there.
+    """
+
+    codes: np.ndarray
+    cycles: np.ndarray
+    latency_ms: np.ndarray
+    energy_uj_per_pixel: np.ndarray
+
+
 @dataclass
-class _Part:
+class Part:
     """What a process needs to evaluate a share; it goes to the process with every share."""
 
     graph: Graph
@@ -117,41 +141,18 @@ class _Part:
 
     def table(self, choices: list[Choice]) -> np.ndarray:
         """(designs, 3): code, latency in ms, energy in uJ a pixel of all ways to go on."""
-        batch, codes = Batch(self.graph, self.board), Codes(self.space)
-        packings = self.space.axis("dsp_packing").values
-        clocks = self.space.axis("clock_mhz").values
-        hertz = np.array([int(value) * MEGAHERTZ for value in clocks])
-        grid_codes = (codes.of("dsp_packing")[:, None, None] + codes.of("clock_mhz")[:, None])
-        known: dict[tuple, tuple[list[Choice], list[tuple[Master, ...]]]] = {}
-        parts = []
-        for choice in choices:
-            key = tuple(choice[name] for name in MASTERS_FOLLOW)
-            if key not in known:
-                known[key] = self._masters(choice)
-            ways, masters = known[key]
-            offsets = np.array([codes.code(way) for way in ways])
-            table = np.full((len(packings), len(clocks), len(ways), 3), np.nan)
-            table[..., 0] = codes.code(choice) + grid_codes + offsets
-            overlay = self._overlay(choice | ways[0])
-            if overlay is not None:
-                found = batch.grid(overlay, [bool(item) for item in packings], hertz.tolist(),
-                                   masters)
-                seconds = found.latency_cycles / hertz[:, None]
-                table[..., 2] = found.energy_j / batch.pixels * MICROJOULES
-                table[..., 1] = np.where(np.isnan(found.energy_j), np.nan,
-                                         seconds * MILLISECONDS)
-            parts.append(table.reshape(-1, 3))
-        return np.concatenate(parts)
+        return np.concatenate([
+            np.stack([piece.codes, piece.latency_ms, piece.energy_uj_per_pixel], -1).reshape(-1, 3)
+            for piece in Walker(self).walk(choices)])
 
-    def _masters(self, choice: Choice) -> tuple[list[Choice], list[tuple[Master, ...]]]:
-        """The ways to choose ports and limits, and the masters of each."""
-        axes = [axis for axis in self.space.axes if axis.name in PORTS]
-        ways = [{name: way[name] for name in way if name in PORTS}
-                for way in designs(self.space, axes, choice)]
-        overlays = [self._overlay(choice | way) for way in ways]
-        return ways, [overlay.masters for overlay in overlays if overlay is not None]
+    def outer(self) -> list[Choice]:
+        """The choices to go on from."""
+        axes = [axis for axis in self.space.axes if axis.name not in UNTIMED]
+        return list(designs(self.space, axes))
 
-    def _overlay(self, choice: Choice) -> Overlay | None:
+    def overlay(self, choice: Choice) -> Overlay | None:
+        """The overlay of a choice, axes within a grid at their first value; None if there is no
+        such hardware."""
         whole = {axis.name: axis.values[0] for axis in self.space.axes if axis.name in WITHIN}
         try:
             return overlay_of(whole | choice, self.base, self.board)
@@ -159,14 +160,55 @@ class _Part:
             return None
 
 
+class Walker:
+    """Evaluates all ways to go on from choices, and keeps what they share. `gpu`: see `Batch`."""
+
+    def __init__(self, part: Part, gpu: CudaTimer | None = None) -> None:
+        self.part, self.codes = part, Codes(part.space)
+        self.batch = Batch(part.graph, part.board, gpu=gpu)
+        self.packings = [bool(item) for item in part.space.axis("dsp_packing").values]
+        self.hertz = np.array([int(value) * MEGAHERTZ
+                               for value in part.space.axis("clock_mhz").values])
+        self.within = (self.codes.of("dsp_packing")[:, None, None]
+                       + self.codes.of("clock_mhz")[:, None])
+        self.known: dict[tuple, tuple[Choice, np.ndarray, list[tuple[Master, ...]]]] = {}
+
+    def walk(self, choices: Iterable[Choice]) -> Iterator[Piece]:
+        """One piece a choice, in order."""
+        for choice in choices:
+            key = tuple(choice[name] for name in MASTERS_FOLLOW)
+            if key not in self.known:
+                self.known[key] = self._masters(choice)
+            first, offsets, masters = self.known[key]
+            codes = self.codes.code(choice) + self.within + offsets
+            overlay = self.part.overlay(choice | first)
+            if overlay is None:
+                nothing = np.full(codes.shape, np.nan)
+                yield Piece(codes, np.full(codes.shape[1:], -1), nothing, nothing)
+                continue
+            found = self.batch.grid(overlay, self.packings, self.hertz.tolist(), masters)
+            latency = found.latency_cycles / self.hertz[:, None] * MILLISECONDS
+            yield Piece(codes, found.latency_cycles,
+                        np.where(np.isnan(found.energy_j), np.nan, latency),
+                        found.energy_j / self.batch.pixels * MICROJOULES)
+
+    def _masters(self, choice: Choice) -> tuple[Choice, np.ndarray, list[tuple[Master, ...]]]:
+        """A way to choose ports and limits; the codes and the masters of every way."""
+        axes = [axis for axis in self.part.space.axes if axis.name in PORTS]
+        ways = [{name: way[name] for name in way if name in PORTS}
+                for way in designs(self.part.space, axes, choice)]
+        overlays = [self.part.overlay(choice | way) for way in ways]
+        return (ways[0], np.array([self.codes.code(way) for way in ways]),
+                [overlay.masters for overlay in overlays if overlay is not None])
+
+
 def enumerate_space(graph: Graph, board: Board, base: Overlay, space: Space, workers: int = 1,
                     progress: Callable[[int], None] | None = None) -> Enumerated:
     """Evaluate all designs; `progress` is told how many more are done."""
-    began, used = time.perf_counter(), _processor_seconds()
-    outer = [axis for axis in space.axes if axis.name not in UNTIMED]
-    choices = list(designs(space, outer))
+    began, used = time.perf_counter(), processor_seconds()
+    part = Part(graph, board, base, space)
+    choices = part.outer()
     shares = [choices[start : start + SHARE] for start in range(0, len(choices), SHARE)]
-    part = _Part(graph, board, base, space)
     parts = []
     with ExitStack() as stack:
         run = map
@@ -180,10 +222,4 @@ def enumerate_space(graph: Graph, board: Board, base: Overlay, space: Space, wor
     whole = np.concatenate(parts)
     whole = whole[np.argsort(whole[:, 0])]
     return Enumerated(whole[:, 0].astype(np.int64), whole[:, 1], whole[:, 2],
-                      time.perf_counter() - began, _processor_seconds() - used)
-
-
-def _processor_seconds() -> float:
-    """Of this process and those that it started and that have ended."""
-    return sum(getrusage(who).ru_utime + getrusage(who).ru_stime
-               for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+                      time.perf_counter() - began, processor_seconds() - used)

@@ -5,7 +5,6 @@ It does not sample (`search`) nor evaluate by itself (`evaluate`); it puts them 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -162,12 +161,6 @@ def _spread(pool: Executor, workers: int, work: Evaluate,
     for start, answer in enumerate(answers):
         merged[start::workers] = list(answer)
     return [item for item in merged if item is not None]
-
-
-def default_workers() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else \
-        os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ ALLOWED = {
 }
 ONLY_IN = {
     "simpy": {"cosim/des.py"},
-    "numba": {"cosim/fast.py", "cosim/memory_rules.py", "cosim/row_parts.py"},
+    "numba": {"cosim/fast.py", "cosim/memory_rules.py", "cosim/recurrence_kernels.py",
+              "cosim/row_parts.py"},
     "optuna": {"studies/search.py", "studies/storage.py", "studies/shared_study.py"},
     "sqlalchemy": {"studies/storage.py"},
     "grpc": {"studies/storage.py"},

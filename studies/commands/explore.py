@@ -24,9 +24,10 @@ from studies.commands.options import (
     Workload,
 )
 from studies.errors import UserError
-from studies.exploration import Exploration, Place, default_workers
+from studies.exploration import Exploration, Place
 from studies.exploration import explore as run_exploration
 from studies.files import check_writable, output_folder, write_json, write_text
+from studies.machine import default_workers
 from studies.records import encode, save
 from studies.report import pictures, tables
 from studies.search import Objective, Record, Sampler, Settings, parse_names

@@ -1,0 +1,73 @@
+"""The two CUDA kernels of `recurrence_cuda`, which imports them once it needs a GPU.
+
+They run in numba's simulator too (`NUMBA_ENABLE_CUDASIM=1`). The memory's rules are the Python
+functions that the CPU compiles.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+
+import numpy as np
+from numba import cuda
+
+from cosim import memory_rules
+from cosim.recurrence_cuda import MOST_OUTSTANDING, SLOTS
+
+_RULES = {name: cuda.jit(device=True)(getattr(memory_rules, name).py_func)
+          for name in ("burst_bytes", "next_request", "flat_accept")}
+_FLAT = memory_rules.flat_transfer.py_func
+_transfer = cuda.jit(device=True)(FunctionType(_FLAT.__code__, {**_FLAT.__globals__, **_RULES}))
+
+
+@cuda.jit
+def fill(rows, settings, counts, offsets, host_cycles, durations):
+    """One block a row: what it takes under every setting of its unit."""
+    ring = cuda.local.array(MOST_OUTSTANDING, np.int64)
+    place = cuda.blockIdx.x
+    unit = rows[place, 0]
+    host = rows[place, 7]
+    for number in range(cuda.threadIdx.x, counts[unit], cuda.blockDim.x):
+        if host >= 0:
+            durations[offsets[place] + number] = host_cycles[number, host]
+        else:
+            taken, _, _ = _transfer(
+                rows[place, 1], rows[place, 2], rows[place, 3], rows[place, 4], rows[place, 5],
+                rows[place, 6], settings[unit, number, 6], settings[unit, number, 1],
+                settings[unit, number, 7], settings[unit, number, 8], settings[unit, number, 0],
+                settings[unit, number, 4], settings[unit, number, 5], ring)
+            durations[offsets[place] + number] = (taken + settings[unit, number, 2]
+                                                  + settings[unit, number, 3])
+
+
+@cuda.jit
+def walk(blocks, programs, lanes, steps, sources, numbers, offsets, durations, totals):
+    """One thread a lane: the ends of all operations, the last of them to `totals`."""
+    ends = cuda.local.array(SLOTS, np.int64)
+    program = blocks[cuda.blockIdx.x, 0]
+    place = blocks[cuda.blockIdx.x, 1] + cuda.threadIdx.x
+    if place < programs[program, 4]:
+        lane = lanes[place]
+        first_source = programs[program, 2]
+        source = first_source
+        first_row = programs[program, 3]
+        for slot in range(numbers.shape[0]):
+            ends[slot] = 0
+        last = ends[0]
+        for index in range(programs[program, 0], programs[program, 1]):
+            unit = steps[index, 1]
+            keep = steps[index, 2]
+            until = first_source + steps[index, 3]
+            now = ends[unit]
+            while source < until:
+                now = max(now, ends[sources[source]])
+                source += 1
+            cycles = np.int64(steps[index, 0])
+            if cycles < 0:
+                cycles = durations[offsets[first_row - 1 - cycles] + numbers[unit, lane]]
+            now += cycles
+            ends[unit] = now
+            if keep >= 0:
+                ends[keep] = now
+            last = max(last, now)
+        totals[place] = last
