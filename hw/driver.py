@@ -61,12 +61,17 @@ class HostLibrary:
 
 
 class PynqHardware:
-    """The board through pynq: control port, contiguous memory and the interrupt."""
+    """The board through pynq: control port, contiguous memory and the interrupt.
 
-    source = "board"
-    RESET_CONTROL, UNLOCK, LOCK = 0x240, (0x008, 0xDF0D), (0x004, 0x767B)  # Zynq-7000 SLCR
+    A board behind pynq's remote protocol (`PYNQ_REMOTE_DEVICES`) too. `source`: a simulation
+    that stands in a board's place says so in its name.
+    """
+
+    RESET_CONTROL, UNLOCK = 0x240, (0x008, 0xDF0D)  # Zynq-7000 SLCR
+    INTERRUPT_STATUS = 0x00C  # of the overlay's control port
 
     def __init__(self, name: str = "overlay_0") -> None:
+        self.source = "board"
         self._name = name
         self._overlay: Any = None
         self._port: Any = None
@@ -75,8 +80,17 @@ class PynqHardware:
         """Configure the fabric; the .hwh file lies beside the bitstream."""
         import pynq
 
-        self._overlay = pynq.Overlay(bitstream)
-        self._port = getattr(self._overlay, self._name).mmio
+        overlay = pynq.Overlay(bitstream, download=False)
+        parameters = overlay.ip_dict[overlay.parser.ps_name]["parameters"]
+        for number, clock in overlay.clock_dict.items():
+            # pynq 4.0.0 looks for the name that UltraScale+ gives it, and divides by None.
+            if clock.get("enable") and clock.get("frequency", 0) is None:
+                clock["frequency"] = float(parameters[f"PCW_ACT_FPGA{number}_PERIPHERAL_FREQMHZ"])
+        overlay.download()
+        self._overlay = overlay
+        device = str(getattr(overlay.device, "name", ""))
+        self.source = device if device.endswith(" simulation") else "board"
+        self._port = getattr(overlay, self._name).mmio
 
     def read(self, offset: int) -> int:
         """A 32-bit register."""
@@ -96,12 +110,22 @@ class PynqHardware:
         """Wait for the overlay's interrupt; False if none came in time."""
         import asyncio
 
+        if self._overlay.device.has_capability("REMOTE"):
+            return self._poll_interrupt(timeout_s)
         waiter = getattr(self._overlay, self._name).interrupt.wait()
         loop = asyncio.get_event_loop()
         try:
             loop.run_until_complete(asyncio.wait_for(waiter, timeout_s))
         except asyncio.TimeoutError:  # noqa: UP041  (another class before Python 3.11)
             return False
+        return True
+
+    def _poll_interrupt(self, timeout_s: float) -> bool:
+        """The remote protocol has no interrupts. Not the done bit: reading that clears it."""
+        end = time.monotonic() + timeout_s
+        while not self.read(self.INTERRUPT_STATUS) & 1:
+            if time.monotonic() > end:
+                return False
         return True
 
     def stop(self) -> None:
@@ -111,9 +135,9 @@ class PynqHardware:
         import pynq
 
         control = pynq.MMIO(0xF8000000, 0x1000)
+        # Left unlocked, as Linux has it: the next download must end the reset and set clocks.
         control.write(*self.UNLOCK)
         control.write(self.RESET_CONTROL, 0xF)
-        control.write(*self.LOCK)
         self._overlay = None
 
 
