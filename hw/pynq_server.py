@@ -252,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         bitstream = prepare(given.project)
         with PynqServer(open_board(given.project), given.address) as server:
-            print(f"serving {given.project} at {server.address}; on its behalf:\n"
+            print(f"serving {given.project} at {server.address}; with a Python that has pynq 4:\n"
                   f"PYNQ_REMOTE_DEVICES={server.address.removesuffix(f':{PORT}')} python "
                   f"{given.project}/board/run.py --bitstream {bitstream}", flush=True)
             server.wait()

@@ -24,7 +24,7 @@ ONLY_IN = {
               "cosim/row_parts.py"},
     "optuna": {"studies/search.py", "studies/storage.py", "studies/shared_study.py"},
     "sqlalchemy": {"studies/storage.py"},
-    "grpc": {"studies/storage.py"},
+    "grpc": {"studies/storage.py", "hw/pynq_protocol.py", "hw/pynq_server.py"},
     "distributed": {"studies/dask_workers.py"},
     "pynq": {"hw/driver.py"},
 }

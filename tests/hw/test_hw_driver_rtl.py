@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
+from board_counters import same_counters
 from small_frames import QUICK, board, lowered_frame, small_graph
 
 from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
-from cosim.fast import simulate
 from cosim.program import Column
 from hw.configuration import configure
 from hw.driver import Driver
@@ -79,22 +78,3 @@ def test_a_frame_through_the_registers_and_buses_of_the_ip(tmp_path):
         with pytest.raises(DriverError, match="time-out"):
             driver.run()
         assert late.stopped
-
-
-def same_counters(measurement, program, configuration, memory):
-    """Every counter of every unit is the sum of its predictions over the starts of the frame."""
-    starts = [item for item in steps(program, configuration) if isinstance(item, Start)]
-    predicted = [simulate(stretch_program(program, configuration, item), memory)
-                 for item in starts]
-    for unit, counters in enumerate(measurement.counters):
-        assert counters.busy_cycles == sum(int(item.busy[unit]) for item in predicted)
-        assert counters.idle_cycles == sum(int(item.idle[unit]) for item in predicted)
-        stalls = dict(counters.stall_cycles)
-        assert stalls.pop("memory") == sum(int(item.memory_stall[unit]) for item in predicted)
-        names = [program.channels[index].name for index in
-                 np.flatnonzero([channel.target == unit for channel in program.channels])]
-        assert stalls == {name: sum(int(item.token_stall[unit, index]) for item in predicted)
-                          for index, name in ((i, c.name) for i, c in enumerate(program.channels))
-                          if name in names}
-        total = counters.busy_cycles + counters.idle_cycles + sum(counters.stall_cycles.values())
-        assert total == sum(item.total_cycles for item in predicted)
