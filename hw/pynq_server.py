@@ -29,6 +29,7 @@ from hw.pynq_files import CONTROL_ADDRESS, CONTROL_BYTES, prepare
 from hw.pynq_protocol import handlers
 from hw.registers import INTERRUPT_STATUS
 from hw.rtl_board import CYCLES_A_SECOND, RtlBoard
+from hw.rtl_simulate import RtlError
 from hw.stand_in import Buffer
 
 #: pynq appends the port to what `PYNQ_REMOTE_DEVICES` says, also to a `unix:` path.
@@ -256,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
                   f"PYNQ_REMOTE_DEVICES={server.address.removesuffix(f':{PORT}')} python "
                   f"{given.project}/board/run.py --bitstream {bitstream}", flush=True)
             server.wait()
-    except DriverError as error:
+    except (DriverError, RtlError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

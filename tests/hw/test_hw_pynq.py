@@ -26,7 +26,7 @@ from hw.emitted import DriverError, Project, logical_tensor, vectors
 from hw.measurement import load_measurement
 from hw.pynq_files import CONTROL_ADDRESS, bit_file, prepare
 from hw.pynq_protocol import CALLS, messages
-from hw.pynq_server import PORT, PynqServer, SystemRegisters, open_board
+from hw.pynq_server import PORT, PynqServer, SystemRegisters, main, open_board
 from hw.rtl_board import RtlBoard
 from hw.stand_in import StandIn
 from studies.validate_board import validate
@@ -146,6 +146,11 @@ def test_an_address_for_others_or_in_use_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as taken, \
             pytest.raises(DriverError, match="another server"):
         PynqServer(stand_in, f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_a_project_that_is_none_is_refused_in_one_line(tmp_path, capsys):
+    assert main(["--project", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("has no manifest.json; is it an emitted project?\n")
 
 
 def test_a_project_without_verilog_or_with_a_real_bitstream_is_refused(tmp_path):
