@@ -165,7 +165,7 @@ class CudaTimer:
         if not host_cycles.size:
             host_cycles = np.zeros((1, 1), np.int64)
         width = lanes.counts[rows[:, 0]]
-        offsets = np.cumsum(width) - width
+        offsets = np.append(np.cumsum(width) - width, 0)
         steps_at = np.cumsum([0, *(len(job.steps.steps) for job in jobs)])
         sources_at = np.cumsum([0, *(len(job.steps.sources) for job in jobs)])
         lanes_at = np.cumsum([0, *(len(job.lanes) for job in jobs)])
@@ -191,7 +191,7 @@ class CudaTimer:
 
 def device_name() -> str:
     """Name of the GPU; `CudaError` if there is none."""
-    name = _kernels().cuda.get_current_device().name
+    name = getattr(_kernels().cuda.get_current_device(), "name", "numba's simulator")
     return name.decode() if isinstance(name, bytes) else str(name)
 
 

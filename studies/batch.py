@@ -100,6 +100,7 @@ class Batch:
                  gpu: CudaTimer | None = None) -> None:
         self.graph, self.board, self.keep, self.gpu = graph, board, keep, gpu
         self.lanes: dict[Hashable, Lanes] = {}
+        self.units: dict[Hashable, np.ndarray] = {}
         self.pixels = pixels(graph)
         self.timer = Timer()
         self.tiles: Known = {}
@@ -243,19 +244,18 @@ class Batch:
             return known
         names = {unit.name: place for place, unit in enumerate(
             units_of(replace(overlay, masters=masters[usable[0]]), self.board))}
-        rows: dict[Master, np.ndarray] = {}
-        units = np.empty(0, np.int64)
+        blank = np.array([self._units(replace(overlay, masters=masters[usable[0]]))])
+        units = np.tile(blank, (len(clocks_hz), len(masters), 1, 1))
         for index in usable:
             mine = [item for item in masters[index] if item.name in names]
-            if not all(item in rows for item in mine):
+            keys = [(tuple(clocks_hz), item) for item in mine]
+            if not all(item in self.units for item in keys):
                 table = np.array([self._units(replace(overlay, clock_hz=clock,
                                                       masters=masters[index]))
                                   for clock in clocks_hz])
-                rows |= {item: table[:, names[item.name]] for item in mine}
-                if not units.size:
-                    units = np.repeat(table[:, None], len(masters), axis=1)
-            for item in mine:
-                units[:, index, names[item.name]] = rows[item]
+                self.units |= {item: table[:, names[item[1].name]] for item in keys}
+            for item in keys:
+                units[:, index, names[item[1].name]] = self.units[item]
         clocks = np.repeat(np.arange(len(clocks_hz)), len(masters))
         if len(self.lanes) >= self.keep:
             self.lanes.pop(next(iter(self.lanes)))
