@@ -155,37 +155,35 @@ class CudaTimer:
                 send(item) for item in (lanes.numbers, lanes.settings, lanes.counts)]
         numbers, settings, counts = kept[1]
         rows = np.concatenate([job.steps.rows for job in jobs])
-        firsts = np.cumsum([0, *(len(job.steps.rows) for job in jobs)])
-        hosts = np.cumsum([0, *(job.host_cycles.shape[1] for job in jobs)])
-        for job, first, host in zip(jobs, firsts, hosts, strict=False):
-            part = rows[first : first + len(job.steps.rows), 7]
-            part[part >= 0] += host
-        host_cycles = np.ascontiguousarray(
-            np.concatenate([job.host_cycles for job in jobs], axis=1), np.int64)
-        if not host_cycles.size:
-            host_cycles = np.zeros((1, 1), np.int64)
+        steps = np.concatenate([*(job.steps.steps for job in jobs), np.zeros((2, 4), np.int32)])
+        rows_at, steps_at, sources_at, lanes_at, hosts_at = (
+            np.cumsum([0, *map(len, parts)]) for parts in (
+                [job.steps.rows for job in jobs], [job.steps.steps for job in jobs],
+                [job.steps.sources for job in jobs], [job.lanes for job in jobs],
+                [job.host_cycles.T for job in jobs]))
         width = lanes.counts[rows[:, 0]]
         offsets = np.append(np.cumsum(width) - width, 0)
-        steps_at = np.cumsum([0, *(len(job.steps.steps) for job in jobs)])
-        sources_at = np.cumsum([0, *(len(job.steps.sources) for job in jobs)])
-        lanes_at = np.cumsum([0, *(len(job.lanes) for job in jobs)])
-        programs = np.column_stack([steps_at[:-1], steps_at[1:], sources_at[:-1], firsts[:-1],
-                                    lanes_at[1:]]).astype(np.int64)
+        for index in range(len(jobs)):
+            hosts = rows[rows_at[index] : rows_at[index + 1], 7]
+            hosts[hosts >= 0] += hosts_at[index]
+            what = steps[steps_at[index] : steps_at[index + 1], 0]
+            what[what < 0] = -1 - offsets[rows_at[index] - 1 - what[what < 0]]
+        # A column more, so that there is one.
+        host_cycles = np.concatenate([*(job.host_cycles for job in jobs), np.zeros(
+            (len(jobs[0].host_cycles), 1), np.int64)], axis=1)
         blocks = np.array([(index, place) for index in range(len(jobs))
-                           for place in range(lanes_at[index], lanes_at[index + 1], THREADS)],
-                          np.int64)
+                           for place in range(lanes_at[index], lanes_at[index + 1], THREADS)])
         durations = cuda.device_array(max(1, int(width.sum())), np.int64)
         totals = cuda.device_array(int(lanes_at[-1]), np.int64)
-        device_offsets = send(offsets.astype(np.int64))
         if len(rows):
-            self.kernels.fill[len(rows), THREADS](send(rows), settings, counts, device_offsets,
-                                          send(host_cycles), durations)
+            self.kernels.fill[len(rows), THREADS](send(rows), settings, counts, send(offsets),
+                                                  send(host_cycles), durations)
         self.kernels.walk[len(blocks), THREADS](
-            send(blocks), send(programs),
-            send(np.concatenate([job.lanes for job in jobs]).astype(np.int32)),
-            send(np.concatenate([job.steps.steps for job in jobs])),
+            send(blocks),
+            send(np.column_stack([steps_at[:-1], steps_at[1:], sources_at[:-1], lanes_at[1:]])),
+            send(np.concatenate([job.lanes for job in jobs]).astype(np.int32)), send(steps),
             send(np.concatenate([*(job.steps.sources for job in jobs), np.zeros(1, np.int32)])),
-            numbers, device_offsets, durations, totals)
+            numbers, durations, totals)
         return np.split(totals.copy_to_host(), lanes_at[1:-1])
 
 

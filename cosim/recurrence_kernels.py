@@ -41,33 +41,48 @@ def fill(rows, settings, counts, offsets, host_cycles, durations):
 
 
 @cuda.jit
-def walk(blocks, programs, lanes, steps, sources, numbers, offsets, durations, totals):
-    """One thread a lane: the ends of all operations, the last of them to `totals`."""
+def walk(blocks, programs, lanes, steps, sources, numbers, durations, totals):
+    """One thread a lane: the ends of all operations, the last of them to `totals`.
+
+    A warp waits where a value is used that was just asked for, so a step is read two steps ahead
+    and its duration one. `steps` is two rows longer than its programs.
+    """
     ends = cuda.local.array(SLOTS, np.int64)
     program = blocks[cuda.blockIdx.x, 0]
     place = blocks[cuda.blockIdx.x, 1] + cuda.threadIdx.x
-    if place < programs[program, 4]:
+    if place < programs[program, 3]:
         lane = lanes[place]
-        first_source = programs[program, 2]
-        source = first_source
-        first_row = programs[program, 3]
         for slot in range(numbers.shape[0]):
             ends[slot] = 0
         last = ends[0]
-        for index in range(programs[program, 0], programs[program, 1]):
-            unit = steps[index, 1]
-            keep = steps[index, 2]
-            until = first_source + steps[index, 3]
+        first = programs[program, 0]
+        first_source = programs[program, 2]
+        source = first_source
+        what, unit, keep, until = (np.int64(steps[first, 0]), steps[first, 1], steps[first, 2],
+                                   steps[first, 3])
+        cycles = what
+        if what < 0:
+            cycles = durations[numbers[unit, lane] - 1 - what]
+        what, unit_1, keep_1, until_1 = (np.int64(steps[first + 1, 0]), steps[first + 1, 1],
+                                         steps[first + 1, 2], steps[first + 1, 3])
+        number = numbers[unit_1, lane]
+        for index in range(first, programs[program, 1]):
+            what_2, unit_2, keep_2, until_2 = (
+                np.int64(steps[index + 2, 0]), steps[index + 2, 1], steps[index + 2, 2],
+                steps[index + 2, 3])
+            cycles_1 = what
+            if what < 0:
+                cycles_1 = durations[number - 1 - what]
             now = ends[unit]
-            while source < until:
+            while source < first_source + until:
                 now = max(now, ends[sources[source]])
                 source += 1
-            cycles = np.int64(steps[index, 0])
-            if cycles < 0:
-                cycles = durations[offsets[first_row - 1 - cycles] + numbers[unit, lane]]
             now += cycles
             ends[unit] = now
             if keep >= 0:
                 ends[keep] = now
             last = max(last, now)
+            number = numbers[unit_2, lane]
+            cycles, unit, keep, until = cycles_1, unit_1, keep_1, until_1
+            what, unit_1, keep_1, until_1 = what_2, unit_2, keep_2, until_2
         totals[place] = last
