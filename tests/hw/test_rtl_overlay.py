@@ -60,11 +60,12 @@ def with_masters(overlay, name, width_bits, count):
     """Every master `width_bits` wide on a port of its own, `count` of input and of output, and
     one that fetches the descriptors."""
     on, masters = load_board(name), []
+    ports = [port.name for port in on.ports if width_bits in port.widths_bits]
     fetch = dataclasses.replace(overlay.masters[0], name="fetch", role=Role.FETCH)
     for master in (*overlay.masters, fetch):
         copies = count if master.role in (Role.INPUT, Role.OUTPUT) else 1
         for index in range(copies):
-            port = on.ports[len(masters) % len(on.ports)].name
+            port = ports[len(masters) % len(ports)]
             masters.append(dataclasses.replace(
                 master, name=f"{master.name}_{index}", port=port, width_bits=width_bits))
     return dataclasses.replace(overlay, masters=tuple(masters), fetch=Fetch.DRAM), on
