@@ -8,6 +8,7 @@ imported when a `CudaTimer` is made, never before: a process may fork until then
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -175,15 +176,18 @@ class CudaTimer:
                            for place in range(lanes_at[index], lanes_at[index + 1], THREADS)])
         durations = cuda.device_array(max(1, int(width.sum())), np.int64)
         totals = cuda.device_array(int(lanes_at[-1]), np.int64)
-        if len(rows):
-            self.kernels.fill[len(rows), THREADS](send(rows), settings, counts, send(offsets),
-                                                  send(host_cycles), durations)
-        self.kernels.walk[len(blocks), THREADS](
-            send(blocks),
-            send(np.column_stack([steps_at[:-1], steps_at[1:], sources_at[:-1], lanes_at[1:]])),
-            send(np.concatenate([job.lanes for job in jobs]).astype(np.int32)), send(steps),
-            send(np.concatenate([*(job.steps.sources for job in jobs), np.zeros(1, np.int32)])),
-            numbers, durations, totals)
+        with warnings.catch_warnings():
+            # Numba warns of every launch that does not fill the GPU; other processes do.
+            warnings.filterwarnings("ignore", ".*Grid size")
+            if len(rows):
+                self.kernels.fill[len(rows), THREADS](send(rows), settings, counts, send(offsets),
+                                                      send(host_cycles), durations)
+            self.kernels.walk[len(blocks), THREADS](
+                send(blocks), send(np.column_stack([steps_at[:-1], steps_at[1:], sources_at[:-1],
+                                                    lanes_at[1:]])),
+                send(np.concatenate([job.lanes for job in jobs]).astype(np.int32)), send(steps),
+                send(np.concatenate([*(job.steps.sources for job in jobs),
+                                     np.zeros(1, np.int32)])), numbers, durations, totals)
         return np.split(totals.copy_to_host(), lanes_at[1:-1])
 
 
