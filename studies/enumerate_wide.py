@@ -253,7 +253,7 @@ def run(given: argparse.Namespace) -> dict:
     else:
         found |= enumerate_wide(part, cuda, given.workers, shard, given.sample,
                                 given.limit_seconds)
-        found |= {"shard": given.shard, "sample": given.sample}
+        found |= {"space": given.space.name, "shard": given.shard, "sample": given.sample}
     return found
 
 

@@ -31,7 +31,7 @@ from studies.errors import UserError
 from studies.evaluate import estimated_resources
 from studies.evaluation import Evaluation
 from studies.exploration import outcome
-from studies.files import check_writable, write_json
+from studies.files import check_writable, read_json, write_json
 from studies.front import hypervolume, pareto_mask
 from studies.machine import default_workers, machine
 from studies.search import Failure, Found, Objective, Outcome, Sampler, Settings, search
@@ -42,8 +42,10 @@ from workloads.graph import Graph
 from workloads.library import load
 
 WORKLOAD, BOARD = "agc-w16", "pynq-z1"
-SPACE = Path(__file__).parent / "search_proof.toml"
-QUICK = Path(__file__).parent / "search_proof_quick.toml"
+FOLDER = Path(__file__).parent
+SPACE, QUICK = FOLDER / "search_proof.toml", FOLDER / "search_proof_quick.toml"
+#: Enumerations on a GPU, with their provenance.
+RECORDED = FOLDER / "data" / "enumerate_wide_h100.json"
 OBJECTIVES = (Objective.LATENCY, Objective.ENERGY)
 REFERENCE = 1.1
 #: What the default sampler must reach, and within how many evaluations.
@@ -64,10 +66,9 @@ DEFAULT = next(iter(CONTENDERS))
 
 @dataclass(frozen=True)
 class Truth:
-    """The whole sub-space and what a search can be measured by."""
+    """A space that is known whole, and what a search of it can be measured by."""
 
     space: Space
-    enumerated: Enumerated
     front: np.ndarray
     reference: np.ndarray
 
@@ -82,33 +83,39 @@ class Truth:
         return hypervolume(self.front, self.reference)
 
 
-def truth_of(space: Space, enumerated: Enumerated) -> Truth:
-    """The front of an enumeration and the reference point that follows from it."""
-    points = enumerated.points
+def truth_of(space: Space, points: np.ndarray) -> Truth:
+    """The front of points (n, 2) and the reference point that follows from it."""
     front = points[pareto_mask(points)]
-    return Truth(space, enumerated, front, REFERENCE * front.max(axis=0))
+    return Truth(space, front, REFERENCE * front.max(axis=0))
 
 
 @dataclass
-class Replay:
-    """Answers a search from the table. Why a design is infeasible is worked out anew."""
+class Direct:
+    """Answers a search by evaluating, as `cosim explore` does."""
 
     graph: Graph
     board: Board
     base: Overlay
-    truth: Truth
-
-    def __post_init__(self) -> None:
-        self.codes = Codes(self.truth.space)
 
     def __call__(self, choices: Sequence[Choice]) -> list[Outcome]:
         """Outcomes in the order of the choices."""
         return [self._answer(choice) for choice in choices]
 
     def _answer(self, choice: Choice) -> Outcome:
-        latency, energy = self.truth.enumerated.figures(self.codes.code(choice))
+        return outcome(self.graph, self.board, self.base, choice)
+
+
+@dataclass
+class Replay(Direct):
+    """Answers a search from the table. Why a design is infeasible is worked out anew."""
+
+    enumerated: Enumerated
+    codes: Codes
+
+    def _answer(self, choice: Choice) -> Outcome:
+        latency, energy = self.enumerated.figures(self.codes.code(choice))
         if np.isnan(latency):
-            found = outcome(self.graph, self.board, self.base, choice)
+            found = super()._answer(choice)
             assert isinstance(found, Failure), f"the table lacks {choice}"
             return found
         overlay = overlay_of(choice, self.base, self.board)
@@ -138,22 +145,22 @@ def points_of(evaluations: int) -> list[int]:
     return [*range(10, min(evaluations, 100) + 1, 10), *range(150, evaluations + 1, 50)]
 
 
-def run_once(replay: Replay, name: str, evaluations: int, seed: int) -> np.ndarray:
+def run_once(answer: Direct, truth: Truth, name: str, evaluations: int, seed: int) -> np.ndarray:
     """The curve of one contender with one seed."""
-    truth, settings = replay.truth, CONTENDERS[name]
+    settings = CONTENDERS[name]
     most = min(settings.attempts, evaluations)
     settings = replace(settings, designs=most, attempts=most, objectives=OBJECTIVES, rounds=0,
                        seed=seed)
-    start = starting_choices(truth.space, replay.base, replay.board)
-    return curve(search(replay, truth.space, settings, start), truth, points_of(most))
+    start = starting_choices(truth.space, answer.base, answer.board)
+    return curve(search(answer, truth.space, settings, start), truth, points_of(most))
 
 
-def run_all(replay: Replay, evaluations: int, seeds: int, workers: int,
+def run_all(replay: Replay, truth: Truth, evaluations: int, seeds: int, workers: int,
             console: Console) -> dict[str, np.ndarray]:
     """(seeds, points, 2) curves by contender."""
     curves: dict[str, np.ndarray] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        asked = {name: [pool.submit(run_once, replay, name, evaluations, seed)
+        asked = {name: [pool.submit(run_once, replay, truth, name, evaluations, seed)
                         for seed in range(min(seeds, FEWER_SEEDS.get(name, seeds)))]
                  for name in CONTENDERS if name != "gp" or evaluations == EVALUATIONS}
         for name, jobs in asked.items():
@@ -165,9 +172,36 @@ def run_all(replay: Replay, evaluations: int, seeds: int, workers: int,
     return curves
 
 
-def summary(truth: Truth, curves: dict[str, np.ndarray], evaluations: int) -> dict:
+def run_wide(answer: Direct, known: dict, seeds: int, workers: int, console: Console) -> dict:
+    """The default search of a space that `studies.enumerate_wide` met whole on a GPU.
+
+    `known`: one of the runs recorded in `RECORDED`. Its designs are evaluated here, not looked up.
+    Raises `UserError` if this program gives the recorded best design another latency.
+    """
+    space = load_space(FOLDER / known["space"], answer.board, answer.graph)
+    best = answer([space.canonical(known["best_latency_choice"])])[0]
+    if isinstance(best, Failure) or best.latency_ms != known["best_latency_ms"]:
+        raise UserError(f"{RECORDED.name}: the best design of {known['space']} has another latency "
+                        "now; enumerate it again with `python -m studies.enumerate_wide`.")
+    truth = truth_of(space, np.array([[item["latency_ms"], item["energy_uj_per_pixel"]]
+                                      for item in known["front"]]))
+    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        jobs = [pool.submit(run_once, answer, truth, DEFAULT, EVALUATIONS, seed)
+                for seed in range(seeds)]
+        curves = np.array([job.result() for job in jobs])
+    regret, ratio = np.median(curves[:, -1], axis=0)
+    console.print(f"{DEFAULT} on {known['space_designs']:,} designs: regret {regret:.3%}, "
+                  f"hypervolume {ratio:.3%}", highlight=False)
+    return {**{name: known[name] for name in ("space", "space_designs", "feasible", "recurrences",
+                                              "seconds", "device", "best_latency_ms")},
+            "median_regret": float(regret), "worst_regret": float(curves[:, -1, 0].max()),
+            "median_hypervolume_ratio": float(ratio), "seeds": seeds}
+
+
+def summary(truth: Truth, table: Enumerated, curves: dict[str, np.ndarray], evaluations: int
+            ) -> dict:
     """What the study writes: the enumeration, the default's medians, every contender's curves."""
-    table, default = truth.enumerated, curves[DEFAULT]
+    default = curves[DEFAULT]
     regret, ratio = np.median(default[:, -1], axis=0)
     at = points_of(evaluations)
     good = np.median(default, axis=0)
@@ -214,13 +248,20 @@ def prove(quick: bool, table: Path, again: bool, workers: int, console: Console)
     if len(enumerated.codes) != space.size():
         raise UserError(f"{table}: holds {len(enumerated.codes)} designs, the space "
                         f"{space.size()}; run with --again")
-    truth = truth_of(space, enumerated)
+    truth = truth_of(space, enumerated.points)
     console.print(f"{len(enumerated.codes):,} designs, {int(enumerated.feasible.sum()):,} feasible,"
                   f" best latency {truth.best_latency_ms:.3f} ms, {enumerated.seconds:.0f} s",
                   highlight=False)
     evaluations, seeds = (200, 2) if quick else (EVALUATIONS, SEEDS)
-    replay = Replay(graph, board, base, truth)
-    return summary(truth, run_all(replay, evaluations, seeds, workers, console), evaluations)
+    replay = Replay(graph, board, base, enumerated, Codes(space))
+    found = summary(truth, enumerated, run_all(replay, truth, evaluations, seeds, workers, console),
+                    evaluations)
+    if not quick:
+        recorded = read_json(RECORDED)
+        found["wide_check"] = recorded["check"]
+        found["wide"] = [run_wide(Direct(graph, board, base), run, seeds, workers, console)
+                         for run in recorded["runs"]]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -76,9 +76,9 @@ predicted, with the memory model `flat`.
 **The sub-space** (`studies/search_proof.toml`): {found['designs_enumerated']:,} designs for
 {found['workload']} (the whole network, one frame) on {found['board']}, conditional axes included;
 {found['feasible']:,} of them feasible. Every one was evaluated: {found['seconds']:.0f} s by the
-clock, {found['processor_seconds']:.0f} s of processor time on {found['machine']} (other work ran
-beside it). Designs that share a lowered program share it (`studies/batch.py`); every figure equals
-the single evaluation's, to the last bit.
+clock, {found['processor_seconds']:.0f} s of processor time on {found['machine']}.
+Designs that share a lowered program share it (`studies/batch.py`); every figure equals the single
+evaluation's, to the last bit.
 
 **The truth**: best latency {found['best_latency_ms']:.3f} ms. The front of latency and energy:
 
@@ -107,4 +107,35 @@ has another shape: the way from 24 x 8 x 2 to 8 x 16 x 2 leads through designs t
 half of every batch are untried neighbours of the front, and axes that share a resource
 (`Space.couplings`: the array's extents) may change two at once. The choice was tuned on this
 sub-space; another network or board may need more designs.
+{_wide(found)}"""
+
+
+def _wide(found: dict[str, Any]) -> str:
+    """The section on the spaces that a GPU enumerated, empty without any."""
+    if not found.get("wide"):
+        return ""
+    rows = "\n".join(
+        f"| `{item['space']}` | {item['space_designs']:,} | {item['feasible']:,} | "
+        f"{item['recurrences']:,} | {item['seconds']:.0f} | {item['best_latency_ms']:.3f} | "
+        f"{item['median_regret']:.2%} | {item['worst_regret']:.2%} | "
+        f"{item['median_hypervolume_ratio']:.2%} |" for item in found["wide"])
+    check, first = found["wide_check"], found["wide"][0]
+    return f"""
+## A hundred million designs and more
+
+`python -m studies.enumerate_wide --device cuda` times programs on a GPU: one thread a setting of
+clock, ports and limits, all on one walk through the program (`cosim/recurrence_cuda.py`). The
+processor's cores lower the programs meanwhile. Recorded on {first['device']} with 16 cores
+(`studies/data/enumerate_wide_h100.json`). {check['designs']:,} designs of the first space drawn at
+random ({check['feasible']:,} of them feasible) were evaluated on the CPU as well:
+{check['unequal']} differ in latency or energy, to the last bit. A recurrence is one simulated
+frame; packing of DSPs takes none of its own.
+
+| space | designs | feasible | recurrences | s | best, ms | regret | worst | hypervolume |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+{rows}
+
+Regret (median and worst of {first['seeds']} seeds) and hypervolume (median) are those of the
+default search after 1,000 designs, each evaluated here as in `cosim explore`.
+
 """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
@@ -15,7 +17,16 @@ from studies.enumeration import Codes, Enumerated, designs, enumerate_space, loa
 from studies.errors import UserError
 from studies.evaluate import evaluate
 from studies.front import pareto_mask
-from studies.search_proof import Replay, curve, points_of, run_once, summary, truth_of
+from studies.search_proof import (
+    Direct,
+    Replay,
+    curve,
+    points_of,
+    run_once,
+    run_wide,
+    summary,
+    truth_of,
+)
 from studies.search_proof_page import page
 from studies.space import overlay_of
 from studies.space_file import load_space
@@ -106,17 +117,36 @@ def test_a_table_is_read_as_it_was_written(known, tmp_path):
 
 
 def test_a_search_of_a_whole_space_ends_at_the_truth(space, known):
-    truth = truth_of(space, known)
-    replay = Replay(load("agc-w16"), BOARD, BASE, truth)
-    curves = {search_proof.DEFAULT: np.array([run_once(replay, search_proof.DEFAULT, 100, seed)
-                                              for seed in (0, 1)])}
-    regret, ratio = curves[search_proof.DEFAULT].transpose(2, 0, 1)
+    truth = truth_of(space, known.points)
+    replay = Replay(load("agc-w16"), BOARD, BASE, known, Codes(space))
+    name = search_proof.DEFAULT
+    curves = {name: np.array([run_once(replay, truth, name, 100, seed) for seed in (0, 1)])}
+    regret, ratio = curves[name].transpose(2, 0, 1)
     assert (np.diff(regret, axis=1) <= 0).all() and (np.diff(ratio, axis=1) >= 0).all()
     assert (regret >= 0).all() and (ratio <= 1 + 1e-12).all()
     assert regret[:, -1].max() == 0 and ratio[:, -1].min() > 0.999999
-    found = summary(truth, curves, 100)
+    found = summary(truth, known, curves, 100)
     assert found["designs_enumerated"] == space.size() and found["median_regret"] == 0
     assert f"{space.size():,} designs" in page(found)
+
+
+def test_a_space_known_from_elsewhere_is_searched_and_another_program_refused(
+        space, known, tmp_path, monkeypatch):
+    axes = "\n".join(f"{axis.name} = {json.dumps(list(axis.values))}" for axis in space.axes)
+    (tmp_path / "small.toml").write_text(f"[axes]\n{axes}\n")
+    monkeypatch.setattr(search_proof, "FOLDER", tmp_path)
+    monkeypatch.setattr(search_proof, "EVALUATIONS", 40)
+    truth, best = truth_of(space, known.points), int(np.nanargmin(known.latency_ms))
+    run = {"space": "small.toml", "space_designs": space.size(), "feasible": 1, "recurrences": 1,
+           "seconds": 1.0, "device": "a GPU", "best_latency_ms": truth.best_latency_ms,
+           "best_latency_choice": Codes(space).choice(int(known.codes[best])),
+           "front": [{"latency_ms": latency, "energy_uj_per_pixel": energy}
+                     for latency, energy in truth.front.tolist()]}
+    answer = Direct(load("agc-w16"), BOARD, BASE)
+    found = run_wide(answer, run, 1, 1, Console(quiet=True))
+    assert 0 <= found["median_regret"] < 1 and found["median_hypervolume_ratio"] <= 1 + 1e-12
+    with pytest.raises(UserError, match="enumerate it again"):
+        run_wide(answer, {**run, "best_latency_ms": 1.0}, 1, 1, Console(quiet=True))
 
 
 def test_a_curve_of_nothing_feasible_is_the_worst(space, known):
@@ -124,7 +154,7 @@ def test_a_curve_of_nothing_feasible_is_the_worst(space, known):
         def objectives(self):
             return np.full((5, 2), np.nan)
 
-    rows = curve(Nothing(), truth_of(space, known), [5])
+    rows = curve(Nothing(), truth_of(space, known.points), [5])
     assert rows.tolist() == [[np.inf, 0.0]]
     assert points_of(200) == [*range(10, 101, 10), 150, 200]
 
