@@ -14,9 +14,13 @@ from cosim.interpret import interpret
 from cosim.lower import Lowered, lower
 from cosim.mapping import Mapping, choose_mapping
 from cosim.program import ARGUMENTS, Column, Opcode, WeightOrder
+from hw.driver import Driver
 from hw.emit import emit
-from hw.fabric import run_top
+from hw.emitted import Project
+from hw.fabric import Fabric, run_top
+from hw.scripts.seal import seal
 from hw.simulate import run_frame, run_frame_by_layer
+from hw.stand_in import CSimRunner, StandIn
 from hw.vectors import fill_memory, host_layers, make_vectors, outputs, stored
 from workloads.graph import Graph, Phase
 from workloads.unicorn import NEXT_LATENT, OUTPUT, unicorn_graph
@@ -94,6 +98,30 @@ def test_an_emitted_project_says_what_each_frame_needs_anew(tmp_path) -> None:
          inputs=starting_values(unicorn_graph(SMALL), 0))
     tensors = json.loads((tmp_path / "out" / "manifest.json").read_text())["tensors"]
     assert {name for name, entry in tensors.items() if entry.get("renew")} == {"latent", "step"}
+
+
+def test_the_driver_decodes_picture_after_picture_of_a_sampler(tmp_path) -> None:
+    """What a frame's steps hand on is put back before the next frame."""
+    plain = unicorn_graph(SMALL)
+    graph, folder = looped(plain), tmp_path / "out"
+    lowered = lowered_step(graph, BASE, SMALL.steps)
+    emit(lowered, graph, BASE, board(), folder, inputs=starting_values(plain, 1))
+    bitstream = tmp_path / "overlay.bit"
+    bitstream.write_bytes(b"a stand-in for a bitstream")
+    seal(str(folder), str(bitstream))
+    project = Project(str(folder))
+    with Fabric(lowered.program, BASE, host_layers(graph, lowered), QUICK) as fabric:
+        hardware = StandIn(CSimRunner(fabric), tuple(project.manifest["memory_ports"]))
+        with Driver(project, hardware, fabric, str(bitstream), str(tmp_path / "lock")) as driver:
+            driver.put_vectors()
+            measurement = driver.measure(2, driver.expected_vectors())
+            for number in (3, 0):
+                given = starting_values(plain, number)
+                for name in project.manifest["tensors"].keys() & given.keys():
+                    driver.put(name, given[name])  # the others are the same for every picture
+                driver.run()
+                assert np.array_equal(driver.get(OUTPUT), decode(plain, SMALL, number))
+    assert measurement.values_compared > 0 and measurement.values_differing == 0
 
 
 def test_the_synthesized_top_makes_the_same_picture() -> None:
