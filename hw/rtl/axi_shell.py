@@ -30,7 +30,7 @@ from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 
 from arch_models.overlay import Overlay
 from cosim.program import Program, UnitKind
-from hw.configuration import COMMAND_DEPTH, UnitRole, configure, local_mask
+from hw.configuration import COMMAND_DEPTH, EmissionError, UnitRole, configure, local_mask
 from hw.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER
 from hw.registers import (
     CONTROL,
@@ -50,7 +50,8 @@ from hw.top import memory_ports
 
 FEED_BITS = 64
 BEATS = DESCRIPTOR_BYTES * 8 // FEED_BITS
-FEED_AHEAD = 16  # descriptors asked for and not yet dispatched
+FEED_AHEAD = 8  # descriptors asked for and not yet dispatched; more would take a block RAM
+REPEAT_BITS = 16  # of the number of a repeat: more take DSP48 that the shipped design lacks
 _FIELD = {field.name: field for field in (*HEADER, *TRANSFER)}
 OUTSIDE = {UnitRole.HOST, UnitRole.FETCH}
 
@@ -64,6 +65,10 @@ class AxiShell(Elaboratable):
     def __init__(self, program: Program, overlay: Overlay) -> None:
         self.program, self.overlay = program, overlay
         self.configuration = configure(program, overlay)
+        repeats = max((segment.repeat for segment in program.segments), default=0)
+        if repeats > 1 << REPEAT_BITS:
+            raise EmissionError(f"a segment has {repeats} repeats, must have at most "
+                                f"{1 << REPEAT_BITS} in RTL")
         self.top = OverlayTop(program.units, program.channels, overlay)
         for unit in self.top.units:
             unit.shell.depth = COMMAND_DEPTH
@@ -187,7 +192,11 @@ class AxiShell(Elaboratable):
         top, value = self.top.ports, Signal(32)
         place = s["ARADDR"] - FIRST_COUNTER
         stride = UNIT_STRIDE_BYTES.bit_length() - 1
-        m.d.comb += top.counter_select.eq(place[stride:] * COUNTERS_A_UNIT + place[3:stride])
+        unit = place[stride:]
+        # A sum of shifts: a product would take a DSP48.
+        first = sum((unit << bit for bit in range(COUNTERS_A_UNIT.bit_length())
+                     if COUNTERS_A_UNIT >> bit & 1), Value.cast(0))
+        m.d.comb += top.counter_select.eq(first + place[3:stride])
         with m.Switch(s["ARADDR"]):
             with m.Case(CONTROL):
                 m.d.comb += value.eq(Cat(working, done, ~working, done))
@@ -256,7 +265,8 @@ class AxiShell(Elaboratable):
                     m.d.sync += have.eq(1)
             with m.If(taken):
                 m.d.sync += [moved.eq(gathered), ready.eq(1), have.eq(0),
-                             offset.eq(advance * (v["repeat_first"] + sent_rounds)[:32])]
+                             offset.eq(advance * (v["repeat_first"]
+                                                  + sent_rounds)[:REPEAT_BITS])]
             with m.If(went):
                 m.d.sync += [ready.eq(0), sent.eq(sent + 1)]
                 with m.If(sent + 1 == v["count"]):

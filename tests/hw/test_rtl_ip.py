@@ -15,6 +15,7 @@ from arch_models.overlay import Engine, default_overlay
 from cosim import interpret
 from cosim.fast import simulate
 from cosim.program import Segment, UnitKind
+from hw.configuration import EmissionError
 from hw.descriptors import encode
 from hw.driver import DONE, START
 from hw.plan import Start, stretch_program
@@ -114,3 +115,9 @@ def test_counters_lie_inside_the_register_map(shell):
 
 def test_the_package_script_takes_the_emitted_file():
     assert "../rtl/overlay.v" in package_rtl_tcl(board())
+
+
+def test_more_repeats_than_the_feed_counts_are_refused(shell):
+    many = (Segment(0, len(shell.program.operations), (1 << 16) + 1),)
+    with pytest.raises(EmissionError, match="65537 repeats, must have at most 65536 in RTL"):
+        AxiShell(dataclasses.replace(shell.program, segments=many), OVERLAY)
