@@ -1,7 +1,7 @@
 """Estimates fabric sites of an overlay and says whether a board can hold it.
 
 It times nothing. Memories follow from widths and depths; DSP, LUT and FF are formulas with
-coefficients in `data/engine_sites.toml` (fitted to synthesis of the RTL) and `data/resources.toml`.
+coefficients in `data/engine_sites.toml`, fitted to synthesis of the RTL.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .board import Board
+from .channels import channels, master_channels
 from .engines import MODELS, Resources
 from .engines.base import logic
-from .overlay import Engine, Fetch, Fusion, Infeasible, Master, Overlay
+from .overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from .units import ceil_div
 
-#: Shapes of a RAMB18 (depth, width); two make a RAMB36. AMD UG473, simple dual port.
+Shapes = tuple[tuple[int, int], ...]
+#: Shapes of a RAMB18 (depth, width); two make a RAMB36. AMD UG473, simple dual port; the widest is
+#: none if both ports write.
 RAMB18_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 RAMB36_SHAPES = ((32768, 1), (16384, 2), (8192, 4), (4096, 9), (2048, 18), (1024, 36), (512, 72))
 ACCUMULATOR_BITS = 32
@@ -22,6 +25,8 @@ ENTRY_BITS = 64
 VECTOR_LANES = 8  # channels of a beat
 SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
+#: LUTs a lane of a buffer that is written, or read, two beats a cycle: `resource_grid.csv`.
+PAIR_WRITE_LUT, PAIR_READ_LUT = 216, 130
 
 
 @dataclass(frozen=True)
@@ -43,77 +48,165 @@ class ResourceEstimate:
         return dict(self.parts).get(name, Resources())
 
 
-def bram36(width_bits: int, depth: int) -> float:
+def bram36(width_bits: int, depth: int, small: Shapes = RAMB18_SHAPES,
+           large: Shapes = RAMB36_SHAPES) -> float:
     """Block RAMs of one memory in RAMB36 (halves are RAMB18): the best of all shapes."""
-    halves = min(ceil_div(width_bits, width) * ceil_div(depth, deep)
-                 for deep, width in RAMB18_SHAPES)
-    wholes = min(ceil_div(width_bits, width) * ceil_div(depth, deep)
-                 for deep, width in RAMB36_SHAPES)
+    halves = min(ceil_div(width_bits, width) * ceil_div(depth, deep) for deep, width in small)
+    wholes = min(ceil_div(width_bits, width) * ceil_div(depth, deep) for deep, width in large)
     return min(float(wholes), halves / 2)
 
 
-def memory(bits: int, depth: int) -> Resources:
+def memory(bits: int, depth: int, grain_bits: int = ENTRY_BITS) -> Resources:
     """A memory of words written in parts of 64 bits: block RAM, or LUTs if it is shallow.
 
     Each part is a memory of its own. Up to 64 words, Yosys takes RAM32M (6 bits of 32 words in 4
-    LUTs) or RAM64M (3 bits of 64 words) and a register behind; `resource_grid.csv` has the rows.
+    LUTs) or RAM64M (3 bits of 64 words), whole ones for `grain_bits` that are written alone, and a
+    register behind; `resource_grid.csv` has the rows.
     """
     parts, width = ceil_div(bits, ENTRY_BITS), min(bits, ENTRY_BITS)
     if depth > DISTRIBUTED_WORDS:
         return Resources(bram36=parts * bram36(width, depth))
+    grain = min(width, grain_bits)
     bits_a_slice = 6 if depth <= DISTRIBUTED_WORDS // 2 else 3
-    return Resources(lut=parts * 4 * ceil_div(width, bits_a_slice), ff=parts * width)
+    return Resources(lut=parts * ceil_div(width, grain) * 4 * ceil_div(grain, bits_a_slice),
+                     ff=parts * width)
+
+
+def buffer_sites(depth: int, lanes: int, writers: tuple[int, ...] = (1,), banks: int = 1,
+                 pairs: bool = False, by_bytes: bool = False, bits: int = ENTRY_BITS
+                 ) -> Resources:
+    """A buffer of `depth` words of `lanes` parts of `bits`; arguments as `hw.rtl.buffers.Buffer`.
+
+    Beats that come or go in pairs need two memories of even and odd words, and LUTs that join
+    them. With two writers each bank is a memory of its own, whose ports both write, so that a
+    block RAM has half the width (as the vendor's tools take it; Yosys makes flip-flops of it).
+    """
+    both, slots = len(writers) > 1, max(writers)
+    count = lanes * (banks if both else 1) * (2 if pairs or slots > 1 else 1)
+    rows = max(2, ceil_div(depth * lanes, count))
+    joins = PAIR_READ_LUT * pairs + PAIR_WRITE_LUT * (slots > 1)
+    if both and rows > DISTRIBUTED_WORDS:
+        one = Resources(bram36=bram36(bits, rows, RAMB18_SHAPES[:-1], RAMB36_SHAPES[:-1]))
+    else:
+        one = memory(bits, rows, 8 if by_bytes else ENTRY_BITS)
+    return count * one + Resources(lut=lanes * joins)
 
 
 def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
-    """Each on-chip memory. Banks are halves of one memory.
+    """Each on-chip memory. Banks are halves of one memory, but for two input masters.
 
-    INPUT and the accumulators have a memory for each column of unroll. With a fused addition the
-    skip tile needs ports of its own, so OUTPUT is held twice. Parameters are read as words of one
-    entry a requantizer. The lookup reads eight bytes of TABLE at once, from as many copies.
+    INPUT and the accumulators have a memory for each column of unroll. OUTPUT is held once for
+    each output master, and with a fused addition once more, for the skip tile. Parameters are
+    read as words of one entry a requantizer. The lookup reads eight bytes of TABLE at once, from
+    as many copies.
     """
     lane_bits = overlay.position_bytes * 8
     lanes_in = overlay.tn // overlay.channel_block
     lanes_out = overlay.tm // overlay.channel_block
     word_bits = overlay.tm * overlay.tn * overlay.weight_bits
-
-    def lanes(count: int, depth: int) -> Resources:
-        return count * memory(lane_bits, depth)
-
-    output = lanes(lanes_out, overlay.output_words * overlay.output_banks)
-    found = [
-        ("input", lanes(overlay.columns * lanes_in, overlay.input_words * overlay.input_banks)),
-        ("weight", memory(word_bits, overlay.weight_words * overlay.weight_banks)),
-        ("output", output),
-        ("skip", output if Fusion.ADD in overlay.fusions else Resources()),
-        ("accumulator", overlay.columns * memory(
-            overlay.tm * ACCUMULATOR_BITS, ceil_div(overlay.accumulator_words, overlay.columns))),
-        ("parameters", memory(ENTRY_BITS * overlay.requantizers, ceil_div(
-            overlay.parameter_entries, overlay.requantizers))),
-    ]
+    loads = tuple(_slots(master) for master in overlay.masters_of(Role.INPUT))
+    constants = tuple(_slots(master) for master in overlay.masters_of(Role.WEIGHT))
+    output_words = overlay.output_words * overlay.output_banks
+    found = [("input", overlay.columns * buffer_sites(
+        overlay.input_words * overlay.input_banks, lanes_in, loads, overlay.input_banks,
+        bits=lane_bits))]
+    output = Resources()
+    for master in overlay.masters_of(Role.OUTPUT):
+        output = output + buffer_sites(output_words, lanes_out, pairs=_slots(master) > 1,
+                                       bits=lane_bits)
+    found.append(("output", output))
+    if Engine.CONVOLUTION in overlay.engines:
+        if Fusion.ADD in overlay.fusions:
+            found.append(("skip", buffer_sites(output_words, lanes_out, loads[:1],
+                                               bits=lane_bits)))
+        found += [
+            ("weight", buffer_sites(overlay.weight_words * overlay.weight_banks,
+                                    ceil_div(word_bits, ENTRY_BITS), constants, by_bytes=True)),
+            ("accumulator", overlay.columns * buffer_sites(
+                ceil_div(overlay.accumulator_words, overlay.columns),
+                ceil_div(overlay.tm * ACCUMULATOR_BITS, ENTRY_BITS))),
+            ("parameters", buffer_sites(ceil_div(
+                overlay.parameter_entries, overlay.requantizers), overlay.requantizers,
+                constants))]
     if Engine.ELEMENTWISE in overlay.engines:
-        found.append(("vector parameters", memory(
-            VECTOR_LANES * ENTRY_BITS, ceil_div(overlay.vector_entries, VECTOR_LANES))))
+        found.append(("vector parameters", buffer_sites(
+            ceil_div(overlay.vector_entries, VECTOR_LANES), VECTOR_LANES, constants)))
     if Engine.NORM in overlay.engines:
-        one = Resources(bram36=bram36(ENTRY_BITS, overlay.vector_entries))
-        # Two sums, then multiplier, offset and shift of every channel of a block.
-        found += [("norm parameters", one), ("norm entries", one)]
+        found.append(("norm parameters", buffer_sites(overlay.vector_entries, 1, constants)))
     if overlay.engines & {Engine.LOOKUP, Engine.SOFTMAX}:
         copies = VECTOR_LANES if Engine.LOOKUP in overlay.engines else SOFTMAX_LANES
-        found.append(("table", copies * memory(ENTRY_BITS, ceil_div(overlay.table_bytes, 8))))
+        found.append(("table", copies * buffer_sites(
+            ceil_div(overlay.table_bytes, 8), 1, constants)))
     return tuple(found)
 
 
+def _slots(master: Master) -> int:
+    """Beats that a master moves in a cycle."""
+    return max(1, master.width_bits // ENTRY_BITS)
+
+
+def norm_memories(entries: int) -> Resources:
+    """What the norm engine holds inside: sums and entries of so many channels."""
+    return 2 * memory(VECTOR_LANES * ENTRY_BITS, ceil_div(entries, VECTOR_LANES))
+
+
+def master_terms(width_bits: int, ends: int) -> dict[str, float]:
+    """What the sites of a master grow with, besides a constant.
+
+    `half`, `pair`: a port moves half a beat of 64 bits a cycle, or two; `channel`: `ends` there.
+    """
+    return {"half": float(width_bits < ENTRY_BITS), "pair": float(width_bits > ENTRY_BITS),
+            "channel": float(ends)}
+
+
+def control_terms(overlay: Overlay) -> dict[str, float]:
+    """What registers, descriptor feed, tokens and counters grow with, besides a constant."""
+    moving = [item for item in overlay.masters if item.role is not Role.FETCH]
+    return {"unit": float(len(overlay.engines) + len(moving)), "master": float(len(moving)),
+            "channel": float(channels(overlay))}
+
+
+def places_terms(overlay: Overlay) -> dict[str, float]:
+    """What the logic between masters, memories and engines grows with, besides a constant.
+
+    DSP multiply planes by positions: `input`, `output`: masters; `skip`: OUTPUT words are wider or
+    narrower than INPUT words, so that skip tiles have places of their own; `pair`: the weight
+    master moves two beats a cycle. LUT route bytes: `in_beat`, `word_beat`: 8 channels of an INPUT
+    word, 64 bytes of a WEIGHT word; `engine_beat`: 8 channels that an engine writes to OUTPUT;
+    `odd`: a beat's lane in an INPUT word is divided; `pair_beat`: INPUT words, by pairs.
+    """
+    lanes = ceil_div(overlay.tn, VECTOR_LANES)
+    beats_in, beats_out = overlay.tn / VECTOR_LANES, overlay.tm / VECTOR_LANES
+    pair = max(map(_slots, overlay.masters_of(Role.WEIGHT))) > 1
+    return {
+        "input": float(len(overlay.masters_of(Role.INPUT))),
+        "output": float(len(overlay.masters_of(Role.OUTPUT))),
+        "skip": float(Fusion.ADD in overlay.fusions and overlay.tm != overlay.tn),
+        "pair": float(pair), "in_beat": beats_in, "word_beat": beats_in * beats_out,
+        "engine_beat": len(overlay.engines) * beats_out, "odd": float(lanes & (lanes - 1) != 0),
+        "pair_beat": beats_in * pair,
+    }
+
+
 def estimate(overlay: Overlay) -> ResourceEstimate:
-    """Sites of every part: engines, buffers, masters, control."""
-    parts = [(model.engine.value, model.resources(overlay)) for model in MODELS
-             if model.engine in overlay.engines]
+    """Sites of every part: engines, buffers, masters, control.
+
+    The descriptor feed of the control reads descriptors whether they are fetched or not, so a
+    fetch master costs itself alone.
+    """
+    parts = []
+    for model in MODELS:
+        if model.engine in overlay.engines:
+            held = (norm_memories(overlay.vector_entries) if model.engine is Engine.NORM
+                    else Resources())
+            parts.append((model.engine.value, model.resources(overlay) + held))
     parts += [(f"buffer {name}", sites) for name, sites in buffers(overlay)]
-    parts += [(f"master {master.name}", logic("master", {"unit": master.width_bits}))
-              for master in overlay.masters]
-    parts.append(("control", logic("control", {})))
-    if overlay.fetch is Fetch.DRAM:
-        parts.append(("fetch", logic("fetch", {})))
+    for master in overlay.masters:
+        kind = "write_master" if master.role is Role.OUTPUT else "read_master"
+        parts.append((f"master {master.name}", logic(kind, master_terms(
+            master.width_bits, master_channels(overlay, master.role)))))
+    parts.append(("control", logic("control", control_terms(overlay))
+                  + logic("places", places_terms(overlay))))
     return ResourceEstimate(tuple(parts))
 
 

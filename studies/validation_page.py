@@ -17,7 +17,9 @@ from arch_models.vta import VtaModel, load_vta
 from hw.rtl_timed import TimedBench
 from studies import validate_fpga2015, validate_memory, validate_overlap, validate_vta, vta_report
 from studies.files import check_writable, write_text
+from studies.fit_resources import NOT_COUNTED, fit, modelled
 from studies.inputs import MEMORY_MODELS
+from studies.resource_grid import PARTS, Sites, read_grid
 from studies.validate_rtl import compare_frame, compare_programs, compare_tiles
 from studies.validate_vta import REGIMES, Report, summary
 from studies.vta_rows import CARRIED
@@ -92,11 +94,24 @@ Where the hardware differs and the model was not changed:
    of the weight master (two of 77 counters of the driver's measurement).
 
 Not built in RTL, and refused by name: data of other widths than 8 bits, more than two input
-masters. Yosys
-counts `tm * tn * columns` DSP48 for the products (half if packed), 4 a requantizer (2 without the
-fused addition) and 4 for addresses: 140 at 16 x 8, 40 at 8 x 8 packed, where 72 are not packed
-(`arch_models/data/resource_grid.csv`). LUT and FF of larger arrays than the grid's are
-extrapolated. Nothing was placed or routed; clock and timing are unchecked.
+masters.
+"""
+RESOURCE_READING = """
+Yosys (`synth_xilinx -family xc7`, flattened) counts the parts that the model sums, over arrays up
+to {products} products a cycle, one to four columns, packed or not, one to sixteen requantize
+cycles, ports of 32, 64 and 128 bits, one and two masters a role, one to eight engines, and
+memories of {shallow} to {deep} words ({rows} runs, `arch_models/data/resource_grid.csv`; to repeat
+them, `python -m studies.fit_resources --synthesize`). Coefficients are least squares
+(`engine_sites.toml`); the errors are those of each row when it is left out of the fit, at worst.
+*Exact*: every row. The convolution has `tm * tn * columns` DSP48 for the products (half if packed),
+4 a requantizer (2 without the fused addition) and 4 for addresses. `control`: registers,
+descriptor feed, tokens, counters; `places`: what lies between masters, memories and engines (its
+flip-flops, {place_ff} at most, are left out). Queues hold 64 commands, as in an emitted design.
+"""
+WHOLE_READING = """
+Whole designs as one IP, synthesized once (`python -m studies.fit_resources --whole DESIGN`; these
+rows were not fitted): Yosys shares and removes logic across the parts. Nothing was placed or
+routed; clock and timing are unchecked.
 """
 RTL_PROGRAMS, RTL_TILES = 300, 180
 RTL_DESIGNS, RTL_NETWORK = ("default", "diffusion"), "agc-w16"
@@ -115,7 +130,8 @@ def write(path: Path = PAGE) -> None:
     check_writable(path)
     report = validate_vta.validate()
     vta_report.plot(report, path.parent / "pictures" / PICTURE)
-    parts = [HEAD, *_vta(report, load_vta()), *_overlap(), *_fpga2015(), *_memory(), *_rtl()]
+    parts = [HEAD, *_vta(report, load_vta()), *_overlap(), *_fpga2015(), *_memory(), *_rtl(),
+             *_resources()]
     write_text(path, "\n".join(parts).rstrip() + "\n")
 
 
@@ -139,6 +155,46 @@ def _rtl() -> Iterable[str]:
             + found.bytes_differing)))
         for name, found in runs])
     yield RTL_READING
+
+
+def _resources() -> Iterable[str]:
+    rows = read_grid()
+    buffers = [row for row in rows if row.part == "buffer"]
+    yield "\n## RTL: what does it take?"
+    yield RESOURCE_READING.format(
+        rows=len(rows), products=max(row.overlay.macs_per_cycle for row in rows
+                                     if row.part == "convolution"),
+        shallow=min(row.depth for row in buffers), deep=max(row.depth for row in buffers),
+        place_ff=max(row.ff for row in rows if row.part == "places"))
+    shown = []
+    for part in PARTS:
+        if part == "whole":
+            continue
+        mine = [row for row in rows if row.part == part]
+        cells = []
+        for site in ("dsp", "bram36", "lut", "ff"):
+            exact = all(getattr(modelled(row), site) == getattr(row, site) for row in mine)
+            cells.append("exact" if exact else _missed(mine, part, site))
+        shown.append((part, len(mine), *cells))
+    yield _table(("part", "rows", "DSP", "BRAM36", "LUT", "FF"), shown)
+    yield WHOLE_READING
+    yield _table(("array", "engines", "site", "Yosys", "model", "error %"), [
+        (f"{row.tm}x{row.tn}", row.engines, site.upper(), f"{getattr(row, site):g}",
+         f"{getattr(modelled(row), site):g}",
+         f"{100 * (getattr(modelled(row), site) / getattr(row, site) - 1):+.1f}")
+        for row in rows if row.part == "whole" for site in ("dsp", "bram36", "lut", "ff")])
+
+
+def _missed(rows: Sequence[Sites], part: str, site: str) -> str:
+    if (part, site) in NOT_COUNTED:
+        return "not counted"
+    if part == "buffer" and site == "ff":
+        return f"{max(abs(modelled(row).ff - row.ff) for row in rows)} at most"
+    if part == "buffer":
+        worst = max(abs(getattr(modelled(row), site) - getattr(row, site))
+                    / max(1, getattr(row, site)) for row in rows)
+        return f"{100 * worst:.1f} %"
+    return f"{100 * fit(rows, part, site).cross_validated_error:.1f} %"
 
 
 def _vta(report: Report, model: VtaModel) -> Iterable[str]:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from arch_models.channels import engine_channels
 from arch_models.fields import Coefficient, FieldError, build, nearest, read_toml
 from arch_models.overlay import Engine, Overlay
 
@@ -218,7 +219,7 @@ def refuse(engine: Engine, work: Work) -> FieldError:
 def logic(name: str, terms: Mapping[str, float]) -> Resources:
     """Sites of a part from data: `name.<site>`, and `name.<site>_per_<term>` for each term.
 
-    Engines come from `engine_sites.toml` (fitted to synthesis), others from `resources.toml`.
+    From `engine_sites.toml` (fitted to synthesis), or from `resources.toml` if it is not there.
     """
     fitted = values("engine_sites.toml")
     table = fitted if f"{name}.lut" in fitted else values("resources.toml")
@@ -230,12 +231,19 @@ def logic(name: str, terms: Mapping[str, float]) -> Resources:
     return Resources(round(site("dsp")), site("bram36"), round(site("lut")), round(site("ff")))
 
 
-def beat_terms(overlay: Overlay) -> dict[str, float]:
+def stream_terms(overlay: Overlay, engine: Engine) -> dict[str, float]:
     """What the sites of an engine that reads single beats grow with, besides a constant.
 
-    `wide`: one beat of an INPUT word is selected; `mixed`: places in INPUT and OUTPUT are computed
-    apart; `odd`: word widths that are no power of two, so that a plane is divided.
+    Those of `beat_terms`, and the token channels that end at it.
     """
-    lanes = {overlay.tm // overlay.channel_block, overlay.tn // overlay.channel_block}
-    return {"wide": float(overlay.tn > overlay.channel_block), "mixed": float(len(lanes) - 1),
-            "odd": float(sum(count & (count - 1) != 0 for count in lanes))}
+    return {**beat_terms(overlay), "channel": float(engine_channels(overlay, engine))}
+
+
+def beat_terms(overlay: Overlay) -> dict[str, float]:
+    """How beats lie in the words of an overlay.
+
+    `wide`: one beat of an INPUT word is selected; `mixed`: places in INPUT and OUTPUT are computed
+    apart.
+    """
+    return {"wide": float(overlay.tn > overlay.channel_block),
+            "mixed": float(overlay.tm != overlay.tn)}

@@ -5,6 +5,7 @@ It does not choose tiles or load weights.
 
 from __future__ import annotations
 
+from arch_models.channels import engine_channels
 from arch_models.overlay import Engine, Fusion, Overlay
 from arch_models.units import ceil_div
 
@@ -40,7 +41,8 @@ class Convolution:
         macs = overlay.macs_per_cycle
         slices = ceil_div(macs, 2) if overlay.dsp_packing else macs
         slices *= ceil_div(overlay.data_bits, 16) ** 2
-        rest = logic(self.engine.value, array_terms(overlay))
+        rest = logic(self.engine.value, {
+            **array_terms(overlay), "channel": engine_channels(overlay, self.engine)})
         return Resources(slices + rest.dsp, 0.0, rest.lut, rest.ff)
 
 

@@ -12,10 +12,10 @@ from .base import (
     Tile,
     TileCost,
     Work,
-    beat_terms,
     interval_cycles,
     logic,
     refuse,
+    stream_terms,
     timing,
 )
 
@@ -39,4 +39,4 @@ class GridSample:
 
     def resources(self, overlay: Overlay) -> Resources:
         """Logic for one beat of channels."""
-        return logic(self.engine.value, beat_terms(overlay))
+        return logic(self.engine.value, stream_terms(overlay, self.engine))

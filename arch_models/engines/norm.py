@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from arch_models.overlay import Engine, Overlay
 
-from .base import Resources, Tile, TileCost, Work, logic, refuse, timing
+from .base import Resources, Tile, TileCost, Work, logic, refuse, stream_terms, timing
 
 #: Values of one group for which every product of `arithmetic.group_norm_entries` fits 64 bits.
 MOST_VALUES = 1 << 18
@@ -36,5 +36,5 @@ class Norm:
                         found.drain + entries)
 
     def resources(self, overlay: Overlay) -> Resources:
-        """Logic for one beat of channels, and the divider."""
-        return logic(self.engine.value, {"unit": overlay.channel_block})
+        """Logic for one beat of channels, and the divider; its memories are elsewhere."""
+        return logic(self.engine.value, stream_terms(overlay, self.engine))

@@ -14,10 +14,10 @@ from .base import (
     Tile,
     TileCost,
     Work,
-    beat_terms,
     interval_cycles,
     logic,
     refuse,
+    stream_terms,
     timing,
 )
 
@@ -54,7 +54,7 @@ class Stream:
 
     def resources(self, overlay: Overlay) -> Resources:
         """Logic for one beat of channels."""
-        return logic(self.engine.value, beat_terms(overlay))
+        return logic(self.engine.value, stream_terms(overlay, self.engine))
 
 
 ELEMENTWISE = Stream(Engine.ELEMENTWISE, frozenset({"add", "multiply", "affine", "flow_sum"}),
