@@ -14,15 +14,18 @@ DURATION_BITS = 40
 
 
 class TimedUnit(Elaboratable):
-    """A shell around a down counter."""
+    """A shell around a down counter; with `idle` set, of a unit that never gets a command."""
 
     def __init__(self, waits: int, signals: int) -> None:
         self.shell = Shell((field for field in TIMING if field.name != "macs"), waits, signals)
+        self.idle = False
 
     def elaborate(self, platform: object) -> Module:
         """Build the counter; an operation of one cycle is done in its start cycle."""
         m = Module()
         m.submodules.shell = shell = self.shell
+        if self.idle:
+            return m
         cost = {field.name: read_field(shell.head, field) for field in TIMING}
         duration, left, now = (Signal(DURATION_BITS) for _ in range(3))
         m.d.comb += [
