@@ -22,6 +22,7 @@ RAMB18_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 
 RAMB36_SHAPES = ((32768, 1), (16384, 2), (8192, 4), (4096, 9), (2048, 18), (1024, 36), (512, 72))
 ACCUMULATOR_BITS = 32
 ENTRY_BITS = 64
+PARAMETER_BITS = 54  # of an entry that an engine reads: bias, multiplier, shift
 VECTOR_LANES = 8  # channels of a beat
 SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
@@ -97,8 +98,8 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
 
     INPUT and the accumulators have a memory for each column of unroll. OUTPUT is held once for
     each output master, and with a fused addition once more, for the skip tile. Parameters are
-    read as words of one entry a requantizer. The lookup reads eight bytes of TABLE at once, from
-    as many copies.
+    read as words of one entry a requantizer; synthesis drops the bits that no engine reads. The
+    lookup reads eight bytes of TABLE at once, from as many copies.
     """
     lane_bits = overlay.position_bytes * 8
     lanes_in = overlay.tn // overlay.channel_block
@@ -127,10 +128,11 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
                 ceil_div(overlay.tm * ACCUMULATOR_BITS, ENTRY_BITS))),
             ("parameters", buffer_sites(ceil_div(
                 overlay.parameter_entries, overlay.requantizers), overlay.requantizers,
-                constants))]
+                constants, bits=PARAMETER_BITS))]
     if Engine.ELEMENTWISE in overlay.engines:
         found.append(("vector parameters", buffer_sites(
-            ceil_div(overlay.vector_entries, VECTOR_LANES), VECTOR_LANES, constants)))
+            ceil_div(overlay.vector_entries, VECTOR_LANES), VECTOR_LANES, constants,
+            bits=PARAMETER_BITS)))
     if Engine.NORM in overlay.engines:
         found.append(("norm parameters", buffer_sites(overlay.vector_entries, 1, constants)))
     if overlay.engines & {Engine.LOOKUP, Engine.SOFTMAX}:
