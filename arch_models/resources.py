@@ -7,6 +7,7 @@ coefficients in `data/engine_sites.toml`, fitted to synthesis of the RTL.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from .board import Board
 from .channels import channels, master_channels
@@ -66,7 +67,9 @@ def memory(bits: int, depth: int, grain_bits: int = ENTRY_BITS) -> Resources:
     """
     parts, width = ceil_div(bits, ENTRY_BITS), min(bits, ENTRY_BITS)
     if depth > DISTRIBUTED_WORDS:
-        return Resources(bram36=parts * bram36(width, depth))
+        # Yosys takes no halves for words wider than one port of a RAMB36.
+        one = bram36(width, depth)
+        return Resources(bram36=parts * (ceil(one) if width > 36 else one))
     grain = min(width, grain_bits)
     bits_a_slice = 6 if depth <= DISTRIBUTED_WORDS // 2 else 3
     return Resources(lut=parts * ceil_div(width, grain) * 4 * ceil_div(grain, bits_a_slice),

@@ -72,8 +72,8 @@ PLACED = (
     (8, 8, 1, 8, 4, 1, 1, 128), (16, 16, 1, 8, 7, 1, 1, 128), (16, 24, 1, 8, 4, 1, 1, 64),
     (24, 24, 1, 8, 7, 1, 1, 64), (16, 32, 1, 8, 4, 1, 1, 64), (32, 8, 1, 8, 4, 1, 1, 64))
 BUFFER_DEPTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-#: tm, tn, engines: a small array with all engines, and the design `default`.
-WHOLE: tuple[tuple[int, int, int], ...] = ()
+#: tm, tn, engines: the design `default`.
+WHOLE = ((16, 8, 7),)
 #: form, lanes, words. Forms: one writer; of single bytes; of beats in pairs; both; a reader of
 #: pairs. (Two writers, of two input masters, become flip-flops in Yosys: no row.)
 FORMS: dict[str, dict[str, Any]] = {

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.board import load_board
+from arch_models.engines import Resources
 from arch_models.overlay import load_overlay
 from arch_models.vta import VtaModel, load_vta
 from hw.rtl_timed import TimedBench
@@ -113,7 +114,9 @@ Yosys infers no block RAM (12,884 LUT and 8,321 flip-flops for 128 words of 64 b
 The model counts block RAM of the vendor's true dual port shapes there.
 """
 WHOLE_READING = """
-A whole IP, an 8x8 array with all eight engines and the other fields of `default`, synthesized once
+The design `default` as one IP, synthesized once and not fitted: {yosys}; the model says {model}.
+
+Another whole IP, an 8x8 array with all eight engines, otherwise `default`, was synthesized
 by hand (`python -m studies.fit_resources --whole DESIGN` repeats it for any design): 178 DSP48,
 92 BRAM36, 35,783 LUT, 15,770 FF, where the model says 174, 92, 36,477 (+1.9 %) and 16,431 (+4.2 %).
 The RTL of that run still had the host's multiplier, the likely four DSP48 between; it was not run
@@ -183,7 +186,13 @@ def _resources() -> Iterable[str]:
             cells.append("exact" if exact else _missed(mine, part, site))
         shown.append((part, len(mine), *cells))
     yield _table(("part", "rows", "DSP", "BRAM36", "LUT", "FF"), shown)
-    yield WHOLE_READING
+    whole = next(row for row in rows if row.part == "whole")
+    yield WHOLE_READING.format(yosys=_sites(whole), model=_sites(modelled(whole)))
+
+
+def _sites(found: Sites | Resources) -> str:
+    return (f"{found.dsp} DSP48, {found.bram36:g} BRAM36, {found.lut:,} LUT and {found.ff:,} "
+            "flip-flops")
 
 
 def _missed(rows: Sequence[Sites], part: str, site: str) -> str:
