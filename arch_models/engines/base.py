@@ -217,12 +217,14 @@ def refuse(engine: Engine, work: Work) -> FieldError:
 
 
 def logic(name: str, terms: Mapping[str, float]) -> Resources:
-    """Sites of a part from data: `name.<site>`, and `name.<site>_per_<term>` for each term.
+    """Sites of a part: `name.<site>`, and `name.<site>_per_<term>` for each term, as data.
 
-    From `engine_sites.toml` (fitted to synthesis), or from `resources.toml` if it is not there.
+    From `engine_sites.toml`, fitted to synthesis. Raises `FieldError` for a part it does not have.
     """
-    fitted = values("engine_sites.toml")
-    table = fitted if f"{name}.lut" in fitted else values("resources.toml")
+    table = values("engine_sites.toml")
+    if f"{name}.lut" not in table:
+        raise FieldError(f"engine_sites.toml: has no part {name!r}; synthesize it with "
+                         "`python -m studies.fit_resources`")
 
     def site(kind: str) -> float:
         return table.get(f"{name}.{kind}", 0) + sum(
