@@ -31,13 +31,14 @@ from studies.evaluation import MICROJOULES, Evaluation
 from studies.exploration import FINAL_MEMORY, evaluator
 from studies.files import check_writable, write_json, write_text
 from studies.front import pareto_mask
+from studies.machine import default_workers
 from studies.search import Objective, Settings, search
 from studies.space import MEGAHERTZ, Choice, Space, choice_of, default_space, overlay_of
 from studies.what_if import with_arm
 from workloads.graph import Graph, Operator
 
 PAPER_UJ_PER_PIXEL = 11.7
-WORKLOADS = ("agc-w64", "agc-w32", "agc-w16", "unicorn-n256")
+WORKLOADS = ("agc-w64", "agc-w32", "agc-w16", "unicorn-n256-int8")
 CLOCKS_MHZ = (100, 150, 200)
 #: Losses between the board's supply and the rails, for the counting of the whole board.
 REGULATOR_EFFICIENCY = Coefficient(
@@ -191,13 +192,14 @@ def _fitting(space: Space, wanted: Choice, divisor: int, base: Overlay, board: B
 
 
 def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int, settings: Settings,
-          finalists: int = 12, told: Callable[[str], None] | None = None) -> Point:
+          finalists: int = 12, told: Callable[[str], None] | None = None,
+          workers: int = 1) -> Point:
     """Search at one clock with `flat`, evaluate finalists with `ddr3`, and take the best apart.
 
     Seeded: the same arguments give the same point. Raises `UserError` if nothing was feasible.
     """
     space = at_clock(default_space(board, graph), clock_mhz)
-    with evaluator(graph, board, base, 1) as answer:
+    with evaluator(graph, board, base, workers) as answer:
         found = search(answer, space, settings, starts(space, base, board, clock_mhz))
     good = [(record.number, record.evaluation) for record in found.records if record.evaluation]
     if not good:
@@ -253,7 +255,7 @@ def base_for(graph: Graph) -> Overlay:
 
 def headline(workloads: Sequence[str] = WORKLOADS, clocks_mhz: Sequence[int] = CLOCKS_MHZ,
              settings: Settings | None = None, board: str = "pynq-z1",
-             told: Callable[[str], None] | None = None) -> tuple[Point, ...]:
+             told: Callable[[str], None] | None = None, workers: int = 1) -> tuple[Point, ...]:
     """The study at every clock for every workload, in that order."""
     on = inputs.board(board)
     use = settings or default_settings()
@@ -263,8 +265,8 @@ def headline(workloads: Sequence[str] = WORKLOADS, clocks_mhz: Sequence[int] = C
         for clock in clocks_mhz:
             if told:
                 told(f"{name} at {clock} MHz")
-            points.append(replace(study(graph, on, base_for(graph), clock, use, told=told),
-                                  workload=name))
+            points.append(replace(study(graph, on, base_for(graph), clock, use, told=told,
+                                        workers=workers), workload=name))
     return tuple(points)
 
 
@@ -283,6 +285,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="write the page to this file")
     parser.add_argument("--designs", type=int, default=150, help="designs a clock and workload")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=default_workers(),
+                        help="processes of the searches; the result is the same")
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--clocks", default=",".join(map(str, CLOCKS_MHZ)), help="MHz")
     options = parser.parse_args()
@@ -298,7 +302,8 @@ def main() -> None:
             if path is not None:
                 check_writable(path)
         points = headline(options.workloads.split(","), clocks,
-                          default_settings(options.designs, options.seed), told=console.print)
+                          default_settings(options.designs, options.seed), told=console.print,
+                          workers=options.workers)
         for table in report.rich_tables(points):
             console.print(table)
         if options.json:
