@@ -204,9 +204,6 @@ def summary(truth: Truth, table: Enumerated, curves: dict[str, np.ndarray], eval
     default = curves[DEFAULT]
     regret, ratio = np.median(default[:, -1], axis=0)
     at = points_of(evaluations)
-    good = np.median(default, axis=0)
-    reached = [count for count, row in zip(at, good, strict=True)
-               if row[0] <= REGRET and row[1] >= RATIO]
     return {
         "workload": WORKLOAD, "board": BOARD, "designs_enumerated": len(table.codes),
         "feasible": int(table.feasible.sum()), "seconds": table.seconds,
@@ -215,13 +212,19 @@ def summary(truth: Truth, table: Enumerated, curves: dict[str, np.ndarray], eval
         "reference": truth.reference.tolist(), "sampler": DEFAULT, "evaluations": evaluations,
         "seeds": len(default), "median_regret": float(regret),
         "median_hypervolume_ratio": float(ratio),
-        "evaluations_to_reach": reached[0] if reached else None,
+        "evaluations_to_reach": _reached(default, at),
         "curves": {name: {
-            "evaluations": at[: values.shape[1]],
+            "evaluations": at[: values.shape[1]], "evaluations_to_reach": _reached(values, at),
             **{f"{key}_{quantile}": _finite(np.quantile(values[:, :, column], share, axis=0))
                for column, key in enumerate(("regret", "hypervolume_ratio"))
                for quantile, share in (("low", 0.1), ("median", 0.5), ("high", 0.9))}}
             for name, values in curves.items()}}
+
+
+def _reached(curves: np.ndarray, at: Sequence[int]) -> int | None:
+    """After how many evaluations the medians are within `REGRET` and `RATIO`; None if never."""
+    good = (regret <= REGRET and ratio >= RATIO for regret, ratio in np.median(curves, axis=0))
+    return next((count for count, fine in zip(at, good, strict=False) if fine), None)
 
 
 def _finite(values: np.ndarray) -> list[float | None]:
