@@ -270,7 +270,7 @@ def headline(workloads: Sequence[str] = WORKLOADS, clocks_mhz: Sequence[int] = C
     return tuple(points)
 
 
-def default_settings(designs: int = 150, seed: int = 0) -> Settings:
+def default_settings(designs: int = 400, seed: int = 0) -> Settings:
     """Latency and energy, a few steps of descent behind the sampler."""
     return Settings(designs=designs, seed=seed, rounds=2,
                     objectives=(Objective.LATENCY, Objective.ENERGY))
@@ -283,7 +283,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write every figure and design to this file")
     parser.add_argument("--page", type=Path, help="write the page to this file")
-    parser.add_argument("--designs", type=int, default=150, help="designs a clock and workload")
+    parser.add_argument("--designs", type=int, default=400, help="designs a clock and workload")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=default_workers(),
                         help="processes of the searches; the result is the same")

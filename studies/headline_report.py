@@ -128,12 +128,12 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         "One inter frame of AGC and one image of Unicorn (8 sampler steps, whole), 256 x 256, on "
         "PYNQ-Z1. **Everything here is "
         "predicted**, searched with the memory model `flat` and evaluated with `ddr3`. Clock rates "
-        "are unchecked by vendor timing, so each stands alone. DSP counts of the small engines, "
-        "times of operators left to the ARM, and most energy coefficients are named guesses "
-        "(`arch_models/data`, `arch_models/boards`). A design is the best of those tried, not "
-        "proved best; whether the vendor's tools pack two products into a DSP at these clocks is "
-        "unchecked. What the RTL (`hw/rtl`) builds of it, and what DSPs that takes, is in "
-        "`docs/validation.md`.", "",
+        "are unchecked by vendor timing, so each stands alone. Times of operators left to the ARM "
+        "and most energy coefficients are named guesses (`arch_models/data`, "
+        "`arch_models/boards`); sites are fitted to Yosys runs of the RTL, and designs with two "
+        "input masters (`input 2`) rest on block RAMs that Yosys does not infer "
+        "(`docs/validation.md`). A design is the best of those tried, not proved best; whether the "
+        "vendor's tools pack two products into a DSP at these clocks is unchecked.", "",
         "## Fastest design of each clock, and the limits", "",
         "DSP limit: the frame's products on all 220 DSPs, two each. Array: the design's own "
         "products a cycle. Convolutions: useful products over the array's, in the cycles of "
