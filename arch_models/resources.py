@@ -27,8 +27,9 @@ PARAMETER_BITS = 54  # of an entry that an engine reads: bias, multiplier, shift
 VECTOR_LANES = 8  # channels of a beat
 SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
-#: LUTs a lane of a buffer that is written, or read, two beats a cycle: `resource_grid.csv`.
-PAIR_WRITE_LUT, PAIR_READ_LUT = 216, 130
+#: LUTs a lane of a buffer that is written, or read, two beats a cycle; that two masters write, a
+#: beat each a cycle, or two: `resource_grid.csv`.
+PAIR_WRITE_LUT, PAIR_READ_LUT, BOTH_LUT, BOTH_PAIRS_LUT = 216, 130, 88, 668
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,13 @@ def buffer_sites(depth: int, lanes: int, writers: tuple[int, ...] = (1,), banks:
 
     Beats that come or go in pairs need two memories of even and odd words, and LUTs that join
     them. With two writers each bank is a memory of its own, whose ports both write, so that a
-    block RAM has half the width (as the vendor's tools take it; Yosys makes flip-flops of it).
+    block RAM has half the width.
     """
     both, slots = len(writers) > 1, max(writers)
     count = lanes * (banks if both else 1) * (2 if pairs or slots > 1 else 1)
     rows = max(2, ceil_div(depth * lanes, count))
-    joins = PAIR_READ_LUT * pairs + PAIR_WRITE_LUT * (slots > 1)
+    writes = ((0, PAIR_WRITE_LUT), (BOTH_LUT, BOTH_PAIRS_LUT))[both][slots > 1]
+    joins = PAIR_READ_LUT * pairs + writes
     if both and rows > DISTRIBUTED_WORDS:
         one = Resources(bram36=bram36(bits, rows, RAMB18_SHAPES[:-1], RAMB36_SHAPES[:-1]))
     else:

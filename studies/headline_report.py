@@ -130,8 +130,7 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         "predicted**, searched with the memory model `flat` and evaluated with `ddr3`. Clock rates "
         "are unchecked by vendor timing, so each stands alone. Times of operators left to the ARM "
         "and most energy coefficients are named guesses (`arch_models/data`, "
-        "`arch_models/boards`); sites are fitted to Yosys runs of the RTL, and designs with two "
-        "input masters (`input 2`) rest on block RAMs that Yosys does not infer "
+        "`arch_models/boards`); sites are fitted to Yosys runs of the RTL "
         "(`docs/validation.md`). A design is the best of those tried, not proved best; whether the "
         "vendor's tools pack two products into a DSP at these clocks is unchecked.", "",
         "## Fastest design of each clock, and the limits", "",

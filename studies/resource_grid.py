@@ -75,17 +75,19 @@ BUFFER_DEPTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 #: tm, tn, engines: the design `default`.
 WHOLE = ((16, 8, 7),)
 #: form, lanes, words. Forms: one writer; of single bytes; of beats in pairs; both; a reader of
-#: pairs. (Two writers, of two input masters, become flip-flops in Yosys: no row.)
+#: pairs; two writers, each of a beat or of a pair, for a buffer of two banks.
 FORMS: dict[str, dict[str, Any]] = {
     "plain": {}, "bytes": {"by_bytes": True}, "pair": {"writers": (2,)},
-    "pair_bytes": {"writers": (2,), "by_bytes": True}, "pairs_read": {"pairs": True}}
+    "pair_bytes": {"writers": (2,), "by_bytes": True}, "pairs_read": {"pairs": True},
+    "two": {"writers": (1, 1), "banks": 2}, "two_pairs": {"writers": (2, 2), "banks": 2}}
 BUFFERS = (
     *(("plain", 1, depth) for depth in BUFFER_DEPTHS),
     ("plain", 2, 4096), ("plain", 3, 2048), ("plain", 8, 1024), ("plain", 8, 64),
     ("bytes", 8, 32), ("bytes", 8, 64), ("bytes", 8, 512), ("bytes", 16, 1024), ("bytes", 2, 2048),
     ("bytes", 1, 4096), ("pair", 1, 128), ("pair", 2, 1024), ("pair", 1, 16384),
     ("pair_bytes", 8, 64), ("pair_bytes", 8, 1024), ("pairs_read", 2, 4096),
-    ("pairs_read", 1, 1024))
+    ("pairs_read", 1, 1024), ("two", 1, 512), ("two", 1, 8192), ("two", 2, 2048), ("two", 3, 4096),
+    ("two_pairs", 1, 2048), ("two_pairs", 2, 4096))
 #: LUTs that a distributed memory or shift register takes.
 _LUTS = {"RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "SRL16E": 1,
          "SRLC16E": 1, "SRLC32E": 1}
@@ -271,7 +273,10 @@ def synthesize(top: Any, ports: Sequence[Signal]) -> dict[str, int]:
     """Cell counts of `synth_xilinx -family xc7` for a module; RuntimeError if Yosys fails."""
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "top.v").write_text(verilog_text(top, list(ports), "top"))
-        script = ("read_verilog top.v; synth_xilinx -family xc7 -top top -flatten -noiopad; "
+        # The address of a write is undefined while nothing is written. A memory whose reader
+        # takes a writer's port then has three ports, unless the writer's address is defined first.
+        script = ("read_verilog top.v; hierarchy -top top; proc; opt_expr -mux_undef; "
+                  "synth_xilinx -family xc7 -top top -flatten -noiopad; "
                   "tee -o stat.json stat -json")
         done = subprocess.run([yosys_path(), "-q", "-p", script], cwd=place, text=True,
                               capture_output=True, check=False)

@@ -109,9 +109,9 @@ them, `python -m studies.fit_resources --synthesize`). Coefficients are least sq
 descriptor feed, tokens, counters; `places`: what lies between masters, memories and engines (its
 flip-flops, {place_ff} at most, are left out). Queues hold 64 commands, as in an emitted design.
 
-**Two input masters are not confirmed**: INPUT then has memories with two writing ports, for which
-Yosys infers no block RAM (12,884 LUT and 8,321 flip-flops for 128 words of 64 bits, run by hand).
-The model counts block RAM of the vendor's true dual port shapes there.
+With two input masters a bank of INPUT has two writing ports, whose first one also reads. Yosys
+takes a true dual port block RAM for it once a write's address is defined while nothing is written
+(`opt_expr -mux_undef`, in its script); whether the vendor's tools do is unchecked.
 """
 WHOLE_READING = """
 The design `default` as one IP, synthesized once and not fitted: {yosys}; the model says {model}.

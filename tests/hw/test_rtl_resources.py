@@ -50,13 +50,13 @@ def test_block_ram_of_every_buffer_is_exact():
         assert (row.dsp, row.bram36) == (0, modelled(row).bram36), row
 
 
-def test_luts_of_buffers_are_exact_but_for_those_of_pairs():
+def test_luts_of_buffers_are_exact_but_for_those_of_pairs_and_two_writers():
     for row in ROWS:
         if row.part == "buffer":
             found = modelled(row)
-            if "pair" not in row.form:
+            if row.form in ("plain", "bytes"):
                 assert (row.lut, row.ff) == (found.lut, found.ff), row
-            assert abs(row.lut - found.lut) <= 0.1 * row.lut and abs(row.ff - found.ff) <= 1, row
+            assert abs(row.lut - found.lut) <= 0.1 * row.lut and abs(row.ff - found.ff) <= 2, row
 
 
 def test_dsp_of_the_convolution_is_exact():
