@@ -81,10 +81,11 @@ class PynqHardware:
         import pynq
 
         overlay = pynq.Overlay(bitstream, download=False)
-        parameters = overlay.ip_dict[overlay.parser.ps_name]["parameters"]
         for number, clock in overlay.clock_dict.items():
-            # pynq 4.0.0 looks for the name that UltraScale+ gives it, and divides by None.
+            # pynq 4.0.0 looks for the name that UltraScale+ gives it, and divides by None. Others
+            # have no such entry.
             if clock.get("enable") and clock.get("frequency", 0) is None:
+                parameters = overlay.ip_dict[overlay.parser.ps_name]["parameters"]
                 clock["frequency"] = float(parameters[f"PCW_ACT_FPGA{number}_PERIPHERAL_FREQMHZ"])
         overlay.download()
         self._overlay = overlay
