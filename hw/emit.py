@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 import hw
 from arch_models.board import Board
+from arch_models.memory import memory_for
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.lower import Lowered
 from cosim.placement import PlacementError, TensorPlace
@@ -38,7 +39,7 @@ from hw.descriptors import (
 )
 from hw.fabric import SOURCES
 from hw.header import descriptor_header
-from hw.plan import HostStep, steps
+from hw.plan import HostStep, in_order_of_start, steps
 from hw.registers import counter_registers, register_map
 from hw.top import memory_ports, top_source
 from hw.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
@@ -95,8 +96,9 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
                   inputs: Mapping[str, np.ndarray] | None = None,
                   rtl: bool = False) -> dict[str, bytes]:
     """Path to content of every file of the project, in a fixed order; nothing is written."""
-    program = lowered.program
-    configuration = configure(program, overlay)
+    configuration = configure(lowered.program, overlay)
+    program = in_order_of_start(lowered.program, configuration, memory_for(board, overlay))
+    lowered = replace(lowered, program=program)
     vectors = make_vectors(graph, lowered, seed, inputs)
     found = {f"sources/{path.name}": path.read_bytes()
              for path in sorted([*SOURCES.glob("*.hpp"), *SOURCES.glob("*.cpp")])}

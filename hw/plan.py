@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from arch_models.memory import Memory
+from cosim import fast
 from cosim.program import ARGUMENTS, Channel, Column, Opcode, Program, Segment, UnitKind
-from hw.configuration import Configuration, EmissionError, UnitRole
+from hw.configuration import COMMAND_DEPTH, Configuration, EmissionError, UnitRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,54 @@ class HostStep:
 
 
 Step = Start | HostStep
+
+
+def in_order_of_start(program: Program, configuration: Configuration, memory: Memory) -> Program:
+    """The program with the rows between two host operations sorted by when they start.
+
+    Commands go in table order into queues that hold some of them. Sorted so, none comes late,
+    however short the queues: a queue has room for a row once an earlier row of that unit has
+    started, and no row in front of it starts later. What runs and when stays the same, for every
+    unit's rows keep their order. `memory` gives the times; of rows that repeat, those of the first
+    time. A program that fetches its own descriptors is returned as it is: its fetches name rows by
+    their places.
+    """
+    outside = np.array([role is UnitRole.HOST for role in configuration.roles])
+    if UnitRole.FETCH in configuration.roles:
+        return program
+    trace = fast.simulate(program, memory, trace=True).trace
+    assert trace is not None
+    order, first = np.arange(len(program.operations)), 0
+    for segment in program.segments:
+        count = segment.last - segment.first
+        rows = np.arange(segment.first, segment.last)
+        # Host rows stay where they are; the stretches between them are sorted one by one.
+        stretch = np.cumsum(outside[program.operations[rows, Column.UNIT]])
+        held = outside[program.operations[rows, Column.UNIT]]
+        order[rows] = rows[np.lexsort((trace.start[first : first + count], ~held, stretch))]
+        first += count * segment.repeat
+    return replace(program, operations=program.operations[order],
+                   arguments=program.arguments[order])
+
+
+def late_commands(program: Program, configuration: Configuration, memory: Memory,
+                  depth: int = COMMAND_DEPTH) -> int:
+    """Operations that start, by the prediction of each start, before queues of `depth` let their
+    command in; 0 means that queues change no time. Dispatch itself is taken to be instant."""
+    late = 0
+    for step in steps(program, configuration):
+        if isinstance(step, HostStep):
+            continue
+        part = stretch_program(program, configuration, step)
+        trace = fast.simulate(part, memory, trace=True).trace
+        assert trace is not None
+        unit = np.tile(part.operations[:, Column.UNIT], step.repeats)
+        room = np.zeros(len(unit), np.int64)  # when a place in the unit's queue is free
+        for number in range(len(part.units)):
+            mine = np.flatnonzero(unit == number)
+            room[mine[depth:]] = trace.start[mine[:-depth]]
+        late += int((np.maximum.accumulate(room) > trace.start).sum())
+    return late
 
 
 def steps(program: Program, configuration: Configuration) -> tuple[Step, ...]:

@@ -88,11 +88,12 @@ Where the hardware had a good reason to differ, the model was changed:
    columns against `accumulator_words`.
 
 Where the hardware differs and the model was not changed:
-1. The queues of the IP hold 64 commands, those of the model any number. Commands are dispatched in
-   table order, so while another unit's queue is full a unit may have no command where the model
-   has it wait for a token: its idle cycles and its stall trade places, the end of every operation
-   stays. On the whole agc-w16 frame with `default` this is so for 2.2 of the 35.4 million cycles
-   of the weight master (two of 77 counters of the driver's measurement).
+1. The queues of the IP hold 64 commands, those of the model any number. An emitted table is in the
+   order in which operations start, so that none starts later for it (`hw/plan.py`,
+   `late_commands`); but while another unit's queue is full a unit may have no command where the
+   model has it wait for a token, and counts idle cycles instead. The whole agc-w16 frame with
+   `default`, decoded by the driver through the IP: 35,269,438 cycles in fabric as predicted, and
+   of 77 counters two differ, by 89,717 cycles of the weight master.
 
 Not built in RTL, and refused by name: data of other widths than 8 bits, more than two input
 masters.

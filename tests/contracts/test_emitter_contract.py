@@ -18,11 +18,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "hw"))
 
 from small_frames import board, lowered_frame, small_graph
 
+from arch_models.memory import memory_for
 from arch_models.overlay import default_overlay
+from hw.configuration import configure
 from hw.descriptors import unpack
 from hw.driver import HostLibrary
 from hw.emit import EmissionError, emit, project_files
 from hw.emitted import Project
+from hw.plan import in_order_of_start
 
 OVERLAY = default_overlay()
 
@@ -59,11 +62,13 @@ def test_the_manifest_lists_every_file_with_its_hash(emitted):
         assert entry.sha256 == hashlib.sha256(found[name]).hexdigest()
 
 
-def test_its_program_is_the_simulated_program(emitted):
+def test_its_program_is_the_simulated_program_in_order_of_start(emitted):
     folder, manifest = emitted
     program = unpack((folder / "data/descriptors.bin").read_bytes(),
                      (folder / "data/program.json").read_text())
-    assert program.content_hash() == lowered_frame(OVERLAY).program.content_hash()
+    simulated = lowered_frame(OVERLAY).program
+    assert program.content_hash() == in_order_of_start(
+        simulated, configure(simulated, OVERLAY), memory_for(board(), OVERLAY)).content_hash()
     assert manifest.program_sha256 == program.content_hash()
 
 

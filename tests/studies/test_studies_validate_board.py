@@ -24,7 +24,15 @@ from hw.emit import emit
 from hw.measurement import Measurement, StepTime, UnitCounters, save_measurement
 from hw.plan import Start, steps, stretch_program
 from studies.errors import UserError
-from studies.validate_board import StepRow, fit_host, fit_memory, main, report, validate
+from studies.validate_board import (
+    StepRow,
+    fit_host,
+    fit_memory,
+    load_program,
+    main,
+    report,
+    validate,
+)
 
 OVERLAY = default_overlay()
 
@@ -35,7 +43,8 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("board") / "project"
     lowered = lowered_frame(OVERLAY)
     emit(lowered, small_graph(), OVERLAY, board(), folder)
-    program, configuration = lowered.program, configure(lowered.program, OVERLAY)
+    program = load_program(folder)
+    configuration = configure(program, OVERLAY)
     model = memory_for(board(), OVERLAY, model="ddr3")
     times, results = [], []
     for step in steps(program, configuration):
