@@ -72,8 +72,8 @@ PLACED = (
     (8, 8, 1, 8, 4, 1, 1, 128), (16, 16, 1, 8, 7, 1, 1, 128), (16, 24, 1, 8, 4, 1, 1, 64),
     (24, 24, 1, 8, 7, 1, 1, 64), (16, 32, 1, 8, 4, 1, 1, 64), (32, 8, 1, 8, 4, 1, 1, 64))
 BUFFER_DEPTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-#: tm, tn, engines: the design `default`.
-WHOLE = ((16, 8, 7),)
+#: tm, tn, engines: the design `default`; a small array with every engine.
+WHOLE = ((16, 8, 7), (8, 8, 8))
 #: form, lanes, words. Forms: one writer; of single bytes; of beats in pairs; both; a reader of
 #: pairs; two writers, each of a beat or of a pair, for a buffer of two banks.
 FORMS: dict[str, dict[str, Any]] = {

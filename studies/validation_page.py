@@ -115,13 +115,9 @@ takes a true dual port block RAM for it once a write's address is defined while 
 (`opt_expr -mux_undef`, in its script); whether the vendor's tools do is unchecked.
 """
 WHOLE_READING = """
-The design `default` as one IP, synthesized once and not fitted: {yosys}; the model says {model}.
-
-Another whole IP, an 8x8 array with all eight engines, otherwise `default`, was synthesized
-by hand (`python -m studies.fit_resources --whole DESIGN` repeats it for any design): 178 DSP48,
-92 BRAM36, 35,783 LUT, 15,770 FF, where the model says 174, 92, 36,477 (+1.9 %) and 16,431 (+4.2 %).
-The RTL of that run still had the host's multiplier, the likely four DSP48 between; it was not run
-again. Nothing was placed or routed; clock and timing are unchecked.
+Whole designs as one IP, synthesized once and not fitted (`python -m studies.fit_resources --whole
+DESIGN` does so for any design); the first is `default`. Nothing was placed or routed; clock and
+timing are unchecked.
 """
 RTL_PROGRAMS, RTL_TILES = 300, 180
 RTL_DESIGNS, RTL_NETWORK = ("default", "diffusion"), "agc-w16"
@@ -187,8 +183,10 @@ def _resources() -> Iterable[str]:
             cells.append("exact" if exact else _missed(mine, part, site))
         shown.append((part, len(mine), *cells))
     yield _table(("part", "rows", "DSP", "BRAM36", "LUT", "FF"), shown)
-    whole = next(row for row in rows if row.part == "whole")
-    yield WHOLE_READING.format(yosys=_sites(whole), model=_sites(modelled(whole)))
+    yield WHOLE_READING
+    yield _table(("array", "engines", "Yosys", "model"), [
+        (f"{row.tm}x{row.tn}", row.engines, _sites(row), _sites(modelled(row)))
+        for row in rows if row.part == "whole"])
 
 
 def _sites(found: Sites | Resources) -> str:
