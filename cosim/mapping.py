@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from arch_models.board import Board
+from arch_models.channels import channels
 from arch_models.engines import Work, engine_for, interval_cycles, timing
 from arch_models.engines.base import Timing
 from arch_models.engines.norm import MOST_VALUES
@@ -24,7 +25,6 @@ from .placement import group_channels
 from .program import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
 from .row_parts import group_words
 from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
-from .wiring import PARAMETER_SETS
 
 #: Operators that cost nothing: an address change.
 FREE = frozenset({Operator.CONCAT})
@@ -90,22 +90,9 @@ def choose_mapping(graph: Graph, overlay: Overlay, phases: tuple[Phase, ...] = (
 
 def check_channels(overlay: Overlay) -> Infeasible | None:
     """Are there too many token channels for a descriptor's masks?"""
-    channels = channel_count(overlay)
-    return None if channels <= MAX_CHANNELS else Infeasible(
-        "channels", channels, MAX_CHANNELS, "token channels", ("masters", "engines", "fetch"))
-
-
-def channel_count(overlay: Overlay) -> int:
-    """Token channels of an overlay (`cosim.wiring` makes them)."""
-    inputs, outputs = len(overlay.masters_of(Role.INPUT)), len(overlay.masters_of(Role.OUTPUT))
-    engines = len(overlay.engines)
-    weighted = len(overlay.engines & {Engine.CONVOLUTION, *PARAMETER_SETS})
-    skip = (1 + outputs) if Engine.CONVOLUTION in overlay.engines else 0
-    shared = inputs * outputs + 3 * outputs + inputs + 1
-    fetch = 0
-    if overlay.masters_of(Role.FETCH) and overlay.fetch.value == "dram":
-        fetch = inputs + outputs + engines + 3
-    return engines * 2 * (inputs + outputs) + 2 * weighted + skip + shared + fetch
+    count = channels(overlay)
+    return None if count <= MAX_CHANNELS else Infeasible(
+        "channels", count, MAX_CHANNELS, "token channels", ("masters", "engines", "fetch"))
 
 
 class _Mapper:
