@@ -200,6 +200,11 @@ def _grid(parts: Sequence[str], path: Path) -> Iterable[Sites]:
             yield from (row for row in kept if row.part == part)
 
 
+def _refused(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return 2
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the fits; with `--synthesize` make the grid first, with `--write` the coefficients."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -212,16 +217,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.whole is not None:
         try:
             print(compare_whole(chosen.whole))
-        except FieldError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        except (FieldError, RuntimeError) as error:
+            return _refused(str(error))
         return 0
     if chosen.synthesize is not None:
         wrong = [name for name in chosen.synthesize if name not in PARTS]
         if wrong:
-            print(f"error: no part {wrong[0]!r}; known: {', '.join(PARTS)}", file=sys.stderr)
-            return 2
-        write_grid(_grid(chosen.synthesize or PARTS, chosen.grid), chosen.grid)
+            return _refused(f"no part {wrong[0]!r}; known: {', '.join(PARTS)}")
+        try:
+            write_grid(_grid(chosen.synthesize or PARTS, chosen.grid), chosen.grid)
+        except (OSError, RuntimeError) as error:
+            return _refused(str(error))
     rows = read_grid(chosen.grid)
     for item in fits(rows):
         terms = " + ".join(f"{value:g} {name or 'constant'}"

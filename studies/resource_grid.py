@@ -322,13 +322,15 @@ def points(part: str) -> list[Sites]:
 
 
 def write_grid(rows: Iterable[Sites], path: Path = GRID_FILE) -> None:
-    """Write rows as CSV, appending while the synthesis goes on."""
-    with path.open("w", newline="") as file:
+    """Write rows as CSV, whole or not at all; until then they grow in a `.part` beside it."""
+    growing = path.with_suffix(".part")
+    with growing.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in rows:
             writer.writerow([getattr(row, name) for name in COLUMNS])
             file.flush()
+    growing.replace(path)
 
 
 def read_grid(path: Path = GRID_FILE) -> list[Sites]:

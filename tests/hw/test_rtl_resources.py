@@ -11,6 +11,7 @@ from arch_models.engines import MODELS
 from arch_models.engines.base import DATA
 from arch_models.overlay import Engine, Fetch, Role
 from hw.descriptors import local_channels
+from studies import fit_resources
 from studies.fit_resources import (
     NOT_COUNTED,
     UNFITTED,
@@ -102,6 +103,24 @@ def test_left_out_rows_are_predicted_within_ten_per_cent(part, site):
 
 def test_the_shipped_coefficients_are_those_of_the_grid():
     assert (DATA / "engine_sites.toml").read_text() == sites_toml(ROWS)
+
+
+def test_a_part_synthesized_anew_leaves_the_others_as_they_are(tmp_path, monkeypatch):
+    path = tmp_path / "grid.csv"
+    path.write_text((DATA / "resource_grid.csv").read_text())
+    monkeypatch.setattr(fit_resources, "synthesize", lambda top, ports: {"DSP48E1": 7, "FDRE": 9})
+    assert fit_resources.main(["--synthesize", "lookup", "--grid", str(path)]) == 0
+    found = read_grid(path)
+    assert [row for row in found if row.part != "lookup"] \
+        == [row for row in ROWS if row.part != "lookup"]
+    assert {(row.dsp, row.lut, row.ff) for row in found if row.part == "lookup"} == {(7, 0, 9)}
+
+    def fails(top, ports):
+        raise RuntimeError("yosys failed")
+
+    monkeypatch.setattr(fit_resources, "synthesize", fails)
+    assert fit_resources.main(["--synthesize", "pool", "--grid", str(path)]) == 2
+    assert read_grid(path) == found
 
 
 def test_a_fit_needs_two_rows():
