@@ -39,7 +39,7 @@ from hw.descriptors import (
 )
 from hw.fabric import SOURCES
 from hw.header import descriptor_header
-from hw.plan import HostStep, in_order_of_start, steps
+from hw.plan import HostStep, in_order_of_start, late_commands, steps
 from hw.registers import counter_registers, register_map
 from hw.top import memory_ports, top_source
 from hw.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
@@ -97,7 +97,8 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
                   rtl: bool = False) -> dict[str, bytes]:
     """Path to content of every file of the project, in a fixed order; nothing is written."""
     configuration = configure(lowered.program, overlay)
-    program = in_order_of_start(lowered.program, configuration, memory_for(board, overlay))
+    memory = memory_for(board, overlay)
+    program = in_order_of_start(lowered.program, configuration, memory)
     lowered = replace(lowered, program=program)
     vectors = make_vectors(graph, lowered, seed, inputs)
     found = {f"sources/{path.name}": path.read_bytes()
@@ -120,6 +121,7 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
 
         found["rtl/overlay.v"] = ip_verilog(AxiShell(program, overlay)).encode()
     manifest = _manifest(lowered, graph, overlay, board, configuration, found)
+    manifest["late_commands"] = late_commands(program, configuration, memory)
     if rtl:
         manifest |= {"backend": "rtl", "counters": counter_registers(program)}
     for name, _ in graph.carried:

@@ -70,6 +70,7 @@ def test_its_program_is_the_simulated_program_in_order_of_start(emitted):
     assert program.content_hash() == in_order_of_start(
         simulated, configure(simulated, OVERLAY), memory_for(board(), OVERLAY)).content_hash()
     assert manifest.program_sha256 == program.content_hash()
+    assert json.loads((folder / "manifest.json").read_text())["late_commands"] == 0
 
 
 def test_its_own_simulation_equals_the_reference(emitted, tmp_path):
