@@ -44,7 +44,7 @@ DEEPEST = 64
 _MEMO = 1 << 16
 #: Columns of the unit table that a transfer's time depends on.
 SETTINGS = [U_OUTSTANDING, U_MAX_BEATS, U_SETUP, U_TAIL, U_OVERLAP, U_RUN_SETUP, U_WIDTH, U_LEAD,
-             U_TRAIL]
+            U_TRAIL]
 
 
 @dataclass(frozen=True)

@@ -233,8 +233,3 @@ def merit(item: Evaluation | None) -> float:
     """Latency times energy: small is good, and neither can be bought with the other alone."""
     assert item is not None
     return item.latency_ms * item.energy_uj_per_pixel
-
-
-def named(overlay: Overlay, name: str) -> Overlay:
-    """The same design under another name."""
-    return replace(overlay, name=name)

@@ -22,7 +22,8 @@ from studies.space import Space
 from workloads.graph import Graph
 
 #: Modules of this room that an outcome or the order of designs depends on.
-MODULES = ("activity", "batch", "evaluate", "exploration", "search", "space")
+MODULES = ("activity", "batch", "evaluate", "exploration", "pruning", "search",
+           "space")
 
 
 def identity(graphs: Sequence[Graph], board: Board, base: Overlay, space: Space,

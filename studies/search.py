@@ -93,10 +93,9 @@ class Settings:
     """How to search. `designs`: evaluated (feasible, different) designs that the sampler is to
     reach; `attempts` bounds the asked ones. `local`: so much of every batch are untried
     single-axis neighbours of the front so far; the sampler learns from them. `rounds`: at most so
-    many steps of descent behind the
-    sampler, each to the best single-axis neighbour of the best design. The same settings and space
-    give the same result. The sampler `exhaustive` asks for every design
-    whatever `designs` says; with bounds those that are dominated are not simulated."""
+    many steps of descent behind the sampler, each to the best single-axis neighbour of the best
+    design. The same settings and space give the same result. The sampler `exhaustive` asks for
+    every design whatever `designs` says; with bounds those dominated are not simulated."""
 
     designs: int = 300
     seed: int = 0

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal, Value, signed
 
+from arch_models.resources import SOFTMAX_LANES as LANES
 from cosim.program import Opcode
 from hw.rtl.elementwise import fields_of
 from hw.rtl.pipeline import delay, loop_nest, register, rounding, saturate, tree
 from hw.rtl.stream import StreamPorts
 
-#: Channels of a beat, and those of the second and the third pass in a cycle.
-BEAT, LANES = 8, 4
+BEAT = 8  # channels
 SOFTMAX_DRAIN = 6
 RECIPROCAL_BITS = 40
 #: The greatest exponential is 2 ** 15 and one of the terms, so 2 ** 40 // sum is at most 2 ** 25.
