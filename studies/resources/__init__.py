@@ -1,0 +1,1 @@
+"""Fabric sites and paths of the RTL, synthesized and fitted."""

@@ -1,0 +1,288 @@
+"""Longest paths between registers of a netlist: logic from cell delays, nets from a model.
+
+It places and routes nothing: every net is as long as its kind, its fan-out and the share of the
+fabric used say. Beyond the ports of a part, registers are assumed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from arch_models.nets import Net, NetModel
+from studies.resources.cell_delays import Delay, Kind, delays, matches
+from studies.resources.netlist import Cell, Netlist
+
+#: A register outside the part: clock to output, `xc7_delays.csv`, FDRE.
+PORT_LAUNCH_NS = 0.456
+_NETS = tuple(Net)
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A net and the cell that it leads through: both delays in ns.
+
+    `cell`: its kind and the pin at which the path enters; `name`: of the net that leaves it.
+    """
+
+    cell: str
+    logic_ns: float
+    net: Net
+    net_ns: float
+    fan_out: int
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Path:
+    """From a register (or a port) to one. The first hop launches and has no net before it."""
+
+    start: str
+    end: str
+    hops: tuple[Hop, ...]
+    uncertainty_ns: float
+
+    @property
+    def logic_ns(self) -> float:
+        """Cells, with clock to output and setup."""
+        return sum(hop.logic_ns for hop in self.hops)
+
+    @property
+    def nets_ns(self) -> float:
+        """Nets between them."""
+        return sum(hop.net_ns for hop in self.hops)
+
+    @property
+    def period_ns(self) -> float:
+        """What the path asks of a clock."""
+        return self.logic_ns + self.nets_ns + self.uncertainty_ns
+
+    @property
+    def mhz(self) -> float:
+        """The fastest clock of it."""
+        return 1000 / self.period_ns
+
+
+@dataclass(frozen=True)
+class _Arc:
+    """From a net (its place) to another, or to a register: `end` names the pin."""
+
+    start: int
+    stop: int
+    net: Net
+    logic_ns: float
+    cell: int
+    pin: str
+
+
+class Paths:
+    """The timing graph of a netlist, under a net model."""
+
+    def __init__(self, netlist: Netlist, model: NetModel, share: float = 0.0) -> None:
+        self._netlist, self._model, self._share = netlist, model, share
+        self._launches: dict[int, tuple[float, str, str]] = {}
+        self._arcs: list[_Arc] = []
+        self._ends: list[_Arc] = []
+        self._fan_out: dict[int, int] = {}
+        self._drivers: dict[int, tuple[str, str]] = {}
+        self._registers: dict[int, int] = {}
+        self._carries: dict[int, int] = {}
+        self._virtual = -2
+        self._count()
+        for index, cell in enumerate(netlist.cells):
+            self._add(index, cell)
+        for name, bits in netlist.inputs.items():
+            for bit in bits:
+                self._launches.setdefault(bit, (PORT_LAUNCH_NS, f"port {name}", "port"))
+        self._ends += [_Arc(bit, -1, Net.GENERAL, 0.0, -1, f"port {name}")
+                       for name, bits in netlist.outputs.items() for bit in bits if bit >= 0]
+
+    def _count(self) -> None:
+        """Fan-outs, and how many registers and carries a net meets."""
+        for cell in self._netlist.cells:
+            rules = _rules(cell)
+            outs = {rule.out for rule in rules} - {""}
+            for port, bits in cell.pins.items():
+                drives = any(matches(out, port, index)
+                             for out in outs for index in range(len(bits)))
+                for bit in bits:
+                    if bit < 0:
+                        continue
+                    if drives or (cell.kind == "BUFG" and port == "O"):
+                        self._drivers[bit] = (cell.kind, port)
+                        continue
+                    self._fan_out[bit] = self._fan_out.get(bit, 0) + 1
+                    if port == "D" and cell.kind.startswith("FD"):
+                        self._registers[bit] = self._registers.get(bit, 0) + 1
+                    if cell.kind == "CARRY4" and port == "S":
+                        self._carries[bit] = self._carries.get(bit, 0) + 1
+
+    def _add(self, index: int, cell: Cell) -> None:
+        for rule in _rules(cell):
+            if rule.kind is Kind.LAUNCH:
+                for bit, _ in _pins(cell, rule.out):
+                    old = self._launches.get(bit, (-1.0, "", ""))
+                    self._launches[bit] = max(old, (rule.ns, _register(cell, self._netlist, bit),
+                                                    cell.kind))
+            elif rule.kind is Kind.CAPTURE:
+                self._ends += [
+                    _Arc(bit, -1, self._kind(bit, cell, port), rule.ns, index, port)
+                    for bit, port in _pins(cell, rule.pin)]
+            else:
+                self._through(index, cell, rule)
+
+    def _through(self, index: int, cell: Cell, rule: Delay) -> None:
+        ins, outs = _pins(cell, rule.pin), _pins(cell, rule.out)
+        if len(ins) > 1 and len(outs) > 1:  # all to all: by way of a node in the middle
+            middle = self._virtual
+            self._virtual -= 1
+            self._arcs += [_Arc(bit, middle, self._kind(bit, cell, port), rule.ns, index, port)
+                           for bit, port in ins]
+            self._arcs += [_Arc(middle, bit, Net.CASCADE, 0.0, index, "") for bit, _ in outs]
+            return
+        self._arcs += [_Arc(bit, out, self._kind(bit, cell, port), rule.ns, index, port)
+                       for bit, port in ins for out, _ in outs]
+
+    def _kind(self, bit: int, cell: Cell, port: str) -> Net:
+        """Of the hop from a net's driver to a pin."""
+        kind, out = self._drivers.get(bit, ("", ""))
+        pair = (kind[:3], out, cell.kind[:3], port)
+        if ((pair[2] == "DSP" and port.endswith("CIN")) or pair == ("CAR", "CO", "CAR", "CI")
+                or (pair[0] in ("LUT", "MUX") and pair[2] == "MUX" and port != "S")):
+            return Net.CASCADE
+        if pair[0] in ("LUT", "MUX", "CAR") and port == "D" and cell.kind.startswith("FD"):
+            return Net.LOCAL if self._registers[bit] == 1 else Net.GENERAL
+        if pair[0] == "LUT" and pair[2:] == ("CAR", "S"):
+            return Net.LOCAL if self._carries[bit] == 1 else Net.GENERAL
+        return Net.GENERAL
+
+    def _net_ns(self, arc: _Arc) -> float:
+        return (0.0 if arc.start < -1 else
+                self._model.delay_ns(arc.net, self._fan_out.get(arc.start, 1), self._share))
+
+    @cached_property
+    def _arrivals(self) -> tuple[dict[int, float], dict[int, _Arc]]:
+        """When a net's value is there, in ns after the clock, and by which arc it came last."""
+        places: dict[int, int] = {}
+        for arc in self._arcs:
+            places.setdefault(arc.start, len(places))
+            places.setdefault(arc.stop, len(places))
+        nodes = list(places)
+        starts = np.array([places[arc.start] for arc in self._arcs], np.int64)
+        stops = np.array([places[arc.stop] for arc in self._arcs], np.int64)
+        cost = np.array([arc.logic_ns + self._net_ns(arc) for arc in self._arcs])
+        arrival = np.array([self._launches.get(node, (-np.inf, "", ""))[0] for node in nodes])
+        last = np.full(len(nodes), -1, np.int64)
+        for arcs in _levels(starts, stops, len(nodes)):
+            reached = arrival[starts[arcs]] + cost[arcs]
+            order = np.lexsort((reached, stops[arcs]))
+            ends = stops[arcs][order]
+            best = order[np.flatnonzero(np.r_[ends[1:] != ends[:-1], True])]
+            better = reached[best] > arrival[stops[arcs][best]]
+            chosen = arcs[best[better]]
+            arrival[stops[chosen]] = reached[best[better]]
+            last[stops[chosen]] = chosen
+        return ({node: float(arrival[place]) for place, node in enumerate(nodes)},
+                {node: self._arcs[last[place]] for place, node in enumerate(nodes)
+                 if last[place] >= 0})
+
+    def longest(self, count: int = 10) -> list[Path]:
+        """The longest paths, one for each pair of registers (words, not bits)."""
+        arrivals, _ = self._arrivals
+        reached = [(arrivals.get(arc.start, self._launches.get(arc.start, (-np.inf,))[0])
+                    + self._net_ns(arc) + arc.logic_ns, arc) for arc in self._ends]
+        found: dict[tuple[str, str], Path] = {}
+        for time, arc in sorted(reached, key=lambda item: -item[0]):
+            if time == -np.inf or len(found) == count:
+                break
+            path = self._traced(arc)
+            found.setdefault((_word(path.start), _word(path.end)), path)
+        return list(found.values())
+
+    def _traced(self, end: _Arc) -> Path:
+        _, last = self._arrivals
+        hops = []
+        arc: _Arc | None = end
+        stop = ""
+        while arc is not None:
+            if arc.start >= 0 or arc.logic_ns:
+                hops.append(self._hop(arc))
+            if arc is end:
+                stop = self._end_name(arc)
+            bit = arc.start
+            arc = last.get(bit)
+        launched = self._launches.get(bit, (0.0, "constant", ""))
+        hops.append(Hop(launched[2], launched[0], Net.LOCAL, 0.0, 0,
+                        self._netlist.names.get(bit, ""), self._netlist.sources.get(bit, "")))
+        return Path(launched[1], stop, tuple(reversed(hops)), self._model.uncertainty_ns)
+
+    def _hop(self, arc: _Arc) -> Hop:
+        cell = self._netlist.cells[arc.cell] if arc.cell >= 0 else None
+        names, sources = self._netlist.names, self._netlist.sources
+        source = (cell.source if cell else "") or sources.get(arc.stop, "")
+        return Hop(f"{cell.kind}.{arc.pin}" if cell else arc.pin, arc.logic_ns, arc.net,
+                   self._net_ns(arc), self._fan_out.get(arc.start, 1),
+                   names.get(arc.stop, "") if arc.stop >= 0 else "", source)
+
+    def _end_name(self, arc: _Arc) -> str:
+        if arc.cell < 0:
+            return arc.pin
+        cell = self._netlist.cells[arc.cell]
+        out = next((bit for port in ("Q", "P", "DO", "O") for bit in cell.pins.get(port, ())
+                    if bit in self._netlist.names), None)
+        name = _register(cell, self._netlist, out) if out is not None else cell.name
+        return name if arc.pin == "D" else f"{name} ({arc.pin})"
+
+
+def _rules(cell: Cell) -> list[Delay]:
+    return delays(cell.kind, cell.parameters)
+
+
+def _pins(cell: Cell, pattern: str) -> list[tuple[int, str]]:
+    """Nets and ports of the pins that a pattern means, constants left out."""
+    return [(bit, port) for port, bits in cell.pins.items() for index, bit in enumerate(bits)
+            if bit >= 0 and matches(pattern, port, index)]
+
+
+def _register(cell: Cell, netlist: Netlist, bit: int) -> str:
+    """What a register is called: a flip-flop by its net, a block by its own name."""
+    return netlist.names.get(bit, cell.name) if cell.kind.startswith("FD") else cell.name
+
+
+def _word(name: str) -> str:
+    """A register without its bit."""
+    return re.sub(r"\[\d+\]|\.\d+\.\d+$|\.slice\[\d+\].*$", "", name)
+
+
+def _levels(starts: np.ndarray, stops: np.ndarray, nodes: int) -> Iterator[np.ndarray]:
+    """Arcs by the depth of their stop, so that a start is settled first; ValueError on a loop."""
+    waiting = np.bincount(stops, minlength=nodes)
+    order = np.argsort(starts, kind="stable")
+    first = np.searchsorted(starts[order], np.arange(nodes + 1))
+    into = np.argsort(stops, kind="stable")
+    first_into = np.searchsorted(stops[into], np.arange(nodes + 1))
+    ready = np.flatnonzero(waiting == 0)
+    settled = 0
+    while len(ready):
+        settled += len(ready)
+        if len(arriving := _slices(into, first_into, ready)):
+            yield arriving
+        leaving = _slices(order, first, ready)
+        met, times = np.unique(stops[leaving], return_counts=True)
+        waiting[met] -= times
+        ready = met[waiting[met] == 0]
+    if settled < nodes:
+        raise ValueError(f"{nodes - settled} nets lie on or behind a combinational loop")
+
+
+def _slices(values: np.ndarray, first: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The rows of `chosen`, joined: row i is `values[first[i]:first[i + 1]]`."""
+    counts = first[chosen + 1] - first[chosen]
+    ends = np.cumsum(counts)
+    offsets = np.repeat(first[chosen] - (ends - counts), counts)
+    return values[offsets + np.arange(ends[-1] if len(ends) else 0)]
