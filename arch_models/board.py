@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from .board_rules import problems
-from .fields import Coefficient, FieldError, build, nearest, read_toml
+from arch_models.board_rules import problems
+from arch_models.fields import Coefficient, FieldError, build, nearest, read_toml
 
 BOARDS = Path(__file__).parent / "boards"
 

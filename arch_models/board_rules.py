@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .board import Board, BoardPort, Ddr
+    from arch_models.board import Board, BoardPort, Ddr
 
 #: DDR4 on 64 bits is the widest that ships; 8 bits is one device.
 BUS_BITS = (8, 16, 32, 64)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .board import Board
-from .engines.base import coefficients, values
-from .fields import Coefficient
-from .overlay import Overlay
-from .resources import estimate
-from .units import joules, joules_from_pj
+from arch_models.board import Board
+from arch_models.engines.base import coefficients, values
+from arch_models.fields import Coefficient
+from arch_models.overlay import Overlay
+from arch_models.resources import estimate
+from arch_models.units import joules, joules_from_pj
 
 FILE = "energy.toml"
 

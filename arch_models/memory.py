@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
-from .board import Board, BoardPort, PortKind
-from .fields import Coefficient, FieldError, build, nearest, read_toml
-from .overlay import Overlay
-from .units import ceil_div, cycles_from_ns
+from arch_models.board import Board, BoardPort, PortKind
+from arch_models.fields import Coefficient, FieldError, build, nearest, read_toml
+from arch_models.overlay import Overlay
+from arch_models.units import ceil_div, cycles_from_ns
 
 DATA = Path(__file__).parent / "data" / "memory.toml"
 MODELS = ("flat", "ddr3")

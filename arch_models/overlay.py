@@ -11,7 +11,7 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
-from .fields import FieldError, build, read_toml
+from arch_models.fields import FieldError, build, read_toml
 
 DESIGNS = Path(__file__).parent / "designs"
 

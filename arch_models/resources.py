@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from .board import Board
-from .channels import channels, master_channels
-from .engines import MODELS, Resources
-from .engines.base import logic
-from .overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
-from .units import ceil_div
+from arch_models.board import Board
+from arch_models.channels import channels, master_channels
+from arch_models.engines import MODELS, Resources
+from arch_models.engines.base import logic
+from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
+from arch_models.units import ceil_div
 
 Shapes = tuple[tuple[int, int], ...]
 #: Shapes of a RAMB18 (depth, width); two make a RAMB36. AMD UG473, simple dual port; the widest is

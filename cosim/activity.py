@@ -9,9 +9,8 @@ import numpy as np
 
 from arch_models.energy import Activity
 from arch_models.overlay import Overlay
-
-from .program import ARGUMENTS, Column, Opcode, Program, UnitKind
-from .result import SimResult
+from cosim.program import ARGUMENTS, Column, Opcode, Program, UnitKind
+from cosim.result import SimResult
 
 BEAT_BYTES = 8
 _STREAMED = (Opcode.ADD, Opcode.MULTIPLY, Opcode.AFFINE, Opcode.FLOW_SUM, Opcode.LOOKUP,

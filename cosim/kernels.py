@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .program import NORM_CONSTANTS, Column
-from .row_parts import (
+from cosim.program import NORM_CONSTANTS, Column
+from cosim.row_parts import (
     ADD,
     AFFINE,
     CACHED,

@@ -17,14 +17,13 @@ from arch_models.engines.base import Timing
 from arch_models.engines.norm import MOST_VALUES
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from arch_models.units import ceil_div
+from cosim import tile_search
+from cosim.layout import Layouts
+from cosim.placement import group_channels
+from cosim.program import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
+from cosim.row_parts import group_words
+from cosim.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
 from workloads.graph import Graph, Layer, Operator, Phase
-
-from . import tile_search
-from .layout import Layouts
-from .placement import group_channels
-from .program import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
-from .row_parts import group_words
-from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
 
 #: Operators that cost nothing: an address change.
 FREE = frozenset({Operator.CONCAT})

@@ -12,12 +12,11 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.overlay import Engine, Layout, Overlay
 from arch_models.units import ceil_div
+from cosim.layout import Layouts
+from cosim.program import NORM_CONSTANTS, WeightOrder
+from cosim.row_parts import group_words
+from cosim.tiles import ConvolutionTile, LayerMapping, Mapping
 from workloads.graph import Graph, Layer, Operator
-
-from .layout import Layouts
-from .program import NORM_CONSTANTS, WeightOrder
-from .row_parts import group_words
-from .tiles import ConvolutionTile, LayerMapping, Mapping
 
 #: Tensors and blobs start at multiples of the longest 64-bit AXI3 burst.
 ALIGNMENT_BYTES = 128

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arch_models.overlay import Engine
+from cosim.layout import Layouts
+from cosim.program import WeightOrder
 from workloads.graph import Phase
-
-from .layout import Layouts
-from .program import WeightOrder
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cosim.analysis.timeline import NONE, Timeline, timeline
 from cosim.program import Program, UnitKind
 from cosim.result import SimResult
-from cosim.timeline import NONE, Timeline, timeline
 
 #: States besides `stall: CAUSE`.
 BUSY = "busy"

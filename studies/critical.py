@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cosim.analysis.timeline import NONE, critical_path, timeline
 from cosim.program import Program
 from cosim.result import SimResult
-from cosim.timeline import NONE, critical_path, timeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
-from cosim.trace import write_trace
+from cosim.analysis.trace import write_trace
 from studies import inputs
 from studies.commands.explore import front_picture, search_progress, show, summary
 from studies.emission import check_emitted, check_layers, emit_for

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cosim.analysis.timeline import NONE, timeline
 from cosim.program import Program, UnitKind
 from cosim.result import SimResult
-from cosim.timeline import NONE, timeline
 from studies.evaluation import UnitTime
 
 

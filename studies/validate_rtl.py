@@ -22,7 +22,8 @@ from arch_models.fields import FieldError
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, load_overlay
 from arch_models.resources import check_masters
-from cosim import des, fast, interpret
+from cosim import des, fast
+from cosim.analysis import interpret
 from cosim.lower import lower
 from cosim.mapping import check_channels, choose_mapping
 from cosim.placement import pack_tensor
@@ -156,7 +157,7 @@ def compare_run(program: Program, memory: Memory,
 
 def compare_image(program: Program, memory: Memory, image: np.ndarray, bench: OverlayBench,
                   overlay: Overlay, host: Host) -> tuple[Comparison, np.ndarray]:
-    """One program with data. The bytes are those of `cosim.interpret`; the RTL's image is
+    """One program with data. The bytes are those of `cosim.analysis.interpret`; the RTL's image is
     returned too, with the descriptors behind it if the program fetches them."""
     image = with_descriptors(program, image)
     expected = image.copy()

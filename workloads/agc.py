@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from . import arithmetic
-from .agc_config import (
+from workloads import arithmetic
+from workloads.agc_config import (
     ANTI_ALIAS_SIGMA,
     ANTI_ALIAS_TAPS,
     FEATURE_FACTOR,
@@ -21,8 +21,8 @@ from .agc_config import (
     ConvShape,
     conv_table,
 )
-from .graph import Graph, Layer, Operator, Phase, TensorSpec, Window
-from .seeded import SeededConstants, Uniform
+from workloads.graph import Graph, Layer, Operator, Phase, TensorSpec, Window
+from workloads.seeded import SeededConstants, Uniform
 
 #: Real value of one step of heat maps, masks, pictures and everything that shares their scale.
 UNIT_SCALE = 2.0**-arithmetic.MASK_FRACTION_BITS

@@ -12,8 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .agc_config import ANTI_ALIAS_SIGMA, ANTI_ALIAS_TAPS, FEATURE_FACTOR, HEAT_VARIANCE, AgcConfig
-from .weights_torch import fill, load_parts
+from workloads.agc_config import (
+    ANTI_ALIAS_SIGMA,
+    ANTI_ALIAS_TAPS,
+    FEATURE_FACTOR,
+    HEAT_VARIANCE,
+    AgcConfig,
+)
+from workloads.weights_torch import fill, load_parts
 
 DATA = Path(__file__).parent / "data"
 #: Widths that ship trained, as (motion_width, motion_max).

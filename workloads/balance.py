@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .float_network import FloatNetwork
-from .graph import Graph, Layer, Operator
+from workloads.float_network import FloatNetwork
+from workloads.graph import Graph, Layer, Operator
 
 #: A channel is enlarged by at most 2 ** LIMIT.
 LIMIT = 5

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import arithmetic
-from .convolution import convolve_real
-from .graph import Graph, GraphError, Layer, Operator
-from .reference import gathered
+from workloads import arithmetic
+from workloads.convolution import convolve_real
+from workloads.graph import Graph, GraphError, Layer, Operator
+from workloads.reference import gathered
 
 Arrays = Sequence[np.ndarray]
 Function = Callable[[np.ndarray], np.ndarray]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import arithmetic
-from .float_network import FloatNetwork
-from .graph import Graph, Layer, Operator
+from workloads import arithmetic
+from workloads.float_network import FloatNetwork
+from workloads.graph import Graph, Layer, Operator
 
 #: A bias must leave room in the int32 accumulator.
 BIAS_LIMIT = 1 << 30

@@ -15,12 +15,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from .agc import agc_graph
-from .agc_config import AgcConfig
-from .graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec, Window
-from .unicorn import unicorn_graph
-from .unicorn_config import UnicornConfig
-from .verify import nearest, verify
+from workloads.agc import agc_graph
+from workloads.agc_config import AgcConfig
+from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec, Window
+from workloads.unicorn import unicorn_graph
+from workloads.unicorn_config import UnicornConfig
+from workloads.verify import nearest, verify
 
 DATA = Path(__file__).parent / "data"
 VERSION = 1
@@ -83,7 +83,7 @@ def imported(name: str, calibration: Path | None = None,
     cannot be imported.
     """
     try:
-        from .onnx_import import import_onnx, read_calibration
+        from workloads.onnx_import import import_onnx, read_calibration
     except ImportError as error:
         raise GraphError(f"{name}: reading ONNX files needs the extra 'onnx' ({error})") from error
     given = None if calibration is None else read_calibration(calibration)

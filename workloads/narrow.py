@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .graph import Graph, Operator
-from .reference import execute_layer
+from workloads.graph import Graph, Operator
+from workloads.reference import execute_layer
 
 #: Greatest 4-bit weight, and greatest step at which it still is an int8.
 LIMIT, STEPS = 7, 18

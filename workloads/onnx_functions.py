@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .float_network import FUNCTIONS, Function
-from .graph import Operator
-from .onnx_read import Node
-from .onnx_walk import Unsupported, View, Walk, as_three, first_axes
+from workloads.float_network import FUNCTIONS, Function
+from workloads.graph import Operator
+from workloads.onnx_read import Node
+from workloads.onnx_walk import Unsupported, View, Walk, as_three, first_axes
 
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
 

@@ -16,14 +16,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from .float_network import FloatNetwork
-from .graph import Graph, GraphError
-from .onnx_fold import FOLDED, constant_of, run_node
-from .onnx_operators import RULES
-from .onnx_patterns import with_normalizations
-from .onnx_read import Model, Node, read_model
-from .onnx_walk import Unsupported, View, Walk, three
-from .post_training import Recipe, quantize
+from workloads.float_network import FloatNetwork
+from workloads.graph import Graph, GraphError
+from workloads.onnx_fold import FOLDED, constant_of, run_node
+from workloads.onnx_operators import RULES
+from workloads.onnx_patterns import with_normalizations
+from workloads.onnx_read import Model, Node, read_model
+from workloads.onnx_walk import Unsupported, View, Walk, three
+from workloads.post_training import Recipe, quantize
 
 RANDOM_INPUTS = 4
 

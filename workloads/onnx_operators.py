@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from . import onnx_functions as functions
-from . import onnx_windows as windows
-from .graph import Operator, Window
-from .onnx_fold import run_node
-from .onnx_functions import is_symmetric, stated_step, stated_zero
-from .onnx_read import Node
-from .onnx_walk import Unsupported, View, Walk, as_three, first_axes
+from workloads import onnx_functions as functions
+from workloads import onnx_windows as windows
+from workloads.graph import Operator, Window
+from workloads.onnx_fold import run_node
+from workloads.onnx_functions import is_symmetric, stated_step, stated_zero
+from workloads.onnx_read import Node
+from workloads.onnx_walk import Unsupported, View, Walk, as_three, first_axes
 
 
 def _gemm(walk: Walk, node: Node) -> None:

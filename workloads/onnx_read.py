@@ -15,7 +15,7 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, numpy_helper, shape_inference
 
-from .graph import GraphError
+from workloads.graph import GraphError
 
 MOST_BYTES = 512 << 20
 MOST_NODES = 20_000

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from .float_network import FloatNetwork, Function
-from .graph import Graph, Layer, Operator, TensorSpec
-from .onnx_fold import MOST_ELEMENTS
-from .onnx_read import Model, Node
+from workloads.float_network import FloatNetwork, Function
+from workloads.graph import Graph, Layer, Operator, TensorSpec
+from workloads.onnx_fold import MOST_ELEMENTS
+from workloads.onnx_read import Model, Node
 
 Shape = tuple[int, ...]
 Shape3 = tuple[int, int, int]

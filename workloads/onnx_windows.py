@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 
-from .graph import Operator, Window
-from .onnx_geometry import (
+from workloads.graph import Operator, Window
+from workloads.onnx_geometry import (
     Phases,
     evenly_padded,
     exact_step,
@@ -25,8 +25,8 @@ from .onnx_geometry import (
     sliding,
     spread,
 )
-from .onnx_read import Node
-from .onnx_walk import Unsupported, View, Walk, three
+from workloads.onnx_read import Node
+from workloads.onnx_walk import Unsupported, View, Walk, three
 
 
 def picture(walk: Walk, name: str) -> View:

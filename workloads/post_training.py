@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import arithmetic
-from .balance import balance
-from .convolution import accumulate
-from .equalize import movable, rescale, root
-from .float_network import (
+from workloads import arithmetic
+from workloads.balance import balance
+from workloads.convolution import accumulate
+from workloads.equalize import movable, rescale, root
+from workloads.float_network import (
     FloatNetwork,
     convolution_before_relu,
     execute_reachable,
     execute_real,
 )
-from .graph import Graph, Layer, Operator
-from .layer_constants import BIAS_LIMIT, CONSTANTS, Recipe
-from .reference import execute_layer
-from .verify import keeps_scale, verify
+from workloads.graph import Graph, Layer, Operator
+from workloads.layer_constants import BIAS_LIMIT, CONSTANTS, Recipe
+from workloads.reference import execute_layer
+from workloads.verify import keeps_scale, verify
 
 Values = Mapping[str, np.ndarray]
 #: Values kept of one tensor of one calibration input; the largest one is kept besides.

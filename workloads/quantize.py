@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .agc import build_graph, fixed_constants
-from .agc_config import HEAT_VARIANCE, AgcConfig
-from .agc_torch import (
+from workloads.agc import build_graph, fixed_constants
+from workloads.agc_config import HEAT_VARIANCE, AgcConfig
+from workloads.agc_torch import (
     TRAINED,
     AgcDecoder,
     ConvUnit,
@@ -33,13 +33,13 @@ from .agc_torch import (
     folded,
     load_agc,
 )
-from .float_network import FloatNetwork, execute_real
-from .graph import Graph
-from .library import DATA, save_graph
-from .post_training import Recipe, quantize, quantized_inputs
-from .reference import execute
-from .training.clips import ClipPair, calibration_clips, test_clips
-from .training.metrics import psnr_db
+from workloads.float_network import FloatNetwork, execute_real
+from workloads.graph import Graph
+from workloads.library import DATA, save_graph
+from workloads.post_training import Recipe, quantize, quantized_inputs
+from workloads.reference import execute
+from workloads.training.clips import ClipPair, calibration_clips, test_clips
+from workloads.training.metrics import psnr_db
 
 #: Held-out pairs on which the command measures.
 TEST_PAIRS = 12

@@ -10,9 +10,9 @@ from itertools import groupby
 
 import numpy as np
 
-from . import arithmetic
-from .convolution import accumulate, exact_matmul
-from .graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
+from workloads import arithmetic
+from workloads.convolution import accumulate, exact_matmul
+from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
 
 Arrays = Sequence[np.ndarray]
 Rule = Callable[[Graph, Layer, Arrays], np.ndarray]

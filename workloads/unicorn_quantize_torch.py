@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from .float_network import FloatNetwork, execute_real
-from .graph import Graph, Layer, Operator, Phase
-from .library import DATA, save_graph
-from .post_training import Recipe, quantize
-from .training.metrics import psnr_db
-from .training.picture_set import picture_set
-from .unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT, unicorn_structure
-from .unicorn_config import UnicornConfig
-from .unicorn_run import decode, fixed_inputs, step_inputs
-from .unicorn_torch import TRAINED, UnicornDecoder, load_unicorn
-from .verify import verify
+from workloads.float_network import FloatNetwork, execute_real
+from workloads.graph import Graph, Layer, Operator, Phase
+from workloads.library import DATA, save_graph
+from workloads.post_training import Recipe, quantize
+from workloads.training.metrics import psnr_db
+from workloads.training.picture_set import picture_set
+from workloads.unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT, unicorn_structure
+from workloads.unicorn_config import UnicornConfig
+from workloads.unicorn_run import decode, fixed_inputs, step_inputs
+from workloads.unicorn_torch import TRAINED, UnicornDecoder, load_unicorn
+from workloads.verify import verify
 
 #: Pictures whose embeddings are looked at, at three sampler steps each.
 EMBEDDINGS = 128

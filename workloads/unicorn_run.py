@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import arithmetic
-from .graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
-from .reference import execute
-from .unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT
-from .unicorn_config import (
+from workloads import arithmetic
+from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
+from workloads.reference import execute
+from workloads.unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT
+from workloads.unicorn_config import (
     UnicornConfig,
     position_code,
     signal_and_noise,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .unicorn_config import (
+from workloads.unicorn_config import (
     TIME_FREQUENCIES,
     UnicornConfig,
     position_code,
@@ -20,7 +20,7 @@ from .unicorn_config import (
     starting_noise,
     time_code,
 )
-from .weights_torch import fill, load_parts
+from workloads.weights_torch import fill, load_parts
 
 DATA = Path(__file__).parent / "data"
 #: Pictures in the set behind each shipped name.

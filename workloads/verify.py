@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from .arithmetic import MAX_SHIFT, MULTIPLIER_BITS
-from .graph import Graph, GraphError, Layer, Operator, TensorSpec
-from .seeded import SeededConstants
+from workloads.arithmetic import MAX_SHIFT, MULTIPLIER_BITS
+from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec
+from workloads.seeded import SeededConstants
 
 Specs = tuple[TensorSpec, ...]
 Shape = tuple[int, int, int]

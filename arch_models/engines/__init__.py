@@ -5,8 +5,8 @@ They hold no state; `MODELS` lists them in the order of the units of a program.
 
 from __future__ import annotations
 
-from . import stream
-from .base import (
+from arch_models.engines import stream
+from arch_models.engines.base import (
     EngineModel,
     Resources,
     Tile,
@@ -17,9 +17,9 @@ from .base import (
     interval_cycles,
     timing,
 )
-from .convolution import Convolution
-from .grid_sample import GridSample
-from .norm import Norm
+from arch_models.engines.convolution import Convolution
+from arch_models.engines.grid_sample import GridSample
+from arch_models.engines.norm import Norm
 
 MODELS: tuple[EngineModel, ...] = (
     Convolution(), stream.ELEMENTWISE, stream.LOOKUP, stream.POOL, stream.UPSAMPLE,

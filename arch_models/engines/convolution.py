@@ -6,10 +6,9 @@ It does not choose tiles or load weights.
 from __future__ import annotations
 
 from arch_models.channels import engine_channels
+from arch_models.engines.base import Resources, Tile, TileCost, Work, logic, refuse, timing
 from arch_models.overlay import Engine, Fusion, Overlay
 from arch_models.units import ceil_div
-
-from .base import Resources, Tile, TileCost, Work, logic, refuse, timing
 
 
 class Convolution:

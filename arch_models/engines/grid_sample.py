@@ -5,9 +5,7 @@ It holds whole source planes on chip; whether they fit is the mapping's question
 
 from __future__ import annotations
 
-from arch_models.overlay import Engine, Overlay
-
-from .base import (
+from arch_models.engines.base import (
     Resources,
     Tile,
     TileCost,
@@ -18,6 +16,7 @@ from .base import (
     stream_terms,
     timing,
 )
+from arch_models.overlay import Engine, Overlay
 
 
 class GridSample:

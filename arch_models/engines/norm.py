@@ -5,9 +5,17 @@ It holds the entries of one block of whole groups; how a tensor is cut is the ma
 
 from __future__ import annotations
 
+from arch_models.engines.base import (
+    Resources,
+    Tile,
+    TileCost,
+    Work,
+    logic,
+    refuse,
+    stream_terms,
+    timing,
+)
 from arch_models.overlay import Engine, Overlay
-
-from .base import Resources, Tile, TileCost, Work, logic, refuse, stream_terms, timing
 
 #: Values of one group for which every product of `arithmetic.group_norm_entries` fits 64 bits.
 MOST_VALUES = 1 << 18

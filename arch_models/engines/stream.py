@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arch_models.overlay import Engine, Overlay
-
-from .base import (
+from arch_models.engines.base import (
     Resources,
     Tile,
     TileCost,
@@ -20,6 +18,7 @@ from .base import (
     stream_terms,
     timing,
 )
+from arch_models.overlay import Engine, Overlay
 
 
 @dataclass(frozen=True, slots=True)

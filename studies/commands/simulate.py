@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cosim.trace import write_trace
+from cosim.analysis.trace import write_trace
 from studies import inputs
 from studies.commands.options import (
     BoardName,

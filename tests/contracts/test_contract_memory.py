@@ -11,10 +11,10 @@ import pytest
 from arch_models.board import load_board
 from arch_models.memory import MODELS, board_memory, cpu_traffic
 from cosim import des, fast
+from cosim.analysis.trace import slices
 from cosim.memory_rules import burst_beats, burst_bytes
 from cosim.program import Column, UnitKind
 from cosim.random_programs import random_memory, random_program
-from cosim.trace import slices
 from studies.memory_traffic import Stream, traffic_program
 
 EXECUTORS = pytest.mark.parametrize("executor", [des, fast], ids=["des", "fast"])

@@ -18,7 +18,7 @@ from arch_models.overlay import (
     default_overlay,
     load_overlay,
 )
-from cosim.interpret import interpret
+from cosim.analysis.interpret import interpret
 from cosim.lower import lower
 from cosim.mapping import ConvolutionTile, Mapping, choose_mapping
 from cosim.placement import PlacementError, pack_tensor, unpack_tensor

@@ -10,7 +10,7 @@ import pytest
 from small_frames import QUICK, board
 
 from arch_models.overlay import Engine, Overlay, load_overlay
-from cosim.interpret import interpret
+from cosim.analysis.interpret import interpret
 from cosim.lower import Lowered, lower
 from cosim.mapping import Mapping, choose_mapping
 from cosim.program import ARGUMENTS, Column, Opcode, WeightOrder

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as TraceMessage
 
+from cosim.analysis.timeline import critical_path, timeline
+from cosim.analysis.trace import slices
 from cosim.program import (
     ARGUMENT_COUNT,
     Channel,
@@ -20,8 +22,6 @@ from cosim.program import (
     verify,
 )
 from cosim.result import Trace
-from cosim.timeline import critical_path, timeline
-from cosim.trace import slices
 
 
 def ping_pong_program() -> Program:
@@ -71,7 +71,7 @@ def test_slices_cover_every_operation_and_stall():
 
 
 def test_the_trace_file_reads_back_in_nanoseconds():
-    from cosim.trace import write_trace
+    from cosim.analysis.trace import write_trace
 
     file = io.BytesIO()
     count = write_trace(ping_pong_program(), _Result(), 100e6, file)  # type: ignore[arg-type]

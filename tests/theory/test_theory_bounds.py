@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from cosim import fast
-from cosim.bounds import bounds
+from cosim.analysis.bounds import bounds
 from cosim.program import UnitKind
 from cosim.random_programs import random_memory, random_program
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..agc_torch import DATA
-from ..weights_torch import fill, load_parts
-from .batches import CLIP_SECONDS, TRAIN_IDENTITIES
-from .faces import render
-from .heads import draw_identities
-from .keypoints import KeypointDetector, coded
-from .motion import draw_motion
-from .photos import FACES, moved_face, photo_tensor
+from workloads.agc_torch import DATA
+from workloads.training.batches import CLIP_SECONDS, TRAIN_IDENTITIES
+from workloads.training.faces import render
+from workloads.training.heads import draw_identities
+from workloads.training.keypoints import KeypointDetector, coded
+from workloads.training.motion import draw_motion
+from workloads.training.photos import FACES, moved_face, photo_tensor
+from workloads.weights_torch import fill, load_parts
 
 ROWS = COLS = 256
 #: Where the seeds of held-out identities and of each use's motions begin.

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..agc_torch import TRAINED, AgcDecoder, load_agc
-from .clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
-from .metrics import average, measure
+from workloads.agc_torch import TRAINED, AgcDecoder, load_agc
+from workloads.training.clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
+from workloads.training.metrics import average, measure
 
 
 @torch.no_grad()

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..unicorn_config import bits_per_pixel
-from ..unicorn_torch import TRAINED, UnicornDecoder, load_unicorn
-from .metrics import average, measure
-from .picture_set import picture_set
+from workloads.training.metrics import average, measure
+from workloads.training.picture_set import picture_set
+from workloads.unicorn_config import bits_per_pixel
+from workloads.unicorn_torch import TRAINED, UnicornDecoder, load_unicorn
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .heads import MOTION_NAMES, Camera, Identities, look, over, soft, texture
+from workloads.training.heads import MOTION_NAMES, Camera, Identities, look, over, soft, texture
 
 # Skin, lip, hair and iris colours run between these ends (red, green, blue in 0..1).
 SKIN = ((0.32, 0.19, 0.13), (0.96, 0.78, 0.67))

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..library import save_graph
-from ..unicorn_torch import TRAINED, load_unicorn
-from .losses import RandomFeatures
-from .picture_set import picture_set
-from .rounded_unicorn import RoundedUnicorn, calibrated
-from .train_unicorn import TABLE_RATE, batch_of, falling, picture_loss
+from workloads.library import save_graph
+from workloads.training.losses import RandomFeatures
+from workloads.training.picture_set import picture_set
+from workloads.training.rounded_unicorn import RoundedUnicorn, calibrated
+from workloads.training.train_unicorn import TABLE_RATE, batch_of, falling, picture_loss
+from workloads.unicorn_torch import TRAINED, load_unicorn
 
 #: Weight steps (as logarithms) learn this many times faster than weights.
 STEP_RATE = 0.5

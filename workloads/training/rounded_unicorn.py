@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..float_network import FloatNetwork
-from ..graph import Graph, Phase
-from ..layer_constants import Recipe
-from ..post_training import choose_scales, quantize
-from ..unicorn import NEXT_LATENT, OUTPUT
-from ..unicorn_config import UnicornConfig
-from ..unicorn_quantize_torch import float_networks, joined
-from ..unicorn_run import fixed_inputs, step_inputs
-from ..unicorn_torch import UnicornDecoder
-from .fake_quant import RoundedNetwork, Values
+from workloads.float_network import FloatNetwork
+from workloads.graph import Graph, Phase
+from workloads.layer_constants import Recipe
+from workloads.post_training import choose_scales, quantize
+from workloads.training.fake_quant import RoundedNetwork, Values
+from workloads.unicorn import NEXT_LATENT, OUTPUT
+from workloads.unicorn_config import UnicornConfig
+from workloads.unicorn_quantize_torch import float_networks, joined
+from workloads.unicorn_run import fixed_inputs, step_inputs
+from workloads.unicorn_torch import UnicornDecoder
 
 #: Values kept of one tensor of one sampler step; the greatest is kept besides.
 SAMPLES = 1 << 12

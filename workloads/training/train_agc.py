@@ -12,12 +12,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..agc_config import AgcConfig
-from ..agc_torch import TRAINED, AgcDecoder
-from ..weights_torch import compact, fill, load_parts, save_parts
-from .batches import TRAIN_IDENTITIES, PairMaker
-from .keypoints import KeypointDetector, coded
-from .losses import RandomFeatures, RandomWarp, feature_loss, pyramid_loss, structure_loss
+from workloads.agc_config import AgcConfig
+from workloads.agc_torch import TRAINED, AgcDecoder
+from workloads.training.batches import TRAIN_IDENTITIES, PairMaker
+from workloads.training.keypoints import KeypointDetector, coded
+from workloads.training.losses import (
+    RandomFeatures,
+    RandomWarp,
+    feature_loss,
+    pyramid_loss,
+    structure_loss,
+)
+from workloads.weights_torch import compact, fill, load_parts, save_parts
 
 # Weights of the loss terms; equivariance is small because the pyramid is small too.
 PYRAMID, FEATURES, STRUCTURE, EQUIVARIANCE = 10.0, 0.4, 0.5, 2.0

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..unicorn_config import UnicornConfig, signal_and_noise, time_code
-from ..unicorn_torch import PictureDecoder, ResidualUnit, UnicornDecoder
-from ..weights_torch import compact, fill, load_parts, save_parts
-from .losses import RandomFeatures, feature_loss
-from .picture_set import picture_set
+from workloads.training.losses import RandomFeatures, feature_loss
+from workloads.training.picture_set import picture_set
+from workloads.unicorn_config import UnicornConfig, signal_and_noise, time_code
+from workloads.unicorn_torch import PictureDecoder, ResidualUnit, UnicornDecoder
+from workloads.weights_torch import compact, fill, load_parts, save_parts
 
 #: The index table learns this many times faster than the shared weights: each row is seen rarely.
 TABLE_RATE = 4.0

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from arch_models.overlay import Overlay
+from cosim.lower import Lowered
+from cosim.placement import memory_image, pack_tensor, unpack_tensor
+from cosim.program import ARGUMENTS, Buffer, Column, Opcode, Program, WeightOrder, flat
 from workloads import arithmetic
 from workloads.graph import Graph
 from workloads.reference import execute_layer
-
-from .lower import Lowered
-from .placement import memory_image, pack_tensor, unpack_tensor
-from .program import ARGUMENTS, Buffer, Column, Opcode, Program, WeightOrder, flat
 
 BEAT = 8
 

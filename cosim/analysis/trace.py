@@ -14,9 +14,9 @@ import numpy as np
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as TraceMessage
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket, TrackEvent
 
+from cosim.analysis.timeline import NONE, Timeline, timeline
 from cosim.program import Opcode, Program
 from cosim.result import SimResult, Trace
-from cosim.timeline import NONE, Timeline, timeline
 
 SEQUENCE = 1
 CHUNK = 20_000  # packets held in memory before they are written

@@ -1,6 +1,6 @@
 """What a mapped graph costs at the very least: cycles, products and bytes, without lowering it.
 
-It simulates nothing and needs no addresses; `cosim.bounds` bounds a program, which costs a
+It simulates nothing and needs no addresses; `cosim.analysis.bounds` bounds a program, which costs a
 simulation. Used to leave out designs that a search need not simulate.
 
 Why the cycles are a bound. The first loads of a layer wait for the last stores of the layer before
@@ -21,13 +21,12 @@ from arch_models.engines import interval_cycles, timing
 from arch_models.engines.host import start_ns
 from arch_models.overlay import Engine, Overlay, Role, Start
 from arch_models.units import ceil_div
+from cosim.lower import host_cycles, host_ns
+from cosim.mapping import work_of
+from cosim.placement import convolution_words
+from cosim.program import WeightOrder
+from cosim.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
 from workloads.graph import Graph, Layer, Operator
-
-from .lower import host_cycles, host_ns
-from .mapping import work_of
-from .placement import convolution_words
-from .program import WeightOrder
-from .tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
 
 
 @dataclass(frozen=True, slots=True)
