@@ -1,7 +1,7 @@
 """Times one program under many clocks, ports and outstanding limits: the flat memory's short cut.
 
 It gives the last cycle only, of programs whose masters each have a channel of the flat memory to
-themselves; `cosim.fast` runs everything else and says what every unit did.
+themselves; `cosim.executors.fast` runs everything else and says what every unit did.
 
 In such a system no unit waits for another but through tokens. So the end of an operation is the
 later of its unit's end before and of its tokens, plus its own time: a max-plus recurrence. Units
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.fast import SOURCES
-from cosim.fast_loop import bit_index
-from cosim.fast_state import (
+from cosim.executors.fast import SOURCES
+from cosim.executors.fast_loop import bit_index
+from cosim.executors.fast_state import (
     COMPUTE,
     U_ALONE,
     U_KIND,
@@ -100,7 +100,7 @@ class Timer:
                      host_cycles: Sequence[int]) -> int | None:
         """`SimResult.total_cycles` of the program; None if the recurrence does not hold.
 
-        `units`: of `cosim.fast.unit_table`, for ports, clock and limits; `settings`: theirs;
+        `units`: of `cosim.executors.fast.unit_table`, for ports, clock and limits; `settings`: theirs;
         `host_cycles`: FILL of the host's rows at that clock, in table order. None when masters
         share a channel, and when a token never comes.
         """

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from cosim.fast import SOURCES
-from cosim.fast_loop import bit_index
-from cosim.fast_state import COMPUTE, U_CHANNEL, U_KIND, U_OUTSTANDING
+from cosim.executors.fast import SOURCES
+from cosim.executors.fast_loop import bit_index
+from cosim.executors.fast_state import COMPUTE, U_CHANNEL, U_KIND, U_OUTSTANDING
 from cosim.memory_rules import CACHED
 from cosim.recurrence import DEEPEST, SETTINGS, Prepared
 

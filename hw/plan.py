@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from arch_models.memory import Memory
-from cosim import fast
+from cosim.executors import fast
 from cosim.program import ARGUMENTS, Channel, Column, Opcode, Program, Segment, UnitKind
 from hw.configuration import COMMAND_DEPTH, Configuration, EmissionError, UnitRole
 

@@ -1,6 +1,6 @@
 """The DDR3 memory of the executors, driven by the requests of the RTL, cycle by cycle.
 
-It has no rules of its own: ports and controller are those of `cosim.des_memory`.
+It has no rules of its own: ports and controller are those of `cosim.executors.des_memory`.
 
 A read's beats move in the cycles just before it is done; a write's in those that the port's
 rule gives.
@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any
 
 from arch_models.memory import Memory
-from cosim.des_memory import DdrChannel, DdrController, Request, Transfer
+from cosim.executors.des_memory import DdrChannel, DdrController, Request, Transfer
 from cosim.memory_rules import FAR, burst_bytes
 from cosim.program import Column, Program, UnitKind
 from hw.rtl_simulate import RtlModel

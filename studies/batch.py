@@ -23,7 +23,7 @@ from arch_models.engines import Resources
 from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, Master, Overlay
 from arch_models.resources import check_clock, check_masters, check_sites, estimate
-from cosim import fast
+from cosim.executors import fast
 from cosim.lower import Lowered, host_cycles, lower, retimed
 from cosim.mapping import Known, choose_mapping, memory_rate
 from cosim.placement import KnownPlaces

@@ -17,8 +17,8 @@ from arch_models.engines import Resources
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from arch_models.resources import check, estimate
-from cosim import des, fast
 from cosim.analysis.bounds import bounds
+from cosim.executors import des, fast
 from cosim.lower import Lowered, lower
 from cosim.mapping import Mapping, choose_mapping
 from cosim.program import Program, UnitKind

@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 
 from arch_models.vta import VtaTiming, load_vta
-from cosim import fast
+from cosim.executors import fast
 from cosim.lower_vta import lower_vta, vta_memory
 from studies.errors import UserError
 from studies.validate_vta import TIMED_TABLES

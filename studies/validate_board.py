@@ -17,7 +17,7 @@ import numpy as np
 from arch_models.board import load_board
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import load_overlay
-from cosim.fast import simulate
+from cosim.executors.fast import simulate
 from cosim.program import Column, Opcode, Program
 from cosim.result import SimResult
 from hw.configuration import configure

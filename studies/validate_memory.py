@@ -19,7 +19,7 @@ import numpy as np
 
 from arch_models.board import Board, load_board
 from arch_models.memory import board_memory, cpu_traffic
-from cosim import fast
+from cosim.executors import fast
 from studies.files import write_json
 from studies.memory_traffic import (
     MEBIBYTE,

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arch_models.vta import VtaArray, VtaTiming, load_vta
-from cosim import fast
+from cosim.executors import fast
 from cosim.lower_vta import lower_vta, vta_memory
 from cosim.vta_schedule import VtaConvolution, VtaSchedule, blocks, patch, reject_reason
 from studies.vta_rows import CARRIED

@@ -22,8 +22,8 @@ from arch_models.fields import FieldError
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, load_overlay
 from arch_models.resources import check_masters
-from cosim import des, fast
 from cosim.analysis import interpret
+from cosim.executors import des, fast
 from cosim.lower import lower
 from cosim.mapping import check_channels, choose_mapping
 from cosim.placement import pack_tensor

@@ -4,7 +4,7 @@ It fits nothing (see `fit_vta`) and reads no tables itself (see `vta_rows`).
 
 Three checks, each where the rows tell: time against `time_ms`; bytes against the bus counters;
 legality against what the compiler accepted. Time is predicted by lowering the schedule to a
-Program and running it, `cosim.fast`, on the merged port.
+Program and running it, `cosim.executors.fast`, on the merged port.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from arch_models.fields import FieldError
 from arch_models.vta import VtaTiming, load_vta
-from cosim import fast
+from cosim.executors import fast
 from cosim.lower_vta import (
     COMPUTE,
     LOAD,

@@ -19,8 +19,8 @@ ALLOWED = {
     "studies": {"workloads", "arch_models", "cosim", "hw", "studies"},
 }
 ONLY_IN = {
-    "simpy": {"cosim/des.py"},
-    "numba": {"cosim/fast.py", "cosim/memory_rules.py", "cosim/recurrence_kernels.py",
+    "simpy": {"cosim/executors/des.py"},
+    "numba": {"cosim/executors/fast.py", "cosim/memory_rules.py", "cosim/recurrence_kernels.py",
               "cosim/row_parts.py"},
     "optuna": {"studies/search.py", "studies/storage.py", "studies/shared_study.py"},
     "sqlalchemy": {"studies/storage.py"},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from arch_models.memory import Memory, Port
-from cosim import fast
+from cosim.executors import fast
 from cosim.program import Column, Program, UnitKind
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
-from cosim import fast
-from cosim.fast_state import COMPUTE, U_KIND, U_LEAD, U_MAX_BEATS, U_OUTSTANDING
+from cosim.executors import fast
+from cosim.executors.fast_state import COMPUTE, U_KIND, U_LEAD, U_MAX_BEATS, U_OUTSTANDING
 from cosim.program import Column, Opcode
 from cosim.random_programs import Sizes, random_memory, random_program
 from cosim.recurrence import Timer, prepare

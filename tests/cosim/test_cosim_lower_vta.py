@@ -7,7 +7,7 @@ import pytest
 
 from arch_models.fields import FieldError
 from arch_models.vta import VtaTiming, load_vta
-from cosim import des, fast
+from cosim.executors import des, fast
 from cosim.lower_vta import (
     COMPUTE,
     FETCH,

@@ -10,7 +10,7 @@ import pytest
 from cases import FOLDER, load_case, save_case, shrink
 
 from arch_models.memory import Memory
-from cosim import des, fast
+from cosim.executors import des, fast
 from cosim.program import Program, flat, verify
 from cosim.random_programs import Sizes, random_memory, random_program
 

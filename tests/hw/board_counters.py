@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cosim.fast import simulate
+from cosim.executors.fast import simulate
 from hw.plan import Start, steps, stretch_program
 
 

@@ -9,7 +9,7 @@ from test_hw_simulate import DESIGNS
 
 from arch_models.memory import memory_for
 from arch_models.overlay import Fetch, Overlay, default_overlay
-from cosim import fast
+from cosim.executors import fast
 from cosim.lower import lower
 from cosim.mapping import choose_mapping
 from cosim.program import Column, Program

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from arch_models.memory import flat_memory
-from cosim import fast
+from cosim.executors import fast
 from cosim.random_programs import random_memory, random_program
 from cosim.result import Trace
 from hw.rtl_timed import TimedBench, buildable

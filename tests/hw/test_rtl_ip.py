@@ -14,7 +14,7 @@ from small_frames import board
 from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
 from cosim.analysis import interpret
-from cosim.fast import simulate
+from cosim.executors.fast import simulate
 from cosim.program import Segment, UnitKind
 from hw.configuration import EmissionError
 from hw.descriptors import encode

@@ -11,7 +11,7 @@ import pytest
 from arch_models.board import load_board
 from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, default_overlay, load_overlay
-from cosim import fast
+from cosim.executors import fast
 from cosim.lower import host_cycles, lower, retimed
 from cosim.mapping import choose_mapping
 from cosim.program import layer_bytes

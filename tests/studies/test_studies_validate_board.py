@@ -16,7 +16,7 @@ from small_frames import board, lowered_frame, small_graph
 
 from arch_models.memory import flat_memory, memory_for
 from arch_models.overlay import default_overlay
-from cosim.fast import simulate
+from cosim.executors.fast import simulate
 from cosim.program import UnitKind
 from cosim.random_programs import random_program
 from hw.configuration import configure

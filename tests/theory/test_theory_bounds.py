@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from cosim import fast
 from cosim.analysis.bounds import bounds
+from cosim.executors import fast
 from cosim.program import UnitKind
 from cosim.random_programs import random_memory, random_program
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arch_models.memory import Memory, Port
-from cosim import des, fast
+from cosim.executors import des, fast
 from cosim.program import (
     ARGUMENT_COUNT,
     Channel,

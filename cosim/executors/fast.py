@@ -1,6 +1,6 @@
-"""The numba executor: the meaning of `cosim.des`, to the cycle, at the speed a search needs.
+"""The numba executor: the meaning of `cosim.executors.des`, to the cycle, at the speed a search needs.
 
-It defines nothing: where it and `cosim.des` differ, this one is wrong.
+It defines nothing: where it and `cosim.executors.des` differ, this one is wrong.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.memory import Memory
-from cosim import arbiter, ddr3_rules, fast_ddr3, fast_loop, fast_state, memory_rules
+from cosim import arbiter, ddr3_rules, memory_rules
 from cosim.ddr3_rules import R_HITS, R_MISSES, R_SEEN, ddr_parameters, ddr_state
-from cosim.fast_loop import build_loop
-from cosim.fast_state import (
+from cosim.executors import fast_ddr3, fast_loop, fast_state
+from cosim.executors.fast_loop import build_loop
+from cosim.executors.fast_state import (
     G_ROWS,
     M_COLUMNS,
     MEMO,

@@ -52,7 +52,7 @@ from cosim.ddr3_rules import (
 from cosim.memory_rules import FAR, flat_accept
 from cosim.program import Program
 
-# SimPy's own priorities are 0 and 1; only `cosim.des` imports it.
+# SimPy's own priorities are 0 and 1; only `cosim.executors.des` imports it.
 GRANT = 2
 CONTROL = 3
 Environment = Any

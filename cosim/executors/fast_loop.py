@@ -1,6 +1,6 @@
 """The loop of the numba executor: units and tokens in one compiled function.
 
-It defines nothing; `cosim.des` says what the rules are. `cosim.fast` prepares its arrays.
+It defines nothing; `cosim.executors.des` says what the rules are. `cosim.executors.fast` prepares its arrays.
 
 The loop visits only cycles in which a unit does something. In such a cycle it first ends operations
 (their tokens appear), then starts operations, then decides requests in unit order, then lets the
@@ -14,8 +14,8 @@ from collections.abc import Callable
 import numpy as np
 
 from cosim.ddr3_rules import R_FOREGROUND
-from cosim.fast_ddr3 import controller_act, port_accept
-from cosim.fast_state import (
+from cosim.executors.fast_ddr3 import controller_act, port_accept
+from cosim.executors.fast_state import (
     ADDRESS,
     ADVANCE,
     BLOCKED,

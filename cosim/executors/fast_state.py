@@ -1,6 +1,6 @@
 """The state of units and ports in the numba executor, and the walk through a transfer's bursts.
 
-It holds no loop and no memory; see `cosim.fast_loop` and `cosim.fast_ddr3`.
+It holds no loop and no memory; see `cosim.executors.fast_loop` and `cosim.executors.fast_ddr3`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from cosim.ddr3_rules import (
     to_ddr,
     to_fabric,
 )
-from cosim.fast_state import (
+from cosim.executors.fast_state import (
     BLOCKED,
     G_BEATS,
     G_DONE,

@@ -1,6 +1,6 @@
 """The SimPy executor: the definition, cycle by cycle, of what a Program means.
 
-It is not fast and decides nothing about memory; `cosim.fast` does the same for a search.
+It is not fast and decides nothing about memory; `cosim.executors.fast` does the same for a search.
 
 One SimPy process is one unit. The rules, which hardware follows to the cycle:
 
@@ -31,7 +31,7 @@ import simpy
 
 from arch_models.memory import Memory
 from cosim.ddr3_rules import R_HITS, R_MISSES, R_SEEN
-from cosim.des_memory import DdrChannel, DdrController, FlatChannel, Request, Transfer
+from cosim.executors.des_memory import DdrChannel, DdrController, FlatChannel, Request, Transfer
 from cosim.memory_rules import burst_beats, burst_bytes, next_request
 from cosim.program import (
     FLAG_FIRST,
