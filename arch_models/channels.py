@@ -1,6 +1,6 @@
 """How many token channels an overlay has, and how many of them end at each unit.
 
-It wires nothing: `cosim.wiring` does, and a test says that the counts agree.
+It wires nothing: `cosim.lowering.wiring` does, and a test says that the counts agree.
 """
 
 from __future__ import annotations

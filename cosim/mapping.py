@@ -19,9 +19,9 @@ from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Rol
 from arch_models.units import ceil_div
 from cosim import tile_search
 from cosim.layout import Layouts
-from cosim.placement import group_channels
+from cosim.lowering.placement import group_channels
+from cosim.lowering.row_parts import group_words
 from cosim.program import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
-from cosim.row_parts import group_words
 from cosim.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
 from workloads.graph import Graph, Layer, Operator, Phase
 

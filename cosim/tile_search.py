@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cosim.row_parts import CACHED, PLAIN, SOURCES, span
+from cosim.lowering.row_parts import CACHED, PLAIN, SOURCES, span
 
 #: Weight of a byte moved against a cycle: a tie-breaker, not a time.
 BYTE_CYCLES = 1.0 / 256

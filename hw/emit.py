@@ -21,8 +21,8 @@ import hw
 from arch_models.board import Board
 from arch_models.memory import memory_for
 from arch_models.overlay import Overlay, overlay_toml
-from cosim.lower import Lowered
-from cosim.placement import PlacementError, TensorPlace
+from cosim.lowering.lower import Lowered
+from cosim.lowering.placement import PlacementError, TensorPlace
 from cosim.program import Program
 from hw import project
 from hw.configuration import Configuration, EmissionError, configuration_header, configure

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cosim.placement import TensorPlace
+from cosim.lowering.placement import TensorPlace
 from workloads.graph import Graph, GraphError, Layer, Operator
 from workloads.reference import fraction_bits_of, pool_scale
 

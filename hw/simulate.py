@@ -13,7 +13,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.overlay import Infeasible, Overlay
-from cosim.lower import Lowered, lower
+from cosim.lowering.lower import Lowered, lower
 from cosim.mapping import LayerMapping, choose_mapping
 from cosim.program import Column, Opcode, Segment
 from hw.configuration import configuration_header, configure

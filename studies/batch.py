@@ -24,13 +24,13 @@ from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, Master, Overlay
 from arch_models.resources import check_clock, check_masters, check_sites, estimate
 from cosim.executors import fast
-from cosim.lower import Lowered, host_cycles, lower, retimed
+from cosim.lowering.lower import Lowered, host_cycles, lower, retimed
+from cosim.lowering.placement import KnownPlaces
+from cosim.lowering.wiring import units_of
 from cosim.mapping import Known, choose_mapping, memory_rate
-from cosim.placement import KnownPlaces
 from cosim.program import layer_bytes
 from cosim.recurrence import Prepared, Timer, prepare
 from cosim.recurrence_cuda import CudaTimer, Job, Lanes, Steps, lanes_of, linearize
-from cosim.wiring import units_of
 from studies.activity import Counts, count
 from studies.evaluate import estimated_resources, phases, pixels, work_energy
 from studies.evaluation import MICROJOULES, MILLISECONDS, Resource

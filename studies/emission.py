@@ -13,7 +13,7 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.overlay import Overlay
 from arch_models.resources import check
-from cosim.lower import Lowered, lower
+from cosim.lowering.lower import Lowered, lower
 from cosim.mapping import choose_mapping
 from hw.configuration import EmissionError
 from hw.emit import emit

@@ -19,7 +19,7 @@ from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from arch_models.resources import check, estimate
 from cosim.analysis.bounds import bounds
 from cosim.executors import des, fast
-from cosim.lower import Lowered, lower
+from cosim.lowering.lower import Lowered, lower
 from cosim.mapping import Mapping, choose_mapping
 from cosim.program import Program, UnitKind
 from cosim.result import SimResult

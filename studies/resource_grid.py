@@ -21,8 +21,8 @@ from amaranth.hdl import Module, Signal
 from arch_models.board import load_board
 from arch_models.engines import MODELS
 from arch_models.overlay import Overlay, Role, default_overlay
+from cosim.lowering.wiring import wire
 from cosim.program import ARGUMENT_COUNT, Column, Program
-from cosim.wiring import wire
 from hw.configuration import COMMAND_DEPTH
 from hw.rtl.axi_shell import AxiShell
 from hw.rtl.buffers import Buffer

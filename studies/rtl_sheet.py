@@ -12,7 +12,8 @@ import numpy as np
 
 from arch_models.engines import MODELS, Tile, Work
 from arch_models.overlay import Engine, Overlay
-from cosim.descriptor_loads import with_fetches
+from cosim.lowering.fetches import with_fetches
+from cosim.lowering.wiring import Wiring
 from cosim.program import (
     ARGUMENT_COUNT,
     ARGUMENTS,
@@ -23,7 +24,6 @@ from cosim.program import (
     Segment,
     WeightOrder,
 )
-from cosim.wiring import Wiring
 from studies.tile_room import check_room
 
 BEAT = 8

@@ -14,8 +14,8 @@ from arch_models.board import Board
 from arch_models.engines import Tile, Work
 from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fusion, Overlay
+from cosim.lowering.wiring import wire
 from cosim.program import NORM_CONSTANTS, Buffer, Opcode, Program, WeightOrder
-from cosim.wiring import wire
 from studies.rtl_sheet import BEAT, Block, Sheet, Step
 from workloads import arithmetic
 

@@ -23,7 +23,7 @@ from arch_models.board import load_board
 from arch_models.memory import Memory, flat_memory
 from arch_models.overlay import Overlay, load_overlay
 from cosim.executors import fast
-from cosim.lower import Lowered, lower
+from cosim.lowering.lower import Lowered, lower
 from cosim.mapping import choose_mapping
 from cosim.program import Column, Opcode
 from studies.evaluate import feasible

@@ -24,13 +24,13 @@ from arch_models.overlay import Infeasible, Overlay, load_overlay
 from arch_models.resources import check_masters
 from cosim.analysis import interpret
 from cosim.executors import des, fast
-from cosim.lower import lower
+from cosim.lowering.lower import lower
+from cosim.lowering.placement import pack_tensor
+from cosim.lowering.wiring import units_of
 from cosim.mapping import check_channels, choose_mapping
-from cosim.placement import pack_tensor
 from cosim.program import Program
 from cosim.random_programs import random_memory, random_program
 from cosim.result import SimResult
-from cosim.wiring import units_of
 from hw.configuration import EmissionError
 from hw.descriptors import DescriptorError
 from hw.rtl.overlay_top import check_buildable

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from arch_models.overlay import Overlay
-from cosim.lower import Lowered
-from cosim.placement import memory_image, pack_tensor, unpack_tensor
+from cosim.lowering.lower import Lowered
+from cosim.lowering.placement import memory_image, pack_tensor, unpack_tensor
 from cosim.program import ARGUMENTS, Buffer, Column, Opcode, Program, WeightOrder, flat
 from workloads import arithmetic
 from workloads.graph import Graph

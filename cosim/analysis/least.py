@@ -21,9 +21,9 @@ from arch_models.engines import interval_cycles, timing
 from arch_models.engines.host import start_ns
 from arch_models.overlay import Engine, Overlay, Role, Start
 from arch_models.units import ceil_div
-from cosim.lower import host_cycles, host_ns
+from cosim.lowering.lower import host_cycles, host_ns
+from cosim.lowering.placement import convolution_words
 from cosim.mapping import work_of
-from cosim.placement import convolution_words
 from cosim.program import WeightOrder
 from cosim.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
 from workloads.graph import Graph, Layer, Operator

@@ -8,7 +8,7 @@ from arch_models.board import load_board
 from arch_models.memory import memory_for
 from arch_models.overlay import default_overlay
 from cosim.executors import des, fast
-from cosim.lower import lower
+from cosim.lowering.lower import lower
 from cosim.mapping import choose_mapping
 from cosim.program import Program, verify
 from workloads.agc import agc_graph

@@ -9,7 +9,7 @@ import pytest
 from tiny_programs import Sheet, plain_place
 
 from arch_models.overlay import default_overlay
-from cosim.placement import pack_tensor, unpack_tensor
+from cosim.lowering.placement import pack_tensor, unpack_tensor
 from hw.fabric import Fabric, SimulationError
 from hw.host_table import OPERATOR_NUMBERS, host_table
 from workloads import reference

@@ -10,7 +10,7 @@ from test_hw_simulate import DESIGNS
 from arch_models.memory import memory_for
 from arch_models.overlay import Fetch, Overlay, default_overlay
 from cosim.executors import fast
-from cosim.lower import lower
+from cosim.lowering.lower import lower
 from cosim.mapping import choose_mapping
 from cosim.program import Column, Program
 from hw.configuration import configure

@@ -21,7 +21,7 @@ from arch_models.overlay import (
     Start,
     default_overlay,
 )
-from cosim.lower import lower
+from cosim.lowering.lower import lower
 from cosim.mapping import choose_mapping
 from hw.simulate import run_frame, run_frame_by_layer
 from workloads.graph import Phase

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cosim.placement import TensorPlace
+from cosim.lowering.placement import TensorPlace
 from cosim.program import (
     ARGUMENT_COUNT,
     ARGUMENTS,

@@ -24,7 +24,7 @@ from onnxruntime.quantization import QuantType
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay, load_overlay
 from cosim.analysis.interpret import interpret
-from cosim.lower import lower
+from cosim.lowering.lower import lower
 from cosim.mapping import choose_mapping
 from studies.evaluate import feasible, simulate_design
 from studies.validate_onnx import Agreement, agreement, share_within_one

@@ -13,8 +13,8 @@ from arch_models.board import Board
 from arch_models.overlay import Engine, Layout, Overlay
 from arch_models.units import ceil_div
 from cosim.layout import Layouts
+from cosim.lowering.row_parts import group_words
 from cosim.program import NORM_CONSTANTS, WeightOrder
-from cosim.row_parts import group_words
 from cosim.tiles import ConvolutionTile, LayerMapping, Mapping
 from workloads.graph import Graph, Layer, Operator
 

@@ -13,13 +13,13 @@ import numpy as np
 from arch_models.engines import interval_cycles, timing
 from arch_models.overlay import Engine, Overlay
 from arch_models.units import ceil_div
-from cosim import kernels, row_parts
+from cosim.lowering import kernels, row_parts
+from cosim.lowering.placement import Placement, convolution_words, group_channels
+from cosim.lowering.plans import Area, Common, ConvolutionPlan, GridPlan, NormPlan, StreamPlan
+from cosim.lowering.wiring import EngineWires, Wiring
 from cosim.mapping import work_of
-from cosim.placement import Placement, convolution_words, group_channels
-from cosim.plans import Area, Common, ConvolutionPlan, GridPlan, NormPlan, StreamPlan
 from cosim.program import Buffer, Opcode, WeightOrder
 from cosim.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
-from cosim.wiring import EngineWires, Wiring
 from workloads.graph import Graph, Layer, Operator
 from workloads.reference import fraction_bits_of
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cosim.program import NORM_CONSTANTS, Column
-from cosim.row_parts import (
+from cosim.lowering.row_parts import (
     ADD,
     AFFINE,
     CACHED,
@@ -51,6 +50,7 @@ from cosim.row_parts import (
     tile_load,
     tile_store,
 )
+from cosim.program import NORM_CONSTANTS, Column
 
 
 @PLAIN

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from arch_models.units import ceil_div
+from cosim.lowering.wiring import Wiring
 from cosim.program import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Segment
-from cosim.wiring import Wiring
 
 DESCRIPTOR_BYTES = 64
 FETCH_ROWS = 64  # descriptors in one fetch
