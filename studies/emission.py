@@ -14,7 +14,7 @@ from arch_models.board import Board
 from arch_models.overlay import Overlay
 from arch_models.resources import check
 from cosim.lowering.lower import Lowered, lower
-from cosim.mapping import choose_mapping
+from cosim.mapping.choose import choose_mapping
 from hw.configuration import EmissionError
 from hw.emit import emit
 from hw.fabric import SimulationError

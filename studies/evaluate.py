@@ -20,7 +20,7 @@ from arch_models.resources import check, estimate
 from cosim.analysis.bounds import bounds
 from cosim.executors import des, fast
 from cosim.lowering.lower import Lowered, lower
-from cosim.mapping import Mapping, choose_mapping
+from cosim.mapping.choose import Mapping, choose_mapping
 from cosim.program import Program, UnitKind
 from cosim.result import SimResult
 from studies.activity import Counts, count, named

@@ -14,7 +14,7 @@ from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from arch_models.resources import check
 from cosim.analysis.least import Least, least
-from cosim.mapping import Known, choose_mapping
+from cosim.mapping.choose import Known, choose_mapping
 from studies.batch import MOST_TILES, Figures
 from studies.evaluate import estimated_resources, phases, pixels
 from studies.evaluation import MICROJOULES, MILLISECONDS, Scored

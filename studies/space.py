@@ -24,7 +24,7 @@ from arch_models.overlay import (
     Start,
 )
 from arch_models.resources import check
-from cosim.mapping import engines_for
+from cosim.mapping.choose import engines_for
 from studies.errors import UserError
 from workloads.graph import Graph
 

@@ -27,7 +27,7 @@ from cosim.executors import des, fast
 from cosim.lowering.lower import lower
 from cosim.lowering.placement import pack_tensor
 from cosim.lowering.wiring import units_of
-from cosim.mapping import check_channels, choose_mapping
+from cosim.mapping.choose import check_channels, choose_mapping
 from cosim.program import Program
 from cosim.random_programs import random_memory, random_program
 from cosim.result import SimResult

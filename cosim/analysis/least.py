@@ -23,9 +23,9 @@ from arch_models.overlay import Engine, Overlay, Role, Start
 from arch_models.units import ceil_div
 from cosim.lowering.lower import host_cycles, host_ns
 from cosim.lowering.placement import convolution_words
-from cosim.mapping import work_of
+from cosim.mapping.choose import work_of
+from cosim.mapping.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
 from cosim.program import WeightOrder
-from cosim.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
 from workloads.graph import Graph, Layer, Operator
 
 

@@ -17,9 +17,16 @@ from cosim.lowering import kernels, row_parts
 from cosim.lowering.placement import Placement, convolution_words, group_channels
 from cosim.lowering.plans import Area, Common, ConvolutionPlan, GridPlan, NormPlan, StreamPlan
 from cosim.lowering.wiring import EngineWires, Wiring
-from cosim.mapping import work_of
+from cosim.mapping.choose import work_of
+from cosim.mapping.tiles import (
+    ConvolutionTile,
+    GridTile,
+    LayerMapping,
+    Mapping,
+    NormTile,
+    StreamTile,
+)
 from cosim.program import Buffer, Opcode, WeightOrder
-from cosim.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
 from workloads.graph import Graph, Layer, Operator
 from workloads.reference import fraction_bits_of
 

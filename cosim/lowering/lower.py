@@ -15,14 +15,14 @@ from arch_models.board import Board
 from arch_models.engines.host import cache_ns, software_ns, start_ns
 from arch_models.overlay import Overlay, Start
 from arch_models.units import cycles_from_ns
-from cosim.layout import Layouts
 from cosim.lowering import kernels
 from cosim.lowering.fetches import with_fetches
 from cosim.lowering.jobs import Job, Planner
 from cosim.lowering.placement import KnownPlaces, Placement, place
 from cosim.lowering.wiring import Wiring, units_of, wire
+from cosim.mapping.layout import Layouts
+from cosim.mapping.tiles import LayerMapping, Mapping
 from cosim.program import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Program, Segment
-from cosim.tiles import LayerMapping, Mapping
 from workloads.graph import Graph, Layer, Operator, Phase, multiply_accumulates
 
 START = "start"  # the pseudo-layer of a host operation that only starts the fabric

@@ -12,10 +12,10 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.overlay import Engine, Layout, Overlay
 from arch_models.units import ceil_div
-from cosim.layout import Layouts
 from cosim.lowering.row_parts import group_words
+from cosim.mapping.layout import Layouts
+from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
 from cosim.program import NORM_CONSTANTS, WeightOrder
-from cosim.tiles import ConvolutionTile, LayerMapping, Mapping
 from workloads.graph import Graph, Layer, Operator
 
 #: Tensors and blobs start at multiples of the longest 64-bit AXI3 burst.

@@ -9,9 +9,9 @@ import pytest
 
 from arch_models.board import load_board
 from arch_models.overlay import Engine, Fusion, Infeasible, default_overlay
-from cosim import tile_search
-from cosim.mapping import budget_of, choose_mapping
-from cosim.tiles import ConvolutionTile, Mapping
+from cosim.mapping import tile_search
+from cosim.mapping.choose import budget_of, choose_mapping
+from cosim.mapping.tiles import ConvolutionTile, Mapping
 from tests.cosim.tiny_graphs import TinyGraph
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig

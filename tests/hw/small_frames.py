@@ -8,7 +8,7 @@ from functools import cache
 from arch_models.board import Board, load_board
 from arch_models.overlay import Engine, Overlay, default_overlay
 from cosim.lowering.lower import Lowered, lower
-from cosim.mapping import Mapping, choose_mapping
+from cosim.mapping.choose import Mapping, choose_mapping
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
 from workloads.graph import Graph, Phase

@@ -22,7 +22,7 @@ from arch_models.overlay import (
     default_overlay,
 )
 from cosim.lowering.lower import lower
-from cosim.mapping import choose_mapping
+from cosim.mapping.choose import choose_mapping
 from hw.simulate import run_frame, run_frame_by_layer
 from workloads.graph import Phase
 

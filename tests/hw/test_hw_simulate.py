@@ -19,7 +19,7 @@ from arch_models.overlay import (
     Start,
     default_overlay,
 )
-from cosim.mapping import choose_mapping
+from cosim.mapping.choose import choose_mapping
 from hw.descriptors import encode
 from hw.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
 from hw.simulate import run_frame, run_frame_by_layer, run_layers

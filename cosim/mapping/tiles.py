@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arch_models.overlay import Engine
-from cosim.layout import Layouts
+from cosim.mapping.layout import Layouts
 from cosim.program import WeightOrder
 from workloads.graph import Phase
 

@@ -17,12 +17,19 @@ from arch_models.engines.base import Timing
 from arch_models.engines.norm import MOST_VALUES
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from arch_models.units import ceil_div
-from cosim import tile_search
-from cosim.layout import Layouts
 from cosim.lowering.placement import group_channels
 from cosim.lowering.row_parts import group_words
+from cosim.mapping import tile_search
+from cosim.mapping.layout import Layouts
+from cosim.mapping.tiles import (
+    ConvolutionTile,
+    GridTile,
+    LayerMapping,
+    Mapping,
+    NormTile,
+    StreamTile,
+)
 from cosim.program import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
-from cosim.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, NormTile, StreamTile
 from workloads.graph import Graph, Layer, Operator, Phase
 
 #: Operators that cost nothing: an address change.
