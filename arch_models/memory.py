@@ -1,6 +1,6 @@
 """Memory parameters: ports, the flat memory and the DDR3 controller as frozen integers.
 
-It does not simulate; the rules that use these numbers are in `cosim.memory_rules`.
+It does not simulate; the rules that use these numbers are in `cosim.memory.bursts`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cosim.memory_rules import CACHED
+from cosim.memory.bursts import CACHED
 from cosim.program import Column, Program, rows_by_unit
 
 WAIT, SIGNAL = int(Column.WAIT), int(Column.SIGNAL)

@@ -32,7 +32,7 @@ from cosim.executors.fast_state import (
     U_TRAIL,
     U_WIDTH,
 )
-from cosim.memory_rules import CACHED, flat_transfer
+from cosim.memory.bursts import CACHED, flat_transfer
 from cosim.program import Column, Opcode, Program, UnitKind, rows_by_unit
 
 #: What makes two transfers of a unit take equal time; the address counts modulo 4 KiB.

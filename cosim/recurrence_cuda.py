@@ -19,7 +19,7 @@ import numpy as np
 from cosim.executors.fast import SOURCES
 from cosim.executors.fast_loop import bit_index
 from cosim.executors.fast_state import COMPUTE, U_CHANNEL, U_KIND, U_OUTSTANDING
-from cosim.memory_rules import CACHED
+from cosim.memory.bursts import CACHED
 from cosim.recurrence import DEEPEST, SETTINGS, Prepared
 
 #: Ends that a thread holds at once: one a unit, and one for every operation whose tokens wait.

@@ -11,7 +11,7 @@ from types import FunctionType
 import numpy as np
 from numba import cuda
 
-from cosim import memory_rules
+from cosim.memory import bursts as memory_rules
 from cosim.recurrence_cuda import MOST_OUTSTANDING, SLOTS
 
 _RULES = {name: cuda.jit(device=True)(getattr(memory_rules, name).py_func)

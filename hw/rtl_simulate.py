@@ -46,7 +46,7 @@ class RtlError(RuntimeError):
 @dataclass(frozen=True)
 class MasterTiming:
     """How the flat memory serves one master: `channel` is its port's direction, `order` its
-    number at a tie, `lead_cycles` and `trail_cycles` as in `cosim.memory_rules`."""
+    number at a tie, `lead_cycles` and `trail_cycles` as in `cosim.memory.bursts`."""
 
     channel: int
     order: int

@@ -18,7 +18,7 @@ One SimPy process is one unit. The rules, which hardware follows to the cycle:
 - A transfer is busy for setup_cycles, one cycle a beat and tail_cycles; the rest of its time is
   memory stall, the set-up of later runs included.
 - Requests presented in one cycle are decided together, after all other events of the cycle, in
-  the order of `cosim.arbiter`.
+  the order of `cosim.memory.arbiter`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ import numpy as np
 import simpy
 
 from arch_models.memory import Memory
-from cosim.ddr3_rules import R_HITS, R_MISSES, R_SEEN
 from cosim.executors.des_memory import DdrChannel, DdrController, FlatChannel, Request, Transfer
-from cosim.memory_rules import burst_beats, burst_bytes, next_request
+from cosim.memory.bursts import burst_beats, burst_bytes, next_request
+from cosim.memory.ddr3 import R_HITS, R_MISSES, R_SEEN
 from cosim.program import (
     FLAG_FIRST,
     Column,

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from arch_models.memory import Memory, Port
-from cosim.ddr3_rules import (
+from cosim.memory.bursts import FAR, flat_accept
+from cosim.memory.ddr3 import (
     ADMITTED,
     E_UNIT,
     FREE,
@@ -49,7 +50,6 @@ from cosim.ddr3_rules import (
     to_ddr,
     to_fabric,
 )
-from cosim.memory_rules import FAR, flat_accept
 from cosim.program import Program
 
 # SimPy's own priorities are 0 and 1; only `cosim.executors.des` imports it.
@@ -174,7 +174,7 @@ class DdrChannel:
 
 
 class DdrController:
-    """The DDR controller on the time line of the fabric; its rules are `cosim.memory_rules`."""
+    """The DDR controller on the time line of the fabric; its rules are `cosim.memory.bursts`."""
 
     def __init__(self, env: Environment, program: Program, memory: Memory) -> None:
         assert memory.ddr is not None

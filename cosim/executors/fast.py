@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.memory import Memory
-from cosim import arbiter, ddr3_rules, memory_rules
-from cosim.ddr3_rules import R_HITS, R_MISSES, R_SEEN, ddr_parameters, ddr_state
 from cosim.executors import fast_ddr3, fast_loop, fast_state
 from cosim.executors.fast_loop import build_loop
 from cosim.executors.fast_state import (
@@ -29,6 +27,10 @@ from cosim.executors.fast_state import (
     U_OUTSTANDING,
     X_COLUMNS,
 )
+from cosim.memory import arbiter
+from cosim.memory import bursts as memory_rules
+from cosim.memory import ddr3 as ddr3_rules
+from cosim.memory.ddr3 import R_HITS, R_MISSES, R_SEEN, ddr_parameters, ddr_state
 from cosim.program import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
 from cosim.result import SimResult, Trace
 

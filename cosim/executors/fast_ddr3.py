@@ -1,35 +1,10 @@
 """The DDR3 memory in the numba executor: ports accept bursts, the controller acts, data return.
 
-It holds no DRAM rule; those are in `cosim.ddr3_rules`.
+It holds no DRAM rule; those are in `cosim.memory.ddr3`.
 """
 
 from __future__ import annotations
 
-from cosim.ddr3_rules import (
-    ADMITTED,
-    E_BYTES,
-    E_INDEX,
-    E_PLACE,
-    E_UNIT,
-    NOTHING,
-    R_FOREGROUND,
-    R_NEW_HITS,
-    R_NEW_MISSES,
-    SERVED,
-    T_CCD,
-    T_CL,
-    T_CLOCK,
-    T_CYCLE,
-    T_PIPELINE,
-    controller_port,
-    ddr_insert,
-    ddr_next,
-    ddr_read_data,
-    ddr_step,
-    ddr_write_data,
-    to_ddr,
-    to_fabric,
-)
 from cosim.executors.fast_state import (
     BLOCKED,
     G_BEATS,
@@ -61,7 +36,32 @@ from cosim.executors.fast_state import (
     next_burst,
     reschedule,
 )
-from cosim.memory_rules import FAR, PLAIN, precedes
+from cosim.memory.bursts import FAR, PLAIN, precedes
+from cosim.memory.ddr3 import (
+    ADMITTED,
+    E_BYTES,
+    E_INDEX,
+    E_PLACE,
+    E_UNIT,
+    NOTHING,
+    R_FOREGROUND,
+    R_NEW_HITS,
+    R_NEW_MISSES,
+    SERVED,
+    T_CCD,
+    T_CL,
+    T_CLOCK,
+    T_CYCLE,
+    T_PIPELINE,
+    controller_port,
+    ddr_insert,
+    ddr_next,
+    ddr_read_data,
+    ddr_step,
+    ddr_write_data,
+    to_ddr,
+    to_fabric,
+)
 
 
 @PLAIN

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cosim.ddr3_rules import R_FOREGROUND
 from cosim.executors.fast_ddr3 import controller_act, port_accept
 from cosim.executors.fast_state import (
     ADDRESS,
@@ -86,7 +85,8 @@ from cosim.executors.fast_state import (
     next_burst,
     reschedule,
 )
-from cosim.memory_rules import CACHED, FAR, flat_accept, flat_transfer
+from cosim.memory.bursts import CACHED, FAR, flat_accept, flat_transfer
+from cosim.memory.ddr3 import R_FOREGROUND
 
 
 @CACHED

@@ -2,7 +2,7 @@
 
 It moves no data; the read and the write master own the data channels.
 
-A run of row_bytes bytes is cut as `cosim.memory_rules.burst_bytes` says. The first burst of an
+A run of row_bytes bytes is cut as `cosim.memory.bursts.burst_bytes` says. The first burst of an
 operation that starts in cycle s is presented in s + setup; the next one cycle after the one
 before it was accepted, while fewer than `outstanding` bursts are in flight.
 """

@@ -12,7 +12,7 @@ from arch_models.board import load_board
 from arch_models.memory import MODELS, board_memory, cpu_traffic
 from cosim.analysis.trace import slices
 from cosim.executors import des, fast
-from cosim.memory_rules import burst_beats, burst_bytes
+from cosim.memory.bursts import burst_beats, burst_bytes
 from cosim.program import Column, UnitKind
 from cosim.random_programs import random_memory, random_program
 from studies.memory_traffic import Stream, traffic_program

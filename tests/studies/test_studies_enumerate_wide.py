@@ -7,7 +7,7 @@ import pytest
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
-from cosim.memory_rules import flat_transfer
+from cosim.memory.bursts import flat_transfer
 from studies import enumerate_wide
 from studies.enumerate_wide import SPACE, merged, summary
 from studies.enumeration import Codes, Part, Walker, enumerate_space

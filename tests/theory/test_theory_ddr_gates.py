@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from arch_models.memory import Ddr3Timing, Memory, Port
-from cosim import ddr3_rules as rules
+from cosim.memory import ddr3 as rules
 
 LOOSE = Ddr3Timing(
     clock_hz=1, fabric_hz=1, t_rcd=1, t_rp=1, t_ras=1, t_rc=1, t_rrd=1, t_faw=1, t_ccd=4,

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cosim import arbiter
+from cosim.memory import arbiter
 
 # The rules allocate nothing, so numba's reference counts would only cost time (a factor of seven);
 # without inlining every call pushes the fields of a dozen arrays (a factor of three).

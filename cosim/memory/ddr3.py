@@ -4,7 +4,7 @@ It does not know units, ports or tokens; both executors bring it bursts and carr
 decides. `arch_models.memory.Ddr3Timing` says what each number means.
 
 All times here are DDR clocks. A burst arrives, waits in the line of its direction (oldest first,
-then unit number: `cosim.arbiter`), is admitted to the window when its transactions fit into the
+then unit number: `cosim.memory.arbiter`), is admitted to the window when its transactions fit into the
 queue, and is served whole: its column commands follow one another every t_ccd.
 
 - Events of the controller happen in clock order; at one clock admissions (reads first) precede a
@@ -27,7 +27,7 @@ import math
 import numpy as np
 
 from arch_models.memory import Ddr3Timing, Memory
-from cosim.memory_rules import CACHED, FAR, PLAIN, precedes
+from cosim.memory.bursts import CACHED, FAR, PLAIN, precedes
 
 # The state of the controller is a few int64 arrays, so that both executors hold the same thing:
 # `regs` (scalars), `banks` (banks x B_COLUMNS), `pool` (bursts x E_COLUMNS), `lists` (rows of
@@ -140,7 +140,7 @@ def _atoms(t, address, size):
     return ((address & edge) + size + edge) >> t[T_ATOM_SHIFT]
 
 
-# Not cached: numba would not see a change of `cosim.arbiter`.
+# Not cached: numba would not see a change of `cosim.memory.arbiter`.
 @PLAIN
 def ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write, place=-1):
     """Put a burst that arrives at DDR clock `arrival` into its line; oldest first, then unit."""
