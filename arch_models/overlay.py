@@ -77,7 +77,7 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """One AXI master. See `cosim.program.Unit` for the timing fields."""
+    """One AXI master. See `cosim.program.table.Unit` for the timing fields."""
 
     name: str
     role: Role

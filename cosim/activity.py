@@ -9,8 +9,8 @@ import numpy as np
 
 from arch_models.energy import Activity
 from arch_models.overlay import Overlay
-from cosim.program import ARGUMENTS, Column, Opcode, Program, UnitKind
-from cosim.result import SimResult
+from cosim.program.result import SimResult
+from cosim.program.table import ARGUMENTS, Column, Opcode, Program, UnitKind
 
 BEAT_BYTES = 8
 _STREAMED = (Opcode.ADD, Opcode.MULTIPLY, Opcode.AFFINE, Opcode.FLOW_SUM, Opcode.LOOKUP,

@@ -21,7 +21,7 @@ import numpy as np
 
 from arch_models.memory import Memory, Port
 from arch_models.vta import VtaArray, VtaTiming
-from cosim.program import (
+from cosim.program.table import (
     ARGUMENT_COUNT,
     FLAG_FIRST,
     MAX_CHANNELS,

@@ -33,7 +33,7 @@ from cosim.executors.fast_state import (
     U_WIDTH,
 )
 from cosim.memory.bursts import CACHED, flat_transfer
-from cosim.program import Column, Opcode, Program, UnitKind, rows_by_unit
+from cosim.program.table import Column, Opcode, Program, UnitKind, rows_by_unit
 
 #: What makes two transfers of a unit take equal time; the address counts modulo 4 KiB.
 _SHAPE = [Column.UNIT, Column.ADDRESS, Column.ROW_BYTES, Column.ROWS, Column.ROW_STRIDE,

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from arch_models.overlay import Engine, Overlay
 from arch_models.overlay import Role as MasterRole
-from cosim.program import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
+from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
 from hw.descriptors import MAX_LOCAL_CHANNELS, local_channels
 
 BEAT_BYTES = 8

@@ -20,7 +20,7 @@ from functools import cache
 
 import numpy as np
 
-from cosim.program import (
+from cosim.program.table import (
     ARGUMENT_COUNT,
     ARGUMENTS,
     FLAG_FIRST,

@@ -23,7 +23,7 @@ from arch_models.memory import memory_for
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.lowering.lower import Lowered
 from cosim.lowering.placement import PlacementError, TensorPlace
-from cosim.program import Program
+from cosim.program.table import Program
 from hw import project
 from hw.configuration import Configuration, EmissionError, configuration_header, configure
 from hw.descriptors import (

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from arch_models.overlay import Overlay
-from cosim.program import Program, Segment
+from cosim.program.table import Program, Segment
 from hw.configuration import configuration_header, configure
 from hw.descriptors import encode
 from hw.header import descriptor_header

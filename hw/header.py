@@ -5,7 +5,7 @@ It does not define a field of its own; editing its output by hand would be an er
 
 from __future__ import annotations
 
-from cosim.program import ARGUMENTS, Buffer, Opcode, WeightOrder
+from cosim.program.table import ARGUMENTS, Buffer, Opcode, WeightOrder
 from hw.descriptors import (
     DESCRIPTOR_BYTES,
     FILE_HEADER_BYTES,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from arch_models.board import Board
 from arch_models.overlay import Overlay, Role
-from cosim.program import Program
+from cosim.program.table import Program
 from hw.configuration import Configuration, EmissionError
 from hw.top import memory_ports
 

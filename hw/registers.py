@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cosim.program import Program
+from cosim.program.table import Program
 from hw.descriptors import local_channels
 
 CONTROL = 0x00  # bit 0 start, bit 1 done, bit 2 idle, bit 3 ready

@@ -12,7 +12,7 @@ import numpy as np
 
 from arch_models.memory import Memory
 from arch_models.overlay import Overlay
-from cosim.program import Program, UnitKind
+from cosim.program.table import Program, UnitKind
 from hw.rtl.axi_shell import AxiShell
 from hw.rtl.verilog import ip_verilog
 from hw.rtl_simulate import BIND, MasterTiming, RtlModel, compiled

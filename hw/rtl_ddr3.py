@@ -17,7 +17,7 @@ from typing import Any
 from arch_models.memory import Memory
 from cosim.executors.des_memory import DdrChannel, DdrController, Request, Transfer
 from cosim.memory.bursts import FAR, burst_bytes
-from cosim.program import Column, Program, UnitKind
+from cosim.program.table import Column, Program, UnitKind
 from hw.rtl_simulate import RtlModel
 
 

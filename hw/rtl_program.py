@@ -13,7 +13,8 @@ import numpy as np
 
 from arch_models.memory import Memory
 from arch_models.overlay import Overlay
-from cosim.program import (
+from cosim.program.result import Trace
+from cosim.program.table import (
     ARGUMENTS,
     Channel,
     Column,
@@ -23,7 +24,6 @@ from cosim.program import (
     UnitKind,
     flat,
 )
-from cosim.result import Trace
 from hw.descriptors import DESCRIPTOR_BYTES, encode
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.ports import Ports

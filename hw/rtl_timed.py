@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.memory import Memory
-from cosim.program import Program, Unit, UnitKind, flat
-from cosim.result import Trace
+from cosim.program.result import Trace
+from cosim.program.table import Program, Unit, UnitKind, flat
 from hw.descriptors import DESCRIPTOR_BYTES, encode, local_channels
 from hw.rtl.timed_top import TimedTop
 from hw.rtl_ddr3 import Ddr3Bench

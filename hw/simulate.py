@@ -15,7 +15,7 @@ from arch_models.board import Board
 from arch_models.overlay import Infeasible, Overlay
 from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import LayerMapping, choose_mapping
-from cosim.program import Column, Opcode, Segment
+from cosim.program.table import Column, Opcode, Segment
 from hw.configuration import configuration_header, configure
 from hw.descriptors import encode
 from hw.fabric import FLAGS, Fabric

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cosim.program import Segment
+from cosim.program.table import Segment
 from hw.driver import DONE, START
 from hw.fabric import Fabric
 from hw.plan import Start

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cosim.program import Program
+from cosim.program.table import Program
 from hw.configuration import COMMAND_DEPTH, Configuration, UnitRole
 from hw.descriptors import local_channels
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.analysis.timeline import NONE, Timeline, timeline
-from cosim.program import Program, UnitKind
-from cosim.result import SimResult
+from cosim.program.result import SimResult
+from cosim.program.table import Program, UnitKind
 
 #: States besides `stall: CAUSE`.
 BUSY = "busy"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arch_models.overlay import Overlay
-from cosim.program import ARGUMENTS, Column, Opcode, Program, UnitKind
+from cosim.program.table import ARGUMENTS, Column, Opcode, Program, UnitKind
 
 ACCESS_BYTES = 8
 #: How the beats (positions of 8 channels) of a streaming operation follow from its arguments.

@@ -11,7 +11,7 @@ import numpy as np
 
 from arch_models.overlay import Overlay
 from arch_models.units import ceil_div
-from cosim.program import ARGUMENTS, Column, Opcode, Program, UnitKind
+from cosim.program.table import ARGUMENTS, Column, Opcode, Program, UnitKind
 from studies.evaluate import Run
 from studies.layers import layer_times
 from workloads.graph import Graph

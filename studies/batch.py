@@ -28,7 +28,7 @@ from cosim.lowering.lower import Lowered, host_cycles, lower, retimed
 from cosim.lowering.placement import KnownPlaces
 from cosim.lowering.wiring import units_of
 from cosim.mapping.choose import Known, choose_mapping, memory_rate
-from cosim.program import layer_bytes
+from cosim.program.table import layer_bytes
 from cosim.recurrence import Prepared, Timer, prepare
 from cosim.recurrence_cuda import CudaTimer, Job, Lanes, Steps, lanes_of, linearize
 from studies.activity import Counts, count

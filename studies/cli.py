@@ -13,7 +13,7 @@ from rich.console import Console
 
 from arch_models.fields import FieldError
 from arch_models.memory import MemoryParameterError
-from cosim.program import ProgramError
+from cosim.program.table import ProgramError
 from studies.commands import (
     benchmark,
     boards,

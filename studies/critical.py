@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cosim.analysis.timeline import NONE, critical_path, timeline
-from cosim.program import Program
-from cosim.result import SimResult
+from cosim.program.result import SimResult
+from cosim.program.table import Program
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from cosim.analysis.bounds import bounds
 from cosim.executors import des, fast
 from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import Mapping, choose_mapping
-from cosim.program import Program, UnitKind
-from cosim.result import SimResult
+from cosim.program.result import SimResult
+from cosim.program.table import Program, UnitKind
 from studies.activity import Counts, count, named
 from studies.errors import UserError, unknown
 from studies.evaluation import Evaluation, LayerReport, Resource

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
-from cosim.program import Column, flat
+from cosim.program.table import Column, flat
 from studies.critical import Link, Share, by_unit, chain, shares, shares_of
 from studies.evaluate import Run, evaluate, simulate_design
 from studies.evaluation import Evaluation

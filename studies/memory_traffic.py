@@ -11,7 +11,7 @@ import numpy as np
 
 from arch_models.memory import Ddr3Timing, Memory, Port
 from cosim.executors import fast
-from cosim.program import ARGUMENT_COUNT, Column, Opcode, Program, Segment, Unit, UnitKind
+from cosim.program.table import ARGUMENT_COUNT, Column, Opcode, Program, Segment, Unit, UnitKind
 
 MEBIBYTE = 1 << 20
 

@@ -22,7 +22,7 @@ from arch_models.board import load_board
 from arch_models.engines import MODELS
 from arch_models.overlay import Overlay, Role, default_overlay
 from cosim.lowering.wiring import wire
-from cosim.program import ARGUMENT_COUNT, Column, Program
+from cosim.program.table import ARGUMENT_COUNT, Column, Program
 from hw.configuration import COMMAND_DEPTH
 from hw.rtl.axi_shell import AxiShell
 from hw.rtl.buffers import Buffer

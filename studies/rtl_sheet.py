@@ -14,7 +14,7 @@ from arch_models.engines import MODELS, Tile, Work
 from arch_models.overlay import Engine, Overlay
 from cosim.lowering.fetches import with_fetches
 from cosim.lowering.wiring import Wiring
-from cosim.program import (
+from cosim.program.table import (
     ARGUMENT_COUNT,
     ARGUMENTS,
     Buffer,

@@ -11,7 +11,7 @@ from arch_models.engines import Tile
 from arch_models.fields import FieldError
 from arch_models.overlay import Overlay
 from arch_models.units import ceil_div
-from cosim.program import Buffer, Opcode
+from cosim.program.table import Buffer, Opcode
 
 BEAT_BYTES = 8
 

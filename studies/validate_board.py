@@ -18,8 +18,8 @@ from arch_models.board import load_board
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import load_overlay
 from cosim.executors.fast import simulate
-from cosim.program import Column, Opcode, Program
-from cosim.result import SimResult
+from cosim.program.result import SimResult
+from cosim.program.table import Column, Opcode, Program
 from hw.configuration import configure
 from hw.descriptors import DescriptorError, unpack
 from hw.measurement import Measurement, MeasurementError, StepTime, UnitCounters, load_measurement

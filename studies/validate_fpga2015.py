@@ -25,7 +25,7 @@ from arch_models.overlay import Overlay, load_overlay
 from cosim.executors import fast
 from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import choose_mapping
-from cosim.program import Column, Opcode
+from cosim.program.table import Column, Opcode
 from studies.evaluate import feasible
 from studies.files import check_writable, write_json
 from studies.vta_rows import CARRIED

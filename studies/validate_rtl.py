@@ -28,9 +28,9 @@ from cosim.lowering.lower import lower
 from cosim.lowering.placement import pack_tensor
 from cosim.lowering.wiring import units_of
 from cosim.mapping.choose import check_channels, choose_mapping
-from cosim.program import Program
-from cosim.random_programs import random_memory, random_program
-from cosim.result import SimResult
+from cosim.program.random import random_memory, random_program
+from cosim.program.result import SimResult
+from cosim.program.table import Program
 from hw.configuration import EmissionError
 from hw.descriptors import DescriptorError
 from hw.rtl.overlay_top import check_buildable

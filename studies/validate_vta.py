@@ -28,8 +28,8 @@ from cosim.lower_vta import (
     lower_vta,
     vta_memory,
 )
-from cosim.program import Program
-from cosim.result import SimResult
+from cosim.program.result import SimResult
+from cosim.program.table import Program
 from cosim.vta_instructions import bus_bytes, instructions
 from cosim.vta_schedule import reject_reason
 from studies.errors import UserError

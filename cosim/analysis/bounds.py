@@ -11,7 +11,7 @@ import numpy as np
 
 from arch_models.memory import Memory, Port
 from cosim.executors import fast
-from cosim.program import Column, Program, UnitKind
+from cosim.program.table import Column, Program, UnitKind
 
 
 @dataclass(frozen=True, slots=True)

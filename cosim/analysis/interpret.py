@@ -13,7 +13,7 @@ import numpy as np
 from arch_models.overlay import Overlay
 from cosim.lowering.lower import Lowered
 from cosim.lowering.placement import memory_image, pack_tensor, unpack_tensor
-from cosim.program import ARGUMENTS, Buffer, Column, Opcode, Program, WeightOrder, flat
+from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, WeightOrder, flat
 from workloads import arithmetic
 from workloads.graph import Graph
 from workloads.reference import execute_layer

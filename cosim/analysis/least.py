@@ -25,7 +25,7 @@ from cosim.lowering.lower import host_cycles, host_ns
 from cosim.lowering.placement import convolution_words
 from cosim.mapping.choose import work_of
 from cosim.mapping.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
-from cosim.program import WeightOrder
+from cosim.program.table import WeightOrder
 from workloads.graph import Graph, Layer, Operator
 
 

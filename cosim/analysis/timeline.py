@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.program import FLAG_FIRST, Column, Program, flat
-from cosim.result import Trace
+from cosim.program.result import Trace
+from cosim.program.table import FLAG_FIRST, Column, Program, flat
 
 NONE = -1
 

@@ -15,8 +15,8 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as TraceMess
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket, TrackEvent
 
 from cosim.analysis.timeline import NONE, Timeline, timeline
-from cosim.program import Opcode, Program
-from cosim.result import SimResult, Trace
+from cosim.program.result import SimResult, Trace
+from cosim.program.table import Opcode, Program
 
 SEQUENCE = 1
 CHUNK = 20_000  # packets held in memory before they are written

@@ -33,7 +33,8 @@ from arch_models.memory import Memory
 from cosim.executors.des_memory import DdrChannel, DdrController, FlatChannel, Request, Transfer
 from cosim.memory.bursts import burst_beats, burst_bytes, next_request
 from cosim.memory.ddr3 import R_HITS, R_MISSES, R_SEEN
-from cosim.program import (
+from cosim.program.result import SimResult, Trace
+from cosim.program.table import (
     FLAG_FIRST,
     Column,
     Program,
@@ -43,7 +44,6 @@ from cosim.program import (
     layer_macs,
     rows_by_unit,
 )
-from cosim.result import SimResult, Trace
 
 # The Python bodies of the shared rules: a call from here need not enter numba.
 _burst_bytes, _burst_beats = burst_bytes.py_func, burst_beats.py_func

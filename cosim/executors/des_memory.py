@@ -50,7 +50,7 @@ from cosim.memory.ddr3 import (
     to_ddr,
     to_fabric,
 )
-from cosim.program import Program
+from cosim.program.table import Program
 
 # SimPy's own priorities are 0 and 1; only `cosim.executors.des` imports it.
 GRANT = 2

@@ -31,8 +31,8 @@ from cosim.memory import arbiter
 from cosim.memory import bursts as memory_rules
 from cosim.memory import ddr3 as ddr3_rules
 from cosim.memory.ddr3 import R_HITS, R_MISSES, R_SEEN, ddr_parameters, ddr_state
-from cosim.program import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
-from cosim.result import SimResult, Trace
+from cosim.program.result import SimResult, Trace
+from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
 
 
 def _digest() -> int:
@@ -48,7 +48,7 @@ _RUN = build_loop(SOURCES)
 
 
 def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult:
-    """Run a program (see `cosim.program`) on a memory and account for every cycle.
+    """Run a program (see `cosim.program.table`) on a memory and account for every cycle.
 
     `trace`: also return start and end of every operation, repeats written out. Raises
     `ProgramError` if a unit waits for a token that never comes.

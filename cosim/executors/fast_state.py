@@ -6,7 +6,7 @@ It holds no loop and no memory; see `cosim.executors.fast_loop` and `cosim.execu
 from __future__ import annotations
 
 from cosim.memory.bursts import CACHED, FAR, burst_beats, burst_bytes, next_request
-from cosim.program import Column, UnitKind
+from cosim.program.table import Column, UnitKind
 
 # Columns of the operation table as plain integers: numba freezes them into the kernel.
 LAYER, FLAGS, WAIT, SIGNAL = (int(Column[n]) for n in ("LAYER", "FLAGS", "WAIT", "SIGNAL"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from arch_models.units import ceil_div
 from cosim.lowering.wiring import Wiring
-from cosim.program import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Segment
+from cosim.program.table import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Segment
 
 DESCRIPTOR_BYTES = 64
 FETCH_ROWS = 64  # descriptors in one fetch

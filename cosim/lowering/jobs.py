@@ -26,7 +26,7 @@ from cosim.mapping.tiles import (
     NormTile,
     StreamTile,
 )
-from cosim.program import Buffer, Opcode, WeightOrder
+from cosim.program.table import Buffer, Opcode, WeightOrder
 from workloads.graph import Graph, Layer, Operator
 from workloads.reference import fraction_bits_of
 

@@ -50,7 +50,7 @@ from cosim.lowering.row_parts import (
     tile_load,
     tile_store,
 )
-from cosim.program import NORM_CONSTANTS, Column
+from cosim.program.table import NORM_CONSTANTS, Column
 
 
 @PLAIN

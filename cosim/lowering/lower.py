@@ -22,7 +22,7 @@ from cosim.lowering.placement import KnownPlaces, Placement, place
 from cosim.lowering.wiring import Wiring, units_of, wire
 from cosim.mapping.layout import Layouts
 from cosim.mapping.tiles import LayerMapping, Mapping
-from cosim.program import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Program, Segment
+from cosim.program.table import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Program, Segment
 from workloads.graph import Graph, Layer, Operator, Phase, multiply_accumulates
 
 START = "start"  # the pseudo-layer of a host operation that only starts the fabric

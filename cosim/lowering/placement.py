@@ -15,7 +15,7 @@ from arch_models.units import ceil_div
 from cosim.lowering.row_parts import group_words
 from cosim.mapping.layout import Layouts
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
-from cosim.program import NORM_CONSTANTS, WeightOrder
+from cosim.program.table import NORM_CONSTANTS, WeightOrder
 from workloads.graph import Graph, Layer, Operator
 
 #: Tensors and blobs start at multiples of the longest 64-bit AXI3 burst.

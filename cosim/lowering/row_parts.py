@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numba
 
-from cosim.program import FLAG_FIRST, Buffer, Column, Opcode, WeightOrder
+from cosim.program.table import FLAG_FIRST, Buffer, Column, Opcode, WeightOrder
 
 UNIT, KIND, LAYER, FLAGS = (int(Column.UNIT), int(Column.KIND), int(Column.LAYER),
                             int(Column.FLAGS))

@@ -12,7 +12,7 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.engines import MODELS
 from arch_models.overlay import Engine, Fetch, Master, Overlay, Role
-from cosim.program import Channel, Unit, UnitKind
+from cosim.program.table import Channel, Unit, UnitKind
 
 #: Engines that get parameters or tables from the weight master, and how many sets are on chip.
 PARAMETER_SETS = {Engine.ELEMENTWISE: 2, Engine.LOOKUP: 2, Engine.SOFTMAX: 1,

@@ -29,7 +29,7 @@ from cosim.mapping.tiles import (
     NormTile,
     StreamTile,
 )
-from cosim.program import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
+from cosim.program.table import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
 from workloads.graph import Graph, Layer, Operator, Phase
 
 #: Operators that cost nothing: an address change.

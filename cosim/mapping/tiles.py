@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from arch_models.overlay import Engine
 from cosim.mapping.layout import Layouts
-from cosim.program import WeightOrder
+from cosim.program.table import WeightOrder
 from workloads.graph import Phase
 
 

@@ -29,7 +29,7 @@ from amaranth.hdl import (
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 
 from arch_models.overlay import Overlay
-from cosim.program import Program, UnitKind
+from cosim.program.table import Program, UnitKind
 from hw.configuration import COMMAND_DEPTH, EmissionError, UnitRole, configure, local_mask
 from hw.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER
 from hw.registers import (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal, Value, ValueLike
 
-from cosim.program import Opcode
+from cosim.program.table import Opcode
 from hw.rtl.shell import Shell
 
 PAGE_BYTES = 4096  # no AXI burst crosses it

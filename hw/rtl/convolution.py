@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
 from arch_models.overlay import Fusion, Overlay
-from cosim.program import Opcode
+from cosim.program.table import Opcode
 from hw.descriptors import argument_fields
 from hw.rtl.pipeline import delay, divide, loop_nest, register, signed_bytes, tree
 from hw.rtl.results import SUM_BITS, Results

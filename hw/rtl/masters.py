@@ -11,7 +11,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib.fifo import SyncFIFO
 
-from cosim.program import Opcode
+from cosim.program.table import Opcode
 from hw.descriptors import TRANSFER, argument_fields
 from hw.rtl.bursts import BurstWalker, MasterConfig
 from hw.rtl.shell import Shell

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
 
-from cosim.program import Opcode
+from cosim.program.table import Opcode
 from hw.rtl.buffers import Buffer
 from hw.rtl.elementwise import fields_of
 from hw.rtl.norm_entries import Given, NormEntries

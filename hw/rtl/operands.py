@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 
-from cosim.program import Buffer, Opcode, WeightOrder
+from cosim.program.table import Buffer, Opcode, WeightOrder
 from hw.rtl.buffers import WritePort
 from hw.rtl.masters import ReadMaster
 from hw.rtl.pipeline import divide

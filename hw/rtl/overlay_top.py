@@ -14,8 +14,8 @@ import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 
 from arch_models.overlay import Engine, Fusion, Overlay, Role
-from cosim.program import Buffer as Target
-from cosim.program import Channel, Opcode, Program, Unit, UnitKind
+from cosim.program.table import Buffer as Target
+from cosim.program.table import Channel, Opcode, Program, Unit, UnitKind
 from hw.configuration import EmissionError
 from hw.descriptors import local_channels
 from hw.rtl.buffers import BEAT_BITS, MOST_WRITERS, Buffer

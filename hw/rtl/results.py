@@ -14,7 +14,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib.memory import Memory
 
-from cosim.program import Opcode
+from cosim.program.table import Opcode
 from hw.rtl.pipeline import delay, register, rounding, saturate, signed_bytes
 from hw.rtl.shell import Shell
 

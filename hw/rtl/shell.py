@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib.fifo import SyncFIFO
 
-from cosim.program import Opcode
+from cosim.program.table import Opcode
 from hw.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_fields
 
 COMMAND_BITS = 8 * DESCRIPTOR_BYTES

@@ -9,7 +9,7 @@ from __future__ import annotations
 from amaranth.hdl import Elaboratable, Module, Mux, Signal, Value, signed
 
 from arch_models.resources import SOFTMAX_LANES as LANES
-from cosim.program import Opcode
+from cosim.program.table import Opcode
 from hw.rtl.elementwise import fields_of
 from hw.rtl.pipeline import delay, loop_nest, register, rounding, saturate, tree
 from hw.rtl.stream import StreamPorts

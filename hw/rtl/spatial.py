@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal, Value, signed
 
-from cosim.program import Opcode
+from cosim.program.table import Opcode
 from hw.rtl.elementwise import fields_of
 from hw.rtl.pipeline import delay, divide, loop_nest, register, rounding, saturate
 from hw.rtl.stream import StreamPorts

@@ -13,8 +13,8 @@ from arch_models.memory import MODELS, board_memory, cpu_traffic
 from cosim.analysis.trace import slices
 from cosim.executors import des, fast
 from cosim.memory.bursts import burst_beats, burst_bytes
-from cosim.program import Column, UnitKind
-from cosim.random_programs import random_memory, random_program
+from cosim.program.random import random_memory, random_program
+from cosim.program.table import Column, UnitKind
 from studies.memory_traffic import Stream, traffic_program
 
 EXECUTORS = pytest.mark.parametrize("executor", [des, fast], ids=["des", "fast"])

@@ -13,7 +13,7 @@ from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Overlay, default_overlay, load_overlay
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import Mapping, choose_mapping, work_of
-from cosim.program import ARGUMENTS, Column, Opcode
+from cosim.program.table import ARGUMENTS, Column, Opcode
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
 from workloads.graph import Phase

@@ -10,8 +10,8 @@ from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from cosim.executors import fast
 from cosim.executors.fast_state import COMPUTE, U_KIND, U_LEAD, U_MAX_BEATS, U_OUTSTANDING
-from cosim.program import Column, Opcode
-from cosim.random_programs import Sizes, random_memory, random_program
+from cosim.program.random import Sizes, random_memory, random_program
+from cosim.program.table import Column, Opcode
 from cosim.recurrence import Timer, prepare
 from cosim.recurrence_cuda import CudaTimer, Job, lanes_of, linearize
 from studies.batch import Batch

@@ -22,7 +22,7 @@ from cosim.analysis.interpret import interpret
 from cosim.lowering.lower import lower
 from cosim.lowering.placement import PlacementError, pack_tensor, unpack_tensor
 from cosim.mapping.choose import ConvolutionTile, Mapping, choose_mapping
-from cosim.program import Column, Opcode, layer_macs, verify
+from cosim.program.table import Column, Opcode, layer_macs, verify
 from tests.cosim.tiny_graphs import TinyGraph
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig

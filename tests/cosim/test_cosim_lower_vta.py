@@ -16,7 +16,7 @@ from cosim.lower_vta import (
     lower_vta,
     vta_memory,
 )
-from cosim.program import Column, verify
+from cosim.program.table import Column, verify
 from cosim.vta_instructions import bus_bytes, instructions, micro_operations
 from cosim.vta_queue import Field, Kind, Module, Token
 from cosim.vta_schedule import VtaConvolution, VtaSchedule, VtaScheduleError, reject_reason

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosim.program import Column
-from cosim.random_programs import Sizes, random_program
+from cosim.program.random import Sizes, random_program
+from cosim.program.table import Column
 from cosim.recurrence import prepare
 from cosim.recurrence_cuda import CudaError, CudaTimer, linearize
 

@@ -13,7 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.memory import Ddr3Timing, Memory, Port, Traffic
-from cosim.program import Channel, Column, Program, ProgramError, Segment, Unit, UnitKind, verify
+from cosim.program.table import (
+    Channel,
+    Column,
+    Program,
+    ProgramError,
+    Segment,
+    Unit,
+    UnitKind,
+    verify,
+)
 
 FOLDER = Path(__file__).parent / "cases"
 

@@ -11,8 +11,8 @@ from cases import FOLDER, load_case, save_case, shrink
 
 from arch_models.memory import Memory
 from cosim.executors import des, fast
-from cosim.program import Program, flat, verify
-from cosim.random_programs import Sizes, random_memory, random_program
+from cosim.program.random import Sizes, random_memory, random_program
+from cosim.program.table import Program, flat, verify
 
 MODELS = ("flat", "ddr3")
 DEFAULT = Sizes()

@@ -10,7 +10,7 @@ from arch_models.overlay import default_overlay
 from cosim.executors import des, fast
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import choose_mapping
-from cosim.program import Program, verify
+from cosim.program.table import Program, verify
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
 from workloads.graph import Graph, Phase

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cosim.program import (
+from cosim.program.table import (
     ARGUMENT_COUNT,
     ARGUMENTS,
     Channel,

@@ -13,7 +13,7 @@ from arch_models.overlay import Engine, Overlay, load_overlay
 from cosim.analysis.interpret import interpret
 from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import Mapping, choose_mapping
-from cosim.program import ARGUMENTS, Column, Opcode, WeightOrder
+from cosim.program.table import ARGUMENTS, Column, Opcode, WeightOrder
 from hw.driver import Driver
 from hw.emit import emit
 from hw.emitted import Project

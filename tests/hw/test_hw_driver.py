@@ -14,7 +14,7 @@ import pytest
 from small_frames import QUICK, board, lowered_frame, small_graph, without
 
 from arch_models.overlay import Engine
-from cosim.program import Column, UnitKind
+from cosim.program.table import Column, UnitKind
 from hw import driver as driver_module
 from hw.driver import Driver, Lock, read_power
 from hw.emit import emit

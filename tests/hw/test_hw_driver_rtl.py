@@ -10,7 +10,7 @@ from small_frames import QUICK, board, lowered_frame, small_graph
 
 from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
-from cosim.program import Column
+from cosim.program.table import Column
 from hw.configuration import configure
 from hw.driver import Driver
 from hw.emit import emit

@@ -22,7 +22,7 @@ from tiny_programs import (
 )
 
 from arch_models.overlay import default_overlay
-from cosim.program import Buffer, Opcode
+from cosim.program.table import Buffer, Opcode
 from hw.descriptors import encode
 from hw.fabric import Fabric
 from workloads import arithmetic

@@ -12,7 +12,7 @@ from arch_models.overlay import Fetch, Overlay, default_overlay
 from cosim.executors import fast
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import choose_mapping
-from cosim.program import Column, Program
+from cosim.program.table import Column, Program
 from hw.configuration import configure
 from hw.plan import in_order_of_start, late_commands, steps
 from workloads.graph import Phase

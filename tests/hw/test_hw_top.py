@@ -23,7 +23,7 @@ from tiny_programs import (
 )
 
 from arch_models.overlay import default_overlay
-from cosim.program import Buffer, Channel, Column, Opcode, Program, Segment, Unit, UnitKind
+from cosim.program.table import Buffer, Channel, Column, Opcode, Program, Segment, Unit, UnitKind
 from hw.configuration import EmissionError, configure
 from hw.fabric import (
     FLAGS,

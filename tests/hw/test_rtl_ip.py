@@ -15,7 +15,7 @@ from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
 from cosim.analysis import interpret
 from cosim.executors.fast import simulate
-from cosim.program import Segment, UnitKind
+from cosim.program.table import Segment, UnitKind
 from hw.configuration import EmissionError
 from hw.descriptors import encode
 from hw.driver import DONE, START

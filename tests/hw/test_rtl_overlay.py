@@ -13,7 +13,7 @@ from arch_models.fields import FieldError
 from arch_models.memory import memory_for
 from arch_models.overlay import DESIGNS, Engine, Fetch, Role, default_overlay
 from cosim.analysis import interpret
-from cosim.program import ARGUMENTS, Column, Opcode, WeightOrder
+from cosim.program.table import ARGUMENTS, Column, Opcode, WeightOrder
 from hw.configuration import EmissionError
 from hw.rtl.overlay_top import check_buildable
 from hw.rtl_program import OverlayBench

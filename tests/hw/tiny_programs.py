@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cosim.lowering.placement import TensorPlace
-from cosim.program import (
+from cosim.program.table import (
     ARGUMENT_COUNT,
     ARGUMENTS,
     Buffer,

@@ -14,7 +14,7 @@ from arch_models.overlay import Infeasible, default_overlay, load_overlay
 from cosim.executors import fast
 from cosim.lowering.lower import host_cycles, lower, retimed
 from cosim.mapping.choose import choose_mapping
-from cosim.program import layer_bytes
+from cosim.program.table import layer_bytes
 from cosim.recurrence import Timer, prepare
 from studies.batch import Batch
 from studies.enumeration import UNTIMED

@@ -11,7 +11,7 @@ import pytest
 from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
 from cosim.executors import fast
-from cosim.random_programs import random_memory, random_program
+from cosim.program.random import random_memory, random_program
 from studies.account import BUSY, account
 from studies.compare import compare
 from studies.critical import chain, shares_of

@@ -10,7 +10,8 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as TraceMess
 
 from cosim.analysis.timeline import critical_path, timeline
 from cosim.analysis.trace import slices
-from cosim.program import (
+from cosim.program.result import Trace
+from cosim.program.table import (
     ARGUMENT_COUNT,
     Channel,
     Column,
@@ -21,7 +22,6 @@ from cosim.program import (
     UnitKind,
     verify,
 )
-from cosim.result import Trace
 
 
 def ping_pong_program() -> Program:

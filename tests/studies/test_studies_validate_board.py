@@ -17,8 +17,8 @@ from small_frames import board, lowered_frame, small_graph
 from arch_models.memory import flat_memory, memory_for
 from arch_models.overlay import default_overlay
 from cosim.executors.fast import simulate
-from cosim.program import UnitKind
-from cosim.random_programs import random_program
+from cosim.program.random import random_program
+from cosim.program.table import UnitKind
 from hw.configuration import configure
 from hw.emit import emit
 from hw.measurement import Measurement, StepTime, UnitCounters, save_measurement

@@ -11,8 +11,8 @@ import pytest
 
 from cosim.analysis.bounds import bounds
 from cosim.executors import fast
-from cosim.program import UnitKind
-from cosim.random_programs import random_memory, random_program
+from cosim.program.random import random_memory, random_program
+from cosim.program.table import UnitKind
 
 
 @pytest.mark.parametrize("model", ["flat", "ddr3"])

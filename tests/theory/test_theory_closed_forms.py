@@ -9,7 +9,7 @@ import pytest
 
 from arch_models.memory import Memory, Port
 from cosim.executors import des, fast
-from cosim.program import (
+from cosim.program.table import (
     ARGUMENT_COUNT,
     Channel,
     Column,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arch_models.memory import Ddr3Timing, Memory, Port, Traffic
-from cosim.program import (
+from cosim.program.table import (
     ARGUMENT_COUNT,
     Channel,
     Column,

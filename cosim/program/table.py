@@ -382,7 +382,7 @@ def _refuse(values: np.ndarray, bad: np.ndarray, field: str, rule: str) -> None:
 
 def _verify_progress(program: Program) -> None:
     """Every operation must come to its turn."""
-    from cosim.progress import first_stuck  # compiled; loaded when a program is verified
+    from cosim.program.progress import first_stuck  # compiled; loaded when a program is verified
 
     stuck = first_stuck(program)
     if stuck is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from cosim.memory.bursts import CACHED
-from cosim.program import Column, Program, rows_by_unit
+from cosim.program.table import Column, Program, rows_by_unit
 
 WAIT, SIGNAL = int(Column.WAIT), int(Column.SIGNAL)
 
