@@ -29,8 +29,8 @@ from cosim.lowering.placement import KnownPlaces
 from cosim.lowering.wiring import units_of
 from cosim.mapping.choose import Known, choose_mapping, memory_rate
 from cosim.program.table import layer_bytes
-from cosim.recurrence import Prepared, Timer, prepare
-from cosim.recurrence_cuda import CudaTimer, Job, Lanes, Steps, lanes_of, linearize
+from cosim.recurrence.cpu import Prepared, Timer, prepare
+from cosim.recurrence.cuda import CudaTimer, Job, Lanes, Steps, lanes_of, linearize
 from studies.activity import Counts, count
 from studies.evaluate import estimated_resources, phases, pixels, work_energy
 from studies.evaluation import MICROJOULES, MILLISECONDS, Resource

@@ -2,7 +2,7 @@
 
 It keeps no table: of every share of the space it keeps counts, a checksum and the front of
 latency and energy. Cores lower the programs; with `--device cuda` each core's process gives them
-to the GPU, which times all clocks, ports and limits at once (see `cosim.recurrence_cuda`).
+to the GPU, which times all clocks, ports and limits at once (see `cosim.recurrence.cuda`).
 
     python -m studies.enumerate_wide --device cuda --json FILE
     python -m studies.enumerate_wide --device cuda --check 100000 --seed 1
@@ -29,7 +29,7 @@ import numpy as np
 from arch_models.board import load_board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, default_overlay
-from cosim.recurrence_cuda import CudaError, CudaTimer, device_name
+from cosim.recurrence.cuda import CudaError, CudaTimer, device_name
 from studies.batch import Batch
 from studies.enumeration import UNTIMED, Codes, Part, Piece, Walker
 from studies.errors import UserError

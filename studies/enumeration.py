@@ -19,7 +19,7 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Master, Overlay
-from cosim.recurrence_cuda import CudaTimer
+from cosim.recurrence.cuda import CudaTimer
 from studies.batch import Batch
 from studies.errors import UserError
 from studies.evaluation import MICROJOULES, MILLISECONDS

@@ -20,7 +20,7 @@ ALLOWED = {
 }
 ONLY_IN = {
     "simpy": {"cosim/executors/des.py"},
-    "numba": {"cosim/executors/fast.py", "cosim/memory/bursts.py", "cosim/recurrence_kernels.py",
+    "numba": {"cosim/executors/fast.py", "cosim/memory/bursts.py", "cosim/recurrence/cuda_kernels.py",
               "cosim/lowering/row_parts.py"},
     "optuna": {"studies/search.py", "studies/storage.py", "studies/shared_study.py"},
     "sqlalchemy": {"studies/storage.py"},

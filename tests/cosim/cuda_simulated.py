@@ -12,8 +12,8 @@ from cosim.executors import fast
 from cosim.executors.fast_state import COMPUTE, U_KIND, U_LEAD, U_MAX_BEATS, U_OUTSTANDING
 from cosim.program.random import Sizes, random_memory, random_program
 from cosim.program.table import Column, Opcode
-from cosim.recurrence import Timer, prepare
-from cosim.recurrence_cuda import CudaTimer, Job, lanes_of, linearize
+from cosim.recurrence.cpu import Timer, prepare
+from cosim.recurrence.cuda import CudaTimer, Job, lanes_of, linearize
 from studies.batch import Batch
 from tests.cosim.tiny_graphs import TinyGraph
 

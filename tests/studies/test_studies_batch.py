@@ -15,7 +15,7 @@ from cosim.executors import fast
 from cosim.lowering.lower import host_cycles, lower, retimed
 from cosim.mapping.choose import choose_mapping
 from cosim.program.table import layer_bytes
-from cosim.recurrence import Timer, prepare
+from cosim.recurrence.cpu import Timer, prepare
 from studies.batch import Batch
 from studies.enumeration import UNTIMED
 from studies.evaluate import evaluate, phases

@@ -1,8 +1,8 @@
 """Times one program under thousands of settings at once on a GPU: the recurrence, a thread each.
 
 Which token an operation takes does not depend on times. So `linearize` walks a program once, in
-the order of `cosim.recurrence`, and writes down straight steps; every thread follows them with
-its own durations. The results are those of `cosim.recurrence.Timer`. numba's CUDA target is
+the order of `cosim.recurrence.cpu`, and writes down straight steps; every thread follows them with
+its own durations. The results are those of `cosim.recurrence.cpu.Timer`. numba's CUDA target is
 imported when a `CudaTimer` is made, never before: a process may fork until then.
 """
 
@@ -20,7 +20,7 @@ from cosim.executors.fast import SOURCES
 from cosim.executors.fast_loop import bit_index
 from cosim.executors.fast_state import COMPUTE, U_CHANNEL, U_KIND, U_OUTSTANDING
 from cosim.memory.bursts import CACHED
-from cosim.recurrence import DEEPEST, SETTINGS, Prepared
+from cosim.recurrence.cpu import DEEPEST, SETTINGS, Prepared
 
 #: Ends that a thread holds at once: one a unit, and one for every operation whose tokens wait.
 SLOTS = 64
@@ -201,7 +201,7 @@ def device_name() -> str:
 def _kernels() -> Any:
     """The module of the kernels, once there is a GPU for them."""
     try:
-        from cosim import recurrence_kernels
+        from cosim.recurrence import cuda_kernels as recurrence_kernels
     except ImportError as error:
         raise CudaError(f"device 'cuda' needs numba-cuda ({error}); install the extra 'cuda', or "
                         "use the device 'cpu'") from None

@@ -12,7 +12,7 @@ import numpy as np
 from numba import cuda
 
 from cosim.memory import bursts as memory_rules
-from cosim.recurrence_cuda import MOST_OUTSTANDING, SLOTS
+from cosim.recurrence.cuda import MOST_OUTSTANDING, SLOTS
 
 _RULES = {name: cuda.jit(device=True)(getattr(memory_rules, name).py_func)
           for name in ("burst_bytes", "next_request", "flat_accept")}
