@@ -20,7 +20,10 @@ import numpy as np
 from arch_models.fields import FieldError
 from arch_models.vta import VtaTiming, load_vta
 from cosim.executors import fast
-from cosim.lower_vta import (
+from cosim.program.result import SimResult
+from cosim.program.table import Program
+from cosim.vta.instructions import bus_bytes, instructions
+from cosim.vta.lower import (
     COMPUTE,
     LOAD,
     LOADS,
@@ -28,10 +31,7 @@ from cosim.lower_vta import (
     lower_vta,
     vta_memory,
 )
-from cosim.program.result import SimResult
-from cosim.program.table import Program
-from cosim.vta_instructions import bus_bytes, instructions
-from cosim.vta_schedule import reject_reason
+from cosim.vta.schedule import reject_reason
 from studies.errors import UserError
 from studies.files import check_writable, write_json
 from studies.vta_rows import Refusal, VtaRow, VtaTable, read_rows, truth_path

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arch_models.vta import DEFAULT_ARRAY, VtaArray, VtaModel, load_vta
-from cosim.vta_schedule import VtaConvolution, VtaSchedule
+from cosim.vta.schedule import VtaConvolution, VtaSchedule
 from studies.errors import UserError, nearest
 
 CARRIED = Path(__file__).parent / "data"

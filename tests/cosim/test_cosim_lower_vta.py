@@ -8,7 +8,9 @@ import pytest
 from arch_models.fields import FieldError
 from arch_models.vta import VtaTiming, load_vta
 from cosim.executors import des, fast
-from cosim.lower_vta import (
+from cosim.program.table import Column, verify
+from cosim.vta.instructions import bus_bytes, instructions, micro_operations
+from cosim.vta.lower import (
     COMPUTE,
     FETCH,
     LOADS,
@@ -16,10 +18,8 @@ from cosim.lower_vta import (
     lower_vta,
     vta_memory,
 )
-from cosim.program.table import Column, verify
-from cosim.vta_instructions import bus_bytes, instructions, micro_operations
-from cosim.vta_queue import Field, Kind, Module, Token
-from cosim.vta_schedule import VtaConvolution, VtaSchedule, VtaScheduleError, reject_reason
+from cosim.vta.queue import Field, Kind, Module, Token
+from cosim.vta.schedule import VtaConvolution, VtaSchedule, VtaScheduleError, reject_reason
 
 MODEL = load_vta()
 ARRAY = MODEL.array()

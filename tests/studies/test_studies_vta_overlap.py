@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arch_models.vta import load_vta
-from cosim.vta_schedule import VtaConvolution, VtaSchedule
+from cosim.vta.schedule import VtaConvolution, VtaSchedule
 from studies import validate_overlap
 from studies.validate_overlap import moved_bytes, schedules, within
 

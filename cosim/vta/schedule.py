@@ -1,6 +1,6 @@
 """A convolution and its schedule on VTA, and which schedules the compiler accepts.
 
-It does not write instructions and times nothing; see `cosim.vta_instructions`.
+It does not write instructions and times nothing; see `cosim.vta.instructions`.
 
 The rules are those of TVM's VTA back end as published: buffer capacities shared by the virtual
 threads, one thread axis, and two-dimensional DMA patterns (`vta/python/vta/transform.py`,

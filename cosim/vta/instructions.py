@@ -1,11 +1,11 @@
 """Writes the instruction stream of a convolution on VTA: what the TVM back end would emit.
 
-It gives no unit and no time; see `cosim.lower_vta`.
+It gives no unit and no time; see `cosim.vta.lower`.
 
 Facts used, from the published sources: loop order and virtual threads
 (`vta/python/vta/top/vta_conv2d.py`), dependence tokens between loads, compute and stores
 (`CoProcSync`), micro-op kernels with at most two hardware loops (`FoldUopLoop`), and the command
-queue of the runtime (`cosim.vta_queue`).
+queue of the runtime (`cosim.vta.queue`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from math import prod
 import numpy as np
 
 from arch_models.vta import VtaArray
-from cosim.vta_cache import Far, distances, far_loads
-from cosim.vta_queue import Field, Kind, Module, Queue, Token
-from cosim.vta_schedule import Blocks, VtaConvolution, VtaSchedule, check_layer, patch
+from cosim.vta.cache import Far, distances, far_loads
+from cosim.vta.queue import Field, Kind, Module, Queue, Token
+from cosim.vta.schedule import Blocks, VtaConvolution, VtaSchedule, check_layer, patch
 
 #: A convolution with these vector operations after it: bias, shift, clip from both sides.
 BIAS_SHIFT_CLIP = 4

@@ -1,6 +1,6 @@
 """Which loads of VTA find their data in the processor's cache, which the coherent port looks into.
 
-It moves no data and knows no cycles; see `cosim.lower_vta`.
+It moves no data and knows no cycles; see `cosim.vta.lower`.
 
 The rule is a reuse distance: a load is near if the bytes touched since its data were last touched
 fit `cache_bytes`. Data touched for the first time in a call were last touched in the call before,
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arch_models.vta import VtaArray
-from cosim.vta_schedule import Blocks, VtaConvolution, VtaSchedule
+from cosim.vta.schedule import Blocks, VtaConvolution, VtaSchedule
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The command queue of VTA: instructions as integer rows, and how tokens attach to them.
 
-It does not know what a convolution needs; see `cosim.vta_instructions`.
+It does not know what a convolution needs; see `cosim.vta.instructions`.
 
 Fact used (the runtime's `runtime.cc`): a token push is a bit of the last instruction if that one
 belongs to the same module, otherwise an empty instruction carries it; a pop goes with the next

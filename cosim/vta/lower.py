@@ -1,6 +1,6 @@
 """Lowers a convolution and its schedule on VTA to a Program: fetch, load, compute, store, host.
 
-It does not simulate and decides no schedule; the instruction stream is `cosim.vta_instructions`.
+It does not simulate and decides no schedule; the instruction stream is `cosim.vta.instructions`.
 
 Each module runs its instructions in order. A module that both computes and transfers (compute
 loads micro-ops and biases; load clears padding) is several units here that hand a token to and
@@ -10,7 +10,7 @@ run at most a command queue ahead of each module.
 Times (`arch_models.vta.VtaTiming`): every instruction costs `instruction_cycles`; each run of a
 two-dimensional read waits `row_cycles` for its first beat, because the copy loops start the next
 row when the last one has arrived. Inside a run a burst follows one cycle after the last, and
-`miss_burst_cycles` later where the processor's cache does not hold the data (`cosim.vta_cache`).
+`miss_burst_cycles` later where the processor's cache does not hold the data (`cosim.vta.cache`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from cosim.program.table import (
     Unit,
     UnitKind,
 )
-from cosim.vta_instructions import instructions, memory_map
-from cosim.vta_queue import Field, Kind, Module, Token
-from cosim.vta_schedule import VtaConvolution, VtaSchedule
+from cosim.vta.instructions import instructions, memory_map
+from cosim.vta.queue import Field, Kind, Module, Token
+from cosim.vta.schedule import VtaConvolution, VtaSchedule
 
 UNIT_NAMES = ("host", "fetch", "load", "load_input", "load_input_far", "load_weight",
               "load_weight_far", "compute", "load_micro_op", "load_bias", "store",
