@@ -110,7 +110,7 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
     found |= _data_files(lowered, graph, overlay, vectors)
     found["design.toml"] = overlay_toml(overlay).encode()
     for name in ("driver.py", "emitted.py", "measurement.py"):
-        found[f"board/{name}"] = (Path(hw.__file__).parent / name).read_bytes()
+        found[f"board/{name}"] = (Path(hw.__file__).parent / "board" / name).read_bytes()
     ports = project.ports_of(program, configuration, overlay)
     found |= {name: text.encode() for name, text in
               project.texts(graph.name, overlay, board, ports, rtl).items()}

@@ -9,8 +9,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from hw.emitted import DriverError, Project
-from hw.scripts.seal import seal
+from hw.board.emitted import DriverError, Project
+from hw.board.seal import seal
 
 CONTROL_ADDRESS, CONTROL_BYTES = 0x43C00000, 0x10000
 INTERRUPTS_ADDRESS = 0x41800000

@@ -23,8 +23,8 @@ import numpy as np
 from arch_models.board import load_board
 from arch_models.memory import memory_for
 from arch_models.overlay import load_overlay
+from hw.board.emitted import DriverError, Project
 from hw.descriptors import unpack
-from hw.emitted import DriverError, Project
 from hw.pynq_files import CONTROL_ADDRESS, CONTROL_BYTES, prepare
 from hw.pynq_protocol import handlers
 from hw.registers import INTERRUPT_STATUS

@@ -1,6 +1,6 @@
 """The register map of the overlay's control port: one table for HLS, RTL and the driver.
 
-It writes no registers; `hw.driver` does.
+It writes no registers; `hw.board.driver` does.
 
 Start, done and interrupt bits are those of the vendor's block-level protocol, and arguments lie
 8 bytes apart in the order of the top function, as its compiler lays out 32-bit arguments. The

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from cosim.program.table import Segment
-from hw.driver import DONE, START
+from hw.board.driver import DONE, START
 from hw.fabric import Fabric
 from hw.plan import Start
 from hw.registers import CONTROL, register_map

@@ -1,7 +1,7 @@
 """Evaluation: what a design is predicted to do with a workload on a board, as frozen values.
 
 It does not compute anything beyond sums and ratios; see `evaluate`. Everything in it is
-predicted; what hardware said is `hw.measurement.Measurement`, another type.
+predicted; what hardware said is `hw.board.measurement.Measurement`, another type.
 """
 
 from __future__ import annotations

@@ -20,9 +20,15 @@ from arch_models.overlay import load_overlay
 from cosim.executors.fast import simulate
 from cosim.program.result import SimResult
 from cosim.program.table import Column, Opcode, Program
+from hw.board.measurement import (
+    Measurement,
+    MeasurementError,
+    StepTime,
+    UnitCounters,
+    load_measurement,
+)
 from hw.configuration import configure
 from hw.descriptors import DescriptorError, unpack
-from hw.measurement import Measurement, MeasurementError, StepTime, UnitCounters, load_measurement
 from hw.plan import Start, stretch_program
 from studies.errors import UserError
 from studies.files import write_text

@@ -26,7 +26,7 @@ ONLY_IN = {
     "sqlalchemy": {"studies/storage.py"},
     "grpc": {"studies/storage.py", "hw/pynq_protocol.py", "hw/pynq_server.py"},
     "distributed": {"studies/dask_workers.py"},
-    "pynq": {"hw/driver.py"},
+    "pynq": {"hw/board/driver.py"},
 }
 MODULES = sorted(
     path.relative_to(ROOT)

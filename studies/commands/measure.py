@@ -25,7 +25,7 @@ def measure(
 
     Example: cosim measure out/emit --bitstream out/emit/build/overlay.bit
     """
-    from hw.scripts.run import main
+    from hw.board.run import main
 
     given = ["--project", str(project), "--bitstream", str(bitstream), "--output", str(out),
              "--repeats", str(repeats), "--timeout", str(timeout)]

@@ -20,11 +20,11 @@ from small_frames import board, lowered_frame, small_graph
 
 from arch_models.memory import memory_for
 from arch_models.overlay import default_overlay
+from hw.board.driver import HostLibrary
+from hw.board.emitted import Project
 from hw.configuration import configure
 from hw.descriptors import unpack
-from hw.driver import HostLibrary
 from hw.emit import EmissionError, emit, project_files
-from hw.emitted import Project
 from hw.plan import in_order_of_start
 
 OVERLAY = default_overlay()

@@ -14,11 +14,11 @@ from cosim.analysis.interpret import interpret
 from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import Mapping, choose_mapping
 from cosim.program.table import ARGUMENTS, Column, Opcode, WeightOrder
-from hw.driver import Driver
+from hw.board.driver import Driver
+from hw.board.emitted import Project
+from hw.board.seal import seal
 from hw.emit import emit
-from hw.emitted import Project
 from hw.fabric import Fabric, run_top
-from hw.scripts.seal import seal
 from hw.simulate import run_frame, run_frame_by_layer
 from hw.stand_in import CSimRunner, StandIn
 from hw.vectors import fill_memory, host_layers, make_vectors, outputs, stored

@@ -15,13 +15,13 @@ from small_frames import QUICK, board, lowered_frame, small_graph, without
 
 from arch_models.overlay import Engine
 from cosim.program.table import Column, UnitKind
-from hw import driver as driver_module
-from hw.driver import Driver, Lock, read_power
+from hw.board import driver as driver_module
+from hw.board.driver import Driver, Lock, read_power
+from hw.board.emitted import DriverError, Project, check_descriptors
+from hw.board.measurement import load_measurement, parse_measurement, save_measurement
+from hw.board.seal import seal
 from hw.emit import emit
-from hw.emitted import DriverError, Project, check_descriptors
 from hw.fabric import Fabric
-from hw.measurement import load_measurement, parse_measurement, save_measurement
-from hw.scripts.seal import seal
 from hw.stand_in import CSimRunner, StandIn
 from hw.vectors import host_layers
 

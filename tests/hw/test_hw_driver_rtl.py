@@ -11,15 +11,15 @@ from small_frames import QUICK, board, lowered_frame, small_graph
 from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
 from cosim.program.table import Column
+from hw.board.driver import Driver
+from hw.board.emitted import DriverError, Project
+from hw.board.seal import seal
 from hw.configuration import configure
-from hw.driver import Driver
 from hw.emit import emit
-from hw.emitted import DriverError, Project
 from hw.fabric import Fabric
 from hw.plan import Start, steps, stretch_program
 from hw.registers import counter_registers
 from hw.rtl_board import RtlBoard
-from hw.scripts.seal import seal
 from hw.vectors import host_layers
 from studies.validate_board import validate
 

@@ -20,10 +20,10 @@ from small_frames import board, lowered_frame, small_graph
 
 from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
+from hw.board.emitted import DriverError, Project, logical_tensor, vectors
+from hw.board.measurement import load_measurement
 from hw.configuration import configure
 from hw.emit import emit
-from hw.emitted import DriverError, Project, logical_tensor, vectors
-from hw.measurement import load_measurement
 from hw.pynq_files import CONTROL_ADDRESS, bit_file, prepare
 from hw.pynq_protocol import CALLS, messages
 from hw.pynq_server import PORT, PynqServer, SystemRegisters, main, open_board
@@ -252,7 +252,7 @@ def test_a_description_that_vivado_has_written(pynq, place, tmp_path):
     (tmp_path / "a.bit").write_bytes(bit_file(b"resizer.", "resizer", "7z020"))
     script = """
 import pynq
-from hw.driver import PynqHardware
+from hw.board.driver import PynqHardware
 try:
     pynq.Overlay("a.bit")
 except TypeError as error:

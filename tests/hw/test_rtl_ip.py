@@ -16,9 +16,9 @@ from arch_models.overlay import Engine, default_overlay
 from cosim.analysis import interpret
 from cosim.executors.fast import simulate
 from cosim.program.table import Segment, UnitKind
+from hw.board.driver import DONE, START
 from hw.configuration import EmissionError
 from hw.descriptors import encode
-from hw.driver import DONE, START
 from hw.plan import Start, stretch_program
 from hw.project import package_rtl_tcl
 from hw.registers import CONTROL, INTERRUPT_STATUS, MAP_BYTES, counter_registers

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 try:
-    from hw.emitted import (
+    from hw.board.emitted import (
         DriverError,
         Project,
         check_descriptors,
@@ -25,7 +25,7 @@ try:
         stored_bytes,
         vectors,
     )
-    from hw.measurement import Measurement, StepTime, UnitCounters
+    from hw.board.measurement import Measurement, StepTime, UnitCounters
 except ImportError:  # beside this file in an emitted project
     from emitted import (  # type: ignore[no-redef, import-not-found]
         DriverError,

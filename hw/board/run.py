@@ -12,9 +12,9 @@ import os
 import sys
 
 try:
-    from hw.driver import Driver, HostLibrary, PynqHardware
-    from hw.emitted import DriverError, Project
-    from hw.measurement import save_measurement
+    from hw.board.driver import Driver, HostLibrary, PynqHardware
+    from hw.board.emitted import DriverError, Project
+    from hw.board.measurement import save_measurement
 except ImportError:  # beside these files in an emitted project
     from driver import (  # type: ignore[no-redef, import-not-found]
         Driver,

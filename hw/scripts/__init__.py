@@ -1,1 +1,0 @@
-"""Scripts that an emitted project carries to the board."""
