@@ -26,6 +26,8 @@ from cosim.lowering.placement import PlacementError, TensorPlace
 from cosim.program.table import Program
 from hw import project
 from hw.configuration import Configuration, EmissionError, configuration_header, configure
+from hw.csim.fabric import SOURCES
+from hw.csim.top import memory_ports, top_source
 from hw.descriptors import (
     DESCRIPTOR_BYTES,
     FILE_HEADER_BYTES,
@@ -37,11 +39,9 @@ from hw.descriptors import (
     pack,
     shell_text,
 )
-from hw.fabric import SOURCES
 from hw.header import descriptor_header
 from hw.plan import HostStep, in_order_of_start, late_commands, steps
 from hw.registers import counter_registers, register_map
-from hw.top import memory_ports, top_source
 from hw.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
 from workloads.graph import Graph, GraphError
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cosim.program.table import Segment
 from hw.board.driver import DONE, START
-from hw.fabric import Fabric
+from hw.csim.fabric import Fabric
 from hw.plan import Start
 from hw.registers import CONTROL, register_map
 

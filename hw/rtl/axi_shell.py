@@ -31,6 +31,7 @@ from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from arch_models.overlay import Overlay
 from cosim.program.table import Program, UnitKind
 from hw.configuration import COMMAND_DEPTH, EmissionError, UnitRole, configure, local_mask
+from hw.csim.top import memory_ports
 from hw.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER
 from hw.registers import (
     CONTROL,
@@ -47,7 +48,6 @@ from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.ports import COUNTERS_A_UNIT
 from hw.rtl.shell import COMMAND_BITS, read_field
 from hw.rtl.timed import TimedUnit
-from hw.top import memory_ports
 
 FEED_BITS = 64
 BEATS = DESCRIPTOR_BYTES * 8 // FEED_BITS

@@ -17,9 +17,9 @@ from cosim.program.table import ARGUMENTS, Column, Opcode, WeightOrder
 from hw.board.driver import Driver
 from hw.board.emitted import Project
 from hw.board.seal import seal
+from hw.csim.fabric import Fabric, run_top
+from hw.csim.simulate import run_frame, run_frame_by_layer
 from hw.emit import emit
-from hw.fabric import Fabric, run_top
-from hw.simulate import run_frame, run_frame_by_layer
 from hw.stand_in import CSimRunner, StandIn
 from hw.vectors import fill_memory, host_layers, make_vectors, outputs, stored
 from workloads.graph import Graph, Phase

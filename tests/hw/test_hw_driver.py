@@ -20,8 +20,8 @@ from hw.board.driver import Driver, Lock, read_power
 from hw.board.emitted import DriverError, Project, check_descriptors
 from hw.board.measurement import load_measurement, parse_measurement, save_measurement
 from hw.board.seal import seal
+from hw.csim.fabric import Fabric
 from hw.emit import emit
-from hw.fabric import Fabric
 from hw.stand_in import CSimRunner, StandIn
 from hw.vectors import host_layers
 

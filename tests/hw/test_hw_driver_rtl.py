@@ -15,8 +15,8 @@ from hw.board.driver import Driver
 from hw.board.emitted import DriverError, Project
 from hw.board.seal import seal
 from hw.configuration import configure
+from hw.csim.fabric import Fabric
 from hw.emit import emit
-from hw.fabric import Fabric
 from hw.plan import Start, steps, stretch_program
 from hw.registers import counter_registers
 from hw.rtl_board import RtlBoard

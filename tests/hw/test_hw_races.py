@@ -10,10 +10,10 @@ from small_frames import lowered_frame, small_graph
 
 from arch_models.overlay import default_overlay
 from hw.configuration import configure
+from hw.csim.fabric import SOURCES, Fabric, compile_sources, write_headers
+from hw.csim.top import memory_ports, top_source
 from hw.descriptors import encode
-from hw.fabric import SOURCES, Fabric, compile_sources, write_headers
 from hw.plan import HostStep, steps
-from hw.top import memory_ports, top_source
 from hw.vectors import fill_memory, host_layers, make_vectors, stored
 
 MAIN = """\

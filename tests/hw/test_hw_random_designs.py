@@ -23,7 +23,7 @@ from arch_models.overlay import (
 )
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import choose_mapping
-from hw.simulate import run_frame, run_frame_by_layer
+from hw.csim.simulate import run_frame, run_frame_by_layer
 from workloads.graph import Phase
 
 PORTS = ("HP0", "HP1", "HP2", "HP3", "ACP")

@@ -20,9 +20,9 @@ from arch_models.overlay import (
     default_overlay,
 )
 from cosim.mapping.choose import choose_mapping
+from hw.csim.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
+from hw.csim.simulate import run_frame, run_frame_by_layer, run_layers
 from hw.descriptors import encode
-from hw.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
-from hw.simulate import run_frame, run_frame_by_layer, run_layers
 from hw.vectors import fill_memory, host_layers, make_vectors, outputs, stored
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
@@ -147,8 +147,8 @@ def test_the_frame_is_clean_under_sanitizers():
     import tempfile
     from pathlib import Path
 
+    from hw.csim.fabric import compile_sources
     from hw.emit import project_files
-    from hw.fabric import compile_sources
 
     overlay = DESIGNS["two input, two output masters"]
     with tempfile.TemporaryDirectory() as name:

@@ -25,7 +25,7 @@ from tiny_programs import (
 from arch_models.overlay import default_overlay
 from cosim.program.table import Buffer, Channel, Column, Opcode, Program, Segment, Unit, UnitKind
 from hw.configuration import EmissionError, configure
-from hw.fabric import (
+from hw.csim.fabric import (
     FLAGS,
     SOURCES,
     SimulationError,
@@ -34,9 +34,9 @@ from hw.fabric import (
     run_top,
     write_headers,
 )
+from hw.csim.top import top_source
 from hw.host_table import host_table
 from hw.plan import HostStep, Start, steps
-from hw.top import top_source
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 
 HOST = len(UNITS)

@@ -17,8 +17,8 @@ from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import LayerMapping, choose_mapping
 from cosim.program.table import Column, Opcode, Segment
 from hw.configuration import configuration_header, configure
+from hw.csim.fabric import FLAGS, Fabric
 from hw.descriptors import encode
-from hw.fabric import FLAGS, Fabric
 from hw.vectors import (
     Vectors,
     fill_memory,

@@ -19,12 +19,12 @@ import numpy as np
 from arch_models.overlay import Overlay
 from cosim.program.table import Program, Segment
 from hw.configuration import configuration_header, configure
+from hw.csim.top import memory_ports, top_source
 from hw.descriptors import encode
 from hw.header import descriptor_header
 from hw.plan import HostStep, steps
-from hw.top import memory_ports, top_source
 
-SOURCES = Path(__file__).parent / "hls"
+SOURCES = Path(__file__).parents[1] / "hls"
 FLAGS = ("-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 LIBRARY_UNITS = ("library.cpp", "scheduler.cpp", "check.cpp", "host.cpp", "host_library.cpp")
