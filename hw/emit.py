@@ -25,10 +25,10 @@ from cosim.lowering.lower import Lowered
 from cosim.lowering.placement import PlacementError, TensorPlace
 from cosim.program.table import Program
 from hw import project
-from hw.configuration import Configuration, EmissionError, configuration_header, configure
 from hw.csim.fabric import SOURCES
 from hw.csim.top import memory_ports, top_source
-from hw.descriptors import (
+from hw.interface.configuration import Configuration, EmissionError, configuration_header, configure
+from hw.interface.descriptors import (
     DESCRIPTOR_BYTES,
     FILE_HEADER_BYTES,
     HEADER,
@@ -39,10 +39,10 @@ from hw.descriptors import (
     pack,
     shell_text,
 )
-from hw.header import descriptor_header
-from hw.plan import HostStep, in_order_of_start, late_commands, steps
-from hw.registers import counter_registers, register_map
-from hw.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
+from hw.interface.header import descriptor_header
+from hw.interface.plan import HostStep, in_order_of_start, late_commands, steps
+from hw.interface.registers import counter_registers, register_map
+from hw.interface.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
 from workloads.graph import Graph, GraphError
 
 FORMAT = 1

@@ -11,8 +11,8 @@ from pathlib import Path
 from arch_models.board import Board
 from arch_models.overlay import Overlay, Role
 from cosim.program.table import Program
-from hw.configuration import Configuration, EmissionError
 from hw.csim.top import memory_ports
+from hw.interface.configuration import Configuration, EmissionError
 
 #: Versions the scripts are written for. Only the compiler of the C simulation was run.
 TOOLS = {"c_simulation": "g++ 12 (C++14)", "vitis_hls": "2022.2 (not run)",

@@ -24,10 +24,10 @@ from arch_models.board import load_board
 from arch_models.memory import memory_for
 from arch_models.overlay import load_overlay
 from hw.board.emitted import DriverError, Project
-from hw.descriptors import unpack
+from hw.interface.descriptors import unpack
+from hw.interface.registers import INTERRUPT_STATUS
 from hw.pynq_files import CONTROL_ADDRESS, CONTROL_BYTES, prepare
 from hw.pynq_protocol import handlers
-from hw.registers import INTERRUPT_STATUS
 from hw.rtl_board import CYCLES_A_SECOND, RtlBoard
 from hw.rtl_simulate import RtlError
 from hw.stand_in import Buffer

@@ -24,7 +24,7 @@ from cosim.program.table import (
     UnitKind,
     flat,
 )
-from hw.descriptors import DESCRIPTOR_BYTES, encode
+from hw.interface.descriptors import DESCRIPTOR_BYTES, encode
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.ports import Ports
 from hw.rtl_ddr3 import Ddr3Bench

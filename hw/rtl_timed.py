@@ -13,7 +13,7 @@ import numpy as np
 from arch_models.memory import Memory
 from cosim.program.result import Trace
 from cosim.program.table import Program, Unit, UnitKind, flat
-from hw.descriptors import DESCRIPTOR_BYTES, encode, local_channels
+from hw.interface.descriptors import DESCRIPTOR_BYTES, encode, local_channels
 from hw.rtl.timed_top import TimedTop
 from hw.rtl_ddr3 import Ddr3Bench
 from hw.rtl_simulate import MasterTiming, RtlModel, build

@@ -13,8 +13,8 @@ import numpy as np
 from cosim.program.table import Segment
 from hw.board.driver import DONE, START
 from hw.csim.fabric import Fabric
-from hw.plan import Start
-from hw.registers import CONTROL, register_map
+from hw.interface.plan import Start
+from hw.interface.registers import CONTROL, register_map
 
 IDLE = 4
 

@@ -23,7 +23,7 @@ from arch_models.engines import MODELS
 from arch_models.overlay import Overlay, Role, default_overlay
 from cosim.lowering.wiring import wire
 from cosim.program.table import ARGUMENT_COUNT, Column, Program
-from hw.configuration import COMMAND_DEPTH
+from hw.interface.configuration import COMMAND_DEPTH
 from hw.rtl.axi_shell import AxiShell
 from hw.rtl.buffers import Buffer
 from hw.rtl.bursts import MasterConfig

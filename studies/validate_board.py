@@ -27,9 +27,9 @@ from hw.board.measurement import (
     UnitCounters,
     load_measurement,
 )
-from hw.configuration import configure
-from hw.descriptors import DescriptorError, unpack
-from hw.plan import Start, stretch_program
+from hw.interface.configuration import configure
+from hw.interface.descriptors import DescriptorError, unpack
+from hw.interface.plan import Start, stretch_program
 from studies.errors import UserError
 from studies.files import write_text
 

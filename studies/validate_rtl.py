@@ -31,13 +31,13 @@ from cosim.mapping.choose import check_channels, choose_mapping
 from cosim.program.random import random_memory, random_program
 from cosim.program.result import SimResult
 from cosim.program.table import Program
-from hw.configuration import EmissionError
-from hw.descriptors import DescriptorError
+from hw.interface.configuration import EmissionError
+from hw.interface.descriptors import DescriptorError
+from hw.interface.vectors import fill_memory, make_vectors, outputs, stored
 from hw.rtl.overlay_top import check_buildable
 from hw.rtl_program import OverlayBench, with_descriptors
 from hw.rtl_simulate import RtlError
 from hw.rtl_timed import RtlRun, TimedBench, buildable
-from hw.vectors import fill_memory, make_vectors, outputs, stored
 from studies.errors import UserError
 from studies.files import check_writable, write_json
 from studies.rtl_tiles import random_tiles

@@ -89,7 +89,7 @@ Where the hardware had a good reason to differ, the model was changed:
 
 Where the hardware differs and the model was not changed:
 1. The queues of the IP hold 64 commands, those of the model any number. An emitted table is in the
-   order in which operations start, so that none starts later for it (`hw/plan.py`,
+   order in which operations start, so that none starts later for it (`hw/interface/plan.py`,
    `late_commands`); but while another unit's queue is full a unit may have no command where the
    model has it wait for a token, and counts idle cycles instead. The whole agc-w16 frame with
    `default`, decoded by the driver through the IP: 35,269,438 cycles in fabric as predicted, and

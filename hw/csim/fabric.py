@@ -18,11 +18,11 @@ import numpy as np
 
 from arch_models.overlay import Overlay
 from cosim.program.table import Program, Segment
-from hw.configuration import configuration_header, configure
 from hw.csim.top import memory_ports, top_source
-from hw.descriptors import encode
-from hw.header import descriptor_header
-from hw.plan import HostStep, steps
+from hw.interface.configuration import configuration_header, configure
+from hw.interface.descriptors import encode
+from hw.interface.header import descriptor_header
+from hw.interface.plan import HostStep, steps
 
 SOURCES = Path(__file__).parents[1] / "hls"
 FLAGS = ("-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror")
@@ -88,7 +88,7 @@ class Fabric:
         self._folder.cleanup()
 
     def load_host(self, table: bytes) -> None:
-        """Take the table of another program's host layers (`hw.host_table`)."""
+        """Take the table of another program's host layers (`hw.interface.host_table`)."""
         # The library keeps the address, so the bytes live as long as this object.
         self._host_table = np.frombuffer(table, np.uint8).copy()
         if self._library.cosim_load_host(_address(self._host_table),

@@ -16,10 +16,10 @@ from arch_models.overlay import Infeasible, Overlay
 from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import LayerMapping, choose_mapping
 from cosim.program.table import Column, Opcode, Segment
-from hw.configuration import configuration_header, configure
 from hw.csim.fabric import FLAGS, Fabric
-from hw.descriptors import encode
-from hw.vectors import (
+from hw.interface.configuration import configuration_header, configure
+from hw.interface.descriptors import encode
+from hw.interface.vectors import (
     Vectors,
     fill_memory,
     host_layers,

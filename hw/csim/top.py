@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cosim.program.table import Program
-from hw.configuration import COMMAND_DEPTH, Configuration, UnitRole
-from hw.descriptors import local_channels
+from hw.interface.configuration import COMMAND_DEPTH, Configuration, UnitRole
+from hw.interface.descriptors import local_channels
 
 TOKEN_DEPTH = 64
 _PROCESS = {UnitRole.INPUT: "load", UnitRole.WEIGHT: "weight", UnitRole.ENGINE: "compute",

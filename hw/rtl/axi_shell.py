@@ -1,7 +1,7 @@
 """The overlay as an IP: AXI-Lite registers, descriptor feed, AXI masters, interrupt, counters.
 
 It computes nothing and moves no tensor; `overlay_top` does. Registers are those of
-`hw.registers`, and the ports have the names that the vendor's HLS compiler gives, so the driver and
+`hw.interface.registers`, and the ports have the names that the vendor's HLS compiler gives, so the driver and
 the block design take either.
 
 A start resets everything but the memories and the tokens (these it sets if `initialize` is 1),
@@ -30,10 +30,10 @@ from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 
 from arch_models.overlay import Overlay
 from cosim.program.table import Program, UnitKind
-from hw.configuration import COMMAND_DEPTH, EmissionError, UnitRole, configure, local_mask
 from hw.csim.top import memory_ports
-from hw.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER
-from hw.registers import (
+from hw.interface.configuration import COMMAND_DEPTH, EmissionError, UnitRole, configure, local_mask
+from hw.interface.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER
+from hw.interface.registers import (
     CONTROL,
     FIRST_COUNTER,
     GLOBAL_INTERRUPT,

@@ -17,7 +17,7 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, s
 
 from arch_models.overlay import Fusion, Overlay
 from cosim.program.table import Opcode
-from hw.descriptors import argument_fields
+from hw.interface.descriptors import argument_fields
 from hw.rtl.pipeline import delay, divide, loop_nest, register, signed_bytes, tree
 from hw.rtl.results import SUM_BITS, Results
 from hw.rtl.shell import Shell

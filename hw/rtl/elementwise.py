@@ -8,7 +8,7 @@ from __future__ import annotations
 from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal, Value, signed
 
 from cosim.program.table import Opcode
-from hw.descriptors import Field, argument_fields
+from hw.interface.descriptors import Field, argument_fields
 from hw.rtl.pipeline import delay, loop_nest, register, rounding, saturate
 from hw.rtl.stream import StreamPorts
 

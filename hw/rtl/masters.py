@@ -12,7 +12,7 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib.fifo import SyncFIFO
 
 from cosim.program.table import Opcode
-from hw.descriptors import TRANSFER, argument_fields
+from hw.interface.descriptors import TRANSFER, argument_fields
 from hw.rtl.bursts import BurstWalker, MasterConfig
 from hw.rtl.shell import Shell
 

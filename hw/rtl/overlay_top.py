@@ -16,8 +16,8 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from arch_models.overlay import Engine, Fusion, Overlay, Role
 from cosim.program.table import Buffer as Target
 from cosim.program.table import Channel, Opcode, Program, Unit, UnitKind
-from hw.configuration import EmissionError
-from hw.descriptors import local_channels
+from hw.interface.configuration import EmissionError
+from hw.interface.descriptors import local_channels
 from hw.rtl.buffers import BEAT_BITS, MOST_WRITERS, Buffer
 from hw.rtl.bursts import MasterConfig
 from hw.rtl.convolution import ConvolutionEngine

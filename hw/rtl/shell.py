@@ -16,7 +16,7 @@ from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib.fifo import SyncFIFO
 
 from cosim.program.table import Opcode
-from hw.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_fields
+from hw.interface.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_fields
 
 COMMAND_BITS = 8 * DESCRIPTOR_BYTES
 QUEUE_DEPTH = 4  # commands; a unit that ends an operation every cycle never sees it empty

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from amaranth.hdl import Cat, Module, Signal, Value
 
-from hw.descriptors import Field
+from hw.interface.descriptors import Field
 from hw.rtl.pipeline import delay, divide, signed_bytes
 from hw.rtl.shell import Shell
 

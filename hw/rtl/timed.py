@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal
 
-from hw.descriptors import TIMING
+from hw.interface.descriptors import TIMING
 from hw.rtl.shell import Shell, read_field
 
 DURATION_BITS = 40

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Elaboratable, Module, Signal
 
-from hw.descriptors import MAX_LOCAL_CHANNELS
+from hw.interface.descriptors import MAX_LOCAL_CHANNELS
 from hw.rtl.bursts import MasterConfig
 from hw.rtl.masters import ReadMaster, WriteMaster
 from hw.rtl.ports import CONFIG_BITS, Ports, connect_units

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cosim.executors.fast import simulate
-from hw.plan import Start, steps, stretch_program
+from hw.interface.plan import Start, steps, stretch_program
 
 
 def same_counters(measurement, program, configuration, memory):

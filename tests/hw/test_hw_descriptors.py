@@ -18,7 +18,7 @@ from cosim.program.table import (
     Unit,
     UnitKind,
 )
-from hw.descriptors import (
+from hw.interface.descriptors import (
     DESCRIPTOR_BYTES,
     HEADER,
     TIMING,

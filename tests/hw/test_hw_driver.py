@@ -22,8 +22,8 @@ from hw.board.measurement import load_measurement, parse_measurement, save_measu
 from hw.board.seal import seal
 from hw.csim.fabric import Fabric
 from hw.emit import emit
+from hw.interface.vectors import host_layers
 from hw.stand_in import CSimRunner, StandIn
-from hw.vectors import host_layers
 
 OVERLAY = without(Engine.SOFTMAX, Engine.LOOKUP)
 

@@ -14,13 +14,13 @@ from cosim.program.table import Column
 from hw.board.driver import Driver
 from hw.board.emitted import DriverError, Project
 from hw.board.seal import seal
-from hw.configuration import configure
 from hw.csim.fabric import Fabric
 from hw.emit import emit
-from hw.plan import Start, steps, stretch_program
-from hw.registers import counter_registers
+from hw.interface.configuration import configure
+from hw.interface.plan import Start, steps, stretch_program
+from hw.interface.registers import counter_registers
+from hw.interface.vectors import host_layers
 from hw.rtl_board import RtlBoard
-from hw.vectors import host_layers
 from studies.validate_board import validate
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8)

@@ -24,7 +24,7 @@ from tiny_programs import (
 from arch_models.overlay import default_overlay
 from cosim.program.table import Buffer, Opcode
 from hw.csim.fabric import Fabric
-from hw.descriptors import encode
+from hw.interface.descriptors import encode
 from workloads import arithmetic
 from workloads.convolution import convolve
 

@@ -11,7 +11,7 @@ from tiny_programs import Sheet, plain_place
 from arch_models.overlay import default_overlay
 from cosim.lowering.placement import pack_tensor, unpack_tensor
 from hw.csim.fabric import Fabric, SimulationError
-from hw.host_table import OPERATOR_NUMBERS, host_table
+from hw.interface.host_table import OPERATOR_NUMBERS, host_table
 from workloads import reference
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig

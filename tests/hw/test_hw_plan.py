@@ -13,8 +13,8 @@ from cosim.executors import fast
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import choose_mapping
 from cosim.program.table import Column, Program
-from hw.configuration import configure
-from hw.plan import in_order_of_start, late_commands, steps
+from hw.interface.configuration import configure
+from hw.interface.plan import in_order_of_start, late_commands, steps
 from workloads.graph import Phase
 from workloads.library import load
 

@@ -9,12 +9,12 @@ import pytest
 from small_frames import lowered_frame, small_graph
 
 from arch_models.overlay import default_overlay
-from hw.configuration import configure
 from hw.csim.fabric import SOURCES, Fabric, compile_sources, write_headers
 from hw.csim.top import memory_ports, top_source
-from hw.descriptors import encode
-from hw.plan import HostStep, steps
-from hw.vectors import fill_memory, host_layers, make_vectors, stored
+from hw.interface.configuration import configure
+from hw.interface.descriptors import encode
+from hw.interface.plan import HostStep, steps
+from hw.interface.vectors import fill_memory, host_layers, make_vectors, stored
 
 MAIN = """\
 #include <fstream>

@@ -24,7 +24,6 @@ from tiny_programs import (
 
 from arch_models.overlay import default_overlay
 from cosim.program.table import Buffer, Channel, Column, Opcode, Program, Segment, Unit, UnitKind
-from hw.configuration import EmissionError, configure
 from hw.csim.fabric import (
     FLAGS,
     SOURCES,
@@ -35,8 +34,9 @@ from hw.csim.fabric import (
     write_headers,
 )
 from hw.csim.top import top_source
-from hw.host_table import host_table
-from hw.plan import HostStep, Start, steps
+from hw.interface.configuration import EmissionError, configure
+from hw.interface.host_table import host_table
+from hw.interface.plan import HostStep, Start, steps
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 
 HOST = len(UNITS)

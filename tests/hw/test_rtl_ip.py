@@ -17,11 +17,11 @@ from cosim.analysis import interpret
 from cosim.executors.fast import simulate
 from cosim.program.table import Segment, UnitKind
 from hw.board.driver import DONE, START
-from hw.configuration import EmissionError
-from hw.descriptors import encode
-from hw.plan import Start, stretch_program
+from hw.interface.configuration import EmissionError
+from hw.interface.descriptors import encode
+from hw.interface.plan import Start, stretch_program
+from hw.interface.registers import CONTROL, INTERRUPT_STATUS, MAP_BYTES, counter_registers
 from hw.project import package_rtl_tcl
-from hw.registers import CONTROL, INTERRUPT_STATUS, MAP_BYTES, counter_registers
 from hw.rtl.axi_shell import AxiShell
 from hw.rtl.verilog import ip_verilog
 from hw.rtl_board import RtlBoard

@@ -14,7 +14,7 @@ from arch_models.memory import memory_for
 from arch_models.overlay import DESIGNS, Engine, Fetch, Role, default_overlay
 from cosim.analysis import interpret
 from cosim.program.table import ARGUMENTS, Column, Opcode, WeightOrder
-from hw.configuration import EmissionError
+from hw.interface.configuration import EmissionError
 from hw.rtl.overlay_top import check_buildable
 from hw.rtl_program import OverlayBench
 from studies.rtl_tiles import random_tiles

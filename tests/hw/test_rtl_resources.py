@@ -10,7 +10,7 @@ from arch_models.channels import channels, engine_channels, master_channels
 from arch_models.engines import MODELS
 from arch_models.engines.base import DATA
 from arch_models.overlay import Engine, Fetch, Role
-from hw.descriptors import local_channels
+from hw.interface.descriptors import local_channels
 from studies import fit_resources
 from studies.fit_resources import (
     NOT_COUNTED,

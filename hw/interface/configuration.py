@@ -11,7 +11,7 @@ from enum import StrEnum
 from arch_models.overlay import Engine, Overlay
 from arch_models.overlay import Role as MasterRole
 from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
-from hw.descriptors import MAX_LOCAL_CHANNELS, local_channels
+from hw.interface.descriptors import MAX_LOCAL_CHANNELS, local_channels
 
 BEAT_BYTES = 8
 #: Commands that wait in front of a unit. 64 keeps every unit of the shipped designs fed.

@@ -12,7 +12,7 @@ import numpy as np
 from arch_models.memory import Memory
 from cosim.executors import fast
 from cosim.program.table import ARGUMENTS, Channel, Column, Opcode, Program, Segment, UnitKind
-from hw.configuration import COMMAND_DEPTH, Configuration, EmissionError, UnitRole
+from hw.interface.configuration import COMMAND_DEPTH, Configuration, EmissionError, UnitRole
 
 
 @dataclass(frozen=True, slots=True)

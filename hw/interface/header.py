@@ -1,4 +1,4 @@
-"""The C++ header of descriptor fields, generated from the tables in `hw.descriptors`.
+"""The C++ header of descriptor fields, generated from the tables in `hw.interface.descriptors`.
 
 It does not define a field of its own; editing its output by hand would be an error.
 """
@@ -6,7 +6,7 @@ It does not define a field of its own; editing its output by hand would be an er
 from __future__ import annotations
 
 from cosim.program.table import ARGUMENTS, Buffer, Opcode, WeightOrder
-from hw.descriptors import (
+from hw.interface.descriptors import (
     DESCRIPTOR_BYTES,
     FILE_HEADER_BYTES,
     HEADER,
@@ -18,7 +18,7 @@ from hw.descriptors import (
 )
 
 _PREAMBLE = """\
-// Descriptor fields as C++ structures. Generated from hw/descriptors.py; do not edit.
+// Descriptor fields as C++ structures. Generated from hw/interface/descriptors.py; do not edit.
 // It does not fetch or execute descriptors.
 #ifndef COSIM_DESCRIPTOR_HPP
 #define COSIM_DESCRIPTOR_HPP

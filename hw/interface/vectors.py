@@ -13,7 +13,7 @@ import numpy as np
 from arch_models.overlay import Overlay
 from cosim.lowering.lower import START, Lowered
 from cosim.lowering.placement import TensorPlace, memory_image, pack_tensor, unpack_tensor
-from hw.host_table import host_table
+from hw.interface.host_table import host_table
 from workloads.arithmetic import integer_type
 from workloads.graph import Graph, Layer
 from workloads.reference import execute

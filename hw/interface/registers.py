@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from cosim.program.table import Program
-from hw.descriptors import local_channels
+from hw.interface.descriptors import local_channels
 
 CONTROL = 0x00  # bit 0 start, bit 1 done, bit 2 idle, bit 3 ready
 GLOBAL_INTERRUPT = 0x04
