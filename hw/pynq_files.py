@@ -1,6 +1,6 @@
 """A bitstream and a hardware description for `hw.pynq_server`: what pynq must find, no more.
 
-Neither configures a real device. The vendor's flow writes the real ones (`hw.project`).
+Neither configures a real device. The vendor's flow writes the real ones (`hw.project.scripts`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def bit_file(payload: bytes, design: str, part: str) -> bytes:
 
 
 def hwh_file(clock_hz: int) -> str:
-    """The parts of the block design that pynq reads (`hw.project`): processor and its clocks, the
+    """The parts of the block design that pynq reads (`hw.project.scripts`): processor and its clocks, the
     overlay's control port, the interrupt's way. Names are those of Vivado for a Zynq-7000."""
     clocks = "".join(
         f'<PARAMETER NAME="PCW_FPGA_FCLK{number}_ENABLE" VALUE="{int(number == 0)}"/>'

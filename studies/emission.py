@@ -17,8 +17,8 @@ from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import choose_mapping
 from hw.csim.fabric import SimulationError
 from hw.csim.simulate import CSimReport, run_frame, run_frame_by_layer, run_layers
-from hw.emit import emit
 from hw.interface.configuration import EmissionError
+from hw.project.emit import emit
 from studies.errors import UserError
 from studies.evaluate import feasible, phases
 from workloads.graph import Graph, GraphError

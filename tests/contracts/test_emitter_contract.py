@@ -22,10 +22,10 @@ from arch_models.memory import memory_for
 from arch_models.overlay import default_overlay
 from hw.board.driver import HostLibrary
 from hw.board.emitted import Project
-from hw.emit import EmissionError, emit, project_files
 from hw.interface.configuration import configure
 from hw.interface.descriptors import unpack
 from hw.interface.plan import in_order_of_start
+from hw.project.emit import EmissionError, emit, project_files
 
 OVERLAY = default_overlay()
 

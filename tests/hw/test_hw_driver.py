@@ -21,8 +21,8 @@ from hw.board.emitted import DriverError, Project, check_descriptors
 from hw.board.measurement import load_measurement, parse_measurement, save_measurement
 from hw.board.seal import seal
 from hw.csim.fabric import Fabric
-from hw.emit import emit
 from hw.interface.vectors import host_layers
+from hw.project.emit import emit
 from hw.stand_in import CSimRunner, StandIn
 
 OVERLAY = without(Engine.SOFTMAX, Engine.LOOKUP)

@@ -15,11 +15,11 @@ from hw.board.driver import Driver
 from hw.board.emitted import DriverError, Project
 from hw.board.seal import seal
 from hw.csim.fabric import Fabric
-from hw.emit import emit
 from hw.interface.configuration import configure
 from hw.interface.plan import Start, steps, stretch_program
 from hw.interface.registers import counter_registers
 from hw.interface.vectors import host_layers
+from hw.project.emit import emit
 from hw.rtl_board import RtlBoard
 from studies.validate_board import validate
 

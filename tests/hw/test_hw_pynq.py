@@ -22,8 +22,8 @@ from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
 from hw.board.emitted import DriverError, Project, logical_tensor, vectors
 from hw.board.measurement import load_measurement
-from hw.emit import emit
 from hw.interface.configuration import configure
+from hw.project.emit import emit
 from hw.pynq_files import CONTROL_ADDRESS, bit_file, prepare
 from hw.pynq_protocol import CALLS, messages
 from hw.pynq_server import PORT, PynqServer, SystemRegisters, main, open_board

@@ -148,7 +148,7 @@ def test_the_frame_is_clean_under_sanitizers():
     from pathlib import Path
 
     from hw.csim.fabric import compile_sources
-    from hw.emit import project_files
+    from hw.project.emit import project_files
 
     overlay = DESIGNS["two input, two output masters"]
     with tempfile.TemporaryDirectory() as name:

@@ -21,7 +21,7 @@ from hw.interface.configuration import EmissionError
 from hw.interface.descriptors import encode
 from hw.interface.plan import Start, stretch_program
 from hw.interface.registers import CONTROL, INTERRUPT_STATUS, MAP_BYTES, counter_registers
-from hw.project import package_rtl_tcl
+from hw.project.scripts import package_rtl_tcl
 from hw.rtl.axi_shell import AxiShell
 from hw.rtl.verilog import ip_verilog
 from hw.rtl_board import RtlBoard

@@ -20,9 +20,9 @@ from cosim.executors.fast import simulate
 from cosim.program.random import random_program
 from cosim.program.table import UnitKind
 from hw.board.measurement import Measurement, StepTime, UnitCounters, save_measurement
-from hw.emit import emit
 from hw.interface.configuration import configure
 from hw.interface.plan import Start, steps, stretch_program
+from hw.project.emit import emit
 from studies.errors import UserError
 from studies.validate_board import (
     StepRow,

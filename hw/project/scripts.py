@@ -28,7 +28,7 @@ UNCHECKED = (
     "interrupt was not",
     "power readings from a meter",
 )
-_SCRIPTS = Path(__file__).parent / "board"
+_SCRIPTS = Path(__file__).parents[1] / "board"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from arch_models.overlay import Overlay, overlay_toml
 from cosim.lowering.lower import Lowered
 from cosim.lowering.placement import PlacementError, TensorPlace
 from cosim.program.table import Program
-from hw import project
 from hw.csim.fabric import SOURCES
 from hw.csim.top import memory_ports, top_source
 from hw.interface.configuration import Configuration, EmissionError, configuration_header, configure
@@ -43,6 +42,7 @@ from hw.interface.header import descriptor_header
 from hw.interface.plan import HostStep, in_order_of_start, late_commands, steps
 from hw.interface.registers import counter_registers, register_map
 from hw.interface.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
+from hw.project import scripts as project
 from workloads.graph import Graph, GraphError
 
 FORMAT = 1
