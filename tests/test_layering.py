@@ -24,7 +24,7 @@ ONLY_IN = {
               "cosim/lowering/row_parts.py"},
     "optuna": {"studies/search.py", "studies/storage.py", "studies/shared_study.py"},
     "sqlalchemy": {"studies/storage.py"},
-    "grpc": {"studies/storage.py", "hw/pynq_protocol.py", "hw/pynq_server.py"},
+    "grpc": {"studies/storage.py", "hw/pynq/protocol.py", "hw/pynq/server.py"},
     "distributed": {"studies/dask_workers.py"},
     "pynq": {"hw/board/driver.py"},
 }

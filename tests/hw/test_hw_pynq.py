@@ -24,9 +24,9 @@ from hw.board.emitted import DriverError, Project, logical_tensor, vectors
 from hw.board.measurement import load_measurement
 from hw.interface.configuration import configure
 from hw.project.emit import emit
-from hw.pynq_files import CONTROL_ADDRESS, bit_file, prepare
-from hw.pynq_protocol import CALLS, messages
-from hw.pynq_server import PORT, PynqServer, SystemRegisters, main, open_board
+from hw.pynq.files import CONTROL_ADDRESS, bit_file, prepare
+from hw.pynq.protocol import CALLS, messages
+from hw.pynq.server import PORT, PynqServer, SystemRegisters, main, open_board
 from hw.rtl_board import RtlBoard
 from hw.stand_in import StandIn
 from studies.validate_board import validate

@@ -1,6 +1,6 @@
 """The part of pynq 4's remote protocol that the driver needs, as gRPC handlers.
 
-It knows calls, fields and their numbers, and no hardware; `hw.pynq_server` does.
+It knows calls, fields and their numbers, and no hardware; `hw.pynq.server` does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A bitstream and a hardware description for `hw.pynq_server`: what pynq must find, no more.
+"""A bitstream and a hardware description for `hw.pynq.server`: what pynq must find, no more.
 
 Neither configures a real device. The vendor's flow writes the real ones (`hw.project.scripts`).
 """

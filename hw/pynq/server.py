@@ -4,7 +4,7 @@ It interprets no register of the IP. It stands for a Zynq-7000 board: bitstream 
 port, system registers, memory. Time passes while the IP's registers are accessed, and up to
 `POLL_CYCLES` at each look at its interrupt, since the protocol has no other way to wait.
 
-    python -m hw.pynq_server --project PROJECT
+    python -m hw.pynq.server --project PROJECT
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from arch_models.overlay import load_overlay
 from hw.board.emitted import DriverError, Project
 from hw.interface.descriptors import unpack
 from hw.interface.registers import INTERRUPT_STATUS
-from hw.pynq_files import CONTROL_ADDRESS, CONTROL_BYTES, prepare
-from hw.pynq_protocol import handlers
+from hw.pynq.files import CONTROL_ADDRESS, CONTROL_BYTES, prepare
+from hw.pynq.protocol import handlers
 from hw.rtl_board import CYCLES_A_SECOND, RtlBoard
 from hw.rtl_simulate import RtlError
 from hw.stand_in import Buffer
@@ -244,7 +244,7 @@ def open_board(folder: Path) -> RtlBoard:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until Ctrl-C; exit code 2 with one line if that cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m hw.pynq_server",
+    parser = argparse.ArgumentParser(prog="python -m hw.pynq.server",
                                      description=__doc__.splitlines()[0])
     parser.add_argument("--project", type=Path, required=True,
                         help="a project emitted with --backend rtl")
