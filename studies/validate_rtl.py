@@ -1,6 +1,6 @@
 """Runs the same programs on compiled RTL and on the executors and counts what differs.
 
-It fits nothing and holds no hardware; `hw.rtl_timed` and `hw.rtl_program` run the RTL.
+It fits nothing and holds no hardware; `hw.rtl_sim.timed` and `hw.rtl_sim.program` run the RTL.
 
 Three parts: random programs for control and transfers, on a test model without data; random
 tiles through every engine of a design, with data; and, if asked for, a whole frame of a network.
@@ -35,12 +35,12 @@ from hw.interface.configuration import EmissionError
 from hw.interface.descriptors import DescriptorError
 from hw.interface.vectors import fill_memory, make_vectors, outputs, stored
 from hw.rtl.overlay_top import check_buildable
-from hw.rtl_program import OverlayBench, with_descriptors
-from hw.rtl_simulate import RtlError
-from hw.rtl_timed import RtlRun, TimedBench, buildable
+from hw.rtl_sim.model import RtlError
+from hw.rtl_sim.program import OverlayBench, with_descriptors
+from hw.rtl_sim.tiles import random_tiles
+from hw.rtl_sim.timed import RtlRun, TimedBench, buildable
 from studies.errors import UserError
 from studies.files import check_writable, write_json
-from studies.rtl_tiles import random_tiles
 from workloads.graph import Graph, GraphError, Phase
 from workloads.library import load
 from workloads.reference import execute_layer

@@ -15,7 +15,7 @@ from arch_models.board import load_board
 from arch_models.engines import Resources
 from arch_models.overlay import load_overlay
 from arch_models.vta import VtaModel, load_vta
-from hw.rtl_timed import TimedBench
+from hw.rtl_sim.timed import TimedBench
 from studies import validate_fpga2015, validate_memory, validate_overlap, validate_vta, vta_report
 from studies.files import check_writable, write_text
 from studies.fit_resources import NOT_COUNTED, fit, modelled

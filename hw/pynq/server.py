@@ -28,9 +28,9 @@ from hw.interface.descriptors import unpack
 from hw.interface.registers import INTERRUPT_STATUS
 from hw.pynq.files import CONTROL_ADDRESS, CONTROL_BYTES, prepare
 from hw.pynq.protocol import handlers
-from hw.rtl_board import CYCLES_A_SECOND, RtlBoard
-from hw.rtl_simulate import RtlError
-from hw.stand_in import Buffer
+from hw.rtl_sim.board import CYCLES_A_SECOND, RtlBoard
+from hw.rtl_sim.model import RtlError
+from hw.rtl_sim.stand_in import Buffer
 
 #: pynq appends the port to what `PYNQ_REMOTE_DEVICES` says, also to a `unix:` path.
 PORT = 7967

@@ -1,6 +1,6 @@
 """Turns a top module into Verilog text.
 
-It does not run it; `hw.rtl_simulate` does.
+It does not run it; `hw.rtl_sim.model` does.
 """
 
 from __future__ import annotations

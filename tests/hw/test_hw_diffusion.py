@@ -21,7 +21,7 @@ from hw.csim.fabric import Fabric, run_top
 from hw.csim.simulate import run_frame, run_frame_by_layer
 from hw.interface.vectors import fill_memory, host_layers, make_vectors, outputs, stored
 from hw.project.emit import emit
-from hw.stand_in import CSimRunner, StandIn
+from hw.rtl_sim.stand_in import CSimRunner, StandIn
 from workloads.graph import Graph, Phase
 from workloads.unicorn import NEXT_LATENT, OUTPUT, unicorn_graph
 from workloads.unicorn_config import UnicornConfig

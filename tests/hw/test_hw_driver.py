@@ -23,7 +23,7 @@ from hw.board.seal import seal
 from hw.csim.fabric import Fabric
 from hw.interface.vectors import host_layers
 from hw.project.emit import emit
-from hw.stand_in import CSimRunner, StandIn
+from hw.rtl_sim.stand_in import CSimRunner, StandIn
 
 OVERLAY = without(Engine.SOFTMAX, Engine.LOOKUP)
 

@@ -20,7 +20,7 @@ from hw.interface.plan import Start, steps, stretch_program
 from hw.interface.registers import counter_registers
 from hw.interface.vectors import host_layers
 from hw.project.emit import emit
-from hw.rtl_board import RtlBoard
+from hw.rtl_sim.board import RtlBoard
 from studies.validate_board import validate
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8)

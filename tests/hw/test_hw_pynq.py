@@ -27,8 +27,8 @@ from hw.project.emit import emit
 from hw.pynq.files import CONTROL_ADDRESS, bit_file, prepare
 from hw.pynq.protocol import CALLS, messages
 from hw.pynq.server import PORT, PynqServer, SystemRegisters, main, open_board
-from hw.rtl_board import RtlBoard
-from hw.stand_in import StandIn
+from hw.rtl_sim.board import RtlBoard
+from hw.rtl_sim.stand_in import StandIn
 from studies.validate_board import validate
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8,

@@ -10,7 +10,7 @@ from arch_models.memory import flat_memory
 from cosim.executors import fast
 from cosim.program.random import random_memory, random_program
 from cosim.program.result import Trace
-from hw.rtl_timed import TimedBench, buildable
+from hw.rtl_sim.timed import TimedBench, buildable
 from studies.validate_rtl import compare_programs, differing_counters, differing_operations
 
 

@@ -24,10 +24,10 @@ from hw.interface.registers import CONTROL, INTERRUPT_STATUS, MAP_BYTES, counter
 from hw.project.scripts import package_rtl_tcl
 from hw.rtl.axi_shell import AxiShell
 from hw.rtl.verilog import ip_verilog
-from hw.rtl_board import RtlBoard
-from hw.rtl_simulate import _verilator_root
-from hw.stand_in import IDLE
-from studies.rtl_tiles import random_tiles
+from hw.rtl_sim.board import RtlBoard
+from hw.rtl_sim.model import _verilator_root
+from hw.rtl_sim.stand_in import IDLE
+from hw.rtl_sim.tiles import random_tiles
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8, engines=frozenset({Engine.LOOKUP}))
 #: What Amaranth's Verilog always has: implicit widths, cases without default, `interrupt`.

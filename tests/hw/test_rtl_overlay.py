@@ -16,8 +16,8 @@ from cosim.analysis import interpret
 from cosim.program.table import ARGUMENTS, Column, Opcode, WeightOrder
 from hw.interface.configuration import EmissionError
 from hw.rtl.overlay_top import check_buildable
-from hw.rtl_program import OverlayBench
-from studies.rtl_tiles import random_tiles
+from hw.rtl_sim.program import OverlayBench
+from hw.rtl_sim.tiles import random_tiles
 from studies.validate_rtl import (
     _no_host,
     compare_frame,

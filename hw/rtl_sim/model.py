@@ -23,7 +23,7 @@ from hw.rtl.masters import ReadMaster, WriteMaster
 from hw.rtl.ports import COUNTERS_A_UNIT, Ports
 from hw.rtl.verilog import verilog_text
 
-TESTBENCH = Path(__file__).parent / "rtl" / "testbench"
+TESTBENCH = Path(__file__).parents[1] / "rtl" / "testbench"
 STATUS = ("finished", "paused", "out of cycles", "write data late", "address outside the memory",
           "burst crosses a 4 KiB boundary")
 FINISHED, PAUSED, OUT_OF_CYCLES = 0, 1, 2

@@ -24,7 +24,7 @@ from cosim.program.table import (
     Segment,
     WeightOrder,
 )
-from studies.tile_room import check_room
+from hw.rtl_sim.room import check_room
 
 BEAT = 8
 

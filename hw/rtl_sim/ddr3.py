@@ -18,7 +18,7 @@ from arch_models.memory import Memory
 from cosim.executors.des_memory import DdrChannel, DdrController, Request, Transfer
 from cosim.memory.bursts import FAR, burst_bytes
 from cosim.program.table import Column, Program, UnitKind
-from hw.rtl_simulate import RtlModel
+from hw.rtl_sim.model import RtlModel
 
 
 class _Event:

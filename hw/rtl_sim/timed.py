@@ -15,8 +15,8 @@ from cosim.program.result import Trace
 from cosim.program.table import Program, Unit, UnitKind, flat
 from hw.interface.descriptors import DESCRIPTOR_BYTES, encode, local_channels
 from hw.rtl.timed_top import TimedTop
-from hw.rtl_ddr3 import Ddr3Bench
-from hw.rtl_simulate import MasterTiming, RtlModel, build
+from hw.rtl_sim.ddr3 import Ddr3Bench
+from hw.rtl_sim.model import MasterTiming, RtlModel, build
 
 
 @dataclass(frozen=True)

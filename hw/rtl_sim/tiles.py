@@ -16,7 +16,7 @@ from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fusion, Overlay
 from cosim.lowering.wiring import wire
 from cosim.program.table import NORM_CONSTANTS, Buffer, Opcode, Program, WeightOrder
-from studies.rtl_sheet import BEAT, Block, Sheet, Step
+from hw.rtl_sim.sheet import BEAT, Block, Sheet, Step
 from workloads import arithmetic
 
 WEIGHT_BASES = 9

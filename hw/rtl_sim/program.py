@@ -27,9 +27,9 @@ from cosim.program.table import (
 from hw.interface.descriptors import DESCRIPTOR_BYTES, encode
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.ports import Ports
-from hw.rtl_ddr3 import Ddr3Bench
-from hw.rtl_simulate import RtlModel, build
-from hw.rtl_timed import RtlRun, master_timing, read_counters
+from hw.rtl_sim.ddr3 import Ddr3Bench
+from hw.rtl_sim.model import RtlModel, build
+from hw.rtl_sim.timed import RtlRun, master_timing, read_counters
 
 
 @lru_cache(maxsize=4)

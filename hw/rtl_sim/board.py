@@ -15,9 +15,9 @@ from arch_models.overlay import Overlay
 from cosim.program.table import Program, UnitKind
 from hw.rtl.axi_shell import AxiShell
 from hw.rtl.verilog import ip_verilog
-from hw.rtl_simulate import BIND, MasterTiming, RtlModel, compiled
-from hw.rtl_timed import master_timing
-from hw.stand_in import Buffer
+from hw.rtl_sim.model import BIND, MasterTiming, RtlModel, compiled
+from hw.rtl_sim.stand_in import Buffer
+from hw.rtl_sim.timed import master_timing
 
 PAGE_BYTES = 4096
 MEMORY_BYTES = 1 << 26
