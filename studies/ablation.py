@@ -15,8 +15,8 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.overlay import Engine, Fusion, Overlay
 from arch_models.resources import check
-from studies.evaluate import Infeasible, evaluate
-from studies.evaluation import Evaluation
+from studies.evaluation.evaluate import Infeasible, evaluate
+from studies.evaluation.values import Evaluation
 from workloads.graph import Graph, Layer, Operator
 
 OPERATORS = frozenset({Engine.ELEMENTWISE, Engine.LOOKUP, Engine.POOL, Engine.SOFTMAX})

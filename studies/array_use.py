@@ -12,8 +12,8 @@ import numpy as np
 from arch_models.overlay import Overlay
 from arch_models.units import ceil_div
 from cosim.program.table import ARGUMENTS, Column, Opcode, Program, UnitKind
-from studies.evaluate import Run
-from studies.layers import layer_times
+from studies.evaluation.evaluate import Run
+from studies.evaluation.layers import layer_times
 from workloads.graph import Graph
 
 POSITIONS = ("out_rows", "out_columns", "in_words", "out_words", "kernel_rows", "kernel_columns")

@@ -20,7 +20,7 @@ from rich.table import Table
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from cosim.executors import des, fast
-from studies.evaluate import Run, evaluate, feasible, simulate_design
+from studies.evaluation.evaluate import Run, evaluate, feasible, simulate_design
 from studies.exploration import outcome
 from studies.files import check_writable, write_json
 from studies.machine import machine

@@ -13,9 +13,9 @@ from arch_models.overlay import Infeasible
 from studies.account import Cell, account
 from studies.critical import by_unit, shares
 from studies.errors import UserError
-from studies.evaluate import Run, evaluate, simulate_design
-from studies.evaluation import Evaluation, energy_parts
-from studies.inputs import Subject
+from studies.evaluation.evaluate import Run, evaluate, simulate_design
+from studies.evaluation.inputs import Subject
+from studies.evaluation.values import Evaluation, energy_parts
 
 
 @dataclass(frozen=True)

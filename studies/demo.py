@@ -18,12 +18,12 @@ from rich.table import Table
 from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.analysis.trace import write_trace
-from studies import inputs
 from studies.commands.explore import front_picture, search_progress, show, summary
-from studies.emission import check_emitted, check_layers, emit_for
 from studies.errors import UserError
-from studies.evaluate import evaluate, feasible, simulate_design
-from studies.evaluation import Evaluation
+from studies.evaluation import inputs
+from studies.evaluation.emission import check_emitted, check_layers, emit_for
+from studies.evaluation.evaluate import evaluate, feasible, simulate_design
+from studies.evaluation.values import Evaluation
 from studies.exploration import explore
 from studies.files import output_folder, write_json, write_text, write_whole
 from studies.machine import default_workers

@@ -159,8 +159,8 @@ def recorded_rows(width: int, path: Path = RECORDED) -> list[Row]:
 
 def predicted_rows(config: AgcConfig, design: str, memory: str) -> list[Row]:
     """The same decoder on PYNQ-Z1 as predicted for a design, by three ways to count power."""
-    from studies import inputs
-    from studies.evaluate import evaluate, feasible
+    from studies.evaluation import inputs
+    from studies.evaluation.evaluate import evaluate, feasible
     from workloads.agc import agc_graph
 
     item = feasible(evaluate(agc_graph(config), inputs.design(design), inputs.board("pynq-z1"),

@@ -30,9 +30,9 @@ from arch_models.board import load_board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, default_overlay
 from cosim.recurrence.cuda import CudaError, CudaTimer, device_name
-from studies.batch import Batch
 from studies.enumeration import UNTIMED, Codes, Part, Piece, Walker
 from studies.errors import UserError
+from studies.evaluation.batch import Batch
 from studies.files import check_writable, write_json
 from studies.front import pareto_mask
 from studies.machine import default_workers, machine, processor_seconds

@@ -17,10 +17,10 @@ from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from studies.dask_workers import connected
-from studies.evaluate import STEADY_FRAMES, estimated_resources, evaluate
-from studies.evaluation import Evaluation
+from studies.evaluation.evaluate import STEADY_FRAMES, estimated_resources, evaluate
+from studies.evaluation.inputs import workload
+from studies.evaluation.values import Evaluation
 from studies.identity import digest, identity
-from studies.inputs import workload
 from studies.pruning import bounder
 from studies.quality_table import quality_db
 from studies.search import (

@@ -21,13 +21,13 @@ from arch_models.board import Board
 from arch_models.fields import Coefficient, FieldError, Status
 from arch_models.overlay import Engine, Overlay
 from arch_models.resources import check
-from studies import inputs
 from studies.ablation import Ablation, ablate
 from studies.array_use import ArrayUse, array_use
 from studies.critical import by_unit, shares
 from studies.errors import UserError
-from studies.evaluate import Infeasible, evaluate, feasible, simulate_design
-from studies.evaluation import MICROJOULES, Evaluation
+from studies.evaluation import inputs
+from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
+from studies.evaluation.values import MICROJOULES, Evaluation
 from studies.exploration import FINAL_MEMORY, evaluator
 from studies.files import check_writable, write_json, write_text
 from studies.front import pareto_mask

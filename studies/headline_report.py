@@ -11,9 +11,9 @@ from typing import Any
 from rich.table import Table
 
 from arch_models.overlay import overlay_toml
-from studies import inputs
 from studies.ablation import LEFT_OUT, Ablation, Step
 from studies.array_use import LOST, ArrayUse, total
+from studies.evaluation import inputs
 from studies.headline import (
     ARM_DOUBT,
     CLOCKS_MHZ,

@@ -15,9 +15,9 @@ from arch_models.overlay import Infeasible, Overlay
 from arch_models.resources import check
 from cosim.analysis.least import Least, least
 from cosim.mapping.choose import Known, choose_mapping
-from studies.batch import MOST_TILES, Figures
-from studies.evaluate import estimated_resources, phases, pixels
-from studies.evaluation import MICROJOULES, MILLISECONDS, Scored
+from studies.evaluation.batch import MOST_TILES, Figures
+from studies.evaluation.evaluate import estimated_resources, phases, pixels
+from studies.evaluation.values import MICROJOULES, MILLISECONDS, Scored
 from studies.space import Choice, overlay_of
 from workloads.graph import Graph
 

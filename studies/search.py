@@ -21,7 +21,7 @@ import numpy as np
 import optuna
 
 from studies.errors import UserError, unknown
-from studies.evaluation import Evaluation, Resource, Scored
+from studies.evaluation.values import Evaluation, Resource, Scored
 from studies.front import pareto_mask
 from studies.quality_table import quality_db
 from studies.space import Choice, Space, designs

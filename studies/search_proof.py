@@ -25,11 +25,11 @@ from rich.console import Console
 
 from arch_models.board import Board, load_board
 from arch_models.overlay import Overlay, default_overlay
-from studies.batch import Figures
 from studies.enumeration import Codes, Enumerated, enumerate_space, load_enumerated
 from studies.errors import UserError
-from studies.evaluate import estimated_resources
-from studies.evaluation import Evaluation
+from studies.evaluation.batch import Figures
+from studies.evaluation.evaluate import estimated_resources
+from studies.evaluation.values import Evaluation
 from studies.exploration import outcome
 from studies.files import check_writable, read_json, write_json
 from studies.front import hypervolume, pareto_mask

@@ -77,7 +77,7 @@ predicted, with the memory model `flat`.
 {found['workload']} (the whole network, one frame) on {found['board']}, conditional axes included;
 {found['feasible']:,} of them feasible. Every one was evaluated: {found['seconds']:.0f} s by the
 clock, {found['processor_seconds']:.0f} s of processor time on {found['machine']}.
-Designs that share a lowered program share it (`studies/batch.py`); every figure equals the single
+Designs that share a lowered program share it (`studies/evaluation/batch.py`); every figure equals the single
 evaluation's, to the last bit.
 
 **The truth**: best latency {found['best_latency_ms']:.3f} ms. The front of latency and energy:

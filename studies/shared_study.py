@@ -28,7 +28,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.errors import UserError
-from studies.evaluation import Evaluation
+from studies.evaluation.values import Evaluation
 from studies.records import decode, encode
 from studies.search import Evaluate, Failure, Objective, Outcome, design_key
 from studies.space import Choice, Space

@@ -26,7 +26,7 @@ from cosim.executors import fast
 from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import choose_mapping
 from cosim.program.table import Column, Opcode
-from studies.evaluate import feasible
+from studies.evaluation.evaluate import feasible
 from studies.files import check_writable, write_json
 from studies.vta_rows import CARRIED
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window

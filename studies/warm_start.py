@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from studies.errors import UserError
+from studies.evaluation.inputs import design
 from studies.files import read_json
-from studies.inputs import design
 from studies.space import Choice, Space, nearest_choice
 
 

@@ -14,8 +14,8 @@ from arch_models.fields import FieldError, with_value
 from arch_models.overlay import Infeasible, Overlay
 from studies.critical import by_unit, shares
 from studies.errors import UserError
-from studies.evaluate import evaluate, simulate_design
-from studies.evaluation import Evaluation
+from studies.evaluation.evaluate import evaluate, simulate_design
+from studies.evaluation.values import Evaluation
 from studies.field_names import BOARD_PREFIX, resolve
 from workloads.graph import Graph
 

@@ -1,6 +1,6 @@
 """SimResult: what an executor says happened, cycle by cycle, in integers.
 
-It does not turn cycles into seconds or joules; see `studies.evaluate`.
+It does not turn cycles into seconds or joules; see `studies.evaluation.evaluate`.
 
 For each unit, busy + stalls by cause + idle = total, exactly:
 - busy: an engine or the host works; a DMA is set up, transfers a beat, or finishes (tail);

@@ -13,10 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from studies import inputs
 from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkload, stored_note
 from studies.compare import Comparison, Difference, compare
-from studies.evaluate import feasible
+from studies.evaluation import inputs
+from studies.evaluation.evaluate import feasible
 from studies.files import check_writable, write_json
 from studies.records import encode
 from studies.report import tables

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies import inputs
 from studies.commands.options import (
     BoardName,
     Calibration,
@@ -21,8 +20,9 @@ from studies.commands.options import (
     Symmetric,
     Workload,
 )
-from studies.emission import check_emitted, emit_for
 from studies.errors import UserError
+from studies.evaluation import inputs
+from studies.evaluation.emission import check_emitted, emit_for
 from studies.files import check_writable, output_folder, write_json
 from studies.records import encode
 

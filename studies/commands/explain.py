@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies import inputs
 from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkload, stored_note
 from studies.critical import by_layer, by_unit
-from studies.evaluate import feasible
+from studies.evaluation import inputs
+from studies.evaluation.evaluate import feasible
 from studies.explain import Explanation, explain
 from studies.files import check_writable, write_json
 from studies.records import encode

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from arch_models.overlay import overlay_toml
-from studies import inputs
 from studies.commands.options import (
     BoardName,
     Calibration,
@@ -24,6 +23,7 @@ from studies.commands.options import (
     Workload,
 )
 from studies.errors import UserError
+from studies.evaluation import inputs
 from studies.exploration import Exploration, Place
 from studies.exploration import explore as run_exploration
 from studies.files import check_writable, output_folder, write_json, write_text

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies.evaluation import Evaluation
-from studies.inputs import Subject
+from studies.evaluation.inputs import Subject
+from studies.evaluation.values import Evaluation
 
 Workload = Annotated[str, typer.Argument(
     help="The network to run, for example agc-w64 (the full AGC decoder) or agc-w16 (narrow), or "

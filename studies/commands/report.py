@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies import inputs
 from studies.commands.options import OutFolder
-from studies.evaluation import Evaluation
+from studies.evaluation import inputs
+from studies.evaluation.values import Evaluation
 from studies.records import load
 from studies.report import tables
 from studies.report.page import write_report

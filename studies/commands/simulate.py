@@ -13,7 +13,6 @@ import typer
 from rich.console import Console
 
 from cosim.analysis.trace import write_trace
-from studies import inputs
 from studies.commands.options import (
     BoardName,
     Calibration,
@@ -24,7 +23,8 @@ from studies.commands.options import (
     Workload,
 )
 from studies.errors import UserError
-from studies.evaluate import evaluate, feasible, simulate_design
+from studies.evaluation import inputs
+from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.files import check_writable, write_whole
 from studies.records import save
 from studies.report import tables

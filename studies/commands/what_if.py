@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies import inputs
 from studies.commands.options import BoardName, Json, MemoryModel, OutFolder, WorkloadOption
 from studies.errors import UserError
-from studies.evaluate import feasible
-from studies.evaluation import Evaluation
+from studies.evaluation import inputs
+from studies.evaluation.evaluate import feasible
+from studies.evaluation.values import Evaluation
 from studies.field_names import resolve
 from studies.files import check_writable, output_folder, write_json
 from studies.report import tables, what_if_pictures

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from studies.errors import UserError
-from studies.evaluation import Evaluation
+from studies.evaluation.values import Evaluation
 from studies.files import output_folder, write_text
 from studies.report import pictures, tables
 

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from studies.evaluation import Evaluation, energy_parts
+from studies.evaluation.values import Evaluation, energy_parts
 from studies.files import write_whole
 
 matplotlib.use("Agg")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from studies.evaluation import Evaluation, LayerReport, energy_parts
+from studies.evaluation.values import Evaluation, LayerReport, energy_parts
 
 MICROJOULES = 1e6
 

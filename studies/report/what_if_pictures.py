@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from studies.evaluation import Evaluation
+from studies.evaluation.values import Evaluation
 from studies.report.pictures import COLOURS, PARTS
 from studies.what_if import Row, Sensitivity
 

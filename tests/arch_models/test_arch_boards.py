@@ -12,8 +12,8 @@ from arch_models.board_rules import problems
 from arch_models.fields import FieldError, Status
 from arch_models.memory import board_memory
 from arch_models.overlay import load_overlay
-from studies.evaluate import Infeasible, evaluate
-from studies.evaluation import Evaluation
+from studies.evaluation.evaluate import Infeasible, evaluate
+from studies.evaluation.values import Evaluation
 from workloads.library import load
 
 

@@ -14,7 +14,7 @@ from cosim.program.random import Sizes, random_memory, random_program
 from cosim.program.table import Column, Opcode
 from cosim.recurrence.cpu import Timer, prepare
 from cosim.recurrence.cuda import CudaTimer, Job, lanes_of, linearize
-from studies.batch import Batch
+from studies.evaluation.batch import Batch
 from tests.cosim.tiny_graphs import TinyGraph
 
 

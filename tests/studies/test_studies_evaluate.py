@@ -10,10 +10,10 @@ from arch_models.board import load_board
 from arch_models.overlay import Engine, Infeasible, default_overlay
 from studies.commands.explore import nearest_miss
 from studies.critical import by_layer, by_unit, shares
-from studies.emission import emit_for
 from studies.errors import UserError
-from studies.evaluate import evaluate, feasible, simulate_design
-from studies.evaluation import Evaluation, energy_parts
+from studies.evaluation.emission import emit_for
+from studies.evaluation.evaluate import evaluate, feasible, simulate_design
+from studies.evaluation.values import Evaluation, energy_parts
 from studies.exploration import evaluator, explore
 from studies.quality_table import quality_db
 from studies.records import decode, encode

@@ -16,9 +16,9 @@ from studies.account import BUSY, account
 from studies.compare import compare
 from studies.critical import chain, shares_of
 from studies.errors import UserError
-from studies.evaluate import evaluate, feasible, simulate_design
+from studies.evaluation.evaluate import evaluate, feasible, simulate_design
+from studies.evaluation.inputs import Subject, pair, subject
 from studies.explain import explain
-from studies.inputs import Subject, pair, subject
 from studies.records import save
 from studies.space import default_space, overlay_of
 from workloads.library import load

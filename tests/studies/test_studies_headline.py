@@ -14,7 +14,8 @@ from arch_models.board import load_board
 from studies.ablation import Device, ablate, devices, strip, unfolded
 from studies.array_use import LOST, array_use, total
 from studies.errors import UserError
-from studies.evaluate import Infeasible, evaluate, feasible, simulate_design
+from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
+from studies.evaluation.inputs import design
 from studies.headline import (
     PAPER_UJ_PER_PIXEL,
     Point,
@@ -25,7 +26,6 @@ from studies.headline import (
     study,
 )
 from studies.headline_report import document, page, rich_tables
-from studies.inputs import design
 from studies.phase_sums import phase_sums, phase_weights
 from studies.space import default_space, overlay_of
 from workloads.agc import agc_graph

@@ -11,7 +11,7 @@ from toy_search import evaluate as toy
 
 from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
-from studies.evaluate import evaluate
+from studies.evaluation.evaluate import evaluate
 from studies.exploration import outcome
 from studies.pruning import bounder, bounds_of
 from studies.search import Failure, Objective, Sampler, Settings, search

@@ -9,7 +9,7 @@ import pytest
 from toy_search import SPACE, evaluate, outcome
 
 from studies.errors import UserError
-from studies.evaluation import Evaluation
+from studies.evaluation.values import Evaluation
 from studies.front import pareto_mask
 from studies.search import Failure, Objective, Sampler, Settings, parse_names, search
 

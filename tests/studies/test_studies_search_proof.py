@@ -15,7 +15,7 @@ from arch_models.overlay import Infeasible, default_overlay
 from studies import search_proof
 from studies.enumeration import Codes, Enumerated, designs, enumerate_space, load_enumerated
 from studies.errors import UserError
-from studies.evaluate import evaluate
+from studies.evaluation.evaluate import evaluate
 from studies.front import pareto_mask
 from studies.search_proof import (
     Direct,

@@ -10,7 +10,7 @@ from arch_models.board import load_board
 from arch_models.fields import FieldError
 from arch_models.overlay import default_overlay
 from studies.errors import UserError
-from studies.evaluate import evaluate, feasible
+from studies.evaluation.evaluate import evaluate, feasible
 from studies.field_names import names, resolve
 from studies.report.what_if_pictures import short_value
 from studies.report.what_if_pictures import sweep as draw_sweep

@@ -10,7 +10,7 @@ import sys
 import time
 
 from arch_models.energy import EnergySplit
-from studies.evaluation import Evaluation, Resource
+from studies.evaluation.values import Evaluation, Resource
 from studies.search import Failure, Found, Sampler, Settings, search
 from studies.shared_study import SharedStudy, open_study
 from studies.space import Axis, Space

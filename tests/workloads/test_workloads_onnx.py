@@ -26,7 +26,7 @@ from arch_models.overlay import default_overlay, load_overlay
 from cosim.analysis.interpret import interpret
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import choose_mapping
-from studies.evaluate import feasible, simulate_design
+from studies.evaluation.evaluate import feasible, simulate_design
 from studies.validate_onnx import Agreement, agreement, share_within_one
 from workloads import library
 from workloads.float_network import execute_real

@@ -31,9 +31,9 @@ from cosim.mapping.choose import Known, choose_mapping, memory_rate
 from cosim.program.table import layer_bytes
 from cosim.recurrence.cpu import Prepared, Timer, prepare
 from cosim.recurrence.cuda import CudaTimer, Job, Lanes, Steps, lanes_of, linearize
-from studies.activity import Counts, count
-from studies.evaluate import estimated_resources, phases, pixels, work_energy
-from studies.evaluation import MICROJOULES, MILLISECONDS, Resource
+from studies.evaluation.activity import Counts, count
+from studies.evaluation.evaluate import estimated_resources, phases, pixels, work_energy
+from studies.evaluation.values import MICROJOULES, MILLISECONDS, Resource
 from workloads.graph import Graph
 
 MEMORY = "flat"

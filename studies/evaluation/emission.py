@@ -20,7 +20,7 @@ from hw.csim.simulate import CSimReport, run_frame, run_frame_by_layer, run_laye
 from hw.interface.configuration import EmissionError
 from hw.project.emit import emit
 from studies.errors import UserError
-from studies.evaluate import feasible, phases
+from studies.evaluation.evaluate import feasible, phases
 from workloads.graph import Graph, GraphError
 from workloads.unicorn_run import looped, starting_values
 

@@ -12,7 +12,7 @@ import numpy as np
 from cosim.analysis.timeline import NONE, timeline
 from cosim.program.result import SimResult
 from cosim.program.table import Program, UnitKind
-from studies.evaluation import UnitTime
+from studies.evaluation.values import UnitTime
 
 
 @dataclass(frozen=True)
