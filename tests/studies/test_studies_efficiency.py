@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from studies.efficiency import RECORDED, Row, recorded_rows, table
+from studies.headline.efficiency import RECORDED, Row, recorded_rows, table
 
 #: Board power of the recorded GPU in watts: more than idle, at most its limit (nvidia-smi).
 IDLE_W, LIMIT_W = 50, 700

@@ -16,7 +16,8 @@ from studies.array_use import LOST, array_use, total
 from studies.errors import UserError
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.evaluation.inputs import design
-from studies.headline import (
+from studies.headline.report import document, page, rich_tables
+from studies.headline.study import (
     PAPER_UJ_PER_PIXEL,
     Point,
     at_clock,
@@ -25,7 +26,6 @@ from studies.headline import (
     starts,
     study,
 )
-from studies.headline_report import document, page, rich_tables
 from studies.phase_sums import phase_sums, phase_weights
 from studies.space import default_space, overlay_of
 from workloads.agc import agc_graph
@@ -139,7 +139,7 @@ def test_the_document_and_the_page_say_what_they_are(point: Point) -> None:
     for name, row in made["points"][0]["power"].items():
         assert row["reached"] == (row["uj_per_pixel"] <= PAPER_UJ_PER_PIXEL), name
     text = page([point], 4, 0)
-    assert "predicted" in text and "python -m studies.headline" in text
+    assert "predicted" in text and "python -m studies.headline.study" in text
     assert all(device.value in text for device in devices(load("agc-w16")))
     assert len(rich_tables([point])) == 2
 
@@ -152,7 +152,7 @@ def test_a_clock_that_the_space_lacks_is_refused() -> None:
 def test_the_command_line_refuses_in_one_line(tmp_path: Path) -> None:
     for words, said in ((["--workloads", "agc-w17"], "agc-w16"), (["--clocks", "fast"], "MHz"),
                         (["--designs", "0"], "at least 1")):
-        found = subprocess.run([sys.executable, "-m", "studies.headline", *words],
+        found = subprocess.run([sys.executable, "-m", "studies.headline.study", *words],
                                capture_output=True, text=True, check=False)
         assert found.returncode == 2 and said in found.stderr, found.stderr
         assert "Traceback" not in found.stderr

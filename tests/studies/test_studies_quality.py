@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from studies.quality import (
+from studies.headline.quality import (
     AGC_FORMATS,
     MIXED,
     UNICORN_FORMATS,

@@ -1,7 +1,7 @@
 """The headline study: both decoders on PYNQ-Z1, how fast, how far from the limits, and why.
 
 Everything in it is predicted; it measures nothing and calibrates nothing to the paper's figure.
-Run: python -m studies.headline --json out/headline.json --page docs/headline.md
+Run: python -m studies.headline.study --json out/headline.json --page docs/headline.md
 
 Clock rates are unchecked by vendor timing, so each clock is a study of its own. The figure it is
 held against is 11.7 uJ a pixel (arXiv 2511.09272, stated for AGC; which power is counted is not).
@@ -278,7 +278,7 @@ def default_settings(designs: int = 400, seed: int = 0) -> Settings:
 
 def main() -> None:
     """The command line of the study."""
-    from studies import headline_report as report
+    from studies.headline import report as report
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write every figure and design to this file")

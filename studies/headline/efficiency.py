@@ -2,7 +2,7 @@
 
 It does not mix the two: every row says whether it is measured or predicted, and which power it
 counts. A host without a GPU shows the rows recorded on one (`RECORDED`). Needs torch (the `torch`
-extra). Run: python -m studies.efficiency --json out/eff.json
+extra). Run: python -m studies.headline.efficiency --json out/eff.json
 
 The form is that of the paper's headline (arXiv 2511.09272): 11.7 uJ a pixel on PYNQ-Z1, 24.9
 times the energy efficiency of a CPU and 4.1 times of a GPU, power counted not stated in detail.
@@ -28,7 +28,7 @@ from workloads.agc_torch import build_agc
 RAPL = Path("/sys/class/powercap")
 MICROJOULES = 1e6
 #: Rows measured on a GPU host, with their provenance.
-RECORDED = Path(__file__).parent / "data" / "efficiency_h100.json"
+RECORDED = Path(__file__).parents[1] / "data" / "efficiency_h100.json"
 MEASURE_SECONDS = 10.0
 HEADLINE = (
     ("PYNQ-Z1, GRACE", 11.7, "stated; which power is counted is not stated"),
