@@ -22,9 +22,9 @@ from arch_models.overlay import default_overlay
 from cosim.executors import des, fast
 from studies.evaluation.evaluate import Run, evaluate, feasible, simulate_design
 from studies.exploration import outcome
-from studies.files import check_writable, write_json
-from studies.machine import machine
 from studies.peer import peer_cycles_per_s
+from studies.plain.files import check_writable, write_json
+from studies.plain.machine import machine
 from studies.space import Choice, choice_of, default_space
 from workloads.library import load
 

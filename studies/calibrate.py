@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from studies.errors import UserError
+from studies.plain.errors import UserError
 
 #: What one pass of the loop stands for: a trip of the operation, or a part of one.
 PASS = {"convolution": "trip", "add": "trip", "multiply": "trip", "affine": "trip",

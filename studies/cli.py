@@ -29,7 +29,7 @@ from studies.commands import (
     validate,
     what_if,
 )
-from studies.errors import UserError
+from studies.plain.errors import UserError
 from workloads.graph import GraphError
 
 USER_ERRORS = (UserError, FieldError, GraphError, ProgramError, MemoryParameterError)

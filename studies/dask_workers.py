@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from studies.errors import UserError
+from studies.plain.errors import UserError
 
 Context = TypeVar("Context")
 Item = TypeVar("Item")

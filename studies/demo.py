@@ -19,15 +19,15 @@ from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.analysis.trace import write_trace
 from studies.commands.explore import front_picture, search_progress, show, summary
-from studies.errors import UserError
 from studies.evaluation import inputs
 from studies.evaluation.emission import check_emitted, check_layers, emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import Evaluation
 from studies.exploration import explore
-from studies.files import output_folder, write_json, write_text, write_whole
-from studies.machine import default_workers
-from studies.records import save
+from studies.plain.errors import UserError
+from studies.plain.files import output_folder, write_json, write_text, write_whole
+from studies.plain.machine import default_workers
+from studies.plain.records import save
 from studies.report import tables
 from studies.report.page import write_report
 from studies.search import Settings

@@ -20,11 +20,11 @@ from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Master, Overlay
 from cosim.recurrence.cuda import CudaTimer
-from studies.errors import UserError
 from studies.evaluation.batch import Batch
 from studies.evaluation.values import MICROJOULES, MILLISECONDS
-from studies.files import write_whole
-from studies.machine import processor_seconds
+from studies.plain.errors import UserError
+from studies.plain.files import write_whole
+from studies.plain.machine import processor_seconds
 from studies.space import MEGAHERTZ, Choice, Space, Value, designs, overlay_of
 from workloads.graph import Graph
 

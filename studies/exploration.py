@@ -21,8 +21,8 @@ from studies.evaluation.evaluate import STEADY_FRAMES, estimated_resources, eval
 from studies.evaluation.inputs import workload
 from studies.evaluation.values import Evaluation
 from studies.identity import digest, identity
+from studies.plain.quality_table import quality_db
 from studies.pruning import bounder
-from studies.quality_table import quality_db
 from studies.search import (
     OBJECTIVES,
     Evaluate,

@@ -27,7 +27,7 @@ from arch_models.resources import (
     norm_memories,
     places_terms,
 )
-from studies.files import write_text
+from studies.plain.files import write_text
 from studies.resource_grid import (
     FORMS,
     GRID_FILE,

@@ -20,7 +20,7 @@ import numpy as np
 from arch_models.vta import VtaTiming, load_vta
 from cosim.executors import fast
 from cosim.vta.lower import lower_vta, vta_memory
-from studies.errors import UserError
+from studies.plain.errors import UserError
 from studies.validate_vta import TIMED_TABLES
 from studies.vta_rows import VtaRow, read_rows, truth_path
 

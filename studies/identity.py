@@ -16,7 +16,7 @@ import arch_models
 import cosim
 from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
-from studies.records import encode
+from studies.plain.records import encode
 from studies.search import Settings
 from studies.space import Space
 from workloads.graph import Graph

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from studies.errors import UserError
+from studies.plain.errors import UserError
 
 #: The generator of the AGC decoder at 256x256: name, output rows, kernel, in and out channels.
 LAYERS: tuple[tuple[str, int, int, int, int], ...] = (

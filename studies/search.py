@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import optuna
 
-from studies.errors import UserError, unknown
 from studies.evaluation.values import Evaluation, Resource, Scored
 from studies.front import pareto_mask
-from studies.quality_table import quality_db
+from studies.plain.errors import UserError, unknown
+from studies.plain.quality_table import quality_db
 from studies.space import Choice, Space, designs
 
 #: Told to the sampler for designs that have no objectives; it ranks them by their constraints.

@@ -26,14 +26,14 @@ from rich.console import Console
 from arch_models.board import Board, load_board
 from arch_models.overlay import Overlay, default_overlay
 from studies.enumeration import Codes, Enumerated, enumerate_space, load_enumerated
-from studies.errors import UserError
 from studies.evaluation.batch import Figures
 from studies.evaluation.evaluate import estimated_resources
 from studies.evaluation.values import Evaluation
 from studies.exploration import outcome
-from studies.files import check_writable, read_json, write_json
 from studies.front import hypervolume, pareto_mask
-from studies.machine import default_workers, machine
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, read_json, write_json
+from studies.plain.machine import default_workers, machine
 from studies.search import Failure, Found, Objective, Outcome, Sampler, Settings, search
 from studies.search_proof_page import write_page
 from studies.space import MEGAHERTZ, Choice, Space, overlay_of, starting_choices

@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from studies.files import write_text
+from studies.plain.files import write_text
 from studies.report.pictures import save_picture
 
 PICTURE = Path("pictures") / "search.png"

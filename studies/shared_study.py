@@ -27,9 +27,9 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from studies.errors import UserError
 from studies.evaluation.values import Evaluation
-from studies.records import decode, encode
+from studies.plain.errors import UserError
+from studies.plain.records import decode, encode
 from studies.search import Evaluate, Failure, Objective, Outcome, design_key
 from studies.space import Choice, Space
 from studies.storage import open_storage, plainly

@@ -25,7 +25,7 @@ from arch_models.overlay import (
 )
 from arch_models.resources import check
 from cosim.mapping.choose import engines_for
-from studies.errors import UserError
+from studies.plain.errors import UserError
 from workloads.graph import Graph
 
 Value = bool | int | str

@@ -13,7 +13,7 @@ from typing import Any
 from arch_models.board import Board
 from arch_models.fields import FieldError, check_keys, nearest, read_toml
 from arch_models.overlay import default_overlay
-from studies.errors import UserError
+from studies.plain.errors import UserError
 from studies.space import (
     WIDTH_ROLES,
     WORKLOAD,

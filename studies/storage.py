@@ -22,8 +22,8 @@ import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from studies.errors import UserError, nearest
-from studies.files import check_writable
+from studies.plain.errors import UserError, nearest
+from studies.plain.files import check_writable
 
 #: A lock held longer than this is reported, not waited for.
 LOCK_SECONDS = 60.0

@@ -30,8 +30,8 @@ from hw.board.measurement import (
 from hw.interface.configuration import configure
 from hw.interface.descriptors import DescriptorError, unpack
 from hw.interface.plan import Start, stretch_program
-from studies.errors import UserError
-from studies.files import write_text
+from studies.plain.errors import UserError
+from studies.plain.files import write_text
 
 #: A fit of the host's costs must predict steps it has not seen this well, or it is refused.
 LARGEST_FIT_ERROR = 0.2

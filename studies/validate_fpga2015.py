@@ -27,7 +27,7 @@ from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import choose_mapping
 from cosim.program.table import Column, Opcode
 from studies.evaluation.evaluate import feasible
-from studies.files import check_writable, write_json
+from studies.plain.files import check_writable, write_json
 from studies.vta_rows import CARRIED
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 

@@ -20,7 +20,6 @@ import numpy as np
 from arch_models.board import Board, load_board
 from arch_models.memory import board_memory, cpu_traffic
 from cosim.executors import fast
-from studies.files import write_json
 from studies.memory_traffic import (
     MEBIBYTE,
     Stream,
@@ -28,6 +27,7 @@ from studies.memory_traffic import (
     share_of_peak,
     traffic_program,
 )
+from studies.plain.files import write_json
 from studies.vta_rows import truth_path
 
 CHECKS = Path(__file__).resolve().parent.parent / "arch_models" / "data" / "memory_checks.csv"

@@ -14,8 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from studies.errors import UserError
-from studies.files import write_json
+from studies.plain.errors import UserError
+from studies.plain.files import write_json
 from workloads.float_network import execute_real_layer
 from workloads.graph import Layer
 from workloads.onnx_import import Imported, import_onnx, random_inputs

@@ -39,8 +39,8 @@ from hw.rtl_sim.model import RtlError
 from hw.rtl_sim.program import OverlayBench, with_descriptors
 from hw.rtl_sim.tiles import random_tiles
 from hw.rtl_sim.timed import RtlRun, TimedBench, buildable
-from studies.errors import UserError
-from studies.files import check_writable, write_json
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, write_json
 from workloads.graph import Graph, GraphError, Phase
 from workloads.library import load
 from workloads.reference import execute_layer

@@ -32,8 +32,8 @@ from cosim.vta.lower import (
     vta_memory,
 )
 from cosim.vta.schedule import reject_reason
-from studies.errors import UserError
-from studies.files import check_writable, write_json
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, write_json
 from studies.vta_rows import Refusal, VtaRow, VtaTable, read_rows, truth_path
 
 TIMED_TABLES = ("vta_pynq_board_ms_2019.csv", "vta_pynq_board_ms_2022.csv")

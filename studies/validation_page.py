@@ -18,8 +18,8 @@ from arch_models.vta import VtaModel, load_vta
 from hw.rtl_sim.timed import TimedBench
 from studies import validate_fpga2015, validate_memory, validate_overlap, validate_vta, vta_report
 from studies.evaluation.inputs import MEMORY_MODELS
-from studies.files import check_writable, write_text
 from studies.fit_resources import NOT_COUNTED, fit, modelled
+from studies.plain.files import check_writable, write_text
 from studies.resource_grid import PARTS, Sites, read_grid
 from studies.validate_rtl import compare_frame, compare_programs, compare_tiles
 from studies.validate_vta import REGIMES, Report, summary

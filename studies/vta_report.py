@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from studies.files import write_whole
+from studies.plain.files import write_whole
 from studies.validate_vta import REGIMES, Prediction, Report, summary
 from studies.vta_rows import COUNTERS
 

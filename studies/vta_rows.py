@@ -14,7 +14,7 @@ from pathlib import Path
 
 from arch_models.vta import DEFAULT_ARRAY, VtaArray, VtaModel, load_vta
 from cosim.vta.schedule import VtaConvolution, VtaSchedule
-from studies.errors import UserError, nearest
+from studies.plain.errors import UserError, nearest
 
 CARRIED = Path(__file__).parent / "data"
 #: The larger tables lie beside the repository, where they are present at all.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from studies.errors import UserError
 from studies.evaluation.inputs import design
-from studies.files import read_json
+from studies.plain.errors import UserError
+from studies.plain.files import read_json
 from studies.space import Choice, Space, nearest_choice
 
 

@@ -11,7 +11,7 @@ import typer
 
 from studies.benchmark import run_benchmark
 from studies.commands.options import Json
-from studies.files import check_writable
+from studies.plain.files import check_writable
 
 
 def benchmark_command(

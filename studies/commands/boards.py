@@ -14,8 +14,8 @@ from rich.console import Console
 from arch_models.board import Board, board_names, load_board, read_board
 from arch_models.board_rules import problems
 from studies.commands.options import Json
-from studies.errors import UserError
-from studies.files import check_writable, write_json
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, write_json
 from studies.report import tables
 
 

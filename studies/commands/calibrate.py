@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from studies.calibrate import backend_file, choose_loops, read_report
-from studies.errors import UserError
-from studies.files import check_writable, write_text
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, write_text
 
 
 def calibrate(

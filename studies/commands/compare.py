@@ -17,8 +17,8 @@ from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkloa
 from studies.compare import Comparison, Difference, compare
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
-from studies.files import check_writable, write_json
-from studies.records import encode
+from studies.plain.files import check_writable, write_json
+from studies.plain.records import encode
 from studies.report import tables
 
 

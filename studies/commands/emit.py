@@ -20,11 +20,11 @@ from studies.commands.options import (
     Symmetric,
     Workload,
 )
-from studies.errors import UserError
 from studies.evaluation import inputs
 from studies.evaluation.emission import check_emitted, emit_for
-from studies.files import check_writable, output_folder, write_json
-from studies.records import encode
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, output_folder, write_json
+from studies.plain.records import encode
 
 
 def emit_design(

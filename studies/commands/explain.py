@@ -15,8 +15,8 @@ from studies.critical import by_layer, by_unit
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.explain import Explanation, explain
-from studies.files import check_writable, write_json
-from studies.records import encode
+from studies.plain.files import check_writable, write_json
+from studies.plain.records import encode
 from studies.report import tables
 
 

@@ -22,13 +22,13 @@ from studies.commands.options import (
     Symmetric,
     Workload,
 )
-from studies.errors import UserError
 from studies.evaluation import inputs
 from studies.exploration import Exploration, Place
 from studies.exploration import explore as run_exploration
-from studies.files import check_writable, output_folder, write_json, write_text
-from studies.machine import default_workers
-from studies.records import encode, save
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, output_folder, write_json, write_text
+from studies.plain.machine import default_workers
+from studies.plain.records import encode, save
 from studies.report import pictures, tables
 from studies.search import Objective, Record, Sampler, Settings, parse_names
 from studies.space import WORKLOAD, default_space

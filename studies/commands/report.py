@@ -14,7 +14,7 @@ from rich.console import Console
 from studies.commands.options import OutFolder
 from studies.evaluation import inputs
 from studies.evaluation.values import Evaluation
-from studies.records import load
+from studies.plain.records import load
 from studies.report import tables
 from studies.report.page import write_report
 

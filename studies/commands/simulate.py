@@ -22,11 +22,11 @@ from studies.commands.options import (
     Symmetric,
     Workload,
 )
-from studies.errors import UserError
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
-from studies.files import check_writable, write_whole
-from studies.records import save
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, write_whole
+from studies.plain.records import save
 from studies.report import tables
 
 

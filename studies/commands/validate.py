@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from studies.commands.options import Json
-from studies.errors import UserError
-from studies.files import check_writable
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable
 
 
 def memory(json: Json = None) -> None:

@@ -13,12 +13,12 @@ import typer
 from rich.console import Console
 
 from studies.commands.options import BoardName, Json, MemoryModel, OutFolder, WorkloadOption
-from studies.errors import UserError
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.evaluation.values import Evaluation
 from studies.field_names import resolve
-from studies.files import check_writable, output_folder, write_json
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, output_folder, write_json
 from studies.report import tables, what_if_pictures
 from studies.report.pictures import save_picture
 from studies.report.what_if_pictures import short_value

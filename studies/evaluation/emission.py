@@ -19,8 +19,8 @@ from hw.csim.fabric import SimulationError
 from hw.csim.simulate import CSimReport, run_frame, run_frame_by_layer, run_layers
 from hw.interface.configuration import EmissionError
 from hw.project.emit import emit
-from studies.errors import UserError
 from studies.evaluation.evaluate import feasible, phases
+from studies.plain.errors import UserError
 from workloads.graph import Graph, GraphError
 from workloads.unicorn_run import looped, starting_values
 

@@ -23,10 +23,10 @@ from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import Mapping, choose_mapping
 from cosim.program.result import SimResult
 from cosim.program.table import Program, UnitKind
-from studies.errors import UserError, unknown
 from studies.evaluation.activity import Counts, count, named
 from studies.evaluation.layers import layer_times, unit_times
 from studies.evaluation.values import Evaluation, LayerReport, Resource
+from studies.plain.errors import UserError, unknown
 from workloads.graph import Graph, Phase
 
 __all__ = ["Evaluation", "Infeasible", "Run", "estimated_resources", "evaluate", "feasible",

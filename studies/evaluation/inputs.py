@@ -12,9 +12,9 @@ from pathlib import Path
 from arch_models.board import Board, load_board
 from arch_models.fields import build
 from arch_models.overlay import DESIGNS, Overlay, load_overlay
-from studies.errors import UserError, unknown
 from studies.evaluation.values import Evaluation
-from studies.records import load as load_record
+from studies.plain.errors import UserError, unknown
+from studies.plain.records import load as load_record
 from workloads.graph import Graph
 from workloads.library import imported, load, names
 

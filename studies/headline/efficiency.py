@@ -225,7 +225,7 @@ def main() -> None:
                  for name, value, counted in HEADLINE]
     print(table(rows))
     if options.json:
-        from studies.files import write_json
+        from studies.plain.files import write_json
         write_json(options.json, [asdict(row) for row in rows])
 
 

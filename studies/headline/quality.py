@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from studies.files import check_writable, output_folder, write_json
+from studies.plain.files import check_writable, output_folder, write_json
 from studies.report import tables
 from workloads.agc import frame_bytes, frame_inputs
 from workloads.graph import Graph

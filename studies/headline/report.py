@@ -24,7 +24,7 @@ from studies.headline.study import (
     Point,
 )
 from studies.phase_sums import phase_sums
-from studies.records import encode
+from studies.plain.records import encode
 from studies.report.tables import grid
 
 GOAL = 0.95

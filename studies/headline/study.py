@@ -24,14 +24,14 @@ from arch_models.resources import check
 from studies.ablation import Ablation, ablate
 from studies.array_use import ArrayUse, array_use
 from studies.critical import by_unit, shares
-from studies.errors import UserError
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.evaluation.values import MICROJOULES, Evaluation
 from studies.exploration import FINAL_MEMORY, evaluator
-from studies.files import check_writable, write_json, write_text
 from studies.front import pareto_mask
-from studies.machine import default_workers
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, write_json, write_text
+from studies.plain.machine import default_workers
 from studies.search import Objective, Settings, search
 from studies.space import MEGAHERTZ, Choice, Space, choice_of, default_space, overlay_of
 from studies.what_if import with_arm

@@ -12,9 +12,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from studies.errors import UserError
 from studies.evaluation.values import Evaluation
-from studies.files import output_folder, write_text
+from studies.plain.errors import UserError
+from studies.plain.files import output_folder, write_text
 from studies.report import pictures, tables
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;

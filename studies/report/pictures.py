@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from studies.evaluation.values import Evaluation, energy_parts
-from studies.files import write_whole
+from studies.plain.files import write_whole
 
 matplotlib.use("Agg")
 #: One colour a meaning, the same in every picture; told apart by people with colour blindness

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.errors import UserError
+from studies.plain.errors import UserError
 from studies.search import Objective, Sampler, Settings, design_key, search
 from studies.space import Axis, Combine, Condition, Constraint, Space, designs
 

@@ -16,7 +16,7 @@ from arch_models.fields import FieldError, Status
 from arch_models.overlay import Engine, default_overlay
 from studies.calibrate import Loop, backend_file, choose_loops, coefficients, read_report
 from studies.cli import main
-from studies.errors import UserError
+from studies.plain.errors import UserError
 
 REPORT = Path(__file__).parent / "data" / "csynth.xml"
 CHOSEN = {"convolution": "convolution/VITIS_LOOP_77_1_VITIS_LOOP_79_2_VITIS_LOOP_81_3",

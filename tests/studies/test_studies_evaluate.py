@@ -10,13 +10,13 @@ from arch_models.board import load_board
 from arch_models.overlay import Engine, Infeasible, default_overlay
 from studies.commands.explore import nearest_miss
 from studies.critical import by_layer, by_unit, shares
-from studies.errors import UserError
 from studies.evaluation.emission import emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import Evaluation, energy_parts
 from studies.exploration import evaluator, explore
-from studies.quality_table import quality_db
-from studies.records import decode, encode
+from studies.plain.errors import UserError
+from studies.plain.quality_table import quality_db
+from studies.plain.records import decode, encode
 from studies.search import Objective, Settings
 from studies.space import choice_of, default_space
 from studies.space_file import load_space

@@ -15,11 +15,11 @@ from cosim.program.random import random_memory, random_program
 from studies.account import BUSY, account
 from studies.compare import compare
 from studies.critical import chain, shares_of
-from studies.errors import UserError
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.inputs import Subject, pair, subject
 from studies.explain import explain
-from studies.records import save
+from studies.plain.errors import UserError
+from studies.plain.records import save
 from studies.space import default_space, overlay_of
 from workloads.library import load
 

@@ -13,7 +13,6 @@ import pytest
 from arch_models.board import load_board
 from studies.ablation import Device, ablate, devices, strip, unfolded
 from studies.array_use import LOST, array_use, total
-from studies.errors import UserError
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.evaluation.inputs import design
 from studies.headline.report import document, page, rich_tables
@@ -27,6 +26,7 @@ from studies.headline.study import (
     study,
 )
 from studies.phase_sums import phase_sums, phase_weights
+from studies.plain.errors import UserError
 from studies.space import default_space, overlay_of
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig

@@ -15,7 +15,7 @@ from studies.headline.quality import (
     drawn_numbers,
     main,
 )
-from studies.quality_table import quality_db
+from studies.plain.quality_table import quality_db
 from workloads import library
 
 FORMATS = {**AGC_FORMATS, **UNICORN_FORMATS}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from studies.errors import UserError, nearest
-from studies.files import write_whole
-from studies.records import decode, encode, load, save
+from studies.plain.errors import UserError, nearest
+from studies.plain.files import write_whole
+from studies.plain.records import decode, encode, load, save
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from toy_search import SETTINGS, SPACE, open_toy, plain
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from studies.dask_workers import connected
-from studies.errors import UserError
 from studies.exploration import Place, explore
+from studies.plain.errors import UserError
 from studies.search import Settings, search
 from studies.storage import open_storage, serve
 from workloads.library import load

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from toy_search import SPACE, evaluate, outcome
 
-from studies.errors import UserError
 from studies.evaluation.values import Evaluation
 from studies.front import pareto_mask
+from studies.plain.errors import UserError
 from studies.search import Failure, Objective, Sampler, Settings, parse_names, search
 
 

@@ -14,9 +14,9 @@ from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
 from studies import search_proof
 from studies.enumeration import Codes, Enumerated, designs, enumerate_space, load_enumerated
-from studies.errors import UserError
 from studies.evaluation.evaluate import evaluate
 from studies.front import pareto_mask
+from studies.plain.errors import UserError
 from studies.search_proof import (
     Direct,
     Replay,

@@ -17,7 +17,7 @@ import optuna
 import pytest
 from toy_search import IDENTITY, SETTINGS, SPACE, evaluate, open_toy, plain
 
-from studies.errors import UserError
+from studies.plain.errors import UserError
 from studies.search import design_key, search
 from studies.storage import CrashSafeJournal, open_storage
 

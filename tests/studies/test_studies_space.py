@@ -12,7 +12,7 @@ from arch_models.board import load_board
 from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fetch, Role, default_overlay, load_overlay
 from arch_models.resources import check
-from studies.errors import UserError
+from studies.plain.errors import UserError
 from studies.space import (
     Axis,
     Condition,

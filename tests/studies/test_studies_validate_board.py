@@ -23,7 +23,7 @@ from hw.board.measurement import Measurement, StepTime, UnitCounters, save_measu
 from hw.interface.configuration import configure
 from hw.interface.plan import Start, steps, stretch_program
 from hw.project.emit import emit
-from studies.errors import UserError
+from studies.plain.errors import UserError
 from studies.validate_board import (
     StepRow,
     fit_host,

@@ -11,7 +11,7 @@ import pytest
 
 from arch_models.vta import load_vta
 from studies import validate_vta, vta_report, vta_rows
-from studies.errors import UserError
+from studies.plain.errors import UserError
 
 HEADER = "ic,ih,iw,oc,kh,sh,tile_h,tile_w,tile_ci,tile_co,oc_nthread,h_nthread"
 GOOD = "64,14,14,64,3,1,14,14,1,2,2,1"

@@ -10,8 +10,8 @@ import pytest
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay, overlay_toml
 from studies.commands.explore import summary
-from studies.errors import UserError
 from studies.exploration import Place, explore
+from studies.plain.errors import UserError
 from studies.search import Settings
 from studies.space import choice_of, default_space, starting_choices
 from studies.warm_start import earlier_designs

@@ -9,9 +9,9 @@ import csv
 from functools import cache
 from pathlib import Path
 
-from studies.errors import UserError
+from studies.plain.errors import UserError
 
-FILE = Path(__file__).parent / "data" / "quality.csv"
+FILE = Path(__file__).parents[1] / "data" / "quality.csv"
 
 
 def quality_db(workload: str) -> float:

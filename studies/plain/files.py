@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from studies.errors import UserError
+from studies.plain.errors import UserError
 
 
 def output_folder(path: Path) -> Path:

@@ -13,8 +13,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from studies.errors import UserError, nearest
-from studies.files import read_json, write_json
+from studies.plain.errors import UserError, nearest
+from studies.plain.files import read_json, write_json
 
 T = TypeVar("T")
 FORMAT = "cosim"
