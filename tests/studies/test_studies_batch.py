@@ -16,9 +16,9 @@ from cosim.lowering.lower import host_cycles, lower, retimed
 from cosim.mapping.choose import choose_mapping
 from cosim.program.table import layer_bytes
 from cosim.recurrence.cpu import Timer, prepare
-from studies.enumeration import UNTIMED
 from studies.evaluation.batch import Batch
 from studies.evaluation.evaluate import evaluate, phases
+from studies.proof.enumeration import UNTIMED
 from studies.space import choice_of, default_space, overlay_of
 from workloads.library import load
 

@@ -12,12 +12,13 @@ from rich.console import Console
 
 from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
-from studies import search_proof
-from studies.enumeration import Codes, Enumerated, designs, enumerate_space, load_enumerated
 from studies.evaluation.evaluate import evaluate
 from studies.front import pareto_mask
 from studies.plain.errors import UserError
-from studies.search_proof import (
+from studies.proof import proof as search_proof
+from studies.proof.enumeration import Codes, Enumerated, designs, enumerate_space, load_enumerated
+from studies.proof.page import page
+from studies.proof.proof import (
     Direct,
     Replay,
     curve,
@@ -27,7 +28,6 @@ from studies.search_proof import (
     summary,
     truth_of,
 )
-from studies.search_proof_page import page
 from studies.space import overlay_of
 from studies.space_file import load_space
 from workloads.library import load

@@ -1,7 +1,7 @@
 """How far is a search from the true best? Every sampler against a sub-space that is known whole.
 
 It searches with the code of `cosim explore` (`studies.search`); only the answers come from the
-table of an enumeration. Run as `python -m studies.search_proof --json FILE`; `--quick` takes a
+table of an enumeration. Run as `python -m studies.proof.proof --json FILE`; `--quick` takes a
 small sub-space and two seeds.
 
 Regret: best latency found over the true best, minus one. Hypervolume ratio: area of latency and
@@ -25,7 +25,6 @@ from rich.console import Console
 
 from arch_models.board import Board, load_board
 from arch_models.overlay import Overlay, default_overlay
-from studies.enumeration import Codes, Enumerated, enumerate_space, load_enumerated
 from studies.evaluation.batch import Figures
 from studies.evaluation.evaluate import estimated_resources
 from studies.evaluation.values import Evaluation
@@ -34,8 +33,9 @@ from studies.front import hypervolume, pareto_mask
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, read_json, write_json
 from studies.plain.machine import default_workers, machine
+from studies.proof.enumeration import Codes, Enumerated, enumerate_space, load_enumerated
+from studies.proof.page import write_page
 from studies.search import Failure, Found, Objective, Outcome, Sampler, Settings, search
-from studies.search_proof_page import write_page
 from studies.space import MEGAHERTZ, Choice, Space, overlay_of, starting_choices
 from studies.space_file import load_space
 from workloads.graph import Graph
@@ -173,7 +173,7 @@ def run_all(replay: Replay, truth: Truth, evaluations: int, seeds: int, workers:
 
 
 def run_wide(answer: Direct, known: dict, seeds: int, workers: int, console: Console) -> dict:
-    """The default search of a space that `studies.enumerate_wide` met whole on a GPU.
+    """The default search of a space that `studies.proof.enumerate_wide` met whole on a GPU.
 
     `known`: one of the runs recorded in `RECORDED`. Its designs are evaluated here, not looked up.
     Raises `UserError` if this program gives the recorded best design another latency.
@@ -182,7 +182,7 @@ def run_wide(answer: Direct, known: dict, seeds: int, workers: int, console: Con
     best = answer([space.canonical(known["best_latency_choice"])])[0]
     if isinstance(best, Failure) or best.latency_ms != known["best_latency_ms"]:
         raise UserError(f"{RECORDED.name}: the best design of {known['space']} has another latency "
-                        "now; enumerate it again with `python -m studies.enumerate_wide`.")
+                        "now; enumerate it again with `python -m studies.proof.enumerate_wide`.")
     truth = truth_of(space, np.array([[item["latency_ms"], item["energy_uj_per_pixel"]]
                                       for item in known["front"]]))
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
@@ -268,7 +268,7 @@ def prove(quick: bool, table: Path, again: bool, workers: int, console: Console)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m studies.search_proof`."""
+    """Command line of `python -m studies.proof.proof`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--page", type=Path, help="write docs/search.md, its picture beside it")

@@ -4,8 +4,8 @@ It keeps no table: of every share of the space it keeps counts, a checksum and t
 latency and energy. Cores lower the programs; with `--device cuda` each core's process gives them
 to the GPU, which times all clocks, ports and limits at once (see `cosim.recurrence.cuda`).
 
-    python -m studies.enumerate_wide --device cuda --json FILE
-    python -m studies.enumerate_wide --device cuda --check 100000 --seed 1
+    python -m studies.proof.enumerate_wide --device cuda --json FILE
+    python -m studies.proof.enumerate_wide --device cuda --check 100000 --seed 1
 
 `--check` draws designs of the space at random and compares the device's latency and energy with
 those of `Batch.evaluate` on the CPU, bit for bit. It ends with 1 if any differs.
@@ -30,12 +30,12 @@ from arch_models.board import load_board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, default_overlay
 from cosim.recurrence.cuda import CudaError, CudaTimer, device_name
-from studies.enumeration import UNTIMED, Codes, Part, Piece, Walker
 from studies.evaluation.batch import Batch
 from studies.front import pareto_mask
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
 from studies.plain.machine import default_workers, machine, processor_seconds
+from studies.proof.enumeration import UNTIMED, Codes, Part, Piece, Walker
 from studies.space import Choice, overlay_of
 from studies.space_file import load_space
 from workloads.library import load
@@ -258,7 +258,7 @@ def run(given: argparse.Namespace) -> dict:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m studies.enumerate_wide`."""
+    """Command line of `python -m studies.proof.enumerate_wide`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--space", type=Path, default=SPACE, help="a space file")

@@ -1,6 +1,6 @@
 """The page and the picture of the proof of the search.
 
-It computes nothing; `studies.search_proof` hands it the summary.
+It computes nothing; `studies.proof.proof` hands it the summary.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def page(found: dict[str, Any]) -> str:
     front = "\n".join(f"| {latency:.3f} | {energy:.4f} |" for latency, energy in found["front"])
     return f"""# How far a search is from the true best
 
-Made by `python -m studies.search_proof --json FILE --page docs/search.md`. Everything is
+Made by `python -m studies.proof.proof --json FILE --page docs/search.md`. Everything is
 predicted, with the memory model `flat`.
 
-**The sub-space** (`studies/search_proof.toml`): {found['designs_enumerated']:,} designs for
+**The sub-space** (`studies/proof/search_proof.toml`): {found['designs_enumerated']:,} designs for
 {found['workload']} (the whole network, one frame) on {found['board']}, conditional axes included;
 {found['feasible']:,} of them feasible. Every one was evaluated: {found['seconds']:.0f} s by the
 clock, {found['processor_seconds']:.0f} s of processor time on {found['machine']}.
@@ -124,7 +124,7 @@ def _wide(found: dict[str, Any]) -> str:
     return f"""
 ## A hundred million designs and more
 
-`python -m studies.enumerate_wide --device cuda` times programs on a GPU: one thread a setting of
+`python -m studies.proof.enumerate_wide --device cuda` times programs on a GPU: one thread a setting of
 clock, ports and limits, all on one walk through the program (`cosim/recurrence/cuda.py`). The
 processor's cores lower the programs meanwhile. Recorded on {first['device']} with 16 cores
 (`studies/data/enumerate_wide_h100.json`). {check['designs']:,} designs of the first space drawn at
