@@ -18,9 +18,9 @@ from arch_models.vta import VtaModel, load_vta
 from hw.rtl_sim.timed import TimedBench
 from studies import validate_fpga2015, validate_memory, validate_overlap, validate_vta, vta_report
 from studies.evaluation.inputs import MEMORY_MODELS
-from studies.fit_resources import NOT_COUNTED, fit, modelled
 from studies.plain.files import check_writable, write_text
-from studies.resource_grid import PARTS, Sites, read_grid
+from studies.resources.fit_resources import NOT_COUNTED, fit, modelled
+from studies.resources.resource_grid import PARTS, Sites, read_grid
 from studies.validate_rtl import compare_frame, compare_programs, compare_tiles
 from studies.validate_vta import REGIMES, Report, summary
 from studies.vta_rows import CARRIED
@@ -103,7 +103,7 @@ Yosys (`synth_xilinx -family xc7`, flattened) counts the parts that the model su
 to {products} products a cycle, one to four columns, packed or not, one to sixteen requantize
 cycles, ports of 32, 64 and 128 bits, one and two masters a role, one to eight engines, and
 memories of {shallow} to {deep} words ({rows} runs, `arch_models/data/resource_grid.csv`; to repeat
-them, `python -m studies.fit_resources --synthesize`). Coefficients are least squares
+them, `python -m studies.resources.fit_resources --synthesize`). Coefficients are least squares
 (`engine_sites.toml`); the errors are those of each row when it is left out of the fit, at worst.
 *Exact*: every row. The convolution has `tm * tn * columns` DSP48 for the products (half if packed),
 4 a requantizer (2 without the fused addition) and 4 for addresses. `control`: registers,
@@ -115,7 +115,7 @@ takes a true dual port block RAM for it once a write's address is defined while 
 (`opt_expr -mux_undef`, in its script); whether the vendor's tools do is unchecked.
 """
 WHOLE_READING = """
-Whole designs as one IP, synthesized once and not fitted (`python -m studies.fit_resources --whole
+Whole designs as one IP, synthesized once and not fitted (`python -m studies.resources.fit_resources --whole
 DESIGN` does so for any design); the first is `default`. Nothing was placed or routed; clock and
 timing are unchecked.
 """

@@ -1,6 +1,6 @@
 """`cosim calibrate`: engine coefficients from a vendor's synthesis report.
 
-It runs no vendor tool; see `studies.calibrate` for what the numbers mean.
+It runs no vendor tool; see `studies.resources.calibrate` for what the numbers mean.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies.calibrate import backend_file, choose_loops, read_report
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_text
+from studies.resources.calibrate import backend_file, choose_loops, read_report
 
 
 def calibrate(

@@ -11,8 +11,8 @@ from arch_models.engines import MODELS
 from arch_models.engines.base import DATA
 from arch_models.overlay import Engine, Fetch, Role
 from hw.interface.descriptors import local_channels
-from studies import fit_resources
-from studies.fit_resources import (
+from studies.resources import fit_resources
+from studies.resources.fit_resources import (
     NOT_COUNTED,
     UNFITTED,
     array_dsp,
@@ -21,7 +21,7 @@ from studies.fit_resources import (
     modelled,
     sites_toml,
 )
-from studies.resource_grid import (
+from studies.resources.resource_grid import (
     FORMS,
     PARTS,
     Sites,

@@ -14,9 +14,9 @@ from arch_models.engines import timing
 from arch_models.engines.base import coefficients as read_coefficients
 from arch_models.fields import FieldError, Status
 from arch_models.overlay import Engine, default_overlay
-from studies.calibrate import Loop, backend_file, choose_loops, coefficients, read_report
 from studies.cli import main
 from studies.plain.errors import UserError
+from studies.resources.calibrate import Loop, backend_file, choose_loops, coefficients, read_report
 
 REPORT = Path(__file__).parent / "data" / "csynth.xml"
 CHOSEN = {"convolution": "convolution/VITIS_LOOP_77_1_VITIS_LOOP_79_2_VITIS_LOOP_81_3",

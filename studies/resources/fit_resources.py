@@ -28,7 +28,7 @@ from arch_models.resources import (
     places_terms,
 )
 from studies.plain.files import write_text
-from studies.resource_grid import (
+from studies.resources.resource_grid import (
     FORMS,
     GRID_FILE,
     PARTS,
@@ -152,7 +152,7 @@ def modelled(row: Sites) -> Resources:
 
 def sites_toml(rows: Sequence[Sites]) -> str:
     """The file of coefficients that the resource model reads."""
-    lines = ["# Written by `python -m studies.fit_resources --write`; do not edit. Fitted to",
+    lines = ["# Written by `python -m studies.resources.fit_resources --write`; do not edit. Fitted to",
              "# resource_grid.csv: Yosys synth_xilinx of parts of hw/rtl, not placed or routed.",
              "", "[convolution]"]
     for name, value in (("dsp", 4), ("dsp_per_requantizer", 2), ("dsp_per_adder", 2)):

@@ -37,7 +37,7 @@ from hw.rtl.softmax import SoftmaxEngine
 from hw.rtl.spatial import GridSampleEngine, PoolEngine, UpsampleEngine
 from hw.rtl.verilog import verilog_text, yosys_path
 
-GRID_FILE = Path(__file__).parent.parent / "arch_models" / "data" / "resource_grid.csv"
+GRID_FILE = Path(__file__).parents[2] / "arch_models" / "data" / "resource_grid.csv"
 STREAMS: dict[str, Callable[..., Any]] = {
     "elementwise": ElementwiseEngine, "lookup": LookupEngine, "pool": PoolEngine,
     "upsample": UpsampleEngine, "softmax": SoftmaxEngine, "grid_sample": GridSampleEngine}
