@@ -21,11 +21,11 @@ from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from cosim.executors import des, fast
 from studies.evaluation.evaluate import Run, evaluate, feasible, simulate_design
-from studies.exploration import outcome
 from studies.peer import peer_cycles_per_s
 from studies.plain.files import check_writable, write_json
 from studies.plain.machine import machine
-from studies.space import Choice, choice_of, default_space
+from studies.search.exploration import outcome
+from studies.search.space import Choice, choice_of, default_space
 from workloads.library import load
 
 WORKLOAD, BOARD = "agc-w64", "pynq-z1"

@@ -23,14 +23,14 @@ from studies.evaluation import inputs
 from studies.evaluation.emission import check_emitted, check_layers, emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import Evaluation
-from studies.exploration import explore
 from studies.plain.errors import UserError
 from studies.plain.files import output_folder, write_json, write_text, write_whole
 from studies.plain.machine import default_workers
 from studies.plain.records import save
 from studies.report import tables
 from studies.report.page import write_report
-from studies.search import Settings
+from studies.search.exploration import explore
+from studies.search.search import Settings
 from workloads.agc_config import AgcConfig, conv_macs, conv_table, folded_parameters
 from workloads.graph import Graph
 

@@ -14,7 +14,7 @@ from cosim.program.table import Column, flat
 from studies.critical import Link, Share, by_unit, chain, shares, shares_of
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
 from studies.evaluation.values import Evaluation
-from studies.space import Choice, Space, default_space, nearest_choice, overlay_of
+from studies.search.space import Choice, Space, default_space, nearest_choice, overlay_of
 from workloads.graph import Graph, Phase
 
 

@@ -22,10 +22,10 @@ ONLY_IN = {
     "simpy": {"cosim/executors/des.py"},
     "numba": {"cosim/executors/fast.py", "cosim/memory/bursts.py", "cosim/recurrence/cuda_kernels.py",
               "cosim/lowering/row_parts.py"},
-    "optuna": {"studies/search.py", "studies/storage.py", "studies/shared_study.py"},
-    "sqlalchemy": {"studies/storage.py"},
-    "grpc": {"studies/storage.py", "hw/pynq/protocol.py", "hw/pynq/server.py"},
-    "distributed": {"studies/dask_workers.py"},
+    "optuna": {"studies/search/search.py", "studies/search/storage.py", "studies/search/shared_study.py"},
+    "sqlalchemy": {"studies/search/storage.py"},
+    "grpc": {"studies/search/storage.py", "hw/pynq/protocol.py", "hw/pynq/server.py"},
+    "distributed": {"studies/search/dask_workers.py"},
     "pynq": {"hw/board/driver.py"},
 }
 MODULES = sorted(

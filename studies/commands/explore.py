@@ -23,17 +23,17 @@ from studies.commands.options import (
     Workload,
 )
 from studies.evaluation import inputs
-from studies.exploration import Exploration, Place
-from studies.exploration import explore as run_exploration
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.machine import default_workers
 from studies.plain.records import encode, save
 from studies.report import pictures, tables
-from studies.search import Objective, Record, Sampler, Settings, parse_names
-from studies.space import WORKLOAD, default_space
-from studies.space_file import load_space
-from studies.warm_start import earlier_designs
+from studies.search.exploration import Exploration, Place
+from studies.search.exploration import explore as run_exploration
+from studies.search.search import Objective, Record, Sampler, Settings, parse_names
+from studies.search.space import WORKLOAD, default_space
+from studies.search.space_file import load_space
+from studies.search.warm_start import earlier_designs
 
 
 def explore(

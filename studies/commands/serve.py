@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies.storage import serve
+from studies.search.storage import serve
 
 
 def serve_studies(

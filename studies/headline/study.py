@@ -27,13 +27,13 @@ from studies.critical import by_unit, shares
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.evaluation.values import MICROJOULES, Evaluation
-from studies.exploration import FINAL_MEMORY, evaluator
-from studies.front import pareto_mask
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json, write_text
 from studies.plain.machine import default_workers
-from studies.search import Objective, Settings, search
-from studies.space import MEGAHERTZ, Choice, Space, choice_of, default_space, overlay_of
+from studies.search.exploration import FINAL_MEMORY, evaluator
+from studies.search.front import pareto_mask
+from studies.search.search import Objective, Settings, search
+from studies.search.space import MEGAHERTZ, Choice, Space, choice_of, default_space, overlay_of
 from studies.what_if import with_arm
 from workloads.graph import Graph, Operator
 

@@ -31,13 +31,13 @@ from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, default_overlay
 from cosim.recurrence.cuda import CudaError, CudaTimer, device_name
 from studies.evaluation.batch import Batch
-from studies.front import pareto_mask
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
 from studies.plain.machine import default_workers, machine, processor_seconds
 from studies.proof.enumeration import UNTIMED, Codes, Part, Piece, Walker
-from studies.space import Choice, overlay_of
-from studies.space_file import load_space
+from studies.search.front import pareto_mask
+from studies.search.space import Choice, overlay_of
+from studies.search.space_file import load_space
 from workloads.library import load
 
 WORKLOAD, BOARD = "agc-w16", "pynq-z1"

@@ -1,6 +1,6 @@
 """How far is a search from the true best? Every sampler against a sub-space that is known whole.
 
-It searches with the code of `cosim explore` (`studies.search`); only the answers come from the
+It searches with the code of `cosim explore` (`studies.search.search`); only the answers come from the
 table of an enumeration. Run as `python -m studies.proof.proof --json FILE`; `--quick` takes a
 small sub-space and two seeds.
 
@@ -28,16 +28,16 @@ from arch_models.overlay import Overlay, default_overlay
 from studies.evaluation.batch import Figures
 from studies.evaluation.evaluate import estimated_resources
 from studies.evaluation.values import Evaluation
-from studies.exploration import outcome
-from studies.front import hypervolume, pareto_mask
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, read_json, write_json
 from studies.plain.machine import default_workers, machine
 from studies.proof.enumeration import Codes, Enumerated, enumerate_space, load_enumerated
 from studies.proof.page import write_page
-from studies.search import Failure, Found, Objective, Outcome, Sampler, Settings, search
-from studies.space import MEGAHERTZ, Choice, Space, overlay_of, starting_choices
-from studies.space_file import load_space
+from studies.search.exploration import outcome
+from studies.search.front import hypervolume, pareto_mask
+from studies.search.search import Failure, Found, Objective, Outcome, Sampler, Settings, search
+from studies.search.space import MEGAHERTZ, Choice, Space, overlay_of, starting_choices
+from studies.search.space_file import load_space
 from workloads.graph import Graph
 from workloads.library import load
 

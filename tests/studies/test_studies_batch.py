@@ -19,7 +19,7 @@ from cosim.recurrence.cpu import Timer, prepare
 from studies.evaluation.batch import Batch
 from studies.evaluation.evaluate import evaluate, phases
 from studies.proof.enumeration import UNTIMED
-from studies.space import choice_of, default_space, overlay_of
+from studies.search.space import choice_of, default_space, overlay_of
 from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()

@@ -8,11 +8,11 @@ import pytest
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from cosim.memory.bursts import flat_transfer
-from studies.front import pareto_mask
 from studies.proof import enumerate_wide
 from studies.proof.enumerate_wide import SPACE, merged, summary
 from studies.proof.enumeration import Codes, Part, Walker, enumerate_space
-from studies.space_file import load_space
+from studies.search.front import pareto_mask
+from studies.search.space_file import load_space
 from tests.studies.test_studies_search_proof import NARROW
 from workloads.library import load
 

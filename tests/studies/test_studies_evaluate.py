@@ -13,13 +13,13 @@ from studies.critical import by_layer, by_unit, shares
 from studies.evaluation.emission import emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import Evaluation, energy_parts
-from studies.exploration import evaluator, explore
 from studies.plain.errors import UserError
 from studies.plain.quality_table import quality_db
 from studies.plain.records import decode, encode
-from studies.search import Objective, Settings
-from studies.space import choice_of, default_space
-from studies.space_file import load_space
+from studies.search.exploration import evaluator, explore
+from studies.search.search import Objective, Settings
+from studies.search.space import choice_of, default_space
+from studies.search.space_file import load_space
 from workloads.graph import Phase, multiply_accumulates
 from workloads.library import load
 

@@ -20,7 +20,7 @@ from studies.evaluation.inputs import Subject, pair, subject
 from studies.explain import explain
 from studies.plain.errors import UserError
 from studies.plain.records import save
-from studies.space import default_space, overlay_of
+from studies.search.space import default_space, overlay_of
 from workloads.library import load
 
 GRAPH, BOARD, OVERLAY = load("agc-w16"), load_board("pynq-z1"), default_overlay()

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from studies.front import hypervolume, pareto_mask
+from studies.search.front import hypervolume, pareto_mask
 
 
 def test_one_point_covers_its_box():

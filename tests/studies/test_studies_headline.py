@@ -27,7 +27,7 @@ from studies.headline.study import (
 )
 from studies.phase_sums import phase_sums, phase_weights
 from studies.plain.errors import UserError
-from studies.space import default_space, overlay_of
+from studies.search.space import default_space, overlay_of
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
 from workloads.graph import Operator

@@ -12,10 +12,10 @@ from toy_search import evaluate as toy
 from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
 from studies.evaluation.evaluate import evaluate
-from studies.exploration import outcome
-from studies.pruning import bounder, bounds_of
-from studies.search import Failure, Objective, Sampler, Settings, search
-from studies.space import Axis, Space, choice_of, default_space, overlay_of
+from studies.search.exploration import outcome
+from studies.search.pruning import bounder, bounds_of
+from studies.search.search import Failure, Objective, Sampler, Settings, search
+from studies.search.space import Axis, Space, choice_of, default_space, overlay_of
 from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()

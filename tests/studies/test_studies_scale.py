@@ -22,11 +22,11 @@ from toy_search import SETTINGS, SPACE, open_toy, plain
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
-from studies.dask_workers import connected
-from studies.exploration import Place, explore
 from studies.plain.errors import UserError
-from studies.search import Settings, search
-from studies.storage import open_storage, serve
+from studies.search.dask_workers import connected
+from studies.search.exploration import Place, explore
+from studies.search.search import Settings, search
+from studies.search.storage import open_storage, serve
 from workloads.library import load
 
 PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "studies")))
@@ -115,7 +115,7 @@ def test_whole_designs_are_explored_alike_with_and_without_dask(tmp_path):
 
 
 def test_a_scheduler_that_is_not_there_is_named_in_one_line(monkeypatch):
-    monkeypatch.setattr("studies.dask_workers.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("studies.search.dask_workers.CONNECT_SECONDS", 0.3)
     for address in (f"tcp://127.0.0.1:{free_port()}", "nonsense://x"):
         with pytest.raises(UserError, match="does not answer") as caught, connected(address):
             pass

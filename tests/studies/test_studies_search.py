@@ -9,9 +9,9 @@ import pytest
 from toy_search import SPACE, evaluate, outcome
 
 from studies.evaluation.values import Evaluation
-from studies.front import pareto_mask
 from studies.plain.errors import UserError
-from studies.search import Failure, Objective, Sampler, Settings, parse_names, search
+from studies.search.front import pareto_mask
+from studies.search.search import Failure, Objective, Sampler, Settings, parse_names, search
 
 
 def key(found):

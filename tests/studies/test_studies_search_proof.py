@@ -13,7 +13,6 @@ from rich.console import Console
 from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
 from studies.evaluation.evaluate import evaluate
-from studies.front import pareto_mask
 from studies.plain.errors import UserError
 from studies.proof import proof as search_proof
 from studies.proof.enumeration import Codes, Enumerated, designs, enumerate_space, load_enumerated
@@ -28,8 +27,9 @@ from studies.proof.proof import (
     summary,
     truth_of,
 )
-from studies.space import overlay_of
-from studies.space_file import load_space
+from studies.search.front import pareto_mask
+from studies.search.space import overlay_of
+from studies.search.space_file import load_space
 from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()

@@ -18,8 +18,8 @@ import pytest
 from toy_search import IDENTITY, SETTINGS, SPACE, evaluate, open_toy, plain
 
 from studies.plain.errors import UserError
-from studies.search import design_key, search
-from studies.storage import CrashSafeJournal, open_storage
+from studies.search.search import design_key, search
+from studies.search.storage import CrashSafeJournal, open_storage
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("toy_search.py")
@@ -157,7 +157,7 @@ def test_a_line_cut_short_by_a_kill_is_forgotten(tmp_path):
 def test_a_held_lock_is_reported_in_one_line(tmp_path, monkeypatch):
     import fcntl
 
-    monkeypatch.setattr("studies.storage.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("studies.search.storage.LOCK_SECONDS", 0.05)
     path = tmp_path / "study.log"
     journal = CrashSafeJournal(path)
     with open(path, "rb") as file:
@@ -171,7 +171,7 @@ def test_a_held_lock_is_reported_in_one_line(tmp_path, monkeypatch):
 def test_a_locked_database_is_reported_in_one_line(tmp_path, monkeypatch):
     import sqlite3
 
-    monkeypatch.setattr("studies.storage.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("studies.search.storage.LOCK_SECONDS", 0.05)
     storage = place("sqlite", tmp_path)
     study = open_toy(storage)
     with sqlite3.connect(tmp_path / "study.db") as other:
@@ -204,7 +204,7 @@ def test_a_study_of_another_search_is_refused_by_field(tmp_path, change, field):
     ("{folder}/old.db", "give sqlite:///"),
 ])
 def test_a_wrong_storage_is_refused_in_one_line(tmp_path, monkeypatch, url, message):
-    monkeypatch.setattr("studies.storage.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("studies.search.storage.CONNECT_SECONDS", 1.0)
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n" + os.urandom(2000))
     open_storage(f"sqlite:///{tmp_path}/old.db")
     with pytest.raises(UserError, match=message) as caught:

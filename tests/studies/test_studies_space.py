@@ -13,7 +13,7 @@ from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fetch, Role, default_overlay, load_overlay
 from arch_models.resources import check
 from studies.plain.errors import UserError
-from studies.space import (
+from studies.search.space import (
     Axis,
     Condition,
     Space,
@@ -24,7 +24,7 @@ from studies.space import (
     overlay_of,
     starting_choices,
 )
-from studies.space_file import load_space
+from studies.search.space_file import load_space
 from workloads.library import load
 
 BOARD = load_board("pynq-z1")

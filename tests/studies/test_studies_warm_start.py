@@ -10,11 +10,11 @@ import pytest
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay, overlay_toml
 from studies.commands.explore import summary
-from studies.exploration import Place, explore
 from studies.plain.errors import UserError
-from studies.search import Settings
-from studies.space import choice_of, default_space, starting_choices
-from studies.warm_start import earlier_designs
+from studies.search.exploration import Place, explore
+from studies.search.search import Settings
+from studies.search.space import choice_of, default_space, starting_choices
+from studies.search.warm_start import earlier_designs
 from workloads.library import load
 
 BOARD, BASE, GRAPH = load_board("pynq-z1"), default_overlay(), load("agc-w16")

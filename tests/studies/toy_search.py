@@ -11,9 +11,9 @@ import time
 
 from arch_models.energy import EnergySplit
 from studies.evaluation.values import Evaluation, Resource
-from studies.search import Failure, Found, Sampler, Settings, search
-from studies.shared_study import SharedStudy, open_study
-from studies.space import Axis, Space
+from studies.search.search import Failure, Found, Sampler, Settings, search
+from studies.search.shared_study import SharedStudy, open_study
+from studies.search.space import Axis, Space
 
 SPACE = Space((Axis("a", tuple(range(1, 9))), Axis("b", tuple(range(1, 9))),
                Axis("c", (1, 2, 3, 4))))

@@ -14,7 +14,7 @@ from arch_models.board import Board
 from arch_models.fields import FieldError, check_keys, nearest, read_toml
 from arch_models.overlay import default_overlay
 from studies.plain.errors import UserError
-from studies.space import (
+from studies.search.space import (
     WIDTH_ROLES,
     WORKLOAD,
     Axis,

@@ -17,13 +17,13 @@ import cosim
 from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
 from studies.plain.records import encode
-from studies.search import Settings
-from studies.space import Space
+from studies.search.search import Settings
+from studies.search.space import Space
 from workloads.graph import Graph
 
 #: Modules of this room that an outcome or the order of designs depends on.
-MODULES = ("activity", "batch", "evaluate", "exploration", "pruning", "search",
-           "space")
+MODULES = ("evaluation/activity", "evaluation/batch", "evaluation/evaluate", "search/exploration",
+           "search/pruning", "search/search", "search/space")
 
 
 def identity(graphs: Sequence[Graph], board: Board, base: Overlay, space: Space,
@@ -58,7 +58,7 @@ def simulator_digest() -> str:
     found = hashlib.sha256()
     rooms = [Path(str(room.__file__)).parent for room in (arch_models, cosim)]
     files = [path for room in rooms for kind in ("*.py", "*.toml") for path in room.rglob(kind)]
-    files += [Path(__file__).with_name(f"{name}.py") for name in MODULES]
+    files += [Path(__file__).parents[1] / f"{name}.py" for name in MODULES]
     for path in sorted(files, key=lambda item: (item.parent.name, item.name)):
         found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()[:16]

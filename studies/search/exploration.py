@@ -16,14 +16,14 @@ from typing import Any
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
-from studies.dask_workers import connected
 from studies.evaluation.evaluate import STEADY_FRAMES, estimated_resources, evaluate
 from studies.evaluation.inputs import workload
 from studies.evaluation.values import Evaluation
-from studies.identity import digest, identity
 from studies.plain.quality_table import quality_db
-from studies.pruning import bounder
-from studies.search import (
+from studies.search.dask_workers import connected
+from studies.search.identity import digest, identity
+from studies.search.pruning import bounder
+from studies.search.search import (
     OBJECTIVES,
     Evaluate,
     Failure,
@@ -35,8 +35,15 @@ from studies.search import (
     Settings,
     search,
 )
-from studies.shared_study import open_study
-from studies.space import WORKLOAD, Choice, Space, default_space, overlay_of, starting_choices
+from studies.search.shared_study import open_study
+from studies.search.space import (
+    WORKLOAD,
+    Choice,
+    Space,
+    default_space,
+    overlay_of,
+    starting_choices,
+)
 from workloads.graph import Graph
 
 SEARCH_MEMORY = "flat"
@@ -165,7 +172,7 @@ def _spread(pool: Executor, workers: int, work: Evaluate,
 
 @dataclass(frozen=True)
 class Place:
-    """Where a search keeps its outcomes: a storage (see `studies.storage`), a study's name."""
+    """Where a search keeps its outcomes: a storage (see `studies.search.storage`), a study's name."""
 
     storage: str
     study: str

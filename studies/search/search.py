@@ -21,10 +21,10 @@ import numpy as np
 import optuna
 
 from studies.evaluation.values import Evaluation, Resource, Scored
-from studies.front import pareto_mask
 from studies.plain.errors import UserError, unknown
 from studies.plain.quality_table import quality_db
-from studies.space import Choice, Space, designs
+from studies.search.front import pareto_mask
+from studies.search.space import Choice, Space, designs
 
 #: Told to the sampler for designs that have no objectives; it ranks them by their constraints.
 NO_VALUE = 1e12

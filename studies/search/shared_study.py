@@ -30,9 +30,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.records import decode, encode
-from studies.search import Evaluate, Failure, Objective, Outcome, design_key
-from studies.space import Choice, Space
-from studies.storage import open_storage, plainly
+from studies.search.search import Evaluate, Failure, Objective, Outcome, design_key
+from studies.search.space import Choice, Space
+from studies.search.storage import open_storage, plainly
 
 #: A claim that another machine has not settled in this time is taken over. Evaluating a design
 #: twice is only waste: its outcome is the same.
