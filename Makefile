@@ -21,7 +21,7 @@ lint:
 
 benchmark:
 	scripts/setup.sh
-	$(PYTHON) -m studies.benchmark --json out/benchmark.json
+	$(PYTHON) -m studies.speed.benchmark --json out/benchmark.json
 
 clean:
 	rm -rf out build .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
 """`cosim benchmark`: how fast this program itself is on this machine (measured).
 
-It measures no hardware; see `studies.benchmark`.
+It measures no hardware; see `studies.speed.benchmark`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from studies.benchmark import run_benchmark
 from studies.commands.options import Json
 from studies.plain.files import check_writable
+from studies.speed.benchmark import run_benchmark
 
 
 def benchmark_command(

@@ -1,6 +1,6 @@
 """Measures how fast this program is on this machine: executors, evaluations, memory, a peer.
 
-It predicts nothing about hardware. Run as `python -m studies.benchmark --json FILE`.
+It predicts nothing about hardware. Run as `python -m studies.speed.benchmark --json FILE`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from cosim.executors import des, fast
 from studies.evaluation.evaluate import Run, evaluate, feasible, simulate_design
-from studies.peer import peer_cycles_per_s
 from studies.plain.files import check_writable, write_json
 from studies.plain.machine import machine
 from studies.search.exploration import outcome
 from studies.search.space import Choice, choice_of, default_space
+from studies.speed.peer import peer_cycles_per_s
 from workloads.library import load
 
 WORKLOAD, BOARD = "agc-w64", "pynq-z1"
@@ -148,7 +148,7 @@ def run_benchmark(runs: int, peer: bool, json: Path | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m studies.benchmark`."""
+    """Command line of `python -m studies.speed.benchmark`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--runs", type=int, default=5, help="runs of each measurement")
