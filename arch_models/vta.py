@@ -1,6 +1,6 @@
 """VTA as data: both array shapes on PYNQ and the fitted timing coefficients, with their sources.
 
-It does not lower, simulate or fit; see `cosim.vta.lower` and `studies.fit_vta`.
+It does not lower, simulate or fit; see `cosim.vta.lower` and `studies.validate.fit_vta`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs a timed-only program on the compiled test model and reads its cycles and counters back.
 
-It judges nothing; `studies.validate_rtl` compares with the executors.
+It judges nothing; `studies.validate.rtl` compares with the executors.
 """
 
 from __future__ import annotations

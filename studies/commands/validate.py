@@ -18,7 +18,7 @@ from studies.plain.files import check_writable
 
 def memory(json: Json = None) -> None:
     """Check the ddr3 memory against the vendor's efficiencies and measured latencies."""
-    from studies.validate_memory import main
+    from studies.validate.memory import main
 
     _run(main, json)
 
@@ -35,7 +35,7 @@ def vta_pynq(
         help="Draw predicted against measured into this PNG.", show_default=False)] = None,
 ) -> None:
     """Check the simulator against published measurements of the VTA accelerator on PYNQ."""
-    from studies.validate_vta import run
+    from studies.validate.vta import run
 
     code = run(rows, config, json, plot)
     if code:
@@ -44,14 +44,14 @@ def vta_pynq(
 
 def fpga2015(json: Json = None) -> None:
     """Check cycles and times of the tiled accelerator of FPGA 2015 on AlexNet."""
-    from studies.validate_fpga2015 import main
+    from studies.validate.fpga2015 import main
 
     _run(main, json)
 
 
 def overlap() -> None:
     """Check what load/compute overlap gains on VTA (2018), for two ways to choose schedules."""
-    from studies.validate_overlap import main
+    from studies.validate.overlap import main
 
     main([])
 
@@ -65,7 +65,7 @@ def board(
         help="Draw predicted against measured into this PNG.", show_default=False)] = None,
 ) -> None:
     """Compare what a board measured with what the simulator predicts, step by step."""
-    from studies.validate_board import main
+    from studies.validate.board import main
 
     given = ["--measured", str(measured), "--project", str(project), "--memory", memory]
     for name, path in (("--json", json), ("--plot", plot)):
@@ -86,7 +86,7 @@ def rtl(
     json: Json = None,
 ) -> None:
     """Run the same programs on Verilated RTL and on the executors; count what differs."""
-    from studies.validate_rtl import main
+    from studies.validate.rtl import main
 
     given = ["--design", design, "--programs", str(programs), "--tiles", str(tiles),
              "--memory", memory, "--seed", str(seed)]
@@ -106,7 +106,7 @@ def onnx(
     if json is not None:
         check_writable(json)
     try:
-        from studies.validate_onnx import run
+        from studies.validate.onnx import run
     except ImportError as error:
         raise UserError(f"this check needs the extra 'onnx' ({error})") from error
     code = run(model, seed, json)
@@ -118,7 +118,7 @@ def page(out: Annotated[Path, typer.Option(
         help="The page to write; its picture goes into the folder pictures beside it.",
 )] = Path("docs/validation.md")) -> None:
     """Run every check and write the page of results."""
-    from studies.validation_page import write
+    from studies.validate.page import write
 
     write(out)
 

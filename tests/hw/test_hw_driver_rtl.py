@@ -21,7 +21,7 @@ from hw.interface.registers import counter_registers
 from hw.interface.vectors import host_layers
 from hw.project.emit import emit
 from hw.rtl_sim.board import RtlBoard
-from studies.validate_board import validate
+from studies.validate.board import validate
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8)
 

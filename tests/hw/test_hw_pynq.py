@@ -29,7 +29,7 @@ from hw.pynq.protocol import CALLS, messages
 from hw.pynq.server import PORT, PynqServer, SystemRegisters, main, open_board
 from hw.rtl_sim.board import RtlBoard
 from hw.rtl_sim.stand_in import StandIn
-from studies.validate_board import validate
+from studies.validate.board import validate
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8,
                               engines=frozenset({Engine.CONVOLUTION}))

@@ -11,7 +11,7 @@ from cosim.executors import fast
 from cosim.program.random import random_memory, random_program
 from cosim.program.result import Trace
 from hw.rtl_sim.timed import TimedBench, buildable
-from studies.validate_rtl import compare_programs, differing_counters, differing_operations
+from studies.validate.rtl import compare_programs, differing_counters, differing_operations
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from small_frames import board
 
 from arch_models.overlay import Engine, Overlay, default_overlay
 from studies.search.space import default_space, overlay_of
-from studies.validate_rtl import compare_tiles
+from studies.validate.rtl import compare_tiles
 
 #: Larger arrays compile for many minutes; nothing in them is another kind of hardware.
 MOST_MACS = 400

@@ -18,7 +18,7 @@ from hw.interface.configuration import EmissionError
 from hw.rtl.overlay_top import check_buildable
 from hw.rtl_sim.program import OverlayBench
 from hw.rtl_sim.tiles import random_tiles
-from studies.validate_rtl import (
+from studies.validate.rtl import (
     _no_host,
     compare_frame,
     compare_image,

@@ -24,7 +24,7 @@ from hw.interface.configuration import configure
 from hw.interface.plan import Start, steps, stretch_program
 from hw.project.emit import emit
 from studies.plain.errors import UserError
-from studies.validate_board import (
+from studies.validate.board import (
     StepRow,
     fit_host,
     fit_memory,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from arch_models.board import load_board
-from studies import validate_memory
-from studies.validate_memory import checks, hp_read_cycles, main, vendor_efficiency
+from studies.validate import memory as validate_memory
+from studies.validate.memory import checks, hp_read_cycles, main, vendor_efficiency
 
 BOARD = load_board("pynq-z1")
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from arch_models.vta import load_vta
-from studies import validate_vta, vta_report, vta_rows
 from studies.plain.errors import UserError
+from studies.validate import vta as validate_vta
+from studies.validate import vta_report, vta_rows
 
 HEADER = "ic,ih,iw,oc,kh,sh,tile_h,tile_w,tile_ci,tile_co,oc_nthread,h_nthread"
 GOOD = "64,14,14,64,3,1,14,14,1,2,2,1"
@@ -138,7 +139,7 @@ def test_golden_times() -> None:
 
 @pytest.mark.long
 def test_the_page_names_every_check_and_its_sources(tmp_path: Path) -> None:
-    from studies.validation_page import main
+    from studies.validate.page import main
 
     page = tmp_path / "validation.md"
     assert main(["--out", str(page)]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from studies import validate_fpga2015
+from studies.validate import fpga2015 as validate_fpga2015
 
 
 def test_cycles_are_the_published_ones_and_times_are_close(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from arch_models.vta import load_vta
 from cosim.vta.schedule import VtaConvolution, VtaSchedule
-from studies import validate_overlap
-from studies.validate_overlap import moved_bytes, schedules, within
+from studies.validate import overlap as validate_overlap
+from studies.validate.overlap import moved_bytes, schedules, within
 
 ARRAY = load_vta().array()
 LAYER = VtaConvolution(1, 512, 7, 7, 512, 3, 3, 1, 1, 1, 1, 1, 1)

@@ -27,7 +27,7 @@ from cosim.analysis.interpret import interpret
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import choose_mapping
 from studies.evaluation.evaluate import feasible, simulate_design
-from studies.validate_onnx import Agreement, agreement, share_within_one
+from studies.validate.onnx import Agreement, agreement, share_within_one
 from workloads import library
 from workloads.float_network import execute_real
 from workloads.graph import GraphError, Operator

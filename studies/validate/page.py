@@ -16,14 +16,18 @@ from arch_models.engines import Resources
 from arch_models.overlay import load_overlay
 from arch_models.vta import VtaModel, load_vta
 from hw.rtl_sim.timed import TimedBench
-from studies import validate_fpga2015, validate_memory, validate_overlap, validate_vta, vta_report
 from studies.evaluation.inputs import MEMORY_MODELS
 from studies.plain.files import check_writable, write_text
 from studies.resources.fit_resources import NOT_COUNTED, fit, modelled
 from studies.resources.resource_grid import PARTS, Sites, read_grid
-from studies.validate_rtl import compare_frame, compare_programs, compare_tiles
-from studies.validate_vta import REGIMES, Report, summary
-from studies.vta_rows import CARRIED
+from studies.validate import fpga2015 as validate_fpga2015
+from studies.validate import memory as validate_memory
+from studies.validate import overlap as validate_overlap
+from studies.validate import vta as validate_vta
+from studies.validate import vta_report
+from studies.validate.rtl import compare_frame, compare_programs, compare_tiles
+from studies.validate.vta import REGIMES, Report, summary
+from studies.validate.vta_rows import CARRIED
 from workloads.library import load
 
 PAGE = Path("docs/validation.md")
@@ -49,7 +53,7 @@ Where the load bytes agree and the instruction or micro-op bytes do not, the sch
 is one of several that load the same bytes: for the three rows examined (lines 140, 149 and 158)
 another buildable schedule gives every counter exactly. Bias and store counters that differ are
 too low, some by a few beats, some by large parts: they lost counts. ALU passes of a chain were
-inferred from the micro-op counters (`studies/vta_rows.py`).
+inferred from the micro-op counters (`studies/validate/vta_rows.py`).
 """
 
 COEFFICIENTS = """Six, fitted to the timed rows of 2019 and 2022 together; spread is half the range
@@ -222,7 +226,7 @@ def _vta(report: Report, model: VtaModel) -> Iterable[str]:
     yield _table(("regime", "rows", "median", "95th percentile", "maximum"), rows)
     yield (f"Median of the fit {model.fit_error_percent:.2f} %; median with every row predicted by "
            "coefficients fitted without it (four folds) "
-           f"{model.cross_validated_error_percent:.2f} % (`python -m studies.fit_vta`).\n")
+           f"{model.cross_validated_error_percent:.2f} % (`python -m studies.validate.fit_vta`).\n")
     yield from (line + "\n" if index == 0 else f"- {line.strip()}"
                 for index, line in enumerate(vta_report.explanations(report.timed)))
     yield "\n### Bytes and legality\n"

@@ -287,7 +287,7 @@ def draw(found: BoardValidation, path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 2 with one line on what is wrong with the input."""
-    parser = argparse.ArgumentParser(prog="python -m studies.validate_board",
+    parser = argparse.ArgumentParser(prog="python -m studies.validate.board",
                                      description=__doc__.splitlines()[0])
     parser.add_argument("--measured", type=Path, required=True, help="a measurement file")
     parser.add_argument("--project", type=Path, required=True, help="the emitted project")

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from studies.plain.files import write_whole
-from studies.validate_vta import REGIMES, Prediction, Report, summary
-from studies.vta_rows import COUNTERS
+from studies.validate.vta import REGIMES, Prediction, Report, summary
+from studies.validate.vta_rows import COUNTERS
 
 WORST = 5
 REFUSALS_SHOWN = 10

@@ -16,9 +16,9 @@ from arch_models.vta import DEFAULT_ARRAY, VtaArray, VtaModel, load_vta
 from cosim.vta.schedule import VtaConvolution, VtaSchedule
 from studies.plain.errors import UserError, nearest
 
-CARRIED = Path(__file__).parent / "data"
+CARRIED = Path(__file__).parents[1] / "data"
 #: The larger tables lie beside the repository, where they are present at all.
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "truth"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth"
 
 REQUIRED = ("ic", "ih", "iw", "oc", "kh", "sh", "tile_h", "tile_w", "tile_ci", "tile_co",
             "oc_nthread", "h_nthread")

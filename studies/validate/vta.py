@@ -34,7 +34,7 @@ from cosim.vta.lower import (
 from cosim.vta.schedule import reject_reason
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
-from studies.vta_rows import Refusal, VtaRow, VtaTable, read_rows, truth_path
+from studies.validate.vta_rows import Refusal, VtaRow, VtaTable, read_rows, truth_path
 
 TIMED_TABLES = ("vta_pynq_board_ms_2019.csv", "vta_pynq_board_ms_2022.csv")
 BYTES_TABLE = "vta_pynq_bus_bytes_2022.csv"
@@ -195,7 +195,7 @@ def as_json(report: Report) -> dict[str, object]:
 def run(rows: Path | None = None, config: str | None = None, json_path: Path | None = None,
         plot_path: Path | None = None) -> int:
     """Validate, print the report, write JSON and plot where asked. 0, or 1 if no row was taken."""
-    from studies import vta_report
+    from studies.validate import vta_report
 
     for path in (json_path, plot_path):
         if path is not None:

@@ -2,7 +2,7 @@
 
 It fits nothing; the coefficients are data in `arch_models/data/memory.toml`.
 
-Run `python -m studies.validate_memory`; exit code 1 if a check fails. The six efficiencies are the
+Run `python -m studies.validate.memory`; exit code 1 if a check fails. The six efficiencies are the
 vendor's for a board whose bus width is not stated; here the board's own 16 bits are used.
 """
 
@@ -20,17 +20,17 @@ import numpy as np
 from arch_models.board import Board, load_board
 from arch_models.memory import board_memory, cpu_traffic
 from cosim.executors import fast
-from studies.memory_traffic import (
+from studies.plain.files import write_json
+from studies.validate.memory_traffic import (
     MEBIBYTE,
     Stream,
     bare_memory,
     share_of_peak,
     traffic_program,
 )
-from studies.plain.files import write_json
-from studies.vta_rows import truth_path
+from studies.validate.vta_rows import truth_path
 
-CHECKS = Path(__file__).resolve().parent.parent / "arch_models" / "data" / "memory_checks.csv"
+CHECKS = Path(__file__).resolve().parents[2] / "arch_models" / "data" / "memory_checks.csv"
 CURVE = "dram_reference_dramsim3.csv"
 READ_TOLERANCE_POINTS = 4.0
 VENDOR_HZ = 150_000_000
