@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkload, stored_note
-from studies.compare import Comparison, Difference, compare
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
 from studies.report import tables
+from studies.why.compare import Comparison, Difference, compare
 
 
 def compare_designs(

@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 
 from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkload, stored_note
-from studies.critical import by_layer, by_unit
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
-from studies.explain import Explanation, explain
 from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
 from studies.report import tables
+from studies.why.critical import by_layer, by_unit
+from studies.why.explain import Explanation, explain
 
 
 def explain_design(

@@ -16,13 +16,13 @@ from studies.commands.options import BoardName, Json, MemoryModel, OutFolder, Wo
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.evaluation.values import Evaluation
-from studies.field_names import resolve
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json
 from studies.report import tables, what_if_pictures
 from studies.report.pictures import save_picture
 from studies.report.what_if_pictures import short_value
-from studies.what_if import (
+from studies.why.field_names import resolve
+from studies.why.what_if import (
     Row,
     Sensitivity,
     Step,

@@ -11,8 +11,6 @@ from typing import Any
 from rich.table import Table
 
 from arch_models.overlay import overlay_toml
-from studies.ablation import LEFT_OUT, Ablation, Step
-from studies.array_use import LOST, ArrayUse, total
 from studies.evaluation import inputs
 from studies.headline.study import (
     ARM_DOUBT,
@@ -23,9 +21,11 @@ from studies.headline.study import (
     Candidate,
     Point,
 )
-from studies.phase_sums import phase_sums
 from studies.plain.records import encode
 from studies.report.tables import grid
+from studies.why.ablation import LEFT_OUT, Ablation, Step
+from studies.why.array_use import LOST, ArrayUse, total
+from studies.why.phase_sums import phase_sums
 
 GOAL = 0.95
 #: The paper's figure is of this network.

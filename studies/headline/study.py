@@ -21,9 +21,6 @@ from arch_models.board import Board
 from arch_models.fields import Coefficient, FieldError, Status
 from arch_models.overlay import Engine, Overlay
 from arch_models.resources import check
-from studies.ablation import Ablation, ablate
-from studies.array_use import ArrayUse, array_use
-from studies.critical import by_unit, shares
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.evaluation.values import MICROJOULES, Evaluation
@@ -34,7 +31,10 @@ from studies.search.exploration import FINAL_MEMORY, evaluator
 from studies.search.front import pareto_mask
 from studies.search.search import Objective, Settings, search
 from studies.search.space import MEGAHERTZ, Choice, Space, choice_of, default_space, overlay_of
-from studies.what_if import with_arm
+from studies.why.ablation import Ablation, ablate
+from studies.why.array_use import ArrayUse, array_use
+from studies.why.critical import by_unit, shares
+from studies.why.what_if import with_arm
 from workloads.graph import Graph, Operator
 
 PAPER_UJ_PER_PIXEL = 11.7

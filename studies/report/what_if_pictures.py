@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from studies.evaluation.values import Evaluation
 from studies.report.pictures import COLOURS, PARTS
-from studies.what_if import Row, Sensitivity
+from studies.why.what_if import Row, Sensitivity
 
 #: Sensitivities smaller than this share are left out of the picture, and counted.
 LEAST_EFFECT = 0.001

@@ -9,7 +9,6 @@ import pytest
 from arch_models.board import load_board
 from arch_models.overlay import Engine, Infeasible, default_overlay
 from studies.commands.explore import nearest_miss
-from studies.critical import by_layer, by_unit, shares
 from studies.evaluation.emission import emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import Evaluation, energy_parts
@@ -20,6 +19,7 @@ from studies.search.exploration import evaluator, explore
 from studies.search.search import Objective, Settings
 from studies.search.space import choice_of, default_space
 from studies.search.space_file import load_space
+from studies.why.critical import by_layer, by_unit, shares
 from workloads.graph import Phase, multiply_accumulates
 from workloads.library import load
 

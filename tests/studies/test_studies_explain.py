@@ -12,15 +12,15 @@ from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
 from cosim.executors import fast
 from cosim.program.random import random_memory, random_program
-from studies.account import BUSY, account
-from studies.compare import compare
-from studies.critical import chain, shares_of
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.inputs import Subject, pair, subject
-from studies.explain import explain
 from studies.plain.errors import UserError
 from studies.plain.records import save
 from studies.search.space import default_space, overlay_of
+from studies.why.account import BUSY, account
+from studies.why.compare import compare
+from studies.why.critical import chain, shares_of
+from studies.why.explain import explain
 from workloads.library import load
 
 GRAPH, BOARD, OVERLAY = load("agc-w16"), load_board("pynq-z1"), default_overlay()

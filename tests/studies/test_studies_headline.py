@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from arch_models.board import load_board
-from studies.ablation import Device, ablate, devices, strip, unfolded
-from studies.array_use import LOST, array_use, total
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.evaluation.inputs import design
 from studies.headline.report import document, page, rich_tables
@@ -25,9 +23,11 @@ from studies.headline.study import (
     starts,
     study,
 )
-from studies.phase_sums import phase_sums, phase_weights
 from studies.plain.errors import UserError
 from studies.search.space import default_space, overlay_of
+from studies.why.ablation import Device, ablate, devices, strip, unfolded
+from studies.why.array_use import LOST, array_use, total
+from studies.why.phase_sums import phase_sums, phase_weights
 from workloads.agc import agc_graph
 from workloads.agc_config import AgcConfig
 from workloads.graph import Operator

@@ -10,12 +10,12 @@ from arch_models.board import load_board
 from arch_models.fields import FieldError
 from arch_models.overlay import default_overlay
 from studies.evaluation.evaluate import evaluate, feasible
-from studies.field_names import names, resolve
 from studies.plain.errors import UserError
 from studies.report.what_if_pictures import short_value
 from studies.report.what_if_pictures import sweep as draw_sweep
 from studies.report.what_if_pictures import tornado as draw_tornado
-from studies.what_if import (
+from studies.why.field_names import names, resolve
+from studies.why.what_if import (
     ARM,
     changed,
     nearest_miss,

@@ -11,10 +11,10 @@ from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from cosim.program.table import Column, flat
-from studies.critical import Link, Share, by_unit, chain, shares, shares_of
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
 from studies.evaluation.values import Evaluation
 from studies.search.space import Choice, Space, default_space, nearest_choice, overlay_of
+from studies.why.critical import Link, Share, by_unit, chain, shares, shares_of
 from workloads.graph import Graph, Phase
 
 

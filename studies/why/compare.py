@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from arch_models.overlay import Infeasible
-from studies.account import Cell, account
-from studies.critical import by_unit, shares
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
 from studies.evaluation.inputs import Subject
 from studies.evaluation.values import Evaluation, energy_parts
 from studies.plain.errors import UserError
+from studies.why.account import Cell, account
+from studies.why.critical import by_unit, shares
 
 
 @dataclass(frozen=True)

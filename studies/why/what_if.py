@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields, replace
 from arch_models.board import Board, SoftwareCosts
 from arch_models.fields import FieldError, with_value
 from arch_models.overlay import Infeasible, Overlay
-from studies.critical import by_unit, shares
 from studies.evaluation.evaluate import evaluate, simulate_design
 from studies.evaluation.values import Evaluation
-from studies.field_names import BOARD_PREFIX, resolve
 from studies.plain.errors import UserError
+from studies.why.critical import by_unit, shares
+from studies.why.field_names import BOARD_PREFIX, resolve
 from workloads.graph import Graph
 
 MOST_COMBINATIONS = 10_000
