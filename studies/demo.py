@@ -31,7 +31,7 @@ from studies.report import tables
 from studies.report.page import write_report
 from studies.search.exploration import explore
 from studies.search.search import Settings
-from workloads.agc_config import AgcConfig, conv_macs, conv_table, folded_parameters
+from workloads.agc.config import AgcConfig, conv_macs, conv_table, folded_parameters
 from workloads.graph import Graph
 
 FULL, NARROW, BOARD, DESIGN = "agc-w64", "agc-w16", "pynq-z1", "default"

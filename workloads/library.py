@@ -15,8 +15,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec, Window
 from workloads.unicorn import unicorn_graph
 from workloads.unicorn_config import UnicornConfig

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from workloads.agc import build_graph, fixed_constants
-from workloads.agc_config import HEAT_VARIANCE, AgcConfig
-from workloads.agc_torch import (
+from workloads.agc.config import HEAT_VARIANCE, AgcConfig
+from workloads.agc.graph import build_graph, fixed_constants
+from workloads.agc.torch import (
     TRAINED,
     AgcDecoder,
     ConvUnit,

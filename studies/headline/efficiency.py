@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
-from workloads.agc_config import AgcConfig
-from workloads.agc_torch import build_agc
+from workloads.agc.config import AgcConfig
+from workloads.agc.torch import build_agc
 
 RAPL = Path("/sys/class/powercap")
 MICROJOULES = 1e6
@@ -161,7 +161,7 @@ def predicted_rows(config: AgcConfig, design: str, memory: str) -> list[Row]:
     """The same decoder on PYNQ-Z1 as predicted for a design, by three ways to count power."""
     from studies.evaluation import inputs
     from studies.evaluation.evaluate import evaluate, feasible
-    from workloads.agc import agc_graph
+    from workloads.agc.graph import agc_graph
 
     item = feasible(evaluate(agc_graph(config), inputs.design(design), inputs.board("pynq-z1"),
                              memory, frames=3))

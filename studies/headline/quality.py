@@ -17,7 +17,7 @@ from rich.console import Console
 
 from studies.plain.files import check_writable, output_folder, write_json
 from studies.report import tables
-from workloads.agc import frame_bytes, frame_inputs
+from workloads.agc.graph import frame_bytes, frame_inputs
 from workloads.graph import Graph
 from workloads.library import load, provenance
 from workloads.narrow import least_sensitive, narrowed

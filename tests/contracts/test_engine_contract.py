@@ -14,8 +14,8 @@ from arch_models.overlay import Engine, Overlay, default_overlay, load_overlay
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import Mapping, choose_mapping, work_of
 from cosim.program.table import ARGUMENTS, Column, Opcode
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Phase
 from workloads.unicorn import unicorn_graph
 from workloads.unicorn_config import UnicornConfig

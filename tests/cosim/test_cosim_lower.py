@@ -24,8 +24,8 @@ from cosim.lowering.placement import PlacementError, pack_tensor, unpack_tensor
 from cosim.mapping.choose import ConvolutionTile, Mapping, choose_mapping
 from cosim.program.table import Column, Opcode, layer_macs, verify
 from tests.cosim.tiny_graphs import TinyGraph
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Phase, multiply_accumulates
 from workloads.library import load
 from workloads.reference import execute

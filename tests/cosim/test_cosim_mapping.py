@@ -13,8 +13,8 @@ from cosim.mapping import tile_search
 from cosim.mapping.choose import budget_of, choose_mapping
 from cosim.mapping.tiles import ConvolutionTile, Mapping
 from tests.cosim.tiny_graphs import TinyGraph
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Graph
 
 BASE = default_overlay()

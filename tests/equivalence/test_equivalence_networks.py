@@ -11,8 +11,8 @@ from cosim.executors import des, fast
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import choose_mapping
 from cosim.program.table import Program, verify
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Phase
 from workloads.library import load
 

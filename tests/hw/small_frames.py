@@ -9,8 +9,8 @@ from arch_models.board import Board, load_board
 from arch_models.overlay import Engine, Overlay, default_overlay
 from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import Mapping, choose_mapping
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Phase
 
 #: A small frame compiles longer than it runs.

@@ -13,8 +13,8 @@ from cosim.lowering.placement import pack_tensor, unpack_tensor
 from hw.csim.fabric import Fabric, SimulationError
 from hw.interface.host_table import OPERATOR_NUMBERS, host_table
 from workloads import reference
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec, Window
 from workloads.unicorn import unicorn_graph
 from workloads.unicorn_config import UnicornConfig

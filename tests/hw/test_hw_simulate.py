@@ -24,8 +24,8 @@ from hw.csim.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
 from hw.csim.simulate import run_frame, run_frame_by_layer, run_layers
 from hw.interface.descriptors import encode
 from hw.interface.vectors import fill_memory, host_layers, make_vectors, outputs, stored
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Phase
 from workloads.library import load
 

@@ -28,8 +28,8 @@ from studies.search.space import default_space, overlay_of
 from studies.why.ablation import Device, ablate, devices, strip, unfolded
 from studies.why.array_use import LOST, array_use, total
 from studies.why.phase_sums import phase_sums, phase_weights
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Operator
 from workloads.library import load
 from workloads.reference import execute

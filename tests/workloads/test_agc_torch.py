@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workloads.agc_config import AgcConfig, conv_macs, conv_table, folded_parameters
-from workloads.agc_torch import AgcDecoder, AntiAlias, GridSample, build_agc, folded
+from workloads.agc.config import AgcConfig, conv_macs, conv_table, folded_parameters
+from workloads.agc.torch import AgcDecoder, AntiAlias, GridSample, build_agc, folded
 
 TINY = AgcConfig(
     width=4, blocks=2, motion_width=4, motion_max=16, motion_blocks=3, keypoints=3,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from workloads.agc_torch import DATA, load_agc
+from workloads.agc.torch import DATA, load_agc
 from workloads.training import clips
 from workloads.training.evaluate_agc import decode
 from workloads.training.evaluate_unicorn import decode as decode_numbers

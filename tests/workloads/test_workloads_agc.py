@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workloads.agc import agc_graph, anti_alias_weights, grid_fraction_bits
-from workloads.agc_config import AgcConfig, conv_table
+from workloads.agc.config import AgcConfig, conv_table
+from workloads.agc.graph import agc_graph, anti_alias_weights, grid_fraction_bits
 from workloads.graph import Operator, Phase, multiply_accumulates
 from workloads.seeded import SeededConstants
 from workloads.verify import verify

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from workloads import arithmetic
-from workloads.agc_config import HEAT_VARIANCE
-from workloads.agc_torch import GridSample, HeatMaps
+from workloads.agc.config import HEAT_VARIANCE
+from workloads.agc.torch import GridSample, HeatMaps
 
 
 @settings(max_examples=500, deadline=None)

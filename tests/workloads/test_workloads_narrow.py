@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Operator
 from workloads.narrow import four_bits, least_sensitive, narrowed
 from workloads.reference import execute

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from workloads import library
-from workloads.agc import frame_bytes, frame_inputs
-from workloads.agc_config import AgcConfig
-from workloads.agc_torch import load_agc
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import frame_bytes, frame_inputs
+from workloads.agc.torch import load_agc
 from workloads.balance import balance, channel_groups
 from workloads.equalize import movable, readers, rescale, root
 from workloads.float_network import FloatNetwork, execute_real

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 from torch.nn import functional
 
 from workloads import library
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.arithmetic import fixed_keypoints
 from workloads.convolution import EXACT_TERMS, convolve, exact_matmul
 from workloads.graph import Graph, GraphError, Layer, Operator, Phase

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from workloads import arithmetic, library
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.balance import balance
 from workloads.convolution import accumulate, exact_matmul
 from workloads.float_network import FloatNetwork, execute_real

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from workloads import library
-from workloads.agc import agc_graph
-from workloads.agc_config import AgcConfig
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, GraphError, Window
 from workloads.library import load_graph, save_graph
 from workloads.verify import verify

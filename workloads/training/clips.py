@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workloads.agc_torch import DATA
+from workloads.agc.torch import DATA
 from workloads.training.batches import CLIP_SECONDS, TRAIN_IDENTITIES
 from workloads.training.faces import render
 from workloads.training.heads import draw_identities

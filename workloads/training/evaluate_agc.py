@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workloads.agc_torch import TRAINED, AgcDecoder, load_agc
+from workloads.agc.torch import TRAINED, AgcDecoder, load_agc
 from workloads.training.clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
 from workloads.training.metrics import average, measure
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from workloads.agc_torch import AntiAlias, ConvUnit
+from workloads.agc.torch import AntiAlias, ConvUnit
 
 LEVELS = 4
 WIDTHS = (32, 64, 128, 128)

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from workloads.agc_config import AgcConfig
-from workloads.agc_torch import TRAINED, AgcDecoder
+from workloads.agc.config import AgcConfig
+from workloads.agc.torch import TRAINED, AgcDecoder
 from workloads.training.batches import TRAIN_IDENTITIES, PairMaker
 from workloads.training.keypoints import KeypointDetector, coded
 from workloads.training.losses import (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workloads.agc_config import (
+from workloads.agc.config import (
     ANTI_ALIAS_SIGMA,
     ANTI_ALIAS_TAPS,
     FEATURE_FACTOR,
@@ -21,7 +21,7 @@ from workloads.agc_config import (
 )
 from workloads.weights_torch import fill, load_parts
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 #: Widths that ship trained, as (motion_width, motion_max).
 TRAINED = {16: (16, 256), 32: (32, 512)}
 

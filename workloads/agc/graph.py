@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from workloads import arithmetic
-from workloads.agc_config import (
+from workloads.agc.config import (
     ANTI_ALIAS_SIGMA,
     ANTI_ALIAS_TAPS,
     FEATURE_FACTOR,
