@@ -83,7 +83,7 @@ def imported(name: str, calibration: Path | None = None,
     cannot be imported.
     """
     try:
-        from workloads.onnx_import import import_onnx, read_calibration
+        from workloads.onnx.importer import import_onnx, read_calibration
     except ImportError as error:
         raise GraphError(f"{name}: reading ONNX files needs the extra 'onnx' ({error})") from error
     given = None if calibration is None else read_calibration(calibration)

@@ -31,14 +31,14 @@ from studies.validate.onnx import Agreement, agreement, share_within_one
 from workloads import library
 from workloads.float_network import execute_real
 from workloads.graph import GraphError, Operator
-from workloads.onnx_import import (
+from workloads.onnx.importer import (
     Imported,
     float_network,
     import_onnx,
     random_inputs,
     read_calibration,
 )
-from workloads.onnx_read import read_model
+from workloads.onnx.read import read_model
 from workloads.post_training import Recipe, quantized_inputs
 from workloads.reference import execute
 from workloads.verify import verify

@@ -10,8 +10,8 @@ from onnx_models import model_of, one_node
 
 from workloads.float_network import FloatNetwork, execute_real
 from workloads.graph import GraphError, Operator
-from workloads.onnx_import import float_network
-from workloads.onnx_read import checked_model
+from workloads.onnx.importer import float_network
+from workloads.onnx.read import checked_model
 from workloads.post_training import Recipe, quantize, quantized_inputs
 from workloads.reference import execute
 

@@ -11,11 +11,11 @@ import pytest
 from onnx_models import model_of, one_node
 
 from studies.cli import main
-from workloads import onnx_read
 from workloads.graph import GraphError
-from workloads.onnx_fold import run_node
-from workloads.onnx_import import float_network, import_onnx, read_calibration
-from workloads.onnx_read import checked_model, read_model
+from workloads.onnx import read as onnx_read
+from workloads.onnx.fold import run_node
+from workloads.onnx.importer import float_network, import_onnx, read_calibration
+from workloads.onnx.read import checked_model, read_model
 
 SHAPE = (1, 4, 8, 8)
 

@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from workloads.onnx_read import Node
+from workloads.onnx.read import Node
 
 #: Elements of a computed constant or of a tensor.
 MOST_ELEMENTS = 1 << 27

@@ -19,8 +19,8 @@ import numpy as np
 
 from workloads.float_network import FloatNetwork, Function
 from workloads.graph import Graph, Layer, Operator, TensorSpec
-from workloads.onnx_fold import MOST_ELEMENTS
-from workloads.onnx_read import Model, Node
+from workloads.onnx.fold import MOST_ELEMENTS
+from workloads.onnx.read import Model, Node
 
 Shape = tuple[int, ...]
 Shape3 = tuple[int, int, int]

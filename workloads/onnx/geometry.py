@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workloads.onnx_read import Node
-from workloads.onnx_walk import Unsupported
+from workloads.onnx.read import Node
+from workloads.onnx.walk import Unsupported
 
 Pair = tuple[int, int]
 

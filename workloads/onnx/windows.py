@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from workloads.graph import Operator, Window
-from workloads.onnx_geometry import (
+from workloads.onnx.geometry import (
     Phases,
     evenly_padded,
     exact_step,
@@ -25,8 +25,8 @@ from workloads.onnx_geometry import (
     sliding,
     spread,
 )
-from workloads.onnx_read import Node
-from workloads.onnx_walk import Unsupported, View, Walk, three
+from workloads.onnx.read import Node
+from workloads.onnx.walk import Unsupported, View, Walk, three
 
 
 def picture(walk: Walk, name: str) -> View:

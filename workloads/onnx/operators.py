@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from workloads import onnx_functions as functions
-from workloads import onnx_windows as windows
 from workloads.graph import Operator, Window
-from workloads.onnx_fold import run_node
-from workloads.onnx_functions import is_symmetric, stated_step, stated_zero
-from workloads.onnx_read import Node
-from workloads.onnx_walk import Unsupported, View, Walk, as_three, first_axes
+from workloads.onnx import functions as functions
+from workloads.onnx import windows as windows
+from workloads.onnx.fold import run_node
+from workloads.onnx.functions import is_symmetric, stated_step, stated_zero
+from workloads.onnx.read import Node
+from workloads.onnx.walk import Unsupported, View, Walk, as_three, first_axes
 
 
 def _gemm(walk: Walk, node: Node) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 
 from workloads.float_network import FUNCTIONS, Function
 from workloads.graph import Operator
-from workloads.onnx_read import Node
-from workloads.onnx_walk import Unsupported, View, Walk, as_three, first_axes
+from workloads.onnx.read import Node
+from workloads.onnx.walk import Unsupported, View, Walk, as_three, first_axes
 
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
 

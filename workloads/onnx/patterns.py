@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from workloads.onnx_read import Model, Node
+from workloads.onnx.read import Model, Node
 
 #: Stands for a written-out normalization; it is no operator of ONNX.
 OVER_AXES = "Normalize over axes"
