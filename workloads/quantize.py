@@ -33,10 +33,10 @@ from workloads.agc.torch import (
     folded,
     load_agc,
 )
-from workloads.float_network import FloatNetwork, execute_real
 from workloads.graph import Graph
 from workloads.library import DATA, save_graph
-from workloads.post_training import Recipe, quantize, quantized_inputs
+from workloads.quantization.float_network import FloatNetwork, execute_real
+from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 from workloads.reference import execute
 from workloads.training.clips import ClipPair, calibration_clips, test_clips
 from workloads.training.metrics import psnr_db

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from workloads.float_network import FloatNetwork, execute_real
 from workloads.graph import Graph, Layer, Operator, Phase
 from workloads.library import DATA, save_graph
-from workloads.post_training import Recipe, quantize
+from workloads.quantization.float_network import FloatNetwork, execute_real
+from workloads.quantization.post_training import Recipe, quantize
 from workloads.training.metrics import psnr_db
 from workloads.training.picture_set import picture_set
 from workloads.unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT, unicorn_structure

@@ -20,7 +20,7 @@ from studies.report import tables
 from workloads.agc.graph import frame_bytes, frame_inputs
 from workloads.graph import Graph
 from workloads.library import load, provenance
-from workloads.narrow import least_sensitive, narrowed
+from workloads.quantization.narrow import least_sensitive, narrowed
 from workloads.reference import execute
 from workloads.training import evaluate_agc, evaluate_unicorn
 from workloads.training.clips import ClipPair, calibration_clips, test_clips

@@ -16,10 +16,10 @@ from rich.table import Table
 
 from studies.plain.errors import UserError
 from studies.plain.files import write_json
-from workloads.float_network import execute_real_layer
 from workloads.graph import Layer
 from workloads.onnx.importer import Imported, import_onnx, random_inputs
 from workloads.onnx.read import read_file
+from workloads.quantization.float_network import execute_real_layer
 from workloads.reference import execute_layer
 
 #: What is asked of a network: this share of its values within one step.

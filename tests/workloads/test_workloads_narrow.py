@@ -7,7 +7,7 @@ import numpy as np
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Operator
-from workloads.narrow import four_bits, least_sensitive, narrowed
+from workloads.quantization.narrow import four_bits, least_sensitive, narrowed
 from workloads.reference import execute
 
 TINY = AgcConfig(width=4, blocks=1, motion_width=4, motion_max=16, motion_blocks=1, keypoints=2,

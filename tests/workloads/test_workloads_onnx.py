@@ -29,7 +29,6 @@ from cosim.mapping.choose import choose_mapping
 from studies.evaluation.evaluate import feasible, simulate_design
 from studies.validate.onnx import Agreement, agreement, share_within_one
 from workloads import library
-from workloads.float_network import execute_real
 from workloads.graph import GraphError, Operator
 from workloads.onnx.importer import (
     Imported,
@@ -39,7 +38,8 @@ from workloads.onnx.importer import (
     read_calibration,
 )
 from workloads.onnx.read import read_model
-from workloads.post_training import Recipe, quantized_inputs
+from workloads.quantization.float_network import execute_real
+from workloads.quantization.post_training import Recipe, quantized_inputs
 from workloads.reference import execute
 from workloads.verify import verify
 

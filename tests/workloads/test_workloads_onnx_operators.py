@@ -8,11 +8,11 @@ import onnxruntime
 import pytest
 from onnx_models import model_of, one_node
 
-from workloads.float_network import FloatNetwork, execute_real
 from workloads.graph import GraphError, Operator
 from workloads.onnx.importer import float_network
 from workloads.onnx.read import checked_model
-from workloads.post_training import Recipe, quantize, quantized_inputs
+from workloads.quantization.float_network import FloatNetwork, execute_real
+from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 from workloads.reference import execute
 
 SHAPE = (1, 4, 7, 5)

@@ -15,11 +15,17 @@ from workloads import library
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import frame_bytes, frame_inputs
 from workloads.agc.torch import load_agc
-from workloads.balance import balance, channel_groups
-from workloads.equalize import movable, readers, rescale, root
-from workloads.float_network import FloatNetwork, execute_real
 from workloads.graph import Graph, Operator
-from workloads.post_training import Recipe, best_scale, observe, quantize, quantized_inputs
+from workloads.quantization.balance import balance, channel_groups
+from workloads.quantization.equalize import movable, readers, rescale, root
+from workloads.quantization.float_network import FloatNetwork, execute_real
+from workloads.quantization.post_training import (
+    Recipe,
+    best_scale,
+    observe,
+    quantize,
+    quantized_inputs,
+)
 from workloads.quantize import (
     float_network,
     lively_agc,
@@ -87,8 +93,8 @@ def test_only_positive_chains_are_rescaled() -> None:
 @pytest.mark.parametrize("power_of_two", [True, False])
 def test_each_layer_alone_is_near_its_float_form(power_of_two: bool) -> None:
     """One quantized layer on the exact integers' real values: a few per cent of the deviation."""
-    from workloads.float_network import execute_real_layer
-    from workloads.post_training import _equalized
+    from workloads.quantization.float_network import execute_real_layer
+    from workloads.quantization.post_training import _equalized
 
     graph = quantized(power_of_two, bias=False)
     recipe = Recipe(power_of_two=power_of_two, correct_bias=False)

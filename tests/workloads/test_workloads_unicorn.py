@@ -15,12 +15,12 @@ from torch.nn import functional
 from workloads import arithmetic, library
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.balance import balance
 from workloads.convolution import accumulate, exact_matmul
-from workloads.float_network import FloatNetwork, execute_real
 from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec, Window
 from workloads.graph import multiply_accumulates as macs
-from workloads.post_training import Recipe, observe
+from workloads.quantization.balance import balance
+from workloads.quantization.float_network import FloatNetwork, execute_real
+from workloads.quantization.post_training import Recipe, observe
 from workloads.reference import execute, execute_layer
 from workloads.unicorn import OUTPUT, unicorn_graph
 from workloads.unicorn_config import UnicornConfig, signal_and_noise

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from workloads.float_network import FUNCTIONS, Function
 from workloads.graph import Operator
 from workloads.onnx.read import Node
 from workloads.onnx.walk import Unsupported, View, Walk, as_three, first_axes
+from workloads.quantization.float_network import FUNCTIONS, Function
 
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
 

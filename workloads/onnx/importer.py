@@ -16,14 +16,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from workloads.float_network import FloatNetwork
 from workloads.graph import Graph, GraphError
 from workloads.onnx.fold import FOLDED, constant_of, run_node
 from workloads.onnx.operators import RULES
 from workloads.onnx.patterns import with_normalizations
 from workloads.onnx.read import Model, Node, read_model
 from workloads.onnx.walk import Unsupported, View, Walk, three
-from workloads.post_training import Recipe, quantize
+from workloads.quantization.float_network import FloatNetwork
+from workloads.quantization.post_training import Recipe, quantize
 
 RANDOM_INPUTS = 4
 

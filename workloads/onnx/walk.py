@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from workloads.float_network import FloatNetwork, Function
 from workloads.graph import Graph, Layer, Operator, TensorSpec
 from workloads.onnx.fold import MOST_ELEMENTS
 from workloads.onnx.read import Model, Node
+from workloads.quantization.float_network import FloatNetwork, Function
 
 Shape = tuple[int, ...]
 Shape3 = tuple[int, int, int]

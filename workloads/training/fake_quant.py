@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workloads.float_network import FloatNetwork
 from workloads.graph import Layer, Operator
-from workloads.layer_constants import Recipe, least_steps, weight_scales
+from workloads.quantization.float_network import FloatNetwork
+from workloads.quantization.layer_constants import Recipe, least_steps, weight_scales
 
 Values = dict[str, Tensor]
 #: Roles of weights that are fitted; the others stay as they are.

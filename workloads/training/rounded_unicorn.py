@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workloads.float_network import FloatNetwork
 from workloads.graph import Graph, Phase
-from workloads.layer_constants import Recipe
-from workloads.post_training import choose_scales, quantize
+from workloads.quantization.float_network import FloatNetwork
+from workloads.quantization.layer_constants import Recipe
+from workloads.quantization.post_training import choose_scales, quantize
 from workloads.training.fake_quant import RoundedNetwork, Values
 from workloads.unicorn import NEXT_LATENT, OUTPUT
 from workloads.unicorn_config import UnicornConfig

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from workloads import arithmetic
-from workloads.float_network import FloatNetwork
 from workloads.graph import Graph, Layer, Operator
+from workloads.quantization.float_network import FloatNetwork
 
 #: A bias must leave room in the int32 accumulator.
 BIAS_LIMIT = 1 << 30

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workloads.float_network import FloatNetwork
 from workloads.graph import Graph, Layer, Operator
+from workloads.quantization.float_network import FloatNetwork
 
 #: A channel is enlarged by at most 2 ** LIMIT.
 LIMIT = 5

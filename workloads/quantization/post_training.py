@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from workloads import arithmetic
-from workloads.balance import balance
 from workloads.convolution import accumulate
-from workloads.equalize import movable, rescale, root
-from workloads.float_network import (
+from workloads.graph import Graph, Layer, Operator
+from workloads.quantization.balance import balance
+from workloads.quantization.equalize import movable, rescale, root
+from workloads.quantization.float_network import (
     FloatNetwork,
     convolution_before_relu,
     execute_reachable,
     execute_real,
 )
-from workloads.graph import Graph, Layer, Operator
-from workloads.layer_constants import BIAS_LIMIT, CONSTANTS, Recipe
+from workloads.quantization.layer_constants import BIAS_LIMIT, CONSTANTS, Recipe
 from workloads.reference import execute_layer
 from workloads.verify import keeps_scale, verify
 
