@@ -26,16 +26,16 @@ from workloads.quantization.post_training import (
     quantize,
     quantized_inputs,
 )
-from workloads.quantize import (
+from workloads.reference import execute
+from workloads.training import clips
+from workloads.training.metrics import psnr_db
+from workloads.training.quantize_agc import (
     float_network,
     lively_agc,
     losses,
     main,
     seeded_inputs,
 )
-from workloads.reference import execute
-from workloads.training import clips
-from workloads.training.metrics import psnr_db
 
 TINY = AgcConfig(
     width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks=3, keypoints=4,

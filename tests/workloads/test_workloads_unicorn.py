@@ -22,9 +22,9 @@ from workloads.quantization.balance import balance
 from workloads.quantization.float_network import FloatNetwork, execute_real
 from workloads.quantization.post_training import Recipe, observe
 from workloads.reference import execute, execute_layer
+from workloads.training.quantize_unicorn import float_networks, quantized_unicorn, trajectory
 from workloads.unicorn import OUTPUT, unicorn_graph
 from workloads.unicorn_config import UnicornConfig, signal_and_noise
-from workloads.unicorn_quantize_torch import float_networks, quantized_unicorn, trajectory
 from workloads.unicorn_run import (
     coefficients,
     decode,

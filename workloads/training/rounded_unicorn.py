@@ -18,9 +18,9 @@ from workloads.quantization.float_network import FloatNetwork
 from workloads.quantization.layer_constants import Recipe
 from workloads.quantization.post_training import choose_scales, quantize
 from workloads.training.fake_quant import RoundedNetwork, Values
+from workloads.training.quantize_unicorn import float_networks, joined
 from workloads.unicorn import NEXT_LATENT, OUTPUT
 from workloads.unicorn_config import UnicornConfig
-from workloads.unicorn_quantize_torch import float_networks, joined
 from workloads.unicorn_run import fixed_inputs, step_inputs
 from workloads.unicorn_torch import UnicornDecoder
 

@@ -8,7 +8,7 @@ structures equal in float32. Tracing (torchao pt2e) would find the same layers w
 machinery, leave the fixed-point steps in floating point, and could not tie the scales of a
 concatenation.
 
-    python -m workloads.quantize agc-w16
+    python -m workloads.training.quantize_agc agc-w16
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def losses(network: FloatNetwork, graph: Graph, pairs: list[ClipPair]) -> dict[s
 
 def main(arguments: list[str] | None = None) -> int:
     """Quantize a trained decoder, write its two files, print what was measured."""
-    parser = argparse.ArgumentParser(prog="python -m workloads.quantize", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m workloads.training.quantize_agc", description=main.__doc__)
     parser.add_argument("name", choices=[f"agc-w{width}" for width in TRAINED])
     parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
                         default="power-of-two", help="form of the requantization")
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     for key, value in measured.items():
         print(f"{key}: {value}")
     made_by = {
-        "command": f"python -m workloads.quantize {options.name} --scales {options.scales} "
+        "command": f"python -m workloads.training.quantize_agc {options.name} --scales {options.scales} "
                    f"--pairs {options.pairs} --seed {options.seed}",
         "weights": f"trained, agc_w{width}_float.safetensors",
         "calibration": f"{options.pairs} seeded pairs of training identities",
