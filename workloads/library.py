@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec, Window
-from workloads.unicorn import unicorn_graph
-from workloads.unicorn_config import UnicornConfig
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.graph import unicorn_graph
 from workloads.verify import nearest, verify
 
 DATA = Path(__file__).parent / "data"

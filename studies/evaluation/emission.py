@@ -22,7 +22,7 @@ from hw.project.emit import emit
 from studies.evaluation.evaluate import feasible, phases
 from studies.plain.errors import UserError
 from workloads.graph import Graph, GraphError
-from workloads.unicorn_run import looped, starting_values
+from workloads.unicorn.run import looped, starting_values
 
 
 @dataclass(frozen=True)

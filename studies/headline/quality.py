@@ -26,8 +26,8 @@ from workloads.training import evaluate_agc, evaluate_unicorn
 from workloads.training.clips import ClipPair, calibration_clips, test_clips
 from workloads.training.metrics import average, measure
 from workloads.training.picture_set import picture_set
-from workloads.unicorn_config import UnicornConfig, bits_per_pixel
-from workloads.unicorn_run import decode as decode_integers
+from workloads.unicorn.config import UnicornConfig, bits_per_pixel
+from workloads.unicorn.run import decode as decode_integers
 
 Row = dict[str, object]
 #: Integer networks by the width of the float one, with the name of the number format.

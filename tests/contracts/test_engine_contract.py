@@ -17,8 +17,8 @@ from cosim.program.table import ARGUMENTS, Column, Opcode
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Phase
-from workloads.unicorn import unicorn_graph
-from workloads.unicorn_config import UnicornConfig
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.graph import unicorn_graph
 
 UNICORN = UnicornConfig(width=16, multipliers=(1, 2), blocks=1, attention_factors=(2,),
                         head_channels=16, embedding=32, latent_rows=16, latent_cols=16,

@@ -29,9 +29,9 @@ from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Phase, multiply_accumulates
 from workloads.library import load
 from workloads.reference import execute
-from workloads.unicorn import NEXT_LATENT, OUTPUT, unicorn_graph
-from workloads.unicorn_config import UnicornConfig
-from workloads.unicorn_run import decode, fixed_inputs, index_vector, quantized, step_inputs
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.graph import NEXT_LATENT, OUTPUT, unicorn_graph
+from workloads.unicorn.run import decode, fixed_inputs, index_vector, quantized, step_inputs
 
 BOARD = load_board("pynq-z1")
 BASE = default_overlay()

@@ -23,9 +23,9 @@ from hw.interface.vectors import fill_memory, host_layers, make_vectors, outputs
 from hw.project.emit import emit
 from hw.rtl_sim.stand_in import CSimRunner, StandIn
 from workloads.graph import Graph, Phase
-from workloads.unicorn import NEXT_LATENT, OUTPUT, unicorn_graph
-from workloads.unicorn_config import UnicornConfig
-from workloads.unicorn_run import decode, looped, starting_values
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.graph import NEXT_LATENT, OUTPUT, unicorn_graph
+from workloads.unicorn.run import decode, looped, starting_values
 from workloads.verify import verify
 
 SMALL = UnicornConfig(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,),

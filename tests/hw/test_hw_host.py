@@ -16,9 +16,9 @@ from workloads import reference
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec, Window
-from workloads.unicorn import unicorn_graph
-from workloads.unicorn_config import UnicornConfig
-from workloads.unicorn_run import looped
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.graph import unicorn_graph
+from workloads.unicorn.run import looped
 
 SMALL = AgcConfig(width=8, rows=32, cols=48, motion_blocks=2, blocks=1, keypoints=5)
 

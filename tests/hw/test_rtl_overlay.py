@@ -27,8 +27,8 @@ from studies.validate.rtl import (
 )
 from workloads.graph import Phase
 from workloads.library import load
-from workloads.unicorn import unicorn_graph
-from workloads.unicorn_config import UnicornConfig
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.graph import unicorn_graph
 
 SMALL = dataclasses.replace(default_overlay(), tm=8, tn=8)
 

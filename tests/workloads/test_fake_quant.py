@@ -14,8 +14,8 @@ from workloads.reference import execute_layer
 from workloads.training.fake_quant import RoundedNetwork, Values
 from workloads.training.finetune_unicorn import Update, wide_layers
 from workloads.training.rounded_unicorn import RoundedUnicorn, calibrated, exact
-from workloads.unicorn_config import UnicornConfig
-from workloads.unicorn_torch import UnicornDecoder, build_unicorn
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.torch import UnicornDecoder, build_unicorn
 
 TINY = UnicornConfig(
     images=4, width=16, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=16,

@@ -22,8 +22,8 @@ from workloads.training.metrics import average, measure, perceptual_distance, ps
 from workloads.training.motion import draw_motion
 from workloads.training.photos import FACES, NAMES, load_photo, moved_face, photo_tensor
 from workloads.training.picture_set import picture_set
-from workloads.unicorn_config import UnicornConfig, bits_per_pixel, signal_and_noise
-from workloads.unicorn_torch import build_unicorn, load_unicorn
+from workloads.unicorn.config import UnicornConfig, bits_per_pixel, signal_and_noise
+from workloads.unicorn.torch import build_unicorn, load_unicorn
 
 
 def still(**changes: float) -> torch.Tensor:

@@ -23,9 +23,9 @@ from workloads.quantization.float_network import FloatNetwork, execute_real
 from workloads.quantization.post_training import Recipe, observe
 from workloads.reference import execute, execute_layer
 from workloads.training.quantize_unicorn import float_networks, quantized_unicorn, trajectory
-from workloads.unicorn import OUTPUT, unicorn_graph
-from workloads.unicorn_config import UnicornConfig, signal_and_noise
-from workloads.unicorn_run import (
+from workloads.unicorn.config import UnicornConfig, signal_and_noise
+from workloads.unicorn.graph import OUTPUT, unicorn_graph
+from workloads.unicorn.run import (
     coefficients,
     decode,
     index_vector,
@@ -33,7 +33,7 @@ from workloads.unicorn_run import (
     starting_values,
     steps,
 )
-from workloads.unicorn_torch import UnicornDecoder, build_unicorn
+from workloads.unicorn.torch import UnicornDecoder, build_unicorn
 from workloads.verify import verify
 
 TINY = UnicornConfig(

@@ -16,8 +16,8 @@ from PIL import Image
 
 from workloads.training.metrics import average, measure
 from workloads.training.picture_set import picture_set
-from workloads.unicorn_config import bits_per_pixel
-from workloads.unicorn_torch import TRAINED, UnicornDecoder, load_unicorn
+from workloads.unicorn.config import bits_per_pixel
+from workloads.unicorn.torch import TRAINED, UnicornDecoder, load_unicorn
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from workloads.training.losses import RandomFeatures
 from workloads.training.picture_set import picture_set
 from workloads.training.rounded_unicorn import RoundedUnicorn, calibrated
 from workloads.training.train_unicorn import TABLE_RATE, batch_of, falling, picture_loss
-from workloads.unicorn_torch import TRAINED, load_unicorn
+from workloads.unicorn.torch import TRAINED, load_unicorn
 
 #: Weight steps (as logarithms) learn this many times faster than weights.
 STEP_RATE = 0.5

@@ -22,10 +22,10 @@ from workloads.quantization.float_network import FloatNetwork, execute_real
 from workloads.quantization.post_training import Recipe, quantize
 from workloads.training.metrics import psnr_db
 from workloads.training.picture_set import picture_set
-from workloads.unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT, unicorn_structure
-from workloads.unicorn_config import UnicornConfig
-from workloads.unicorn_run import decode, fixed_inputs, step_inputs
-from workloads.unicorn_torch import TRAINED, UnicornDecoder, load_unicorn
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.graph import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT, unicorn_structure
+from workloads.unicorn.run import decode, fixed_inputs, step_inputs
+from workloads.unicorn.torch import TRAINED, UnicornDecoder, load_unicorn
 from workloads.verify import verify
 
 #: Pictures whose embeddings are looked at, at three sampler steps each.

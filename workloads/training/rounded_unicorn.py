@@ -19,10 +19,10 @@ from workloads.quantization.layer_constants import Recipe
 from workloads.quantization.post_training import choose_scales, quantize
 from workloads.training.fake_quant import RoundedNetwork, Values
 from workloads.training.quantize_unicorn import float_networks, joined
-from workloads.unicorn import NEXT_LATENT, OUTPUT
-from workloads.unicorn_config import UnicornConfig
-from workloads.unicorn_run import fixed_inputs, step_inputs
-from workloads.unicorn_torch import UnicornDecoder
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.graph import NEXT_LATENT, OUTPUT
+from workloads.unicorn.run import fixed_inputs, step_inputs
+from workloads.unicorn.torch import UnicornDecoder
 
 #: Values kept of one tensor of one sampler step; the greatest is kept besides.
 SAMPLES = 1 << 12

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from workloads.training.losses import RandomFeatures, feature_loss
 from workloads.training.picture_set import picture_set
-from workloads.unicorn_config import UnicornConfig, signal_and_noise, time_code
-from workloads.unicorn_torch import PictureDecoder, ResidualUnit, UnicornDecoder
+from workloads.unicorn.config import UnicornConfig, signal_and_noise, time_code
+from workloads.unicorn.torch import PictureDecoder, ResidualUnit, UnicornDecoder
 from workloads.weights_torch import compact, fill, load_parts, save_parts
 
 #: The index table learns this many times faster than the shared weights: each row is seen rarely.

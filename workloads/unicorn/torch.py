@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workloads.unicorn_config import (
+from workloads.unicorn.config import (
     TIME_FREQUENCIES,
     UnicornConfig,
     position_code,
@@ -22,7 +22,7 @@ from workloads.unicorn_config import (
 )
 from workloads.weights_torch import fill, load_parts
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 #: Pictures in the set behind each shipped name.
 TRAINED = {"n256": 256, "n1024": 1024}
 

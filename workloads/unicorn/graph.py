@@ -17,7 +17,7 @@ import numpy as np
 from workloads import arithmetic
 from workloads.graph import Graph, Layer, Operator, Phase, TensorSpec, Window
 from workloads.seeded import SeededConstants, Uniform
-from workloads.unicorn_config import TIME_FREQUENCIES, UnicornConfig
+from workloads.unicorn.config import TIME_FREQUENCIES, UnicornConfig
 
 #: `index_vector` is the picture's row of the constant INDEX_TABLE, int8 (images, embedding).
 INPUTS = ("latent", "time_code", "index_vector", "position", "coefficients")

@@ -15,14 +15,14 @@ import numpy as np
 from workloads import arithmetic
 from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
 from workloads.reference import execute
-from workloads.unicorn import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT
-from workloads.unicorn_config import (
+from workloads.unicorn.config import (
     UnicornConfig,
     position_code,
     signal_and_noise,
     starting_noise,
     time_code,
 )
+from workloads.unicorn.graph import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT
 
 
 def coefficients(config: UnicornConfig, step: int) -> np.ndarray:
