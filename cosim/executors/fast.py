@@ -1,4 +1,4 @@
-"""The numba executor: the meaning of `cosim.executors.des`, to the cycle, at the speed a search needs.
+"""The numba executor: the meaning of `des`, to the cycle, at the speed a search needs.
 
 It defines nothing: where it and `cosim.executors.des` differ, this one is wrong.
 """

@@ -1,6 +1,6 @@
 """The loop of the numba executor: units and tokens in one compiled function.
 
-It defines nothing; `cosim.executors.des` says what the rules are. `cosim.executors.fast` prepares its arrays.
+It defines nothing; `cosim.executors.des` says what the rules are, and `fast` prepares its arrays.
 
 The loop visits only cycles in which a unit does something. In such a cycle it first ends operations
 (their tokens appear), then starts operations, then decides requests in unit order, then lets the

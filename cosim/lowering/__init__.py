@@ -1,0 +1,1 @@
+"""From a mapping to a Program: order, tokens, addresses, bytes."""

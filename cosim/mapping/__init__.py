@@ -1,0 +1,1 @@
+"""Which engine runs a layer, on what tiles, and how tensors lie in memory."""

@@ -4,8 +4,8 @@ It does not know units, ports or tokens; both executors bring it bursts and carr
 decides. `arch_models.memory.Ddr3Timing` says what each number means.
 
 All times here are DDR clocks. A burst arrives, waits in the line of its direction (oldest first,
-then unit number: `cosim.memory.arbiter`), is admitted to the window when its transactions fit into the
-queue, and is served whole: its column commands follow one another every t_ccd.
+then unit number: `cosim.memory.arbiter`), is admitted to the window when its transactions fit into
+the queue, and is served whole: its column commands follow one another every t_ccd.
 
 - Events of the controller happen in clock order; at one clock admissions (reads first) precede a
   service. A service is decided when the bus can take the next column command.

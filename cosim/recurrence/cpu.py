@@ -100,9 +100,9 @@ class Timer:
                      host_cycles: Sequence[int]) -> int | None:
         """`SimResult.total_cycles` of the program; None if the recurrence does not hold.
 
-        `units`: of `cosim.executors.fast.unit_table`, for ports, clock and limits; `settings`: theirs;
-        `host_cycles`: FILL of the host's rows at that clock, in table order. None when masters
-        share a channel, and when a token never comes.
+        `units`: of `cosim.executors.fast.unit_table`, for ports, clock and limits;
+        `settings`: theirs; `host_cycles`: FILL of the host's rows at that clock, in table
+        order. None when masters share a channel, and when a token never comes.
         """
         if not units[units[:, U_KIND] != COMPUTE, U_ALONE].all():
             return None

@@ -1,0 +1,1 @@
+"""The VTA accelerator: its schedules, instructions and their lowering."""

@@ -1,0 +1,1 @@
+"""What runs on the board, copied there verbatim: driver, measurement, run."""

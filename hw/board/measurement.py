@@ -21,8 +21,8 @@ class StepTime:
     """Wall-clock seconds of one step of a frame, one entry a repeat.
 
     `kind`: "fabric" (one start, until its interrupt) or "host" (one layer on the processor).
-    `first`, `count`, `repeats`, `repeat_first`: the operations of a fabric step, as `hw.interface.plan`
-    has them; `layer`: the layer of a host step, or -1.
+    `first`, `count`, `repeats`, `repeat_first`: the operations of a fabric step, as
+    `hw.interface.plan` has them; `layer`: the layer of a host step, or -1.
     """
 
     kind: str

@@ -1,0 +1,1 @@
+"""The emitted C++ as threads on this machine."""

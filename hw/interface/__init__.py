@@ -1,0 +1,1 @@
+"""What hardware and driver agree on: descriptors, registers, configuration, vectors."""

@@ -1,7 +1,8 @@
 """The descriptor: one operation of a Program as 64 bytes, defined once for everything.
 
-It does not execute or time descriptors. The C++ header (`hw.interface.header`), the register-transfer
-record and the driver all read the field tables of this module; nobody else numbers bits.
+It does not execute or time descriptors. The C++ header (`hw.interface.header`), the
+register-transfer record and the driver all read the field tables of this module;
+nobody else numbers bits.
 
 A descriptor is 512 bits, little-endian, eight beats of an 8-byte port. 64 bytes were chosen over
 128: a convolution's arguments fit, a fetch is half a longest AXI3 burst, and command queues are

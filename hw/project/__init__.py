@@ -1,0 +1,1 @@
+"""The emitted project: files, scripts, manifest."""

@@ -1,0 +1,1 @@
+"""The simulated board behind the real pynq: its server, protocol and files."""

@@ -31,8 +31,9 @@ def bit_file(payload: bytes, design: str, part: str) -> bytes:
 
 
 def hwh_file(clock_hz: int) -> str:
-    """The parts of the block design that pynq reads (`hw.project.scripts`): processor and its clocks, the
-    overlay's control port, the interrupt's way. Names are those of Vivado for a Zynq-7000."""
+    """The parts of the block design that pynq reads (`hw.project.scripts`): processor and its
+    clocks, the overlay's control port, the interrupt's way. Names are those of Vivado for a
+    Zynq-7000."""
     clocks = "".join(
         f'<PARAMETER NAME="PCW_FPGA_FCLK{number}_ENABLE" VALUE="{int(number == 0)}"/>'
         f'<PARAMETER NAME="PCW_FCLK{number}_PERIPHERAL_CLKSRC" VALUE="IO PLL"/>'

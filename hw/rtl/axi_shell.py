@@ -1,8 +1,8 @@
 """The overlay as an IP: AXI-Lite registers, descriptor feed, AXI masters, interrupt, counters.
 
 It computes nothing and moves no tensor; `overlay_top` does. Registers are those of
-`hw.interface.registers`, and the ports have the names that the vendor's HLS compiler gives, so the driver and
-the block design take either.
+`hw.interface.registers`, and the ports have the names that the vendor's HLS compiler gives, so the
+driver and the block design take either.
 
 A start resets everything but the memories and the tokens (these it sets if `initialize` is 1),
 fills the command queues until the table is read or a queue is full, and lets go; it ends when every

@@ -1,7 +1,7 @@
 """A board without a board: the registers, memory and interrupt that the driver sees.
 
-It executes nothing itself; a fabric does, the C simulation (`hw.rtl_sim.board` is the RTL). Its times
-are no measurement of hardware, and its measurements say so (`source`).
+It executes nothing itself; a fabric does, the C simulation (`hw.rtl_sim.board` is the RTL). Its
+times are no measurement of hardware, and its measurements say so (`source`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""One design in, its times, joules and sites out."""

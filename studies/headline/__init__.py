@@ -1,0 +1,1 @@
+"""The best designs for both decoders, their quality, and other devices beside them."""

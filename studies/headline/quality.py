@@ -1,7 +1,9 @@
 """Measures the pictures of the shipped networks, float and integer, beside the trivial answers.
 
 It trains nothing, and quantizes only the mixed AGC, from the shipped int8 graph. Needs torch and
-pillow (the extras `torch` and `dev`). Run: python -m studies.headline.quality --json out/quality.json
+pillow (the extras `torch` and `dev`). Run:
+
+    python -m studies.headline.quality --json out/quality.json
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tables, JSON and the page of the headline study.
 
-It evaluates nothing: every figure comes from `studies.headline.study`, and all of them are predicted.
+It evaluates nothing: every figure comes from `studies.headline.study`, and all are predicted.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
 
 
 def _command(points: Sequence[Point], designs: int, seed: int) -> str:
-    text = f"python -m studies.headline.study --designs {designs} --seed {seed} --page docs/headline.md"
+    text = (f"python -m studies.headline.study --designs {designs} --seed {seed} "
+            "--page docs/headline.md")
     workloads = tuple(dict.fromkeys(point.workload for point in points))
     clocks = tuple(dict.fromkeys(point.clock_mhz for point in points))
     if workloads != WORKLOADS:

@@ -1,0 +1,1 @@
+"""What every study uses: errors, files, records, the machine's name."""

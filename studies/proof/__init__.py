@@ -1,0 +1,1 @@
+"""Spaces that were enumerated whole, and what the search is worth on them."""

@@ -77,8 +77,8 @@ predicted, with the memory model `flat`.
 {found['workload']} (the whole network, one frame) on {found['board']}, conditional axes included;
 {found['feasible']:,} of them feasible. Every one was evaluated: {found['seconds']:.0f} s by the
 clock, {found['processor_seconds']:.0f} s of processor time on {found['machine']}.
-Designs that share a lowered program share it (`studies/evaluation/batch.py`); every figure equals the single
-evaluation's, to the last bit.
+Designs that share a lowered program share it (`studies/evaluation/batch.py`); every figure equals
+the single evaluation's, to the last bit.
 
 **The truth**: best latency {found['best_latency_ms']:.3f} ms. The front of latency and energy:
 
@@ -124,10 +124,10 @@ def _wide(found: dict[str, Any]) -> str:
     return f"""
 ## A hundred million designs and more
 
-`python -m studies.proof.enumerate_wide --device cuda` times programs on a GPU: one thread a setting of
-clock, ports and limits, all on one walk through the program (`cosim/recurrence/cuda.py`). The
-processor's cores lower the programs meanwhile. Recorded on {first['device']} with 16 cores
-(`studies/data/enumerate_wide_h100.json`). {check['designs']:,} designs of the first space drawn at
+`python -m studies.proof.enumerate_wide --device cuda` times programs on a GPU: one thread a
+setting of clock, ports and limits, all on one walk through the program
+(`cosim/recurrence/cuda.py`). The processor's cores lower the programs meanwhile. Recorded on
+{first['device']} with 16 cores (`studies/data/enumerate_wide_h100.json`). {check['designs']:,} designs of the first space drawn at
 random ({check['feasible']:,} of them feasible) were evaluated on the CPU as well:
 {check['unequal']} differ in latency or energy, to the last bit. A recurrence is one simulated
 frame; packing of DSPs takes none of its own.

@@ -1,7 +1,7 @@
 """How far is a search from the true best? Every sampler against a sub-space that is known whole.
 
-It searches with the code of `cosim explore` (`studies.search.search`); only the answers come from the
-table of an enumeration. Run as `python -m studies.proof.proof --json FILE`; `--quick` takes a
+It searches with the code of `cosim explore` (`studies.search.search`); only the answers come from
+the table of an enumeration. Run as `python -m studies.proof.proof --json FILE`; `--quick` takes a
 small sub-space and two seeds.
 
 Regret: best latency found over the true best, minus one. Hypervolume ratio: area of latency and

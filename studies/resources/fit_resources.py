@@ -152,8 +152,9 @@ def modelled(row: Sites) -> Resources:
 
 def sites_toml(rows: Sequence[Sites]) -> str:
     """The file of coefficients that the resource model reads."""
-    lines = ["# Written by `python -m studies.resources.fit_resources --write`; do not edit. Fitted to",
-             "# resource_grid.csv: Yosys synth_xilinx of parts of hw/rtl, not placed or routed.",
+    lines = ["# Written by `python -m studies.resources.fit_resources --write`; do not edit.",
+             "# Fitted to resource_grid.csv: Yosys synth_xilinx of parts of hw/rtl, not placed "
+             "or routed.",
              "", "[convolution]"]
     for name, value in (("dsp", 4), ("dsp_per_requantizer", 2), ("dsp_per_adder", 2)):
         lines.append(_line(name, value, "counted on every row of resource_grid.csv, exact",

@@ -1,0 +1,1 @@
+"""Spaces, searches, fronts, and where a search is kept."""

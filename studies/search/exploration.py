@@ -172,7 +172,7 @@ def _spread(pool: Executor, workers: int, work: Evaluate,
 
 @dataclass(frozen=True)
 class Place:
-    """Where a search keeps its outcomes: a storage (see `studies.search.storage`), a study's name."""
+    """Where a search keeps its outcomes: storage (see `studies.search.storage`), study name."""
 
     storage: str
     study: str

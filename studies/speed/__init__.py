@@ -1,0 +1,1 @@
+"""Benchmarks of this program, and of a peer in the same run."""

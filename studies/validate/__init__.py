@@ -1,0 +1,1 @@
+"""Predictions against what others measured, and against our own RTL."""

@@ -119,9 +119,9 @@ takes a true dual port block RAM for it once a write's address is defined while 
 (`opt_expr -mux_undef`, in its script); whether the vendor's tools do is unchecked.
 """
 WHOLE_READING = """
-Whole designs as one IP, synthesized once and not fitted (`python -m studies.resources.fit_resources --whole
-DESIGN` does so for any design); the first is `default`. Nothing was placed or routed; clock and
-timing are unchecked.
+Whole designs as one IP, synthesized once and not fitted (`python -m studies.resources.fit_resources
+--whole DESIGN` does so for any design); the first is `default`. Nothing was placed or
+routed; clock and timing are unchecked.
 """
 RTL_PROGRAMS, RTL_TILES = 300, 180
 RTL_DESIGNS, RTL_NETWORK = ("default", "diffusion"), "agc-w16"

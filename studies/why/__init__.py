@@ -1,0 +1,1 @@
+"""What-if, compare, explain: why a design takes the time it takes."""

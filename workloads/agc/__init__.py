@@ -1,0 +1,1 @@
+"""The AGC decoder: sizes, integer graph, torch module."""

@@ -1,6 +1,7 @@
 """Builds the integer graph of the AGC decoder from its sizes; the same code at every width.
 
-It neither trains nor calibrates: numbers come from a seed, or from `workloads.training.quantize_agc`.
+It neither trains nor calibrates: numbers come from a seed, or from
+`workloads.training.quantize_agc`.
 """
 
 from __future__ import annotations

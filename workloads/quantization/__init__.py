@@ -1,0 +1,1 @@
+"""From a float network to an int8 graph."""

@@ -1,6 +1,7 @@
 """Measures the shipped AGC decoders on held-out heads and motions.
 
-It measures the float decoders only; `studies.headline.quality` measures the integer ones and draws strips.
+It measures the float decoders only; `studies.headline.quality` measures the integer ones and draws
+strips.
 """
 
 from __future__ import annotations

@@ -162,7 +162,8 @@ def losses(network: FloatNetwork, graph: Graph, pairs: list[ClipPair]) -> dict[s
 
 def main(arguments: list[str] | None = None) -> int:
     """Quantize a trained decoder, write its two files, print what was measured."""
-    parser = argparse.ArgumentParser(prog="python -m workloads.training.quantize_agc", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m workloads.training.quantize_agc",
+                                     description=main.__doc__)
     parser.add_argument("name", choices=[f"agc-w{width}" for width in TRAINED])
     parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
                         default="power-of-two", help="form of the requantization")
@@ -181,8 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
     for key, value in measured.items():
         print(f"{key}: {value}")
     made_by = {
-        "command": f"python -m workloads.training.quantize_agc {options.name} --scales {options.scales} "
-                   f"--pairs {options.pairs} --seed {options.seed}",
+        "command": f"python -m workloads.training.quantize_agc {options.name} "
+                   f"--scales {options.scales} --pairs {options.pairs} --seed {options.seed}",
         "weights": f"trained, agc_w{width}_float.safetensors",
         "calibration": f"{options.pairs} seeded pairs of training identities",
         "measured_on": f"{TEST_PAIRS} seeded pairs of held-out identities",

@@ -1,0 +1,1 @@
+"""The Unicorn decoder: sizes, integer graph, torch module, sampler."""
