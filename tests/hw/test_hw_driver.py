@@ -233,8 +233,8 @@ def test_an_unknown_field_is_refused(emitted, tmp_path):
         parse_measurement(json.dumps({**raw, "repeats": 4}))
 
 
-@pytest.mark.parametrize("name", ["driver.py", "emitted.py", "measurement.py", "scripts/run.py",
-                                  "scripts/seal.py"])
+@pytest.mark.parametrize("name", ["driver.py", "emitted.py", "measurement.py", "run.py",
+                                  "seal.py"])
 def test_board_files_have_the_syntax_of_python_3_8(name):
     text = (Path(driver_module.__file__).parent / name).read_text()
     ast.parse(text, feature_version=(3, 8))
