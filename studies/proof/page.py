@@ -128,7 +128,8 @@ def _wide(found: dict[str, Any]) -> str:
 setting of clock, ports and limits, all on one walk through the program
 (`cosim/recurrence/cuda.py`). The processor's cores lower the programs meanwhile. Recorded on
 {first['device']} with 16 cores (`studies/data/enumerate_wide_h100.json`). {check['designs']:,}
-designs of the first space drawn at random ({check['feasible']:,} of them feasible) were evaluated on the CPU as well:
+designs of the first space drawn at random ({check['feasible']:,} of them feasible)
+were evaluated on the CPU as well:
 {check['unequal']} differ in latency or energy, to the last bit. A recurrence is one simulated
 frame; packing of DSPs takes none of its own.
 

@@ -17,10 +17,10 @@ from amaranth.hdl import UnusedElaboratable
 from arch_models.fields import FieldError
 from arch_models.nets import read_net_model
 from arch_models.overlay import load_overlay
-from studies.errors import UserError, unknown
-from studies.resource_grid import PARTS, Sites, points, top_of, whole
+from studies.plain.errors import UserError, unknown
 from studies.resources.netlist import Netlist, synthesized
 from studies.resources.paths import Hop, Path, Paths
+from studies.resources.resource_grid import PARTS, Sites, points, top_of, whole
 
 #: What a result of synthesis, and no parameter, is.
 _COUNTS = frozenset({"part", "dsp", "bram36", "lut", "ff"})
