@@ -1,74 +1,140 @@
-"""The `cosim` command: wires the subcommands together and turns user errors into one message.
+"""The `cosim` command: finds a subcommand, runs it, turns a user's error into one message.
 
-It does not compute anything; each subcommand is a thin wrapper over a study.
+It does not compute anything; each subcommand is a thin wrapper over a study, and its module is
+imported only when it runs: `cosim --help` reads the first lines of their docstrings as text.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
 
-from arch_models.fields import FieldError
-from arch_models.memory import MemoryParameterError
-from cosim.program.table import ProgramError
-from studies.commands import (
-    benchmark,
-    boards,
-    calibrate,
-    compare,
-    emit,
-    explain,
-    explore,
-    measure,
-    report,
-    serve,
-    simulate,
-    validate,
-    what_if,
-)
-from studies.plain.errors import UserError
-from workloads.graph import GraphError
-
-USER_ERRORS = (UserError, FieldError, GraphError, ProgramError, MemoryParameterError)
 EXIT_USER_ERROR = 2
+DISTRIBUTION = "cosim"
 
-app = typer.Typer(
-    help="Predict how fast and how hungry an FPGA accelerator for a neural codec decoder will "
-         "be, before it exists; search for a better one; and write it as HLS C++.\n\n"
-         "Start with:  cosim simulate agc-w64",
-    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
-    rich_markup_mode="rich",
-)
-board_app = typer.Typer(help="Look after board files of your own.", no_args_is_help=True)
-validate_app = typer.Typer(help="Check the models against figures that others measured.",
-                           no_args_is_help=True)
+#: Name of a subcommand: module of `studies.commands` and function there; a group has a table.
+COMMANDS: dict[str, str] = {
+    "simulate": "simulate.simulate",
+    "explore": "explore.explore",
+    "emit": "emit.emit_design",
+    "what-if": "what_if.what_if_command",
+    "compare": "compare.compare_designs",
+    "explain": "explain.explain_design",
+    "report": "report.report",
+    "boards": "boards.boards",
+    "measure": "measure.measure",
+    "calibrate": "calibrate.calibrate",
+    "serve": "serve.serve_studies",
+    "benchmark": "benchmark.benchmark_command",
+}
+GROUPS: dict[str, tuple[str, dict[str, str]]] = {
+    "board": ("Look after board files of your own.", {"check": "boards.check_board"}),
+    "validate": ("Check the models against figures that others measured.", {
+        "memory": "validate.memory",
+        "vta-pynq": "validate.vta_pynq",
+        "fpga2015": "validate.fpga2015",
+        "overlap": "validate.overlap",
+        "board": "validate.board",
+        "rtl": "validate.rtl",
+        "onnx": "validate.onnx",
+        "page": "validate.page",
+    }),
+}
+HELP = """Predict how fast and how hungry an FPGA accelerator for a neural codec decoder will be, \
+before it exists; search for a better one; and write it as HLS C++.
 
-app.command("simulate")(simulate.simulate)
-app.command("explore")(explore.explore)
-app.command("emit")(emit.emit_design)
-app.command("serve")(serve.serve_studies)
-app.command("report")(report.report)
-app.command("boards")(boards.boards)
-app.command("what-if")(what_if.what_if_command)
-app.command("compare")(compare.compare_designs)
-app.command("explain")(explain.explain_design)
-app.command("measure")(measure.measure)
-app.command("calibrate")(calibrate.calibrate)
-app.command("benchmark")(benchmark.benchmark_command)
-board_app.command("check")(boards.check_board)
-validate_app.command("memory")(validate.memory)
-validate_app.command("vta-pynq")(validate.vta_pynq)
-validate_app.command("fpga2015")(validate.fpga2015)
-validate_app.command("overlap")(validate.overlap)
-validate_app.command("board")(validate.board)
-validate_app.command("rtl")(validate.rtl)
-validate_app.command("onnx")(validate.onnx)
-validate_app.command("page")(validate.page)
-app.add_typer(board_app, name="board")
-app.add_typer(validate_app, name="validate")
+Start with:  cosim simulate agc-w64"""
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported when they run; help needs their docstrings only."""
+
+    lazy: Mapping[str, str] = MappingProxyType({})
+    groups: Mapping[str, tuple[str, dict[str, str]]] = MappingProxyType({})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the tables."""
+        return [*self.lazy, *self.groups]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A group; or a command that only knows its help."""
+        if cmd_name in self.groups:
+            text, commands = self.groups[cmd_name]
+            return _group(cmd_name, text, commands)
+        if cmd_name in self.lazy:
+            return TyperCommand(cmd_name, help=_first_sentence(self.lazy[cmd_name]))
+        return None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command itself, imported."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = get_close_matches(name, self.list_commands(ctx), 1)
+            ctx.fail(f"there is no command {name!r}." + "".join(
+                f" Did you mean {item!r}?" for item in near))
+        _, command, rest = super().resolve_command(ctx, args)
+        if name in self.lazy:
+            command = _load(name, self.lazy[name])
+        return name, command, rest
+
+
+class RootGroup(LazyGroup):
+    """All of `cosim`."""
+
+    lazy = COMMANDS
+    groups = GROUPS
+
+
+def _group(name: str, text: str, commands: dict[str, str]) -> LazyGroup:
+    found = LazyGroup(name=name, help=text, no_args_is_help=True, rich_markup_mode="rich")
+    found.lazy = commands
+    return found
+
+
+def _load(name: str, place: str) -> Any:
+    module, function = place.split(".")
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False,
+                      rich_markup_mode="rich")
+    app.command(name)(getattr(importlib.import_module(f"studies.commands.{module}"), function))
+    return typer.main.get_command(app)
+
+
+def _first_sentence(place: str) -> str:
+    """The first paragraph of a command's docstring, read without importing its module."""
+    module, function = place.split(".")
+    tree = ast.parse((Path(__file__).parent / "commands" / f"{module}.py").read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return (ast.get_docstring(node) or "").partition("\n\n")[0]
+    raise LookupError(f"studies.commands.{place} is not there")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"cosim {version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=RootGroup, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False,
+                  add_completion=True, rich_markup_mode="rich")
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option(
+        "--version", callback=_version, is_eager=True,
+        help="Print the version and exit.")] = False) -> None:
+    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,15 +147,26 @@ def guarded(work: Callable[[], object]) -> None:
     """Do some work; a user error becomes one message on stderr and exit code 2."""
     try:
         work()
-    except USER_ERRORS as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False,
+    except Exception as error:
+        if not isinstance(error, user_errors()):
+            raise
+        from rich.console import Console
+        from rich.markup import escape
+
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False,
                                    soft_wrap=True)
         sys.exit(EXIT_USER_ERROR)
 
 
-def _plain(text: str) -> str:
-    """Square brackets of a message are text, not rich markup."""
-    return text.replace("[", r"\[")
+def user_errors() -> tuple[type[Exception], ...]:
+    """What a wrong argument or file raises; imported when one has been raised, not before."""
+    from arch_models.fields import FieldError
+    from arch_models.memory import MemoryParameterError
+    from cosim.program.table import ProgramError
+    from studies.plain.errors import UserError
+    from workloads.graph import GraphError
+
+    return UserError, FieldError, GraphError, ProgramError, MemoryParameterError
 
 
 if __name__ == "__main__":

@@ -47,7 +47,11 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
+#: Hands names of every room on, when they are asked for; imports none itself.
+FACE = Path("cosim/__init__.py")
+
+
+@pytest.mark.parametrize("module", [item for item in MODULES if item != FACE], ids=str)
 def test_module_imports_only_rooms_below_it(module: Path) -> None:
     room = module.parts[0]
     strangers = (imported(ROOT / module) & set(ALLOWED)) - ALLOWED[room]

@@ -72,9 +72,15 @@ def pair(a: str, b: str, workload_name: str | None = None, board_name: str | Non
             second if second.stored else subject(b, *shared))
 
 
-def workload(name: str) -> Graph:
-    """A network of the library by name, or an .onnx file; `UserError` with the nearest name."""
-    return network(name)[0]
+def workload(name: str, calibration: Path | None = None, symmetric: bool = False) -> Graph:
+    """A network of the library by name, or an .onnx file, as an int8 graph.
+
+    `calibration`: for a float .onnx file, an .npz file with inputs by name, samples along the
+    first axis; without it random inputs are used. `symmetric`: for an .onnx file with zero points,
+    widen its ranges to symmetric ones. Raises `UserError` with the nearest name for an unknown
+    network, `GraphError` with the reason for a file that cannot be imported.
+    """
+    return network(name, calibration, symmetric)[0]
 
 
 def network(name: str, calibration: Path | None = None,
