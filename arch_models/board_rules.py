@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from arch_models.fields import FieldError, identifier, label, prose
+
 if TYPE_CHECKING:
     from arch_models.board import Board, BoardPort, Ddr
 
@@ -49,8 +51,25 @@ class Problem:
 
 def problems(board: Board) -> tuple[Problem, ...]:
     """Everything that is wrong with a board, in the order of its file."""
-    return tuple([*_evidence(board), *_part(board), *_ports(board), *_hertz(board),
+    return tuple([*_names(board), *_evidence(board), *_part(board), *_ports(board), *_hertz(board),
                   *_dram(board.ddr), *_map(board.ddr), *_rest(board)])
+
+
+def _names(board: Board) -> Iterator[Problem]:
+    """Names go into scripts and pages."""
+    rules = [("name", board.name, label), ("title", board.title, prose),
+             ("part.name", board.part.name, label),
+             *((f"ports[{index}].name", port.name, identifier)
+               for index, port in enumerate(board.ports)),
+             *((f"{item.name}.{field}", getattr(item, field), prose)
+               for item in board.coefficients for field in ("unit", "source"))]
+    for where, text, rule in rules:
+        try:
+            rule(text, where)
+        except FieldError as error:
+            shown, _, what = str(error).removeprefix(f"{where}: ").partition(", must be ")
+            what, _, near = what.partition("; nearest ")
+            yield Problem(where, shown, f"must be {what}", near)
 
 
 def _evidence(board: Board) -> Iterator[Problem]:

@@ -2,21 +2,31 @@
 
 It knows no board and no accelerator. Every refusal names the field, the value, the rule and the
 nearest legal choice.
+
+A name that comes from a file may end in C++, Verilog, Tcl, a Makefile, a path, a page or a
+picture. It is an `identifier`, a `label` or a line of `prose`: the first two mean nothing special
+in any of those, prose must be escaped for where it goes.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+MOST_IDENTIFIER, MOST_LABEL, MOST_PROSE = 64, 128, 1000
+_IDENTIFIER = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MOST_IDENTIFIER - 1}}}", re.ASCII)
+_LABEL = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MOST_LABEL - 1}}}", re.ASCII)
 
 
 class FieldError(ValueError):
@@ -53,6 +63,57 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(known)}"
+
+
+def identifier(text: object, where: str) -> str:
+    """The text if C++, Verilog and Tcl all take it for a name; else `FieldError`.
+
+    A letter, then letters, digits and underscores, `MOST_IDENTIFIER` characters at most.
+    """
+    if isinstance(text, str) and _IDENTIFIER.fullmatch(text):
+        return text
+    near = re.sub("[^A-Za-z0-9_]+", "_", str(text)).strip("_")[:MOST_IDENTIFIER]
+    near = near if near[:1].isalpha() else f"n_{near}"[:MOST_IDENTIFIER].rstrip("_")
+    raise FieldError(f"{where}: {_short(text)}, must be a letter, then letters, digits and _, at "
+                     f"most {MOST_IDENTIFIER}; nearest {near!r}")
+
+
+def label(text: object, where: str) -> str:
+    """The text if it can be a file's name and needs no escape anywhere; else `FieldError`.
+
+    Letters, digits, `_`, `.` and `-`, a letter or digit first, `MOST_LABEL` characters at most.
+    """
+    if isinstance(text, str) and _LABEL.fullmatch(text):
+        return text
+    raise FieldError(f"{where}: {_short(text)}, must be letters, digits, '_', '.' and '-', a "
+                     f"letter or digit first, at most {MOST_LABEL}; nearest {made_label(text)!r}")
+
+
+def made_label(text: object, taken: Container[str] = ()) -> str:
+    """A label like `text` that is not taken: other characters become `_`, a number may follow."""
+    room = MOST_LABEL * 3 // 4  # what is made of it, `x.weights`, is a label too
+    stem = re.sub("[^A-Za-z0-9_.-]+", "_", str(text)).lstrip("_.-")[:room] or "unnamed"
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}.{number}"
+    return name
+
+
+def prose(text: object, where: str) -> str:
+    """The text if it is one printable line; else `FieldError`. It is to be escaped where it goes.
+
+    No control characters: they could end a comment, or steer a terminal.
+    """
+    if isinstance(text, str) and text.isprintable() and len(text) <= MOST_PROSE:
+        return text
+    raise FieldError(f"{where}: {_short(text)}, must be one line of printable characters, at "
+                     f"most {MOST_PROSE}")
+
+
+def _short(value: object) -> str:
+    shown = ascii(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
-from arch_models.fields import FieldError, build, read_toml
+from arch_models.fields import FieldError, build, identifier, label, prose, read_toml
 
 DESIGNS = Path(__file__).parent / "designs"
 
@@ -27,6 +27,10 @@ class Engine(StrEnum):
     SOFTMAX = "softmax"
     GRID_SAMPLE = "grid_sample"
     NORM = "norm"  # group norm in two passes
+
+
+#: Units of a program that are no masters.
+UNIT_NAMES = frozenset({*(engine.value for engine in Engine), "host"})
 
 
 class Role(StrEnum):
@@ -183,6 +187,8 @@ class Overlay:
         if self.dsp_packing and (self.data_bits != 8 or self.weight_bits != 8):
             raise FieldError(f"dsp_packing is true with data_bits {self.data_bits}, weight_bits "
                              f"{self.weight_bits}; needs 8 and 8")
+        label(self.name, "name")
+        prose(self.backend, "backend")
         _check_masters(self)
 
     @property
@@ -249,7 +255,12 @@ def _one_of(name: str, value: int, legal: tuple[int, ...]) -> None:
 
 
 def _check_masters(overlay: Overlay) -> None:
-    names = [master.name for master in overlay.masters]
+    names = [identifier(master.name, f"masters[{index}].name")
+             for index, master in enumerate(overlay.masters)]
+    for name in names:
+        if name in UNIT_NAMES:
+            raise FieldError(f"masters: name {name!r} is an engine's or the host's, and what they "
+                             f"do is counted by name; nearest {name + '_in'!r}")
     if len(set(names)) != len(names):
         raise FieldError(f"masters: names {names} must differ")
     for role in (Role.INPUT, Role.WEIGHT, Role.OUTPUT):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from arch_models.fields import FieldError, label
 from workloads.arithmetic import MAX_SHIFT, MULTIPLIER_BITS
 from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec
 from workloads.seeded import SeededConstants
@@ -55,6 +56,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def verify(graph: Graph) -> None:
     """Refuse a graph that breaks a rule; `GraphError` names the layer, the value and the rule."""
+    _verify_names(graph)
     written = set(graph.inputs)
     for name in (*graph.inputs, *graph.outputs):
         _spec(graph, f"graph {graph.name!r}", name)
@@ -83,6 +85,20 @@ def verify(graph: Graph) -> None:
     for name in graph.outputs:
         if name not in written:
             raise GraphError(f"graph {graph.name!r}: output {name!r} is never written")
+
+
+def _verify_names(graph: Graph) -> None:
+    """Names become those of files, and stand in scripts and pages."""
+    try:
+        label(graph.name, "graph: name")
+        for name, spec in graph.tensors.items():
+            label(name, "tensor")
+            if spec.name != name:
+                raise GraphError(f"tensor {name!r}: its spec is called {spec.name!r}")
+        for layer in graph.layers:
+            label(layer.name, "layer")
+    except FieldError as error:
+        raise GraphError(str(error)) from None
 
 
 def _spec(graph: Graph, where: str, name: str) -> TensorSpec:

@@ -45,10 +45,10 @@ DESIGNS: dict[str, Overlay] = {
     "one bank": replace(SMALL, input_banks=1, weight_banks=1, output_banks=1),
     "nothing fused": replace(SMALL, fusions=frozenset(), input_words=300, output_words=140),
     "two masters": replace(SMALL, input_words=300, masters=(
-        *MASTERS, replace(MASTERS[0], name="input 2", port="HP3"))),
+        *MASTERS, replace(MASTERS[0], name="input_2", port="HP3"))),
     "two writers": replace(
         SMALL, input_words=300, engines=BASE.engines - {Engine.POOL, Engine.UPSAMPLE},
-        masters=(*MASTERS, replace(MASTERS[2], name="output 2", port="HP3"))),
+        masters=(*MASTERS, replace(MASTERS[2], name="output_2", port="HP3"))),
     "host": replace(SMALL, engines=frozenset({Engine.CONVOLUTION})),
     "start a layer": replace(SMALL, layout=Layout.BANK_SPREAD,
                              control=replace(BASE.control, start=Start.LAYER)),
@@ -206,7 +206,7 @@ UNICORN_DESIGNS: dict[str, Overlay] = {
     "one bank": replace(DIFFUSION, input_banks=1, weight_banks=1, output_banks=1,
                         input_words=150, output_words=60),
     "two masters": replace(DIFFUSION, input_words=150, engines=DIFFUSION.engines - {
-        Engine.UPSAMPLE}, masters=(*MASTERS, replace(MASTERS[0], name="input 2", port="HP3"))),
+        Engine.UPSAMPLE}, masters=(*MASTERS, replace(MASTERS[0], name="input_2", port="HP3"))),
     "fetch": replace(DIFFUSION, fetch=Fetch.DRAM, masters=(
         *MASTERS, replace(MASTERS[1], name="fetch", role=Role.FETCH))),
 }

@@ -100,7 +100,7 @@ def test_a_convolution_that_fits_nowhere_says_why(change: dict, field: str) -> N
 
 
 def test_too_many_channels_are_a_value_not_a_crash() -> None:
-    masters = [replace(BASE.masters[0], name=f"input {index}") for index in range(4)]
+    masters = [replace(BASE.masters[0], name=f"input_{index}") for index in range(4)]
     found = choose_mapping(agc_graph(AgcConfig()),
                            replace(BASE, masters=(*masters, *BASE.masters[1:])))
     assert isinstance(found, Infeasible) and found.field == "channels"

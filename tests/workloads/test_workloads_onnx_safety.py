@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from workloads.onnx import read as onnx_read
 from workloads.onnx.fold import run_node
 from workloads.onnx.importer import float_network, import_onnx, read_calibration
 from workloads.onnx.read import checked_model, read_model
+from workloads.verify import verify
 
 SHAPE = (1, 4, 8, 8)
 
@@ -256,3 +258,22 @@ def test_a_bad_file_ends_with_one_line_and_code_2(
     assert code == 2
     assert said in " ".join(text.split())
     assert "Traceback" not in text and text.startswith("error:") and text.count("\n") == 1
+
+
+def test_hostile_names_become_names_of_files(tmp_path: Path) -> None:
+    model = one_node("Relu", 1, SHAPE)
+    hostile = {model.graph.input[0].name: "../../in $x$ [/b]",
+               model.graph.output[0].name: '/etc/"); system("id'}
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = hostile[value.name]
+    node = model.graph.node[0]
+    node.input[:] = [hostile.get(name, name) for name in node.input]
+    node.output[:] = [hostile.get(name, name) for name in node.output]
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    found = import_onnx(saved(folder, model, "m $(id).onnx"), [
+        {"../../in $x$ [/b]": np.ones(SHAPE[1:], np.float32)}])
+    verify(found.graph)
+    assert found.graph.name == "m_id_" and found.graph.inputs == ("in_x_b_",)
+    assert all(re.fullmatch("[A-Za-z0-9_.-]+", name) and name[0].isalnum()
+               for name in (*found.graph.tensors, *(item.name for item in found.graph.layers)))

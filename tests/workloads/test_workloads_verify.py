@@ -145,3 +145,15 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: str, message: str) ->
             path.unlink()
     with pytest.raises(GraphError, match=message):
         load_graph(stem)
+
+
+@pytest.mark.parametrize("name", ("../x", "a b", "", "$x$", "x" * 200))
+def test_a_name_that_is_no_files_name_is_refused(name: str) -> None:
+    graph = agc_graph(TINY)
+    with pytest.raises(GraphError, match="graph: name: .*must be letters"):
+        verify(replace(graph, name=name))
+    with pytest.raises(GraphError, match="layer: .*must be letters"):
+        verify(with_layer(graph, graph.layers[0].name, name=name))
+    tensors = {**graph.tensors, name: replace(next(iter(graph.tensors.values())), name=name)}
+    with pytest.raises(GraphError, match="tensor: .*must be letters"):
+        verify(replace(graph, tensors=tensors))

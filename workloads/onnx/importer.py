@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from arch_models.fields import made_label
 from workloads.graph import Graph, GraphError
 from workloads.onnx.fold import FOLDED, constant_of, run_node
 from workloads.onnx.operators import RULES
@@ -64,7 +65,7 @@ def import_onnx(
     else:
         calibration = [_shaped(walk.model, network.graph, item) for item in calibration]
         origin = f"calibrated with {len(calibration)} given inputs"
-    graph = replace(quantize(network, calibration, recipe), name=path.stem)
+    graph = replace(quantize(network, calibration, recipe), name=made_label(path.stem))
     note = "scales as the file states them" if stated else f"float network, {origin}"
     if walk.widened:
         note += f", {walk.widened} ranges with a zero point widened to symmetric ones"
@@ -100,19 +101,19 @@ def read_calibration(path: Path) -> list[dict[str, np.ndarray]]:
 
 
 def _shaped(model: Model, graph: Graph, item: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One set of inputs in the graph's shapes."""
+    """One set of inputs, by the file's names, as the graph names and shapes them."""
     found = {}
-    unknown = set(item) - set(graph.inputs)
+    unknown = set(item) - set(model.inputs)
     if unknown:
         raise GraphError(f"calibration: {model.name} has no input {min(unknown)!r}; it has "
-                         + ", ".join(graph.inputs))
-    for name in graph.inputs:
+                         + ", ".join(model.inputs))
+    for name, tensor in zip(model.inputs, graph.inputs, strict=True):
         if name not in item:
             raise GraphError(f"calibration: input {name!r} is missing")
         wanted, array = model.shapes[name], np.asarray(item[name], np.float32)
-        if array.shape not in (wanted, wanted[1:], graph.tensors[name].shape):
+        if array.shape not in (wanted, wanted[1:], graph.tensors[tensor].shape):
             raise GraphError(f"calibration: input {name!r} is {array.shape}, must be {wanted[1:]}")
-        found[name] = array.reshape(graph.tensors[name].shape)
+        found[tensor] = array.reshape(graph.tensors[tensor].shape)
     return found
 
 
@@ -136,7 +137,7 @@ def walked(model: Model, symmetric: bool = False) -> Walk:
             shape = model.shapes[name]
             if shape[0] != 1:
                 raise Unsupported(f"batch {shape[0]} must be 1; export with batch one")
-            walk.views[name] = View(walk.declare(name, three(shape)), shape)
+            walk.views[name] = View(walk.declare(walk.fresh(name), three(shape)), shape)
         except Unsupported as problem:
             problems.setdefault(("input", str(problem)), []).append(name)
             failed.add(name)

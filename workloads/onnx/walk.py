@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from arch_models.fields import made_label
 from workloads.graph import Graph, Layer, Operator, TensorSpec
 from workloads.onnx.fold import MOST_ELEMENTS
 from workloads.onnx.read import Model, Node
@@ -151,12 +152,8 @@ class Walk:
                    for name in names for other in self.consumers(name))
 
     def fresh(self, name: str) -> str:
-        """A tensor's name that is not taken."""
-        taken, number = name, 1
-        while taken in self.tensors:
-            number += 1
-            taken = f"{name}.{number}"
-        return taken
+        """A tensor's name that is not taken; a file may have called it anything."""
+        return made_label(name, self.tensors)
 
     def add(self, name: str, operator: Operator, inputs: tuple[str, ...],
             roles: tuple[str, ...] = (), shape: Shape3 | None = None, bits: int = 8,
