@@ -28,22 +28,24 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Delay:
-    """`ns` from a pin to a pin; of a launch only `out` counts, of a capture only `pin`.
+    """`ns` from any of `pins` to any of `outs`, each a port and a bit.
 
-    Pins are patterns (`I*`, `S[0]`); one without an index means all its bits.
+    Of a launch there are outs only, of a capture pins only.
     """
 
     kind: Kind
-    pin: str
-    out: str
+    pins: tuple[tuple[str, int], ...]
+    outs: tuple[tuple[str, int], ...]
     ns: float
 
 
 @dataclass(frozen=True)
 class _Row:
-    cell: str
     when: tuple[tuple[str, str, str], ...]
-    delay: Delay
+    kind: Kind
+    pin: str
+    out: str
+    ns: float
 
 
 @cache
@@ -56,32 +58,51 @@ def _rows(path: Path) -> dict[str, list[_Row]]:
                 sign = next(sign for sign in "=!>" if sign in word)
                 name, _, value = word.partition(sign)
                 conditions.append((name, sign, value))
-            found.setdefault(row["cell"], []).append(_Row(row["cell"], tuple(conditions), Delay(
-                Kind(row["kind"]), row["from"], row["to"], float(row["ns"]))))
+            found.setdefault(row["cell"], []).append(_Row(
+                tuple(conditions), Kind(row["kind"]), row["from"], row["to"], float(row["ns"])))
     return found
+
+
+def delays(kind: str, parameters: Mapping[str, str], widths: tuple[tuple[str, int], ...],
+           path: Path = DELAY_FILE) -> list[Delay]:
+    """The delays of a cell with its parameters and its ports (name, bits).
+
+    ValueError for a cell that the data lack.
+    """
+    if kind in IGNORED:
+        return []
+    rows = _rows(path)
+    if kind not in rows:
+        raise ValueError(f"no delays of {kind!r} in {path.name}; it knows {', '.join(rows)}")
+    values = tuple((name, parameters.get(name, "0")) for name in _conditions(kind, path))
+    return _delays(kind, values, widths, path)
+
+
+@cache
+def _conditions(kind: str, path: Path) -> tuple[str, ...]:
+    """The parameters that a cell's delays depend on."""
+    return tuple(dict.fromkeys(name for row in _rows(path)[kind] for name, _, _ in row.when))
+
+
+@cache
+def _delays(kind: str, parameters: tuple[tuple[str, str], ...],
+            widths: tuple[tuple[str, int], ...], path: Path) -> list[Delay]:
+    known = dict(parameters)
+    return [Delay(row.kind, _pins(row.pin, widths), _pins(row.out, widths), row.ns)
+            for row in _rows(path)[kind] if all(_holds(known, item) for item in row.when)]
 
 
 def _holds(parameters: Mapping[str, str], condition: tuple[str, str, str]) -> bool:
     name, sign, value = condition
-    text = parameters.get(name, "0").strip()
+    text = parameters[name].strip()
     if value.isdigit():
         number = int(text, 2) if set(text) <= {"0", "1"} else 0
         return number > int(value) if sign == ">" else number == int(value)
     return (text == value) is (sign == "=")
 
 
-def delays(kind: str, parameters: Mapping[str, str], path: Path = DELAY_FILE) -> list[Delay]:
-    """The delays of a cell with its parameters; ValueError for a cell that the data lack."""
-    rows = _rows(path)
-    if kind in IGNORED:
-        return []
-    if kind not in rows:
-        raise ValueError(f"no delays of {kind!r} in {path.name}; it knows {', '.join(rows)}")
-    return [row.delay for row in rows[kind]
-            if all(_holds(parameters, item) for item in row.when)]
-
-
-def matches(pattern: str, port: str, index: int) -> bool:
-    """Whether a pin of a cell is meant by a pattern."""
+def _pins(pattern: str, widths: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    """The pins that a pattern means: `I*`, `S[0]`; without an index all bits of a port."""
     name, _, bit = pattern.partition("[")
-    return fnmatchcase(port, name) and (not bit or int(bit[:-1]) == index)
+    return tuple((port, index) for port, width in widths if fnmatchcase(port, name)
+                 for index in (range(width) if not bit else (int(bit[:-1]),)))

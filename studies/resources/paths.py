@@ -7,19 +7,20 @@ fabric used say. Beyond the ports of a part, registers are assumed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from arch_models.nets import Net, NetModel
-from studies.resources.cell_delays import Delay, Kind, delays, matches
+from studies.resources.cell_delays import Delay, Kind, delays
 from studies.resources.netlist import Cell, Netlist
 
 #: A register outside the part: clock to output, `xc7_delays.csv`, FDRE.
 PORT_LAUNCH_NS = 0.456
-_NETS = tuple(Net)
+#: A LUT that only passes a signal on to the carry or the wide multiplexer of its slice.
+PASSING_NS = 0.124
 
 
 @dataclass(frozen=True)
@@ -92,28 +93,27 @@ class Paths:
         self._drivers: dict[int, tuple[str, str]] = {}
         self._registers: dict[int, int] = {}
         self._carries: dict[int, int] = {}
-        self._virtual = -2
-        self._count()
+        self._virtual = -1
+        rules = [_rules(cell) for cell in netlist.cells]
+        self._count(rules)
         for index, cell in enumerate(netlist.cells):
-            self._add(index, cell)
+            self._add(index, cell, rules[index])
         for name, bits in netlist.inputs.items():
             for bit in bits:
                 self._launches.setdefault(bit, (PORT_LAUNCH_NS, f"port {name}", "port"))
         self._ends += [_Arc(bit, -1, Net.GENERAL, 0.0, -1, f"port {name}")
                        for name, bits in netlist.outputs.items() for bit in bits if bit >= 0]
 
-    def _count(self) -> None:
-        """Fan-outs, and how many registers and carries a net meets."""
-        for cell in self._netlist.cells:
-            rules = _rules(cell)
-            outs = {rule.out for rule in rules} - {""}
+    def _count(self, rules: Sequence[list[Delay]]) -> None:
+        """Drivers, fan-outs, and how many registers and carries a net meets."""
+        for cell, known in zip(self._netlist.cells, rules, strict=True):
+            outs = {port for rule in known for port, _ in rule.outs}
             for port, bits in cell.pins.items():
-                drives = any(matches(out, port, index)
-                             for out in outs for index in range(len(bits)))
+                drives = port in outs or (cell.kind == "BUFG" and port == "O")
                 for bit in bits:
                     if bit < 0:
                         continue
-                    if drives or (cell.kind == "BUFG" and port == "O"):
+                    if drives:
                         self._drivers[bit] = (cell.kind, port)
                         continue
                     self._fan_out[bit] = self._fan_out.get(bit, 0) + 1
@@ -122,36 +122,32 @@ class Paths:
                     if cell.kind == "CARRY4" and port == "S":
                         self._carries[bit] = self._carries.get(bit, 0) + 1
 
-    def _add(self, index: int, cell: Cell) -> None:
-        for rule in _rules(cell):
+    def _add(self, index: int, cell: Cell, rules: list[Delay]) -> None:
+        for rule in rules:
+            ins, outs = _nets(cell, rule.pins), _nets(cell, rule.outs)
             if rule.kind is Kind.LAUNCH:
-                for bit, _ in _pins(cell, rule.out):
+                for bit, _ in outs:
                     old = self._launches.get(bit, (-1.0, "", ""))
                     self._launches[bit] = max(old, (rule.ns, _register(cell, self._netlist, bit),
                                                     cell.kind))
             elif rule.kind is Kind.CAPTURE:
-                self._ends += [
-                    _Arc(bit, -1, self._kind(bit, cell, port), rule.ns, index, port)
-                    for bit, port in _pins(cell, rule.pin)]
+                self._ends += [_Arc(bit, -1, self._kind(bit, cell, port), rule.ns, index, port)
+                               for bit, port in ins]
+            elif len(ins) > 1 and len(outs) > 1:  # all to all: by way of a node in the middle
+                self._virtual -= 1
+                self._arcs += [_Arc(bit, self._virtual, self._kind(bit, cell, port), rule.ns,
+                                    index, port) for bit, port in ins]
+                self._arcs += [_Arc(self._virtual, bit, Net.CASCADE, 0.0, index, "")
+                               for bit, _ in outs]
             else:
-                self._through(index, cell, rule)
-
-    def _through(self, index: int, cell: Cell, rule: Delay) -> None:
-        ins, outs = _pins(cell, rule.pin), _pins(cell, rule.out)
-        if len(ins) > 1 and len(outs) > 1:  # all to all: by way of a node in the middle
-            middle = self._virtual
-            self._virtual -= 1
-            self._arcs += [_Arc(bit, middle, self._kind(bit, cell, port), rule.ns, index, port)
-                           for bit, port in ins]
-            self._arcs += [_Arc(middle, bit, Net.CASCADE, 0.0, index, "") for bit, _ in outs]
-            return
-        self._arcs += [_Arc(bit, out, self._kind(bit, cell, port), rule.ns, index, port)
-                       for bit, port in ins for out, _ in outs]
+                self._arcs += [_Arc(bit, out, self._kind(bit, cell, port),
+                                    rule.ns + self._passing_ns(bit, cell, port), index, port)
+                               for bit, port in ins for out, _ in outs]
 
     def _kind(self, bit: int, cell: Cell, port: str) -> Net:
         """Of the hop from a net's driver to a pin."""
         kind, out = self._drivers.get(bit, ("", ""))
-        pair = (kind[:3], out, cell.kind[:3], port)
+        pair = ("LUT" if kind == "INV" else kind[:3], out, cell.kind[:3], port)
         if ((pair[2] == "DSP" and port.endswith("CIN")) or pair == ("CAR", "CO", "CAR", "CI")
                 or (pair[0] in ("LUT", "MUX") and pair[2] == "MUX" and port != "S")):
             return Net.CASCADE
@@ -160,6 +156,13 @@ class Paths:
         if pair[0] == "LUT" and pair[2:] == ("CAR", "S"):
             return Net.LOCAL if self._carries[bit] == 1 else Net.GENERAL
         return Net.GENERAL
+
+    def _passing_ns(self, bit: int, cell: Cell, port: str) -> float:
+        """A LUT's delay where the slice is entered without one."""
+        inside = ((cell.kind == "CARRY4" and port == "S")
+                  or (cell.kind == "MUXF7" and port != "S"))
+        from_lut = self._drivers.get(bit, ("", ""))[0][:3] in ("LUT", "INV")
+        return PASSING_NS if inside and not from_lut else 0.0
 
     def _net_ns(self, arc: _Arc) -> float:
         return (0.0 if arc.start < -1 else
@@ -240,13 +243,14 @@ class Paths:
 
 
 def _rules(cell: Cell) -> list[Delay]:
-    return delays(cell.kind, cell.parameters)
+    return delays(cell.kind, cell.parameters,
+                  tuple((port, len(bits)) for port, bits in cell.pins.items()))
 
 
-def _pins(cell: Cell, pattern: str) -> list[tuple[int, str]]:
-    """Nets and ports of the pins that a pattern means, constants left out."""
-    return [(bit, port) for port, bits in cell.pins.items() for index, bit in enumerate(bits)
-            if bit >= 0 and matches(pattern, port, index)]
+def _nets(cell: Cell, pins: tuple[tuple[str, int], ...]) -> list[tuple[int, str]]:
+    """Nets and ports of pins, constants left out."""
+    return [(cell.pins[port][index], port) for port, index in pins
+            if index < len(cell.pins[port]) and cell.pins[port][index] >= 0]
 
 
 def _register(cell: Cell, netlist: Netlist, bit: int) -> str:
@@ -256,7 +260,7 @@ def _register(cell: Cell, netlist: Netlist, bit: int) -> str:
 
 def _word(name: str) -> str:
     """A register without its bit."""
-    return re.sub(r"\[\d+\]|\.\d+\.\d+$|\.slice\[\d+\].*$", "", name)
+    return re.sub(r"\[\d+\]|\.\d+\.\d+(?= \(|$)", "", name)
 
 
 def _levels(starts: np.ndarray, stops: np.ndarray, nodes: int) -> Iterator[np.ndarray]:

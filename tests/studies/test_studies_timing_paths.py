@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pytest
 
 from arch_models.nets import Net, NetModel, read_net_model
-from studies.resources.cell_delays import DELAY_FILE, Kind, delays
+from studies.resources.cell_delays import DELAY_FILE
 from studies.resources.netlist import Cell, Netlist
 from studies.resources.paths import Paths
 
@@ -51,14 +51,16 @@ def test_nets_are_longer_where_the_fabric_is_full() -> None:
 def test_carry_chain_pays_for_one_net_and_every_stage() -> None:
     stages = 4
     chain = [cell("CARRY4", CI=-1 if stage == 0 else 100 + stage, CYINIT=-1, DI=(-1,) * 4,
-                  S=(1 if stage == 0 else -1, -1, -1, -1),
+                  S=(5 if stage == 0 else -1, -1, -1, -1),
                   CO=(-1, -1, -1, 101 + stage), O=(200 + stage,) + (-1,) * 3)
              for stage in range(stages)]
     end = cell("FDRE", C=9, D=200 + stages - 1, Q=3)
-    path = Paths(netlist(cell("FDRE", C=9, D=-1, Q=1), *chain, end), MODEL).longest()[0]
-    assert path.logic_ns == pytest.approx(0.456 + 0.508 + (stages - 2) * 0.117 + 0.222)
+    path = Paths(netlist(cell("FDRE", C=9, D=-1, Q=1), cell("LUT1", I0=1, O=5), *chain, end),
+                 MODEL).longest()[0]
+    assert path.logic_ns == pytest.approx(0.456 + 0.124 + 0.508 + (stages - 2) * 0.117 + 0.222)
     assert path.nets_ns == pytest.approx(0.5)
-    assert [hop.net for hop in path.hops[2:]] == [Net.CASCADE] * (stages - 1) + [Net.LOCAL]
+    assert [hop.net for hop in path.hops[2:]] == [
+        Net.LOCAL, *[Net.CASCADE] * (stages - 1), Net.LOCAL]
 
 
 @pytest.mark.parametrize(("registers", "arrives", "leaves"), [
@@ -117,12 +119,18 @@ def test_every_delay_names_its_source_and_is_no_guess() -> None:
     assert {row[-1].split()[0] for row in rows} == {"prjxray-db", "vendor"}
 
 
+def test_signal_enters_a_carry_through_a_lut_even_where_none_is_drawn() -> None:
+    ends = cell("FDRE", C=9, D=200, Q=3)
+    chain = cell("CARRY4", CI=-1, CYINIT=-1, DI=(-1,) * 4, S=(1, -1, -1, -1), O=(200, -1, -1, -1))
+    path, = Paths(netlist(cell("FDRE", C=9, D=-1, Q=1), chain, ends), MODEL).longest()
+    assert path.logic_ns == pytest.approx(0.456 + 0.124 + 0.228)
+
+
 def test_slowest_way_through_a_cell_counts() -> None:
-    through = {item.pin: item.ns for item in delays("MUXF7", {}) if item.kind is Kind.THROUGH}
     path, = Paths(netlist(
-        cell("FDRE", C=9, D=-1, Q=1), cell("MUXF7", I0=1, I1=1, S=1, O=2),
-        cell("FDRE", C=9, D=2, Q=3)), MODEL).longest()
-    assert path.logic_ns == pytest.approx(0.456 + max(through.values()))
+        cell("FDRE", C=9, D=-1, Q=1), cell("LUT1", I0=1, O=4),
+        cell("MUXF7", I0=4, I1=4, S=1, O=2), cell("FDRE", C=9, D=2, Q=3)), MODEL).longest()
+    assert path.nets_ns + path.logic_ns == pytest.approx(0.456 + 0.75 + max(0.124 + 0.225, 0.314))
 
 
 def test_shipped_net_model_grows_with_fan_out_and_share() -> None:
