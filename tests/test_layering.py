@@ -30,7 +30,7 @@ ONLY_IN = {
     "sqlalchemy": {"studies/search/storage.py"},
     "grpc": {"studies/search/storage.py", "hw/pynq/protocol.py", "hw/pynq/server.py"},
     "distributed": {"studies/search/dask_workers.py"},
-    "pynq": {"hw/board/driver.py"},
+    "pynq": {"hw/board/hardware.py"},
 }
 MODULES = sorted(
     path.relative_to(ROOT)

@@ -1,16 +1,15 @@
 """The driver of an emitted overlay: loads it, runs frames, times them, reads counters.
 
-It predicts nothing and needs only numpy, and pynq on the board (imported when first used).
-Written in the syntax of Python 3.8, that of the board's image. Whatever goes wrong, the fabric
-is left stopped.
+It predicts nothing and needs only numpy; `hardware` is its way to the board. Written for Python
+3.8, that of the board's image. Whatever goes wrong, the fabric is left stopped.
 """
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
-import os
-import tempfile
+import atexit
+import math
+import signal
+import threading
 import time
 from typing import Any
 
@@ -25,6 +24,7 @@ try:
         stored_bytes,
         vectors,
     )
+    from hw.board.hardware import Lock
     from hw.board.measurement import Measurement, StepTime, UnitCounters
 except ImportError:  # beside this file in an emitted project
     from emitted import (  # type: ignore[no-redef, import-not-found]
@@ -35,153 +35,76 @@ except ImportError:  # beside this file in an emitted project
         stored_bytes,
         vectors,
     )
+    from hardware import Lock  # type: ignore[no-redef, import-not-found]
     from measurement import Measurement, StepTime, UnitCounters  # type: ignore[no-redef, import-not-found]
 
 START, DONE = 1, 2
+MOST_REPEATS = 1_000_000
+MOST_TIMEOUT_S = 86_400.0
 
 
-class HostLibrary:
-    """Host layers from `libhost.so`, which the project's Makefile builds from host.cpp."""
+class Stopped(SystemExit):
+    """SIGTERM or SIGHUP came while the board was in use; the exit code is 128 plus its number."""
 
-    def __init__(self, library: str, table: np.ndarray) -> None:
-        if not os.path.exists(library):
-            raise DriverError(f"{library}: not built; run `make host` in the project")
-        self._library = ctypes.CDLL(os.path.abspath(library))
-        self._table = table
-        if self._library.cosim_load_host(table.ctypes.data_as(ctypes.c_void_p),
-                                         ctypes.c_uint64(table.size)):
-            raise DriverError("host.bin: not understood by libhost.so; build it again")
-
-    def run_host(self, layer: int, memory: np.ndarray) -> None:
-        """Run a layer on the shared memory (uint8)."""
-        if self._library.cosim_run_host(ctypes.c_uint32(layer),
-                                        memory.ctypes.data_as(ctypes.c_void_p),
-                                        ctypes.c_uint64(memory.size)):
-            raise DriverError(f"host layer {layer}: has no program in host.bin")
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
 
 
-class PynqHardware:
-    """The board through pynq: control port, contiguous memory and the interrupt.
+class Signals:
+    """Lets SIGTERM and SIGHUP end a run as Ctrl-C does, so that the fabric is stopped on the way.
 
-    A board behind pynq's remote protocol (`PYNQ_REMOTE_DEVICES`) too. `source`: a simulation
-    that stands in a board's place says so in its name.
+    Only the main thread can take signals; elsewhere this does nothing. A signal that was ignored
+    (`nohup`) stays so.
     """
 
-    RESET_CONTROL, UNLOCK = 0x240, (0x008, 0xDF0D)  # Zynq-7000 SLCR
-    INTERRUPT_STATUS = 0x00C  # of the overlay's control port
+    NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self, name: str = "overlay_0") -> None:
-        self.source = "board"
-        self._name = name
-        self._overlay: Any = None
-        self._port: Any = None
-
-    def download(self, bitstream: str) -> None:
-        """Configure the fabric; the .hwh file lies beside the bitstream."""
-        import pynq
-
-        overlay = pynq.Overlay(bitstream, download=False)
-        for number, clock in overlay.clock_dict.items():
-            # pynq 4.0.0 looks for the name that UltraScale+ gives it, and divides by None. Others
-            # have no such entry.
-            if clock.get("enable") and clock.get("frequency", 0) is None:
-                parameters = overlay.ip_dict[overlay.parser.ps_name]["parameters"]
-                clock["frequency"] = float(parameters[f"PCW_ACT_FPGA{number}_PERIPHERAL_FREQMHZ"])
-        overlay.download()
-        self._overlay = overlay
-        device = str(getattr(overlay.device, "name", ""))
-        self.source = device if device.endswith(" simulation") else "board"
-        self._port = getattr(overlay, self._name).mmio
-
-    def read(self, offset: int) -> int:
-        """A 32-bit register."""
-        return int(self._port.read(offset))
-
-    def write(self, offset: int, value: int) -> None:
-        """Write a 32-bit register."""
-        self._port.write(offset, value)
-
-    def allocate(self, size: int) -> Any:
-        """Contiguous memory of `size` bytes: a uint8 array with `physical_address`."""
-        import pynq
-
-        return pynq.allocate(shape=(size,), dtype=np.uint8)
-
-    def wait_interrupt(self, timeout_s: float) -> bool:
-        """Wait for the overlay's interrupt; False if none came in time."""
-        import asyncio
-
-        if self._overlay.device.has_capability("REMOTE"):
-            return self._poll_interrupt(timeout_s)
-        waiter = getattr(self._overlay, self._name).interrupt.wait()
-        loop = asyncio.get_event_loop()
-        try:
-            loop.run_until_complete(asyncio.wait_for(waiter, timeout_s))
-        except asyncio.TimeoutError:  # noqa: UP041  (another class before Python 3.11)
-            return False
-        return True
-
-    def _poll_interrupt(self, timeout_s: float) -> bool:
-        """The remote protocol has no interrupts. Not the done bit: reading that clears it."""
-        end = time.monotonic() + timeout_s
-        while not self.read(self.INTERRUPT_STATUS) & 1:
-            if time.monotonic() > end:
-                return False
-        return True
-
-    def stop(self) -> None:
-        """Hold the fabric in reset: the only way to stop a start that does not end."""
-        if self._overlay is None:
-            return
-        import pynq
-
-        control = pynq.MMIO(0xF8000000, 0x1000)
-        # Left unlocked, as Linux has it: the next download must end the reset and set clocks.
-        control.write(*self.UNLOCK)
-        control.write(self.RESET_CONTROL, 0xF)
-        self._overlay = None
-
-
-class Lock:
-    """One process a board: a file lock that ends with the process."""
-
-    def __init__(self, path: str | None = None) -> None:
-        self._path = path or os.path.join(tempfile.gettempdir(), "cosim-overlay.lock")
-        self._file: Any = None
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
 
     def take(self) -> None:
-        """Take it or raise `DriverError` with the process that has it."""
-        file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115  (held until release)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            file.close()
-            raise DriverError(f"the board is used by another process (number {owner}); "
-                              "wait for it or stop it") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        self._file = file
+        """Answer both signals from now on."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in self.NUMBERS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._end)
 
-    def release(self) -> None:
-        """Give it back; a second call does nothing."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    def hold(self) -> None:
+        """Ignore both, so that stopping the fabric is not itself cut short."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def give_back(self) -> None:
+        """Whoever had them before has them again."""
+        while self._before:
+            number, before = self._before.popitem()
+            signal.signal(number, signal.SIG_DFL if before is None else before)
+
+    @staticmethod
+    def _end(number: int, frame: object) -> None:
+        raise Stopped(number)
 
 
 class Driver:
-    """One overlay on one board, from download to stop. Use as a context manager."""
+    """One overlay on one board, from download to stop.
+
+    Use as a context manager; in a notebook, whose cells share one driver, `open` and `close` it.
+    `timeout_s`: seconds for one start, above 0 and at most a day.
+    """
 
     def __init__(self, project: Project, hardware: Any, host: Any, bitstream: str,
                  lock_path: str | None = None, timeout_s: float = 10.0) -> None:
+        if not (math.isfinite(timeout_s) and 0 < timeout_s <= MOST_TIMEOUT_S):
+            raise DriverError(f"timeout_s is {timeout_s}, must be above 0 and at most "
+                              f"{MOST_TIMEOUT_S:g}")
         self.project = project
         self.manifest = project.manifest
         self._hardware, self._host = hardware, host
         self._bitstream_path, self._timeout_s = bitstream, timeout_s
         self._lock = Lock(lock_path)
+        self._signals = Signals()
         self._buffers: list[Any] = []
         self._initialize = 1
         self._renewed: dict[int, Any] = {}
@@ -189,16 +112,37 @@ class Driver:
         self._registers: dict[str, int] = self.manifest["registers"]
 
     def __enter__(self) -> Driver:
-        self._lock.take()
-        try:
-            self._open()
-        except BaseException:
-            self._close()
-            raise
+        self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.close()
+
+    def open(self) -> None:
+        """Take the board, configure its fabric and fill its memory; stopped if that fails."""
+        self._lock.take()
+        atexit.register(self.close)
+        try:
+            self._signals.take()
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop the fabric, free its memory, give the board back; a second call does nothing."""
+        self._signals.hold()
+        try:
+            self._hardware.stop()
+        finally:
+            buffers, self._buffers = self._buffers, []
+            try:
+                for buffer in buffers:
+                    buffer.freebuffer()
+            finally:
+                self._lock.release()
+                self._signals.give_back()
+                atexit.unregister(self.close)
 
     def _open(self) -> None:
         self._bitstream = self.project.check_bitstream(self._bitstream_path)
@@ -226,15 +170,6 @@ class Driver:
         buffer = self._hardware.allocate(size)
         self._buffers.append(buffer)
         return buffer
-
-    def _close(self) -> None:
-        try:
-            self._hardware.stop()
-        finally:
-            for buffer in self._buffers:
-                buffer.freebuffer()
-            self._buffers = []
-            self._lock.release()
 
     def _write(self, name: str, value: int) -> None:
         self._hardware.write(self._registers[name], value)
@@ -300,7 +235,7 @@ class Driver:
         self._write("control", START)
         arrived = self._hardware.wait_interrupt(self._timeout_s)
         if not arrived or not self._hardware.read(self._registers["control"]) & DONE:
-            self._close()
+            self.close()
             raise DriverError(
                 f"time-out: operations {step['first']} to {step['first'] + step['count']} did not "
                 f"end in {self._timeout_s:g} s; the fabric is stopped")
@@ -331,8 +266,8 @@ class Driver:
     def measure(self, repeats: int = 10, expected: dict[str, np.ndarray] | None = None,
                 power_csv: str | None = None) -> Measurement:
         """Run one frame to warm up and `repeats` timed ones; compare with `expected` outputs."""
-        if repeats < 1:
-            raise DriverError(f"repeats is {repeats}, must be at least 1")
+        if not 1 <= repeats <= MOST_REPEATS:
+            raise DriverError(f"repeats is {repeats}, must be from 1 to {MOST_REPEATS}")
         self.run()
         taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         begin = time.time()
@@ -368,17 +303,23 @@ class Driver:
 def read_power(path: str, begin: float, end: float) -> tuple[float, int]:
     """Mean watts and number of samples of a meter's CSV (`unix_seconds,watts`) in a window."""
     found = []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            parts = line.strip().split(",")
-            if number == 1 and parts[0] == "unix_seconds":
-                continue
-            try:
-                when, watts = float(parts[0]), float(parts[1])
-            except (ValueError, IndexError):
-                raise DriverError(f"{path} line {number}: must be unix_seconds,watts") from None
-            if begin <= when <= end:
-                found.append(watts)
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DriverError(f"{path}: cannot be read ({error})") from None
+    for number, line in enumerate(lines, 1):
+        parts = line.strip().split(",")
+        if number == 1 and parts[0] == "unix_seconds":
+            continue
+        try:
+            when, watts = float(parts[0]), float(parts[1])
+        except (ValueError, IndexError):
+            raise DriverError(f"{path} line {number}: must be unix_seconds,watts") from None
+        if not (math.isfinite(when) and math.isfinite(watts)):
+            raise DriverError(f"{path} line {number}: {line.strip()!r} must be finite numbers")
+        if begin <= when <= end:
+            found.append(watts)
     if not found:
         raise DriverError(f"{path}: no sample between the start and the end of the measurement")
     return sum(found) / len(found), len(found)

@@ -28,6 +28,18 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
+def read_table(path: str) -> dict[str, Any]:
+    """The JSON object in a file; `DriverError` if it is anything else."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError) as error:
+        raise DriverError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise DriverError(f"{path}: must hold a JSON object")
+    return found
+
+
 class Project:
     """An emitted project on disk: the manifest and the data files it names.
 
@@ -39,8 +51,7 @@ class Project:
         path = os.path.join(folder, "manifest.json")
         if not os.path.exists(path):
             raise DriverError(f"{folder}: has no manifest.json; is it an emitted project?")
-        with open(path, encoding="utf-8") as file:
-            self.manifest: dict[str, Any] = json.load(file)
+        self.manifest: dict[str, Any] = read_table(path)
         self.manifest_sha256 = sha256_of(path)
 
     def data(self, name: str) -> np.ndarray:
@@ -64,8 +75,9 @@ class Project:
         seal = os.path.join(self.folder, "bitstream.json")
         if not os.path.exists(seal):
             raise DriverError(f"{self.folder}: has no bitstream.json; run seal.py after the build")
-        with open(seal, encoding="utf-8") as file:
-            sealed = json.load(file)
+        sealed = read_table(seal)
+        if not {"manifest_sha256", "bitstream_sha256"} <= set(sealed):
+            raise DriverError(f"{seal}: is not what seal.py writes; run it again")
         if sealed["manifest_sha256"] != self.manifest_sha256:
             raise DriverError("bitstream.json: sealed for another manifest; build and seal again")
         found = sha256_of(path)
@@ -95,6 +107,10 @@ def vectors(project: Project, role: str) -> dict[str, np.ndarray]:
 
 def stored_bytes(tensor: np.ndarray, entry: dict[str, Any], name: str) -> np.ndarray:
     """A tensor as it lies in memory: planes of beats; values that no channel has are zero."""
+    if not isinstance(tensor, np.ndarray) or tensor.dtype != np.dtype(_kind(entry)):
+        kind = getattr(tensor, "dtype", type(tensor).__name__)
+        raise DriverError(f"tensor {name!r}: its type is {kind}, must be int{entry['bits']}: a "
+                          "value that does not fit would wrap")
     if tensor.shape != _shape(entry):
         raise DriverError(f"tensor {name!r}: shape {tensor.shape}, must be {_shape(entry)}")
     lanes = 4 if entry["bits"] == 16 else 8

@@ -7,6 +7,9 @@ Standard library only, and the syntax of Python 3.8: this file also runs on the 
 from __future__ import annotations
 
 import json
+import os
+import stat
+import tempfile
 from dataclasses import asdict, dataclass, fields
 
 FORMAT = 1
@@ -81,10 +84,47 @@ def measurement_text(measurement: Measurement) -> str:
     return json.dumps({"format": FORMAT, **asdict(measurement)}, indent=1, sort_keys=True) + "\n"
 
 
+def check_output(path: str) -> None:
+    """Refuse, before anything is measured, a file that `save_measurement` could not write."""
+    place = os.path.realpath(path)
+    folder = os.path.dirname(place)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise MeasurementError(f"{path}: the folder {folder} is not there or cannot be written")
+    if not os.path.lexists(place):
+        return
+    found = os.stat(place)
+    if not stat.S_ISREG(found.st_mode):
+        raise MeasurementError(f"{path}: is not a plain file; name another")
+    if not found.st_mode & 0o222 or not os.access(place, os.W_OK):
+        raise MeasurementError(f"{path}: is read-only; name another, or make it writable")
+    if found.st_nlink > 1:
+        raise MeasurementError(f"{path}: has a second name (a hard link); name another file")
+
+
 def save_measurement(measurement: Measurement, path: str) -> None:
-    """Write a measurement file."""
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(measurement_text(measurement))
+    """Write a measurement file, whole or not at all; an older one keeps its mode.
+
+    Raises `MeasurementError` if that cannot be, on a full disk for example.
+    """
+    check_output(path)
+    place = os.path.realpath(path)
+    mode = stat.S_IMODE(os.stat(place).st_mode) if os.path.exists(place) else 0o644
+    partial = ""
+    try:
+        handle, partial = tempfile.mkstemp(dir=os.path.dirname(place),
+                                           prefix="." + os.path.basename(place) + ".")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(measurement_text(measurement))
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, mode)
+        os.replace(partial, place)
+    except BaseException as error:
+        if partial and os.path.exists(partial):
+            os.unlink(partial)
+        if isinstance(error, OSError):
+            raise MeasurementError(f"{path}: cannot be written ({error.strerror})") from None
+        raise
 
 
 def load_measurement(path: str) -> Measurement:

@@ -12,17 +12,28 @@ import os
 import sys
 
 try:
-    from hw.board.driver import Driver, HostLibrary, PynqHardware
+    from hw.board.driver import Driver, Stopped
     from hw.board.emitted import DriverError, Project
-    from hw.board.measurement import save_measurement
+    from hw.board.hardware import HostLibrary, PynqHardware
+    from hw.board.measurement import (
+        MeasurementError,
+        check_output,
+        measurement_text,
+        save_measurement,
+    )
 except ImportError:  # beside these files in an emitted project
-    from driver import (  # type: ignore[no-redef, import-not-found]
-        Driver,
+    from driver import Driver, Stopped  # type: ignore[no-redef, import-not-found]
+    from emitted import DriverError, Project  # type: ignore[no-redef, import-not-found]
+    from hardware import (  # type: ignore[no-redef, import-not-found]
         HostLibrary,
         PynqHardware,
     )
-    from emitted import DriverError, Project  # type: ignore[no-redef, import-not-found]
-    from measurement import save_measurement  # type: ignore[no-redef, import-not-found]
+    from measurement import (  # type: ignore[no-redef, import-not-found]
+        MeasurementError,
+        check_output,
+        measurement_text,
+        save_measurement,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", default="measurement.json", help="where the result goes")
     given = parser.parse_args(arguments)
     try:
+        check_output(given.output)
         project = Project(given.project)
         host = HostLibrary(os.path.join(given.project, "build", "libhost.so"),
                            project.data("data/host.bin"))
@@ -44,10 +56,19 @@ def main(arguments: list[str] | None = None) -> int:
                     timeout_s=given.timeout) as driver:
             driver.put_vectors()
             measurement = driver.measure(given.repeats, driver.expected_vectors(), given.power)
-    except DriverError as error:
+    except (DriverError, MeasurementError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    save_measurement(measurement, given.output)
+    except (KeyboardInterrupt, Stopped) as error:
+        print("stopped, and the fabric with it; nothing was written", file=sys.stderr)
+        return error.number + 128 if isinstance(error, Stopped) else 130
+    try:
+        save_measurement(measurement, given.output)
+    except MeasurementError as error:
+        # What was measured is not lost with the disk.
+        print(measurement_text(measurement), end="")
+        print(f"error: {error}; the measurement is printed instead", file=sys.stderr)
+        return 2
     print(f"{measurement.values_compared} values compared, {measurement.values_differing} differ; "
           f"mean frame {sum(measurement.frame_seconds) / given.repeats * 1e3:.3f} ms; "
           f"wrote {given.output}")

@@ -109,7 +109,7 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
         found[f"sources/{name}"] = text.encode()
     found |= _data_files(lowered, graph, overlay, vectors)
     found["design.toml"] = overlay_toml(overlay).encode()
-    for name in ("driver.py", "emitted.py", "measurement.py"):
+    for name in ("driver.py", "emitted.py", "hardware.py", "measurement.py"):
         found[f"board/{name}"] = (Path(hw.__file__).parent / "board" / name).read_bytes()
     ports = project.ports_of(program, configuration, overlay)
     found |= {name: text.encode() for name, text in

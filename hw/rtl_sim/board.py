@@ -27,7 +27,10 @@ CYCLES_A_SECOND = 20_000_000  # of the time that the driver waits: so long is it
 
 
 class RtlBoard:
-    """See `hw.board.driver.PynqHardware` for the methods. `late`: never run a start to its end."""
+    """The methods are those of `hw.board.hardware.PynqHardware`.
+
+    `late`: never run a start to its end.
+    """
 
     source = "rtl simulation"
 

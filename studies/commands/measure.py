@@ -1,6 +1,7 @@
 """`cosim measure`: run an emitted project on the board it is called on.
 
-It is the project's own `board/run.py` under another name; boards without cosim run that.
+It is the project's own `board/run.py` under another name. This command needs the Python of cosim,
+which is newer than that of the boards' images; those run the project's script instead.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def measure(
         help="A meter's CSV with lines unix_seconds,watts.", show_default=False)] = None,
 ) -> None:
     """Run frames on this board, time them, read the counters and compare the outputs.
+
+    On a board's own image, whose Python is older: python3 board/run.py in the project's folder.
 
     Example: cosim measure out/emit --bitstream out/emit/build/overlay.bit
     """

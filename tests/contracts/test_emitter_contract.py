@@ -20,8 +20,8 @@ from small_frames import board, lowered_frame, small_graph
 
 from arch_models.memory import memory_for
 from arch_models.overlay import default_overlay
-from hw.board.driver import HostLibrary
 from hw.board.emitted import Project
+from hw.board.hardware import HostLibrary
 from hw.interface.configuration import configure
 from hw.interface.descriptors import unpack
 from hw.interface.plan import in_order_of_start

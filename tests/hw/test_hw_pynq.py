@@ -252,7 +252,7 @@ def test_a_description_that_vivado_has_written(pynq, place, tmp_path):
     (tmp_path / "a.bit").write_bytes(bit_file(b"resizer.", "resizer", "7z020"))
     script = """
 import pynq
-from hw.board.driver import PynqHardware
+from hw.board.hardware import PynqHardware
 try:
     pynq.Overlay("a.bit")
 except TypeError as error:
