@@ -47,13 +47,18 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Coefficient:
-    """One number with its unit and its evidence. `name` is its dotted path in its file."""
+    """One number with its unit and its evidence. `name` is its dotted path in its file.
+
+    `error`: standard deviation of its logarithm, cross-validated where it was fitted; 0 if exact
+    or not known.
+    """
 
     name: str
     value: float
     unit: str
     source: str
     status: Status
+    error: float = 0.0
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -44,6 +44,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "fpga2015": "validate.fpga2015",
         "overlap": "validate.overlap",
         "board": "validate.board",
+        "energy": "validate.energy",
         "rtl": "validate.rtl",
         "onnx": "validate.onnx",
         "page": "validate.page",

@@ -148,11 +148,13 @@ class _Row:
     unit: str
     source: str
     status: str
+    error: float = 0.0
 
     def coefficient(self) -> Coefficient:
         from arch_models.fields import Status
 
-        return Coefficient(self.name, self.value, self.unit, self.source, Status(self.status))
+        return Coefficient(self.name, self.value, self.unit, self.source, Status(self.status),
+                           self.error)
 
 
 @cache

@@ -1,7 +1,7 @@
 """`cosim validate`: run a public check of the models and show predicted against reference.
 
 It holds no checks; those are in `validate_memory`, `validate_vta`, `validate_fpga2015`,
-`validate_overlap`, `validate_rtl` and `validate_onnx`.
+`validate_overlap`, `validate_rtl`, `validate_onnx` and `energy`.
 """
 
 from __future__ import annotations
@@ -93,6 +93,23 @@ def rtl(
     for name, value in (("--network", network), ("--json", json)):
         given += [name, str(value)] if value is not None else []
     code = main(given)
+    if code:
+        raise typer.Exit(code)
+
+
+def energy(
+    rows: Annotated[Path | None, typer.Option(
+        help="A CSV file with the columns of zc702_rail_energy.csv; without it the nine public "
+             "designs, each left out of the fit.", show_default=False)] = None,
+    sweep: Annotated[Path | None, typer.Option(
+        help="The points of those designs, with the columns of zc702_rails_sweep.csv.",
+        show_default=False)] = None,
+    json: Json = None,
+) -> None:
+    """Check the energy model against rails that others measured, and against vendor reports."""
+    from studies.validate.energy import run
+
+    code = run(rows, sweep, json)
     if code:
         raise typer.Exit(code)
 

@@ -21,8 +21,9 @@ from arch_models.vta import VtaTiming, load_vta
 from cosim.executors import fast
 from cosim.vta.lower import lower_vta, vta_memory
 from studies.plain.errors import UserError
+from studies.plain.truth import truth_path
 from studies.validate.vta import TIMED_TABLES
-from studies.validate.vta_rows import VtaRow, read_rows, truth_path
+from studies.validate.vta_rows import VtaRow, read_rows
 
 FOLDS = 4
 #: First steps of the search, halved until they are one.

@@ -28,7 +28,7 @@ from cosim.mapping.choose import choose_mapping
 from cosim.program.table import Column, Opcode
 from studies.evaluation.evaluate import feasible
 from studies.plain.files import check_writable, write_json
-from studies.validate.vta_rows import CARRIED
+from studies.plain.truth import CARRIED
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 
 TABLE = CARRIED / "fpga2015_alexnet.csv"

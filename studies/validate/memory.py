@@ -21,6 +21,7 @@ from arch_models.board import Board, load_board
 from arch_models.memory import board_memory, cpu_traffic
 from cosim.executors import fast
 from studies.plain.files import write_json
+from studies.plain.truth import truth_path
 from studies.validate.memory_traffic import (
     MEBIBYTE,
     Stream,
@@ -28,7 +29,6 @@ from studies.validate.memory_traffic import (
     share_of_peak,
     traffic_program,
 )
-from studies.validate.vta_rows import truth_path
 
 CHECKS = Path(__file__).resolve().parents[2] / "arch_models" / "data" / "memory_checks.csv"
 CURVE = "dram_reference_dramsim3.csv"

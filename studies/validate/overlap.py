@@ -27,7 +27,7 @@ from arch_models.vta import VtaArray, VtaTiming, load_vta
 from cosim.executors import fast
 from cosim.vta.lower import lower_vta, vta_memory
 from cosim.vta.schedule import VtaConvolution, VtaSchedule, blocks, patch, reject_reason
-from studies.validate.vta_rows import CARRIED
+from studies.plain.truth import CARRIED
 
 TABLE = CARRIED / "vta_pynq_board_overlap_2018.csv"
 LEAST_TILE = 3

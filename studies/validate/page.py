@@ -18,6 +18,7 @@ from arch_models.vta import VtaModel, load_vta
 from hw.rtl_sim.timed import TimedBench
 from studies.evaluation.inputs import MEMORY_MODELS
 from studies.plain.files import check_writable, write_text
+from studies.plain.truth import CARRIED
 from studies.resources.fit_resources import NOT_COUNTED, fit, modelled
 from studies.resources.resource_grid import PARTS, Sites, read_grid
 from studies.validate import fpga2015 as validate_fpga2015
@@ -27,7 +28,6 @@ from studies.validate import vta as validate_vta
 from studies.validate import vta_report
 from studies.validate.rtl import compare_frame, compare_programs, compare_tiles
 from studies.validate.vta import REGIMES, Report, summary
-from studies.validate.vta_rows import CARRIED
 from workloads.library import load
 
 PAGE = Path("docs/validation.md")

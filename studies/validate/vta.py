@@ -34,7 +34,8 @@ from cosim.vta.lower import (
 from cosim.vta.schedule import reject_reason
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
-from studies.validate.vta_rows import Refusal, VtaRow, VtaTable, read_rows, truth_path
+from studies.plain.truth import truth_path
+from studies.validate.vta_rows import Refusal, VtaRow, VtaTable, read_rows
 
 TIMED_TABLES = ("vta_pynq_board_ms_2019.csv", "vta_pynq_board_ms_2022.csv")
 BYTES_TABLE = "vta_pynq_bus_bytes_2022.csv"

@@ -16,10 +16,6 @@ from arch_models.vta import DEFAULT_ARRAY, VtaArray, VtaModel, load_vta
 from cosim.vta.schedule import VtaConvolution, VtaSchedule
 from studies.plain.errors import UserError, nearest
 
-CARRIED = Path(__file__).parents[1] / "data"
-#: The larger tables lie beside the repository, where they are present at all.
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth"
-
 REQUIRED = ("ic", "ih", "iw", "oc", "kh", "sh", "tile_h", "tile_w", "tile_ci", "tile_co",
             "oc_nthread", "h_nthread")
 #: Bytes counted at each bus master, and the name of the same in `vta_instructions.bus_bytes`.
@@ -67,14 +63,6 @@ class VtaTable:
     name: str
     rows: tuple[VtaRow, ...]
     refused: tuple[Refusal, ...]
-
-
-def truth_path(name: str) -> Path | None:
-    """A table by file name: carried with the project, or beside it; None if it is in neither."""
-    for folder in (CARRIED, SHARED):
-        if (folder / name).is_file():
-            return folder / name
-    return None
 
 
 def read_rows(path: Path, config: str | None = None) -> VtaTable:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from arch_models.vta import load_vta
+from studies.plain import truth
 from studies.plain.errors import UserError
 from studies.validate import vta as validate_vta
-from studies.validate import vta_report, vta_rows
+from studies.validate import vta_report
 
 HEADER = "ic,ih,iw,oc,kh,sh,tile_h,tile_w,tile_ci,tile_co,oc_nthread,h_nthread"
 GOOD = "64,14,14,64,3,1,14,14,1,2,2,1"
@@ -25,7 +26,7 @@ def write(folder: Path, *lines: str) -> Path:
 
 
 def test_carried_rows_are_predicted_within_the_stated_error() -> None:
-    report = validate_vta.validate(vta_rows.CARRIED / "vta_pynq_board_ms_2019.csv")
+    report = validate_vta.validate(truth.CARRIED / "vta_pynq_board_ms_2019.csv")
     found = validate_vta.summary(report.errors())
     assert found["rows"] == 10 and not report.refused
     assert found["median_abs_error"] <= 0.02
@@ -103,7 +104,7 @@ def test_json_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_absent_tables_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
                                 capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(vta_rows, "SHARED", tmp_path)
+    monkeypatch.setattr(truth, "SHARED", tmp_path)
     report = validate_vta.validate()
     assert validate_vta.BYTES_TABLE in report.absent and len(report.timed) == 10
     vta_report.show(report)
@@ -133,7 +134,7 @@ def test_golden_times() -> None:
     path = Path(__file__).parent.parent / "golden" / "vta_2019_predictions.csv"
     with path.open() as file:
         golden = [float(row["predicted_ms"]) for row in csv.DictReader(file)]
-    report = validate_vta.validate(vta_rows.CARRIED / "vta_pynq_board_ms_2019.csv")
+    report = validate_vta.validate(truth.CARRIED / "vta_pynq_board_ms_2019.csv")
     assert [item.predicted_ms for item in report.predictions] == pytest.approx(golden, abs=1e-9)
 
 

@@ -1,0 +1,1 @@
+"""Energy against meters: measured tables, the fit of the coefficients, a vendor's reports."""
