@@ -1,5 +1,8 @@
 # make demo: set everything up and run the main job.   make test: set everything up and test it.
 PYTHON := .venv/bin/python
+# Compiled RTL (hw/rtl_sim/cache.py); the user's own folder.
+CACHE := $(if $(filter /%,$(XDG_CACHE_HOME)),$(XDG_CACHE_HOME),$(HOME)/.cache)/cosim/rtl
+ROOMS := arch_models cosim workloads hw studies tests
 TEST_EXTRAS := torch,onnx,rtl,scale,dev
 
 .PHONY: demo test long benchmark lint clean
@@ -24,4 +27,5 @@ benchmark:
 	$(PYTHON) -m studies.speed.benchmark --json out/benchmark.json
 
 clean:
-	rm -rf out build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf out build .pytest_cache .mypy_cache .ruff_cache "$(CACHE)"
+	find $(ROOMS) -name __pycache__ -prune -exec rm -rf {} +

@@ -29,6 +29,7 @@ from hw.interface.registers import INTERRUPT_STATUS
 from hw.pynq.files import CONTROL_ADDRESS, CONTROL_BYTES, prepare
 from hw.pynq.protocol import handlers
 from hw.rtl_sim.board import CYCLES_A_SECOND, RtlBoard
+from hw.rtl_sim.cache import default_cache
 from hw.rtl_sim.model import RtlError
 from hw.rtl_sim.stand_in import Buffer
 
@@ -253,7 +254,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         bitstream = prepare(given.project)
         with PynqServer(open_board(given.project), given.address) as server:
-            print(f"serving {given.project} at {server.address}; with a Python that has pynq 4:\n"
+            print(f"compiled models are kept in {default_cache()}\n"
+                  f"serving {given.project} at {server.address}, which only this machine reaches; "
+                  "with a Python that has pynq 4:\n"
                   f"PYNQ_REMOTE_DEVICES={server.address.removesuffix(f':{PORT}')} python "
                   f"{given.project}/board/run.py --bitstream {bitstream}", flush=True)
             server.wait()

@@ -22,6 +22,7 @@ from amaranth.hdl import Elaboratable
 from hw.rtl.masters import ReadMaster, WriteMaster
 from hw.rtl.ports import COUNTERS_A_UNIT, Ports
 from hw.rtl.verilog import verilog_text
+from hw.rtl_sim.cache import CacheError, default_cache, private_folder, trusted
 
 TESTBENCH = Path(__file__).parents[1] / "rtl" / "testbench"
 STATUS = ("finished", "paused", "out of cycles", "write data late", "address outside the memory",
@@ -58,8 +59,8 @@ class MasterTiming:
 def build(top: Elaboratable, ports: Ports, cache: Path | None = None) -> Path:
     """The compiled model of a top module as a shared library; built once for equal sources.
 
-    `cache`: folder of compiled models, by default `cosim-rtl` in the system's temporary folder.
-    Raises `RtlError` if Verilator or g++ is missing or fails.
+    `cache`: folder of compiled models, by default the user's own (`hw.rtl_sim.cache`).
+    Raises `RtlError` if Verilator or g++ is missing or fails, or others may write the cache.
     """
     return compiled(verilog_text(top, ports.all(), "top"), glue_header(ports), cache)
 
@@ -69,11 +70,13 @@ def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
     sources = {path.name: path.read_text() for path in sorted(TESTBENCH.iterdir())
                if path.suffix in (".cpp", ".hpp")}
     digest = hashlib.sha256("\0".join([text, glue, *sources.values(), *_COMPILE]).encode())
-    folder = cache or Path(tempfile.gettempdir()) / "cosim-rtl"
-    library = folder / f"{digest.hexdigest()[:24]}.so"
-    if library.exists():
-        return library
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder = private_folder(cache or default_cache())
+        library = folder / f"{digest.hexdigest()}.so"
+        if trusted(library):
+            return library
+    except CacheError as error:
+        raise RtlError(str(error)) from None
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         (work / "top.v").write_text(text)
@@ -88,6 +91,7 @@ def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
         _compile(found, work, root, work / "library.so")
         partial = library.with_suffix(f".{os.getpid()}")
         shutil.copy(work / "library.so", partial)
+        partial.chmod(0o700)
         partial.replace(library)
     return library
 

@@ -35,6 +35,7 @@ from hw.interface.configuration import EmissionError
 from hw.interface.descriptors import DescriptorError
 from hw.interface.vectors import fill_memory, make_vectors, outputs, stored
 from hw.rtl.overlay_top import check_buildable
+from hw.rtl_sim.cache import default_cache
 from hw.rtl_sim.model import RtlError
 from hw.rtl_sim.program import OverlayBench, with_descriptors
 from hw.rtl_sim.tiles import random_tiles
@@ -250,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown = found.summary()
     for name, value in shown.items():
         print(f"{name.replace('_', ' '):28} {value:>16,}")
+    print(f"compiled models are kept in {default_cache()}; make clean empties it")
     if chosen.json is not None:
         write_json(chosen.json, shown)
     return 0 if found.equal else 1
