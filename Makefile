@@ -9,7 +9,7 @@ TEST_EXTRAS := torch,onnx,rtl,scale,dev
 
 demo:
 	scripts/setup.sh
-	$(PYTHON) -m studies.demo --out out/demo
+	$(PYTHON) -m cosim study demo --out out/demo
 
 test: lint
 	$(PYTHON) -m pytest -n 2
@@ -24,7 +24,7 @@ lint:
 
 benchmark:
 	scripts/setup.sh
-	$(PYTHON) -m studies.speed.benchmark --json out/benchmark.json
+	$(PYTHON) -m cosim benchmark --json out/benchmark.json
 
 clean:
 	rm -rf out build .pytest_cache .mypy_cache .ruff_cache "$(CACHE)"

@@ -49,6 +49,16 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "onnx": "validate.onnx",
         "page": "validate.page",
     }),
+    "study": ("Make the pages of results anew: whole studies, minutes to hours each.", {
+        "demo": "study.demo",
+        "headline": "study.headline",
+        "proof": "study.proof",
+        "enumerate": "study.enumerate_wide",
+        "efficiency": "study.efficiency",
+        "quality": "study.quality",
+        "resources": "study.resources",
+        "fit-vta": "study.fit_vta",
+    }),
 }
 HELP = """Predict how fast and how hungry an FPGA accelerator for a neural codec decoder will be, \
 before it exists; search for a better one; and write it as HLS C++.

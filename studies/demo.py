@@ -1,14 +1,12 @@
 """The main job end to end: the full-width AGC decoder on PYNQ-Z1, in about five minutes.
 
 It computes nothing of its own: every figure it prints or stores comes from the studies it calls.
-Run as `python -m studies.demo --out out/demo`.
+`cosim study demo` runs it.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,6 @@ from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.files import output_folder, write_json, write_text, write_whole
-from studies.plain.machine import default_workers
 from studies.plain.records import save
 from studies.report import tables
 from studies.report.page import write_report
@@ -174,21 +171,3 @@ def _summary(before: Evaluation, after: Evaluation, evaluated: int, infeasible: 
         "resources": {item.name: {"used": item.used, "available": item.available}
                       for item in after.resources},
     }
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m studies.demo`; a failed check ends with exit code 2."""
-    from studies.cli import guarded
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write to")
-    parser.add_argument("--designs", type=int, default=300, help="designs to evaluate")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same search")
-    parser.add_argument("--workers", type=int, default=0, help="processes (0: all cores)")
-    given = parser.parse_args(arguments)
-    guarded(lambda: run_demo(given.out, given.designs, given.seed,
-                             given.workers or default_workers()))
-
-
-if __name__ == "__main__":
-    main()

@@ -226,7 +226,7 @@ def logic(name: str, terms: Mapping[str, float]) -> Resources:
     table = values("engine_sites.toml")
     if f"{name}.lut" not in table:
         raise FieldError(f"engine_sites.toml: has no part {name!r}; synthesize it with "
-                         "`python -m studies.resources.fit_resources`")
+                         "`cosim study resources`")
 
     def site(kind: str) -> float:
         return table.get(f"{name}.{kind}", 0) + sum(

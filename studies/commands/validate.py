@@ -11,16 +11,24 @@ from typing import Annotated
 
 import typer
 
-from studies.commands.options import Json
+from studies.commands.options import Json, MemoryModel
+from studies.evaluation.inputs import memory_model
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable
+from studies.plain.files import check_writable, write_json
 
 
 def memory(json: Json = None) -> None:
     """Check the ddr3 memory against the vendor's efficiencies and measured latencies."""
-    from studies.validate.memory import main
+    from studies.validate import memory as study
 
-    _run(main, json)
+    if json is not None:
+        check_writable(json)
+    found, absent = study.checks()
+    if json is not None:
+        write_json(json, study.as_json(found, absent))
+    print(study.report(found, absent))
+    if any(item.ok is False for item in found):
+        raise typer.Exit(1)
 
 
 def vta_pynq(
@@ -44,35 +52,47 @@ def vta_pynq(
 
 def fpga2015(json: Json = None) -> None:
     """Check cycles and times of the tiled accelerator of FPGA 2015 on AlexNet."""
-    from studies.validate.fpga2015 import main
+    from studies.validate import fpga2015 as study
 
-    _run(main, json)
+    if json is not None:
+        check_writable(json)
+    found = study.validate()
+    if json is not None:
+        write_json(json, study.as_json(found))
+    study.show(found)
 
 
 def overlap() -> None:
     """Check what load/compute overlap gains on VTA (2018), for two ways to choose schedules."""
-    from studies.validate.overlap import main
+    from studies.validate.overlap import show, validate
 
-    main([])
+    show(validate())
 
 
 def board(
     measured: Annotated[Path, typer.Option(help="A measurement file that the driver wrote.")],
     project: Annotated[Path, typer.Option(help="The emitted project it was measured on.")],
-    memory: Annotated[str, typer.Option(help="flat or ddr3.")] = "ddr3",
+    memory: MemoryModel = "ddr3",
     json: Json = None,
     plot: Annotated[Path | None, typer.Option(
         help="Draw predicted against measured into this PNG.", show_default=False)] = None,
 ) -> None:
     """Compare what a board measured with what the simulator predicts, step by step."""
-    from studies.validate.board import main
+    from hw.board.measurement import MeasurementError
+    from studies.validate import board as study
 
-    given = ["--measured", str(measured), "--project", str(project), "--memory", memory]
-    for name, path in (("--json", json), ("--plot", plot)):
-        given += [name, str(path)] if path is not None else []
-    code = main(given)
-    if code:
-        raise typer.Exit(code)
+    for path in (json, plot):
+        if path is not None:
+            check_writable(path)
+    try:
+        found = study.validate_files(measured, project, memory_model(memory))
+    except MeasurementError as error:
+        raise UserError(str(error)) from error
+    if json is not None:
+        write_json(json, study.as_json(found))
+    print(study.report(found))
+    if plot is not None:
+        study.draw(found, plot)
 
 
 def rtl(
@@ -138,9 +158,3 @@ def page(out: Annotated[Path, typer.Option(
     from studies.validate.page import write
 
     write(out)
-
-
-def _run(main, json) -> None:  # type: ignore[no-untyped-def]
-    if json is not None:
-        check_writable(json)
-    main(["--json", str(json)] if json is not None else [])

@@ -2,7 +2,7 @@
 
 It does not mix the two: every row says whether it is measured or predicted, and which power it
 counts. A host without a GPU shows the rows recorded on one (`RECORDED`). Needs torch (the `torch`
-extra). Run: python -m studies.headline.efficiency --json out/eff.json
+extra). `cosim study efficiency` runs it.
 
 The form is that of the paper's headline (arXiv 2511.09272): 11.7 uJ a pixel on PYNQ-Z1, 24.9
 times the energy efficiency of a CPU and 4.1 times of a GPU, power counted not stated in detail.
@@ -10,14 +10,13 @@ times the energy efficiency of a CPU and 4.1 times of a GPU, power counted not s
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import json
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -205,29 +204,17 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """The command line of the study."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=64, help="width of the AGC decoder")
-    parser.add_argument("--design", default="default", help="design file or shipped design")
-    parser.add_argument("--memory", choices=("flat", "ddr3"), default="ddr3")
-    parser.add_argument("--measured-only", action="store_true", help="leave the prediction out")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    options = parser.parse_args()
-    width = options.width
+def rows(width: int, design: str, memory: str, measured_only: bool = False) -> list[Row]:
+    """This host's devices, recorded ones where there is no GPU, the prediction, the paper's.
+
+    `width`: of the AGC decoder. `measured_only` leaves prediction and paper out.
+    """
     config = AgcConfig(width=width, motion_width=width, motion_max=16 * width)
-    rows = measured_rows(config)
+    found = measured_rows(config)
     if not torch.cuda.is_available():
-        rows += recorded_rows(width)
-    if not options.measured_only:
-        rows += predicted_rows(config, options.design, options.memory)
-        rows += [Row(name, "published", "int8", None, value, counted)
-                 for name, value, counted in HEADLINE]
-    print(table(rows))
-    if options.json:
-        from studies.plain.files import write_json
-        write_json(options.json, [asdict(row) for row in rows])
-
-
-if __name__ == "__main__":
-    main()
+        found += recorded_rows(width)
+    if not measured_only:
+        found += predicted_rows(config, design, memory)
+        found += [Row(name, "published", "int8", None, value, counted)
+                  for name, value, counted in HEADLINE]
+    return found

@@ -1,14 +1,11 @@
 """Measures the pictures of the shipped networks, float and integer, beside the trivial answers.
 
 It trains nothing, and quantizes only the mixed AGC, from the shipped int8 graph. Needs torch and
-pillow (the extras `torch` and `dev`). Run:
-
-    python -m studies.headline.quality --json out/quality.json
+pillow (the extras `torch` and `dev`). `cosim study quality` runs it.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +14,6 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from studies.plain.files import check_writable, output_folder, write_json
 from studies.report import tables
 from workloads.agc.graph import frame_bytes, frame_inputs
 from workloads.graph import Graph
@@ -157,41 +153,28 @@ def show(console: Console, rows: list[Row]) -> None:
     console.print(table)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command line of the study."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=12, help="pictures a network")
-    parser.add_argument("--seed", type=int, default=1, help="of the held-out clips and pictures")
-    parser.add_argument("--quick", action="store_true",
-                        help="one picture of the smallest network of each kind")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    parser.add_argument("--strips", type=Path, help="draw picture strips into this folder instead")
-    options = parser.parse_args(arguments)
-    if options.count < 1:
-        parser.error(f"--count is {options.count}, must be at least 1")
+def rows(count: int, seed: int, quick: bool = False) -> list[Row]:
+    """Every network in every number format, measured on `count` held-out pictures of a seed.
+
+    `quick`: one picture of the smallest network of each kind.
+    """
+    widths, networks, count = _asked(count, quick)
+    return [*agc_rows(widths, count, seed), *unicorn_rows(networks, count, seed)]
+
+
+def draw_strips(folder: Path, count: int, seed: int, quick: bool = False) -> None:
+    """Draw the pictures beside one another, one PNG a network, into a folder that is there."""
+    widths, networks, count = _asked(count, quick)
+    drawn = {f"agc_strip_w{width}": agc_strip(width, min(count, 3), seed) for width in widths}
+    drawn |= {f"unicorn_strip_{name}": unicorn_strip(name, min(count, 6), seed)
+              for name in networks}
+    for name, pixels in drawn.items():
+        picture = Image.fromarray(pixels)
+        small = picture.resize((picture.width * 5 // 8, picture.height * 5 // 8),
+                               Image.Resampling.LANCZOS)
+        small.save(folder / f"{name}.png", optimize=True)
+
+
+def _asked(count: int, quick: bool) -> tuple[list[int], list[str], int]:
     widths, networks = sorted(AGC_FORMATS), sorted(evaluate_unicorn.TRAINED, reverse=True)
-    if options.quick:
-        options.count, widths, networks = 1, widths[:1], networks[:1]
-    if options.strips is not None:
-        folder = output_folder(options.strips)
-        drawn = {f"agc_strip_w{width}": agc_strip(width, min(options.count, 3), options.seed)
-                 for width in widths}
-        drawn |= {f"unicorn_strip_{name}": unicorn_strip(name, min(options.count, 6), options.seed)
-                  for name in networks}
-        for name, pixels in drawn.items():
-            picture = Image.fromarray(pixels)
-            small = picture.resize((picture.width * 5 // 8, picture.height * 5 // 8),
-                                   Image.Resampling.LANCZOS)
-            small.save(folder / f"{name}.png", optimize=True)
-        return
-    if options.json is not None:
-        check_writable(options.json)
-    rows = [*agc_rows(widths, options.count, options.seed),
-            *unicorn_rows(networks, options.count, options.seed)]
-    show(Console(), rows)
-    if options.json is not None:
-        write_json(options.json, rows)
-
-
-if __name__ == "__main__":
-    main()
+    return (widths[:1], networks[:1], 1) if quick else (widths, networks, count)

@@ -184,7 +184,7 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
 
 
 def _command(points: Sequence[Point], designs: int, seed: int) -> str:
-    text = (f"python -m studies.headline.study --designs {designs} --seed {seed} "
+    text = (f"cosim study headline --designs {designs} --seed {seed} "
             "--page docs/headline.md")
     workloads = tuple(dict.fromkeys(point.workload for point in points))
     clocks = tuple(dict.fromkeys(point.clock_mhz for point in points))

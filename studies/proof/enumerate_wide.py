@@ -4,8 +4,8 @@ It keeps no table: of every share of the space it keeps counts, a checksum and t
 latency and energy. Cores lower the programs; with `--device cuda` each core's process gives them
 to the GPU, which times all clocks, ports and limits at once (see `cosim.recurrence.cuda`).
 
-    python -m studies.proof.enumerate_wide --device cuda --json FILE
-    python -m studies.proof.enumerate_wide --device cuda --check 100000 --seed 1
+    cosim study enumerate --device cuda --json FILE
+    cosim study enumerate --device cuda --check 100000 --seed 1
 
 `--check` draws designs of the space at random and compares the device's latency and energy with
 those of `Batch.evaluate` on the CPU, bit for bit. It ends with 1 if any differs.
@@ -13,7 +13,6 @@ those of `Batch.evaluate` on the CPU, bit for bit. It ends with 1 if any differs
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,13 +26,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from arch_models.board import load_board
-from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, default_overlay
-from cosim.recurrence.cuda import CudaError, CudaTimer, device_name
+from cosim.recurrence.cuda import CudaTimer, device_name
 from studies.evaluation.batch import Batch
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_json
-from studies.plain.machine import default_workers, machine, processor_seconds
+from studies.plain.machine import machine, processor_seconds
 from studies.proof.enumeration import UNTIMED, Codes, Part, Piece, Walker
 from studies.search.front import pareto_mask
 from studies.search.space import Choice, overlay_of
@@ -231,12 +228,29 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def run(given: argparse.Namespace) -> dict:
-    """What the command line asked for; `UserError` for what cannot be."""
+@dataclass(frozen=True)
+class Request:
+    """What to enumerate, and how. `shard`: "i/n", every n-th share from the i-th on.
+
+    `sample`: only so many choices of what needs lowering. `limit_seconds`: begin no further share
+    after that; the figures are then partial. `check`: instead of that, compare so many designs,
+    drawn at random with `seed`, with the CPU.
+    """
+
+    device: str = "cpu"
+    space: Path = SPACE
+    workers: int = 1
+    shard: str = "0/1"
+    sample: int | None = None
+    limit_seconds: float = float("inf")
+    check: int = 0
+    seed: int = 1
+
+
+def run(given: Request) -> dict:
+    """What was asked, as JSON values; `UserError` for what cannot be, `CudaError` without a GPU."""
     if given.device not in DEVICES:
         raise UserError(f"--device: {given.device!r}, must be one of {', '.join(DEVICES)}")
-    if given.json is not None:
-        check_writable(given.json)
     shard, cuda = _shard(given.shard), given.device == "cuda"
     graph, board = load(WORKLOAD), load_board(BOARD)
     part = Part(graph, board, default_overlay(), load_space(given.space, board, graph))
@@ -257,38 +271,19 @@ def run(given: argparse.Namespace) -> dict:
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m studies.proof.enumerate_wide`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--space", type=Path, default=SPACE, help="a space file")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--workers", type=int, default=default_workers())
-    parser.add_argument("--shard", default="0/1", help="i/n: every n-th share from the i-th on")
-    parser.add_argument("--sample", type=int, help="only so many choices of what needs lowering")
-    parser.add_argument("--limit-seconds", type=float, default=float("inf"),
-                        help="begin no further share after that; the figures are then partial")
-    parser.add_argument("--check", type=int, default=0, help="compare so many random designs")
-    parser.add_argument("--seed", type=int, default=1, help="of --check")
-    given = parser.parse_args(arguments)
-    try:
-        found = run(given)
-        if given.json is not None:
-            write_json(given.json, found)
-    except (UserError, FieldError, CudaError) as error:
-        raise SystemExit(f"error: {error}") from None
+def told(given: Request, found: dict) -> str:
+    """The figures in a sentence."""
     if given.check:
         result = found["check"]
-        print(f"compared {result['designs']:,} designs, {result['feasible']:,} feasible, "
-              f"unequal = {result['unequal']}, {result['seconds']:.1f} s")
-        if result["unequal"] or result["designs"] != given.check:
-            raise SystemExit(1)
-        return
-    print(f"{found['designs_enumerated']:,} designs{'' if found['complete'] else ' (partial)'}, "
-          f"{found['feasible']:,} feasible, {found['recurrences']:,} recurrences, "
-          f"{found['seconds']:.1f} s, {found['processor_seconds']:.1f} s of all cores, sum of "
-          f"cycles {found['latency_cycles_sum']}, best latency {found['best_latency_ms']} ms")
+        return (f"compared {result['designs']:,} designs, {result['feasible']:,} feasible, "
+                f"unequal = {result['unequal']}, {result['seconds']:.1f} s")
+    return (f"{found['designs_enumerated']:,} designs{'' if found['complete'] else ' (partial)'}, "
+            f"{found['feasible']:,} feasible, {found['recurrences']:,} recurrences, "
+            f"{found['seconds']:.1f} s, {found['processor_seconds']:.1f} s of all cores, sum of "
+            f"cycles {found['latency_cycles_sum']}, best latency {found['best_latency_ms']} ms")
 
 
-if __name__ == "__main__":
-    main()
+def passed(given: Request, found: dict) -> bool:
+    """Were as many designs compared as asked, and all equal? An enumeration always passes."""
+    return not given.check or (not found["check"]["unequal"]
+                               and found["check"]["designs"] == given.check)

@@ -70,7 +70,7 @@ def page(found: dict[str, Any]) -> str:
     front = "\n".join(f"| {latency:.3f} | {energy:.4f} |" for latency, energy in found["front"])
     return f"""# How far a search is from the true best
 
-Made by `python -m studies.proof.proof --json FILE --page docs/search.md`. Everything is
+Made by `cosim study proof --json FILE --page docs/search.md`. Everything is
 predicted, with the memory model `flat`.
 
 **The sub-space** (`studies/proof/search_proof.toml`): {found['designs_enumerated']:,} designs for
@@ -124,7 +124,7 @@ def _wide(found: dict[str, Any]) -> str:
     return f"""
 ## A hundred million designs and more
 
-`python -m studies.proof.enumerate_wide --device cuda` times programs on a GPU: one thread a
+`cosim study enumerate --device cuda` times programs on a GPU: one thread a
 setting of clock, ports and limits, all on one walk through the program
 (`cosim/recurrence/cuda.py`). The processor's cores lower the programs meanwhile. Recorded on
 {first['device']} with 16 cores (`studies/data/enumerate_wide_h100.json`). {check['designs']:,}

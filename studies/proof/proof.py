@@ -1,8 +1,8 @@
 """How far is a search from the true best? Every sampler against a sub-space that is known whole.
 
 It searches with the code of `cosim explore` (`studies.search.search`); only the answers come from
-the table of an enumeration. Run as `python -m studies.proof.proof --json FILE`; `--quick` takes a
-small sub-space and two seeds.
+the table of an enumeration. `cosim study proof` runs it; `--quick` takes a small sub-space and two
+seeds.
 
 Regret: best latency found over the true best, minus one. Hypervolume ratio: area of latency and
 energy that the found front dominates, over the area of the true front; the reference point is
@@ -12,7 +12,6 @@ designs that were tried, infeasible ones included.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,10 +28,9 @@ from studies.evaluation.batch import Figures
 from studies.evaluation.evaluate import estimated_resources
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, read_json, write_json
-from studies.plain.machine import default_workers, machine
+from studies.plain.files import check_writable, read_json
+from studies.plain.machine import machine
 from studies.proof.enumeration import Codes, Enumerated, enumerate_space, load_enumerated
-from studies.proof.page import write_page
 from studies.search.exploration import outcome
 from studies.search.front import hypervolume, pareto_mask
 from studies.search.search import Failure, Found, Objective, Outcome, Sampler, Settings, search
@@ -182,7 +180,7 @@ def run_wide(answer: Direct, known: dict, seeds: int, workers: int, console: Con
     best = answer([space.canonical(known["best_latency_choice"])])[0]
     if isinstance(best, Failure) or best.latency_ms != known["best_latency_ms"]:
         raise UserError(f"{RECORDED.name}: the best design of {known['space']} has another latency "
-                        "now; enumerate it again with `python -m studies.proof.enumerate_wide`.")
+                        "now; enumerate it again with `cosim study enumerate`.")
     truth = truth_of(space, np.array([[item["latency_ms"], item["energy_uj_per_pixel"]]
                                       for item in known["front"]]))
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
@@ -265,31 +263,3 @@ def prove(quick: bool, table: Path, again: bool, workers: int, console: Console)
         found["wide"] = [run_wide(Direct(graph, board, base), run, seeds, workers, console)
                          for run in recorded["runs"]]
     return found
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m studies.proof.proof`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--page", type=Path, help="write docs/search.md, its picture beside it")
-    parser.add_argument("--table", type=Path, help="where the enumeration is kept (.npz)")
-    parser.add_argument("--again", action="store_true", help="enumerate even if a table is there")
-    parser.add_argument("--quick", action="store_true", help="a small sub-space and two seeds")
-    parser.add_argument("--workers", type=int, default=default_workers())
-    given = parser.parse_args(arguments)
-    try:
-        for path in (given.json, given.page):
-            if path is not None:
-                check_writable(path)
-        table = given.table or Path("out") / f"search_proof{'_quick' * given.quick}.npz"
-        found = prove(given.quick, table, given.again, max(1, given.workers), Console())
-        if given.json is not None:
-            write_json(given.json, found)
-        if given.page is not None:
-            write_page(found, given.page)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
-
-
-if __name__ == "__main__":
-    main()

@@ -5,19 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from amaranth.hdl import UnusedElaboratable
 
 from arch_models.engines.base import DATA, Resources, beat_terms, logic
 from arch_models.engines.convolution import array_terms
-from arch_models.fields import FieldError
 from arch_models.overlay import load_overlay
 from arch_models.resources import (
     buffer_sites,
@@ -27,6 +22,7 @@ from arch_models.resources import (
     norm_memories,
     places_terms,
 )
+from studies.plain.errors import unknown
 from studies.plain.files import write_text
 from studies.resources.resource_grid import (
     FORMS,
@@ -152,7 +148,7 @@ def modelled(row: Sites) -> Resources:
 
 def sites_toml(rows: Sequence[Sites]) -> str:
     """The file of coefficients that the resource model reads."""
-    lines = ["# Written by `python -m studies.resources.fit_resources --write`; do not edit.",
+    lines = ["# Written by `cosim study resources --write`; do not edit.",
              "# Fitted to resource_grid.csv: Yosys synth_xilinx of parts of hw/rtl, not placed "
              "or routed.",
              "", "[convolution]"]
@@ -201,44 +197,29 @@ def _grid(parts: Sequence[str], path: Path) -> Iterable[Sites]:
             yield from (row for row in kept if row.part == part)
 
 
-def _refused(why: str) -> int:
-    print(f"error: {why}", file=sys.stderr)
-    return 2
+def synthesize_parts(parts: Sequence[str], grid: Path = GRID_FILE) -> None:
+    """Make the rows of some parts (all of them if none is named) of a grid file anew.
+
+    Raises `UserError` for an unknown part, `RuntimeError` where Yosys fails; the file is then as
+    it was.
+    """
+    for name in parts:
+        if name not in PARTS:
+            raise unknown("part", name, PARTS)
+    write_grid(_grid(parts or PARTS, grid), grid)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the fits; with `--synthesize` make the grid first, with `--write` the coefficients."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--synthesize", nargs="*", metavar="PART")
-    parser.add_argument("--grid", type=Path, default=GRID_FILE)
-    parser.add_argument("--write", action="store_true", help="write engine_sites.toml")
-    parser.add_argument("--whole", metavar="DESIGN", help="synthesize a whole design instead")
-    chosen = parser.parse_args(arguments)
-    warnings.simplefilter("ignore", UnusedElaboratable)  # parts of units that are holes
-    if chosen.whole is not None:
-        try:
-            print(compare_whole(chosen.whole))
-        except (FieldError, RuntimeError) as error:
-            return _refused(str(error))
-        return 0
-    if chosen.synthesize is not None:
-        wrong = [name for name in chosen.synthesize if name not in PARTS]
-        if wrong:
-            return _refused(f"no part {wrong[0]!r}; known: {', '.join(PARTS)}")
-        try:
-            write_grid(_grid(chosen.synthesize or PARTS, chosen.grid), chosen.grid)
-        except (OSError, RuntimeError) as error:
-            return _refused(str(error))
-    rows = read_grid(chosen.grid)
+def told(rows: Sequence[Sites]) -> str:
+    """Each fit in a line: its terms, and the error on rows that were left out."""
+    lines = []
     for item in fits(rows):
         terms = " + ".join(f"{value:g} {name or 'constant'}"
                            for name, value in item.coefficients.items())
-        print(f"{item.part:12} {item.site:6} {terms:60} left out: "
-              f"{item.cross_validated_error:.1%} of {item.rows} rows")
-    if chosen.write:
-        write_text(SITES_FILE, sites_toml(rows))
-    return 0
+        lines.append(f"{item.part:12} {item.site:6} {terms:60} left out: "
+                     f"{item.cross_validated_error:.1%} of {item.rows} rows")
+    return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def write_coefficients(rows: Sequence[Sites]) -> None:
+    """Write engine_sites.toml, which the resource model reads."""
+    write_text(SITES_FILE, sites_toml(rows))

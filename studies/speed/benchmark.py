@@ -1,16 +1,15 @@
 """Measures how fast this program is on this machine: executors, evaluations, memory, a peer.
 
-It predicts nothing about hardware. Run as `python -m studies.speed.benchmark --json FILE`.
+It predicts nothing about hardware. `cosim benchmark` runs it.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,18 +144,3 @@ def run_benchmark(runs: int, peer: bool, json: Path | None) -> None:
         write_json(json, [{"name": item.name, "value": item.value, "unit": item.unit,
                            "runs": item.runs, "min": item.min, "max": item.max,
                            "machine": machine()} for item in found])
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m studies.speed.benchmark`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each measurement")
-    parser.add_argument("--peer", action="store_true",
-                        help="also install and time SCALE-Sim v3 (needs the network)")
-    given = parser.parse_args(arguments)
-    run_benchmark(max(1, given.runs), given.peer, given.json)
-
-
-if __name__ == "__main__":
-    main()

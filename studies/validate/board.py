@@ -5,10 +5,7 @@ It measures nothing; a `Measurement` file and the emitted project it was taken o
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +19,6 @@ from cosim.program.result import SimResult
 from cosim.program.table import Column, Opcode, Program
 from hw.board.measurement import (
     Measurement,
-    MeasurementError,
     StepTime,
     UnitCounters,
     load_measurement,
@@ -31,7 +27,6 @@ from hw.interface.configuration import configure
 from hw.interface.descriptors import DescriptorError, unpack
 from hw.interface.plan import Start, stretch_program
 from studies.plain.errors import UserError
-from studies.plain.files import write_text
 
 #: A fit of the host's costs must predict steps it has not seen this well, or it is refused.
 LARGEST_FIT_ERROR = 0.2
@@ -285,32 +280,13 @@ def draw(found: BoardValidation, path: Path) -> None:
     pyplot.close(figure)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, or 2 with one line on what is wrong with the input."""
-    parser = argparse.ArgumentParser(prog="python -m studies.validate.board",
-                                     description=__doc__.splitlines()[0])
-    parser.add_argument("--measured", type=Path, required=True, help="a measurement file")
-    parser.add_argument("--project", type=Path, required=True, help="the emitted project")
-    parser.add_argument("--memory", choices=("flat", "ddr3"), default="ddr3")
-    parser.add_argument("--json", type=Path, help="write the comparison here")
-    parser.add_argument("--plot", type=Path, help="draw predicted against measured here (PNG)")
-    given = parser.parse_args(arguments)
-    try:
-        if not given.measured.exists():
-            raise UserError(f"{given.measured}: no such measurement file")
-        found = validate(load_measurement(str(given.measured)), given.project, given.memory)
-        print(report(found))
-        if given.json:
-            text = json.dumps({**asdict(found), "cycles_differing": found.cycles_differing},
-                              indent=1)
-            write_text(given.json, text + "\n")
-        if given.plot:
-            draw(found, given.plot)
-    except (UserError, MeasurementError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def as_json(found: BoardValidation) -> dict[str, object]:
+    """The comparison as JSON values."""
+    return {**asdict(found), "cycles_differing": found.cycles_differing}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def validate_files(measured: Path, project: Path, memory: str) -> BoardValidation:
+    """`validate` of a measurement file; `UserError` or `MeasurementError` names what is wrong."""
+    if not measured.exists():
+        raise UserError(f"{measured}: no such measurement file")
+    return validate(load_measurement(str(measured)), project, memory)

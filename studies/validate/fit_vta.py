@@ -10,7 +10,6 @@ the search is a pattern search over single and paired steps.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
@@ -89,13 +88,9 @@ def _improve(best: dict[str, int], steps: dict[str, int], loss) -> dict[str, int
     return None
 
 
-def main() -> int:
+def run() -> None:
     """Fit all rows, then each fold, and print coefficients with spread and both errors."""
-    try:
-        rows = timed_rows()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    rows = timed_rows()
     whole = fit(rows, load_vta().timing)
     inside = np.abs(errors(rows, whole))
     outside = np.zeros(len(rows))
@@ -115,8 +110,3 @@ def main() -> int:
     for name, value in asdict(whole).items():
         values = [getattr(item, name) for item in folds]
         print(f"{name} = {value}, spread {(max(values) - min(values)) / 2}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

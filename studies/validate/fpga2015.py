@@ -9,7 +9,6 @@ Networks" (FPGA 2015), cross-layer design, two sets of channels a layer.
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,6 @@ from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import choose_mapping
 from cosim.program.table import Column, Opcode
 from studies.evaluation.evaluate import feasible
-from studies.plain.files import check_writable, write_json
 from studies.plain.truth import CARRIED
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 
@@ -144,20 +142,8 @@ def show(checks: Sequence[LayerCheck], console: Console | None = None) -> None:
     (console or Console(width=120)).print(table)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of this module; see `--help`."""
-    parser = argparse.ArgumentParser(prog="validate_fpga2015", description=__doc__)
-    parser.add_argument("--json", type=Path, help="write every layer here")
-    chosen = parser.parse_args(arguments)
-    checks = validate()
-    show(checks)
-    if chosen.json is not None:
-        write_json(check_writable(chosen.json), [
-            {"layer": item.name, "cycles": item.cycles, "published_cycles": item.published_cycles,
+def as_json(checks: Sequence[LayerCheck]) -> list[dict[str, object]]:
+    """Every layer as JSON values."""
+    return [{"layer": item.name, "cycles": item.cycles, "published_cycles": item.published_cycles,
              "predicted_ms": item.predicted_ms, "measured_ms": item.measured_ms,
-             "error": item.error} for item in checks])
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+             "error": item.error} for item in checks]

@@ -2,15 +2,13 @@
 
 It fits nothing; the coefficients are data in `arch_models/data/memory.toml`.
 
-Run `python -m studies.validate.memory`; exit code 1 if a check fails. The six efficiencies are the
+The six efficiencies are the
 vendor's for a board whose bus width is not stated; here the board's own 16 bits are used.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +18,6 @@ import numpy as np
 from arch_models.board import Board, load_board
 from arch_models.memory import board_memory, cpu_traffic
 from cosim.executors import fast
-from studies.plain.files import write_json
 from studies.plain.truth import truth_path
 from studies.validate.memory_traffic import (
     MEBIBYTE,
@@ -145,24 +142,18 @@ def _curve(board: Board, rows: list[dict[str, str]], size: int) -> list[Check]:
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print every check; `--json FILE` writes them too. 0 if all pass, 1 if one fails."""
-    parser = argparse.ArgumentParser(prog="cosim validate memory",
-                                     description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write every check to this file")
-    chosen = parser.parse_args(arguments)
-    found, absent = checks()
+def report(found: Sequence[Check], absent: Sequence[str]) -> str:
+    """The checks as text, and what did not run for want of a table."""
+    lines = []
     for item in found:
         verdict = "stated only" if item.ok is None else "ok" if item.ok else "FAILS"
         limit = "" if item.tolerance is None else f" within {item.tolerance:g}"
-        print(f"{item.name:38s} predicted {item.predicted:8.3f}  reference {item.reference:8.3f}"
-              f"{limit}  {item.unit}  {verdict}")
-    for name in absent:
-        print(f"absent: {name}; the checks against the DRAM curve did not run")
-    if chosen.json is not None:
-        write_json(chosen.json, {"checks": [asdict(item) for item in found], "absent": absent})
-    return 0 if all(item.ok is not False for item in found) else 1
+        lines.append(f"{item.name:38s} predicted {item.predicted:8.3f}  reference "
+                     f"{item.reference:8.3f}{limit}  {item.unit}  {verdict}")
+    lines += [f"absent: {name}; the checks against the DRAM curve did not run" for name in absent]
+    return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def as_json(found: Sequence[Check], absent: Sequence[str]) -> dict[str, object]:
+    """The same as JSON values."""
+    return {"checks": [asdict(item) for item in found], "absent": list(absent)}

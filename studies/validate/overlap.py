@@ -13,7 +13,6 @@ Source of the times: Moreau et al., arXiv 1807.04188, digitised to about 0.1 %.
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,14 +160,3 @@ def show(checks: Sequence[OverlapCheck], console: Console | None = None) -> None
     for way in ("rule", "nearest"):
         out.print(f"{way}: {within(checks, way)} of {len(checks)} ratios within "
                   f"{100 * TOLERANCE:.0f} %")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of this module; it takes no options."""
-    argparse.ArgumentParser(prog="validate_overlap", description=__doc__).parse_args(arguments)
-    show(validate())
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

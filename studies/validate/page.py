@@ -107,7 +107,7 @@ Yosys (`synth_xilinx -family xc7`, flattened) counts the parts that the model su
 to {products} products a cycle, one to four columns, packed or not, one to sixteen requantize
 cycles, ports of 32, 64 and 128 bits, one and two masters a role, one to eight engines, and
 memories of {shallow} to {deep} words ({rows} runs, `arch_models/data/resource_grid.csv`; to repeat
-them, `python -m studies.resources.fit_resources --synthesize`). Coefficients are least squares
+them, `cosim study resources --synthesize all`). Coefficients are least squares
 (`engine_sites.toml`); the errors are those of each row when it is left out of the fit, at worst.
 *Exact*: every row. The convolution has `tm * tn * columns` DSP48 for the products (half if packed),
 4 a requantizer (2 without the fused addition) and 4 for addresses. `control`: registers,
@@ -119,7 +119,7 @@ takes a true dual port block RAM for it once a write's address is defined while 
 (`opt_expr -mux_undef`, in its script); whether the vendor's tools do is unchecked.
 """
 WHOLE_READING = """
-Whole designs as one IP, synthesized once and not fitted (`python -m studies.resources.fit_resources
+Whole designs as one IP, synthesized once and not fitted (`cosim study resources
 --whole DESIGN` does so for any design); the first is `default`. Nothing was placed or
 routed; clock and timing are unchecked.
 """
@@ -226,7 +226,7 @@ def _vta(report: Report, model: VtaModel) -> Iterable[str]:
     yield _table(("regime", "rows", "median", "95th percentile", "maximum"), rows)
     yield (f"Median of the fit {model.fit_error_percent:.2f} %; median with every row predicted by "
            "coefficients fitted without it (four folds) "
-           f"{model.cross_validated_error_percent:.2f} % (`python -m studies.validate.fit_vta`).\n")
+           f"{model.cross_validated_error_percent:.2f} % (`cosim study fit-vta`).\n")
     yield from (line + "\n" if index == 0 else f"- {line.strip()}"
                 for index, line in enumerate(vta_report.explanations(report.timed)))
     yield "\n### Bytes and legality\n"

@@ -17,7 +17,6 @@ from studies.resources.fit_resources import (
     UNFITTED,
     array_dsp,
     fit,
-    main,
     modelled,
     sites_toml,
 )
@@ -32,6 +31,7 @@ from studies.resources.resource_grid import (
     top_of,
     wiring_program,
 )
+from tests.support.command import cosim
 
 ROWS = read_grid()
 FITTED = [part for part in PARTS if part not in UNFITTED]
@@ -109,7 +109,7 @@ def test_a_part_synthesized_anew_leaves_the_others_as_they_are(tmp_path, monkeyp
     path = tmp_path / "grid.csv"
     path.write_text((DATA / "resource_grid.csv").read_text())
     monkeypatch.setattr(fit_resources, "synthesize", lambda top, ports: {"DSP48E1": 7, "FDRE": 9})
-    assert fit_resources.main(["--synthesize", "lookup", "--grid", str(path)]) == 0
+    fit_resources.synthesize_parts(["lookup"], path)
     found = read_grid(path)
     assert [row for row in found if row.part != "lookup"] \
         == [row for row in ROWS if row.part != "lookup"]
@@ -119,7 +119,8 @@ def test_a_part_synthesized_anew_leaves_the_others_as_they_are(tmp_path, monkeyp
         raise RuntimeError("yosys failed")
 
     monkeypatch.setattr(fit_resources, "synthesize", fails)
-    assert fit_resources.main(["--synthesize", "pool", "--grid", str(path)]) == 2
+    with pytest.raises(RuntimeError, match="yosys failed"):
+        fit_resources.synthesize_parts(["pool"], path)
     assert read_grid(path) == found
 
 
@@ -148,10 +149,10 @@ def test_counted_channels_are_those_of_the_wiring(engines, inputs, outputs, fetc
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["--synthesize", "convolutoin"], "no part 'convolutoin'; known: convolution"),
+    (["--synthesize", "convolutoin"], "no part 'convolutoin'. Did you mean 'convolution'?"),
     (["--whole", "nowhere.toml"], "no file 'nowhere.toml'")])
 def test_a_wrong_argument_is_refused_by_name(arguments, message, capsys):
-    assert main(arguments) == 2
+    assert cosim("study", "resources", *arguments) == 2
     assert message in capsys.readouterr().err
 
 

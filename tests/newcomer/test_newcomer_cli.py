@@ -8,16 +8,12 @@ from dataclasses import replace
 import pytest
 
 from arch_models.overlay import default_overlay, overlay_toml
-from studies.cli import main
+from tests.support.command import cosim
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
     """Exit code and everything printed; a traceback would be an exception here."""
-    try:
-        main(list(arguments))
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
+    code = cosim(*arguments)
     printed = capsys.readouterr()
     return code, printed.out + printed.err
 

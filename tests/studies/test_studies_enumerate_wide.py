@@ -8,6 +8,7 @@ import pytest
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from cosim.memory.bursts import flat_transfer
+from studies.plain.errors import UserError
 from studies.proof import enumerate_wide
 from studies.proof.enumerate_wide import SPACE, merged, summary
 from studies.proof.enumeration import Codes, Part, Walker, enumerate_space
@@ -98,8 +99,9 @@ def test_the_spaces_that_ship_are_as_large_as_they_say(path, size):
     assert load_space(path, BOARD, GRAPH).size() == size and f"{size:,}" in path.read_text()
 
 
-@pytest.mark.parametrize("arguments, named", [
-    (["--device", "tpu"], "cpu, cuda"), (["--shard", "2/2"], "0 <= i < n")])
-def test_wrong_arguments_are_refused(arguments, named):
-    with pytest.raises(SystemExit, match=named):
-        enumerate_wide.main(arguments)
+@pytest.mark.parametrize("request_, named", [
+    (enumerate_wide.Request(device="tpu"), "cpu, cuda"),
+    (enumerate_wide.Request(shard="2/2"), "0 <= i < n")])
+def test_wrong_arguments_are_refused(request_, named):
+    with pytest.raises(UserError, match=named):
+        enumerate_wide.run(request_)

@@ -139,7 +139,7 @@ def test_the_document_and_the_page_say_what_they_are(point: Point) -> None:
     for name, row in made["points"][0]["power"].items():
         assert row["reached"] == (row["uj_per_pixel"] <= PAPER_UJ_PER_PIXEL), name
     text = page([point], 4, 0)
-    assert "predicted" in text and "python -m studies.headline.study" in text
+    assert "predicted" in text and "cosim study headline" in text
     assert all(device.value in text for device in devices(load("agc-w16")))
     assert len(rich_tables([point])) == 2
 
@@ -151,8 +151,8 @@ def test_a_clock_that_the_space_lacks_is_refused() -> None:
 
 def test_the_command_line_refuses_in_one_line(tmp_path: Path) -> None:
     for words, said in ((["--workloads", "agc-w17"], "agc-w16"), (["--clocks", "fast"], "MHz"),
-                        (["--designs", "0"], "at least 1")):
-        found = subprocess.run([sys.executable, "-m", "studies.headline.study", *words],
+                        (["--designs", "0"], "designs")):
+        found = subprocess.run([sys.executable, "-m", "cosim", "study", "headline", *words],
                                capture_output=True, text=True, check=False)
         assert found.returncode == 2 and said in found.stderr, found.stderr
         assert "Traceback" not in found.stderr

@@ -13,9 +13,9 @@ from studies.headline.quality import (
     UNICORN_FORMATS,
     difference,
     drawn_numbers,
-    main,
 )
 from studies.plain.quality_table import quality_db
+from tests.support.command import cosim
 from workloads import library
 
 FORMATS = {**AGC_FORMATS, **UNICORN_FORMATS}
@@ -39,7 +39,7 @@ def test_the_fine_tuned_network_is_what_unicorn_means():
 
 def test_one_picture_of_each_kind_near_float(tmp_path):
     path = tmp_path / "quality.json"
-    main(["--quick", "--json", str(path)])
+    assert cosim("study", "quality", "--quick", "--json", path) == 0
     rows = {(row["network"], row["format"]): row for row in json.loads(path.read_text())}
     assert all({"psnr_db", "ssim", "perceptual_distance"} <= set(row) for row in rows.values())
     psnr_db = {key: row["psnr_db"] for key, row in rows.items()}
@@ -64,6 +64,5 @@ def test_a_difference_is_four_times_the_distance_and_saturates():
 
 
 def test_no_pictures_are_refused(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["--count", "0"])
-    assert stop.value.code == 2 and "--count is 0" in capsys.readouterr().err
+    assert cosim("study", "quality", "--count", "0") == 2
+    assert "--count" in capsys.readouterr().err

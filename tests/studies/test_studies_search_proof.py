@@ -182,5 +182,5 @@ def test_coupled_moves_change_two_axes_of_the_array(space):
 def test_a_table_of_another_space_is_refused(tmp_path):
     table = Enumerated(np.arange(3), np.ones(3), np.ones(3), 1.0, 1.0)
     table.save(tmp_path / "table.npz")
-    with pytest.raises(SystemExit, match="holds 3 designs"):
-        search_proof.main(["--quick", "--table", str(tmp_path / "table.npz")])
+    with pytest.raises(UserError, match="holds 3 designs"):
+        search_proof.prove(True, tmp_path / "table.npz", False, 1, Console(quiet=True))

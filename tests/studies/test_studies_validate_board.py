@@ -29,10 +29,10 @@ from studies.validate.board import (
     fit_host,
     fit_memory,
     load_program,
-    main,
     report,
     validate,
 )
+from tests.support.command import cosim
 
 OVERLAY = default_overlay()
 
@@ -130,11 +130,11 @@ def test_the_command_writes_json_and_picture_and_refuses_bad_files(measured, tmp
     path, out = tmp_path / "measurement.json", tmp_path / "found.json"
     save_measurement(measurement, str(path))
     picture = tmp_path / "found.png"
-    assert main(["--measured", str(path), "--project", str(folder), "--json", str(out),
-                 "--plot", str(picture)]) == 0
+    command = ("validate", "board", "--project", folder, "--measured")
+    assert cosim(*command, path, "--json", out, "--plot", picture) == 0
     assert json.loads(out.read_text())["cycles_differing"] == 0
     assert picture.read_bytes()[:4] == b"\x89PNG"
     path.write_text("{}")
-    assert main(["--measured", str(path), "--project", str(folder)]) == 2
-    assert main(["--measured", str(tmp_path / "no.json"), "--project", str(folder)]) == 2
+    for given in (path, tmp_path / "no.json"):
+        assert cosim(*command, given) == 2
     assert capsys.readouterr().err.count("error:") == 2

@@ -9,7 +9,8 @@ import pytest
 
 from arch_models.board import load_board
 from studies.validate import memory as validate_memory
-from studies.validate.memory import checks, hp_read_cycles, main, vendor_efficiency
+from studies.validate.memory import checks, hp_read_cycles, vendor_efficiency
+from tests.support.command import cosim
 
 BOARD = load_board("pynq-z1")
 
@@ -35,7 +36,7 @@ def test_single_outstanding_read_latency() -> None:
 
 def test_main_writes_every_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(validate_memory, "truth_path", lambda name: None)
-    assert main(["--json", str(tmp_path / "checks.json")]) == 0
+    assert cosim("validate", "memory", "--json", tmp_path / "checks.json") == 0
     written = json.loads((tmp_path / "checks.json").read_text())
     assert all({"name", "predicted", "reference", "tolerance", "ok"} <= set(item)
                for item in written["checks"])

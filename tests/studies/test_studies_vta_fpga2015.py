@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from studies.validate import fpga2015 as validate_fpga2015
+from tests.support.command import cosim
 
 
 def test_cycles_are_the_published_ones_and_times_are_close(tmp_path: Path) -> None:
@@ -17,5 +18,5 @@ def test_cycles_are_the_published_ones_and_times_are_close(tmp_path: Path) -> No
         assert abs(item.error) <= 0.06
     assert sum(abs(item.error) for item in checks) < sum(abs(item.model_error) for item in checks)
     path = tmp_path / "fpga2015.json"
-    assert validate_fpga2015.main(["--json", str(path)]) == 0
+    assert cosim("validate", "fpga2015", "--json", path) == 0
     assert len(json.loads(path.read_text())) == 5

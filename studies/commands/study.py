@@ -1,0 +1,222 @@
+"""`cosim study`: whole studies, whose pages and tables the documents show.
+
+It parses and writes; what is computed, and what the figures mean, is in the study's own module.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from studies.commands.options import Design, Json, MemoryModel, OutFolder
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, output_folder, write_json, write_text
+from studies.plain.machine import default_workers
+
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same result.")]
+Workers = Annotated[int, typer.Option(
+    min=0, max=512, help="Processes to use; 0 takes every core. The result is the same.")]
+Page = Annotated[Path | None, typer.Option(
+    help="Write the page to this file, its pictures beside it.", show_default=False)]
+
+
+def demo(
+    out: OutFolder = Path("out/demo"),
+    designs: Annotated[int, typer.Option(min=1, max=10**6, help="Designs to judge.")] = 300,
+    seed: Seed = 0,
+    workers: Workers = 0,
+) -> None:
+    """Simulate, search, emit, run the C++ and report, for the full-width AGC decoder."""
+    from studies.demo import run_demo
+
+    run_demo(out, designs, seed, workers or default_workers())
+
+
+def headline(
+    workloads: Annotated[str, typer.Option(
+        help="Networks, separated by commas.", show_default="all four")] = "",
+    clocks: Annotated[str, typer.Option(
+        help="Clock rates in MHz, separated by commas.", show_default="100,150,200")] = "",
+    designs: Annotated[int, typer.Option(
+        min=1, max=10**6, help="Designs a clock and network.")] = 400,
+    seed: Seed = 0,
+    workers: Workers = 0,
+    json: Json = None,
+    page: Page = None,
+) -> None:
+    """Find the best designs for both decoders and say how far they are from the limits."""
+    from studies.headline import report, study
+
+    for path in (json, page):
+        if path is not None:
+            check_writable(path)
+    try:
+        rates = [int(text) for text in clocks.split(",")] if clocks else list(study.CLOCKS_MHZ)
+    except ValueError:
+        raise UserError(f"--clocks is {clocks!r}, must be whole MHz, for example 100,150") from None
+    console = Console()
+    points = study.headline(workloads.split(",") if workloads else list(study.WORKLOADS), rates,
+                            study.default_settings(designs, seed), told=console.print,
+                            workers=workers or default_workers())
+    if json is not None:
+        write_json(json, report.document(points, designs, seed))
+    if page is not None:
+        write_text(page, report.page(points, designs, seed))
+    for table in report.rich_tables(points):
+        console.print(table)
+
+
+def proof(
+    table: Annotated[Path | None, typer.Option(
+        help="Where the enumeration is kept (.npz).", show_default="out/search_proof.npz")] = None,
+    again: Annotated[bool, typer.Option(
+        "--again", help="Enumerate even if a table is there.")] = False,
+    quick: Annotated[bool, typer.Option(
+        "--quick", help="A small sub-space and two seeds.")] = False,
+    workers: Workers = 0,
+    json: Json = None,
+    page: Page = None,
+) -> None:
+    """Hold every sampler against a space that is enumerated whole (docs/search.md)."""
+    from studies.proof.page import write_page
+    from studies.proof.proof import prove
+
+    for path in (json, page):
+        if path is not None:
+            check_writable(path)
+    kept = table or Path("out") / f"search_proof{'_quick' * quick}.npz"
+    found = prove(quick, kept, again, workers or default_workers(), Console())
+    if json is not None:
+        write_json(json, found)
+    if page is not None:
+        write_page(found, page)
+
+
+def enumerate_wide(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    space: Annotated[Path | None, typer.Option(
+        help="A space file.", show_default="studies/proof/search_proof_wide.toml")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: every n-th share from the i-th on.")] = "0/1",
+    sample: Annotated[int | None, typer.Option(
+        min=1, help="Only so many choices of what needs lowering.", show_default=False)] = None,
+    limit_seconds: Annotated[float, typer.Option(
+        min=0, help="Begin no further share after that; the figures are then partial.",
+        show_default="none")] = float("inf"),
+    check: Annotated[int, typer.Option(
+        min=0, help="Compare so many random designs with the CPU instead, bit for bit.")] = 0,
+    seed: Seed = 1,
+    workers: Workers = 0,
+    json: Json = None,
+) -> None:
+    """Enumerate a space of a hundred million designs and more, on a GPU or on all cores."""
+    from cosim.recurrence.cuda import CudaError
+    from studies.proof import enumerate_wide as study
+
+    if json is not None:
+        check_writable(json)
+    request = study.Request(device, space or study.SPACE, workers or default_workers(), shard,
+                            sample, limit_seconds, check, seed)
+    try:
+        found = study.run(request)
+    except CudaError as error:
+        raise UserError(str(error)) from error
+    if json is not None:
+        write_json(json, found)
+    print(study.told(request, found))
+    if not study.passed(request, found):
+        raise typer.Exit(1)
+
+
+def efficiency(
+    width: Annotated[int, typer.Option(min=8, max=256, help="Of the AGC decoder.")] = 64,
+    design: Design = "default",
+    memory: MemoryModel = "ddr3",
+    measured_only: Annotated[bool, typer.Option(
+        "--measured-only", help="Leave the prediction out.")] = False,
+    json: Json = None,
+) -> None:
+    """Measure the decoder on this host's CPU and GPU, and set the prediction beside it."""
+    if json is not None:
+        check_writable(json)
+    study = _with_extra("studies.headline.efficiency", "torch")
+    found = study.rows(width, design, memory, measured_only)
+    if json is not None:
+        write_json(json, [asdict(row) for row in found])
+    print(study.table(found))
+
+
+def quality(
+    count: Annotated[int, typer.Option(min=1, max=10**4, help="Pictures a network.")] = 12,
+    seed: Seed = 1,
+    quick: Annotated[bool, typer.Option(
+        "--quick", help="One picture of the smallest network of each kind.")] = False,
+    strips: Annotated[Path | None, typer.Option(
+        help="Draw picture strips into this folder instead.", show_default=False)] = None,
+    json: Json = None,
+) -> None:
+    """Measure the pictures of the shipped networks, float and integer."""
+    study = _with_extra("studies.headline.quality", "torch")
+    if strips is not None:
+        study.draw_strips(output_folder(strips), count, seed, quick)
+        return
+    if json is not None:
+        check_writable(json)
+    found = study.rows(count, seed, quick)
+    if json is not None:
+        write_json(json, found)
+    study.show(Console(), found)
+
+
+def resources(
+    synthesize: Annotated[list[str] | None, typer.Option(
+        help="Synthesize the rows of this part anew with Yosys first; may be repeated; `all` "
+             "takes every part.", show_default=False)] = None,
+    grid: Annotated[Path | None, typer.Option(
+        help="The grid.", show_default="arch_models/data/resource_grid.csv")] = None,
+    write: Annotated[bool, typer.Option(
+        "--write", help="Write the coefficients that the resource model reads.")] = False,
+    whole: Annotated[str | None, typer.Option(
+        help="Synthesize this whole design instead, beside the model.", show_default=False,
+    )] = None,
+) -> None:
+    """Fit the resource model to Yosys runs of every part of the RTL."""
+    study = _with_extra("studies.resources.fit_resources", "rtl")
+    from amaranth.hdl import UnusedElaboratable
+
+    warnings.simplefilter("ignore", UnusedElaboratable)  # parts of units that are holes
+    try:
+        if whole is not None:
+            print(study.compare_whole(whole))
+            return
+        where = grid or study.GRID_FILE
+        if synthesize:
+            study.synthesize_parts([] if synthesize == ["all"] else synthesize, where)
+        rows = study.read_grid(where)
+    except (RuntimeError, OSError) as error:
+        raise UserError(str(error)) from error
+    if write:
+        study.write_coefficients(rows)
+    print(study.told(rows))
+
+
+def fit_vta() -> None:
+    """Fit VTA's timing coefficients to the public timed rows and cross-validate them."""
+    from studies.validate.fit_vta import run
+
+    run()
+
+
+def _with_extra(module: str, extra: str):  # type: ignore[no-untyped-def]
+    """A study that needs an extra; `UserError` says how to install it."""
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UserError(f"this study needs the extra {extra!r} ({error}); in the clone: "
+                        f".venv/bin/python -m pip install -e '.[{extra}]'") from error
