@@ -11,7 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from arch_models.board_rules import problems
-from arch_models.fields import Coefficient, FieldError, build, nearest, read_toml
+from arch_models.fields import Coefficient, FieldError, build, nearest
+from arch_models.files import read_toml
 
 BOARDS = Path(__file__).parent / "boards"
 

@@ -32,6 +32,13 @@ HERTZ = {"ddr.clock_hz": (50_000_000, 3_200_000_000),
          "clocks.usual_max_hz": (1_000, 2_000_000_000),
          "clocks.maximum_hz": (1_000, 2_000_000_000),
          "host.cpu_hz": (1_000_000, 10_000_000_000)}
+#: The most that any number of a board may be, by the end of its name; and of those not named.
+#: Far above every board; they keep what is computed of them in 64 bits.
+MOST_BY_END = {"_ns": 1e9, "_ns_per_byte": 1e9, "_w": 1e4, "_hz": 1e10, "size_bytes": 2**40}
+MOST = 2**24
+#: Byte-address bits of a row's columns, and of its banks.
+MOST_COLUMN_BIT, MOST_BANK_BITS = 20, 8
+MOST_PORTS, MOST_CORES = 64, 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,17 @@ def _evidence(board: Board) -> Iterator[Problem]:
             yield Problem(item.name, str(item.value), "must be finite")
         elif item.value < 0:
             yield Problem(item.name, str(item.value), "must not be negative", "0")
+        elif item.value > most(item.name):
+            yield Problem(item.name, str(item.value), f"must be at most {most(item.name):.15g}",
+                          f"{most(item.name):.15g}")
         for name in ("unit", "source"):
             if not getattr(item, name).strip():
                 yield Problem(f"{item.name}.{name}", "empty", "must say something")
+
+
+def most(name: str) -> float:
+    """The most that a number of a board may be, by its name."""
+    return next((bound for end, bound in MOST_BY_END.items() if name.endswith(end)), MOST)
 
 
 def _part(board: Board) -> Iterator[Problem]:
@@ -91,6 +106,8 @@ def _part(board: Board) -> Iterator[Problem]:
 def _ports(board: Board) -> Iterator[Problem]:
     if not board.ports:
         yield Problem("ports", "empty", "must hold at least one port")
+    if len(board.ports) > MOST_PORTS:
+        yield Problem("ports", f"{len(board.ports)} of them", f"must be at most {MOST_PORTS}")
     names = [port.name for port in board.ports]
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield Problem("ports", f"{name} {names.count(name)} times", "names must differ")
@@ -150,14 +167,16 @@ def _map(ddr: Ddr) -> Iterator[Problem]:
         yield from _equal("ddr.column_low_bit", ddr.column_low_bit,
                           (ddr.data_bus_bits // 8).bit_length() - 1,
                           f"the bytes of {ddr.data_bus_bits} bits lie below the columns")
-    if ddr.column_high_bit <= ddr.column_low_bit:
+    if not ddr.column_low_bit < ddr.column_high_bit <= MOST_COLUMN_BIT:
         yield Problem("ddr.column_high_bit", str(ddr.column_high_bit),
-                      f"must be above column_low_bit {ddr.column_low_bit}")
+                      f"must be above column_low_bit {ddr.column_low_bit} and at most "
+                      f"{MOST_COLUMN_BIT}")
     yield from _equal("ddr.bank_low_bit", ddr.bank_low_bit, ddr.column_high_bit + 1,
                       "banks begin where columns end")
-    if ddr.bank_high_bit < ddr.bank_low_bit:
+    if not ddr.bank_low_bit <= ddr.bank_high_bit < ddr.bank_low_bit + MOST_BANK_BITS:
         yield Problem("ddr.bank_high_bit", str(ddr.bank_high_bit),
-                      f"must be at least bank_low_bit {ddr.bank_low_bit}", str(ddr.bank_low_bit))
+                      f"must be at least bank_low_bit {ddr.bank_low_bit}, and at most "
+                      f"{MOST_BANK_BITS - 1} above it", str(ddr.bank_low_bit))
     yield from _equal("ddr.row_low_bit", ddr.row_low_bit, ddr.bank_high_bit + 1,
                       "rows begin where banks end")
     if ddr.size_bytes < 1 or ddr.size_bytes & (ddr.size_bytes - 1):
@@ -169,7 +188,7 @@ def _map(ddr: Ddr) -> Iterator[Problem]:
 
 
 def _rest(board: Board) -> Iterator[Problem]:
-    yield from _least("host.cores", board.host.cores, 1)
+    yield from _range("host.cores", board.host.cores, 1, MOST_CORES)
 
 
 def _least(field: str, value: int, least: int) -> Iterator[Problem]:

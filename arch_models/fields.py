@@ -1,4 +1,4 @@
-"""Reads TOML tables into frozen dataclasses and refuses what does not belong there.
+"""Makes frozen dataclasses of a file's tables and refuses what does not belong there.
 
 It knows no board and no accelerator. Every refusal names the field, the value, the rule and the
 nearest legal choice.
@@ -11,19 +11,21 @@ in any of those, prose must be escaped for where it goes.
 from __future__ import annotations
 
 import difflib
+import math
 import re
-import tomllib
 import types
 import typing
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import Enum, StrEnum
-from pathlib import Path
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+#: Whole numbers are counted in 64 bits everywhere.
+MOST_NUMBER = 2**63 - 1
 MOST_IDENTIFIER, MOST_LABEL, MOST_PROSE = 64, 128, 1000
 _IDENTIFIER = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MOST_IDENTIFIER - 1}}}", re.ASCII)
 _LABEL = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MOST_LABEL - 1}}}", re.ASCII)
@@ -79,7 +81,7 @@ def identifier(text: object, where: str) -> str:
         return text
     near = re.sub("[^A-Za-z0-9_]+", "_", str(text)).strip("_")[:MOST_IDENTIFIER]
     near = near if near[:1].isalpha() else f"n_{near}"[:MOST_IDENTIFIER].rstrip("_")
-    raise FieldError(f"{where}: {_short(text)}, must be a letter, then letters, digits and _, at "
+    raise FieldError(f"{where}: {_shown(text)}, must be a letter, then letters, digits and _, at "
                      f"most {MOST_IDENTIFIER}; nearest {near!r}")
 
 
@@ -90,7 +92,7 @@ def label(text: object, where: str) -> str:
     """
     if isinstance(text, str) and _LABEL.fullmatch(text):
         return text
-    raise FieldError(f"{where}: {_short(text)}, must be letters, digits, '_', '.' and '-', a "
+    raise FieldError(f"{where}: {_shown(text)}, must be letters, digits, '_', '.' and '-', a "
                      f"letter or digit first, at most {MOST_LABEL}; nearest {made_label(text)!r}")
 
 
@@ -112,25 +114,24 @@ def prose(text: object, where: str) -> str:
     """
     if isinstance(text, str) and text.isprintable() and len(text) <= MOST_PROSE:
         return text
-    raise FieldError(f"{where}: {_short(text)}, must be one line of printable characters, at "
+    raise FieldError(f"{where}: {_shown(text)}, must be one line of printable characters, at "
                      f"most {MOST_PROSE}")
 
 
-def _short(value: object) -> str:
-    shown = ascii(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
+def shortened(value: object, most: int = 80) -> str:
+    """What a message says of a value from a file: one printable line, cut where it is long.
+
+    A text is shown as it is, with escapes for what is not printable; anything else as `repr`.
+    """
+    shown = value if isinstance(value, str) else (
+        str(value) if isinstance(value, Exception) else repr(value))
+    shown = shown[:4 * most].encode("ascii", "backslashreplace").decode()
+    shown = "".join(item if item.isprintable() else ascii(item)[1:-1] for item in shown)
+    return shown if len(shown) <= most else shown[:most - 3] + "..."
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file; `FieldError` if it is missing or is not TOML."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FieldError(f"no file {str(path)!r}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise FieldError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise FieldError(f"{path}: not TOML: {error}") from None
+def _shown(value: object) -> str:
+    return f"'{shortened(value)}'" if isinstance(value, str) else shortened(value)
 
 
 def check_keys(where: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -138,7 +139,7 @@ def check_keys(where: str, table: Mapping[str, Any], known: Iterable[str]) -> No
     choices = set(known)
     for key in table:
         if key not in choices:
-            raise FieldError(f"{where}: unknown field {key!r}; {nearest(key, choices)}")
+            raise FieldError(f"{where}: unknown field {_shown(key)}; {nearest(key, choices)}")
 
 
 def build(cls: type[T], table: Any, where: str, found: list[Coefficient] | None = None) -> T:
@@ -148,8 +149,8 @@ def build(cls: type[T], table: Any, where: str, found: list[Coefficient] | None 
     there; without, numbers are plain. The error holds one line for each thing that is wrong.
     """
     if not isinstance(table, Mapping):
-        raise FieldError(f"{where}: {table!r} must be a table")
-    hints = typing.get_type_hints(cls)
+        raise FieldError(f"{where}: {_shown(table)} must be a table")
+    hints = _hints(typing.cast(Any, cls))
     items = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     wrong = []
     for key in table:
@@ -157,7 +158,7 @@ def build(cls: type[T], table: Any, where: str, found: list[Coefficient] | None 
             # A misspelt name is most likely one that is missing.
             absent = [name for name in items if name not in table]
             close = difflib.get_close_matches(key, absent, n=1, cutoff=0.5)
-            wrong.append(f"{where + ': ' if where else ''}unknown field {key!r}; "
+            wrong.append(f"{where + ': ' if where else ''}unknown field {_shown(key)}; "
                          f"{nearest(key, close or items)}")
     values: dict[str, Any] = {}
     for name, item in items.items():
@@ -174,58 +175,100 @@ def build(cls: type[T], table: Any, where: str, found: list[Coefficient] | None 
     return cls(**values)
 
 
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def convert(kind: Any, value: Any, path: str, found: list[Coefficient] | None) -> Any:
-    """One TOML value as the annotated type of its field."""
+    """One value of a file as the annotated type of its field.
+
+    Knows dataclasses, enums, int, float, str, bool, Any, X | None, unions, tuple[X, ...],
+    tuple[X, Y], frozenset[X] and Mapping[str, X]; see `build` for `found`.
+    """
     origin = typing.get_origin(kind)
+    if kind is Any or kind is object:
+        return value
     if origin in (typing.Union, types.UnionType):
-        inner = [part for part in typing.get_args(kind) if part is not type(None)]
-        return convert(inner[0], value, path, found)
+        return _first_fit(typing.get_args(kind), value, path, found)
     if origin in (tuple, frozenset):
-        if not isinstance(value, list):
-            raise FieldError(f"{path}: {value!r} must be a list")
-        part = typing.get_args(kind)[0]
-        parts = [convert(part, item, f"{path}[{index}]", None if part is int else found)
-                 for index, item in enumerate(value)]
-        return origin(parts)
+        return _collection(kind, origin, value, path, found)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise FieldError(f"{path}: {_shown(value)} must be a table")
+        part = typing.get_args(kind)[1]
+        return {key: convert(part, item, f"{path}.{shortened(key)}", found)
+                for key, item in value.items()}
     if is_dataclass(kind):
         return build(typing.cast(Any, kind), value, path, found)
     if isinstance(kind, type) and issubclass(kind, Enum):
         legal = [str(member.value) for member in kind]
         if value not in legal:
-            raise FieldError(f"{path}: {value!r}; {nearest(str(value), legal)}")
+            raise FieldError(f"{path}: {_shown(value)}; {nearest(str(value), legal)}")
         return kind(value)
     if kind in (int, float):
         return _number(kind, value, path, found)
     if not isinstance(value, kind):
-        raise FieldError(f"{path}: {value!r} must be a {kind.__name__}")
+        raise FieldError(f"{path}: {_shown(value)} must be a {kind.__name__}")
     return value
+
+
+def _first_fit(kinds: Iterable[Any], value: Any, path: str,
+               found: list[Coefficient] | None) -> Any:
+    choices = [kind for kind in kinds if kind is not types.NoneType]
+    if value is None and types.NoneType in kinds:
+        return None
+    for kind in choices[:-1]:
+        try:
+            return convert(kind, value, path, found)
+        except FieldError:
+            continue
+    return convert(choices[-1], value, path, found)
+
+
+def _collection(kind: Any, origin: Any, value: Any, path: str,
+                found: list[Coefficient] | None) -> Any:
+    if not isinstance(value, list | tuple):
+        raise FieldError(f"{path}: {_shown(value)} must be a list")
+    parts = typing.get_args(kind)
+    if origin is frozenset or parts[1:] == (Ellipsis,):
+        parts = (parts[0],) * len(value)
+    if len(parts) != len(value):
+        raise FieldError(f"{path}: {_shown(value)} must be a list of {len(parts)}")
+    return origin(convert(part, item, f"{path}[{index}]", None if part is int else found)
+                  for index, (part, item) in enumerate(zip(parts, value, strict=True)))
 
 
 def _number(kind: type, value: Any, path: str, found: list[Coefficient] | None) -> Any:
     if found is not None:
         value = _coefficient(value, path, found)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise FieldError(f"{path}: {value!r} must be a number")
-    if kind is int:
-        if value != int(value):
-            raise FieldError(f"{path}: {value!r} must be a whole number")
-        return int(value)
-    return float(value)
+        raise FieldError(f"{path}: {_shown(value)} must be a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FieldError(f"{path}: {value} must be a finite number")
+    if abs(value) > MOST_NUMBER and (kind is int or isinstance(value, int)):
+        raise FieldError(f"{path}: {shortened(value)} must be a number below 2^63")
+    if kind is int and value != int(value):
+        raise FieldError(f"{path}: {value!r} must be a whole number")
+    return kind(value)
 
 
 def _coefficient(value: Any, path: str, found: list[Coefficient]) -> Any:
     names = ("value", "unit", "source", "status")
     if not isinstance(value, Mapping):
-        raise FieldError(f"{path}: {value!r} must be a table with {', '.join(names)}")
+        raise FieldError(f"{path}: {_shown(value)} must be a table with {', '.join(names)}")
     check_keys(path, value, names)
     for name in names:
         if name not in value:
             raise FieldError(f"{path}: {name!r} is missing")
+    for name in ("unit", "source"):
+        if not isinstance(value[name], str):
+            raise FieldError(f"{path}.{name}: {_shown(value[name])} must be a str")
     status = convert(Status, value["status"], f"{path}.status", None)
     number = value["value"]
     if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise FieldError(f"{path}.value: {number!r} must be a number")
-    found.append(Coefficient(path, number, str(value["unit"]), str(value["source"]), status))
+        raise FieldError(f"{path}.value: {_shown(number)} must be a number")
+    found.append(Coefficient(path, number, value["unit"], value["source"], status))
     return number
 
 
@@ -255,7 +298,7 @@ def _with_value(thing: Any, path: list[str], value: Any, dotted: str) -> Any:
     if rest:
         new = _with_value(getattr(thing, head), rest, value, dotted)
     else:
-        hint = typing.get_type_hints(type(thing))[head]
+        hint = _hints(typing.cast(Any, type(thing)))[head]
         plain = isinstance(value, (int, float, str, bool, list))
         new = convert(hint, value, dotted, None) if plain else value
     return replace(typing.cast(Any, thing), **{head: new})

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from arch_models.board import Board, BoardPort, PortKind
-from arch_models.fields import Coefficient, FieldError, build, nearest, read_toml
+from arch_models.fields import Coefficient, FieldError, build, nearest
+from arch_models.files import read_toml
 from arch_models.overlay import Overlay
 from arch_models.units import ceil_div, cycles_from_ns
 

@@ -10,7 +10,8 @@ from enum import Enum
 from math import log2
 from pathlib import Path
 
-from .fields import build, read_toml
+from arch_models.fields import build
+from arch_models.files import read_toml
 
 CLOCK_FILE = Path(__file__).parent / "data" / "clock.toml"
 

@@ -5,13 +5,14 @@ It maps no layer and computes no time; `check` says whether a board can hold it.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
-from arch_models.fields import FieldError, build, identifier, label, prose, read_toml
+from arch_models.fields import FieldError, build, identifier, label, prose, shortened
+from arch_models.files import read_toml
+from arch_models.output import toml_string, write_text
 
 DESIGNS = Path(__file__).parent / "designs"
 
@@ -166,13 +167,8 @@ class Overlay:
 
     def __post_init__(self) -> None:
         """Refuse values that describe no hardware; whether a board holds it is `check`."""
-        for name in ("clock_hz", "tm", "tn", "requantize_cycles", "channel_block", "input_words",
-                     "weight_words", "output_words", "accumulator_words", "parameter_entries",
-                     "vector_entries", "table_bytes"):
-            _at_least_one(name, getattr(self, name))
-        for name in ("most_in_words", "most_out_words", "tile_rows", "tile_columns"):
-            if getattr(self, name) < 0:
-                raise FieldError(f"{name} is {getattr(self, name)}, must not be negative")
+        for name, (least, most) in BOUNDS.items():
+            _between(name, getattr(self, name), least, most)
         _one_of("columns", self.columns, (1, 2, 3, 4))
         for name in ("input_banks", "weight_banks", "output_banks"):
             _one_of(name, getattr(self, name), (1, 2))
@@ -189,6 +185,7 @@ class Overlay:
                              f"{self.weight_bits}; needs 8 and 8")
         label(self.name, "name")
         prose(self.backend, "backend")
+        _check_parts(self)
         _check_masters(self)
 
     @property
@@ -217,6 +214,24 @@ class Overlay:
         return tuple(master for master in self.masters if master.role is role)
 
 
+#: Least and most of a design's numbers. No FPGA comes near the upper ones; they keep every sum of
+#: a simulation in 64 bits, and every loop over a size short.
+MOST_WORDS, MOST_CYCLES, MOST_MASTERS = 1 << 24, 1 << 20, 32
+BOUNDS = {
+    "clock_hz": (1_000_000, 2_000_000_000), "tm": (1, 4096), "tn": (1, 4096),
+    "requantize_cycles": (1, MOST_CYCLES), "channel_block": (1, 4096),
+    **{name: (1, MOST_WORDS) for name in (
+        "input_words", "weight_words", "output_words", "accumulator_words", "parameter_entries",
+        "vector_entries", "table_bytes")},
+    **{name: (0, MOST_WORDS) for name in (
+        "most_in_words", "most_out_words", "tile_rows", "tile_columns")},
+}
+MASTER_BOUNDS = {
+    "outstanding": (1, 4096), "max_burst_beats": (1, 4096), "setup_cycles": (0, MOST_CYCLES),
+    "tail_cycles": (0, MOST_CYCLES), "run_setup_cycles": (0, MOST_CYCLES),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Infeasible:
     """Why a design cannot be built or a layer cannot be mapped. A value, not an exception.
@@ -243,9 +258,11 @@ class Infeasible:
                 f"{self.bound:.10g} (gap {self.gap:.10g}); try: {', '.join(self.levers)}")
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise FieldError(f"{name} is {value}, must be at least 1")
+def _between(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        hint = "; in MHz it is clock_mhz" if name == "clock_hz" and 0 < value < least else ""
+        raise FieldError(f"{name} is {shortened(value)}, must be at least {least} and at most "
+                         f"{most}; nearest {min(max(value, least), most)}{hint}")
 
 
 def _one_of(name: str, value: int, legal: tuple[int, ...]) -> None:
@@ -274,17 +291,26 @@ def _check_masters(overlay: Overlay) -> None:
         raise FieldError("fetch is 'dram' and no master has role 'fetch'; add one or take "
                          "'on_chip'")
     for master in overlay.masters:
-        if master.width_bits < 8 or master.width_bits & (master.width_bits - 1):
-            raise FieldError(f"masters.{master.name}.width_bits is {master.width_bits}, must be "
-                             "a power of two of at least 8; nearest 64")
-        for name in ("outstanding", "max_burst_beats"):
-            if getattr(master, name) < 1:
-                raise FieldError(f"masters.{master.name}.{name} is {getattr(master, name)}, "
-                                 "must be at least 1")
-        for name in ("setup_cycles", "tail_cycles", "run_setup_cycles"):
-            if getattr(master, name) < 0:
-                raise FieldError(f"masters.{master.name}.{name} is {getattr(master, name)}, "
-                                 "must not be negative")
+        if not 8 <= master.width_bits <= 1024 or master.width_bits & (master.width_bits - 1):
+            raise FieldError(f"masters.{master.name}.width_bits is {shortened(master.width_bits)}, "
+                             "must be a power of two of at least 8 and at most 1024; nearest 64")
+        for name, (least, most) in MASTER_BOUNDS.items():
+            _between(f"masters.{master.name}.{name}", getattr(master, name), least, most)
+
+
+def _check_parts(overlay: Overlay) -> None:
+    """Everything else that is counted or named."""
+    _between("control.register_writes", overlay.control.register_writes, 0, MOST_CYCLES)
+    if len(overlay.masters) > MOST_MASTERS:
+        raise FieldError(f"masters: {len(overlay.masters)} of them, must be at most "
+                         f"{MOST_MASTERS}")
+    engines = [part.engine for part in overlay.pipelines]
+    if len(set(engines)) != len(engines):
+        raise FieldError("pipelines: engines must differ")
+    for part in overlay.pipelines:
+        for name in ("fill_cycles", "interval_cycles", "drain_cycles"):
+            _between(f"pipelines.{part.engine.value}.{name}", getattr(part, name),
+                     int(name == "interval_cycles"), MOST_CYCLES)
 
 
 def load_overlay(path: str | Path) -> Overlay:
@@ -305,9 +331,7 @@ def load_overlay(path: str | Path) -> Overlay:
 
 def save_overlay(overlay: Overlay, path: str | Path) -> None:
     """Write a design file that `load_overlay` reads back as an equal value."""
-    text = overlay_toml(overlay)
-    tomllib.loads(text)
-    Path(path).write_text(text, encoding="utf-8")
+    write_text(Path(path), overlay_toml(overlay))
 
 
 def overlay_toml(overlay: Overlay) -> str:
@@ -335,7 +359,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, Enum):
         return _toml(str(value.value))
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return toml_string(value)
     if isinstance(value, (frozenset, tuple)):
         parts = sorted(value) if isinstance(value, frozenset) else value
         return "[" + ", ".join(_toml(part) for part in parts) + "]"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from arch_models.fields import Coefficient, FieldError, build, check_keys, nearest, read_toml
+from arch_models.fields import Coefficient, FieldError, build, check_keys, nearest
+from arch_models.files import read_toml
 
 DATA = Path(__file__).parent / "data" / "vta.toml"
 DEFAULT_ARRAY = "1x16"

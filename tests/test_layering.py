@@ -20,7 +20,7 @@ ALLOWED = {
     "studies": {"workloads", "arch_models", "cosim", "hw", "studies"},
 }
 #: Readers and checks of files and names, that every room may use.
-SHARED = {"arch_models.fields", "arch_models.files"}
+SHARED = {"arch_models.fields", "arch_models.files", "arch_models.output"}
 ONLY_IN = {
     "simpy": {"cosim/executors/des.py"},
     "numba": {"cosim/executors/fast.py", "cosim/memory/bursts.py",

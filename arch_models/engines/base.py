@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from arch_models.channels import engine_channels
-from arch_models.fields import Coefficient, FieldError, build, nearest, read_toml
+from arch_models.fields import Coefficient, FieldError, build, nearest
+from arch_models.files import read_toml
 from arch_models.overlay import Engine, Overlay
 
 DATA = Path(__file__).parent.parent / "data"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from arch_models.board import Board
-from arch_models.fields import FieldError, check_keys, nearest, read_toml
+from arch_models.fields import FieldError, check_keys, nearest
+from arch_models.files import read_toml
 from arch_models.overlay import default_overlay
 from studies.plain.errors import UserError
 from studies.search.space import (

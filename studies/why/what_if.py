@@ -6,11 +6,13 @@ It does not search: every combination that was asked for is evaluated.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from arch_models.board import Board, SoftwareCosts
-from arch_models.fields import FieldError, with_value
+from arch_models.board_rules import most, problems
+from arch_models.fields import FieldError, shortened, with_value
 from arch_models.overlay import Infeasible, Overlay
 from studies.evaluation.evaluate import evaluate, simulate_design
 from studies.evaluation.values import Evaluation
@@ -89,19 +91,30 @@ def changed(overlay: Overlay, board: Board, name: str, text: str) -> tuple[Overl
     """The design and board with one field set; `FieldError` says what is wrong with it."""
     field = resolve(name, overlay, board)
     value = _value(text)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if field.factor != 1:
-        if not number:
+    if isinstance(value, str | list | bool):
+        if field.factor != 1:
             raise FieldError(f"{name}: {text!r} must be a number")
-        value = round(value * field.factor)  # type: ignore[operator]
+    elif not math.isfinite(value):
+        raise FieldError(f"{name}: {shortened(text)} must be a finite number")
+    elif field.factor != 1:
+        value = round(value * field.factor)
     if not field.path.startswith(BOARD_PREFIX):
         return with_value(overlay, field.path, value), board
-    if number and value < 0:  # type: ignore[operator]
-        raise FieldError(f"{name} is {text}, must not be negative; nearest 0")
-    return overlay, with_value(board, field.path.removeprefix(BOARD_PREFIX), value)
+    path = field.path.removeprefix(BOARD_PREFIX)
+    if isinstance(value, int | float):
+        if value < 0:
+            raise FieldError(f"{name} is {text}, must not be negative; nearest 0")
+        if value > most(path):
+            raise FieldError(f"{name} is {shortened(text)}, must be at most {most(path):.15g}")
+    new = with_value(board, path, value)
+    # What else must follow from this number (a wider bus moves the columns) is left as it is.
+    for problem in problems(new):
+        if problem.field == path:
+            raise FieldError(f"{BOARD_PREFIX}{problem}")
+    return overlay, new
 
 
-def _value(text: str) -> object:
+def _value(text: str) -> bool | int | float | str | list[str]:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):

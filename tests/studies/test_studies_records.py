@@ -37,7 +37,7 @@ def test_saved_and_loaded_is_equal(tmp_path):
 @pytest.mark.parametrize(("change", "message"), [
     (lambda d: d["content"]["parts"][1].update(size_bytes="2"), r"parts\[1\].size_bytes: '2'"),
     (lambda d: d["content"]["parts"][0].pop("name"), "'name' is missing"),
-    (lambda d: d["content"].update(shares={}), "Did you mean 'share'"),
+    (lambda d: d["content"].update(shares={}), "did you mean 'share'"),
     (lambda d: d.update(kind="other"), "kind is 'other'"),
     (lambda d: d.update(version=99), "version is 99"),
     (lambda d: d.pop("format"), "no result file"),
