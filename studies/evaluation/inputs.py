@@ -5,12 +5,12 @@ It does not evaluate. Whatever is unknown is refused with the nearest name.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from arch_models.board import Board, load_board
 from arch_models.fields import build
+from arch_models.files import parse_toml
 from arch_models.overlay import DESIGNS, Overlay, load_overlay
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError, unknown
@@ -133,7 +133,7 @@ def design_of(result: Evaluation) -> Overlay:
     if not result.design_file:
         raise UserError("the result holds no design file; `cosim simulate --json FILE` writes one "
                         "that does.")
-    return build(Overlay, tomllib.loads(result.design_file), "design_file")
+    return build(Overlay, parse_toml(result.design_file, "design_file"), "design_file")
 
 
 def library_name(result: Evaluation) -> str:
