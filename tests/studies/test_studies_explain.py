@@ -59,7 +59,7 @@ def test_a_layer_is_not_busier_than_its_engine_was():
 def test_differences_of_random_pairs_of_designs_add_up_exactly():
     draw, space, found = random.Random(3), default_space(BOARD), []
     while len(found) < 8:
-        overlay = overlay_of(space.sample(draw), OVERLAY, BOARD, f"design {len(found)}")
+        overlay = overlay_of(space.sample(draw), OVERLAY, BOARD, f"design-{len(found)}")
         if not isinstance(evaluate(GRAPH, overlay, BOARD, "flat", frames=1), Infeasible):
             found.append(overlay)
     for index in range(0, len(found), 2):
