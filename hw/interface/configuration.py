@@ -5,15 +5,20 @@ It checks that an overlay can be emitted; it writes no descriptors and no source
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from arch_models.fields import FieldError, identifier
 from arch_models.overlay import Engine, Overlay
 from arch_models.overlay import Role as MasterRole
 from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
 from hw.interface.descriptors import MAX_LOCAL_CHANNELS, local_channels
 
 BEAT_BYTES = 8
+#: The port of the fabric that reads descriptors; no master may have its name.
+DESCRIPTORS = "descriptors"
+_CHANNEL_NAME = re.compile("[A-Za-z0-9_ -]+", re.ASCII)
 #: Commands that wait in front of a unit. 64 keeps every unit of the shipped designs fed.
 COMMAND_DEPTH = 64
 
@@ -58,6 +63,7 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
     Emitted are int8 overlays with blocks of 8 channels, `tm` and `tn` multiples of 8, and
     programs whose read units load either tiles or weights, not both.
     """
+    _check_names(program)
     for name, value in (("data_bits", overlay.data_bits), ("weight_bits", overlay.weight_bits)):
         if value != 8:
             raise EmissionError(f"{name} is {value}, must be 8 to be emitted")
@@ -78,6 +84,22 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
         # C++ has no arrays of length zero.
         overlay.vector_entries if Engine.NORM in overlay.engines else 1,
         tuple(_role(program, unit, overlay) for unit in range(len(program.units))))
+
+
+def _check_names(program: Program) -> None:
+    """Names go into C++, Verilog and Tcl as they stand, so they must mean nothing there."""
+    for unit in program.units:
+        try:
+            identifier(unit.name, "unit")
+        except FieldError as error:
+            raise EmissionError(str(error)) from None
+        if unit.name == DESCRIPTORS:
+            raise EmissionError(f"unit {unit.name!r}: so is called the port that descriptors come "
+                                f"through; nearest {unit.name + '_in'!r}")
+    for channel in program.channels:
+        if not _CHANNEL_NAME.fullmatch(channel.name):
+            raise EmissionError(f"channel {channel.name!r}: must be letters, digits, '_', '-' and "
+                                "spaces")
 
 
 _MASTER_ROLES = {MasterRole.INPUT: UnitRole.INPUT, MasterRole.WEIGHT: UnitRole.WEIGHT}

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +16,7 @@ import numpy as np
 
 import hw
 from arch_models.board import Board
+from arch_models.fields import FieldError, label
 from arch_models.memory import memory_for
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.lowering.lower import Lowered
@@ -43,6 +41,7 @@ from hw.interface.plan import HostStep, in_order_of_start, late_commands, steps
 from hw.interface.registers import counter_registers, register_map
 from hw.interface.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
 from hw.project import scripts as project
+from hw.project.folder import check_target, write_project
 from workloads.graph import Graph, GraphError
 
 FORMAT = 1
@@ -70,22 +69,23 @@ class Manifest:
 
 def emit(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, folder: str | Path,
          seed: int = 0, inputs: Mapping[str, np.ndarray] | None = None,
-         rtl: bool = False) -> Manifest:
-    """Write the project of a design into `folder`, whole or not at all.
+         rtl: bool = False, force: bool = False) -> Manifest:
+    """Write the project of a design into `folder`; see `hw.project.folder` for what stays there.
 
     With `rtl`, the Verilog of the IP comes too, and the block design takes it unless told
     otherwise; the manifest then has its counters.
 
-    Test vectors come from `inputs`, and from `seed` for tensors that it lacks. An earlier
-    emission in `folder` is replaced; any other folder with something in it is refused. Raises
-    `EmissionError` if the overlay cannot be emitted or the folder cannot be written.
+    Test vectors come from `inputs`, and from `seed` for tensors that it lacks. `force`: overwrite
+    files that no emission wrote. Raises `EmissionError` if the overlay cannot be emitted or the
+    folder cannot be written.
     """
+    target = Path(folder)
+    check_target(target)
     try:
         contents = project_files(lowered, graph, overlay, board, seed, inputs, rtl)
-    except (DescriptorError, GraphError, PlacementError) as error:
+    except (DescriptorError, FieldError, GraphError, PlacementError) as error:
         raise EmissionError(str(error)) from None
-    target = Path(folder)
-    _write_whole(contents, target)
+    write_project(contents, target, force)
     raw = json.loads(contents["manifest.json"])
     files = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
     return Manifest(raw["name"], raw["board"], raw["design"], raw["clock_hz"],
@@ -96,6 +96,8 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
                   inputs: Mapping[str, np.ndarray] | None = None,
                   rtl: bool = False) -> dict[str, bytes]:
     """Path to content of every file of the project, in a fixed order; nothing is written."""
+    _check_names(graph)
+    project.check_family(board)
     configuration = configure(lowered.program, overlay)
     memory = memory_for(board, overlay)
     program = in_order_of_start(lowered.program, configuration, memory)
@@ -129,6 +131,13 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
         manifest["tensors"][name]["renew"] = True
     found["manifest.json"] = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
     return dict(sorted(found.items()))
+
+
+def _check_names(graph: Graph) -> None:
+    """Readers check them too; here they become paths and words of `bench.txt`."""
+    label(graph.name, "graph: name")
+    for name in graph.tensors:
+        label(name, "tensor")
 
 
 def _data_files(lowered: Lowered, graph: Graph, overlay: Overlay,
@@ -206,37 +215,6 @@ def _manifest(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board,
         "files": {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                   for name, data in sorted(files.items())},
     }
-
-
-def _write_whole(contents: Mapping[str, bytes], target: Path) -> None:
-    """Write into a folder beside the target, then rename: nobody sees half a project."""
-    if target.exists() and not target.is_dir():
-        raise EmissionError(f"folder: {target} is a file, must be a folder")
-    if target.is_dir() and any(target.iterdir()) and not (target / "manifest.json").exists():
-        raise EmissionError(f"folder: {target} holds something else than an emitted project; "
-                            "name an empty or a new folder")
-    partial = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        partial.chmod(0o755)
-        for name, data in contents.items():
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        if target.exists():
-            old = partial / ".replaced"
-            os.rename(target, old)
-            os.rename(partial, target)
-            shutil.rmtree(target / ".replaced")
-        else:
-            os.rename(partial, target)
-    except OSError as error:
-        raise EmissionError(f"folder: cannot write {target} ({error.strerror}); name a folder "
-                            "that can be written") from None
-    finally:
-        if partial is not None and partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 __all__ = ["EmissionError", "FileEntry", "Manifest", "emit", "project_files"]

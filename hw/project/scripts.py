@@ -31,6 +31,19 @@ UNCHECKED = (
 _SCRIPTS = Path(__file__).parents[1] / "board"
 
 
+#: How parts of the one family begin whose processor block, registers and clocks are written.
+FAMILY, FAMILY_PART = "Zynq-7000", "xc7z"
+
+
+def check_family(board: Board) -> None:
+    """Refuse a board of another family: its processor block and its registers differ."""
+    if not board.part.name.lower().startswith(FAMILY_PART):
+        raise EmissionError(
+            f"board {board.name!r}: its part {board.part.name} is no {FAMILY} ({FAMILY_PART}...); "
+            "block design, driver and scripts are written for that family only; nearest "
+            "'pynq-z1'. Its time, energy and search work without (`cosim simulate`)")
+
+
 @dataclass(frozen=True)
 class AxiPort:
     """A master of the top and the port of the processor it goes to."""

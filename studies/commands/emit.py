@@ -21,9 +21,9 @@ from studies.commands.options import (
     Workload,
 )
 from studies.evaluation import inputs
-from studies.evaluation.emission import check_emitted, emit_for
+from studies.evaluation.emission import check_emittable, check_emitted, emit_for
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, output_folder, write_json
+from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
 
 
@@ -38,6 +38,9 @@ def emit_design(
     json: Json = None,
     calibration: Calibration = None,
     symmetric: Symmetric = False,
+    force: Annotated[bool, typer.Option(
+        help="Overwrite files in the folder that were changed or that no emission wrote. What is "
+        "not in the way stays in any case.")] = False,
     rtl: Annotated[bool, typer.Option(
         help="Also write the IP as Verilog, with cycle counters and the same registers.")] = False,
 ) -> None:
@@ -47,13 +50,13 @@ def emit_design(
     """
     graph, note = inputs.network(workload, calibration, symmetric)
     overlay, on = inputs.design(design), inputs.board(board)
-    output_folder(out)
+    check_emittable(on, out)
     if json is not None:
         check_writable(json)
     console = Console()
     if note:
         console.print(note)
-    emitted = emit_for(graph, overlay, on, out, rtl=rtl)
+    emitted = emit_for(graph, overlay, on, out, rtl=rtl, force=force)
     console.print(f"wrote {emitted.files} files to {out} for {graph.name} on {overlay.name}")
     figures = {"files": emitted.files, "folder": str(out), "workload": graph.name,
                "overlay": overlay.name, "check": None}

@@ -19,6 +19,8 @@ from hw.csim.fabric import SimulationError
 from hw.csim.simulate import CSimReport, run_frame, run_frame_by_layer, run_layers
 from hw.interface.configuration import EmissionError
 from hw.project.emit import emit
+from hw.project.folder import check_target
+from hw.project.scripts import check_family
 from studies.evaluation.evaluate import feasible, phases
 from studies.plain.errors import UserError
 from workloads.graph import Graph, GraphError
@@ -57,16 +59,29 @@ def lowered_frame(graph: Graph, overlay: Overlay, board: Board, steps: int = 1) 
     return lower(graph, overlay, board, mapping, steps=steps)
 
 
+def check_emittable(board: Board, folder: Path) -> None:
+    """Refuse a board or a folder that cannot be emitted for, before any work is done."""
+    try:
+        check_family(board)
+        check_target(folder)
+    except EmissionError as error:
+        raise UserError(f"this design cannot be emitted: {error}") from error
+
+
 def emit_for(graph: Graph, overlay: Overlay, board: Board, folder: Path,
-             rtl: bool = False) -> Emitted:
-    """Write the C++, descriptors, weights, inputs and test bench of one frame to a folder."""
+             rtl: bool = False, force: bool = False) -> Emitted:
+    """Write the C++, descriptors, weights, inputs and test bench of one frame to a folder.
+
+    `force`: overwrite files there that no emission wrote.
+    """
     graph, inputs = whole_frame(graph)
     lowered = lowered_frame(graph, overlay, board, graph.steps)
     try:
-        emit(lowered, graph, overlay, board, folder, inputs=inputs, rtl=rtl)
+        written = emit(lowered, graph, overlay, board, folder, inputs=inputs, rtl=rtl,
+                       force=force)
     except EmissionError as error:
         raise UserError(f"this design cannot be emitted: {error}") from error
-    return Emitted(sum(path.is_file() for path in folder.rglob("*")), folder)
+    return Emitted(len(written.files) + 1, folder)
 
 
 def check_emitted(graph: Graph, overlay: Overlay, board: Board) -> CSimReport:
