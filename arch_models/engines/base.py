@@ -73,7 +73,8 @@ class Timing:
     The interval between trips is `interval + interval_per_plane * planes +
     interval_per_channel * channels + interval_per_tap * kernel_rows * kernel_columns`. The drain
     of an operation that computes entries grows by `drain_per_group` and `drain_per_channel`; that
-    of a convolution by `drain_per_result` for each of the overlay's `result_cycles`.
+    of a convolution by `drain_per_result` for each of the overlay's `result_cycles` and by
+    `drain_per_lane` for each of its `tn` input channels.
     """
 
     fill: int
@@ -85,6 +86,7 @@ class Timing:
     drain_per_group: int = 0
     drain_per_channel: int = 0
     drain_per_result: int = 0
+    drain_per_lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,8 @@ def timing(overlay: Overlay, engine: Engine, operator: str) -> Timing:
         if own.engine is engine:
             return Timing(own.fill_cycles, own.interval_cycles, 0, 0, 0, own.drain_cycles)
     found = backend_timing(overlay.backend, operator)
-    return replace(found, drain=found.drain + found.drain_per_result * overlay.result_cycles)
+    return replace(found, drain=found.drain + found.drain_per_result * overlay.result_cycles
+                   + found.drain_per_lane * overlay.tn)
 
 
 def interval_cycles(found: Timing, work: Work, planes: int, channels: int) -> int:

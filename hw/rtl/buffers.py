@@ -11,13 +11,18 @@ different memories.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 
+from hw.rtl.pipeline import register
+
 BEAT_BITS = 64
 MOST_WRITERS = 2  # ports of a block RAM
+#: Cycles from an engine's address of INPUT to its data.
+READ_CYCLES = 1
 
 
 @dataclass(frozen=True)
@@ -35,14 +40,17 @@ class Buffer(Elaboratable):
     `writers`: write ports of each writer, 1 or 2 (then at neighbouring places); at most two
     writers. `banks`: equal parts of the buffer, none of which is written and read in one cycle;
     used with two writers only. `next_data` is the word behind `read_data`, with `pairs` true.
-    With `by_bytes` a port's `lanes` has a bit for each byte; a later port's bytes win.
+    With `by_bytes` a port's `lanes` has a bit for each byte; a later port's bytes win. `lags`: for
+    each lane, cycles by which it reads later than the others.
     """
 
     def __init__(self, name: str, depth: int, lanes: int, writers: tuple[int, ...] = (1,),
-                 banks: int = 1, pairs: bool = False, by_bytes: bool = False) -> None:
+                 banks: int = 1, pairs: bool = False, by_bytes: bool = False,
+                 lags: Sequence[int] = ()) -> None:
         self.name = name
         self.depth = depth
         self.lanes = lanes
+        self.lags = tuple(lags) or (0,) * lanes
         self.banks = banks if len(writers) > 1 else 1
         self.halves = 2 if pairs or max(writers) > 1 else 1
         self.pairs = pairs
@@ -66,23 +74,35 @@ class Buffer(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         """One memory a bank, half and lane."""
         m = Module()
-        read = self._place(m, self.read_address)
-        behind = self._place(m, (self.read_address + 1)[: len(self.read_address)])
+        self._lagging: list[Value] = []
+        reads = [self._reads(m, cycles) for cycles in range(max(self.lags) + 1)]
         places = [[self._place(m, port.address) for port in writer] for writer in self.writes]
-        found: list[list[Value]] = []
-        for bank in range(self.banks):
-            for half in range(self.halves):
-                row = read[2] if self.halves == 1 else Mux(read[1] == half, read[2], behind[2])
-                found.append([self._memory(m, places, bank, half, lane, row)
-                              for lane in range(self.lanes)])
-        words = [Cat(lanes) for lanes in found]
-        bank, half = Signal.like(read[0]), Signal.like(read[1])
-        m.d.sync += [bank.eq(read[0]), half.eq(read[1])]
-        chosen = Array(words)
-        m.d.comb += self.read_data.eq(chosen[bank * self.halves + half])
+        now: list[Value] = []
+        behind: list[Value] = []
+        for lane, cycles in enumerate(self.lags):
+            rows, bank, half = reads[cycles]
+            found = Array(self._memory(m, places, *divmod(index, self.halves), lane,
+                                       rows[index % self.halves])
+                          for index in range(self.banks * self.halves))
+            now.append(found[bank * self.halves + half])
+            if self.pairs:
+                behind.append(found[bank * self.halves + (half ^ 1)])
+        m.d.comb += self.read_data.eq(Cat(now))
         if self.pairs:
-            m.d.comb += self.next_data.eq(chosen[bank * self.halves + (half ^ 1)])
+            m.d.comb += self.next_data.eq(Cat(behind))
         return m
+
+    def _reads(self, m: Module, cycles: int) -> tuple[list[Value], Signal, Signal]:
+        """Rows to read in each half, that many cycles later; bank and half of the data."""
+        address = self.read_address if not cycles else self._lagging[-1]
+        if cycles < max(self.lags):
+            self._lagging.append(register(m, address))
+        read = self._place(m, address)
+        rows: list[Value] = [read[2]]
+        if self.halves > 1:
+            behind = self._place(m, (address + 1)[: len(address)])
+            rows = [Mux(read[1] == half, read[2], behind[2]) for half in range(self.halves)]
+        return rows, register(m, read[0]), register(m, read[1])
 
     def _place(self, m: Module, address: Value) -> tuple[Signal, Signal, Signal]:
         """(bank, half, row) of a word."""

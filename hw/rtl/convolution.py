@@ -1,41 +1,67 @@
 """The convolution engine: tm x tn x columns multiply-accumulates a cycle, output stationary.
 
-It moves nothing between DRAM and the buffers; `results` has what comes behind the sums.
+It moves nothing between DRAM and the buffers; `array` has the products and sums, `results` what
+comes behind them.
 
-A trip is one cycle. An operation that starts in cycle s issues its trips in s + 1 and the cycles
-after it. A group of output positions (one a column of unroll) takes as many trips as its reduction
-has, and at least as many as its results need to leave. The last result is written DRAIN plus those
-cycles after the last trip, in the last cycle of the operation. Fused pool, addition and upsample
-cost no cycle.
+A trip is one cycle. An operation that starts in cycle s issues its trips in s + FILL and the
+cycles after it. A group of output positions (one a column of unroll) takes as many trips as its
+reduction has, and at least as many as its results need to leave. The last result is written
+`drain_cycles` plus those cycles after the last trip, in the last cycle of the operation. Fused
+pool, addition and upsample cost no cycle.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
 from arch_models.overlay import Fusion, Overlay
 from cosim.program.table import Opcode
 from hw.interface.descriptors import argument_fields
-from hw.rtl.pipeline import delay, divide, loop_nest, register, signed_bytes, tree
-from hw.rtl.results import SUM_BITS, Results
+from hw.rtl.array import (
+    SUM_BITS,
+    array_cycles,
+    running_sums,
+    trip_sums,
+    weight_cycles,
+)
+from hw.rtl.buffers import READ_CYCLES
+from hw.rtl.pipeline import (
+    LOOP_FILL,
+    delay,
+    late,
+    loop_nest,
+    product,
+    register,
+    signed_bytes,
+    slow_divide,
+)
+from hw.rtl.results import ANNOUNCE, RESULTS, Results
 from hw.rtl.shell import Shell
 
-FILL, DRAIN = 1, 15
+FILL = LOOP_FILL
 OPCODES = (Opcode.CONVOLUTION,)
-# Cycles after a trip is issued in which its signals are at these places.
-_ADDRESS, _SUM = 3, 7  # address of the data; accumulator
-#: A multiplier of 25 x 18 bits holds two products with a common factor this many bits apart.
-_PACKED_SHIFT = 16
+#: Cycles after a trip is issued in which its signals are at these places.
+_ENDS, _ADDRESS = 1, 7  # what it ends; address of the pixels
+_PIXELS = _ADDRESS + READ_CYCLES + 1
 _OUT_WORD, _ROW, _COLUMN, _LOWER, _HALF, _IN_WORD, _KERNEL_ROW, _KERNEL_COLUMN = range(8)
+
+
+def sum_cycles(tn: int) -> int:
+    """Cycles from a trip to the running sums that it is part of."""
+    return _PIXELS + array_cycles(tn) + 1
+
+
+def drain_cycles(tn: int) -> int:
+    """Cycles from the last trip to the last result, less those in which results leave."""
+    return sum_cycles(tn) + RESULTS
 
 
 class ConvolutionEngine(Elaboratable):
     """Reads INPUT, WEIGHT, parameters, SKIP and the accumulators; writes OUTPUT words.
 
-    Every address is followed by its data one cycle later. INPUT has a copy and the accumulators
-    have a memory for each column of unroll; those signals are lists.
+    INPUT has a copy and the accumulators have a memory for each column of unroll; those signals
+    are lists. Data of INPUT come READ_CYCLES after their address, others one cycle. WEIGHT reads
+    input channel n `lag` cycles later; byte n * tm + channel of its word is one weight.
     """
 
     def __init__(self, overlay: Overlay, waits: int, signals: int, address_bits: int = 16) -> None:
@@ -75,146 +101,151 @@ class ConvolutionEngine(Elaboratable):
         m = Module()
         m.submodules.shell = self.shell
         m.submodules.results = self.results
-        pool = self._head("pool")
-        # Under a pool a group holds whole 2x2 squares: an odd number of columns goes twice.
-        span = self.columns << (pool if self.columns % 2 else 0)
-        column = Signal(16)
-        twice: Value = Const(0, 1)
-        if self.columns % 2:
-            twice = pool & (column + self.columns < self._head("out_columns"))
-        trip, counters, ends = loop_nest(m, self.shell.start, [
-            self._head("out_words"), self._head("out_rows") >> pool, self._head("out_columns"),
-            Mux(pool, 2, 1), Mux(twice, 2, 1), self._head("in_words"),
-            self._head("kernel_rows"), self._head("kernel_columns")],
-            [1, 1, span, 1, 1, 1, 1, 1], pace=(_IN_WORD, self.result_cycles))
-        m.d.comb += column.eq(counters[_COLUMN])
-        begin = register(m, (counters[_COLUMN] + Mux(counters[_HALF][0], self.columns, 0))[:16])
-        inside = self._pixel_addresses(m, begin, counters, ends)
-        self._weight_address(m, trip, ends)
-        sums, closed = self._accumulate(m, trip, inside, counters, ends)
-        real = Cat(begin + lane < self._head("out_columns") for lane in range(self.columns))
-        entry = Signal.like(self.parameter_address)
-        with m.If(self.shell.start):
-            m.d.sync += entry.eq(divide(m, self._head("parameter_base"),
-                                        self.results.requantizers)[0])
-        with m.Elif(ends[_ROW]):
-            m.d.sync += entry.eq(entry + self.results.slices)
+        trip, counters, ends = self._loops(m)
+        issued, ended = delay(m, trip, _ENDS), [delay(m, end, _ENDS) for end in ends]
+        begin = (counters[_COLUMN] + Mux(counters[_HALF], self.columns, 0))[:16]
+        inside = self._pixel_addresses(m, begin, counters, ended)
+        self._weight_address(m, issued, ended)
+        sums, closed = self._accumulate(m, issued, inside, ended)
+        done = sum_cycles(self.tn)
+        bounds = [register(m, self._head("out_columns") - lane) for lane in range(self.columns)]
+        real = register(m, Cat(register(m, begin) < bound for bound in bounds))
         m.d.comb += [
+            self.results.announce.eq(delay(m, ended[_IN_WORD] & self._head("last"),
+                                           done - _ENDS - ANNOUNCE)),
             self.results.capture.eq(closed & self._head("last")),
             self.results.sums.eq(Cat(sums)),
-            self.results.real.eq(delay(m, real, _SUM - 1)),
-            self.results.lower.eq(delay(m, counters[_LOWER][0], _SUM)),
-            self.results.half.eq(delay(m, counters[_HALF][0], _SUM)),
-            self.results.entry.eq(delay(m, entry, _SUM)),
-            self.shell.done.eq(delay(m, ends[_OUT_WORD], DRAIN + self.result_cycles)),
+            self.results.real.eq(late(m, real, done - ANNOUNCE - 2)),
+            self.results.lower.eq(late(m, counters[_LOWER][0], done - ANNOUNCE)),
+            self.results.half.eq(late(m, counters[_HALF][0], done - ANNOUNCE)),
+            self.results.entry.eq(self._entry(m, ended[_ROW], done - ANNOUNCE)),
+            self.shell.done.eq(delay(m, ends[_OUT_WORD],
+                                     drain_cycles(self.tn) + self.result_cycles)),
         ]
         return m
 
-    def _pixel_addresses(self, m: Module, begin: Signal, counters: list[Signal],
-                         ends: list[Value]) -> list[Value]:
-        """Three cycles after a trip is issued the addresses are set; which lie in the tile."""
+    def _loops(self, m: Module) -> tuple[Value, list[Signal], list[Value]]:
+        """Blocks of output channels, rows, groups of columns, a 2 x 2 square's rows and halves,
+        then the reduction. Under a pool a group holds whole squares: an odd number of columns
+        goes twice, unless the second time lies outside the tile."""
+        pool, out_columns = self._head("pool"), self._head("out_columns")
+        odd = self.columns % 2
+        span = self.columns << pool if odd else Value.cast(self.columns)
+        goes_twice = Signal()  # in the group of columns of the next cycle
+        trip, counters, ends = loop_nest(
+            m, self.shell.start, [
+                self._head("out_words"), self._head("out_rows") >> pool, out_columns,
+                Mux(pool, Const(2, 2), 1), Const(2 if odd else 1, 2), self._head("in_words"),
+                self._head("kernel_rows"), self._head("kernel_columns")],
+            [1, 1, span, 1, 1, 1, 1, 1], pace=(_IN_WORD, self.result_cycles),
+            singles={_HALF: ~goes_twice} if odd else None)
+        if odd:
+            # A group under a pool lasts two trips at least, so `behind` has settled at its end.
+            beyond = register(m, out_columns - self.columns - span)
+            first = register(m, pool & (out_columns > self.columns))
+            behind, twice = register(m, pool & (counters[_COLUMN] < beyond)), Signal()
+            begins = register(m, self.shell.start)
+            m.d.comb += goes_twice.eq(Mux(begins | ends[_COLUMN], first,
+                                          Mux(ends[_LOWER], behind, twice)))
+            m.d.sync += twice.eq(goes_twice)
+        return trip, counters, ends
+
+    def _entry(self, m: Module, ended: Value, cycles: int) -> Value:
+        """The word of parameters of a group's first slice, `cycles` after its last trip."""
+        base = slow_divide(m, self.shell.start, self._head("parameter_base"),
+                           self.results.requantizers)
+        block = Signal.like(self.results.entry)
+        with m.If(self.shell.start):
+            m.d.sync += block.eq(0)
+        with m.Elif(ended):
+            m.d.sync += block.eq(block + self.results.slices)
+        return register(m, base + late(m, block, cycles - _ENDS - 1))
+
+    def _pixel_addresses(self, m: Module, begin: Value, counters: list[Signal],
+                         ended: list[Value]) -> list[Value]:
+        """Set the addresses; which pixels lie in the tile, when their data are there."""
         pool, upsample = self._head("pool"), self._head("upsample")
         rows, columns = self._head("in_rows"), self._head("in_columns")
         stride = self._head("stride")
-        positions = register(m, (rows * columns)[:16])
-        word_offset = Signal(16)
-        with m.If(self.shell.start | ends[_IN_WORD]):
-            m.d.sync += word_offset.eq(0)
-        with m.Elif(ends[_KERNEL_ROW]):
-            m.d.sync += word_offset.eq(word_offset + positions)
-        out_row = register(m, ((counters[_ROW] << pool) + counters[_LOWER][0])[:16])
-        down, across = register(m, counters[_KERNEL_ROW]), register(m, counters[_KERNEL_COLUMN])
-        y, first = Signal(signed(20)), Signal(signed(20))  # `first`: the column of lane 0
-        m.d.sync += y.eq(out_row * stride + down - self._head("pad_top"))
-        m.d.comb += first.eq(begin * stride + across - self._head("pad_left"))
-        row_inside = (y >= 0) & (y < (rows << upsample))
-        line = Signal.like(self.in_address[0])
-        m.d.comb += line.eq(self._head("in_base") + delay(m, word_offset, 2)
-                            + (y >> upsample)[:16] * columns)
+        height, width = register(m, rows << upsample), register(m, columns << upsample)
+        # Cycle 2: the word of the plane; 3: row and column of lane 0; 6: the row's first word.
+        positions = product(m, rows, columns)[:16]
+        offset = Signal(16)
+        with m.If(self.shell.start | ended[_IN_WORD]):
+            m.d.sync += offset.eq(0)
+        with m.Elif(ended[_KERNEL_ROW]):
+            m.d.sync += offset.eq(offset + positions)
+        plane = register(m, (self._head("in_base") + offset)[:16])
+        out_row = ((counters[_ROW] << pool) + counters[_LOWER])[:16]
+        down = register(m, register(m, counters[_KERNEL_ROW]) - self._head("pad_top"))
+        across = register(m, register(m, counters[_KERNEL_COLUMN]) - self._head("pad_left"))
+        y, first = (product(m, place, stride, plus)[:20].as_signed()
+                    for place, plus in ((out_row, down), (begin, across)))
+        row_inside = register(m, (y >= 0) & (y < height))
+        line = product(m, (y >> upsample)[:16], columns, late(m, plane, 3))[:16]
         found = []
         for lane, address in enumerate(self.in_address):
-            x = Signal(signed(20), name=f"x_{lane}")
             steps = sum((stride << bit for bit in range(2) if lane >> bit & 1), Value.cast(0))
-            m.d.sync += x.eq(first + steps)
-            inside = row_inside & (x >= 0) & (x < (columns << upsample))
-            m.d.sync += address.eq(line + (x >> upsample)[:16])
-            found.append(register(m, register(m, inside)))
+            x = register(m, (first + register(m, steps))[:20].as_signed())
+            inside = register(m, row_inside & (x >= 0) & (x < width))
+            m.d.sync += address.eq(line + late(m, (x >> upsample)[:16], 2))
+            found.append(late(m, inside, _PIXELS - 1 - 5))
         return found
 
-    def _weight_address(self, m: Module, trip: Value, ends: list[Value]) -> None:
+    def _weight_address(self, m: Module, issued: Value, ended: list[Value]) -> None:
         """Weights of a block of output channels lie in the order of the trips of a position."""
         address, block = Signal.like(self.weight_address), Signal.like(self.weight_address)
         with m.If(self.shell.start):
             m.d.sync += [address.eq(self._head("weight_base")),
                          block.eq(self._head("weight_base"))]
-        with m.Elif(ends[_ROW]):
+        with m.Elif(ended[_ROW]):
             m.d.sync += [address.eq(address + 1), block.eq(address + 1)]
-        with m.Elif(ends[_IN_WORD]):
+        with m.Elif(ended[_IN_WORD]):
             m.d.sync += address.eq(block)
-        with m.Elif(trip):
+        with m.Elif(issued):
             m.d.sync += address.eq(address + 1)
-        m.d.comb += self.weight_address.eq(delay(m, address, _ADDRESS))
+        read = _PIXELS + weight_cycles(self.tn, self.packed)
+        m.d.comb += self.weight_address.eq(late(m, address, read - 1 - _ENDS))
 
-    def _accumulate(self, m: Module, trip: Value, inside: list[Value], counters: list[Signal],
-                    ends: list[Value]) -> tuple[list[Signal], Value]:
-        """Products, their sums over tn, and the running sums of a group of positions."""
+    def _accumulate(self, m: Module, issued: Value, inside: list[Value], ended: list[Value]
+                    ) -> tuple[list[Signal], Value]:
+        """The running sums of every column, and whether a group of positions is whole now."""
+        done = sum_cycles(self.tn)
         opens = Signal()  # the trip begins a reduction
-        m.d.comb += opens.eq((counters[_IN_WORD] == 0) & (counters[_KERNEL_ROW] == 0)
-                             & (counters[_KERNEL_COLUMN] == 0))
         group = Signal.like(self.partial_read_address)
         with m.If(self.shell.start):
-            m.d.sync += group.eq(0)
-        with m.Elif(ends[_IN_WORD]):
-            m.d.sync += group.eq(group + 1)
-        closed = delay(m, ends[_IN_WORD], _SUM)
-        m.d.comb += [self.partial_read_address.eq(delay(m, group, _SUM - 2)),
+            m.d.sync += [opens.eq(1), group.eq(0)]
+        with m.Elif(issued):
+            m.d.sync += [opens.eq(ended[_IN_WORD]), group.eq(group + ended[_IN_WORD])]
+        closed = delay(m, ended[_IN_WORD], done - _ENDS)
+        m.d.comb += [self.partial_read_address.eq(late(m, group, done - _ENDS - 3)),
                      self.partial_write.eq(closed & ~self._head("last")),
-                     self.partial_write_address.eq(delay(m, group, _SUM))]
-        opens_now, valid = delay(m, opens, _SUM - 1), delay(m, trip, _SUM - 1)
-        factors = self._factors(m)
-        sums = []
-        for column in range(self.columns):
-            pixels = [register(m, Mux(inside[column], value, 0)) for value in
-                      signed_bytes(self.in_data[column], self.tn)]
-            dots = self._dots(m, factors, pixels)
-            partial = self.partial_read_data[column]
-            mine = []
-            for lane, dot in enumerate(dots):
-                before = partial.word_select(lane, SUM_BITS).as_signed()
-                total = Signal(signed(SUM_BITS), name=f"sum_{column}_{lane}")
-                begin = Mux(opens_now, Mux(self._head("first"), 0, before), total)
-                with m.If(valid):
-                    m.d.sync += total.eq(begin + dot)
-                mine.append(total)
-            m.d.comb += self.partial_write_data[column].eq(Cat(mine))
-            sums += mine
+                     self.partial_write_address.eq(late(m, group, done - _ENDS))]
+        opens_now, valid = late(m, opens, done - 1 - _ENDS), delay(m, issued, done - 1 - _ENDS)
+        pixels = [[self._pixel(m, value, inside[column])
+                   for value in signed_bytes(self.in_data[column], self.tn)]
+                  for column in range(self.columns)]
+        trips = trip_sums(m, self.weight_data, pixels, self.tm, self.packed)
+        sums: list[Signal] = []
+        for column, mine in enumerate(trips):
+            seeds = [self._seed(m, self.partial_read_data[column].word_select(lane, SUM_BITS))
+                     for lane in range(self.tm)]
+            totals = running_sums(m, mine, seeds, opens_now, valid, f"sum_{column}")
+            m.d.comb += self.partial_write_data[column].eq(Cat(totals))
+            sums += totals
         return sums, closed
 
-    def _factors(self, m: Module) -> list[Signal]:
-        """The weights of a trip [m][n], or of two output channels in one number if packed.
-
-        All columns share them.
-        """
-        weights = signed_bytes(self.weight_data, self.tm * self.tn)
-        if not self.packed:
-            return [register(m, value) for value in weights]
-        found = []
-        for channel in range(0, self.tm, 2):
-            for index in range(channel * self.tn, (channel + 1) * self.tn):
-                both = Signal(signed(25), name=f"both_{index}")
-                high = Cat(Const(0, _PACKED_SHIFT), weights[index + self.tn])
-                m.d.sync += both.eq(high.as_signed() + weights[index])
-                found.append(both)
+    def _pixel(self, m: Module, value: Value, inside: Value) -> Signal:
+        found = Signal(signed(8), reset_less=True)
+        m.d.sync += found.eq(value)
+        with m.If(~inside):
+            m.d.sync += found.eq(0)
         return found
 
-    def _dots(self, m: Module, factors: list[Signal], pixels: list[Signal]) -> Iterable[Value]:
-        """The sums over tn for every output channel, one cycle after the operands."""
-        for first in range(0, len(factors), self.tn):
-            products = [register(m, factors[first + n] * pixels[n]) for n in range(self.tn)]
-            if not self.packed:
-                yield tree(products)
-                continue
-            # The low product borrows from the high one when it is negative; its sign pays back.
-            yield tree([both[:_PACKED_SHIFT].as_signed() for both in products])
-            yield tree([both[_PACKED_SHIFT:].as_signed() + both[_PACKED_SHIFT - 1]
-                        for both in products])
+    def _seed(self, m: Module, before: Value) -> Signal:
+        """What a reduction begins with: 0, or the sum over the words of earlier operations."""
+        found = Signal(signed(SUM_BITS), reset_less=True)
+        m.d.sync += found.eq(before)
+        with m.If(self._head("first")):
+            m.d.sync += found.eq(0)
+        return found

@@ -18,6 +18,7 @@ from cosim.program.table import Buffer as Target
 from cosim.program.table import Channel, Opcode, Program, Unit, UnitKind
 from hw.interface.configuration import EmissionError
 from hw.interface.descriptors import local_channels
+from hw.rtl.array import lag
 from hw.rtl.buffers import BEAT_BITS, MOST_WRITERS, Buffer
 from hw.rtl.bursts import MasterConfig
 from hw.rtl.convolution import ConvolutionEngine
@@ -255,9 +256,11 @@ class OverlayTop(Elaboratable):
         overlay, engine = self.overlay, self.engines[Engine.CONVOLUTION]
         weight_lanes = overlay.tm * overlay.tn // BEAT_BYTES
         weights = self._buffer(m, "weight_buffer", overlay.weight_words * overlay.weight_banks,
-                               weight_lanes, [master], by_bytes=True)
+                               weight_lanes, [master], by_bytes=True,
+                               lags=[lag(index * BEAT_BYTES // overlay.tm, overlay.dsp_packing)
+                                     for index in range(weight_lanes)])
         for slot, port in enumerate(weights.writes[0]):
-            write_weights(m, master, port, slot, overlay.tm, overlay.tn)
+            write_weights(m, master, port, slot, overlay)
         lanes = overlay.requantizers
         parameters = self._buffer(m, "convolution_parameters",
                                   -(-overlay.parameter_entries // lanes), lanes,

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from amaranth.hdl import Cat, Module, Signal, Value
 
 from hw.interface.descriptors import Field
-from hw.rtl.pipeline import delay, divide, signed_bytes
+from hw.rtl.pipeline import LOOP_FILL, delay, divide, signed_bytes
 from hw.rtl.shell import Shell
 
-FILL = 1
+FILL = LOOP_FILL
 BEAT_BITS = 64
 
 
