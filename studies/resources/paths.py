@@ -7,7 +7,7 @@ fabric used say. Beyond the ports of a part, registers are assumed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +19,8 @@ from studies.resources.netlist import Cell, Netlist
 
 #: A register outside the part: clock to output, `xc7_delays.csv`, FDRE.
 PORT_LAUNCH_NS = 0.456
+Launch = tuple[float, str, str]  # clock to output in ns, the register's name, the cell's kind
+Begins = Callable[[str], bool]
 #: A LUT that only passes a signal on to the carry or the wide multiplexer of its slice.
 PASSING_NS = 0.124
 
@@ -81,12 +83,16 @@ class _Arc:
     pin: str
 
 
+def _any(name: str) -> bool:
+    return True
+
+
 class Paths:
     """The timing graph of a netlist, under a net model."""
 
     def __init__(self, netlist: Netlist, model: NetModel, share: float = 0.0) -> None:
         self._netlist, self._model, self._share = netlist, model, share
-        self._launches: dict[int, tuple[float, str, str]] = {}
+        self._launches: dict[int, Launch] = {}
         self._arcs: list[_Arc] = []
         self._ends: list[_Arc] = []
         self._fan_out: dict[int, int] = {}
@@ -168,61 +174,74 @@ class Paths:
         return (0.0 if arc.start < -1 else
                 self._model.delay_ns(arc.net, self._fan_out.get(arc.start, 1), self._share))
 
+    def longest(self, count: int = 10, begins: Begins = _any, ends: Begins = _any) -> list[Path]:
+        """The longest paths, one for each pair of registers (words, not bits).
+
+        `begins`, `ends`: which registers or ports to look at, by name; a port's is `port ...`.
+        """
+        starts = {bit: found for bit, found in self._launches.items() if begins(found[1])}
+        arrivals, last = self._arrivals(starts)
+        reached = [(arrivals.get(arc.start, starts.get(arc.start, (-np.inf,))[0])
+                    + self._net_ns(arc) + arc.logic_ns, index)
+                   for index, arc in enumerate(self._ends) if ends(self._end_names[index])]
+        found: dict[tuple[str, str], Path] = {}
+        for time, index in sorted(reached, reverse=True):
+            if time == -np.inf or len(found) == count:
+                break
+            path = self._traced(index, last)
+            found.setdefault((_word(path.start), _word(path.end)), path)
+        return list(found.values())
+
     @cached_property
-    def _arrivals(self) -> tuple[dict[int, float], dict[int, _Arc]]:
-        """When a net's value is there, in ns after the clock, and by which arc it came last."""
+    def _end_names(self) -> list[str]:
+        return [self._end_name(arc) for arc in self._ends]
+
+    @cached_property
+    def _graph(self) -> tuple[dict[int, int], np.ndarray, np.ndarray, np.ndarray,
+                              list[np.ndarray]]:
+        """Places of nets, starts and stops of arcs, what each costs, and arcs in order of depth."""
         places: dict[int, int] = {}
         for arc in self._arcs:
             places.setdefault(arc.start, len(places))
             places.setdefault(arc.stop, len(places))
-        nodes = list(places)
         starts = np.array([places[arc.start] for arc in self._arcs], np.int64)
         stops = np.array([places[arc.stop] for arc in self._arcs], np.int64)
         cost = np.array([arc.logic_ns + self._net_ns(arc) for arc in self._arcs])
-        arrival = np.array([self._launches.get(node, (-np.inf, "", ""))[0] for node in nodes])
-        last = np.full(len(nodes), -1, np.int64)
-        for arcs in _levels(starts, stops, len(nodes)):
+        return places, starts, stops, cost, list(_levels(starts, stops, len(places)))
+
+    def _arrivals(self, launched: Mapping[int, Launch]) -> tuple[dict[int, float], dict[int, _Arc]]:
+        """When a net's value is there, in ns after the clock, and by which arc it came last."""
+        places, starts, stops, cost, levels = self._graph
+        arrival = np.full(len(places), -np.inf)
+        for node, found in launched.items():
+            if node in places:
+                arrival[places[node]] = found[0]
+        last = np.full(len(places), -1, np.int64)
+        for arcs in levels:
             reached = arrival[starts[arcs]] + cost[arcs]
             order = np.lexsort((reached, stops[arcs]))
             ends = stops[arcs][order]
             best = order[np.flatnonzero(np.r_[ends[1:] != ends[:-1], True])]
-            better = reached[best] > arrival[stops[arcs][best]]
-            chosen = arcs[best[better]]
-            arrival[stops[chosen]] = reached[best[better]]
+            chosen = arcs[best[reached[best] > arrival[stops[arcs][best]]]]
+            arrival[stops[chosen]] = arrival[starts[chosen]] + cost[chosen]
             last[stops[chosen]] = chosen
-        return ({node: float(arrival[place]) for place, node in enumerate(nodes)},
-                {node: self._arcs[last[place]] for place, node in enumerate(nodes)
+        return ({node: float(arrival[place]) for node, place in places.items()},
+                {node: self._arcs[last[place]] for node, place in places.items()
                  if last[place] >= 0})
 
-    def longest(self, count: int = 10) -> list[Path]:
-        """The longest paths, one for each pair of registers (words, not bits)."""
-        arrivals, _ = self._arrivals
-        reached = [(arrivals.get(arc.start, self._launches.get(arc.start, (-np.inf,))[0])
-                    + self._net_ns(arc) + arc.logic_ns, arc) for arc in self._ends]
-        found: dict[tuple[str, str], Path] = {}
-        for time, arc in sorted(reached, key=lambda item: -item[0]):
-            if time == -np.inf or len(found) == count:
-                break
-            path = self._traced(arc)
-            found.setdefault((_word(path.start), _word(path.end)), path)
-        return list(found.values())
-
-    def _traced(self, end: _Arc) -> Path:
-        _, last = self._arrivals
+    def _traced(self, index: int, last: Mapping[int, _Arc]) -> Path:
         hops = []
-        arc: _Arc | None = end
-        stop = ""
+        arc: _Arc | None = self._ends[index]
         while arc is not None:
             if arc.start >= 0 or arc.logic_ns:
                 hops.append(self._hop(arc))
-            if arc is end:
-                stop = self._end_name(arc)
             bit = arc.start
             arc = last.get(bit)
         launched = self._launches.get(bit, (0.0, "constant", ""))
         hops.append(Hop(launched[2], launched[0], Net.LOCAL, 0.0, 0,
                         self._netlist.names.get(bit, ""), self._netlist.sources.get(bit, "")))
-        return Path(launched[1], stop, tuple(reversed(hops)), self._model.uncertainty_ns)
+        return Path(launched[1], self._end_names[index], tuple(reversed(hops)),
+                    self._model.uncertainty_ns)
 
     def _hop(self, arc: _Arc) -> Hop:
         cell = self._netlist.cells[arc.cell] if arc.cell >= 0 else None
