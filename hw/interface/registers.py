@@ -22,6 +22,10 @@ FIRST_ARGUMENT = 0x10
 ARGUMENT_BYTES = 8
 MAP_BYTES = 0x2000
 
+#: Where the block design puts the control port and the interrupt controller, in the processor's
+#: addresses; each has a window of `CONTROL_BYTES`.
+CONTROL_ADDRESS, INTERRUPTS_ADDRESS, CONTROL_BYTES = 0x43C00000, 0x41800000, 0x10000
+
 #: Operations [first, first + count) of the table run `repeats` times, from repeat
 #: `repeat_first` on. `initialize`: 1 at the first start after a reset, then 0.
 SCALARS = ("first", "count", "repeats", "repeat_first", "initialize")

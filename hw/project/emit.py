@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-import hw
 from arch_models.board import Board
 from arch_models.fields import FieldError, label
 from arch_models.memory import memory_for
@@ -111,8 +110,7 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
         found[f"sources/{name}"] = text.encode()
     found |= _data_files(lowered, graph, overlay, vectors)
     found["design.toml"] = overlay_toml(overlay).encode()
-    for name in ("driver.py", "emitted.py", "hardware.py", "measurement.py"):
-        found[f"board/{name}"] = (Path(hw.__file__).parent / "board" / name).read_bytes()
+    found |= project.board_files()
     ports = project.ports_of(program, configuration, overlay)
     found |= {name: text.encode() for name, text in
               project.texts(graph.name, overlay, board, ports, rtl).items()}

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from hw.board.emitted import DriverError, Project
 from hw.board.seal import seal
+from hw.interface.registers import CONTROL_ADDRESS, CONTROL_BYTES, INTERRUPTS_ADDRESS
 
-CONTROL_ADDRESS, CONTROL_BYTES = 0x43C00000, 0x10000
-INTERRUPTS_ADDRESS = 0x41800000
 CLOCKS = 4  # that a Zynq-7000 has for its fabric
 
 
@@ -51,7 +50,7 @@ def hwh_file(clock_hz: int) -> str:
 {_module("ps", "processing_system7", "xilinx.com:ip:processing_system7:5.5", clocks,
          _port("IRQ_F2P", "I", "axi_intc_0", "irq"), "M_AXI_GP0", "MASTER",
          _range("overlay_0", "s_axi_control", CONTROL_ADDRESS, CONTROL_BYTES)
-         + _range("axi_intc_0", "s_axi", INTERRUPTS_ADDRESS, 0x10000))}
+         + _range("axi_intc_0", "s_axi", INTERRUPTS_ADDRESS, CONTROL_BYTES))}
 {_module("overlay_0", "overlay", "cosim:rtl:overlay:1.0", "",
          _port("interrupt", "O", "axi_intc_0", "intr"), "s_axi_control", "SLAVE", "")}
 {_module("axi_intc_0", "axi_intc", "xilinx.com:ip:axi_intc:4.1", "",

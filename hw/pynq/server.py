@@ -25,8 +25,8 @@ from arch_models.memory import memory_for
 from arch_models.overlay import load_overlay
 from hw.board.emitted import DriverError, Project
 from hw.interface.descriptors import unpack
-from hw.interface.registers import INTERRUPT_STATUS
-from hw.pynq.files import CONTROL_ADDRESS, CONTROL_BYTES, prepare
+from hw.interface.registers import CONTROL_ADDRESS, CONTROL_BYTES, INTERRUPT_STATUS
+from hw.pynq.files import prepare
 from hw.pynq.protocol import handlers
 from hw.rtl_sim.board import CYCLES_A_SECOND, RtlBoard
 from hw.rtl_sim.cache import default_cache

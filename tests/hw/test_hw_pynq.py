@@ -23,8 +23,9 @@ from arch_models.overlay import Engine, default_overlay
 from hw.board.emitted import DriverError, Project, logical_tensor, vectors
 from hw.board.measurement import load_measurement
 from hw.interface.configuration import configure
+from hw.interface.registers import CONTROL_ADDRESS
 from hw.project.emit import emit
-from hw.pynq.files import CONTROL_ADDRESS, bit_file, prepare
+from hw.pynq.files import bit_file, prepare
 from hw.pynq.protocol import CALLS, messages
 from hw.pynq.server import PORT, PynqServer, SystemRegisters, main, open_board
 from hw.rtl_sim.board import RtlBoard
