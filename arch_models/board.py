@@ -158,7 +158,10 @@ class SoftwareCosts:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The processor that drives the accelerator. `*_c` bare metal or C, `*_python` the driver."""
+    """The processor that drives the accelerator. `*_c` bare metal or C, `*_python` the driver.
+
+    `wake_*`: from the interrupt to the driver, where the host sleeps meanwhile.
+    """
 
     cpu_hz: int
     cores: int
@@ -167,6 +170,8 @@ class Host:
     start_c_ns: float
     start_python_ns: float
     poll_ns: float
+    wake_c_ns: float
+    wake_python_ns: float
     cache_ns_per_byte: float
     cache_floor_ns: float
     software: SoftwareCosts
@@ -174,12 +179,32 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """Powers that do not depend on what the fabric computes, in watts."""
+    """Powers that do not depend on what the fabric computes, in watts, and the DRAM's devices.
 
-    pl_static_w: float
-    ps_w: float
-    mmcm_w: float
-    ddr_standby_w: float
+    `vccint_v`: the fabric's core supply as set, `vccint_nominal_v` what the other numbers hold for;
+    the board can set it from `vccint_lowest_v` to `vccint_highest_v`. `vccint_static_w`: leakage at
+    the core supply; `aux_static_w`: the fabric's other supplies. The processor with all its pads:
+    `ps_sleep_w` with its cores asleep, `ps_poll_w` while one core polls, `ps_work_w` while one core
+    works; traffic of the fabric comes on top. `ddr_bus_w`: pads and termination of the DRAM's
+    supply without traffic.
+    """
+
+    vccint_v: float
+    vccint_nominal_v: float
+    vccint_lowest_v: float
+    vccint_highest_v: float
+    vccint_static_w: float
+    aux_static_w: float
+    ps_sleep_w: float
+    ps_poll_w: float
+    ps_work_w: float
+    ddr_bus_w: float
+    dram: Dram
+
+    @property
+    def vccint_ratio(self) -> float:
+        """The core supply over its nominal value."""
+        return self.vccint_v / self.vccint_nominal_v
 
 
 @dataclass(frozen=True)

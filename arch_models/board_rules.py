@@ -189,6 +189,31 @@ def _map(ddr: Ddr) -> Iterator[Problem]:
 
 def _rest(board: Board) -> Iterator[Problem]:
     yield from _range("host.cores", board.host.cores, 1, MOST_CORES)
+    yield from _power(board)
+
+
+def _power(board: Board) -> Iterator[Problem]:
+    power, dram = board.power, board.power.dram
+    low, high = power.vccint_lowest_v, power.vccint_highest_v
+    if power.vccint_nominal_v <= 0:
+        yield Problem("power.vccint_nominal_v", f"{power.vccint_nominal_v:g}", "must be positive")
+    if not low <= power.vccint_v <= high:
+        yield Problem("power.vccint_v", f"{power.vccint_v:g}",
+                      f"must lie between {low:g} and {high:g}, which the board can set",
+                      f"{min(max(power.vccint_v, low), high):g}")
+    if not power.ps_sleep_w <= power.ps_poll_w <= power.ps_work_w:
+        yield Problem("power.ps_poll_w", f"{power.ps_poll_w:g}",
+                      f"must lie between ps_sleep_w {power.ps_sleep_w:g} and ps_work_w "
+                      f"{power.ps_work_w:g}")
+    yield from _least("power.dram.rated_mts", dram.rated_mts, 1)
+    if dram.chips * dram.chip_bits != board.ddr.data_bus_bits:
+        yield Problem("power.dram.chips", f"{dram.chips} of {dram.chip_bits} bits",
+                      f"must fill the bus of {board.ddr.data_bus_bits} bits",
+                      f"{max(1, board.ddr.data_bus_bits // max(1, dram.chip_bits))}")
+    for name in ("idd4r_ma", "idd4w_ma", "idd5b_ma", "idd0_ma"):
+        if getattr(dram, name) < dram.idd3n_ma * (name != "idd0_ma"):
+            yield Problem(f"power.dram.{name}", f"{getattr(dram, name):g}",
+                          f"must be at least idd3n_ma {dram.idd3n_ma:g}", f"{dram.idd3n_ma:g}")
 
 
 def _least(field: str, value: int, least: int) -> Iterator[Problem]:

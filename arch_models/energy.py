@@ -1,117 +1,246 @@
-"""Turns counts (cycles, products, buffer accesses, bytes) into joules with coefficients from data.
+"""Turns what happened (cycles, work by part, bytes, host time) into joules with 80 % limits.
 
-It counts nothing itself and is calibrated to no headline figure; `data/energy.toml` says for
-every coefficient where it comes from, guesses included.
+It counts nothing itself and is calibrated to no headline figure. The fabric's law is `fabric`, the
+DRAM's `dram`; powers are the board's; `data/fitted_energy.toml` says of every fitted coefficient
+where it comes from and how far it is off.
+
+Each joule is booked once, under a part of the system and under the coefficient it was counted with.
+The fabric: leakage with time; the clock tree of every part with the cycles in which it is clocked;
+activity with the cycles in which the part works. A part that waits while others work still sees
+their operands and keeps a share of its activity; while the host works and the fabric has nothing
+to do, the clock tree alone goes on. A memory that nobody reads or writes takes no activity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from arch_models.board import Board
-from arch_models.engines.base import coefficients, values
-from arch_models.fields import Coefficient
-from arch_models.overlay import Overlay
-from arch_models.resources import estimate
-from arch_models.units import joules, joules_from_pj
+from .board import Board
+from .engines.base import values
+from .fabric import (
+    BLOCK,
+    CLOCK,
+    FILE,
+    LOGIC,
+    SPINE,
+    STALLED,
+    dynamic_ratio,
+    fabric_errors,
+    fitted_coefficients,
+    leakage_ratio,
+)
+from .fields import Coefficient
+from .intervals import Errors, error_of, limits, ratio_limits, spread, variances
+from .overlay import Overlay, Wait
+from .resources import estimate
+from .units import NS_PER_S, joules, joules_from_pj, seconds_from_cycles
 
-FILE = "energy.toml"
+PS, TRAFFIC, STATIC, TREE, DDR = "PS", "PS traffic", "PL static", "PL clock spine", "DDR"
+FABRIC = "PL "
+CONTROL, BUFFER = "control", "buffer "
+PADS, PS_BYTE = "ddr.pads_pj_per_byte", "ps.traffic_pj_per_byte"
+FLAT_ROW = "ddr.flat_bytes_per_activate"
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What happened in a stretch of time. Dictionaries are by unit (engine or master) name.
+    """What happened in a stretch of time.
 
-    `dsp_macs`: products that DSP slices computed, padding included. `beats`: positions of 8
-    channels that a streaming engine handled. `bram_accesses`: reads and writes of 64 bits.
-    `row_misses` None: a memory model without rows.
+    `cycles`: fabric cycles, the whole stretch; `host_s`: of it, seconds in which the processor
+    works on operators, starts and cache upkeep. `working`: cycles by part of the design (the names
+    of `resources.estimate`) in which the part works; of a buffer, accesses over its width; weighted
+    by how much its data toggle where that is known. `bytes_read`, `bytes_written`: DRAM traffic of
+    the fabric. `row_misses` None: a memory model without rows.
     """
 
-    time_s: float
-    cycles: int
-    dsp_macs: int = 0
-    beats: Mapping[str, int] = field(default_factory=dict)
-    bram_accesses: int = 0
-    bytes_read: Mapping[str, int] = field(default_factory=dict)
-    bytes_written: Mapping[str, int] = field(default_factory=dict)
+    cycles: Any
+    clock_hz: Any
+    host_s: float = 0.0
+    working: Mapping[str, float] = field(default_factory=dict)
+    bytes_read: int = 0
+    bytes_written: int = 0
     row_misses: int | None = None
 
 
+class Share(NamedTuple):
+    """Joules of one part, counted with one coefficient; an array where the activity has some."""
+
+    part: str
+    coefficient: str
+    joules: Any
+
+
 @dataclass(frozen=True)
-class EnergySplit:
-    """Joules by where they go. `engines_j`: dynamic energy of each engine, master and control."""
+class Energy:
+    """Joules of a stretch of time, by part and by coefficient; either adds up to the whole.
 
-    ps_j: float
-    pl_static_j: float
-    engines_j: Mapping[str, float]
-    bram_j: float
-    ddr_j: float
+    `low`, `high`: 80 % limits of the whole, from the coefficients' errors.
+    """
 
-    @property
-    def pl_dynamic_j(self) -> float:
-        """All fabric engines, masters and control together, without BRAM."""
-        return _added(self.engines_j.values())
+    parts: Mapping[str, float]
+    coefficients: Mapping[str, float] = field(default_factory=dict)
+    low: float = 0.0
+    high: float = 0.0
 
     @property
     def total_j(self) -> float:
-        """The whole, as far as the split covers it."""
-        return (self.ps_j + self.pl_static_j + _added(self.engines_j.values()) + self.bram_j
-                + self.ddr_j)
+        """The whole."""
+        return _added(self.parts.values())
+
+    @property
+    def ps_j(self) -> float:
+        """The processor, with what the fabric's traffic takes in it."""
+        return self.parts.get(PS, 0.0) + self.parts.get(TRAFFIC, 0.0)
+
+    @property
+    def pl_static_j(self) -> float:
+        """Leakage and the other supplies of the fabric."""
+        return self.parts.get(STATIC, 0.0)
+
+    @property
+    def pl_dynamic_j(self) -> float:
+        """Clock tree and activity of the whole fabric."""
+        return _added(value for name, value in self.parts.items()
+                      if name.startswith(FABRIC) and name != STATIC)
+
+    @property
+    def ddr_j(self) -> float:
+        """The DRAM's supply."""
+        return self.parts.get(DDR, 0.0)
 
 
-def _added(values: Iterable[float]) -> float:
+def _added(numbers: Iterable[float]) -> float:
     """One after another. `sum` of floats rounds otherwise from Python 3.12 on, and otherwise than
     sums of arrays."""
     total = 0.0
-    for value in values:
+    for value in numbers:
         total = total + value
     return total
 
 
 def energy_coefficients() -> tuple[Coefficient, ...]:
-    """Every energy coefficient with unit, source and status."""
-    return coefficients(FILE)
+    """Every fitted energy coefficient with unit, source, status and error."""
+    return fitted_coefficients()
 
 
-def energy(activity: Activity, overlay: Overlay, board: Board) -> EnergySplit:
-    """The energy of a stretch of time: powers times time, plus counts times coefficients.
-
-    The clock of every part runs all the time, so it is booked on each part by its flip-flops.
-    """
-    table = values(FILE)
-    parts = estimate(overlay).parts
-    engines = {name.removeprefix("master "): joules_from_pj(
-        sites.ff * table["clock_pj_per_ff_cycle"] * activity.cycles)
-        for name, sites in parts if sites.ff}
-    product = table["dsp_packed_mac_pj" if overlay.dsp_packing else "dsp_mac_pj"]
-    _add(engines, "convolution", activity.dsp_macs * (product + table["adder_mac_pj"]))
-    for name, beats in activity.beats.items():
-        _add(engines, name, beats * table["stream_beat_pj"])
-    for moved in (activity.bytes_read, activity.bytes_written):
-        for name, size in moved.items():
-            _add(engines, name, size * table["axi_byte_pj"])
-    return EnergySplit(
-        joules(board.power.ps_w, activity.time_s),
-        joules(board.power.pl_static_w, activity.time_s),
-        engines,
-        joules_from_pj(activity.bram_accesses * table["bram_access_pj"]),
-        _ddr_joules(activity, board, table))
+def energy(activity: Activity, overlay: Overlay, board: Board) -> Energy:
+    """The energy of a stretch of time, with its limits."""
+    parts: dict[str, float] = {}
+    by_coefficient: dict[str, float] = {}
+    for part, name, value in shares(activity, overlay, board):
+        parts[part] = parts.get(part, 0.0) + float(value)
+        by_coefficient[name] = by_coefficient.get(name, 0.0) + float(value)
+    low, high = limits(_added(parts.values()), spread(by_coefficient, errors(board)))
+    return Energy(parts, by_coefficient, low, high)
 
 
-def _add(engines: dict[str, float], name: str, energy_pj: float) -> None:
-    engines[name] = engines.get(name, 0.0) + joules_from_pj(energy_pj)
+def total_joules(activity: Activity, overlay: Overlay, board: Board) -> Any:
+    """The whole of `energy` alone; arrays of cycles and clocks give arrays."""
+    parts: dict[str, Any] = {}
+    for part, _, value in shares(activity, overlay, board):
+        parts[part] = parts.get(part, 0.0) + value
+    return _added(parts.values())
 
 
-def _ddr_joules(activity: Activity, board: Board, table: Mapping[str, float]) -> float:
-    read, written = sum(activity.bytes_read.values()), sum(activity.bytes_written.values())
+def shares(activity: Activity, overlay: Overlay, board: Board) -> list[Share]:
+    """Every joule under its part and its coefficient, each once."""
+    time_s = seconds_from_cycles(activity.cycles, activity.clock_hz)
+    return [*_processor(activity, overlay, board, time_s), *_fabric(activity, overlay, board,
+                                                                   time_s),
+            *_dram(activity, board, time_s)]
+
+
+def _processor(activity: Activity, overlay: Overlay, board: Board, time_s: Any) -> list[Share]:
+    power = board.power
+    name = "ps_sleep_w" if overlay.control.wait is Wait.SLEEP else "ps_poll_w"
+    moved = activity.bytes_read + activity.bytes_written
+    return [
+        Share(PS, "power.ps_work_w", joules(power.ps_work_w, activity.host_s)),
+        Share(PS, f"power.{name}", joules(getattr(power, name), time_s - activity.host_s)),
+        Share(TRAFFIC, PS_BYTE, joules_from_pj(moved * values(FILE)[PS_BYTE]))]
+
+
+def _fabric(activity: Activity, overlay: Overlay, board: Board, time_s: Any) -> list[Share]:
+    table, power = values(FILE), board.power
+    volts = dynamic_ratio(power.vccint_ratio)
+    cycles, working_cycles = activity.cycles, activity.cycles - activity.host_s * activity.clock_hz
+    found = [
+        Share(STATIC, "power.vccint_static_w",
+              joules(power.vccint_static_w * leakage_ratio(power.vccint_ratio), time_s)),
+        Share(STATIC, "power.aux_static_w", joules(power.aux_static_w, time_s)),
+        Share(TREE, SPINE, joules_from_pj(table[SPINE] * volts * cycles))]
+    for part, sites in estimate(overlay).parts:
+        works = activity.working.get(part, 0.0)
+        stops = overlay.clock_gating and part != CONTROL and not part.startswith(BUFFER)
+        if part == CONTROL:
+            works, waits = working_cycles, None
+        elif part.startswith(BUFFER) or stops:
+            waits = None
+        else:
+            waits = working_cycles - works
+        name = FABRIC + part
+        clocked = works if stops else cycles
+        logic = table[LOGIC] * volts * sites.lut
+        block = table[BLOCK] * volts * (sites.dsp + sites.bram36)
+        if sites.ff:
+            found.append(Share(name, CLOCK, joules_from_pj(table[CLOCK] * volts * sites.ff
+                                                           * clocked)))
+        if sites.lut:
+            found.append(Share(name, LOGIC, joules_from_pj(logic * works)))
+        if sites.dsp or sites.bram36:
+            found.append(Share(name, BLOCK, joules_from_pj(block * works)))
+        if waits is not None:
+            found.append(Share(name, STALLED, joules_from_pj(
+                table[STALLED] * (logic + block) * waits)))
+    return found
+
+
+def _dram(activity: Activity, board: Board, time_s: Any) -> list[Share]:
+    table, power, ddr = values(FILE), board.power, board.ddr
+    dram = power.dram
+    read, written = activity.bytes_read, activity.bytes_written
     misses: float
     if activity.row_misses is None:
-        misses = (read + written) / table["ddr_flat_bytes_per_activate"]
+        misses = (read + written) / table[FLAT_ROW]
     else:
         misses = activity.row_misses
-    refreshes = activity.time_s * board.ddr.clock_hz / board.ddr.t_refi
-    dynamic = (read * (table["ddr_read_pj_per_byte"] + table["ddr_io_pj_per_byte"])
-               + written * (table["ddr_write_pj_per_byte"] + table["ddr_io_pj_per_byte"])
-               + misses * table["ddr_activate_pj"] + refreshes * table["ddr_refresh_pj"])
-    return joules_from_pj(dynamic) + joules(board.power.ddr_standby_w, activity.time_s)
+    row_pj = dram.activate_pj(*(clocks * NS_PER_S / ddr.clock_hz
+                                for clocks in (ddr.t_ras_min, ddr.t_rp)))
+    refreshes = time_s * ddr.clock_hz / ddr.t_refi
+    return [
+        Share(DDR, "power.dram.idd3n_ma", joules(dram.standby_w, time_s)),
+        Share(DDR, "power.ddr_bus_w", joules(power.ddr_bus_w, time_s)),
+        Share(DDR, "power.dram.idd5b_ma", joules_from_pj(refreshes * dram.refresh_pj)),
+        Share(DDR, "power.dram.idd4r_ma", joules_from_pj(read * dram.read_pj_per_byte)),
+        Share(DDR, "power.dram.idd4w_ma", joules_from_pj(written * dram.write_pj_per_byte)),
+        Share(DDR, "power.dram.idd0_ma", joules_from_pj(misses * row_pj)),
+        Share(DDR, PADS, joules_from_pj((read + written) * table[PADS]))]
+
+
+@lru_cache(maxsize=64)
+def errors(board: Board) -> Errors:
+    """Errors of every coefficient that a joule on this board is counted with."""
+    fabric = fabric_errors()
+    of_board = {item.name: error_of(item) for item in board.coefficients
+                if item.name.startswith("power.")}
+    return Errors({**fabric.of, **of_board}, fabric.pair, fabric.correlation, fabric.design,
+                  fabric.family)
+
+
+def widest(found: Energy, board: Board) -> list[tuple[str, float]]:
+    """What makes the width of the limits: coefficients with their part of the variance, most
+    first; the parts add up to 1."""
+    parts = variances(found.coefficients, errors(board))
+    whole = sum(parts.values())
+    if whole <= 0:
+        return []
+    return sorted(((name, value / whole) for name, value in parts.items()),
+                  key=lambda item: -item[1])
+
+
+def ratio(one: Energy, other: Energy, board: Board) -> tuple[float, float, float]:
+    """one over other with its 80 % limits, on one board: what both share cancels."""
+    return ratio_limits(one.coefficients, other.coefficients, errors(board))

@@ -16,10 +16,11 @@ that both have one coefficient.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp, sqrt
+from math import exp
 
 from .engines.base import Resources, coefficients, values
 from .fields import Coefficient
+from .intervals import Errors, error_of
 
 FILE = "fitted_energy.toml"
 #: The parts of the law: name, and the coefficient behind it.
@@ -29,7 +30,8 @@ LOGIC, BLOCK = "fabric.logic_pj", "fabric.block_pj"
 STALLED = "fabric.stalled_share"
 #: What the coefficients leave unexplained of a design, and how two of them hang together.
 DESIGN, CORRELATION = "fabric.design", "fabric.logic_with_block"
-NOMINAL_V = 1.0
+#: What a design's own error is on.
+FAMILY = frozenset({SPINE, CLOCK, LOGIC, BLOCK, STALLED})
 
 
 def fitted_coefficients() -> tuple[Coefficient, ...]:
@@ -57,44 +59,38 @@ def clock_pj(sites: Resources, table: Mapping[str, float] | None = None) -> floa
     return known[SPINE] + known[CLOCK] * sites.ff
 
 
-def spread_pj(parts: Mapping[str, float]) -> float:
-    """Standard deviation of the logarithm of a sum of parts, for a design nobody measured.
+def fabric_errors() -> Errors:
+    """The errors of the law's coefficients: for 80 % limits of what nobody measured.
 
-    `parts`: energy by coefficient. The errors of `LOGIC` and `BLOCK` hang together: designs with
-    many of the one have many of the other, so that a fit which gives one less gives the other
-    more.
+    Those of `LOGIC` and `BLOCK` hang together: designs with many of the one have many of the
+    other, so that a fit which gives one less gives the other more.
     """
-    errors = {item.name: item.error for item in fitted_coefficients()}
-    total = sum(parts.values())
-    if total <= 0:
-        return 0.0
-    shares = {name: errors[name] * part / total for name, part in parts.items()}
-    both = 2 * values(FILE)[CORRELATION] * shares.get(LOGIC, 0.0) * shares.get(BLOCK, 0.0)
-    return sqrt(max(0.0, sum(item * item for item in shares.values()) + both)
-                + errors[DESIGN] ** 2)
+    known = {item.name: item for item in fitted_coefficients()}
+    return Errors({name: error_of(item) for name, item in known.items()}, (LOGIC, BLOCK),
+                  known[CORRELATION].value, known[DESIGN].error, FAMILY)
 
 
-def dynamic_ratio(vccint_v: float, table: Mapping[str, float] | None = None) -> float:
-    """Energy of a cycle over that at 1 V: a power of the voltage."""
+def dynamic_ratio(volts: float, table: Mapping[str, float] | None = None) -> float:
+    """Energy of a cycle over that at the nominal voltage; `volts` over the nominal ones."""
     known = table or values(FILE)
-    return float((vccint_v / NOMINAL_V) ** known["voltage.dynamic_exponent"])
+    return float(volts ** known["voltage.dynamic_exponent"])
 
 
-def leakage_ratio(vccint_v: float, table: Mapping[str, float] | None = None) -> float:
-    """Static power over that at 1 V: the voltage times an exponential of it."""
+def leakage_ratio(volts: float, table: Mapping[str, float] | None = None) -> float:
+    """Static power over that at the nominal voltage: the voltage times an exponential of it."""
     known = table or values(FILE)
-    return vccint_v * exp(known["voltage.leakage_per_v"] * (vccint_v - NOMINAL_V))
+    return volts * exp(known["voltage.leakage_per_v"] * (volts - 1))
 
 
-def speed_ratio(vccint_v: float, table: Mapping[str, float] | None = None) -> float:
-    """Highest clock over that at 1 V: a straight line, zero below its foot."""
+def speed_ratio(volts: float, table: Mapping[str, float] | None = None) -> float:
+    """Highest clock over that at the nominal voltage: a straight line, zero below its foot."""
     known = table or values(FILE)
-    return max(0.0, 1 - known["voltage.speed_per_v"] * (NOMINAL_V - vccint_v))
+    return max(0.0, 1 - known["voltage.speed_per_v"] * (1 - volts))
 
 
-def power_w(sites: Resources, clock_hz: float, vccint_v: float = NOMINAL_V,
+def power_w(sites: Resources, clock_hz: float, vccint_v: float = 1.0,
             table: Mapping[str, float] | None = None) -> float:
-    """Watts at the core supply of a design all of which works in every cycle."""
+    """Watts at the core supply of a measured design (1 V nominal), all of which works always."""
     known = table or values(FILE)
     active = sum(cycle_pj(sites, known).values()) * 1e-12 * clock_hz
     return (known["static.vccint_w"] * leakage_ratio(vccint_v, known)

@@ -257,7 +257,7 @@ def _coefficient(value: Any, path: str, found: list[Coefficient]) -> Any:
     names = ("value", "unit", "source", "status")
     if not isinstance(value, Mapping):
         raise FieldError(f"{path}: {_shown(value)} must be a table with {', '.join(names)}")
-    check_keys(path, value, names)
+    check_keys(path, value, (*names, "error"))
     for name in names:
         if name not in value:
             raise FieldError(f"{path}: {name!r} is missing")
@@ -268,7 +268,11 @@ def _coefficient(value: Any, path: str, found: list[Coefficient]) -> Any:
     number = value["value"]
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise FieldError(f"{path}.value: {_shown(number)} must be a number")
-    found.append(Coefficient(path, number, value["unit"], value["source"], status))
+    error = value.get("error", 0.0)
+    if isinstance(error, bool) or not isinstance(error, (int, float)) or not 0 <= error < 10:
+        raise FieldError(f"{path}.error: {_shown(error)} must be a number from 0 to 10")
+    found.append(Coefficient(path, number, value["unit"], value["source"], status,
+                             float(error)))
     return number
 
 

@@ -72,6 +72,13 @@ class Start(StrEnum):
     LAYER = "layer"
 
 
+class Wait(StrEnum):
+    """What the host does while the fabric works."""
+
+    POLL = "poll"  # one core reads a status register
+    SLEEP = "sleep"  # until the interrupt
+
+
 class Layout(StrEnum):
     """How tensors are laid out in DRAM."""
 
@@ -114,6 +121,7 @@ class Control:
     start: Start = Start.FRAME
     register_writes: int = 8  # at each start
     cache_maintenance: bool = True  # flush and invalidate around operators left to the host
+    wait: Wait = Wait.POLL
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,7 @@ class Overlay:
     int8 MACs a DSP48. `channel_block`: channels that lie together in DRAM. `backend`: which
     timing coefficients hold: a table of `data/engines.toml`, or the path of a file that `cosim
     calibrate` wrote.
+    `clock_gating`: the clock of an engine or a master stops while it has nothing to do.
     `parameter_entries`, `vector_entries`, `table_bytes`: bytes / 8, bytes / 8 and bytes.
     `most_in_words`, `most_out_words`: bound on the words of one convolution operation (0: as many
     as fit), for accelerators that make one pass a word; `tile_rows`, `tile_columns`: its output
@@ -163,6 +172,7 @@ class Overlay:
     control: Control = Control()
     layout: Layout = Layout.DENSE
     backend: str = "rtl"
+    clock_gating: bool = False
     pipelines: tuple[Pipeline, ...] = ()
 
     def __post_init__(self) -> None:

@@ -106,7 +106,6 @@ MANY_PARAMETERS = {
     "cosim/memory/ddr3.py ddr_insert": 11, "cosim/recurrence/cpu.py run": 15,
     "cosim/recurrence/cuda.py walk": 11, "cosim/vta/queue.py add": 9,
     "hw/project/emit.py emit": 9, "hw/rtl_sim/sheet.py move": 9,
-    "studies/evaluation/evaluate.py work_energy": 9,
     "studies/search/exploration.py explore": 12,
 }
 #: Folders with more modules than the budget.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from arch_models.board import Board
 from arch_models.fields import FieldError, nearest
-from arch_models.overlay import Control, Driver
+from arch_models.overlay import Control, Driver, Wait
 
 FREE = ("concat", "reshape")
 #: Operators that cost as much an element as another one.
@@ -43,8 +43,10 @@ def cache_ns(board: Board, control: Control, transfer_bytes: int) -> float:
 
 
 def start_ns(board: Board, control: Control) -> float:
-    """Writing the registers and starting the units once."""
-    host = board.host
+    """Writing the registers and starting the units once; a host that slept was woken first."""
+    host, sleeps = board.host, control.wait is Wait.SLEEP
     if control.driver is Driver.PYTHON:
-        return host.start_python_ns + control.register_writes * host.register_write_python_ns
-    return host.start_c_ns + control.register_writes * host.register_write_c_ns
+        return (host.start_python_ns + control.register_writes * host.register_write_python_ns
+                + sleeps * host.wake_python_ns)
+    return (host.start_c_ns + control.register_writes * host.register_write_c_ns
+            + sleeps * host.wake_c_ns)

@@ -31,12 +31,16 @@ from workloads.graph import Graph, Layer, Operator
 
 @dataclass(frozen=True, slots=True)
 class Least:
-    """Lower bounds on one frame: fabric cycles, trips of the array, bytes read and written."""
+    """Lower bounds on one frame: fabric cycles, trips of the array, bytes read and written.
+
+    `host_ns`: what the processor works on starts, operators and cache upkeep; exact, not a bound.
+    """
 
     cycles: int = 0
     trips: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    host_ns: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,30 @@ def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping) -> Lea
                 bytes_read=total.bytes_read + repeats * (work.load_bytes + work.weight_bytes),
                 bytes_written=total.bytes_written + repeats * work.store_bytes)
         before = item
-    return replace(total, cycles=int(max(cycles, weights / rates[Role.WEIGHT])))
+    return replace(total, cycles=int(max(cycles, weights / rates[Role.WEIGHT])),
+                   host_ns=_host_ns(graph, overlay, board, mapping))
+
+
+def _host_ns(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping) -> float:
+    """The processor's time in all host steps, as `lower` writes them: a phase that begins in
+    fabric is started, as is what follows an operator, or each layer."""
+    layers = {layer.name: layer for layer in graph.layers}
+    begin, total = start_ns(board, overlay.control), 0.0
+    before: LayerMapping | None = None
+    following = [*mapping.layers[1:], None]
+    for item, after in zip(mapping.layers, following, strict=True):
+        first = before is None or before.phase is not item.phase
+        repeats = graph.steps if item.phase.value == "step" else 1
+        if item.engine is None:
+            to_fabric = (after is not None and after.phase is item.phase
+                         and after.engine is not None)
+            total += repeats * host_ns(graph, overlay, board, mapping.layouts, layers[item.name],
+                                       item, to_fabric)
+        elif first or (overlay.control.start is Start.LAYER and before is not None
+                       and before.engine is not None):
+            total += repeats * begin
+        before = item
+    return total
 
 
 def _work(graph: Graph, overlay: Overlay, mapping: Mapping, layer: Layer,

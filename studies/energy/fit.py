@@ -230,7 +230,9 @@ def traffic_values(designs: Sequence[Design]) -> list[Value]:
               "rows that the designs' masters closed for each other", "inferred"),
         Value("ps.traffic_pj_per_byte", inside, "pJ/byte", inside_error,
               f"{RAILS}: slope of VCCPINT and VCCPAUX over bytes a second, seven designs",
-              "inferred")]
+              "inferred"),
+        Value("ddr.flat_bytes_per_activate", 1024, "bytes", 0.5,
+              "row activations where the memory model has no rows", "guess")]
 
 
 def report_values(parts: Sequence[PartFit]) -> list[Value]:

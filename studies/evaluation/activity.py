@@ -1,19 +1,26 @@
-"""Counts what a program does that costs energy: products, beats, buffer accesses, bytes.
+"""Counts what a program does that costs energy: cycles in which each part works, bytes, host time.
 
-It knows no joules; `arch_models.energy` turns counts into them.
+It knows no joules; `arch_models.energy` turns counts into them. Parts have the names of the
+resource model: `convolution`, `buffer input`, `master weight`. A master and an engine of one name
+are two parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from arch_models.overlay import Overlay
-from cosim.program.table import ARGUMENTS, Column, Opcode, Program, UnitKind
+from arch_models.energy import Activity
+from arch_models.overlay import Overlay, Role
+from arch_models.resources import SOFTMAX_LANES, VECTOR_LANES
+from arch_models.units import NS_PER_S, ceil_div
+from cosim.lowering.lower import Lowered
+from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
 
-ACCESS_BYTES = 8
+BEAT_BYTES = 8
 #: How the beats (positions of 8 channels) of a streaming operation follow from its arguments.
 BEATS: Mapping[Opcode, tuple[str, ...]] = {
     Opcode.ADD: ("positions", "planes"), Opcode.MULTIPLY: ("positions", "planes"),
@@ -26,66 +33,163 @@ BEATS: Mapping[Opcode, tuple[str, ...]] = {
     Opcode.GROUP_SUMS: ("positions", "planes"), Opcode.GROUP_NORM: ("positions", "planes"),
 }
 #: Channels in a beat where the arguments count channels, not planes.
-CHANNELS_A_BEAT = 8
 CHANNELWISE = frozenset({Opcode.FLOW_SUM, Opcode.SOFTMAX})
-#: Buffer accesses a beat: operands read and result written. A bilinear sample reads four corners.
-ACCESSES_A_BEAT: Mapping[Opcode, int] = {Opcode.ADD: 3, Opcode.MULTIPLY: 3,
-                                         Opcode.UPSAMPLE: 5, Opcode.GRID_SAMPLE: 5,
-                                         Opcode.GROUP_SUMS: 1}
+#: Beats read from INPUT and written to OUTPUT for each beat of work; one and one if not here. A
+#: bilinear sample reads four corners.
+READS: Mapping[Opcode, int] = {Opcode.ADD: 2, Opcode.MULTIPLY: 2, Opcode.GRID_SAMPLE: 4}
+WRITES: Mapping[Opcode, int] = {Opcode.UPSAMPLE: 4, Opcode.GROUP_SUMS: 0}
+#: Parameter memories that an operation reads with every beat.
+PARAMETERS: Mapping[Opcode, str] = {
+    Opcode.AFFINE: "vector parameters", Opcode.FLOW_SUM: "vector parameters",
+    Opcode.GROUP_NORM: "norm parameters", Opcode.LOOKUP: "table", Opcode.SOFTMAX: "table"}
+#: The memory that a LOAD writes.
+LOADED: Mapping[Buffer, str] = {
+    Buffer.INPUT: "input", Buffer.WEIGHT: "weight", Buffer.OUTPUT: "skip",
+    Buffer.CONVOLUTION_PARAMETERS: "parameters", Buffer.VECTOR_PARAMETERS: "vector parameters",
+    Buffer.TABLE: "table", Buffer.NORM_PARAMETERS: "norm parameters"}
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts by layer (L,) or layer and unit (L, U), int64, over everything executed once.
+    """Counts by layer over everything executed once.
 
-    `dsp_macs`: products the array computed, idle lanes included. `beats`: by engine.
-    `bram_accesses`: of 64 bits, transfers' side included.
+    `working`: cycles by part, (layers,) each; of a buffer, accesses over its width. `read`,
+    `written`: bytes. `host_s`: seconds of the processor.
     """
 
-    dsp_macs: np.ndarray
-    beats: np.ndarray
-    bram_accesses: np.ndarray
+    working: Mapping[str, np.ndarray]
+    read: np.ndarray
+    written: np.ndarray
+    host_s: np.ndarray
+
+    def activity(self, cycles: Any, clock_hz: Any, row_misses: int | None = None,
+                 layers: slice = slice(None)) -> Activity:
+        """What some layers do in `cycles`, which may be an array, as may the clock."""
+        return Activity(
+            cycles, clock_hz, float(self.host_s[layers].sum()),
+            {part: float(found[layers].sum()) for part, found in self.working.items()},
+            int(self.read[layers].sum()), int(self.written[layers].sum()), row_misses)
 
 
-def count(program: Program, moved: np.ndarray, overlay: Overlay) -> Counts:
+def count(lowered: Lowered, moved: np.ndarray, overlay: Overlay) -> Counts:
     """Count the operations of a program that moves (layers, units) bytes."""
-    layers, units = len(program.layers), len(program.units)
-    table, arguments = program.operations, program.arguments
-    times = np.zeros(len(table), np.int64)
+    program = lowered.program
+    times = np.zeros(len(program.operations), np.int64)
     for segment in program.segments:
         times[segment.first : segment.last] = segment.repeat
-    layer, unit, kind = table[:, Column.LAYER], table[:, Column.UNIT], table[:, Column.KIND]
-    dsp, beats = np.zeros(layers, np.int64), np.zeros((layers, units), np.int64)
-    accesses = moved.sum(axis=1) // ACCESS_BYTES
-    rows = np.flatnonzero(kind == Opcode.CONVOLUTION)
-    if len(rows):
-        trips = table[rows, Column.TRIPS] * times[rows]
-        np.add.at(dsp, layer[rows], trips * overlay.macs_per_cycle)
-        a_trip = (overlay.columns * overlay.tn + overlay.tm * overlay.tn) // ACCESS_BYTES
-        written = (_product(Opcode.CONVOLUTION, ("out_rows", "out_columns", "out_words"),
-                            arguments[rows]) * (overlay.tm // ACCESS_BYTES) * times[rows])
-        np.add.at(accesses, layer[rows], trips * a_trip + written)
-    for opcode in np.unique(kind):
-        if opcode not in BEATS:
-            continue
-        opcode = Opcode(int(opcode))
+    found = _Working(len(program.layers))
+    _units(found, program, overlay, moved, times)
+    _convolutions(found, program, overlay, times)
+    _streams(found, program, overlay, times)
+    _transfers(found, program, overlay, times)
+    kinds = np.array([unit.kind for unit in program.units])
+    hosts = np.flatnonzero(program.operations[:, Column.KIND] == Opcode.HOST)
+    host_ns = np.zeros(len(program.layers))
+    np.add.at(host_ns, program.operations[hosts, Column.LAYER],
+              np.array(lowered.host_ns) * times[hosts])
+    return Counts(found.cycles, moved[:, kinds == UnitKind.READ].sum(axis=1),
+                  moved[:, kinds == UnitKind.WRITE].sum(axis=1), host_ns / NS_PER_S)
+
+
+class _Working:
+    """Cycles by part and layer, added up."""
+
+    def __init__(self, layers: int) -> None:
+        self.layers, self.cycles = layers, dict[str, np.ndarray]()
+
+    def add(self, part: str, layer: np.ndarray, cycles: np.ndarray) -> None:
+        mine = self.cycles.setdefault(part, np.zeros(self.layers))
+        np.add.at(mine, layer, cycles)
+
+
+def _units(found: _Working, program: Program, overlay: Overlay, moved: np.ndarray,
+           times: np.ndarray) -> None:
+    """Engines work in their trips, masters while a beat of theirs moves."""
+    table = program.operations
+    masters = {item.name: item.width_bits // 8 for item in overlay.masters}
+    every = np.arange(len(program.layers))
+    for index, unit in enumerate(program.units):
+        if unit.kind is not UnitKind.COMPUTE:
+            found.add(f"master {unit.name}", every, moved[:, index] / masters[unit.name])
+        elif unit.name != "host":
+            rows = np.flatnonzero(table[:, Column.UNIT] == index)
+            found.add(unit.name, table[rows, Column.LAYER],
+                      table[rows, Column.INTERVAL] * table[rows, Column.TRIPS] * times[rows])
+
+
+def _convolutions(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:
+    """A trip reads INPUT and WEIGHT across; partial sums and results go a word at a time."""
+    table = program.operations
+    rows = np.flatnonzero(table[:, Column.KIND] == Opcode.CONVOLUTION)
+    if not len(rows):
+        return
+    layer, arguments = table[rows, Column.LAYER], program.arguments[rows]
+    trips = table[rows, Column.TRIPS] * times[rows]
+    found.add("buffer input", layer, trips)
+    found.add("buffer weight", layer, trips)
+
+    def argument(name: str) -> np.ndarray:
+        return arguments[:, ARGUMENTS[Opcode.CONVOLUTION].index(name)].astype(np.int64)
+
+    words = argument("out_rows") * argument("out_columns") * argument("out_words") * times[rows]
+    partial = (2 - argument("first") - argument("last")) * words
+    results = argument("last") * words
+    found.add("buffer accumulator", layer, partial / overlay.columns)
+    found.add("buffer output", layer, results)
+    found.add("buffer parameters", layer, results * (overlay.tm / overlay.requantizers))
+    found.add("buffer skip", layer, results * argument("add"))
+
+
+def _streams(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:
+    """A beat is one lane of a word of INPUT or OUTPUT; lookups read every copy of the table."""
+    table = program.operations
+    kind = table[:, Column.KIND]
+    lanes_in, lanes_out = overlay.tn // VECTOR_LANES, overlay.tm // VECTOR_LANES
+    for opcode in (Opcode(int(item)) for item in np.unique(kind) if item in BEATS):
         rows = np.flatnonzero(kind == opcode)
-        work = _product(opcode, BEATS[opcode], arguments[rows]) * times[rows]
+        layer = table[rows, Column.LAYER]
+        beats = _product(opcode, program.arguments[rows])
         if opcode in CHANNELWISE:
-            work = -(-work // CHANNELS_A_BEAT)
-        np.add.at(beats, (layer[rows], unit[rows]), work)
-        np.add.at(accesses, layer[rows], work * ACCESSES_A_BEAT.get(opcode, 2))
-    return Counts(dsp, beats, accesses)
+            beats = -(-beats // VECTOR_LANES)
+        beats = beats * times[rows]
+        found.add("buffer input", layer,
+                  READS.get(opcode, 1) * beats / (lanes_in * overlay.columns))
+        found.add("buffer output", layer, WRITES.get(opcode, 1) * beats / lanes_out)
+        if opcode in PARAMETERS:
+            found.add(f"buffer {PARAMETERS[opcode]}", layer, beats)
 
 
-def _product(opcode: Opcode, names: tuple[str, ...], arguments: np.ndarray) -> np.ndarray:
+def _product(opcode: Opcode, arguments: np.ndarray) -> np.ndarray:
     value = np.ones(len(arguments), np.int64)
-    for name in names:
+    for name in BEATS[opcode]:
         value = value * arguments[:, ARGUMENTS[opcode].index(name)]
     return value
 
 
-def named(program: Program, values: np.ndarray, kind: UnitKind) -> dict[str, int]:
-    """Values by unit (U,) as a mapping from the names of the units of one kind; zeros left out."""
-    return {unit.name: int(value) for unit, value in zip(program.units, values, strict=True)
-            if unit.kind == kind and value}
+def _transfers(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:
+    """A beat that comes is written to one lane of a memory; one that goes is read from one."""
+    table = program.operations
+    beats = (table[:, Column.ROW_BYTES] * table[:, Column.ROWS] * table[:, Column.PLANES] * times
+             / BEAT_BYTES)
+    lanes = _lanes(overlay)
+    loads = np.flatnonzero(table[:, Column.KIND] == Opcode.LOAD)
+    into = program.arguments[loads, ARGUMENTS[Opcode.LOAD].index("buffer")]
+    for buffer, name in LOADED.items():
+        rows = loads[into == buffer]
+        if len(rows):
+            found.add(f"buffer {name}", table[rows, Column.LAYER], beats[rows] / lanes[name])
+    stores = np.flatnonzero(table[:, Column.KIND] == Opcode.STORE)
+    copies = len(overlay.masters_of(Role.OUTPUT))
+    found.add("buffer output", table[stores, Column.LAYER],
+              beats[stores] / (lanes["output"] * copies))
+
+
+def _lanes(overlay: Overlay) -> dict[str, int]:
+    """Beats across a memory; a beat that comes goes into every copy of a lane."""
+    copies = VECTOR_LANES if any(item.value == "lookup" for item in overlay.engines) else (
+        SOFTMAX_LANES)
+    return {"input": overlay.tn // VECTOR_LANES, "output": overlay.tm // VECTOR_LANES,
+            "skip": overlay.tm // VECTOR_LANES,
+            "weight": ceil_div(overlay.tm * overlay.tn * overlay.weight_bits, 64),
+            "parameters": overlay.requantizers, "vector parameters": VECTOR_LANES,
+            "norm parameters": 1, "table": copies}

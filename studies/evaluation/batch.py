@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from arch_models.board import Board
+from arch_models.energy import total_joules
 from arch_models.engines import Resources
 from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, Master, Overlay
@@ -32,7 +33,7 @@ from cosim.program.table import layer_bytes
 from cosim.recurrence.cpu import Prepared, Timer, prepare
 from cosim.recurrence.cuda import CudaTimer, Job, Lanes, Steps, lanes_of, linearize
 from studies.evaluation.activity import Counts, count
-from studies.evaluation.evaluate import estimated_resources, phases, pixels, work_energy
+from studies.evaluation.evaluate import estimated_resources, phases, pixels
 from studies.evaluation.values import MICROJOULES, MILLISECONDS, Resource
 from workloads.graph import Graph
 
@@ -84,7 +85,6 @@ class _Shared:
 
     lowered: Lowered
     counts: Counts
-    moved: np.ndarray
     prepared: Prepared | None
     steps: Steps | None
     cycles: dict[Hashable, int] = field(default_factory=dict)
@@ -156,13 +156,12 @@ class Batch:
                     _, chosen = programs.setdefault(id(shared), (shared, np.zeros(shape, bool)))
                     chosen[clock, places] = True
         self._fill(cycles, list(programs.values()), overlay, clocks_hz, masters)
-        seconds = cycles / np.array(clocks_hz, np.int64)[:, None]
+        hertz = np.broadcast_to(np.array(clocks_hz, np.int64)[:, None], cycles.shape)
         for shared, chosen in programs.values():
             for index, design in enumerate(designs):
                 if sites[index] is None:
-                    energy[index, chosen] = work_energy(
-                        shared.lowered.program, shared.moved, shared.counts, design, self.board,
-                        cycles[chosen], seconds[chosen]).total_j
+                    energy[index, chosen] = total_joules(
+                        shared.counts.activity(cycles[chosen], hertz[chosen]), design, self.board)
         return Grid(cycles, energy, sites, rates, ports, roles, unmapped)
 
     def _sites(self, overlay: Overlay) -> Resources:
@@ -204,7 +203,7 @@ class Batch:
             steps = None
             if prepared is not None and self.gpu is not None:
                 steps = linearize(prepared, len(lowered.program.units))
-            known = _Shared(lowered, count(lowered.program, moved, overlay), moved, prepared,
+            known = _Shared(lowered, count(lowered, moved, overlay), prepared,
                             steps)
             self._remember(key, known)
         return known

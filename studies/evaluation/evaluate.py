@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.energy import Activity, EnergySplit, energy
+from arch_models.energy import energy
 from arch_models.engines import Resources
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
@@ -22,8 +22,8 @@ from cosim.executors import des, fast
 from cosim.lowering.lower import Lowered, lower
 from cosim.mapping.choose import Mapping, choose_mapping
 from cosim.program.result import SimResult
-from cosim.program.table import Program, UnitKind
-from studies.evaluation.activity import Counts, count, named
+from cosim.program.table import UnitKind
+from studies.evaluation.activity import Counts, count
 from studies.evaluation.layers import layer_times, unit_times
 from studies.evaluation.values import Evaluation, LayerReport, Resource
 from studies.plain.errors import UserError, unknown
@@ -101,6 +101,8 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
 
     A graph with sampler steps has no period: its frames do not overlap. Its layers are those of
     a frame with one step, so a step's layers are counted once.
+
+    Energy is that of one frame by itself, from first in to last out, whatever `frames` is.
     """
     misfit = check(overlay, board)
     if misfit is not None:
@@ -122,14 +124,12 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
             return steady
         period = period_cycles(steady.result)
     program, result = run.lowered.program, run.result
-    cycles = result.total_cycles if period is None else period
-    counts = count(program, result.layer_bytes, overlay)
-    once_cycles = once.result.total_cycles if sampled else cycles
+    counts = count(run.lowered, result.layer_bytes, overlay)
     once_counts = counts if once is run else count(
-        once.lowered.program, once.result.layer_bytes, overlay)
+        once.lowered, once.result.layer_bytes, overlay)
     ddr3 = run.memory.model == "ddr3"
-    spent = work_energy(program, result.layer_bytes, counts, overlay, board, cycles,
-                        cycles / overlay.clock_hz, result.row_misses if ddr3 else None)
+    spent = energy(counts.activity(int(result.total_cycles), overlay.clock_hz,
+                                   int(result.row_misses) if ddr3 else None), overlay, board)
     moved = _bytes(run)
     return Evaluation(
         workload=graph.name, board=board.name, overlay=overlay.name, memory_model=memory,
@@ -142,7 +142,7 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         lower_bound_cycles=bounds(program, run.memory).cycles if detail else 0,
         energy=spent, resources=estimated_resources(overlay, board),
         units=unit_times(program, result), program_hash=program.content_hash() if detail else "",
-        layers=_layers(graph, overlay, board, once, once_counts, once_cycles) if detail else (),
+        layers=_layers(graph, overlay, board, once, once_counts) if detail else (),
         design_file=overlay_toml(overlay) if detail else "",
         step_cycles=(result.total_cycles - once.result.total_cycles) // (graph.steps - 1)
         if detail and sampled else None)
@@ -164,26 +164,8 @@ def _bytes(run: Run) -> tuple[int, int]:
     return int(table[reads].sum()), int(table[writes].sum())
 
 
-def work_energy(program: Program, moved: np.ndarray, counts: Counts, overlay: Overlay,
-                board: Board, cycles: Any, time_s: Any, row_misses: int | None = None,
-                layers: slice = slice(None)) -> EnergySplit:
-    """The energy of some layers' work that costs `cycles` of the board's time.
-
-    `moved`: bytes by layer and unit. `cycles` and `time_s` may be arrays, one entry a design that
-    differs in its time only; the joules that depend on time are arrays then.
-    """
-    by_unit = moved[layers].sum(axis=0)
-    return energy(Activity(
-        time_s=time_s, cycles=cycles, dsp_macs=int(counts.dsp_macs[layers].sum()),
-        beats=named(program, counts.beats[layers].sum(axis=0), UnitKind.COMPUTE),
-        bram_accesses=int(counts.bram_accesses[layers].sum()),
-        bytes_read=named(program, by_unit, UnitKind.READ),
-        bytes_written=named(program, by_unit, UnitKind.WRITE), row_misses=row_misses),
-        overlay, board)
-
-
-def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run, counts: Counts,
-            frame_cycles: int) -> tuple[LayerReport, ...]:
+def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run, counts: Counts
+            ) -> tuple[LayerReport, ...]:
     """Layers with their energy: their own counts, their share of the time, and row misses by
     bytes, so that the layers' energies sum to the frame's."""
     program, result = run.lowered.program, run.result
@@ -195,11 +177,9 @@ def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run, counts: Coun
         place = program.layers.index(item.name)
         moved = int(result.layer_bytes[place].sum())
         misses = round(result.row_misses * moved / total_bytes)
-        cycles = round(item.cycles * frame_cycles / result.total_cycles)
-        spent = work_energy(program, result.layer_bytes, counts, overlay, board, cycles,
-                            cycles / overlay.clock_hz,
-                            misses if run.memory.model == "ddr3" else None,
-                            slice(place, place + 1))
+        spent = energy(counts.activity(
+            item.cycles, overlay.clock_hz, misses if run.memory.model == "ddr3" else None,
+            slice(place, place + 1)), overlay, board)
         reports.append(LayerReport(
             item.name, operators.get(item.name, "host"), item.main_unit,
             mapped.absorbed if mapped else (), item.start_cycles, item.cycles, item.macs,

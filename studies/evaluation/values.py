@@ -10,17 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from arch_models.energy import EnergySplit
+from arch_models.energy import Energy
 
 MICROJOULES = 1e6
 MILLISECONDS = 1e3
-
-
-def energy_parts(split: EnergySplit) -> dict[str, float]:
-    """A split as named joules in a fixed order; parts add up to the total."""
-    return {"PS": split.ps_j, "PL static": split.pl_static_j,
-            **{f"PL {name}": value for name, value in split.engines_j.items()},
-            "BRAM": split.bram_j, "DDR": split.ddr_j}
 
 
 @dataclass(frozen=True)
@@ -109,8 +102,8 @@ class Evaluation:
     """One design, one workload, one board: all predicted, by the memory model named here.
 
     `latency_cycles`: first in to last out of the first frame. `period_cycles`: steady frame to
-    frame, None when one frame only was simulated. `energy` is of one frame at the period, or at
-    the latency when there is no period. `layers` and `design_file` (the overlay as TOML) are
+    frame, None when one frame only was simulated. `energy` is of one frame by itself, from first
+    in to last out. `layers` and `design_file` (the overlay as TOML) are
     empty unless detail was asked for. `step_cycles`: of one sampler step, None without detail or
     for a network without steps.
     """
@@ -134,7 +127,7 @@ class Evaluation:
     row_misses: int
     refreshes: int
     lower_bound_cycles: int
-    energy: EnergySplit
+    energy: Energy
     resources: tuple[Resource, ...]
     units: tuple[UnitTime, ...]
     program_hash: str
@@ -174,8 +167,14 @@ class Evaluation:
 
     @property
     def energy_uj_per_pixel(self) -> float:
-        """Whole-board energy of one frame over its pixels, in microjoules."""
+        """Energy of one frame over its pixels, in microjoules: processor, fabric and DRAM."""
         return self.energy.total_j / self.pixels * MICROJOULES
+
+    @property
+    def energy_limits_uj_per_pixel(self) -> tuple[float, float]:
+        """The 80 % limits of the energy a pixel, in microjoules."""
+        return (self.energy.low / self.pixels * MICROJOULES,
+                self.energy.high / self.pixels * MICROJOULES)
 
     @property
     def utilization(self) -> float:

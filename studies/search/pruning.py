@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from arch_models.board import Board
-from arch_models.energy import Activity, energy
+from arch_models.energy import Activity, total_joules
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from arch_models.resources import check
+from arch_models.units import NS_PER_S
 from cosim.analysis.least import Least, least
 from cosim.mapping.choose import Known, choose_mapping
 from studies.evaluation.batch import MOST_TILES, Figures
@@ -44,13 +45,15 @@ def bounds_of(graph: Graph, overlay: Overlay, board: Board, known: Known) -> Fig
 
 
 def _joules(work: Least, overlay: Overlay, board: Board) -> float:
-    """Energy grows with each of its counts; beats of streaming engines are left out."""
-    return energy(Activity(
-        time_s=work.cycles / overlay.clock_hz, cycles=work.cycles,
-        dsp_macs=work.trips * overlay.macs_per_cycle,
-        bram_accesses=work.trips * ((overlay.columns + overlay.tm) * overlay.tn // 8),
-        bytes_read={"input": work.bytes_read}, bytes_written={"output": work.bytes_written}),
-        overlay, board).total_j
+    """Energy grows with each of its counts, and with the time where the host's part is known.
+
+    Left out: what streaming engines and masters do beyond waiting, results, opened rows.
+    """
+    working = {"convolution": float(work.trips), "buffer input": float(work.trips),
+               "buffer weight": float(work.trips)}
+    return float(total_joules(Activity(
+        work.cycles, overlay.clock_hz, work.host_ns / NS_PER_S, working, work.bytes_read,
+        work.bytes_written, row_misses=0), overlay, board))
 
 
 def bounder(graph: Graph, board: Board, base: Overlay) -> Callable[[Choice], Scored | None]:

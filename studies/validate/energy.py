@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from arch_models.engines.base import values
-from arch_models.fabric import CLOCK, FILE, SPINE, clock_pj, cycle_pj, power_w, spread_pj
+from arch_models.fabric import CLOCK, FILE, SPINE, clock_pj, cycle_pj, fabric_errors, power_w
+from arch_models.intervals import limits, spread
 from studies.energy.fit import (
     core_pj,
     left_out,
@@ -40,8 +41,6 @@ MEDIAN_BAR, WORST_BAR, DDR_BAR = 0.15, 0.35, 0.15
 IDLE_SHARE, IDLE_BAR = 0.13, 0.05
 #: Designs of the class whose idle share was measured: many DSP48.
 IDLE_LEAST_DSP = 100
-#: Standard deviations on each side of an 80 % interval.
-Z80 = 1.2816
 
 
 @dataclass(frozen=True)
@@ -170,13 +169,13 @@ def _rail_row(design: Design, points: Sequence[Point], shipped: Mapping[str, flo
     table = dict(shipped) | dict(other or {})
     parts = cycle_pj(design.sites, table)
     total = sum(parts.values())
-    factor = float(np.exp(Z80 * spread_pj(parts)))
+    low, high = limits(total, spread(parts, fabric_errors()))
     line = design.line(1.0) or design.lines[-1]
     ddr = None
     if design.ddr_nj_per_byte is not None:
         ddr = _ddr_nj(design, known, shipped)
     return RailRow(
-        design.name, total * 1e-3, total * 1e-3 / factor, total * 1e-3 * factor,
+        design.name, total * 1e-3, low * 1e-3, high * 1e-3,
         line.nj_per_cycle, power_w(design.sites, 100e6, 1.0, table) * 1e3,
         line.intercept_mw + 100 * line.nj_per_cycle, _errors(design, points, table),
         other is not None, ddr, design.ddr_nj_per_byte)

@@ -15,12 +15,13 @@ from arch_models.fabric import (
     clock_pj,
     cycle_pj,
     dynamic_ratio,
+    fabric_errors,
     fitted_coefficients,
     leakage_ratio,
     power_w,
     speed_ratio,
-    spread_pj,
 )
+from arch_models.intervals import spread
 
 DESIGN = Resources(dsp=212, bram36=132, lut=26000, ff=12000)
 MICRON = Dram(4, 8, 1066, 1.5, 80, 55, 60, 160, 200, 245, 160)
@@ -56,10 +57,10 @@ def test_a_lower_voltage_costs_less_of_everything() -> None:
 
 def test_limits_are_those_of_one_coefficient_where_there_is_one() -> None:
     errors = {item.name: item.error for item in fitted_coefficients()}
-    alone = spread_pj({LOGIC: 5.0})
+    alone = spread({LOGIC: 5.0}, fabric_errors())
     assert alone == pytest.approx((errors[LOGIC] ** 2 + errors["fabric.design"] ** 2) ** 0.5)
     # Logic and blocks hang together: both are known better than either.
-    assert spread_pj({LOGIC: 1.0, BLOCK: 1.0}) < alone
+    assert spread({LOGIC: 1.0, BLOCK: 1.0}, fabric_errors()) < alone
 
 
 def test_every_coefficient_says_where_it_is_from_and_what_it_is_off() -> None:
