@@ -13,6 +13,7 @@ from pathlib import Path
 from arch_models.board_rules import problems
 from arch_models.fields import Coefficient, FieldError, build, nearest
 from arch_models.files import read_toml
+from arch_models.power.dram import Dram
 
 BOARDS = Path(__file__).parent / "boards"
 

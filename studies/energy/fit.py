@@ -21,11 +21,20 @@ from pathlib import Path
 
 import numpy as np
 
-from arch_models.dram import Dram
 from arch_models.engines.base import DATA
-from arch_models.fabric import BLOCK, CLOCK, CORRELATION, DESIGN, LOGIC, SPINE, clock_pj, cycle_pj
 from arch_models.fields import build
 from arch_models.files import read_toml
+from arch_models.power.dram import Dram
+from arch_models.power.fabric import (
+    BLOCK,
+    CLOCK,
+    CORRELATION,
+    DESIGN,
+    LOGIC,
+    SPINE,
+    clock_pj,
+    cycle_pj,
+)
 from studies.energy.rails import (
     LINES_FILE,
     SWEEP_TABLE,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.engines.base import DATA, Resources
-from arch_models.fabric import with_flip_flops
+from arch_models.power.fabric import with_flip_flops
 from studies.plain.errors import UserError, nearest
 from studies.plain.truth import truth_path
 

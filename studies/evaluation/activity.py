@@ -1,6 +1,6 @@
 """Counts what a program does that costs energy: cycles in which each part works, bytes, host time.
 
-It knows no joules; `arch_models.energy` turns counts into them. Parts have the names of the
+It knows no joules; `arch_models.power.energy` turns counts into them. Parts have the names of the
 resource model: `convolution`, `buffer input`, `master weight`. A master and an engine of one name
 are two parts.
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from arch_models.energy import Activity
 from arch_models.overlay import Overlay, Role
+from arch_models.power.energy import Activity
 from arch_models.resources import SOFTMAX_LANES, VECTOR_LANES
 from arch_models.units import NS_PER_S, ceil_div
 from cosim.lowering.lower import Lowered

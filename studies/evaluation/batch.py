@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.energy import total_joules
 from arch_models.engines import Resources
 from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, Master, Overlay
+from arch_models.power.energy import total_joules
 from arch_models.resources import check_clock, check_masters, check_sites, estimate
 from cosim.executors import fast
 from cosim.lowering.lower import Lowered, host_cycles, lower, retimed

@@ -7,15 +7,15 @@ from the coefficients of the arch_models room.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.energy import energy
 from arch_models.engines import Resources
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
+from arch_models.power.energy import energy
 from arch_models.resources import check, estimate
 from cosim.analysis.bounds import bounds
 from cosim.executors import des, fast

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from arch_models.energy import Energy
+from arch_models.power.energy import Energy
 
 MICROJOULES = 1e6
 MILLISECONDS = 1e3

@@ -167,11 +167,11 @@ def predicted_rows(config: AgcConfig, design: str, memory: str) -> list[Row]:
     energy, pixels = item.energy, config.rows * config.cols
     device = f"PYNQ-Z1, design {item.overlay}"
     form = f"int8, {item.memory_model} memory model"
-    fabric = energy.pl_dynamic_j + energy.bram_j
+    fabric = energy.pl_dynamic_j
     ways = (("PS, fabric and DDR", energy.total_j),
             ("fabric, static and dynamic", energy.pl_static_j + fabric),
             ("fabric, dynamic only", fabric))
-    return [Row(device, "predicted", form, item.period_s, _per_pixel(joules, pixels), counted)
+    return [Row(device, "predicted", form, item.latency_s, _per_pixel(joules, pixels), counted)
             for counted, joules in ways]
 
 

@@ -40,6 +40,8 @@ REGULATOR_EFFICIENCY = Coefficient(
     "regulator_efficiency", 0.85, "1", "switching regulators at a few watts; no measurement of "
     "this board at hand", Status.GUESS)
 
+#: Coefficients of the DRAM's supply whose joules pass with time alone.
+STANDING = ("power.dram.idd3n_ma", "power.dram.idd5b_ma", "power.ddr_bus_w")
 #: Engines that leave the fabric to make room for a larger array, none first.
 TO_ARM: tuple[Choice, ...] = (
     {}, {"fabric_grid_sample": False}, {"fabric_grid_sample": False, "fabric_softmax": False},
@@ -109,12 +111,11 @@ class Point:
     hand_made: Ablation
 
 
-def countings(item: Evaluation, board: Board) -> dict[str, float]:
+def countings(item: Evaluation) -> dict[str, float]:
     """Microjoules a pixel by what is counted, the most first."""
     split = item.energy
-    fabric = split.pl_dynamic_j + split.bram_j
-    rails = split.total_j + board.power.mmcm_w * item.period_s
-    joules = {"whole board": rails / REGULATOR_EFFICIENCY.value,
+    fabric = split.pl_dynamic_j
+    joules = {"whole board": split.total_j / REGULATOR_EFFICIENCY.value,
               "PS + PL + DDR": split.total_j,
               "PL static + dynamic": split.pl_static_j + fabric,
               "PL dynamic only": fabric}
@@ -129,8 +130,8 @@ def limits(item: Evaluation, board: Board) -> Limits:
     ddr_s = (item.bytes_read + item.bytes_written) / board.ddr.peak_bytes_per_s
     rows = [layer for layer in item.layers if layer.macs]
     cycles = sum(layer.cycles for layer in rows)
-    standby_j = board.power.ddr_standby_w * item.period_s
-    static_j = item.energy.ps_j + item.energy.pl_static_j + standby_j
+    static_j = item.energy.ps_j + item.energy.pl_static_j + sum(
+        item.energy.coefficients.get(name, 0.0) for name in STANDING)
     return Limits(
         dsp_s * 1e3, array_s * 1e3, ddr_s * 1e3, item.lower_bound_cycles / clock * 1e3,
         dsp_s / item.latency_s, array_s / item.latency_s, ddr_s / item.latency_s,
@@ -201,8 +202,8 @@ def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int, settings: S
         raise UserError(f"no design was feasible at {clock_mhz} MHz; try more --designs.")
     if told:
         told(f"{found.evaluated} designs evaluated, {found.infeasible} infeasible")
-    chosen = [min(good, key=lambda pair: countings(pair[1], board)[name])[0]
-              for name in countings(good[0][1], board)]
+    chosen = [min(good, key=lambda pair: countings(pair[1])[name])[0]
+              for name in countings(good[0][1])]
     chosen += [number for number, _ in sorted(good, key=lambda pair: pair[1].latency_ms)[:4]]
     chosen += found.front
     candidates = []
@@ -210,7 +211,7 @@ def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int, settings: S
         overlay = overlay_of(found.records[number].choice, base, board, f"headline-{number}")
         again = evaluate(graph, overlay, board, FINAL_MEMORY, frames=1, detail=True)
         if not isinstance(again, Infeasible):
-            candidates.append(Candidate(overlay, again, countings(again, board),
+            candidates.append(Candidate(overlay, again, countings(again),
                                         limits(again, board)))
     points = np.array([[item.evaluation.latency_ms, item.evaluation.energy_uj_per_pixel]
                        for item in candidates])

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from studies.evaluation.values import Evaluation, energy_parts
+from studies.evaluation.values import Evaluation
 from studies.plain.files import write_whole
 
 matplotlib.use("Agg")
@@ -178,7 +178,7 @@ def _layer_axis(axes: Any, names: Sequence[str]) -> None:
 def energy_split(items: Mapping[str, Evaluation]) -> Figure:
     """Energy a pixel of several results, stacked by where it goes; small parts together."""
     figure, axes = _axes(8.5, 1.8 + 0.55 * len(items))
-    splits = [{name: value / item.pixels * 1e6 for name, value in energy_parts(item.energy).items()}
+    splits = [{name: value / item.pixels * 1e6 for name, value in item.energy.parts.items()}
               for item in items.values()]
     totals = [sum(split.values()) for split in splits]
     names = list(dict.fromkeys(name for split in splits for name in split))
@@ -197,12 +197,14 @@ def energy_split(items: Mapping[str, Evaluation]) -> Figure:
             axes.barh(labels, values, left=left, label=name,
                       color=PARTS[index % len(PARTS)] if name in shown else "#DDDDDD", height=0.6)
             left += values
-    for row, value in enumerate(left):
-        axes.annotate(f"{value:.1f}", (value, row), va="center", fontsize=9,
+    for row, (value, item) in enumerate(zip(left, items.values(), strict=True)):
+        low, high = item.energy_limits_uj_per_pixel
+        axes.plot([low, high], [row, row], color="#333333", linewidth=1.2, marker="|")
+        axes.annotate(f"{value:.1f}", (high, row), va="center", fontsize=9,
                       xytext=(4, 0), textcoords="offset points")
     axes.margins(x=0.1)
     axes.invert_yaxis()
-    axes.set_xlabel("uJ a pixel")
+    axes.set_xlabel("uJ a pixel; the lines are 80 % limits")
     axes.set_title(f"Energy of a picture, {', '.join(workloads)} on "
                    f"{', '.join(dict.fromkeys(item.board for item in items.values()))}, predicted "
                    f"(other: parts under {100 * LEAST_PART:g} %)", fontsize=10)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from studies.evaluation.values import Evaluation, LayerReport, energy_parts
+from studies.evaluation.values import Evaluation, LayerReport
 
 MICROJOULES = 1e6
 
@@ -29,6 +29,12 @@ def heading(item: Evaluation) -> str:
     """One line: what was predicted, by which model."""
     return (f"predicted: {item.workload} on {item.overlay} / {item.board}, "
             f"memory model {item.memory_model}, {item.clock_hz / 1e6:g} MHz")
+
+
+def limits(item: Evaluation) -> str:
+    """The 80 % limits of the energy a pixel, in uJ."""
+    low, high = item.energy_limits_uj_per_pixel
+    return f"{low:.1f} to {high:.1f}"
 
 
 def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
@@ -52,6 +58,7 @@ def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
         ("written, MB", [f"{item.bytes_written / 1e6:.1f}" for item in items]),
         ("energy, mJ a frame", [f"{item.energy.total_j * 1e3:.1f}" for item in items]),
         ("energy, uJ a pixel", [f"{item.energy_uj_per_pixel:.2f}" for item in items]),
+        ("  80 % limits", [limits(item) for item in items]),
     ]
     for label, values in rows:
         table.add_row(label, *values)
@@ -59,15 +66,17 @@ def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
 
 
 def energy(item: Evaluation) -> Table:
-    """Where one frame's energy goes."""
-    table = grid(f"Energy of a frame (predicted, {item.overlay})",
+    """Where the energy of one frame by itself goes."""
+    table = grid(f"Energy of one frame by itself (predicted, {item.overlay})",
                  ("part", "mJ", "uJ a pixel", "%"))
     total = item.energy.total_j
-    for name, value in energy_parts(item.energy).items():
+    for name, value in item.energy.parts.items():
         table.add_row(name, f"{value * 1e3:.3f}", f"{value / item.pixels * MICROJOULES:.3f}",
                       f"{100 * value / total:.1f}")
     table.add_section()
     table.add_row("whole", f"{total * 1e3:.3f}", f"{item.energy_uj_per_pixel:.3f}", "100.0")
+    table.add_row("80 % limits", f"{item.energy.low * 1e3:.0f} to {item.energy.high * 1e3:.0f}",
+                  limits(item), "")
     return table
 
 

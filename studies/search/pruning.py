@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from arch_models.board import Board
-from arch_models.energy import Activity, total_joules
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
+from arch_models.power.energy import Activity, total_joules
 from arch_models.resources import check
 from arch_models.units import NS_PER_S
 from cosim.analysis.least import Least, least

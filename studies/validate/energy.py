@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from arch_models.engines.base import values
-from arch_models.fabric import CLOCK, FILE, SPINE, clock_pj, cycle_pj, fabric_errors, power_w
-from arch_models.intervals import limits, spread
+from arch_models.power.fabric import CLOCK, FILE, SPINE, clock_pj, cycle_pj, fabric_errors, power_w
+from arch_models.power.intervals import limits, spread
 from studies.energy.fit import (
     core_pj,
     left_out,

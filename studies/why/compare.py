@@ -12,7 +12,7 @@ from fractions import Fraction
 from arch_models.overlay import Infeasible
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
 from studies.evaluation.inputs import Subject
-from studies.evaluation.values import Evaluation, energy_parts
+from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.why.account import Cell, account
 from studies.why.critical import by_unit, shares
@@ -105,7 +105,7 @@ def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
         return _differences([((name(cell), cell.cycles) for cell in side) for side in cells],
                             hertz)
 
-    parts = [energy_parts(item.energy) for item in items]
+    parts = [item.energy.parts for item in items]
     names = list(dict.fromkeys([*parts[0], *parts[1]]))
     energy = [Part(name, parts[0].get(name, 0.0), parts[1].get(name, 0.0)) for name in names]
     energy.sort(key=lambda part: -abs(part.b_j - part.a_j))

@@ -190,7 +190,8 @@ def with_arm(board: Board, factor: float) -> Board:
 FACTORS: tuple[tuple[str, float], ...] = (
     ("clock_hz", 1.25), ("input_words", 2), ("weight_words", 2), ("output_words", 2),
     ("accumulator_words", 2), ("board.ddr.data_bus_bits", 2), ("board.ddr.clock_hz", 1.25),
-    ("board.host.start_c_ns", 1.25), ("board.power.ps_w", 1.25), ("board.power.pl_static_w", 1.25))
+    ("board.host.start_c_ns", 1.25), ("board.power.ps_poll_w", 1.25),
+    ("board.power.vccint_static_w", 1.25))
 #: Parameters with few legal values; a step goes to the neighbour.
 CHOICES: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("columns", (1, 2, 3, 4)), ("dsp_packing", (False, True)), ("input_banks", (1, 2)),

@@ -134,7 +134,8 @@ def edited(tmp_path: Path, *changes: tuple[str, str]) -> Path:
      "clocks.usual_max_hz is 300000000, must lie between"),
     ("t_refi = { value = 4064", "t_refi = { value = 100", "ddr.t_refi is 100"),
     ('name = "HP1"', 'name = "HP0"', "ports is HP0 2 times, names must differ"),
-    ("ps_w = { value = 1.5", "ps_w = { value = -1.5", "power.ps_w is -1.5, must not be negative"),
+    ("ps_work_w = { value = 0.51", "ps_work_w = { value = -0.51",
+     "power.ps_work_w is -0.51, must not be negative"),
     ("dsp = { value = 220", "dsp = { value = 0", "part.dsp is 0, must be at least 1; nearest 1"),
 ])
 def test_a_board_that_cannot_be_is_refused_with_field_value_rule_and_nearest(

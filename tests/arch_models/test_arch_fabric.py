@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from arch_models.dram import Dram
 from arch_models.engines import Resources
 from arch_models.engines.base import values
-from arch_models.fabric import (
+from arch_models.power.dram import Dram
+from arch_models.power.fabric import (
     BLOCK,
     CLOCK,
     FILE,
@@ -21,7 +21,7 @@ from arch_models.fabric import (
     power_w,
     speed_ratio,
 )
-from arch_models.intervals import spread
+from arch_models.power.intervals import spread
 
 DESIGN = Resources(dsp=212, bram36=132, lut=26000, ff=12000)
 MICRON = Dram(4, 8, 1066, 1.5, 80, 55, 60, 160, 200, 245, 160)

@@ -11,7 +11,7 @@ from arch_models.overlay import Engine, Infeasible, default_overlay
 from studies.commands.explore import nearest_miss
 from studies.evaluation.emission import emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
-from studies.evaluation.values import Evaluation, energy_parts
+from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.quality_table import quality_db
 from studies.plain.records import decode, encode
@@ -60,7 +60,7 @@ def test_stalls_of_the_layers_sum_to_those_of_the_units(item):
 
 
 def test_the_energy_parts_sum_and_so_do_the_layers(item):
-    assert sum(energy_parts(item.energy).values()) == pytest.approx(item.energy.total_j)
+    assert sum(item.energy.parts.values()) == pytest.approx(item.energy.total_j)
     assert sum(layer.energy_j for layer in item.layers) == pytest.approx(item.energy.total_j,
                                                                          rel=1e-3)
 

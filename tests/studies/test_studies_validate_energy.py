@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from arch_models.engines.base import values
-from arch_models.fabric import CLOCK, FILE, SPINE
+from arch_models.power.fabric import CLOCK, FILE, SPINE
 from studies.energy import fit, rails
 from studies.energy.reports import PartReport, fit_part
 from studies.plain import truth

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 
-from arch_models.energy import EnergySplit
+from arch_models.power.energy import Energy
 from studies.evaluation.values import Evaluation, Resource
 from studies.search.search import Failure, Found, Sampler, Settings, search
 from studies.search.shared_study import SharedStudy, open_study
@@ -23,7 +23,7 @@ IDENTITY = {"workload": "toy", "seed": 7, "space": {"a": [1, 8]}}
 
 def evaluation(latency_cycles: int, joules: float, dsp: int) -> Evaluation:
     return Evaluation("toy", "toy", "toy", "flat", 1000, 1, 1000, latency_cycles, None, 1, 1, 0,
-                      0, 0, 0, 0, 0, 0, 1, EnergySplit(joules, 0.0, {}, 0.0, 0.0),
+                      0, 0, 0, 0, 0, 0, 1, Energy({"PS": joules}),
                       (Resource("DSP", float(dsp), 100),), (), "")
 
 

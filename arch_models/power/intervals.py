@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, sqrt
 
-from .fields import Coefficient, Status
+from arch_models.fields import Coefficient, Status
 
 #: Standard deviations on each side of an 80 % interval of a normal distribution.
 Z80 = 1.2816

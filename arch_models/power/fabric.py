@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import exp
 
-from .engines.base import Resources, coefficients, values
-from .fields import Coefficient
-from .intervals import Errors, error_of
+from arch_models.engines.base import Resources, coefficients, values
+from arch_models.fields import Coefficient
+from arch_models.power.intervals import Errors, error_of
 
 FILE = "fitted_energy.toml"
 #: The parts of the law: name, and the coefficient behind it.

@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .board import Board
-from .engines.base import values
-from .fabric import (
+from arch_models.board import Board
+from arch_models.engines.base import values
+from arch_models.fields import Coefficient
+from arch_models.overlay import Overlay, Wait
+from arch_models.power.fabric import (
     BLOCK,
     CLOCK,
     FILE,
@@ -32,11 +34,9 @@ from .fabric import (
     fitted_coefficients,
     leakage_ratio,
 )
-from .fields import Coefficient
-from .intervals import Errors, error_of, limits, ratio_limits, spread, variances
-from .overlay import Overlay, Wait
-from .resources import estimate
-from .units import NS_PER_S, joules, joules_from_pj, seconds_from_cycles
+from arch_models.power.intervals import Errors, error_of, limits, ratio_limits, spread, variances
+from arch_models.resources import estimate
+from arch_models.units import NS_PER_S, joules, joules_from_pj, seconds_from_cycles
 
 PS, TRAFFIC, STATIC, TREE, DDR = "PS", "PS traffic", "PL static", "PL clock spine", "DDR"
 FABRIC = "PL "
