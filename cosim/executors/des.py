@@ -32,7 +32,6 @@ import simpy
 from arch_models.memory import Memory
 from cosim.executors.des_memory import DdrChannel, DdrController, FlatChannel, Request, Transfer
 from cosim.memory.bursts import burst_beats, burst_bytes, next_request
-from cosim.memory.ddr3 import R_HITS, R_MISSES, R_SEEN
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import (
     FLAG_FIRST,
@@ -266,9 +265,9 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
         for place, counts in machine.controller.rows.items():
             rows[place] = counts
         trace_of_run = Trace(trace_of_run.start, trace_of_run.end, rows[:, 0], rows[:, 1])
-    regs = machine.controller.regs if machine.controller is not None else None
-    hits, misses, refreshes = (0, 0, 0) if regs is None else (
-        int(regs[R_HITS]), int(regs[R_MISSES]), int(regs[R_SEEN]))
+    dram = machine.controller.dram.s if machine.controller is not None else None
+    hits, misses, refreshes = (0, 0, 0) if dram is None else (
+        int(dram.hits), int(dram.misses), int(dram.seen))
     idle = total - book.busy - book.memory_stall - book.token_stall.sum(axis=1)
     return SimResult(
         total, book.busy, idle, book.memory_stall, book.token_stall, book.operations,

@@ -25,25 +25,15 @@ import numpy as np
 
 from arch_models.memory import Memory, Port
 from cosim.memory.bursts import FAR, flat_accept
+from cosim.memory.controller import controller
 from cosim.memory.ddr3 import (
     ADMITTED,
-    E_UNIT,
-    FREE,
     NOTHING,
-    R_FOREGROUND,
-    R_FREE,
-    R_NEW_HITS,
-    R_NEW_MISSES,
     SERVED,
-    T_CCD,
-    T_CL,
-    T_PIPELINE,
     controller_port,
     ddr_insert,
     ddr_next,
-    ddr_parameters,
     ddr_read_data,
-    ddr_state,
     ddr_step,
     ddr_write_data,
     decided_in,
@@ -156,7 +146,7 @@ class DdrChannel:
         """The controller took a burst: a write is answered, and the queue has room again."""
         self.held -= 1
         if self.write:
-            answered = to_fabric(clock, self.controller.t) + self.port.write_response_cycles
+            answered = to_fabric(clock, self.controller.dram.t) + self.port.write_response_cycles
             self.last_response = max(answered, self.last_response + 1)
             request.transfer.finished(self.last_response)
         if self.blocked and self.held == self.depth - 1:
@@ -168,8 +158,8 @@ class DdrChannel:
         transfer.ready[request.index] = (first, last, request.beats)
         while (turn := transfer.ready.pop(len(transfer.done), None)) is not None:
             begin, end, beats = turn
-            self.data_free = ddr_read_data(self.controller.t, begin, end,
-                                            self.port.response_cycles, self.data_free, beats)
+            self.data_free = ddr_read_data(self.controller.dram.t, begin, end,
+                                           self.port.response_cycles, self.data_free, beats)
             transfer.finished(self.data_free)
 
 
@@ -179,10 +169,7 @@ class DdrController:
     def __init__(self, env: Environment, program: Program, memory: Memory) -> None:
         assert memory.ddr is not None
         self.env = env
-        self.t = ddr_parameters(memory.ddr)
-        limit = sum(unit.outstanding for unit in program.units) + 1
-        self.regs, self.banks, self.pool, self.lists, self.sources = ddr_state(
-            memory, self.t, limit)
+        self.dram = controller(memory, sum(unit.outstanding for unit in program.units) + 1)
         self.background = len(program.units)
         self.inside: dict[int, tuple[DdrChannel, Request]] = {}  # by pool entry
         self.pending: list[tuple[DdrChannel, Request]] = []
@@ -204,7 +191,7 @@ class DdrController:
 
     def insert(self, channel: DdrChannel, request: Request, cycle: int) -> None:
         """A burst accepted in a cycle sets out for the controller."""
-        t, port = self.t, channel.port
+        t, port = self.dram.t, channel.port
         if channel.write:
             channel.data_free = ddr_write_data(cycle, port.write_lead_cycles, channel.data_free,
                                                 request.beats)
@@ -213,10 +200,10 @@ class DdrController:
             self.crossing[port.controller_port, True] = arrival
         else:
             arrival = to_ddr(cycle + port.request_cycles, t)
-        entry = int(self.lists[FREE, self.regs[R_FREE] - 1])
-        ddr_insert(t, self.regs, self.pool, self.lists, arrival, request.unit, request.index,
-                   request.address, request.size, int(channel.write))
-        self.regs[R_FOREGROUND] += 1
+        entry = int(self.dram.free[self.dram.s.unused - 1])
+        ddr_insert(self.dram, arrival, request.unit, request.index, request.address, request.size,
+                   int(channel.write))
+        self.dram.s.inside += 1
         self.inside[entry] = channel, request
         self.wake(self.env.now)
 
@@ -229,33 +216,32 @@ class DdrController:
     def cross(self, channel: DdrChannel, clock: int, size: int) -> tuple[int, int]:
         """Passage through the controller port that the channel shares."""
         free = self.crossing.get((channel.port.controller_port, channel.write), 0)
-        return controller_port(self.t, clock, free, size)
+        return controller_port(self.dram.t, clock, free, size)
 
     def act(self, _: Event) -> None:
         """Do every event of the controller up to this cycle, then sleep until its next."""
         if self.awake != self.env.now:
             return
         self.awake = -1
-        t, state = self.t, (self.t, self.regs, self.pool, self.lists, self.sources)
-        while (clock := ddr_next(*state, self.background)) != FAR:
-            cycle = int(decided_in(clock, t))
+        dram = self.dram
+        while (clock := ddr_next(dram, self.background)) != FAR:
+            cycle = int(decided_in(clock, dram.t))
             if cycle > self.env.now:
                 self.wake(cycle)
                 return
-            what, entry, clock, first, last = ddr_step(
-                t, self.regs, self.banks, self.pool, self.lists, self.sources, self.background)
-            if what == NOTHING or self.pool[entry, E_UNIT] >= self.background:
+            what, entry, clock, first, last = ddr_step(dram, self.background)
+            if what == NOTHING or dram.pool[entry].unit >= self.background:
                 continue
             channel, request = self.inside[entry]
             if what == SERVED and request.place >= 0:
                 self.rows[request.place] = self.rows.get(request.place, 0) + np.array(
-                    [self.regs[R_NEW_HITS], self.regs[R_NEW_MISSES]])
+                    [dram.s.new_hits, dram.s.new_misses])
             if what == ADMITTED:
                 channel.admitted(request, clock)
                 continue
             del self.inside[entry]
             if not channel.write:
-                ready = int(t[T_CL] + t[T_CCD] + t[T_PIPELINE])
+                ready = int(dram.t.t_cl + dram.t.t_ccd + dram.t.pipeline)
                 begin, end = self.cross(channel, first + ready, request.size)
                 end = max(end, last + ready)
                 self.crossing[channel.port.controller_port, False] = end

@@ -13,31 +13,27 @@ import numpy as np
 
 from arch_models.memory import Memory
 from cosim.executors import fast_ddr3, fast_loop, fast_state
-from cosim.executors.fast_loop import build_loop
+from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, build_loop
 from cosim.executors.fast_state import (
-    G_ROWS,
-    M_COLUMNS,
+    CHANNEL,
+    KNOWN,
     MEMO,
-    P_ACCEPT,
-    P_COLUMNS,
-    U_ALONE,
-    U_CHANNEL,
-    U_COLUMNS,
-    U_KIND,
-    U_OUTSTANDING,
-    X_COLUMNS,
+    OPERATION,
+    PROGRESS,
+    UNIT,
+    Machine,
+    Rings,
 )
-from cosim.memory import arbiter
-from cosim.memory import bursts as memory_rules
-from cosim.memory import ddr3 as ddr3_rules
-from cosim.memory.ddr3 import R_HITS, R_MISSES, R_SEEN, ddr_parameters, ddr_state
+from cosim.memory import arbiter, bursts, ddr3
+from cosim.memory import controller as controller_records
+from cosim.memory.controller import controller, empty_record
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
 
 
 def _digest() -> int:
     digest = hashlib.sha256()
-    for module in (arbiter, memory_rules, ddr3_rules, fast_state, fast_ddr3, fast_loop):
+    for module in (arbiter, bursts, controller_records, ddr3, fast_state, fast_ddr3, fast_loop):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest()[:6], "big")
 
@@ -53,59 +49,72 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     `trace`: also return start and end of every operation, repeats written out. Raises
     `ProgramError` if a unit waits for a token that never comes.
     """
-    def zeros(*shape: int) -> np.ndarray:
-        return np.zeros(shape, np.int64)
+    code = _code(program)
+    counts = _counts(program, code, program.operation_count if trace else 0)
+    machine = _machine(program, memory)
+    tokens = Tokens(np.array([channel.initial for channel in program.channels], np.int64),
+                    np.zeros(len(program.channels), np.int64))
+    total, stuck, _ = _RUN(Run(machine, code, tokens, counts, empty_record(MOMENT)))
+    if stuck >= 0:
+        raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
+                           f"comes, at cycle {total}")
+    idle = total - counts.busy - counts.memory_stall - counts.token_stall.sum(axis=1)
+    dram = machine.dram.s
+    return SimResult(
+        int(total), counts.busy, idle, counts.memory_stall, counts.token_stall, counts.executed,
+        counts.layer_start, counts.layer_end, counts.layer_busy, counts.layer_memory_stall,
+        counts.layer_token_stall, counts.layer_bytes, counts.layer_bursts, layer_macs(program),
+        counts.segment_end, int(dram.hits), int(dram.misses), int(dram.seen),
+        Trace(counts.trace_start, counts.trace_end, counts.trace_hits, counts.trace_misses)
+        if trace else None)
 
-    units = len(program.units)
-    layers = len(program.layers)
+
+def _code(program: Program) -> Code:
     order, starts = rows_by_unit(program)
     repeats = np.array([part.repeat for part in program.segments], np.int64)
     firsts = np.array([part.first for part in program.segments], np.int64)
     lengths = np.array([part.last - part.first for part in program.segments], np.int64)
     bases = np.concatenate(([0], np.cumsum(repeats * lengths)))[:-1].astype(np.int64)
-    table, ports = unit_table(program.units, memory)
-    tokens = np.array([channel.initial for channel in program.channels], np.int64)
+    return Code(order, starts, repeats, bases, lengths, firsts)
+
+
+def _counts(program: Program, code: Code, traced: int) -> Counts:
+    def zeros(*shape: int) -> np.ndarray:
+        return np.zeros(shape, np.int64)
+
+    units, layers = len(program.units), len(program.layers)
+    return Counts(
+        busy=zeros(units), memory_stall=zeros(units),
+        token_stall=zeros(units, len(program.channels)), executed=zeros(units),
+        layer_start=zeros(layers) - 1, layer_end=zeros(layers) - 1,
+        layer_busy=zeros(layers, units), layer_memory_stall=zeros(layers, units),
+        layer_token_stall=zeros(layers, units), layer_bytes=zeros(layers, units),
+        layer_bursts=zeros(layers, units),
+        segment_end=zeros(int(code.repeats[-1]) if len(code.repeats) else 0),
+        trace_start=zeros(traced), trace_end=zeros(traced), trace_hits=zeros(traced),
+        trace_misses=zeros(traced))
+
+
+def _machine(program: Program, memory: Memory) -> Machine:
+    units, channels = unit_table(program.units, memory)
+    count = len(units)
     limits = [unit.outstanding for unit in program.units] + [1]
     capacity = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
-    rings = zeros(units, G_ROWS, capacity)
-    parameters = zeros(0)
-    if memory.ddr is not None and memory.model == "ddr3":
-        parameters = ddr_parameters(memory.ddr)
-    dram = ddr_state(memory, parameters, sum(limits))
-    traced = program.operation_count if trace else 0
-
-    busy, memory_stall, executed = zeros(units), zeros(units), zeros(units)
-    token_stall = zeros(units, len(program.channels))
-    layer_start, layer_end = zeros(layers) - 1, zeros(layers) - 1
-    layer_busy, layer_memory, layer_token = (zeros(layers, units) for _ in range(3))
-    layer_bytes, layer_bursts = zeros(layers, units), zeros(layers, units)
-    segment_end = zeros(int(repeats[-1]) if len(repeats) else 0)
-    starts_at, ends_at, hits, misses = (zeros(traced) for _ in range(4))
-    total, stuck, _ = _RUN(
-        program.operations, order, starts, repeats, bases, lengths, firsts, table, tokens,
-        zeros(len(tokens)), zeros(units, X_COLUMNS), zeros(units), zeros(units), rings,
-        zeros(MEMO, M_COLUMNS), ports, parameters, *dram, busy, memory_stall, token_stall,
-        executed, layer_start, layer_end, layer_busy, layer_memory, layer_token, layer_bytes,
-        layer_bursts, segment_end, starts_at, ends_at, hits, misses)
-    regs = dram[0]
-    if stuck >= 0:
-        raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
-                           f"comes, at cycle {total}")
-    return SimResult(
-        int(total), busy, total - busy - memory_stall - token_stall.sum(axis=1), memory_stall,
-        token_stall, executed, layer_start, layer_end, layer_busy, layer_memory, layer_token,
-        layer_bytes, layer_bursts, layer_macs(program), segment_end, int(regs[R_HITS]),
-        int(regs[R_MISSES]), int(regs[R_SEEN]),
-        Trace(starts_at, ends_at, hits, misses) if trace else None)
+    rings = Rings(*(np.zeros((count, capacity), np.int64) for _ in range(4)))
+    operations = np.ascontiguousarray(program.operations).view(OPERATION).reshape(-1)
+    return Machine(operations, units, np.zeros(count, PROGRESS), np.zeros(count, np.int64),
+                   np.zeros(count, np.int64), rings, np.zeros(MEMO, KNOWN), channels,
+                   controller(memory, sum(limits)))
 
 
 def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarray, np.ndarray]:
-    """(units x U_COLUMNS, channels x P_COLUMNS): everything the loop asks of units and ports."""
-    table = np.zeros((len(program_units), U_COLUMNS), np.int64)
+    """UNIT records of the units, CHANNEL records of the ports: all the loop asks of them."""
+    table = np.zeros(len(program_units), UNIT)
     users: dict[int, int] = {}
     rows = len(memory.ports)
     for index, unit in enumerate(program_units):
-        table[index, [U_KIND, U_OUTSTANDING, U_CHANNEL]] = unit.kind, 1, -1
+        settings = table[index]
+        settings["kind"], settings["outstanding"], settings["channel"] = unit.kind, 1, -1
         if unit.kind == UnitKind.COMPUTE:
             continue
         if not 0 <= unit.port < len(memory.ports):
@@ -116,17 +125,22 @@ def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarra
         read = unit.kind == UnitKind.READ
         channel = unit.port * 2 + (0 if read else 1)
         users[channel] = users.get(channel, 0) + 1
-        table[index] = (
-            unit.kind, unit.port, unit.outstanding, unit.max_burst_beats, unit.setup_cycles,
-            unit.tail_cycles, unit.overlap_runs, unit.run_setup_cycles, port.width_bytes,
-            port.read_latency_cycles if read and memory.model == "flat"
-            else port.write_lead_cycles,
-            0 if read else port.write_latency_cycles, channel, 0,
-            port.read_accept if read else port.write_accept, port.request_cycles,
-            port.response_cycles if read else port.write_response_cycles, port.controller_port)
+        for name, value in (
+                ("port", unit.port), ("outstanding", unit.outstanding),
+                ("max_beats", unit.max_burst_beats), ("setup", unit.setup_cycles),
+                ("tail", unit.tail_cycles), ("overlap", unit.overlap_runs),
+                ("run_setup", unit.run_setup_cycles), ("width", port.width_bytes),
+                ("lead", port.read_latency_cycles if read and memory.model == "flat"
+                 else port.write_lead_cycles),
+                ("trail", 0 if read else port.write_latency_cycles), ("channel", channel),
+                ("accept", port.read_accept if read else port.write_accept),
+                ("request", port.request_cycles),
+                ("response", port.response_cycles if read else port.write_response_cycles),
+                ("controller", port.controller_port)):
+            settings[name] = value
     for index, unit in enumerate(program_units):
         if unit.kind != UnitKind.COMPUTE and memory.model == "flat":
-            table[index, U_ALONE] = users[int(table[index, U_CHANNEL])] == 1
-    ports = np.zeros((2 * rows, P_COLUMNS), np.int64)
-    ports[:, P_ACCEPT] = -1
-    return table, ports
+            table["alone"][index] = users[int(table["channel"][index])] == 1
+    channels = np.zeros(2 * rows, CHANNEL)
+    channels["accepted"] = -1
+    return table, channels

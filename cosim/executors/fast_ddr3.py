@@ -5,179 +5,148 @@ It holds no DRAM rule; those are in `cosim.memory.ddr3`.
 
 from __future__ import annotations
 
-from cosim.executors.fast_state import (
-    BLOCKED,
-    G_BEATS,
-    G_DONE,
-    G_FIRST,
-    G_LAST,
-    P_ACCEPT,
-    P_CROSSING,
-    P_DATA,
-    P_HELD,
-    P_RESPONSE,
-    READ,
-    U_ACCEPT,
-    U_CHANNEL,
-    U_CONTROLLER,
-    U_KIND,
-    U_LEAD,
-    U_REQUEST,
-    U_RESPONSE,
-    WAITING,
-    X_ACCEPTED,
-    X_DONE,
-    X_HERE,
-    X_ISSUED,
-    X_KNOWN,
-    X_PRESENTED,
-    X_ROW,
-    X_TRACE,
-    next_burst,
-    reschedule,
-)
+from cosim.executors.fast_state import BLOCKED, READ, WAITING, next_burst, reschedule
 from cosim.memory.bursts import FAR, PLAIN, precedes
 from cosim.memory.ddr3 import (
     ADMITTED,
-    E_BYTES,
-    E_INDEX,
-    E_PLACE,
-    E_UNIT,
     NOTHING,
-    R_FOREGROUND,
-    R_NEW_HITS,
-    R_NEW_MISSES,
     SERVED,
-    T_CCD,
-    T_CL,
-    T_CLOCK,
-    T_CYCLE,
-    T_PIPELINE,
     controller_port,
     ddr_insert,
     ddr_next,
     ddr_read_data,
     ddr_step,
     ddr_write_data,
+    decided_in,
     to_ddr,
     to_fabric,
 )
 
 
 @PLAIN
-def port_accept(unit, accepted, state, doing, due, settings, operation, ring, ports, t, regs,
-                pool, lists):
+def port_accept(machine, unit, accepted):
     """Accept the next burst of a unit on a port of the DDR3 memory."""
-    x = state[unit]
-    index, address = x[X_ISSUED], x[X_HERE]
-    size, beats = next_burst(x, settings, operation)
-    port = ports[settings[U_CHANNEL]]
-    port[P_ACCEPT] = accepted
-    port[P_HELD] += 1
-    write = 0 if settings[U_KIND] == READ else 1
+    x, settings, dram = machine.progress[unit], machine.units[unit], machine.dram
+    number, address = x.issued, x.here
+    size, beats = next_burst(machine, unit)
+    channel = machine.channels[settings.channel]
+    channel.accepted = accepted
+    channel.held += 1
+    write = 0 if settings.kind == READ else 1
     if write:
-        port[P_DATA] = ddr_write_data(accepted, settings[U_LEAD], port[P_DATA], beats)
-        crossing = ports[2 * settings[U_CONTROLLER] + 1]
-        _, arrival = controller_port(t, to_ddr(port[P_DATA] + settings[U_REQUEST], t),
-                                     crossing[P_CROSSING], size)
-        crossing[P_CROSSING] = arrival
+        channel.data_free = ddr_write_data(accepted, settings.lead, channel.data_free, beats)
+        crossing = machine.channels[2 * settings.controller + 1]
+        _, arrival = controller_port(dram.t, to_ddr(channel.data_free + settings.request, dram.t),
+                                     crossing.crossing, size)
+        crossing.crossing = arrival
     else:
-        arrival = to_ddr(accepted + settings[U_REQUEST], t)
-        place = index & (ring.shape[1] - 1)
-        ring[G_BEATS, place] = beats
-        ring[G_LAST, place] = -1
-    ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write, x[X_TRACE])
-    regs[R_FOREGROUND] += 1
-    x[X_ACCEPTED] = accepted
-    x[X_ISSUED] = index + 1
-    reschedule(unit, state, doing, due, settings, ring)
+        arrival = to_ddr(accepted + settings.request, dram.t)
+        place = number & (machine.rings.done.shape[1] - 1)
+        machine.rings.beats[unit, place] = beats
+        machine.rings.last[unit, place] = -1
+    ddr_insert(dram, arrival, unit, number, address, size, write, x.traced)
+    dram.s.inside += 1
+    x.accepted = accepted
+    x.issued = number + 1
+    reschedule(machine, unit)
 
 
 @PLAIN
-def _ddr_deliver(unit, state, doing, due, settings, ring, ports, t):
+def _deliver(machine, unit):
     """Move the data of served reads over the port, in the order of the unit's requests."""
-    port, x = ports[settings[U_CHANNEL]], state[unit]
-    while x[X_KNOWN] < x[X_ISSUED]:
-        place = x[X_KNOWN] & (ring.shape[1] - 1)
-        if ring[G_LAST, place] < 0:
+    x, settings, rings = machine.progress[unit], machine.units[unit], machine.rings
+    channel = machine.channels[settings.channel]
+    while x.known < x.issued:
+        place = x.known & (rings.done.shape[1] - 1)
+        if rings.last[unit, place] < 0:
             break
-        port[P_DATA] = ddr_read_data(t, ring[G_FIRST, place], ring[G_LAST, place],
-                                     settings[U_RESPONSE], port[P_DATA], ring[G_BEATS, place])
-        ring[G_DONE, place] = port[P_DATA]
-        x[X_DONE] = port[P_DATA]
-        x[X_KNOWN] += 1
-    reschedule(unit, state, doing, due, settings, ring)
+        channel.data_free = ddr_read_data(
+            machine.dram.t, rings.first[unit, place], rings.last[unit, place], settings.response,
+            channel.data_free, rings.beats[unit, place])
+        rings.done[unit, place] = channel.data_free
+        x.done = channel.data_free
+        x.known += 1
+    reschedule(machine, unit)
 
 
 @PLAIN
-def _ddr_unblock(channel, cycle, state, doing, due, units, operations, rings, ports, t, regs,
-                 pool, lists):
-    """A burst left the port's queue: accept the request that has waited longest; its unit."""
+def _unblock(machine, number, cycle):
+    """A burst left a port's queue: accept the request that has waited longest; its unit."""
     best = -1
-    for unit in range(len(units)):
-        if (doing[unit] == BLOCKED and units[unit, U_CHANNEL] == channel
-                and (best < 0 or precedes(state[unit, X_PRESENTED], unit,
-                                          state[best, X_PRESENTED], best))):
+    for unit in range(len(machine.units)):
+        if (machine.doing[unit] == BLOCKED and machine.units[unit].channel == number
+                and (best < 0 or precedes(machine.progress[unit].presented, unit,
+                                          machine.progress[best].presented, best))):
             best = unit
     if best >= 0:
-        accepted = max(cycle, ports[channel, P_ACCEPT]) + 1
-        doing[best] = WAITING
-        port_accept(best, accepted, state, doing, due, units[best],
-                    operations[state[best, X_ROW]], rings[best], ports, t, regs, pool, lists)
+        machine.doing[best] = WAITING
+        port_accept(machine, best, max(cycle, machine.channels[number].accepted) + 1)
     return best
 
 
 @PLAIN
-def controller_act(limit, state, doing, due, units, operations, rings, ports, t, regs, banks, pool,
-             lists, sources, trace_hits, trace_misses):
+def _admitted(machine, unit, clock):
+    """The controller took a burst of a unit: answer a write, make room in the port's queue.
+
+    Returned is the cycle in which a unit is next due because of that.
+    """
+    settings, x, soonest = machine.units[unit], machine.progress[unit], FAR
+    channel = machine.channels[settings.channel]
+    if settings.kind != READ:
+        done = max(to_fabric(clock, machine.dram.t) + settings.response, channel.answered + 1)
+        channel.answered = done
+        machine.rings.done[unit, x.known & (machine.rings.done.shape[1] - 1)] = done
+        x.done = done
+        x.known += 1
+        reschedule(machine, unit)
+        soonest = machine.due[unit]
+    channel.held -= 1
+    if channel.held == settings.accept - 1:
+        freed = _unblock(machine, settings.channel, decided_in(clock, machine.dram.t))
+        if freed >= 0:
+            soonest = min(soonest, machine.due[freed])
+    return soonest
+
+
+@PLAIN
+def _served_read(machine, entry, first, last):
+    """The DRAM has the data of a read; the cycle in which its unit is next due because of that."""
+    dram, rings = machine.dram, machine.rings
+    burst = dram.pool[entry]
+    unit = burst.unit
+    ready = dram.t.t_cl + dram.t.t_ccd + dram.t.pipeline
+    place = burst.number & (rings.done.shape[1] - 1)
+    crossing = machine.channels[2 * machine.units[unit].controller]
+    begin, end = controller_port(dram.t, first + ready, crossing.crossing, burst.moved)
+    rings.first[unit, place] = begin
+    rings.last[unit, place] = max(end, last + ready)
+    crossing.crossing = rings.last[unit, place]
+    if place != machine.progress[unit].known & (rings.done.shape[1] - 1):
+        return FAR
+    _deliver(machine, unit)
+    return machine.due[unit]
+
+
+@PLAIN
+def controller_act(machine, counts, limit):
     """Let the controller act in every cycle before `limit`, the first in which a unit is due.
 
     What it does may make a unit due earlier; returned is the cycle that then comes first.
     """
-    background = len(units)
-    ready = t[T_CL] + t[T_CCD] + t[T_PIPELINE]
+    dram, background = machine.dram, len(machine.units)
     while True:
-        clock = ddr_next(t, regs, pool, lists, sources, background)
+        clock = ddr_next(dram, background)
         # The controller acts at the end of the cycle in which its clock begins.
-        if clock == FAR or (limit < FAR and clock * t[T_CYCLE] >= limit * t[T_CLOCK]):
+        if clock == FAR or (limit < FAR and clock * dram.t.cycle >= limit * dram.t.clock):
             return limit
-        what, entry, clock, first, last = ddr_step(t, regs, banks, pool, lists, sources,
-                                                   background)
-        unit = pool[entry, E_UNIT]
-        if what == NOTHING or unit >= background:
+        what, entry, clock, first, last = ddr_step(dram, background)
+        burst = dram.pool[entry]
+        if what == NOTHING or burst.unit >= background:
             continue
-        if what == SERVED and len(trace_hits):
-            trace_hits[pool[entry, E_PLACE]] += regs[R_NEW_HITS]
-            trace_misses[pool[entry, E_PLACE]] += regs[R_NEW_MISSES]
-        settings, ring = units[unit], rings[unit]
-        write = settings[U_KIND] != READ
+        if what == SERVED and len(counts.trace_hits):
+            counts.trace_hits[burst.place] += dram.s.new_hits
+            counts.trace_misses[burst.place] += dram.s.new_misses
         if what == ADMITTED:
-            if write:
-                x = state[unit]
-                port = ports[settings[U_CHANNEL]]
-                done = max(to_fabric(clock, t) + settings[U_RESPONSE], port[P_RESPONSE] + 1)
-                port[P_RESPONSE] = done
-                ring[G_DONE, x[X_KNOWN] & (ring.shape[1] - 1)] = done
-                x[X_DONE] = done
-                x[X_KNOWN] += 1
-                reschedule(unit, state, doing, due, settings, ring)
-                limit = min(limit, due[unit])
-            channel = settings[U_CHANNEL]
-            ports[channel, P_HELD] -= 1
-            if ports[channel, P_HELD] == settings[U_ACCEPT] - 1:
-                cycle = clock * t[T_CYCLE] // t[T_CLOCK]
-                freed = _ddr_unblock(channel, cycle, state, doing, due, units, operations, rings,
-                                     ports, t, regs, pool, lists)
-                if freed >= 0:
-                    limit = min(limit, due[freed])
-        elif not write:
-            place = pool[entry, E_INDEX] & (ring.shape[1] - 1)
-            crossing = ports[2 * settings[U_CONTROLLER]]
-            begin, end = controller_port(t, first + ready, crossing[P_CROSSING],
-                                         pool[entry, E_BYTES])
-            ring[G_FIRST, place] = begin
-            ring[G_LAST, place] = max(end, last + ready)
-            crossing[P_CROSSING] = ring[G_LAST, place]
-            if place == state[unit, X_KNOWN] & (ring.shape[1] - 1):
-                _ddr_deliver(unit, state, doing, due, settings, ring, ports, t)
-                limit = min(limit, due[unit])
+            limit = min(limit, _admitted(machine, burst.unit, clock))
+        elif machine.units[burst.unit].kind == READ:
+            limit = min(limit, _served_read(machine, entry, first, last))

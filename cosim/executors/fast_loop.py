@@ -10,83 +10,78 @@ DDR controller act, up to the cycle in which a unit is next due.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cosim.executors.fast_ddr3 import controller_act, port_accept
 from cosim.executors.fast_state import (
-    ADDRESS,
-    ADVANCE,
     BLOCKED,
     COMPUTE,
-    DRAIN,
     ENDING,
-    FILL,
     FINISHED,
-    FLAGS,
-    G_DONE,
-    INTERVAL,
-    LAYER,
-    M_BEATS,
-    M_BURSTS,
-    M_BYTES,
-    M_DONE,
-    M_OFFSET,
-    M_PLANE_STRIDE,
-    M_PLANES,
-    M_ROW_STRIDE,
-    M_ROWS,
-    M_UNIT,
     MEMO,
-    P_ACCEPT,
-    P_DATA,
-    P_HELD,
-    PLANE_STRIDE,
-    PLANES,
     READY,
     REQUESTING,
-    ROW_BYTES,
-    ROW_STRIDE,
-    ROWS,
-    SIGNAL,
-    TRIPS,
-    U_ACCEPT,
-    U_ALONE,
-    U_CHANNEL,
-    U_KIND,
-    U_LEAD,
-    U_MAX_BEATS,
-    U_OUTSTANDING,
-    U_OVERLAP,
-    U_RUN_SETUP,
-    U_SETUP,
-    U_TAIL,
-    U_TRAIL,
-    U_WIDTH,
-    WAIT,
-    X_ACCEPTED,
-    X_BEATS,
-    X_DONE,
-    X_HERE,
-    X_ISSUED,
-    X_KNOWN,
-    X_LEFT,
-    X_NEW_RUN,
-    X_PLACE,
-    X_PLANE,
-    X_PRESENTED,
-    X_REPEAT,
-    X_ROW,
-    X_RUN,
-    X_SEGMENT,
-    X_SINCE,
-    X_START,
-    X_TRACE,
     next_burst,
     reschedule,
 )
-from cosim.memory.bursts import CACHED, FAR, flat_accept, flat_transfer
-from cosim.memory.ddr3 import R_FOREGROUND
+from cosim.memory.bursts import CACHED, FAR, PLAIN, flat_accept, flat_transfer
+from cosim.memory.controller import record_type
+
+#: The cycle now, the last end, a mask of channels with tokens, requests to decide in this cycle;
+#: `ended`: tokens or units may have become free.
+MOMENT = record_type("now", "total", "available", "requests", "ended")
+
+
+class Code(NamedTuple):
+    """The program: rows by unit (`order`, cut by `starts`), and by segment its repeats, its first
+    place in a trace, its length and its first row."""
+
+    order: np.ndarray
+    starts: np.ndarray
+    repeats: np.ndarray
+    bases: np.ndarray
+    lengths: np.ndarray
+    firsts: np.ndarray
+
+
+class Tokens(NamedTuple):
+    """Tokens in every channel, and the cycle in which the last of them came to an empty one."""
+
+    held: np.ndarray
+    since: np.ndarray
+
+
+class Counts(NamedTuple):
+    """What `SimResult` reports, by unit, by layer and by operation of a trace."""
+
+    busy: np.ndarray
+    memory_stall: np.ndarray
+    token_stall: np.ndarray
+    executed: np.ndarray
+    layer_start: np.ndarray
+    layer_end: np.ndarray
+    layer_busy: np.ndarray
+    layer_memory_stall: np.ndarray
+    layer_token_stall: np.ndarray
+    layer_bytes: np.ndarray
+    layer_bursts: np.ndarray
+    segment_end: np.ndarray
+    trace_start: np.ndarray
+    trace_end: np.ndarray
+    trace_hits: np.ndarray
+    trace_misses: np.ndarray
+
+
+class Run(NamedTuple):
+    """One run: what moves, the program, its tokens, what is counted, the moment."""
+
+    machine: Any  # Machine
+    code: Code
+    tokens: Tokens
+    counts: Counts
+    moment: Any  # MOMENT
 
 
 @CACHED
@@ -103,216 +98,232 @@ def bit_index(low: int) -> int:
 
 
 @CACHED
-def _advance(state, doing, unit, order, starts, repeats):
+def _advance(machine, code, unit):
     """Move a unit to its next operation; FINISHED after its last one."""
-    x = state[unit]
-    doing[unit] = READY
-    segment = x[X_SEGMENT]
-    x[X_PLACE] += 1
-    if segment < 0 or x[X_PLACE] >= starts[segment, unit + 1]:
-        if segment >= 0 and x[X_REPEAT] + 1 < repeats[segment]:
-            x[X_REPEAT] += 1
+    x = machine.progress[unit]
+    machine.doing[unit] = READY
+    segment = x.segment
+    x.place += 1
+    if segment < 0 or x.place >= code.starts[segment, unit + 1]:
+        if segment >= 0 and x.turn + 1 < code.repeats[segment]:
+            x.turn += 1
         else:
             segment += 1
-            while segment < len(repeats) and starts[segment, unit] == starts[segment, unit + 1]:
+            while (segment < len(code.repeats)
+                   and code.starts[segment, unit] == code.starts[segment, unit + 1]):
                 segment += 1
-            if segment == len(repeats):
-                doing[unit] = FINISHED
+            if segment == len(code.repeats):
+                machine.doing[unit] = FINISHED
                 return
-            x[X_SEGMENT] = segment
-            x[X_REPEAT] = 0
-        x[X_PLACE] = starts[segment, unit]
-    x[X_ROW] = order[x[X_PLACE]]
+            x.segment = segment
+            x.turn = 0
+        x.place = code.starts[segment, unit]
+    x.row = code.order[x.place]
 
 
 @CACHED
-def _alone(unit, address, operation, settings, ring, memo):
-    """Row of `memo` with what a transfer that has a flat channel to itself takes.
+def _alone(machine, unit, address):
+    """Place in `known` of what a transfer that has a flat channel to itself takes.
 
     The result depends on the address only through its offset in 4096 bytes.
     """
+    operation = machine.operations[machine.progress[unit].row]
     offset = address & 4095
-    key = (unit + 1) * 31 + operation[ROW_BYTES]
-    key = key * 31 + operation[ROWS]
-    key = key * 31 + operation[ROW_STRIDE]
-    key = key * 31 + operation[PLANES]
-    key = (key * 31 + operation[PLANE_STRIDE]) * 31 + offset
+    key = (unit + 1) * 31 + operation.row_bytes
+    key = key * 31 + operation.rows
+    key = key * 31 + operation.row_stride
+    key = key * 31 + operation.planes
+    key = (key * 31 + operation.plane_stride) * 31 + offset
     place = (key ^ (key >> 12) ^ (key >> 24)) & (MEMO - 1)
-    m = memo[place]
-    if (m[M_UNIT] == unit + 1 and m[M_OFFSET] == offset and m[M_BYTES] == operation[ROW_BYTES]
-            and m[M_ROWS] == operation[ROWS] and m[M_ROW_STRIDE] == operation[ROW_STRIDE]
-            and m[M_PLANES] == operation[PLANES]
-            and m[M_PLANE_STRIDE] == operation[PLANE_STRIDE]):
+    kept = machine.known[place]
+    if (kept.unit == unit + 1 and kept.offset == offset and kept.row_bytes == operation.row_bytes
+            and kept.rows == operation.rows and kept.row_stride == operation.row_stride
+            and kept.planes == operation.planes and kept.plane_stride == operation.plane_stride):
         return place
-    m[M_UNIT], m[M_OFFSET], m[M_BYTES] = unit + 1, offset, operation[ROW_BYTES]
-    m[M_ROWS], m[M_ROW_STRIDE] = operation[ROWS], operation[ROW_STRIDE]
-    m[M_PLANES], m[M_PLANE_STRIDE] = operation[PLANES], operation[PLANE_STRIDE]
-    m[M_DONE], m[M_BEATS], m[M_BURSTS] = flat_transfer(
-        offset, operation[ROW_BYTES], operation[ROWS], operation[ROW_STRIDE], operation[PLANES],
-        operation[PLANE_STRIDE], settings[U_WIDTH], settings[U_MAX_BEATS], settings[U_LEAD],
-        settings[U_TRAIL], settings[U_OUTSTANDING], settings[U_OVERLAP], settings[U_RUN_SETUP],
-        ring[G_DONE])
+    kept.unit, kept.offset, kept.row_bytes = unit + 1, offset, operation.row_bytes
+    kept.rows, kept.row_stride = operation.rows, operation.row_stride
+    kept.planes, kept.plane_stride = operation.planes, operation.plane_stride
+    kept.done, kept.beats, kept.bursts = flat_transfer(
+        offset, operation, machine.units[unit], machine.rings.done[unit])
     return place
+
+
+@CACHED
+def _end(run, unit):
+    """The operation of a unit ends now: count it, signal its tokens, go to the next."""
+    machine, counts, tokens, moment = run.machine, run.counts, run.tokens, run.moment
+    now = moment.now
+    x = machine.progress[unit]
+    operation, settings = machine.operations[x.row], machine.units[unit]
+    layer = operation.layer
+    counts.layer_end[layer] = now
+    counts.executed[unit] += 1
+    spent = now - x.start
+    if settings.kind != COMPUTE:
+        work = x.beats + settings.setup + settings.tail
+        counts.memory_stall[unit] += spent - work
+        counts.layer_memory_stall[layer, unit] += spent - work
+        counts.layer_bursts[layer, unit] += x.issued
+        counts.layer_bytes[layer, unit] += operation.row_bytes * operation.rows * operation.planes
+        spent = work
+    counts.busy[unit] += spent
+    counts.layer_busy[layer, unit] += spent
+    if x.segment == len(run.code.repeats) - 1:
+        counts.segment_end[x.turn] = max(counts.segment_end[x.turn], now)
+    if len(counts.trace_start):
+        counts.trace_start[x.traced] = x.start
+        counts.trace_end[x.traced] = now
+    signal = operation.signal
+    while signal:
+        low = signal & -signal
+        signal ^= low
+        channel = bit_index(low)
+        if tokens.held[channel] == 0:
+            moment.available |= low
+            tokens.since[channel] = now
+        tokens.held[channel] += 1
+    machine.due[unit] = FAR
+    x.since = now
+    _advance(machine, run.code, unit)
+
+
+@CACHED
+def _take_tokens(run, wait):
+    """Take one token of each channel in a mask; the channel whose token came last."""
+    cause = -1
+    while wait:
+        low = wait & -wait
+        wait ^= low
+        channel = bit_index(low)
+        if cause < 0 and run.tokens.since[channel] == run.moment.now:
+            cause = channel
+        run.tokens.held[channel] -= 1
+        if run.tokens.held[channel] == 0:
+            run.moment.available ^= low
+    return cause
+
+
+@CACHED
+def _start(run, unit):
+    """The next operation of a unit starts now; its tokens are there."""
+    machine, code, counts, now = run.machine, run.code, run.counts, run.moment.now
+    x, settings = machine.progress[unit], machine.units[unit]
+    operation = machine.operations[x.row]
+    layer = operation.layer
+    cause = _take_tokens(run, operation.wait)
+    if now > x.since and not operation.flags & 1:
+        counts.token_stall[unit, cause] += now - x.since
+        counts.layer_token_stall[layer, unit] += now - x.since
+    if counts.layer_start[layer] < 0:
+        counts.layer_start[layer] = now
+    x.start = now
+    x.traced = (code.bases[x.segment] + x.turn * code.lengths[x.segment] + x.row
+                - code.firsts[x.segment])
+    if settings.kind == COMPUTE:
+        machine.doing[unit] = ENDING
+        machine.due[unit] = (now + operation.fill + operation.drain
+                             + operation.interval * operation.trips)
+        return
+    address = operation.address + x.turn * operation.advance
+    machine.due[unit] = now + settings.setup
+    if settings.alone:
+        kept = machine.known[_alone(machine, unit, address)]
+        x.beats = kept.beats
+        x.issued = kept.bursts
+        machine.doing[unit] = ENDING
+        machine.due[unit] += kept.done + settings.tail
+        return
+    x.plane = x.run = x.new_run = 0
+    x.issued = x.known = x.beats = 0
+    x.here = address
+    x.left = operation.row_bytes
+    machine.doing[unit] = REQUESTING
+    run.moment.requests += machine.due[unit] == now
+
+
+@PLAIN
+def _request(run, unit):
+    """A unit asks its port for a burst now."""
+    machine, now = run.machine, run.moment.now
+    x, settings = machine.progress[unit], machine.units[unit]
+    channel = machine.channels[settings.channel]
+    if len(machine.dram.banks):
+        if channel.held >= settings.accept:
+            machine.doing[unit] = BLOCKED
+            machine.due[unit] = FAR
+            x.presented = now
+        else:
+            port_accept(machine, unit, max(now, channel.accepted + 1))
+        return
+    _, beats = next_burst(machine, unit)
+    channel.accepted, begin = flat_accept(now, channel.accepted, settings.lead, channel.data_free)
+    channel.data_free = begin + beats
+    x.accepted = channel.accepted
+    x.done = channel.data_free + settings.trail
+    done = machine.rings.done
+    done[unit, x.issued & (done.shape[1] - 1)] = x.done
+    x.issued += 1
+    x.known += 1
+    reschedule(machine, unit)
+
+
+@PLAIN
+def _cycle(run):
+    """Everything that happens in the cycle `now`, and the cycle that comes next."""
+    machine, moment = run.machine, run.moment
+    units, now = len(machine.units), moment.now
+    moment.requests = 0
+    for unit in range(units):
+        if machine.due[unit] == now:
+            if machine.doing[unit] == ENDING:
+                moment.ended = 1
+                moment.total = now  # the DRAM may still take posted writes after the last end
+                _end(run, unit)
+            else:
+                moment.requests += 1
+    if moment.ended:
+        moment.ended = 0
+        for unit in range(units):
+            if (machine.doing[unit] == READY
+                    and not machine.operations[machine.progress[unit].row].wait
+                    & ~moment.available):
+                _start(run, unit)
+    for unit in range(units):  # requests, in unit order
+        if moment.requests == 0:
+            break
+        if machine.due[unit] == now and machine.doing[unit] == REQUESTING:
+            moment.requests -= 1
+            _request(run, unit)
+    soonest = FAR
+    for unit in range(units):
+        soonest = min(soonest, machine.due[unit])
+    if len(machine.dram.banks) and machine.dram.s.inside:
+        soonest = controller_act(machine, run.counts, soonest)
+    moment.now = soonest
 
 
 def build_loop(sources: int) -> Callable:
     """Compile the loop. `sources` enters numba's cache key, so a changed callee recompiles it."""
 
     @CACHED
-    def run(operations, order, starts, repeats, bases, lengths, firsts, units, tokens, since,
-            state, doing, due, rings, memo, ports, t, regs, banks, pool, lists, background, busy,
-            memory_stall, token_stall, executed, layer_start, layer_end, layer_busy,
-            layer_memory_stall, layer_token_stall, layer_bytes, layer_bursts, segment_end,
-            trace_start, trace_end, trace_hits, trace_misses):
+    def loop(run):
+        """(last end, unit that never finishes or -1, stamp)."""
         stamp = sources  # keeps the constant in the closure
-        unit_count = len(units)
-        available = np.int64(0)
-        for channel in range(len(tokens)):
-            if tokens[channel] > 0:
-                available |= np.int64(1) << channel
-        for unit in range(unit_count):
-            due[unit] = FAR
-            state[unit, X_SEGMENT] = -1
-            _advance(state, doing, unit, order, starts, repeats)
-        now = np.int64(0)
-        total = np.int64(0)
-        ended = True  # tokens or units may have become free
-        while True:
-            requests = 0
-            for unit in range(unit_count):  # ends
-                if due[unit] != now:
-                    continue
-                if doing[unit] != ENDING:
-                    requests += 1
-                    continue
-                x = state[unit]
-                operation = operations[x[X_ROW]]
-                layer = operation[LAYER]
-                layer_end[layer] = now
-                executed[unit] += 1
-                ended = True
-                total = now  # the DRAM may still take posted writes after the last end
-                spent = now - x[X_START]
-                if units[unit, U_KIND] != COMPUTE:
-                    work = x[X_BEATS] + units[unit, U_SETUP] + units[unit, U_TAIL]
-                    memory_stall[unit] += spent - work
-                    layer_memory_stall[layer, unit] += spent - work
-                    layer_bursts[layer, unit] += x[X_ISSUED]
-                    layer_bytes[layer, unit] += (operation[ROW_BYTES] * operation[ROWS]
-                                                 * operation[PLANES])
-                    spent = work
-                busy[unit] += spent
-                layer_busy[layer, unit] += spent
-                segment = x[X_SEGMENT]
-                if segment == len(repeats) - 1:
-                    segment_end[x[X_REPEAT]] = max(segment_end[x[X_REPEAT]], now)
-                if len(trace_start):
-                    trace_start[x[X_TRACE]] = x[X_START]
-                    trace_end[x[X_TRACE]] = now
-                signal = operation[SIGNAL]
-                while signal:
-                    low = signal & -signal
-                    signal ^= low
-                    channel = bit_index(low)
-                    if tokens[channel] == 0:
-                        available |= low
-                        since[channel] = now
-                    tokens[channel] += 1
-                due[unit] = FAR
-                x[X_SINCE] = now
-                _advance(state, doing, unit, order, starts, repeats)
-            if ended:
-                ended = False
-                for unit in range(unit_count):  # starts
-                    if doing[unit] != READY:
-                        continue
-                    x = state[unit]
-                    operation = operations[x[X_ROW]]
-                    wait = operation[WAIT]
-                    if wait & ~available:
-                        continue
-                    layer = operation[LAYER]
-                    cause = -1
-                    while wait:
-                        low = wait & -wait
-                        wait ^= low
-                        channel = bit_index(low)
-                        if cause < 0 and since[channel] == now:
-                            cause = channel
-                        tokens[channel] -= 1
-                        if tokens[channel] == 0:
-                            available ^= low
-                    if now > x[X_SINCE] and not operation[FLAGS] & 1:
-                        token_stall[unit, cause] += now - x[X_SINCE]
-                        layer_token_stall[layer, unit] += now - x[X_SINCE]
-                    if layer_start[layer] < 0:
-                        layer_start[layer] = now
-                    x[X_START] = now
-                    x[X_TRACE] = (bases[x[X_SEGMENT]] + x[X_REPEAT] * lengths[x[X_SEGMENT]]
-                                  + x[X_ROW] - firsts[x[X_SEGMENT]])
-                    settings = units[unit]
-                    if settings[U_KIND] == COMPUTE:
-                        doing[unit] = ENDING
-                        due[unit] = (now + operation[FILL] + operation[DRAIN]
-                                     + operation[INTERVAL] * operation[TRIPS])
-                        continue
-                    address = operation[ADDRESS] + x[X_REPEAT] * operation[ADVANCE]
-                    due[unit] = now + settings[U_SETUP]
-                    if settings[U_ALONE]:
-                        place = _alone(unit, address, operation, settings, rings[unit], memo)
-                        x[X_BEATS] = memo[place, M_BEATS]
-                        x[X_ISSUED] = memo[place, M_BURSTS]
-                        doing[unit] = ENDING
-                        due[unit] += memo[place, M_DONE] + settings[U_TAIL]
-                        continue
-                    x[X_PLANE] = x[X_RUN] = x[X_NEW_RUN] = 0
-                    x[X_ISSUED] = x[X_KNOWN] = x[X_BEATS] = 0
-                    x[X_HERE] = address
-                    x[X_LEFT] = operation[ROW_BYTES]
-                    doing[unit] = REQUESTING
-                    requests += due[unit] == now
-            for unit in range(unit_count):  # requests, in unit order
-                if requests == 0:
-                    break
-                if due[unit] != now or doing[unit] != REQUESTING:
-                    continue
-                requests -= 1
-                settings, x = units[unit], state[unit]
-                operation = operations[x[X_ROW]]
-                port = ports[settings[U_CHANNEL]]
-                if len(t):
-                    if port[P_HELD] >= settings[U_ACCEPT]:
-                        doing[unit] = BLOCKED
-                        due[unit] = FAR
-                        x[X_PRESENTED] = now
-                        continue
-                    port_accept(unit, max(now, port[P_ACCEPT] + 1), state, doing, due, settings,
-                                operation, rings[unit], ports, t, regs, pool, lists)
-                    continue
-                _, beats = next_burst(x, settings, operation)
-                port[P_ACCEPT], begin = flat_accept(now, port[P_ACCEPT], settings[U_LEAD],
-                                                    port[P_DATA])
-                port[P_DATA] = begin + beats
-                x[X_ACCEPTED] = port[P_ACCEPT]
-                x[X_DONE] = port[P_DATA] + settings[U_TRAIL]
-                ring = rings[unit]
-                ring[G_DONE, x[X_ISSUED] & (ring.shape[1] - 1)] = x[X_DONE]
-                x[X_ISSUED] += 1
-                x[X_KNOWN] += 1
-                reschedule(unit, state, doing, due, settings, ring)
-            now = FAR
-            for unit in range(unit_count):
-                now = min(now, due[unit])
-            if len(t) and regs[R_FOREGROUND]:
-                now = controller_act(now, state, doing, due, units, operations, rings, ports, t,
-                                     regs, banks, pool, lists, background, trace_hits,
-                                     trace_misses)
-            if now == FAR:
-                break
+        machine, moment = run.machine, run.moment
+        for channel in range(len(run.tokens.held)):
+            if run.tokens.held[channel] > 0:
+                moment.available |= np.int64(1) << channel
+        for unit in range(len(machine.units)):
+            machine.due[unit] = FAR
+            machine.progress[unit].segment = -1
+            _advance(machine, run.code, unit)
+        moment.ended = 1
+        while moment.now != FAR:
+            _cycle(run)
         stuck = -1
-        for unit in range(unit_count):
-            if doing[unit] != FINISHED and stuck < 0:
+        for unit in range(len(machine.units)):
+            if machine.doing[unit] != FINISHED and stuck < 0:
                 stuck = unit
-        return total, stuck, stamp
+        return moment.total, stuck, stamp
 
-    return run
+    return loop

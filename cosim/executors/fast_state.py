@@ -1,89 +1,117 @@
 """The state of units and ports in the numba executor, and the walk through a transfer's bursts.
 
 It holds no loop and no memory; see `cosim.executors.fast_loop` and `cosim.executors.fast_ddr3`.
+Every table is an array of int64 records: compiled code reads and writes their fields by name.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+
 from cosim.memory.bursts import CACHED, FAR, burst_beats, burst_bytes, next_request
+from cosim.memory.controller import Controller, record_type
 from cosim.program.table import Column, UnitKind
 
-# Columns of the operation table as plain integers: numba freezes them into the kernel.
-LAYER, FLAGS, WAIT, SIGNAL = (int(Column[n]) for n in ("LAYER", "FLAGS", "WAIT", "SIGNAL"))
-ADDRESS, ROW_BYTES, ROWS, ROW_STRIDE, PLANES, PLANE_STRIDE, ADVANCE = (int(Column[n]) for n in (
-    "ADDRESS", "ROW_BYTES", "ROWS", "ROW_STRIDE", "PLANES", "PLANE_STRIDE", "ADVANCE"))
-FILL, INTERVAL, TRIPS, DRAIN = (int(Column[n]) for n in ("FILL", "INTERVAL", "TRIPS", "DRAIN"))
 COMPUTE, READ = int(UnitKind.COMPUTE), int(UnitKind.READ)
-
-# Columns of the unit table.
-(U_KIND, U_PORT, U_OUTSTANDING, U_MAX_BEATS, U_SETUP, U_TAIL, U_OVERLAP, U_RUN_SETUP, U_WIDTH,
- U_LEAD, U_TRAIL, U_CHANNEL, U_ALONE, U_ACCEPT, U_REQUEST, U_RESPONSE, U_CONTROLLER,
- U_COLUMNS) = range(18)
-
-# Columns of the state of a unit. X_LEFT is what remains of the present run, X_ISSUED counts
-# accepted bursts, X_KNOWN those whose done cycle is known.
-(X_SEGMENT, X_REPEAT, X_PLACE, X_ROW, X_SINCE, X_START, X_PLANE, X_RUN, X_HERE, X_LEFT, X_NEW_RUN,
- X_ISSUED, X_KNOWN, X_ACCEPTED, X_DONE, X_BEATS, X_PRESENTED, X_TRACE,
- X_COLUMNS) = range(19)
-
-# Rows of the rings of a unit: done cycles, and what the controller said of a read that waits for
-# its turn (beats, first and last DDR clock of its data).
-G_DONE, G_BEATS, G_FIRST, G_LAST, G_ROWS = range(5)
-
-# Columns of a data channel (port * 2, + 1 for writes) and, in the row of the same number, of a
-# direction of a controller port (P_CROSSING).
-P_ACCEPT, P_DATA, P_HELD, P_CROSSING, P_RESPONSE, P_COLUMNS = range(6)
-
-# What a unit does now, and how many results of alone transfers are kept.
-READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
+#: A row of `Program.operations`, by the names of its columns.
+OPERATION = record_type(*(column.name.lower() for column in Column))
+#: What the loop asks of a unit and its port. `channel`: of the port (port * 2, + 1 for writes).
+#: `alone`: it has a flat channel to itself. `accept`: bursts that the port's direction holds.
+UNIT = record_type("kind", "port", "outstanding", "max_beats", "setup", "tail", "overlap",
+                   "run_setup", "width", "lead", "trail", "channel", "alone", "accept", "request",
+                   "response", "controller")
+#: Where a unit is. `turn`: repeat of its segment; `place`: in the order of its operations; `row`:
+#: of its operation; `since`: end of the one before. Of the transfer it runs: `plane`, `run`,
+#: `here` and `left` (bytes of the present run), `issued` (bursts accepted), `known` (bursts whose
+#: done cycle is known), `accepted` and `done` of the last such burst, `presented`: its request.
+PROGRESS = record_type("segment", "turn", "place", "row", "since", "start", "plane", "run", "here",
+                       "left", "new_run", "issued", "known", "accepted", "done", "beats",
+                       "presented", "traced")
+#: One direction of a port; `crossing`, in the record of the same number: one direction of a
+#: controller port.
+CHANNEL = record_type("accepted", "data_free", "held", "crossing", "answered")
+#: What a transfer with a flat channel to itself takes; the key first, then the answer.
+KNOWN = record_type("unit", "offset", "row_bytes", "rows", "row_stride", "planes", "plane_stride",
+                    "done", "beats", "bursts")
+#: How many of those are kept.
 MEMO = 4096
-(M_UNIT, M_BYTES, M_ROWS, M_ROW_STRIDE, M_PLANES, M_PLANE_STRIDE, M_OFFSET, M_DONE, M_BEATS,
- M_BURSTS, M_COLUMNS) = range(11)
+# What a unit does now.
+READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
+
+
+class Rings(NamedTuple):
+    """The bursts in flight of every unit, (units, a power of two), by their number.
+
+    Done cycles, and what the controller said of a read that waits for its turn: beats, first and
+    last DDR clock of its data.
+    """
+
+    done: np.ndarray
+    beats: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+class Machine(NamedTuple):
+    """Everything that moves: units with their progress, channels, the DDR controller."""
+
+    operations: np.ndarray  # OPERATION
+    units: np.ndarray  # UNIT
+    progress: np.ndarray  # PROGRESS
+    doing: np.ndarray
+    due: np.ndarray  # the cycle of each unit's next event
+    rings: Rings
+    known: np.ndarray  # KNOWN
+    channels: np.ndarray  # CHANNEL
+    dram: Controller
 
 
 @CACHED
-def reschedule(unit, state, doing, due, settings, ring):
+def reschedule(machine, unit):
     """Set the next event of a unit in a transfer, as far as done cycles are known."""
-    if doing[unit] == BLOCKED:
+    if machine.doing[unit] == BLOCKED:
         return
-    x = state[unit]
-    issued, known = x[X_ISSUED], x[X_KNOWN]
-    if x[X_LEFT] == 0:
-        if known == issued:
-            doing[unit] = ENDING
-            due[unit] = x[X_DONE] + settings[U_TAIL]
+    x, settings = machine.progress[unit], machine.units[unit]
+    if x.left == 0:
+        if x.known == x.issued:
+            machine.doing[unit] = ENDING
+            machine.due[unit] = x.done + settings.tail
             return
     else:
-        leaver = issued - settings[U_OUTSTANDING]  # must be done before the next request
-        serial = x[X_NEW_RUN] and not settings[U_OVERLAP]
-        if known > leaver and (known == issued or not serial):
-            freed = ring[G_DONE, leaver & (ring.shape[1] - 1)] if leaver >= 0 else 0
-            doing[unit] = REQUESTING
-            due[unit] = next_request(x[X_ACCEPTED], x[X_DONE], freed, x[X_NEW_RUN],
-                                     settings[U_OVERLAP], settings[U_RUN_SETUP])
+        leaver = x.issued - settings.outstanding  # must be done before the next request
+        serial = x.new_run and not settings.overlap
+        if x.known > leaver and (x.known == x.issued or not serial):
+            done = machine.rings.done
+            freed = done[unit, leaver & (done.shape[1] - 1)] if leaver >= 0 else 0
+            machine.doing[unit] = REQUESTING
+            machine.due[unit] = next_request(x.accepted, x.done, freed, x.new_run,
+                                             settings.overlap, settings.run_setup)
             return
-    doing[unit] = WAITING
-    due[unit] = FAR
+    machine.doing[unit] = WAITING
+    machine.due[unit] = FAR
 
 
 @CACHED
-def next_burst(x, settings, operation):
-    """(bytes, beats) of the burst at X_HERE; X_HERE, X_LEFT and the run counters move on."""
-    size = burst_bytes(x[X_HERE], x[X_LEFT], settings[U_WIDTH], settings[U_MAX_BEATS])
-    beats = burst_beats(x[X_HERE], size, settings[U_WIDTH])
-    x[X_HERE] += size
-    x[X_LEFT] -= size
-    x[X_NEW_RUN] = 0
-    x[X_BEATS] += beats
-    if x[X_LEFT] == 0:
-        x[X_RUN] += 1
-        if x[X_RUN] == operation[ROWS]:
-            x[X_RUN] = 0
-            x[X_PLANE] += 1
-        if x[X_PLANE] < operation[PLANES]:
-            x[X_LEFT] = operation[ROW_BYTES]
-            x[X_NEW_RUN] = 1
-            x[X_HERE] = (operation[ADDRESS] + x[X_REPEAT] * operation[ADVANCE]
-                         + x[X_PLANE] * operation[PLANE_STRIDE]
-                         + x[X_RUN] * operation[ROW_STRIDE])
+def next_burst(machine, unit):
+    """(bytes, beats) of the unit's burst at `here`; `here`, `left` and the run move on."""
+    x, settings = machine.progress[unit], machine.units[unit]
+    operation = machine.operations[x.row]
+    size = burst_bytes(x.here, x.left, settings.width, settings.max_beats)
+    beats = burst_beats(x.here, size, settings.width)
+    x.here += size
+    x.left -= size
+    x.new_run = 0
+    x.beats += beats
+    if x.left == 0:
+        x.run += 1
+        if x.run == operation.rows:
+            x.run = 0
+            x.plane += 1
+        if x.plane < operation.planes:
+            x.left = operation.row_bytes
+            x.new_run = 1
+            x.here = (operation.address + x.turn * operation.advance
+                      + x.plane * operation.plane_stride + x.run * operation.row_stride)
     return size, beats

@@ -19,6 +19,8 @@ lead = write_lead_cycles. Nothing else delays a burst.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -74,15 +76,21 @@ def flat_accept(request: int, last_accept: int, lead: int, data_free: int) -> tu
 
 
 @CACHED
-def flat_transfer(address: int, row_bytes: int, rows: int, row_stride: int, planes: int,
-                  plane_stride: int, width: int, max_beats: int, lead: int, trail: int,
-                  outstanding: int, overlap: int, run_setup: int,
+def flat_transfer(address: int, shape: Any, settings: Any,
                   ring: np.ndarray) -> tuple[int, int, int]:
     """(cycles from the first request to the last done, beats, bursts) of a transfer alone.
 
     Exact when no other unit uses the channel: the same recurrence as burst by burst, with the
-    first request at cycle 0. `ring`: scratch, at least `outstanding` long.
+    first request at cycle 0. `shape`: a record with row_bytes, rows, row_stride, planes and
+    plane_stride; `settings`: one with width, max_beats, lead, trail, outstanding, overlap and
+    run_setup, all of a unit. `ring`: scratch, at least `outstanding` long.
     """
+    # Read once: every store into the ring could have changed a record, as far as LLVM knows.
+    width, max_beats, lead, trail = (settings.width, settings.max_beats, settings.lead,
+                                     settings.trail)
+    outstanding, overlap, run_setup = (settings.outstanding, settings.overlap,
+                                       settings.run_setup)
+    row_bytes, rows, row_stride = shape.row_bytes, shape.rows, shape.row_stride
     accepted, done, data_free = -1, 0, 0
     total_beats, count, place = 0, 0, 0
     shift = 0
@@ -90,9 +98,9 @@ def flat_transfer(address: int, row_bytes: int, rows: int, row_stride: int, plan
         shift += 1
     for index in range(outstanding):
         ring[index] = 0
-    for plane in range(planes):
+    for plane in range(shape.planes):
         for row in range(rows):
-            here = address + plane * plane_stride + row * row_stride
+            here = address + plane * shape.plane_stride + row * row_stride
             left = row_bytes
             new_run = count > 0
             while left > 0:

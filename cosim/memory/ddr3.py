@@ -1,7 +1,7 @@
-"""The DDR3 controller as integer functions on a few arrays: queues, direction, banks, refresh.
+"""The DDR3 controller as integer functions on its records: queues, direction, banks, refresh.
 
 It does not know units, ports or tokens; both executors bring it bursts and carry out what it
-decides. `arch_models.memory.Ddr3Timing` says what each number means.
+decides. `cosim.memory.controller` holds the records and says what each field means.
 
 All times here are DDR clocks. A burst arrives, waits in the line of its direction (oldest first,
 then unit number: `cosim.memory.arbiter`), is admitted to the window when its transactions fit into
@@ -22,98 +22,42 @@ the queue, and is served whole: its column commands follow one another every t_c
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 
-from arch_models.memory import Ddr3Timing, Memory
 from cosim.memory.bursts import CACHED, FAR, PLAIN, precedes
+from cosim.memory.controller import Controller
 
-# The state of the controller is a few int64 arrays, so that both executors hold the same thing:
-# `regs` (scalars), `banks` (banks x B_COLUMNS), `pool` (bursts x E_COLUMNS), `lists` (rows of
-# pool indices: the lines and windows of both directions, and the free entries), `sources`
-# (background traffic). `t` are the timing parameters, see `ddr_parameters` for their order.
-
-(T_RCD, T_RP, T_RAS, T_RC, T_RRD, T_FAW, T_CCD, T_CL, T_RD2WR, T_WR2RD, T_RD2PRE, T_WR2PRE,
- T_REFI, T_RFC, T_STARVE_READ, T_STARVE_WRITE, T_RUN_READ, T_RUN_WRITE, T_IDLE_GAP,
- T_ENTRIES_READ, T_ENTRIES_WRITE, T_BYPASS, T_WRITE_GAP, T_ATOM, T_ROW_BYTES, T_BANKS,
- T_CLOCK, T_CYCLE, T_PIPELINE, T_WORD, T_WORD_PER, T_MISS_GAP, T_ATOM_SHIFT,
- T_ROW_SHIFT, T_BANK_SHIFT, T_COUNT) = range(36)
-
-(R_NOW, R_BUS, R_READ, R_WRITE, R_MODE, R_RUN, R_SINCE, R_SINCE_WRITE, R_SPACE, R_SPACE_WRITE,
- R_OCCUPIED, R_OCCUPIED_WRITE, R_BYPASSED, R_DEBT, R_REFRESH, R_ACT0, R_ACT1, R_ACT2, R_ACT3,
- R_FOREGROUND, R_HITS, R_MISSES, R_REFRESHES, R_SEEN, R_LINE, R_LINE_WRITE, R_WINDOW,
- R_WINDOW_WRITE, R_FREE, R_SWITCHED, R_WHEN, R_ADMIT, R_NEW_HITS, R_NEW_MISSES,
- R_COUNT) = range(35)
-B_ROW, B_COLUMN_READY, B_PRECHARGE_READY, B_ACTIVATE_READY, B_COLUMNS = range(5)
-(E_ARRIVAL, E_UNIT, E_INDEX, E_ADDRESS, E_BYTES, E_ATOMS, E_WRITE, E_ADMITTED, E_PLACE,
- E_COLUMNS) = range(10)
-S_PERIOD, S_BYTES, S_WRITE, S_REGION, S_NEXT, S_STATE, S_OUT, S_COLUMNS = range(8)
-LINE, WINDOW, FREE = 0, 2, 4  # rows of `lists`: + 1 is the write's
 NOTHING, ADMITTED, SERVED = range(3)  # what `ddr_step` did
 
 
 @CACHED
-def to_ddr(cycle: int, t: np.ndarray) -> int:
+def to_ddr(cycle: int, t: Any) -> int:
     """First DDR clock at or after the start of a fabric cycle."""
-    return (cycle * t[T_CLOCK] + t[T_CYCLE] - 1) // t[T_CYCLE]
+    return (cycle * t.clock + t.cycle - 1) // t.cycle
 
 
 @CACHED
-def to_fabric(clock: int, t: np.ndarray) -> int:
+def to_fabric(clock: int, t: Any) -> int:
     """First fabric cycle that starts at or after a DDR clock."""
-    return (clock * t[T_CYCLE] + t[T_CLOCK] - 1) // t[T_CLOCK]
+    return (clock * t.cycle + t.clock - 1) // t.clock
 
 
 @CACHED
-def decided_in(clock: int, t: np.ndarray) -> int:
+def decided_in(clock: int, t: Any) -> int:
     """The fabric cycle during which a DDR clock begins: the controller acts at its end."""
-    return clock * t[T_CYCLE] // t[T_CLOCK]
-
-
-def ddr_parameters(ddr: Ddr3Timing) -> np.ndarray:
-    """The timing parameters in the order of the T_ names."""
-    common = math.gcd(ddr.clock_hz, ddr.fabric_hz)
-    return np.array([
-        ddr.t_rcd, ddr.t_rp, ddr.t_ras, ddr.t_rc, ddr.t_rrd, ddr.t_faw, ddr.t_ccd,
-        ddr.read_latency, ddr.rd2wr, ddr.wr2rd, ddr.rd2pre, ddr.wr2pre, ddr.t_refi, ddr.t_rfc,
-        ddr.read_starve, ddr.write_starve, ddr.read_run, ddr.write_run, ddr.idle_gap,
-        ddr.read_entries, ddr.write_entries, ddr.bypass_transactions, ddr.write_gap_eighths,
-        ddr.transaction_bytes, ddr.row_bytes, ddr.banks, ddr.clock_hz // common,
-        ddr.fabric_hz // common, ddr.pipeline_clocks, ddr.word_clocks_numerator,
-        ddr.word_clocks_denominator, ddr.miss_gap_clocks, ddr.transaction_bytes.bit_length() - 1,
-        ddr.row_bytes.bit_length() - 1, ddr.banks.bit_length() - 1], np.int64)
-
-
-def ddr_state(memory: Memory, t: np.ndarray, in_flight: int) -> tuple[np.ndarray, ...]:
-    """(regs, banks, pool, lists, sources) at cycle 0; `in_flight`: sum of the units' limits."""
-    regs = np.zeros(R_COUNT, np.int64)
-    if len(t) == 0:
-        return regs, *(np.zeros((0, 0), np.int64) for _ in range(4))
-    regs[[R_READ, R_WRITE, R_ACT0, R_ACT1, R_ACT2, R_ACT3]] = -(10**6)
-    regs[R_REFRESH] = t[T_REFI]
-    banks = np.zeros((t[T_BANKS], B_COLUMNS), np.int64)
-    banks[:, B_ROW] = -1
-    # Posted writes leave their unit's count when they enter the window, which they then fill.
-    capacity = in_flight + int(t[T_ENTRIES_READ] + t[T_ENTRIES_WRITE]) + len(memory.background)
-    lists = np.zeros((FREE + 1, capacity), np.int64)
-    lists[FREE] = np.arange(capacity)
-    regs[R_FREE] = capacity
-    sources = np.zeros((len(memory.background), S_COLUMNS), np.int64)
-    for index, item in enumerate(memory.background):
-        sources[index] = (item.period_clocks, item.burst_bytes, item.write, item.region_bytes,
-                          0, index + 1, 0)
-    return regs, banks, np.zeros((capacity, E_COLUMNS), np.int64), lists, sources
+    return clock * t.cycle // t.clock
 
 
 @CACHED
-def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[int, int]:
+def controller_port(t: Any, clock: int, free: int, size: int) -> tuple[int, int]:
     """(start, end) of the passage of `size` bytes through one direction of a controller port."""
     start = max(clock, free)
-    if t[T_WORD] == 0:
+    if t.word == 0:
         return start, start
     words = (size + 7) >> 3
-    return start, start + -((-words * t[T_WORD]) // t[T_WORD_PER])
+    return start, start + -((-words * t.word) // t.word_per)
 
 
 @CACHED
@@ -123,7 +67,7 @@ def ddr_write_data(accepted: int, lead: int, data_free: int, beats: int) -> int:
 
 
 @CACHED
-def ddr_read_data(t: np.ndarray, first: int, last: int, response: int, data_free: int,
+def ddr_read_data(t: Any, first: int, last: int, response: int, data_free: int,
                   beats: int) -> int:
     """Done cycle of a read whose data leave the controller port from `first` to `last`.
 
@@ -134,35 +78,37 @@ def ddr_read_data(t: np.ndarray, first: int, last: int, response: int, data_free
 
 
 @CACHED
-def _atoms(t, address, size):
+def _atoms(t: Any, address: int, size: int) -> int:
     """DRAM bursts that cover some bytes."""
-    edge = t[T_ATOM] - 1
-    return ((address & edge) + size + edge) >> t[T_ATOM_SHIFT]
+    edge = t.atom - 1
+    return ((address & edge) + size + edge) >> t.atom_shift
 
 
 # Not cached: numba would not see a change of `cosim.memory.arbiter`.
 @PLAIN
-def ddr_insert(t, regs, pool, lists, arrival, unit, index, address, size, write, place=-1):
+def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: int, size: int,
+               write: int, place: int = -1) -> None:
     """Put a burst that arrives at DDR clock `arrival` into its line; oldest first, then unit."""
-    regs[R_FREE] -= 1
-    entry = lists[FREE, regs[R_FREE]]
-    e = pool[entry]
-    e[E_ARRIVAL] = arrival
-    e[E_UNIT] = unit
-    e[E_INDEX] = index
-    e[E_ADDRESS] = address
-    e[E_BYTES] = size
-    e[E_ATOMS] = _atoms(t, address, size)
-    e[E_WRITE] = write
-    e[E_PLACE] = place  # of its operation in a trace; not used here
-    line = lists[LINE + write]
-    place = regs[R_LINE + write]
-    regs[R_LINE + write] += 1
-    while place > 0 and precedes(arrival, unit, pool[line[place - 1], E_ARRIVAL],
-                                 pool[line[place - 1], E_UNIT]):
-        line[place] = line[place - 1]
-        place -= 1
-    line[place] = entry
+    s = dram.s
+    s.unused -= 1
+    entry = dram.free[s.unused]
+    burst = dram.pool[entry]
+    burst.arrival = arrival
+    burst.unit = unit
+    burst.number = number
+    burst.address = address
+    burst.moved = size
+    burst.atoms = _atoms(dram.t, address, size)
+    burst.write = write
+    burst.place = place  # of its operation in a trace; not used here
+    line = dram.lines[write]
+    rank = s.in_line[write]
+    s.in_line[write] += 1
+    while rank > 0 and precedes(arrival, unit, dram.pool[line[rank - 1]].arrival,
+                                dram.pool[line[rank - 1]].unit):
+        line[rank] = line[rank - 1]
+        rank -= 1
+    line[rank] = entry
 
 
 @CACHED
@@ -174,234 +120,260 @@ def _remove(row, count, place):
 
 
 @CACHED
-def _next_event(t, regs, pool, lists):
-    """Set R_WHEN and R_ADMIT (the direction to admit, -1: serve) of the next event."""
+def _next_event(dram):
+    """Set `when` and `admit` (the direction to admit, -1: serve) of the next event."""
+    t, s = dram.t, dram.s
     when, admit = FAR, -1
     for write in range(2):
-        if regs[R_LINE + write] == 0:
+        if s.in_line[write] == 0:
             continue
-        head = pool[lists[LINE + write, 0]]
-        occupied = regs[R_OCCUPIED + write]
-        if occupied and occupied + head[E_ATOMS] > t[T_ENTRIES_READ + write]:
+        head = dram.pool[dram.lines[write, 0]]
+        occupied = s.occupied[write]
+        if occupied and occupied + head.atoms > t.entries[write]:
             continue
-        clock = max(head[E_ARRIVAL], regs[R_SPACE + write])
+        clock = max(head.arrival, s.space[write])
         if clock < when:
             when, admit = clock, write
-    if regs[R_WINDOW] + regs[R_WINDOW_WRITE] > 0:
-        clock = max(regs[R_NOW], regs[R_BUS])
+    if s.in_window[0] + s.in_window[1] > 0:
+        clock = max(s.now, s.bus)
         if clock < when:
             when, admit = clock, -1
-    regs[R_WHEN] = when
-    regs[R_ADMIT] = admit
+    s.when = when
+    s.admit = admit
 
 
 @PLAIN
-def ddr_next(t, regs, pool, lists, sources, background):
+def ddr_next(dram: Controller, background: int) -> np.int64:
     """DDR clock of the controller's next event; FAR while it holds nothing of the units.
 
     `background`: unit number of the first source of background traffic. A source has one burst
     outstanding and asks for the next a period later, or when it was served if that is later.
     """
-    if regs[R_FOREGROUND] == 0:
+    if dram.s.inside == 0:
         return FAR
-    _next_event(t, regs, pool, lists)
+    _next_event(dram)
     index = 0
-    while index < len(sources):
-        s = sources[index]
+    while index < len(dram.sources):
+        source = dram.sources[index]
         index += 1
-        if s[S_OUT] == 0 and s[S_NEXT] <= regs[R_WHEN]:
-            s[S_STATE] = (s[S_STATE] * 1103515245 + 12345) % 2147483648
-            address = (s[S_STATE] // 16 * t[T_ATOM]) % s[S_REGION]
-            ddr_insert(t, regs, pool, lists, s[S_NEXT], background + index - 1, 0, address,
-                       s[S_BYTES], s[S_WRITE])
-            s[S_OUT] = 1
-            _next_event(t, regs, pool, lists)
+        if source.out == 0 and source.next_at <= dram.s.when:
+            source.random = (source.random * 1103515245 + 12345) % 2147483648
+            address = (source.random // 16 * dram.t.atom) % source.region
+            ddr_insert(dram, source.next_at, background + index - 1, 0, address, source.moved,
+                       source.write)
+            source.out = 1
+            _next_event(dram)
             # An older burst that does not fit can make the next event later: ask all again.
             index = 0
-    return regs[R_WHEN]
+    return dram.s.when
 
 
 @CACHED
-def _activate_at(t, regs, bank, admitted):
+def _activate_at(dram, bank, admitted):
     """Earliest ACTIVATE of a bank for a burst that is known since `admitted`.
 
     Rows are opened for the direction being served only, from the last command of the other on.
     """
-    clock = max(admitted, regs[R_SWITCHED])
-    if bank[B_ROW] >= 0:
-        clock = max(clock, bank[B_PRECHARGE_READY]) + t[T_RP]
-    clock = max(clock, bank[B_ACTIVATE_READY])
-    return max(clock, max(regs[R_ACT3] + t[T_RRD], regs[R_ACT0] + t[T_FAW]))
+    t, s = dram.t, dram.s
+    clock = max(admitted, s.switched)
+    if bank.row >= 0:
+        clock = max(clock, bank.precharge_ready) + t.t_rp
+    clock = max(clock, bank.activate_ready)
+    return max(clock, max(s.activates[3] + t.t_rrd, s.activates[0] + t.t_faw))
 
 
 @CACHED
-def _column_at(t, regs, banks, address, admitted):
+def _bank_of(dram, address):
+    return dram.banks[(address >> dram.t.row_shift) & (dram.t.banks - 1)]
+
+
+@CACHED
+def _row_of(t, address):
+    return address >> (t.row_shift + t.bank_shift)
+
+
+@CACHED
+def _column_at(dram, address, admitted):
     """Earliest column command of a burst, as far as its bank goes."""
-    bank = banks[(address >> t[T_ROW_SHIFT]) & (t[T_BANKS] - 1)]
-    if bank[B_ROW] == address >> (t[T_ROW_SHIFT] + t[T_BANK_SHIFT]):
-        return bank[B_COLUMN_READY]
-    return _activate_at(t, regs, bank, admitted) + t[T_RCD]
+    bank = _bank_of(dram, address)
+    if bank.row == _row_of(dram.t, address):
+        return bank.column_ready
+    return _activate_at(dram, bank, admitted) + dram.t.t_rcd
 
 
 @CACHED
-def _bus_at(t, regs, write):
+def _bus_at(dram, write):
     """Earliest column command of a direction, as far as the data bus goes."""
     if write:
-        return max(regs[R_BUS], regs[R_READ] + t[T_RD2WR])
-    return max(regs[R_BUS], regs[R_WRITE] + t[T_WR2RD])
+        return max(dram.s.bus, dram.s.column[0] + dram.t.t_rd2wr)
+    return max(dram.s.bus, dram.s.column[1] + dram.t.t_wr2rd)
 
 
 @CACHED
-def _refresh(t, regs, banks, now):
+def _refresh(dram, now):
     """Close all rows and refresh; the bus is free when it is over.
 
     Of the refreshes that are due at `now`, all but the last had the memory to themselves.
     """
-    start = max(regs[R_REFRESH], regs[R_BUS])
+    t, s, banks = dram.t, dram.s, dram.banks
+    start = max(s.refresh, s.bus)
     opened = False
-    for index in range(t[T_BANKS]):
-        if banks[index, B_ROW] >= 0:
+    for index in range(t.banks):
+        if banks[index].row >= 0:
             opened = True
-            start = max(start, banks[index, B_PRECHARGE_READY])
-    ready = start + t[T_RFC] + (t[T_RP] if opened else 0)
-    for index in range(t[T_BANKS]):
-        banks[index, B_ROW] = -1
-        banks[index, B_ACTIVATE_READY] = ready
-    regs[R_BUS] = max(regs[R_BUS], ready)
-    regs[R_REFRESH] += t[T_REFI]
-    regs[R_REFRESHES] += 1
-    if regs[R_REFRESH] >= ready and now - regs[R_REFRESH] >= t[T_REFI]:
-        count = (now - regs[R_REFRESH]) // t[T_REFI]
-        regs[R_REFRESH] += count * t[T_REFI]
-        regs[R_REFRESHES] += count
+            start = max(start, banks[index].precharge_ready)
+    ready = start + t.t_rfc + (t.t_rp if opened else 0)
+    for index in range(t.banks):
+        banks[index].row = -1
+        banks[index].activate_ready = ready
+    s.bus = max(s.bus, ready)
+    s.refresh += t.t_refi
+    s.refreshes += 1
+    if s.refresh >= ready and now - s.refresh >= t.t_refi:
+        count = (now - s.refresh) // t.t_refi
+        s.refresh += count * t.t_refi
+        s.refreshes += count
 
 
 @CACHED
-def _choose(t, regs, banks, pool, lists, write, now):
+def _choose(dram, write, now):
     """Place in the window of the burst to serve: the first that is ready soonest."""
-    count = regs[R_WINDOW + write]
-    window = lists[WINDOW + write]
+    window = dram.windows[write]
     best, soonest = 0, FAR
-    slot = max(now, _bus_at(t, regs, write))
-    for place in range(count):
-        e = pool[window[place]]
-        column = max(slot, _column_at(t, regs, banks, e[E_ADDRESS], e[E_ADMITTED]))
+    slot = max(now, _bus_at(dram, write))
+    for place in range(dram.s.in_window[write]):
+        burst = dram.pool[window[place]]
+        column = max(slot, _column_at(dram, burst.address, burst.admitted))
         if column < soonest:
             best, soonest = place, column
-        if soonest == slot or regs[R_BYPASSED] >= t[T_BYPASS]:
+        if soonest == slot or dram.s.bypassed >= dram.t.bypass:
             break
     return best
 
 
 @CACHED
-def _transfer(t, regs, banks, e, now):
+def _transfer(dram, burst, now):
     """Issue every command of one burst; (first, last) column command."""
-    address, left, write = e[E_ADDRESS], e[E_BYTES], e[E_WRITE]
+    t, s = dram.t, dram.s
+    address, left, write = burst.address, burst.moved, burst.write
     first, last = FAR, now
     while left > 0:
-        size = min(left, t[T_ROW_BYTES] - (address & (t[T_ROW_BYTES] - 1)))
-        atoms = _atoms(t, address, size)
-        bank = banks[(address >> t[T_ROW_SHIFT]) & (t[T_BANKS] - 1)]
-        row = address >> (t[T_ROW_SHIFT] + t[T_BANK_SHIFT])
+        size = min(left, t.row_bytes - (address & (t.row_bytes - 1)))
+        bank = _bank_of(dram, address)
         gap = 0
-        if bank[B_ROW] == row:
-            regs[R_HITS] += 1
+        if bank.row == _row_of(t, address):
+            s.hits += 1
         else:
-            regs[R_MISSES] += 1
-            gap = t[T_MISS_GAP]
-            activate = _activate_at(t, regs, bank, e[E_ADMITTED])
-            regs[R_ACT0], regs[R_ACT1] = regs[R_ACT1], regs[R_ACT2]
-            regs[R_ACT2], regs[R_ACT3] = regs[R_ACT3], activate
-            bank[B_ROW] = row
-            bank[B_COLUMN_READY] = activate + t[T_RCD]
-            bank[B_PRECHARGE_READY] = activate + t[T_RAS]
-            bank[B_ACTIVATE_READY] = activate + t[T_RC]
-        column = max(max(now, _bus_at(t, regs, write)), bank[B_COLUMN_READY])
+            s.misses += 1
+            gap = t.miss_gap
+            activate = _activate_at(dram, bank, burst.admitted)
+            for index in range(3):
+                s.activates[index] = s.activates[index + 1]
+            s.activates[3] = activate
+            bank.row = _row_of(t, address)
+            bank.column_ready = activate + t.t_rcd
+            bank.precharge_ready = activate + t.t_ras
+            bank.activate_ready = activate + t.t_rc
+        column = max(max(now, _bus_at(dram, write)), bank.column_ready)
         first = min(first, column)
-        last = column + (atoms - 1) * t[T_CCD]
-        regs[R_BUS] = last + t[T_CCD] + gap
-        if write:
-            regs[R_WRITE] = last
-            bank[B_PRECHARGE_READY] = max(bank[B_PRECHARGE_READY], last + t[T_WR2PRE])
-        else:
-            regs[R_READ] = last
-            bank[B_PRECHARGE_READY] = max(bank[B_PRECHARGE_READY], last + t[T_RD2PRE])
+        last = column + (_atoms(t, address, size) - 1) * t.t_ccd
+        s.bus = last + t.t_ccd + gap
+        s.column[write] = last
+        bank.precharge_ready = max(bank.precharge_ready,
+                                   last + (t.t_wr2pre if write else t.t_rd2pre))
         address += size
         left -= size
     if write:
-        regs[R_DEBT] += e[E_ATOMS] * t[T_WRITE_GAP]
-        regs[R_BUS] += regs[R_DEBT] >> 3
-        regs[R_DEBT] &= 7
+        s.debt += burst.atoms * t.write_gap
+        s.bus += s.debt >> 3
+        s.debt &= 7
     return first, last
 
 
 @CACHED
-def _direction(t, regs, now):
+def _direction(dram, now):
     """Which direction is served now (0 read, 1 write), and may a switch have been idle?"""
-    mode = regs[R_MODE]
+    t, s = dram.t, dram.s
+    mode = s.mode
     other = 1 - mode
-    if regs[R_WINDOW + other] == 0:
+    if s.in_window[other] == 0:
         return mode, False
-    if regs[R_WINDOW + mode] == 0:
+    if s.in_window[mode] == 0:
         return other, True
-    starved = now - regs[R_SINCE + other] >= t[T_STARVE_READ + other]
-    if starved and regs[R_RUN] >= t[T_RUN_READ + mode]:
+    starved = now - s.since[other] >= t.starve[other]
+    if starved and s.run >= t.most_run[mode]:
         return other, False
     return mode, False
 
 
 @CACHED
-def ddr_step(t, regs, banks, pool, lists, sources, background):
+def _admit(dram, write, now):
+    """Move the oldest burst of a line into its window; its number in the pool."""
+    s = dram.s
+    entry = _remove(dram.lines[write], s.in_line[write], 0)
+    s.in_line[write] -= 1
+    burst = dram.pool[entry]
+    burst.admitted = now
+    if s.in_window[write] == 0:
+        s.since[write] = max(s.since[write], now)
+    dram.windows[write, s.in_window[write]] = entry
+    s.in_window[write] += 1
+    s.occupied[write] += burst.atoms
+    return entry
+
+
+@CACHED
+def _serve(dram, background, now):
+    """Serve one burst of the direction whose turn it is; (its number, first, last column)."""
+    t, s = dram.t, dram.s
+    write, idle = _direction(dram, now)
+    if write != s.mode:
+        s.mode = write
+        s.switched = min(now, max(s.column[0], s.column[1]))
+        s.run = 0
+        s.bypassed = 0
+        if idle:
+            s.bus = max(s.bus, now + t.idle_gap)
+    place = _choose(dram, write, now)
+    entry = _remove(dram.windows[write], s.in_window[write], place)
+    s.in_window[write] -= 1
+    burst = dram.pool[entry]
+    hits, misses = s.hits, s.misses
+    first, last = _transfer(dram, burst, now)
+    s.new_hits = s.hits - hits
+    s.new_misses = s.misses - misses
+    s.bypassed = s.bypassed + burst.atoms if place else 0
+    s.run += burst.atoms
+    s.occupied[write] -= burst.atoms
+    s.space[write] = now
+    s.since[write] = last
+    dram.free[s.unused] = entry
+    s.unused += 1
+    if burst.unit >= background:
+        s.hits, s.misses = hits, misses
+        source = dram.sources[burst.unit - background]
+        source.out = 0
+        source.next_at = max(burst.arrival + source.period, last)
+    else:
+        s.inside -= 1
+        s.seen = s.refreshes
+    return entry, first, last
+
+
+@CACHED
+def ddr_step(dram: Controller, background: int) -> tuple[int, int, int, int, int]:
     """Do the event `ddr_next` named; (what, pool entry, DDR clock, first, last column command).
 
     ADMITTED: a burst enters the scheduler's window. SERVED: all its commands are placed;
-    R_NEW_HITS and R_NEW_MISSES count its rows.
+    `new_hits` and `new_misses` count its rows.
     """
-    now, admit = regs[R_WHEN], regs[R_ADMIT]
-    regs[R_NOW] = max(regs[R_NOW], now)
+    s = dram.s
+    now, admit = s.when, s.admit
+    s.now = max(s.now, now)
     if admit >= 0:
-        entry = _remove(lists[LINE + admit], regs[R_LINE + admit], 0)
-        regs[R_LINE + admit] -= 1
-        e = pool[entry]
-        e[E_ADMITTED] = now
-        if regs[R_WINDOW + admit] == 0:
-            regs[R_SINCE + admit] = max(regs[R_SINCE + admit], now)
-        lists[WINDOW + admit, regs[R_WINDOW + admit]] = entry
-        regs[R_WINDOW + admit] += 1
-        regs[R_OCCUPIED + admit] += e[E_ATOMS]
-        return ADMITTED, entry, now, now, now
-    if regs[R_REFRESH] <= now:
-        _refresh(t, regs, banks, now)
+        return ADMITTED, _admit(dram, admit, now), now, now, now
+    if s.refresh <= now:
+        _refresh(dram, now)
         return NOTHING, 0, now, now, now
-    write, idle = _direction(t, regs, now)
-    if write != regs[R_MODE]:
-        regs[R_MODE] = write
-        regs[R_SWITCHED] = min(now, max(regs[R_READ], regs[R_WRITE]))
-        regs[R_RUN] = 0
-        regs[R_BYPASSED] = 0
-        if idle:
-            regs[R_BUS] = max(regs[R_BUS], now + t[T_IDLE_GAP])
-    place = _choose(t, regs, banks, pool, lists, write, now)
-    entry = _remove(lists[WINDOW + write], regs[R_WINDOW + write], place)
-    regs[R_WINDOW + write] -= 1
-    e = pool[entry]
-    hits, misses = regs[R_HITS], regs[R_MISSES]
-    first, last = _transfer(t, regs, banks, e, now)
-    regs[R_NEW_HITS] = regs[R_HITS] - hits
-    regs[R_NEW_MISSES] = regs[R_MISSES] - misses
-    regs[R_BYPASSED] = regs[R_BYPASSED] + e[E_ATOMS] if place else 0
-    regs[R_RUN] += e[E_ATOMS]
-    regs[R_OCCUPIED + write] -= e[E_ATOMS]
-    regs[R_SPACE + write] = now
-    regs[R_SINCE + write] = last
-    lists[FREE, regs[R_FREE]] = entry
-    regs[R_FREE] += 1
-    if e[E_UNIT] >= background:
-        regs[R_HITS], regs[R_MISSES] = hits, misses
-        s = sources[e[E_UNIT] - background]
-        s[S_OUT] = 0
-        s[S_NEXT] = max(e[E_ARRIVAL] + s[S_PERIOD], last)
-    else:
-        regs[R_FOREGROUND] -= 1
-        regs[R_SEEN] = regs[R_REFRESHES]
+    entry, first, last = _serve(dram, background, now)
     return SERVED, entry, now, first, last

@@ -12,48 +12,43 @@ not depend on clock or ports (rows by unit, different transfers) is prepared onc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from cosim.executors.fast import SOURCES
 from cosim.executors.fast_loop import bit_index
-from cosim.executors.fast_state import (
-    COMPUTE,
-    U_ALONE,
-    U_KIND,
-    U_LEAD,
-    U_MAX_BEATS,
-    U_OUTSTANDING,
-    U_OVERLAP,
-    U_RUN_SETUP,
-    U_SETUP,
-    U_TAIL,
-    U_TRAIL,
-    U_WIDTH,
-)
+from cosim.executors.fast_state import COMPUTE, OPERATION
 from cosim.memory.bursts import CACHED, flat_transfer
+from cosim.memory.controller import record_type
 from cosim.program.table import Column, Opcode, Program, UnitKind, rows_by_unit
 
-#: What makes two transfers of a unit take equal time; the address counts modulo 4 KiB.
-_SHAPE = [Column.UNIT, Column.ADDRESS, Column.ROW_BYTES, Column.ROWS, Column.ROW_STRIDE,
-          Column.PLANES, Column.PLANE_STRIDE]
+#: What makes two transfers of a unit take equal time; `offset`: the address modulo 4 KiB.
+SHAPE = record_type("unit", "offset", "row_bytes", "rows", "row_stride", "planes", "plane_stride")
+#: An operation without its transfer's time. `shape`: index of that, or -1; `cycles`: of a compute
+#: operation.
+STEP = record_type("wait", "signal", "shape", "cycles")
+#: A transfer whose time is known. `setting`: number of the unit's settings (see `Timer`).
+TIMED = record_type("setting", "offset", "row_bytes", "rows", "row_stride", "planes",
+                    "plane_stride", "cycles")
+#: Where a unit is, and the end of its operation before.
+CURSOR = record_type("segment", "turn", "place", "end")
+#: Numbers of the first token in a channel and of the next to come.
+SPAN = record_type("first", "last")
 #: Tokens a channel may hold before `total_cycles` gives up.
 DEEPEST = 64
 #: Transfers whose time a `Timer` remembers.
 _MEMO = 1 << 16
-#: Columns of the unit table that a transfer's time depends on.
-SETTINGS = [U_OUTSTANDING, U_MAX_BEATS, U_SETUP, U_TAIL, U_OVERLAP, U_RUN_SETUP, U_WIDTH, U_LEAD,
-            U_TRAIL]
+#: Fields of a unit's record that a transfer's time depends on.
+SETTINGS = ["outstanding", "max_beats", "setup", "tail", "overlap", "run_setup", "width", "lead",
+            "trail"]
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A program without its times. Rows are sorted by segment and unit (`starts`).
 
-    `rows`: int64 (rows, 4): wait, signal, index of the transfer's shape or -1, compute cycles.
-    `shapes`: int64 (shapes, 7), the columns of `_SHAPE`. `hosts`: places of the host's rows, in
-    table order, whose cycles are given anew for every clock.
+    `rows`: STEP records. `shapes`: SHAPE records. `hosts`: places of the host's rows, in table
+    order, whose cycles are given anew for every clock.
     """
 
     rows: np.ndarray
@@ -72,9 +67,9 @@ def prepare(program: Program) -> Prepared | None:
     order, starts = rows_by_unit(program)
     kinds = np.array([unit.kind for unit in program.units])
     moves = kinds[table[:, Column.UNIT]] != UnitKind.COMPUTE
-    shapes = np.empty((len(table), len(_SHAPE)), np.int64)
-    rows = np.empty((len(table), 4), np.int64)
-    count = _PREPARE(table, moves, order, rows, shapes,
+    shapes, rows = np.empty(len(table), SHAPE), np.empty(len(table), STEP)
+    operations = np.ascontiguousarray(table).view(OPERATION).reshape(-1)
+    count = _PREPARE(operations, moves, order, rows, shapes,
                      np.full(1 << (2 * len(table)).bit_length(), -1, np.int64))
     hosts = np.flatnonzero(table[:, Column.KIND] == Opcode.HOST)
     place = np.empty(len(order), np.int64)
@@ -84,17 +79,35 @@ def prepare(program: Program) -> Prepared | None:
                     np.array([channel.initial for channel in program.channels], np.int64))
 
 
+class Walk(NamedTuple):
+    """A program under some settings, and room to walk it.
+
+    `numbers`: of the units' settings; `fifo`: ends that gave the tokens of each channel.
+    """
+
+    program: Prepared
+    units: np.ndarray  # UNIT
+    numbers: np.ndarray
+    host_cycles: np.ndarray
+    memo: np.ndarray  # TIMED
+    durations: np.ndarray
+    ring: np.ndarray
+    fifo: np.ndarray
+    spans: np.ndarray  # SPAN
+    cursors: np.ndarray  # CURSOR
+
+
 class Timer:
     """Times prepared programs; it remembers what transfers take alone on a channel."""
 
     def __init__(self) -> None:
         self.numbers: dict[tuple[int, ...], int] = {}
-        self.memo = np.zeros((_MEMO, 8), np.int64)
+        self.memo = np.zeros(_MEMO, TIMED)
 
     def settings(self, units: np.ndarray) -> np.ndarray:
         """(units,) a number for each different way to time transfers, from 1 on."""
-        return np.array([self.numbers.setdefault(tuple(row), len(self.numbers) + 1)
-                         for row in units[:, SETTINGS].tolist()], np.int64)
+        return np.array([self.numbers.setdefault(row, len(self.numbers) + 1)
+                         for row in units[SETTINGS].tolist()], np.int64)
 
     def total_cycles(self, prepared: Prepared, units: np.ndarray, settings: np.ndarray,
                      host_cycles: Sequence[int]) -> int | None:
@@ -104,156 +117,181 @@ class Timer:
         `settings`: theirs; `host_cycles`: FILL of the host's rows at that clock, in table
         order. None when masters share a channel, and when a token never comes.
         """
-        if not units[units[:, U_KIND] != COMPUTE, U_ALONE].all():
+        if not units["alone"][units["kind"] != COMPUTE].all():
             return None
         channels = len(prepared.tokens)
-        total = _RUN(prepared.rows, prepared.starts, prepared.repeats, prepared.shapes,
-                     prepared.hosts, np.asarray(host_cycles, np.int64), prepared.tokens, units,
-                     settings, self.memo, np.empty(len(prepared.shapes), np.int64),
-                     np.empty(int(units[:, U_OUTSTANDING].max()), np.int64),
-                     np.zeros((channels, DEEPEST), np.int64), np.zeros((channels, 2), np.int64),
-                     np.zeros((len(units), 4), np.int64))
+        total = _RUN(Walk(
+            prepared, units, settings, np.asarray(host_cycles, np.int64), self.memo,
+            np.empty(len(prepared.shapes), np.int64),
+            np.empty(int(units["outstanding"].max()), np.int64),
+            np.zeros((channels, DEEPEST), np.int64), np.zeros(channels, SPAN),
+            np.zeros(len(units), CURSOR)))
         return int(total) if total >= 0 else None
 
 
 def _build_prepare(sources: int) -> Callable:
-    unit, address = int(Column.UNIT), int(Column.ADDRESS)
-    wait, signal = int(Column.WAIT), int(Column.SIGNAL)
-    fill, interval, trips, drain = (int(Column[name]) for name in ("FILL", "INTERVAL", "TRIPS",
-                                                                   "DRAIN"))
-    row_bytes, rows_column, row_stride, planes, plane_stride = (int(column) for column in
-                                                                _SHAPE[2:])
-
     @CACHED
     def prepare_rows(table, moves, order, rows, shapes, slots):
         """Fill `rows` and `shapes`; return the number of shapes. `slots`: a hash table of -1."""
         stamp = sources  # noqa: F841
         count = 0
         for place in range(len(order)):
-            row = table[order[place]]
-            rows[place, 0] = row[wait]
-            rows[place, 1] = row[signal]
-            rows[place, 2] = -1
-            rows[place, 3] = row[fill] + row[drain] + row[interval] * row[trips]
+            operation, step = table[order[place]], rows[place]
+            step.wait, step.signal, step.shape = operation.wait, operation.signal, -1
+            step.cycles = operation.fill + operation.drain + operation.interval * operation.trips
             if not moves[order[place]]:
                 continue
             shape = shapes[count]
-            shape[0], shape[1] = row[unit], row[address] & 4095
-            shape[2], shape[3], shape[4] = row[row_bytes], row[rows_column], row[row_stride]
-            shape[5], shape[6] = row[planes], row[plane_stride]
-            key = shape[0]
-            for index in range(1, 7):
-                key = key * 31 + shape[index]
-            slot = (key ^ (key >> 12) ^ (key >> 24)) & (len(slots) - 1)
+            shape.unit, shape.offset = operation.unit, operation.address & 4095
+            shape.row_bytes, shape.rows = operation.row_bytes, operation.rows
+            shape.row_stride, shape.planes = operation.row_stride, operation.planes
+            shape.plane_stride = operation.plane_stride
+            slot = _hash(shape.unit, shape) & (len(slots) - 1)
             found = -1
             while slots[slot] >= 0:
-                same = True
-                for index in range(7):
-                    if shapes[slots[slot], index] != shape[index]:
-                        same = False
-                        break
-                if same:
+                other = shapes[slots[slot]]
+                if other.unit == shape.unit and _alike(other, shape):
                     found = slots[slot]
                     break
                 slot = (slot + 1) & (len(slots) - 1)
             if found < 0:
                 slots[slot] = found = count
                 count += 1
-            rows[place, 2] = found
+            step.shape = found
         return count
 
     return prepare_rows
+
+
+@CACHED
+def _hash(first, shape):
+    key = first * 31 + shape.offset
+    key = key * 31 + shape.row_bytes
+    key = key * 31 + shape.rows
+    key = key * 31 + shape.row_stride
+    key = key * 31 + shape.planes
+    key = key * 31 + shape.plane_stride
+    return key ^ (key >> 12) ^ (key >> 24)
+
+
+@CACHED
+def _alike(one, other):
+    return (one.offset == other.offset and one.row_bytes == other.row_bytes
+            and one.rows == other.rows and one.row_stride == other.row_stride
+            and one.planes == other.planes and one.plane_stride == other.plane_stride)
+
+
+@CACHED
+def _time_transfers(walk):
+    """Cycles of every shape under its unit's settings."""
+    for index in range(len(walk.program.shapes)):
+        shape = walk.program.shapes[index]
+        number = walk.numbers[shape.unit]
+        kept = walk.memo[_hash(number, shape) & (_MEMO - 1)]
+        if kept.setting != number or not _alike(kept, shape):
+            settings = walk.units[shape.unit]
+            kept.setting, kept.offset, kept.row_bytes = number, shape.offset, shape.row_bytes
+            kept.rows, kept.row_stride = shape.rows, shape.row_stride
+            kept.planes, kept.plane_stride = shape.planes, shape.plane_stride
+            kept.cycles = (flat_transfer(shape.offset, shape, settings, walk.ring)[0]
+                           + settings.setup + settings.tail)
+        walk.durations[index] = kept.cycles
+
+
+@CACHED
+def enter(program, cursor, unit):
+    """Put a unit before its first operation."""
+    while (cursor.segment < len(program.repeats)
+           and program.starts[cursor.segment, unit] == program.starts[cursor.segment, unit + 1]):
+        cursor.segment += 1
+    if cursor.segment < len(program.repeats):
+        cursor.place = program.starts[cursor.segment, unit]
+
+
+@CACHED
+def step_on(program, cursor, unit):
+    """Move a unit to its next operation; its segment is behind the last one after the last."""
+    cursor.place += 1
+    while (cursor.segment < len(program.repeats)
+           and cursor.place == program.starts[cursor.segment, unit + 1]):
+        cursor.turn += 1
+        if cursor.turn == program.repeats[cursor.segment]:
+            cursor.segment += 1
+            cursor.turn = 0
+        if cursor.segment < len(program.repeats):
+            cursor.place = program.starts[cursor.segment, unit]
+
+
+@CACHED
+def _take(walk, wait, now, available):
+    """Take a token of each channel in a mask; (the later of `now` and their ends, channels)."""
+    while wait:
+        low = wait & -wait
+        wait ^= low
+        channel = bit_index(low)
+        span = walk.spans[channel]
+        now = max(now, walk.fifo[channel, span.first & (DEEPEST - 1)])
+        span.first += 1
+        if span.first == span.last:
+            available ^= low
+    return now, available
+
+
+@CACHED
+def _give(walk, signal, now, available):
+    """Give a token to each channel in a mask; channels that have some, or -1 if one is full."""
+    while signal:
+        low = signal & -signal
+        signal ^= low
+        channel = bit_index(low)
+        span = walk.spans[channel]
+        if span.last - span.first == DEEPEST:
+            return np.int64(-1)
+        walk.fifo[channel, span.last & (DEEPEST - 1)] = now
+        span.last += 1
+        available |= low
+    return available
 
 
 def _build_run(sources: int) -> Callable:
     """Compile the recurrence; `sources` enters numba's cache key."""
 
     @CACHED
-    def run(rows, starts, repeats, shapes, hosts, host_cycles, initial, units, numbers, memo,
-            durations, ring, fifo, ends, state):
-        """The last end, or -1. `fifo`: token times by channel, `ends`: first and behind last."""
+    def run(walk):
+        """The last end, or -1."""
         stamp = sources  # noqa: F841
-        for index in range(len(shapes)):
-            shape = shapes[index]
-            number = numbers[shape[0]]
-            key = number
-            for place in range(1, 7):
-                key = key * 31 + shape[place]
-            m = memo[(key ^ (key >> 12) ^ (key >> 24)) & (_MEMO - 1)]
-            known = m[0] == number
-            for place in range(1, 7):
-                known &= m[place] == shape[place]
-            if not known:
-                settings = units[shape[0]]
-                m[0] = number
-                for place in range(1, 7):
-                    m[place] = shape[place]
-                m[7] = flat_transfer(
-                    shape[1], shape[2], shape[3], shape[4], shape[5], shape[6], settings[U_WIDTH],
-                    settings[U_MAX_BEATS], settings[U_LEAD], settings[U_TRAIL],
-                    settings[U_OUTSTANDING], settings[U_OVERLAP], settings[U_RUN_SETUP], ring)[0]
-                m[7] += settings[U_SETUP] + settings[U_TAIL]
-            durations[index] = m[7]
-        for index in range(len(hosts)):
-            rows[hosts[index], 3] = host_cycles[index]
+        program = walk.program
+        _time_transfers(walk)
+        for index in range(len(program.hosts)):
+            program.rows[program.hosts[index]].cycles = walk.host_cycles[index]
         available = np.int64(0)
-        for channel in range(len(initial)):
-            ends[channel, 1] = initial[channel]
-            if initial[channel] > 0:
+        for channel in range(len(program.tokens)):
+            walk.spans[channel].last = program.tokens[channel]
+            if program.tokens[channel] > 0:
                 available |= np.int64(1) << channel
+        for unit in range(len(walk.units)):
+            enter(program, walk.cursors[unit], unit)
         total = np.int64(0)
-        unit_count, segments = len(units), len(repeats)
-        for unit in range(unit_count):
-            x = state[unit]  # segment, repeat, place, end of the operation before
-            x[0] = x[1] = x[3] = 0
-            while x[0] < segments and starts[x[0], unit] == starts[x[0], unit + 1]:
-                x[0] += 1
-            x[2] = starts[x[0], unit] if x[0] < segments else 0
         moved = True
         while moved:
             moved = False
-            for unit in range(unit_count):
-                x = state[unit]
-                while x[0] < segments:
-                    row = rows[x[2]]
-                    wait = row[0]
-                    if wait & ~available:
+            for unit in range(len(walk.units)):
+                cursor = walk.cursors[unit]
+                while cursor.segment < len(program.repeats):
+                    step = program.rows[cursor.place]
+                    if step.wait & ~available:
                         break
-                    now = x[3]
-                    while wait:
-                        low = wait & -wait
-                        wait ^= low
-                        channel = bit_index(low)
-                        first = ends[channel, 0]
-                        now = max(now, fifo[channel, first & (DEEPEST - 1)])
-                        ends[channel, 0] = first + 1
-                        if first + 1 == ends[channel, 1]:
-                            available ^= low
-                    now += durations[row[2]] if row[2] >= 0 else row[3]
-                    signal = row[1]
-                    while signal:
-                        low = signal & -signal
-                        signal ^= low
-                        channel = bit_index(low)
-                        last = ends[channel, 1]
-                        if last - ends[channel, 0] == DEEPEST:
-                            return np.int64(-1)
-                        fifo[channel, last & (DEEPEST - 1)] = now
-                        ends[channel, 1] = last + 1
-                        available |= low
-                    x[3] = now
+                    now, available = _take(walk, step.wait, cursor.end, available)
+                    now += walk.durations[step.shape] if step.shape >= 0 else step.cycles
+                    available = _give(walk, step.signal, now, available)
+                    if available < 0:
+                        return np.int64(-1)
+                    cursor.end = now
                     total = max(total, now)
                     moved = True
-                    x[2] += 1
-                    while x[0] < segments and x[2] == starts[x[0], unit + 1]:
-                        x[1] += 1
-                        if x[1] == repeats[x[0]]:
-                            x[0] += 1
-                            x[1] = 0
-                        if x[0] < segments:
-                            x[2] = starts[x[0], unit]
-        for unit in range(unit_count):
-            if state[unit, 0] < segments:
+                    step_on(program, cursor, unit)
+        for unit in range(len(walk.units)):
+            if walk.cursors[unit].segment < len(program.repeats):
                 return np.int64(-1)
         return total
 

@@ -1,4 +1,4 @@
-"""The two CUDA kernels of `recurrence_cuda`, which imports them once it needs a GPU.
+"""The two CUDA kernels of `cosim.recurrence.cuda`, which imports them once it needs a GPU.
 
 They run in numba's simulator too (`NUMBA_ENABLE_CUDASIM=1`). The memory's rules are the Python
 functions that the CPU compiles.
@@ -12,7 +12,7 @@ import numpy as np
 from numba import cuda
 
 from cosim.memory import bursts as memory_rules
-from cosim.recurrence.cuda import MOST_OUTSTANDING, SLOTS
+from cosim.recurrence.lanes import MOST_OUTSTANDING, SLOTS
 
 _RULES = {name: cuda.jit(device=True)(getattr(memory_rules, name).py_func)
           for name in ("burst_bytes", "next_request", "flat_accept")}
@@ -25,19 +25,14 @@ def fill(rows, settings, counts, offsets, host_cycles, durations):
     """One block a row: what it takes under every setting of its unit."""
     ring = cuda.local.array(MOST_OUTSTANDING, np.int64)
     place = cuda.blockIdx.x
-    unit = rows[place, 0]
-    host = rows[place, 7]
-    for number in range(cuda.threadIdx.x, counts[unit], cuda.blockDim.x):
-        if host >= 0:
-            durations[offsets[place] + number] = host_cycles[number, host]
+    row = rows[place]
+    for number in range(cuda.threadIdx.x, counts[row.unit], cuda.blockDim.x):
+        if row.host >= 0:
+            durations[offsets[place] + number] = host_cycles[number, row.host]
         else:
-            taken, _, _ = _transfer(
-                rows[place, 1], rows[place, 2], rows[place, 3], rows[place, 4], rows[place, 5],
-                rows[place, 6], settings[unit, number, 6], settings[unit, number, 1],
-                settings[unit, number, 7], settings[unit, number, 8], settings[unit, number, 0],
-                settings[unit, number, 4], settings[unit, number, 5], ring)
-            durations[offsets[place] + number] = (taken + settings[unit, number, 2]
-                                                  + settings[unit, number, 3])
+            setting = settings[row.unit, number]
+            taken, _, _ = _transfer(row.offset, row, setting, ring)
+            durations[offsets[place] + number] = taken + setting.setup + setting.tail
 
 
 @cuda.jit

@@ -31,7 +31,8 @@ from cosim.lowering.wiring import units_of
 from cosim.mapping.choose import Known, choose_mapping, memory_rate
 from cosim.program.table import layer_bytes
 from cosim.recurrence.cpu import Prepared, Timer, prepare
-from cosim.recurrence.cuda import CudaTimer, Job, Lanes, Steps, lanes_of, linearize
+from cosim.recurrence.cuda import CudaTimer, Job
+from cosim.recurrence.lanes import Lanes, Steps, lanes_of, linearize
 from studies.evaluation.activity import Counts, count
 from studies.evaluation.evaluate import estimated_resources, phases, pixels
 from studies.evaluation.values import MICROJOULES, MILLISECONDS, Resource
@@ -243,13 +244,13 @@ class Batch:
             return known
         names = {unit.name: place for place, unit in enumerate(
             units_of(replace(overlay, masters=masters[usable[0]]), self.board))}
-        blank = np.array([self._units(replace(overlay, masters=masters[usable[0]]))])
-        units = np.tile(blank, (len(clocks_hz), len(masters), 1, 1))
+        blank = self._units(replace(overlay, masters=masters[usable[0]]))
+        units = np.tile(blank, (len(clocks_hz), len(masters), 1))
         for index in usable:
             mine = [item for item in masters[index] if item.name in names]
             keys = [(tuple(clocks_hz), item) for item in mine]
             if not all(item in self.units for item in keys):
-                table = np.array([self._units(replace(overlay, clock_hz=clock,
+                table = np.stack([self._units(replace(overlay, clock_hz=clock,
                                                       masters=masters[index]))
                                   for clock in clocks_hz])
                 self.units |= {item: table[:, names[item[1].name]] for item in keys}
@@ -258,7 +259,7 @@ class Batch:
         clocks = np.repeat(np.arange(len(clocks_hz)), len(masters))
         if len(self.lanes) >= self.keep:
             self.lanes.pop(next(iter(self.lanes)))
-        known = self.lanes[key] = lanes_of(units.reshape(-1, *units.shape[2:]), clocks)
+        known = self.lanes[key] = lanes_of(units.reshape(-1, units.shape[2]), clocks)
         return known
 
     def _cycles(self, shared: _Shared, overlay: Overlay, clock_hz: int,

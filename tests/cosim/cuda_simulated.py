@@ -9,11 +9,12 @@ import numpy as np
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from cosim.executors import fast
-from cosim.executors.fast_state import COMPUTE, U_KIND, U_LEAD, U_MAX_BEATS, U_OUTSTANDING
+from cosim.executors.fast_state import COMPUTE
 from cosim.program.random import Sizes, random_memory, random_program
 from cosim.program.table import Column, Opcode
 from cosim.recurrence.cpu import Timer, prepare
-from cosim.recurrence.cuda import CudaTimer, Job, lanes_of, linearize
+from cosim.recurrence.cuda import CudaTimer, Job
+from cosim.recurrence.lanes import lanes_of, linearize
 from studies.evaluation.batch import Batch
 from tests.cosim.tiny_graphs import TinyGraph
 
@@ -38,11 +39,11 @@ def random_programs(gpu: CudaTimer, seeds: int, lanes: int = 3, clocks: int = 2)
         timer, tables, expected = Timer(), [], []
         for lane in range(lanes):
             units = fast.unit_table(program.units, memory)[0]
-            moves = units[:, U_KIND] != COMPUTE
+            moves = units["kind"] != COMPUTE
             count = int(moves.sum())
-            units[moves, U_OUTSTANDING] = draw.integers(1, 9, count)
-            units[moves, U_MAX_BEATS] = draw.choice([1, 4, 8, 16], count)
-            units[moves, U_LEAD] = draw.integers(1, 30, count)
+            units["outstanding"][moves] = draw.integers(1, 9, count)
+            units["max_beats"][moves] = draw.choice([1, 4, 8, 16], count)
+            units["lead"][moves] = draw.integers(1, 30, count)
             tables.append(units)
             expected.append(timer.total_cycles(prepared, units, timer.settings(units),
                                                host_cycles[clock[lane]]))

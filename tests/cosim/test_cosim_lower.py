@@ -22,7 +22,8 @@ from cosim.analysis.interpret import interpret
 from cosim.lowering.lower import lower
 from cosim.lowering.placement import PlacementError, pack_tensor, unpack_tensor
 from cosim.mapping.choose import ConvolutionTile, Mapping, choose_mapping
-from cosim.program.table import Column, Opcode, layer_macs, verify
+from cosim.program.table import Column, Opcode, layer_macs
+from cosim.program.verify import verify
 from tests.cosim.tiny_graphs import TinyGraph
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph

@@ -8,7 +8,8 @@ import pytest
 from arch_models.fields import FieldError
 from arch_models.vta import VtaTiming, load_vta
 from cosim.executors import des, fast
-from cosim.program.table import Column, verify
+from cosim.program.table import Column
+from cosim.program.verify import verify
 from cosim.vta.instructions import bus_bytes, instructions, micro_operations
 from cosim.vta.lower import (
     COMPUTE,

@@ -14,7 +14,8 @@ import pytest
 from cosim.program.random import Sizes, random_program
 from cosim.program.table import Column
 from cosim.recurrence.cpu import prepare
-from cosim.recurrence.cuda import CudaError, CudaTimer, linearize
+from cosim.recurrence.cuda import CudaError, CudaTimer
+from cosim.recurrence.lanes import linearize
 
 
 def test_the_gpu_gives_what_the_recurrence_gives():

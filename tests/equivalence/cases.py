@@ -13,16 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.memory import Ddr3Timing, Memory, Port, Traffic
-from cosim.program.table import (
-    Channel,
-    Column,
-    Program,
-    ProgramError,
-    Segment,
-    Unit,
-    UnitKind,
-    verify,
-)
+from cosim.program.table import Channel, Column, Program, ProgramError, Segment, Unit, UnitKind
+from cosim.program.verify import verify
 
 FOLDER = Path(__file__).parent / "cases"
 

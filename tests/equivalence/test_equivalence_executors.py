@@ -12,7 +12,8 @@ from cases import FOLDER, load_case, save_case, shrink
 from arch_models.memory import Memory
 from cosim.executors import des, fast
 from cosim.program.random import Sizes, random_memory, random_program
-from cosim.program.table import Program, flat, verify
+from cosim.program.table import Program, flat
+from cosim.program.verify import verify
 
 MODELS = ("flat", "ddr3")
 DEFAULT = Sizes()

@@ -10,7 +10,8 @@ from arch_models.overlay import default_overlay
 from cosim.executors import des, fast
 from cosim.lowering.lower import lower
 from cosim.mapping.choose import choose_mapping
-from cosim.program.table import Program, verify
+from cosim.program.table import Program
+from cosim.program.verify import verify
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Phase

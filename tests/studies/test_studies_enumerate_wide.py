@@ -31,16 +31,13 @@ class Straight:
     def one(self, lanes, job):
         """The cycles of one job's lanes."""
         ring, rows = np.empty(32, np.int64), []
-        for unit, *shape, host in job.steps.rows.tolist():
-            if host >= 0:
-                rows.append(job.host_cycles[lanes.numbers[unit, job.lanes], host])
+        for row in job.steps.rows:
+            if row.host >= 0:
+                rows.append(job.host_cycles[lanes.numbers[row.unit, job.lanes], row.host])
                 continue
-            each = []
-            for item in lanes.settings[unit, : lanes.counts[unit]].tolist():
-                outstanding, beats, setup, tail, overlap, run_setup, width, lead, trail = item
-                each.append(setup + tail + flat_transfer(
-                    *shape, width, beats, lead, trail, outstanding, overlap, run_setup, ring)[0])
-            rows.append(np.array(each)[lanes.numbers[unit, job.lanes]])
+            each = [item.setup + item.tail + flat_transfer(row.offset, row, item, ring)[0]
+                    for item in lanes.settings[row.unit, : lanes.counts[row.unit]]]
+            rows.append(np.array(each)[lanes.numbers[row.unit, job.lanes]])
         ends = np.zeros((64, len(job.lanes)), np.int64)
         source = 0
         for what, unit, keep, until in job.steps.steps.tolist():

@@ -20,8 +20,8 @@ from cosim.program.table import (
     Segment,
     Unit,
     UnitKind,
-    verify,
 )
+from cosim.program.verify import verify
 
 
 def ping_pong_program() -> Program:

@@ -18,8 +18,8 @@ from cosim.program.table import (
     Segment,
     Unit,
     UnitKind,
-    verify,
 )
+from cosim.program.verify import verify
 
 EXECUTORS = pytest.mark.parametrize("executor", [des, fast], ids=["des", "fast"])
 LATENCY, WRITE_LATENCY, LEAD = 20, 7, 2

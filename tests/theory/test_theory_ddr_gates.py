@@ -11,6 +11,8 @@ import pytest
 
 from arch_models.memory import Ddr3Timing, Memory, Port
 from cosim.memory import ddr3 as rules
+from cosim.memory.bursts import FAR
+from cosim.memory.controller import controller
 
 LOOSE = Ddr3Timing(
     clock_hz=1, fabric_hz=1, t_rcd=1, t_rp=1, t_ras=1, t_rc=1, t_rrd=1, t_faw=1, t_ccd=4,
@@ -25,17 +27,15 @@ Burst = tuple[int, int, int]  # arrival clock, address, write
 
 def columns(timing: Ddr3Timing, *bursts: Burst) -> list[int]:
     """First column command of each burst, in the order given. All are one DRAM burst long."""
-    t = rules.ddr_parameters(timing)
-    regs, banks, pool, lists, sources = rules.ddr_state(
-        Memory("ddr3", (Port("p"),), timing), t, len(bursts))
+    dram = controller(Memory("ddr3", (Port("p"),), timing), len(bursts))
     for index, (arrival, address, write) in enumerate(bursts):
-        rules.ddr_insert(t, regs, pool, lists, arrival, 0, index, address, 16, write)
-        regs[rules.R_FOREGROUND] += 1
+        rules.ddr_insert(dram, arrival, 0, index, address, 16, write)
+        dram.s.inside += 1
     found = {}
-    while rules.ddr_next(t, regs, pool, lists, sources, 1) != rules.FAR:
-        what, entry, _, first, _ = rules.ddr_step(t, regs, banks, pool, lists, sources, 1)
+    while rules.ddr_next(dram, 1) != FAR:
+        what, entry, _, first, _ = rules.ddr_step(dram, 1)
         if what == rules.SERVED:
-            found[int(pool[entry, rules.E_INDEX])] = int(first)
+            found[int(dram.pool[entry].number)] = int(first)
     return [found[index] for index in range(len(bursts))]
 
 
