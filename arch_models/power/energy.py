@@ -241,6 +241,19 @@ def widest(found: Energy, board: Board) -> list[tuple[str, float]]:
                   key=lambda item: -item[1])
 
 
-def ratio(one: Energy, other: Energy, board: Board) -> tuple[float, float, float]:
-    """one over other with its 80 % limits, on one board: what both share cancels."""
-    return ratio_limits(one.coefficients, other.coefficients, errors(board))
+@dataclass(frozen=True)
+class Ratio:
+    """One energy over another, with its 80 % limits."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """For a person."""
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def ratio(one: Energy, other: Energy, board: Board) -> Ratio:
+    """one over other on one board: what both share cancels, so the limits are narrower."""
+    return Ratio(*ratio_limits(one.coefficients, other.coefficients, errors(board)))

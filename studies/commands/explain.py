@@ -19,6 +19,9 @@ from studies.report import tables
 from studies.why.critical import by_layer, by_unit
 from studies.why.explain import Explanation, explain
 
+#: Coefficients named for the width of the energy's limits.
+WIDEST = 4
+
 
 def explain_design(
     design: Annotated[str, typer.Argument(
@@ -43,6 +46,7 @@ def explain_design(
     console = Console()
     stored_note(console, subject, found.evaluation)
     _show(console, found)
+    _show_energy(console, found)
     if json is not None:
         write_json(json, {"predicted": True, "memory_model": subject.memory,
                           "latency_ms": found.evaluation.latency_ms,
@@ -51,7 +55,17 @@ def explain_design(
                           "path_cycles_by_layer": by_layer(found.path),
                           "chain": encode(found.chain),
                           "changes": encode(found.changes), "tried": found.tried,
-                          "infeasible": found.infeasible})
+                          "infeasible": found.infeasible,
+                          "energy": encode(found.evaluation.energy),
+                          "energy_variance_by_coefficient": dict(found.widths)})
+
+
+def _show_energy(console: Console, found: Explanation) -> None:
+    item, shown = found.evaluation, found.widths[:WIDEST]
+    console.print(f"Energy: {item.energy_uj_per_pixel:.2f} uJ a pixel, 80 % limits "
+                  f"{tables.limits(item)}. What makes the width: "
+                  + ", ".join(f"{name} {100 * part:.0f}%" for name, part in shown),
+                  soft_wrap=True, highlight=False)
 
 
 def _show(console: Console, found: Explanation) -> None:

@@ -170,8 +170,7 @@ def show(console: Console, found: Exploration) -> None:
             best = found.chosen.evaluation
             console.print(f"the chosen design is {found.default.latency_ms / best.latency_ms:.2f} "
                           f"times as fast as {found.default.overlay!r} and takes "
-                          f"{best.energy_uj_per_pixel / found.default.energy_uj_per_pixel:.2f} of "
-                          "its energy (predicted, ddr3)", style="bold")
+                          f"{found.energy_ratio} of its energy (predicted, ddr3)", style="bold")
 
 
 def front_picture(found: Exploration, workload: str, board: str) -> Any:
@@ -220,6 +219,7 @@ def summary(found: Exploration) -> dict[str, Any]:
         "designs_pruned": search.pruned,
         "front": list(search.front), "designs": designs,
         "default": _short(found.default),
+        "energy_over_default": encode(found.energy_ratio),
         "chosen": _short(chosen.evaluation) if chosen else None,
         "chosen_number": chosen.record.number if chosen else None,
         "candidates": [{"number": item.record.number, **(_short(item.evaluation) or {})}
@@ -232,4 +232,5 @@ def _short(item: Any) -> dict[str, Any] | None:
         return None
     return {"overlay": item.overlay, "memory_model": item.memory_model,
             "latency_ms": item.latency_ms, "energy_uj_per_pixel": item.energy_uj_per_pixel,
+            "energy_limits_uj_per_pixel": list(item.energy_limits_uj_per_pixel),
             "resources": {entry.name: entry.used for entry in item.resources}}

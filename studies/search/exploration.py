@@ -16,6 +16,7 @@ from typing import Any
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
+from arch_models.power.energy import Ratio, ratio
 from studies.evaluation.evaluate import STEADY_FRAMES, estimated_resources, evaluate
 from studies.evaluation.inputs import workload
 from studies.evaluation.values import Evaluation
@@ -64,11 +65,13 @@ class Exploration:
     """A search and its outcome. `candidates` is sorted best first; the chosen one is the first.
 
     `default`: the base design under the final memory model, None if it is not feasible.
+    `energy_ratio`: the chosen design's energy over the default's, None without either.
     """
 
     found: Found
     default: Evaluation | None
     candidates: tuple[Candidate, ...]
+    energy_ratio: Ratio | None = None
 
     @property
     def chosen(self) -> Candidate | None:
@@ -232,8 +235,10 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             overlay = overlay_of(record.choice, base, board, f"explored-{record.number}")
             candidates.append(Candidate(record, overlay, replace(final, overlay=overlay.name)))
     candidates.sort(key=lambda item: (merit(item.evaluation), item.record.number))
-    return Exploration(found, None if isinstance(default, Infeasible) else default,
-                       tuple(candidates))
+    first = None if isinstance(default, Infeasible) else default
+    both = (ratio(candidates[0].evaluation.energy, first.energy, board)
+            if candidates and first else None)
+    return Exploration(found, first, tuple(candidates), both)
 
 
 def merit(item: Evaluation | None) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from arch_models.overlay import Infeasible
+from arch_models.power.energy import Ratio, ratio
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
 from studies.evaluation.inputs import Subject
 from studies.evaluation.values import Evaluation
@@ -64,7 +65,7 @@ class Comparison:
 
     `cells` (layer: state of its engine, see `account`), `layers`, `states` and `units` (of the
     critical path) each hold every cycle of the two latencies once, so each sums to both exactly.
-    `energy` sums to the two energies of a frame.
+    `energy` sums to the two energies of a frame. `energy_ratio`: B over A, None on two boards.
     """
 
     a: Evaluation
@@ -74,6 +75,7 @@ class Comparison:
     cells: tuple[Difference, ...]
     units: tuple[Difference, ...]
     energy: tuple[Part, ...]
+    energy_ratio: Ratio | None
 
 
 def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
@@ -112,7 +114,8 @@ def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
     return Comparison(
         items[0], items[1], split(lambda cell: cell.layer), split(lambda cell: cell.state),
         split(lambda cell: f"{cell.layer}: {cell.unit} {cell.state}"),
-        _differences([path.items() for path in paths], hertz), tuple(energy))
+        _differences([path.items() for path in paths], hertz), tuple(energy),
+        ratio(items[1].energy, items[0].energy, a.board) if a.board == b.board else None)
 
 
 def _differences(sides: list[Iterable[tuple[str, int]]], hertz: tuple[int, int]

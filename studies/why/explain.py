@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
+from arch_models.power.energy import widest
 from cosim.program.table import Column, flat
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
 from studies.evaluation.values import Evaluation
@@ -43,6 +44,7 @@ class Explanation:
 
     `chain`: the critical path, gapless from cycle 0 to the latency; `path`: the same by layer and
     unit. `tried`: single changes simulated; `infeasible`: changes that did not fit or map.
+    `widths`: coefficients by their part of the variance of the energy, the most first.
     """
 
     evaluation: Evaluation
@@ -51,6 +53,7 @@ class Explanation:
     changes: tuple[Change, ...]
     tried: int
     infeasible: int
+    widths: tuple[tuple[str, float], ...] = ()
 
 
 def closed_form_ms(graph: Graph, run: Run, clock_hz: int) -> float:
@@ -113,7 +116,8 @@ def explain(graph: Graph, overlay: Overlay, board: Board, memory: str = "ddr3",
     changes.sort(key=lambda change: -change.saved_ms)
     best = {change.axis: change for change in reversed(changes)}
     kept = [change for change in changes if best[change.axis] is change]
-    return Explanation(item, links, path, tuple(kept[:top]), tried, infeasible)
+    return Explanation(item, links, path, tuple(kept[:top]), tried, infeasible,
+                       tuple(widest(item.energy, board)))
 
 
 @dataclass(frozen=True)

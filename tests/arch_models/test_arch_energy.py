@@ -156,7 +156,7 @@ def test_the_width_is_told_by_coefficient_and_a_ratio_is_narrower() -> None:
     parts = widest(one, BOARD)
     assert sum(share for _, share in parts) == pytest.approx(1.0)
     assert parts == sorted(parts, key=lambda item: -item[1])
-    middle, low, high = ratio(one, other, BOARD)
-    assert middle == pytest.approx(one.total_j / other.total_j)
-    assert low < middle < high
-    assert high / low < one.high / one.low
+    both = ratio(one, other, BOARD)
+    assert both.value == pytest.approx(one.total_j / other.total_j)
+    assert both.low < both.value < both.high
+    assert both.high / both.low < one.high / one.low

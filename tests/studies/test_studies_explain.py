@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from fractions import Fraction
@@ -73,10 +74,15 @@ def test_differences_of_random_pairs_of_designs_add_up_exactly():
             assert len({row.name for row in rows}) == len(rows)
         assert sum(part.b_j - part.a_j for part in both.energy) == pytest.approx(
             both.b.energy.total_j - both.a.energy.total_j, abs=1e-12)
+        between, a, b = both.energy_ratio, both.a.energy, both.b.energy
+        assert between.value == pytest.approx(b.total_j / a.total_j)
+        apart = math.log(b.high / b.low) ** 2 + math.log(a.high / a.low) ** 2
+        assert math.log(between.high / between.low) ** 2 < apart
 
 
 def test_a_design_compared_with_itself_differs_nowhere():
     both = feasible(compare(side(OVERLAY), side(OVERLAY)))
+    assert both.energy_ratio.value == pytest.approx(1.0)
     assert not any(row.delta_s for rows in (both.layers, both.cells, both.units) for row in rows)
 
 
@@ -107,6 +113,7 @@ def test_the_reason_names_the_side_that_does_not_work_out():
 def test_changes_that_are_named_do_shorten_the_frame(memory):
     found = feasible(explain(GRAPH, OVERLAY, BOARD, memory))
     assert sum(link.cycles for link in found.chain) == found.evaluation.latency_cycles
+    assert sum(part for _, part in found.widths) == pytest.approx(1.0)
     assert found.changes and len({change.axis for change in found.changes}) == len(found.changes)
     saved = [change.saved_ms for change in found.changes]
     assert saved == sorted(saved, reverse=True)
