@@ -265,7 +265,7 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
         for place, counts in machine.controller.rows.items():
             rows[place] = counts
         trace_of_run = Trace(trace_of_run.start, trace_of_run.end, rows[:, 0], rows[:, 1])
-    dram = machine.controller.dram.s if machine.controller is not None else None
+    dram = machine.controller.dram.s[0] if machine.controller is not None else None
     hits, misses, refreshes = (0, 0, 0) if dram is None else (
         int(dram.hits), int(dram.misses), int(dram.seen))
     idle = total - book.busy - book.memory_stall - book.token_stall.sum(axis=1)

@@ -26,7 +26,7 @@ from cosim.executors.fast_state import (
 )
 from cosim.memory import arbiter, bursts, ddr3
 from cosim.memory import controller as controller_records
-from cosim.memory.controller import controller, empty_record
+from cosim.memory.controller import controller, one_record
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
 
@@ -54,12 +54,12 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     machine = _machine(program, memory)
     tokens = Tokens(np.array([channel.initial for channel in program.channels], np.int64),
                     np.zeros(len(program.channels), np.int64))
-    total, stuck, _ = _RUN(Run(machine, code, tokens, counts, empty_record(MOMENT)))
+    total, stuck, _ = _RUN(Run(machine, code, tokens, counts, one_record(MOMENT)))
     if stuck >= 0:
         raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
                            f"comes, at cycle {total}")
     idle = total - counts.busy - counts.memory_stall - counts.token_stall.sum(axis=1)
-    dram = machine.dram.s
+    dram = machine.dram.s[0]
     return SimResult(
         int(total), counts.busy, idle, counts.memory_stall, counts.token_stall, counts.executed,
         counts.layer_start, counts.layer_end, counts.layer_busy, counts.layer_memory_stall,

@@ -45,7 +45,7 @@ def port_accept(machine, unit, accepted):
         machine.rings.beats[unit, place] = beats
         machine.rings.last[unit, place] = -1
     ddr_insert(dram, arrival, unit, number, address, size, write, x.traced)
-    dram.s.inside += 1
+    dram.s[0].inside += 1
     x.accepted = accepted
     x.issued = number + 1
     reschedule(machine, unit)
@@ -112,9 +112,10 @@ def _admitted(machine, unit, clock):
 def _served_read(machine, entry, first, last):
     """The DRAM has the data of a read; the cycle in which its unit is next due because of that."""
     dram, rings = machine.dram, machine.rings
+    t = dram.t[0]
     burst = dram.pool[entry]
     unit = burst.unit
-    ready = dram.t.t_cl + dram.t.t_ccd + dram.t.pipeline
+    ready = t.t_cl + t.t_ccd + t.pipeline
     place = burst.number & (rings.done.shape[1] - 1)
     crossing = machine.channels[2 * machine.units[unit].controller]
     begin, end = controller_port(dram.t, first + ready, crossing.crossing, burst.moved)
@@ -137,15 +138,15 @@ def controller_act(machine, counts, limit):
     while True:
         clock = ddr_next(dram, background)
         # The controller acts at the end of the cycle in which its clock begins.
-        if clock == FAR or (limit < FAR and clock * dram.t.cycle >= limit * dram.t.clock):
+        if clock == FAR or (limit < FAR and clock * dram.t[0].cycle >= limit * dram.t[0].clock):
             return limit
         what, entry, clock, first, last = ddr_step(dram, background)
         burst = dram.pool[entry]
         if what == NOTHING or burst.unit >= background:
             continue
         if what == SERVED and len(counts.trace_hits):
-            counts.trace_hits[burst.place] += dram.s.new_hits
-            counts.trace_misses[burst.place] += dram.s.new_misses
+            counts.trace_hits[burst.place] += dram.s[0].new_hits
+            counts.trace_misses[burst.place] += dram.s[0].new_misses
         if what == ADMITTED:
             limit = min(limit, _admitted(machine, burst.unit, clock))
         elif machine.units[burst.unit].kind == READ:

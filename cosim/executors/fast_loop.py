@@ -81,7 +81,7 @@ class Run(NamedTuple):
     code: Code
     tokens: Tokens
     counts: Counts
-    moment: Any  # MOMENT
+    moment: np.ndarray  # one MOMENT
 
 
 @CACHED
@@ -151,7 +151,7 @@ def _alone(machine, unit, address):
 @CACHED
 def _end(run, unit):
     """The operation of a unit ends now: count it, signal its tokens, go to the next."""
-    machine, counts, tokens, moment = run.machine, run.counts, run.tokens, run.moment
+    machine, counts, tokens, moment = run.machine, run.counts, run.tokens, run.moment[0]
     now = moment.now
     x = machine.progress[unit]
     operation, settings = machine.operations[x.row], machine.units[unit]
@@ -195,18 +195,18 @@ def _take_tokens(run, wait):
         low = wait & -wait
         wait ^= low
         channel = bit_index(low)
-        if cause < 0 and run.tokens.since[channel] == run.moment.now:
+        if cause < 0 and run.tokens.since[channel] == run.moment[0].now:
             cause = channel
         run.tokens.held[channel] -= 1
         if run.tokens.held[channel] == 0:
-            run.moment.available ^= low
+            run.moment[0].available ^= low
     return cause
 
 
 @CACHED
 def _start(run, unit):
     """The next operation of a unit starts now; its tokens are there."""
-    machine, code, counts, now = run.machine, run.code, run.counts, run.moment.now
+    machine, code, counts, now = run.machine, run.code, run.counts, run.moment[0].now
     x, settings = machine.progress[unit], machine.units[unit]
     operation = machine.operations[x.row]
     layer = operation.layer
@@ -238,13 +238,13 @@ def _start(run, unit):
     x.here = address
     x.left = operation.row_bytes
     machine.doing[unit] = REQUESTING
-    run.moment.requests += machine.due[unit] == now
+    run.moment[0].requests += machine.due[unit] == now
 
 
 @PLAIN
 def _request(run, unit):
     """A unit asks its port for a burst now."""
-    machine, now = run.machine, run.moment.now
+    machine, now = run.machine, run.moment[0].now
     x, settings = machine.progress[unit], machine.units[unit]
     channel = machine.channels[settings.channel]
     if len(machine.dram.banks):
@@ -270,7 +270,7 @@ def _request(run, unit):
 @PLAIN
 def _cycle(run):
     """Everything that happens in the cycle `now`, and the cycle that comes next."""
-    machine, moment = run.machine, run.moment
+    machine, moment = run.machine, run.moment[0]
     units, now = len(machine.units), moment.now
     moment.requests = 0
     for unit in range(units):
@@ -297,7 +297,7 @@ def _cycle(run):
     soonest = FAR
     for unit in range(units):
         soonest = min(soonest, machine.due[unit])
-    if len(machine.dram.banks) and machine.dram.s.inside:
+    if len(machine.dram.banks) and machine.dram.s[0].inside:
         soonest = controller_act(machine, run.counts, soonest)
     moment.now = soonest
 
@@ -309,7 +309,7 @@ def build_loop(sources: int) -> Callable:
     def loop(run):
         """(last end, unit that never finishes or -1, stamp)."""
         stamp = sources  # keeps the constant in the closure
-        machine, moment = run.machine, run.moment
+        machine, moment = run.machine, run.moment[0]
         for channel in range(len(run.tokens.held)):
             if run.tokens.held[channel] > 0:
                 moment.available |= np.int64(1) << channel

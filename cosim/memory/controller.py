@@ -9,7 +9,7 @@ Times are DDR clocks. A pair has an entry for reads (0) and one for writes (1).
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,9 +22,9 @@ def record_type(*names: str, **arrays: int) -> np.dtype:
                      + [(name, np.int64, count) for name, count in arrays.items()]))
 
 
-def empty_record(kind: np.dtype) -> Any:
-    """One record of zeros; `record.field` reads and writes it, here and in compiled code."""
-    return np.zeros(1, kind)[0]
+def one_record(kind: np.dtype) -> np.ndarray:
+    """An array of one record of zeros. A record by itself is slow to hand to compiled code."""
+    return np.zeros(1, kind)
 
 
 #: Parameters; `arch_models.memory.Ddr3Timing` says what each means. `clock` DDR clocks take as
@@ -56,10 +56,13 @@ SOURCE = record_type("period", "moved", "write", "region", "next_at", "random", 
 
 
 class Controller(NamedTuple):
-    """A DDR3 controller at some clock. `lines`, `windows` (2, n), `free` (n): numbers of bursts."""
+    """A DDR3 controller at some clock. `lines`, `windows` (2, n), `free` (n): numbers of bursts.
 
-    t: Any  # TIMING
-    s: Any  # STATE
+    `t` and `s` are arrays of one record.
+    """
+
+    t: np.ndarray  # TIMING
+    s: np.ndarray  # STATE
     banks: np.ndarray  # BANK
     pool: np.ndarray  # BURST
     lines: np.ndarray
@@ -73,12 +76,13 @@ def controller(memory: Memory, in_flight: int) -> Controller:
 
     `in_flight`: bursts that units may have outstanding together.
     """
-    state = empty_record(STATE)
+    states = one_record(STATE)
     if memory.ddr is None or memory.model != "ddr3":
-        return Controller(empty_record(TIMING), state, np.zeros(0, BANK), np.zeros(0, BURST),
+        return Controller(one_record(TIMING), states, np.zeros(0, BANK), np.zeros(0, BURST),
                           np.zeros((2, 0), np.int64), np.zeros((2, 0), np.int64),
                           np.zeros(0, np.int64), np.zeros(0, SOURCE))
-    t = timing(memory.ddr)
+    timings, state = timing(memory.ddr), states[0]
+    t = timings[0]
     state.column[:] = state.activates[:] = -(10**6)
     state.refresh = t.t_refi
     banks = np.zeros(t.banks, BANK)
@@ -90,15 +94,16 @@ def controller(memory: Memory, in_flight: int) -> Controller:
     for index, item in enumerate(memory.background):
         sources[index] = (item.period_clocks, item.burst_bytes, item.write, item.region_bytes,
                           0, index + 1, 0)
-    return Controller(t, state, banks, np.zeros(capacity, BURST),
+    return Controller(timings, states, banks, np.zeros(capacity, BURST),
                       np.zeros((2, capacity), np.int64), np.zeros((2, capacity), np.int64),
                       np.arange(capacity), sources)
 
 
-def timing(ddr: Ddr3Timing) -> Any:
-    """The parameters of a DDR3 memory as a TIMING record."""
+def timing(ddr: Ddr3Timing) -> np.ndarray:
+    """The parameters of a DDR3 memory as an array of one TIMING record."""
     common = math.gcd(ddr.clock_hz, ddr.fabric_hz)
-    found = empty_record(TIMING)
+    made = one_record(TIMING)
+    found = made[0]
     for name in ("t_rcd", "t_rp", "t_ras", "t_rc", "t_rrd", "t_faw", "t_ccd", "t_refi", "t_rfc",
                  "idle_gap", "row_bytes", "banks"):
         setattr(found, name, getattr(ddr, name))
@@ -114,4 +119,4 @@ def timing(ddr: Ddr3Timing) -> Any:
     found.atom = ddr.transaction_bytes
     found.atom_shift = ddr.transaction_bytes.bit_length() - 1
     found.row_shift, found.bank_shift = ddr.row_bytes.bit_length() - 1, ddr.banks.bit_length() - 1
-    return found
+    return made

@@ -33,31 +33,31 @@ NOTHING, ADMITTED, SERVED = range(3)  # what `ddr_step` did
 
 
 @CACHED
-def to_ddr(cycle: int, t: Any) -> int:
-    """First DDR clock at or after the start of a fabric cycle."""
-    return (cycle * t.clock + t.cycle - 1) // t.cycle
+def to_ddr(cycle: int, t: np.ndarray) -> int:
+    """First DDR clock at or after the start of a fabric cycle; `t`: one TIMING record."""
+    return (cycle * t[0].clock + t[0].cycle - 1) // t[0].cycle
 
 
 @CACHED
-def to_fabric(clock: int, t: Any) -> int:
+def to_fabric(clock: int, t: np.ndarray) -> int:
     """First fabric cycle that starts at or after a DDR clock."""
-    return (clock * t.cycle + t.clock - 1) // t.clock
+    return (clock * t[0].cycle + t[0].clock - 1) // t[0].clock
 
 
 @CACHED
-def decided_in(clock: int, t: Any) -> int:
+def decided_in(clock: int, t: np.ndarray) -> int:
     """The fabric cycle during which a DDR clock begins: the controller acts at its end."""
-    return clock * t.cycle // t.clock
+    return clock * t[0].cycle // t[0].clock
 
 
 @CACHED
-def controller_port(t: Any, clock: int, free: int, size: int) -> tuple[int, int]:
+def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[int, int]:
     """(start, end) of the passage of `size` bytes through one direction of a controller port."""
     start = max(clock, free)
-    if t.word == 0:
+    if t[0].word == 0:
         return start, start
     words = (size + 7) >> 3
-    return start, start + -((-words * t.word) // t.word_per)
+    return start, start + -((-words * t[0].word) // t[0].word_per)
 
 
 @CACHED
@@ -67,7 +67,7 @@ def ddr_write_data(accepted: int, lead: int, data_free: int, beats: int) -> int:
 
 
 @CACHED
-def ddr_read_data(t: Any, first: int, last: int, response: int, data_free: int,
+def ddr_read_data(t: np.ndarray, first: int, last: int, response: int, data_free: int,
                   beats: int) -> int:
     """Done cycle of a read whose data leave the controller port from `first` to `last`.
 
@@ -89,7 +89,7 @@ def _atoms(t: Any, address: int, size: int) -> int:
 def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: int, size: int,
                write: int, place: int = -1) -> None:
     """Put a burst that arrives at DDR clock `arrival` into its line; oldest first, then unit."""
-    s = dram.s
+    s = dram.s[0]
     s.unused -= 1
     entry = dram.free[s.unused]
     burst = dram.pool[entry]
@@ -98,7 +98,7 @@ def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: 
     burst.number = number
     burst.address = address
     burst.moved = size
-    burst.atoms = _atoms(dram.t, address, size)
+    burst.atoms = _atoms(dram.t[0], address, size)
     burst.write = write
     burst.place = place  # of its operation in a trace; not used here
     line = dram.lines[write]
@@ -122,7 +122,7 @@ def _remove(row, count, place):
 @CACHED
 def _next_event(dram):
     """Set `when` and `admit` (the direction to admit, -1: serve) of the next event."""
-    t, s = dram.t, dram.s
+    t, s = dram.t[0], dram.s[0]
     when, admit = FAR, -1
     for write in range(2):
         if s.in_line[write] == 0:
@@ -149,23 +149,23 @@ def ddr_next(dram: Controller, background: int) -> np.int64:
     `background`: unit number of the first source of background traffic. A source has one burst
     outstanding and asks for the next a period later, or when it was served if that is later.
     """
-    if dram.s.inside == 0:
+    if dram.s[0].inside == 0:
         return FAR
     _next_event(dram)
     index = 0
     while index < len(dram.sources):
         source = dram.sources[index]
         index += 1
-        if source.out == 0 and source.next_at <= dram.s.when:
+        if source.out == 0 and source.next_at <= dram.s[0].when:
             source.random = (source.random * 1103515245 + 12345) % 2147483648
-            address = (source.random // 16 * dram.t.atom) % source.region
+            address = (source.random // 16 * dram.t[0].atom) % source.region
             ddr_insert(dram, source.next_at, background + index - 1, 0, address, source.moved,
                        source.write)
             source.out = 1
             _next_event(dram)
             # An older burst that does not fit can make the next event later: ask all again.
             index = 0
-    return dram.s.when
+    return dram.s[0].when
 
 
 @CACHED
@@ -174,7 +174,7 @@ def _activate_at(dram, bank, admitted):
 
     Rows are opened for the direction being served only, from the last command of the other on.
     """
-    t, s = dram.t, dram.s
+    t, s = dram.t[0], dram.s[0]
     clock = max(admitted, s.switched)
     if bank.row >= 0:
         clock = max(clock, bank.precharge_ready) + t.t_rp
@@ -184,7 +184,7 @@ def _activate_at(dram, bank, admitted):
 
 @CACHED
 def _bank_of(dram, address):
-    return dram.banks[(address >> dram.t.row_shift) & (dram.t.banks - 1)]
+    return dram.banks[(address >> dram.t[0].row_shift) & (dram.t[0].banks - 1)]
 
 
 @CACHED
@@ -196,17 +196,17 @@ def _row_of(t, address):
 def _column_at(dram, address, admitted):
     """Earliest column command of a burst, as far as its bank goes."""
     bank = _bank_of(dram, address)
-    if bank.row == _row_of(dram.t, address):
+    if bank.row == _row_of(dram.t[0], address):
         return bank.column_ready
-    return _activate_at(dram, bank, admitted) + dram.t.t_rcd
+    return _activate_at(dram, bank, admitted) + dram.t[0].t_rcd
 
 
 @CACHED
 def _bus_at(dram, write):
     """Earliest column command of a direction, as far as the data bus goes."""
     if write:
-        return max(dram.s.bus, dram.s.column[0] + dram.t.t_rd2wr)
-    return max(dram.s.bus, dram.s.column[1] + dram.t.t_wr2rd)
+        return max(dram.s[0].bus, dram.s[0].column[0] + dram.t[0].t_rd2wr)
+    return max(dram.s[0].bus, dram.s[0].column[1] + dram.t[0].t_wr2rd)
 
 
 @CACHED
@@ -215,7 +215,7 @@ def _refresh(dram, now):
 
     Of the refreshes that are due at `now`, all but the last had the memory to themselves.
     """
-    t, s, banks = dram.t, dram.s, dram.banks
+    t, s, banks = dram.t[0], dram.s[0], dram.banks
     start = max(s.refresh, s.bus)
     opened = False
     for index in range(t.banks):
@@ -241,12 +241,12 @@ def _choose(dram, write, now):
     window = dram.windows[write]
     best, soonest = 0, FAR
     slot = max(now, _bus_at(dram, write))
-    for place in range(dram.s.in_window[write]):
+    for place in range(dram.s[0].in_window[write]):
         burst = dram.pool[window[place]]
         column = max(slot, _column_at(dram, burst.address, burst.admitted))
         if column < soonest:
             best, soonest = place, column
-        if soonest == slot or dram.s.bypassed >= dram.t.bypass:
+        if soonest == slot or dram.s[0].bypassed >= dram.t[0].bypass:
             break
     return best
 
@@ -254,7 +254,7 @@ def _choose(dram, write, now):
 @CACHED
 def _transfer(dram, burst, now):
     """Issue every command of one burst; (first, last) column command."""
-    t, s = dram.t, dram.s
+    t, s = dram.t[0], dram.s[0]
     address, left, write = burst.address, burst.moved, burst.write
     first, last = FAR, now
     while left > 0:
@@ -293,7 +293,7 @@ def _transfer(dram, burst, now):
 @CACHED
 def _direction(dram, now):
     """Which direction is served now (0 read, 1 write), and may a switch have been idle?"""
-    t, s = dram.t, dram.s
+    t, s = dram.t[0], dram.s[0]
     mode = s.mode
     other = 1 - mode
     if s.in_window[other] == 0:
@@ -309,7 +309,7 @@ def _direction(dram, now):
 @CACHED
 def _admit(dram, write, now):
     """Move the oldest burst of a line into its window; its number in the pool."""
-    s = dram.s
+    s = dram.s[0]
     entry = _remove(dram.lines[write], s.in_line[write], 0)
     s.in_line[write] -= 1
     burst = dram.pool[entry]
@@ -325,7 +325,7 @@ def _admit(dram, write, now):
 @CACHED
 def _serve(dram, background, now):
     """Serve one burst of the direction whose turn it is; (its number, first, last column)."""
-    t, s = dram.t, dram.s
+    t, s = dram.t[0], dram.s[0]
     write, idle = _direction(dram, now)
     if write != s.mode:
         s.mode = write
@@ -367,7 +367,7 @@ def ddr_step(dram: Controller, background: int) -> tuple[int, int, int, int, int
     ADMITTED: a burst enters the scheduler's window. SERVED: all its commands are placed;
     `new_hits` and `new_misses` count its rows.
     """
-    s = dram.s
+    s = dram.s[0]
     now, admit = s.when, s.admit
     s.now = max(s.now, now)
     if admit >= 0:

@@ -30,7 +30,7 @@ def columns(timing: Ddr3Timing, *bursts: Burst) -> list[int]:
     dram = controller(Memory("ddr3", (Port("p"),), timing), len(bursts))
     for index, (arrival, address, write) in enumerate(bursts):
         rules.ddr_insert(dram, arrival, 0, index, address, 16, write)
-        dram.s.inside += 1
+        dram.s[0].inside += 1
     found = {}
     while rules.ddr_next(dram, 1) != FAR:
         what, entry, _, first, _ = rules.ddr_step(dram, 1)
