@@ -129,8 +129,8 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         "PYNQ-Z1. **Everything here is "
         "predicted**, searched with the memory model `flat` and evaluated with `ddr3`. Clock rates "
         "are unchecked by vendor timing, so each stands alone. Times of operators left to the ARM "
-        "and most energy coefficients are named guesses (`arch_models/data`, "
-        "`arch_models/boards`); sites are fitted to Yosys runs of the RTL "
+        "are those of other software (`arch_models/boards`), energies have 80 % limits "
+        "(`arch_models/data/fitted_energy.toml`); sites are fitted to Yosys runs of the RTL "
         "(`docs/validation.md`). A design is the best of those tried, not proved best; whether the "
         "vendor's tools pack two products into a DSP at these clocks is unchecked.", "",
         "## Fastest design of each clock, and the limits", "",
@@ -139,8 +139,8 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         "convolution layers only, stalls and padding included. DDR: the design's bytes at "
         "the DRAM's peak. Static: energy that passes with time alone (PS, fabric static, DRAM "
         "standby). Slow ARM: the same design "
-        f"if the ARM takes {ARM_DOUBT:g} times as long as guessed for what is left to it; "
-        "leaving an engine out is only as good a choice as that guess.", "",
+        f"if the ARM takes {ARM_DOUBT:g} times as long as taken for what is left to it; "
+        "leaving an engine out is only as good a choice as that figure.", "",
         "| workload | MHz | ms | slow ARM, ms | mJ a picture | uJ a pixel | DSP limit, ms | "
         "% of it | % of array | % in convolutions | DDR % | static % of energy | design |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
@@ -176,9 +176,9 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
                              "design, which has every engine in fabric", first.hand_made)
     lines += ["", "Not shown:", ""]
     lines += [f"- {name}: {why}." for name, why in LEFT_OUT.items()]
-    lines += ["", "A device can cost: an engine in fabric may be slower than the guessed ARM, and "
-              "its DSPs are missing from the array. An engine may also stand idle because no bank "
-              "holds its smallest tile."]
+    lines += ["", "A device can cost: an engine in fabric may be slower than the ARM is taken to "
+              "be, and its DSPs are missing from the array. An engine may also stand idle "
+              "because no bank holds its smallest tile."]
     lines += _phases(first_clock)
     return "\n".join(lines) + "\n"
 

@@ -46,7 +46,8 @@ STANDING = ("power.dram.idd3n_ma", "power.dram.idd5b_ma", "power.ddr_bus_w")
 TO_ARM: tuple[Choice, ...] = (
     {}, {"fabric_grid_sample": False}, {"fabric_grid_sample": False, "fabric_softmax": False},
     {"fabric_grid_sample": False, "fabric_softmax": False, "fabric_elementwise": False})
-#: The costs of operators on the ARM are guesses; the fastest design is shown with these, too.
+#: The costs of operators on the ARM are those of other software; the fastest design is shown with
+#: costs so many times as high, too.
 ARM_DOUBT = 3.0
 
 
@@ -92,7 +93,7 @@ class Point:
     """One workload at one clock. `front` is sorted by latency; `reached` holds, for each way to
     count power, the candidate with the least energy by it. `ablation` takes the fastest design
     apart, `hand_made` the shipped default design at this clock, which has every engine.
-    `slow_arm_ms`: the fastest design with an ARM `ARM_DOUBT` times slower than guessed.
+    `slow_arm_ms`: the fastest design with an ARM `ARM_DOUBT` times slower than taken.
     `path`: cycles of its critical path on each unit. `uses`: where the products of its array go
     (of a sampler, one step)."""
 

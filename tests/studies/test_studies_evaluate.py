@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from arch_models.board import load_board
-from arch_models.overlay import Engine, Infeasible, default_overlay
+from arch_models.overlay import Engine, Infeasible, default_overlay, load_overlay
 from studies.commands.explore import nearest_miss
 from studies.evaluation.emission import emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
@@ -132,7 +132,7 @@ def test_the_same_seed_explores_the_same_front():
 
 def test_a_sampled_network_counts_every_step_and_lists_a_step_once():
     graph = load("unicorn")
-    item = feasible(evaluate(graph, OVERLAY, BOARD, "flat", detail=True))
+    item = feasible(evaluate(graph, load_overlay("diffusion"), BOARD, "flat", detail=True))
     a_step, a_picture = (sum(multiply_accumulates(graph, layer) for layer in graph.phase(phase))
                          for phase in (Phase.STEP, Phase.FRAME))
     assert graph.steps == 8
