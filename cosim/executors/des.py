@@ -23,7 +23,7 @@ One SimPy process is one unit. The rules, which hardware follows to the cycle:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ from cosim.program.table import (
     UnitKind,
     layer_macs,
     rows_by_unit,
+    runs,
 )
 
 # The Python bodies of the shared rules: a call from here need not enter numba.
@@ -49,6 +50,33 @@ _burst_bytes, _burst_beats = burst_bytes.py_func, burst_beats.py_func
 _next_request = next_request.py_func
 
 Events = Generator[simpy.Event, int, None]
+
+
+class _Call(simpy.Event):
+    """Something to call in a cycle to come, with a priority of its own behind SimPy's 0 and 1."""
+
+    def __init__(self, env: Any, delay: int, priority: int,
+                 call: Callable[[], None]) -> None:
+        super().__init__(env)
+        self._ok, self._value = True, None
+        self.callbacks.append(lambda _: call())
+        env.schedule(self, priority, delay)
+
+
+class _Clock:
+    """SimPy's time line, as the memories see it."""
+
+    def __init__(self, env: Any) -> None:
+        self.env = env  # its clock holds integers here
+
+    @property
+    def now(self) -> int:
+        """The present cycle."""
+        return self.env.now
+
+    def at(self, cycle: int, priority: int, call: Callable[[], None]) -> None:
+        """Call at the end of a cycle; see `cosim.executors.des_memory.Clock`."""
+        _Call(self.env, cycle - self.env.now, priority, call)
 
 
 class _Ledger:
@@ -82,7 +110,8 @@ class _Machine:
         self.blocked: dict[int, tuple[int, simpy.Event]] = {}  # unit -> (wait mask, wake)
         self.rows, self.starts = rows_by_unit(program)
         self.ports: dict[tuple[int, UnitKind], FlatChannel | DdrChannel] = {}
-        self.controller = (DdrController(self.env, program, memory)
+        clock = _Clock(self.env)
+        self.controller = (DdrController(clock, program, memory)
                            if memory.model == "ddr3" else None)
         for index, port in enumerate(memory.ports):
             if self.controller is not None:
@@ -91,9 +120,9 @@ class _Machine:
                                                           kind == UnitKind.WRITE)
                 continue
             self.ports[index, UnitKind.READ] = FlatChannel(
-                self.env, port.read_latency_cycles, 0)
+                clock, port.read_latency_cycles, 0)
             self.ports[index, UnitKind.WRITE] = FlatChannel(
-                self.env, port.write_lead_cycles, port.write_latency_cycles)
+                clock, port.write_lead_cycles, port.write_latency_cycles)
         self.running = [self.env.process(self.unit(index)) for index in range(len(program.units))]
 
     def walk(self, unit: int) -> Iterator[tuple[int, int, int]]:
@@ -191,7 +220,7 @@ class _Machine:
         port = self.ports[unit.port, unit.kind]
         transfer = Transfer()
         accepted = 0
-        for run, begin in enumerate(_runs(operation, address)):
+        for run, begin in enumerate(runs(operation, address)):
             here, left = begin, operation[Column.ROW_BYTES]
             new_run = True
             while left > 0:
@@ -211,8 +240,8 @@ class _Machine:
                 size = _burst_bytes(here, left, width, unit.max_burst_beats)
                 beats = _burst_beats(here, size, width)
                 grant = env.event()
-                port.present(Request(env.now, index, issued, here, size, beats, transfer, grant,
-                                     place))
+                port.present(Request(env.now, index, issued, here, size, beats, transfer,
+                                     grant.succeed, place))
                 accepted = yield grant
                 counts[0] += beats
                 counts[1] += 1
@@ -221,20 +250,13 @@ class _Machine:
         yield env.timeout(last + unit.tail_cycles - env.now)
 
 
-def _runs(operation: list[int], address: int) -> Iterator[int]:
-    """Start addresses of the runs of a transfer."""
-    for plane in range(operation[Column.PLANES]):
-        for row in range(operation[Column.ROWS]):
-            yield (address + plane * operation[Column.PLANE_STRIDE]
-                   + row * operation[Column.ROW_STRIDE])
-
-
 def _known(env: simpy.Environment, transfer: Transfer,
            burst: int) -> Generator[simpy.Event, int, int]:
     """The done cycle of a burst, as soon as the memory knows it."""
     while len(transfer.done) <= burst:
-        transfer.waiter = env.event()
-        yield transfer.waiter
+        known = env.event()
+        transfer.waiter = known.succeed
+        yield known
     return transfer.done[burst]
 
 

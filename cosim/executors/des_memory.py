@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -42,11 +42,20 @@ from cosim.memory.ddr3 import (
 )
 from cosim.program.table import Program
 
-# SimPy's own priorities are 0 and 1; only `cosim.executors.des` imports it.
-GRANT = 2
-CONTROL = 3
-Environment = Any
-Event = Any
+#: Order of the two phases, behind everything else of a cycle.
+GRANT, CONTROL = 2, 3
+
+
+class Clock(Protocol):
+    """A time line: SimPy's in `cosim.executors.des`, the hardware's in `hw.rtl_sim.ddr3`."""
+
+    @property
+    def now(self) -> int:
+        """The present cycle."""
+
+    def at(self, cycle: int, priority: int, call: Callable[[], None]) -> None:
+        """Call at the end of a cycle, lower priorities first, then in the order asked."""
+
 
 _flat_accept = flat_accept.py_func  # a call from here need not enter numba
 
@@ -57,14 +66,14 @@ class Transfer:
 
     done: list[int] = field(default_factory=list)
     ready: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # reads out of order
-    waiter: Event | None = None
+    waiter: Callable[[], object] | None = None
 
     def finished(self, cycle: int) -> None:
         """The memory tells when the next burst of this transfer is done."""
         self.done.append(cycle)
         if self.waiter is not None:
-            self.waiter.succeed()
-            self.waiter = None
+            waiter, self.waiter = self.waiter, None
+            waiter()
 
 
 @dataclass
@@ -78,48 +87,41 @@ class Request:
     size: int
     beats: int
     transfer: Transfer
-    accepted: Event
+    accepted: Callable[[int], object]
     place: int  # of the operation in the trace, -1 if none is kept
 
 
 class FlatChannel:
     """One direction of one port of the flat memory."""
 
-    def __init__(self, env: Environment, lead: int, trail: int) -> None:
-        self.env, self.lead, self.trail = env, lead, trail
+    def __init__(self, clock: Clock, lead: int, trail: int) -> None:
+        self.clock, self.lead, self.trail = clock, lead, trail
         self.last_accept, self.data_free = -1, 0
         self.pending: list[Request] = []
 
     def present(self, request: Request) -> None:
         """A request appears now; it is granted at the end of this cycle."""
         if not self.pending:
-            _at_end_of_cycle(self.env, self.grant)
+            self.clock.at(self.clock.now, GRANT, self.grant)
         self.pending.append(request)
 
-    def grant(self, _: Event) -> None:
+    def grant(self) -> None:
         """Accept every request of this cycle in unit order (they share the request cycle)."""
         for request in sorted(self.pending, key=lambda item: (item.cycle, item.unit)):
             self.last_accept, begin = _flat_accept(request.cycle, self.last_accept, self.lead,
                                                    self.data_free)
             self.data_free = begin + request.beats
             request.transfer.finished(self.data_free + self.trail)
-            request.accepted.succeed(self.last_accept)
+            request.accepted(self.last_accept)
         self.pending.clear()
-
-
-def _at_end_of_cycle(env: Environment, decide: Callable[[Event], None],
-                     priority: int = GRANT, delay: int = 0) -> None:
-    event = env.event()
-    event._ok, event._value = True, None
-    event.callbacks.append(decide)
-    env.schedule(event, priority, delay)
 
 
 class DdrChannel:
     """One direction of one port of the DDR3 memory: a queue of limited depth."""
 
     def __init__(self, controller: DdrController, port: Port, write: bool) -> None:
-        self.controller, self.env, self.port, self.write = controller, controller.env, port, write
+        self.controller, self.clock, self.port, self.write = (
+            controller, controller.clock, port, write)
         self.depth = port.write_accept if write else port.read_accept
         self.last_accept, self.data_free, self.held, self.last_response = -1, 0, 0, -1
         self.blocked: list[Request] = []
@@ -140,7 +142,7 @@ class DdrChannel:
         self.last_accept = cycle
         self.held += 1
         self.controller.insert(self, request, cycle)
-        request.accepted.succeed(cycle)
+        request.accepted(cycle)
 
     def admitted(self, request: Request, clock: int) -> None:
         """The controller took a burst: a write is answered, and the queue has room again."""
@@ -150,7 +152,7 @@ class DdrChannel:
             self.last_response = max(answered, self.last_response + 1)
             request.transfer.finished(self.last_response)
         if self.blocked and self.held == self.depth - 1:
-            self.accept(self.blocked.pop(0), max(self.env.now, self.last_accept) + 1)
+            self.accept(self.blocked.pop(0), max(self.clock.now, self.last_accept) + 1)
 
     def served(self, request: Request, first: int, last: int) -> None:
         """The DRAM gives the data of a read; they move over the port in request order."""
@@ -166,9 +168,9 @@ class DdrChannel:
 class DdrController:
     """The DDR controller on the time line of the fabric; its rules are `cosim.memory.bursts`."""
 
-    def __init__(self, env: Environment, program: Program, memory: Memory) -> None:
+    def __init__(self, clock: Clock, program: Program, memory: Memory) -> None:
         assert memory.ddr is not None
-        self.env = env
+        self.clock = clock
         self.dram = controller(memory, sum(unit.outstanding for unit in program.units) + 1)
         # Fields as arrays: Python takes ten times as long to read a field of one record.
         self.held, self.unused = self.dram.s["inside"], self.dram.s["unused"]
@@ -186,10 +188,10 @@ class DdrController:
     def present(self, channel: DdrChannel, request: Request) -> None:
         """Requests of one cycle are decided in unit order over all ports: ports share wires."""
         if not self.pending:
-            _at_end_of_cycle(self.env, self.grant)
+            self.clock.at(self.clock.now, GRANT, self.grant)
         self.pending.append((channel, request))
 
-    def grant(self, _: Event) -> None:
+    def grant(self) -> None:
         """Offer the requests of this cycle to their ports."""
         for channel, request in sorted(self.pending, key=lambda item: item[1].unit):
             channel.grant(request)
@@ -211,28 +213,28 @@ class DdrController:
                    int(channel.write))
         self.held[0] += 1
         self.inside[entry] = channel, request
-        self.wake(self.env.now)
+        self.wake(self.clock.now)
 
     def wake(self, cycle: int) -> None:
         """Act at the end of a cycle, unless something already wakes the controller by then."""
-        if not self.env.now <= self.awake <= cycle:
+        if not self.clock.now <= self.awake <= cycle:
             self.awake = cycle
-            _at_end_of_cycle(self.env, self.act, CONTROL, cycle - self.env.now)
+            self.clock.at(cycle, CONTROL, self.act)
 
     def cross(self, channel: DdrChannel, clock: int, size: int) -> tuple[int, int]:
         """Passage through the controller port that the channel shares."""
         free = self.crossing.get((channel.port.controller_port, channel.write), 0)
         return controller_port(self.dram.t, clock, free, size)
 
-    def act(self, _: Event) -> None:
+    def act(self) -> None:
         """Do every event of the controller up to this cycle, then sleep until its next."""
-        if self.awake != self.env.now:
+        if self.awake != self.clock.now:
             return
         self.awake = -1
         dram = self.dram
         while (clock := ddr_next(dram, self.background)) != FAR:
             cycle = int(decided_in(clock, dram.t))
-            if cycle > self.env.now:
+            if cycle > self.clock.now:
                 self.wake(cycle)
                 return
             what, entry, clock, first, last = ddr_step(dram, self.background)

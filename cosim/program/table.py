@@ -14,6 +14,7 @@ so a dependent operation may start at `end`. No operation takes zero cycles.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -244,6 +245,14 @@ def flat(program: Program) -> Program:
     functional = np.concatenate(arguments) if arguments else program.arguments[:0].copy()
     return Program(program.name, program.units, program.channels, program.layers, operations,
                    functional, (Segment(0, len(operations)),))
+
+
+def runs(operation: Sequence[int], address: int) -> Iterator[int]:
+    """Start addresses of the runs of a transfer, given its row and the address of its first."""
+    for plane in range(operation[Column.PLANES]):
+        for row in range(operation[Column.ROWS]):
+            yield (address + plane * operation[Column.PLANE_STRIDE]
+                   + row * operation[Column.ROW_STRIDE])
 
 
 def layer_macs(program: Program) -> np.ndarray:

@@ -12,44 +12,30 @@ import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
 
 from arch_models.memory import Memory
 from cosim.executors.des_memory import DdrChannel, DdrController, Request, Transfer
 from cosim.memory.bursts import FAR, burst_bytes
-from cosim.program.table import Column, Program, UnitKind
+from cosim.program.table import Column, Program, UnitKind, runs
 from hw.rtl_sim.model import RtlModel
 
 
-class _Event:
-    """What the controller schedules: callbacks at the end of a cycle."""
-
-    def __init__(self) -> None:
-        self.callbacks: list[Callable[[Any], None]] = []
-        self._ok, self._value = True, None
-
-
 class _Clock:
-    """A time line with the three things that the controller asks of SimPy's."""
+    """A time line that the hardware's cycles move."""
 
     def __init__(self) -> None:
         self.now = 0
-        self._queue: list[tuple[int, int, int, _Event]] = []
+        self._queue: list[tuple[int, int, int, Callable[[], None]]] = []
         self._numbers = count()
 
-    def event(self) -> _Event:
-        return _Event()
-
-    def schedule(self, event: _Event, priority: int, delay: int) -> None:
-        heapq.heappush(self._queue, (self.now + delay, priority, next(self._numbers), event))
+    def at(self, cycle: int, priority: int, call: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (cycle, priority, next(self._numbers), call))
 
     def run(self, cycle: int) -> int:
-        """Everything scheduled up to the end of a cycle; the next cycle that has something."""
+        """Everything asked for up to the end of a cycle; the next cycle that has something."""
         self.now = cycle
         while self._queue and self._queue[0][0] <= cycle:
-            event = heapq.heappop(self._queue)[-1]
-            for call in event.callbacks:
-                call(event)
+            heapq.heappop(self._queue)[-1]()
         return self._queue[0][0] if self._queue else int(FAR)
 
 
@@ -62,7 +48,7 @@ class _Accepted:
     channel: DdrChannel
     beats: int
 
-    def succeed(self, cycle: int) -> None:
+    def __call__(self, cycle: int) -> None:
         if self.channel.write:
             self.model.write_from(self.unit, int(self.channel.data_free) - self.beats)
         self.model.grant(self.unit, int(cycle))
@@ -113,7 +99,7 @@ class Ddr3Bench:
         for place, address, beats in requests:
             unit = self._unit[place]
             bursts, channel = self._bursts[unit], self._channels[unit]
-            accepted: Any = _Accepted(self._model, place, channel, beats)
+            accepted = _Accepted(self._model, place, channel, beats)
             size = next(bursts.sizes, 0)
             channel.present(Request(number, unit, bursts.asked, address, size, beats,
                                     bursts, accepted, -1))
@@ -126,12 +112,9 @@ def _burst_sizes(program: Program, memory: Memory, unit: int) -> Iterator[int]:
     master = program.units[unit]
     width = memory.ports[master.port].width_bytes
     for line in program.operations[program.operations[:, Column.UNIT] == unit].tolist():
-        for plane in range(line[Column.PLANES]):
-            for row in range(line[Column.ROWS]):
-                address = (line[Column.ADDRESS] + plane * line[Column.PLANE_STRIDE]
-                           + row * line[Column.ROW_STRIDE])
-                left = line[Column.ROW_BYTES]
-                while left:
-                    size = burst_bytes(address, left, width, master.max_burst_beats)
-                    yield size
-                    address, left = address + size, left - size
+        for address in runs(line, line[Column.ADDRESS]):
+            left = line[Column.ROW_BYTES]
+            while left:
+                size = burst_bytes(address, left, width, master.max_burst_beats)
+                yield size
+                address, left = address + size, left - size
