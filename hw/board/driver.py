@@ -20,23 +20,29 @@ try:
         DriverError,
         Project,
         check_descriptors,
+        integers_of,
         logical_tensor,
+        real_values,
         stored_bytes,
         vectors,
     )
     from hw.board.hardware import Lock
     from hw.board.measurement import Measurement, StepTime, UnitCounters
+    from hw.board.picture import pixels
 except ImportError:  # beside this file in an emitted project
     from emitted import (  # type: ignore[no-redef, import-not-found]
         DriverError,
         Project,
         check_descriptors,
+        integers_of,
         logical_tensor,
+        real_values,
         stored_bytes,
         vectors,
     )
     from hardware import Lock  # type: ignore[no-redef, import-not-found]
     from measurement import Measurement, StepTime, UnitCounters  # type: ignore[no-redef, import-not-found]
+    from picture import pixels  # type: ignore[no-redef, import-not-found]
 
 START, DONE = 1, 2
 MOST_REPEATS = 1_000_000
@@ -189,6 +195,46 @@ class Driver:
         self._memory.invalidate()
         raw = np.array(self._memory[entry["address"] : entry["address"] + entry["bytes"]])
         return logical_tensor(raw, entry)
+
+    def decode(self, values: Any) -> dict[str, np.ndarray]:
+        """One frame of your own: real outputs (float32) by name, each (channels, rows, columns).
+
+        `values`: arrays by tensor, or the one array of a network with one input: real numbers in
+        the units of the manifest's scale, uint8 pixels (rows, columns, channels) for a picture,
+        or integers. Inputs that are not given keep what they hold.
+        """
+        inputs = self._names("input")
+        if not isinstance(values, dict):
+            if len(inputs) != 1:
+                raise DriverError(f"the network has {len(inputs)} inputs; give a dict of "
+                                  f"{', '.join(inputs)}")
+            values = {inputs[0]: values}
+        strange = sorted(set(values) - set(inputs))
+        if strange:
+            raise DriverError(f"tensor {strange[0]!r}: is no input; the inputs are "
+                              f"{', '.join(inputs)}")
+        for name, value in values.items():
+            self.put(name, integers_of(value, self._tensor(name), name))
+        self.run()
+        return {name: real_values(self.get(name), self._tensor(name))
+                for name in self._names("output")}
+
+    def picture(self, name: str | None = None) -> np.ndarray:
+        """uint8 (rows, columns, 3) of an output that is a picture, by default the only one."""
+        shown = [item for item in self._names("output")
+                 if self._tensor(item).get("meaning", "").startswith("picture")]
+        if name is None and len(shown) != 1:
+            raise DriverError(f"{len(shown)} outputs are pictures; name one of "
+                              f"{', '.join(self._names('output'))}")
+        name = name or shown[0]
+        try:
+            return pixels(self.get(name), self._tensor(name)["scale"])
+        except ValueError as error:
+            raise DriverError(f"tensor {name!r}: {error}") from None
+
+    def _names(self, role: str) -> list[str]:
+        return [name for name, entry in sorted(self.manifest["tensors"].items())
+                if entry["role"] == role]
 
     def put_vectors(self) -> None:
         """Write the inputs that the project ships."""

@@ -12,6 +12,11 @@ from typing import Any
 
 import numpy as np
 
+try:
+    from hw.board.picture import integers
+except ImportError:  # beside this file in an emitted project
+    from picture import integers  # type: ignore[no-redef, import-not-found]
+
 DESCRIPTOR_BYTES = 64
 
 
@@ -68,6 +73,11 @@ class Project:
             raise DriverError(f"{name}: its SHA-256 is not the one in the manifest; emit again")
         return np.fromfile(path, np.uint8)
 
+    def prediction(self) -> dict[str, Any]:
+        """What the frame should take, as the desk said when it wrote the project."""
+        self.data("data/prediction.json")  # refuses a changed file
+        return read_table(os.path.join(self.folder, "data", "prediction.json"))
+
     def check_bitstream(self, path: str) -> str:
         """The bitstream's SHA-256; it must be the one that was sealed for this manifest."""
         if not os.path.exists(path):
@@ -118,6 +128,35 @@ def stored_bytes(tensor: np.ndarray, entry: dict[str, Any], name: str) -> np.nda
     planes[entry["places"]] = tensor
     shaped = planes.reshape(entry["planes"], lanes, entry["rows"], entry["columns"])
     return np.ascontiguousarray(shaped.transpose(0, 2, 3, 1)).reshape(-1).view(np.uint8)
+
+
+def integers_of(value: Any, entry: dict[str, Any], name: str) -> np.ndarray:
+    """A user's own array as integers of a tensor.
+
+    `value`: the integers themselves; real numbers, in the units that the manifest's scale gives;
+    or for a picture uint8 pixels (rows, columns, channels). `DriverError` for anything else, and
+    for numbers that the tensor cannot hold.
+    """
+    kind, scale = np.dtype(_kind(entry)), float(entry["scale"])
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+        if not entry.get("meaning", "").startswith("picture"):
+            raise DriverError(f"tensor {name!r}: is no picture, so its values must be real numbers "
+                              f"or {kind}")
+        value = integers(value, scale)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        lowest, highest = np.iinfo(kind).min, np.iinfo(kind).max
+        steps = np.rint(value / scale)
+        # Half a step more than fits is rounding; more, or no number at all, is a mistake.
+        if not (np.all(steps >= lowest - 1) and np.all(steps <= highest + 1)):
+            raise DriverError(f"tensor {name!r}: values must be from {lowest * scale:g} to "
+                              f"{highest * scale:g}")
+        value = np.clip(steps, lowest, highest).astype(kind)
+    return np.asarray(value)
+
+
+def real_values(tensor: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
+    """A tensor's integers as real numbers (float32)."""
+    return tensor.astype(np.float32) * np.float32(entry["scale"])
 
 
 def logical_tensor(raw: np.ndarray, entry: dict[str, Any]) -> np.ndarray:

@@ -102,7 +102,12 @@ def check_output(path: str) -> None:
 
 
 def save_measurement(measurement: Measurement, path: str) -> None:
-    """Write a measurement file, whole or not at all; an older one keeps its mode.
+    """Write a measurement file (`write_whole`)."""
+    write_whole(path, measurement_text(measurement).encode())
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """Write a file whole or not at all; an older one keeps its mode.
 
     Raises `MeasurementError` if that cannot be, on a full disk for example.
     """
@@ -113,8 +118,8 @@ def save_measurement(measurement: Measurement, path: str) -> None:
     try:
         handle, partial = tempfile.mkstemp(dir=os.path.dirname(place),
                                            prefix="." + os.path.basename(place) + ".")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(measurement_text(measurement))
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(partial, mode)

@@ -20,7 +20,9 @@ try:
         check_output,
         measurement_text,
         save_measurement,
+        write_whole,
     )
+    from hw.board.picture import png_bytes
 except ImportError:  # beside these files in an emitted project
     from driver import Driver, Stopped  # type: ignore[no-redef, import-not-found]
     from emitted import DriverError, Project  # type: ignore[no-redef, import-not-found]
@@ -33,7 +35,9 @@ except ImportError:  # beside these files in an emitted project
         check_output,
         measurement_text,
         save_measurement,
+        write_whole,
     )
+    from picture import png_bytes  # type: ignore[no-redef, import-not-found]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,9 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one start")
     parser.add_argument("--power", help="a meter's CSV with lines unix_seconds,watts")
     parser.add_argument("--output", default="measurement.json", help="where the result goes")
+    parser.add_argument("--picture", help="a .png file for the picture that comes out")
     given = parser.parse_args(arguments)
+    picture = None
     try:
-        check_output(given.output)
+        for path in (given.output, given.picture or given.output):
+            check_output(path)
         project = Project(given.project)
         host = HostLibrary(os.path.join(given.project, "build", "libhost.so"),
                            project.data("data/host.bin"))
@@ -56,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
                     timeout_s=given.timeout) as driver:
             driver.put_vectors()
             measurement = driver.measure(given.repeats, driver.expected_vectors(), given.power)
+            picture = driver.picture() if given.picture else None
     except (DriverError, MeasurementError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -64,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         return error.number + 128 if isinstance(error, Stopped) else 130
     try:
         save_measurement(measurement, given.output)
+        if picture is not None:
+            write_whole(given.picture, png_bytes(picture))
     except MeasurementError as error:
         # What was measured is not lost with the disk.
         print(measurement_text(measurement), end="")

@@ -21,6 +21,7 @@ from arch_models.overlay import Overlay, overlay_toml
 from cosim.lowering.lower import Lowered
 from cosim.lowering.placement import PlacementError, TensorPlace
 from cosim.program.table import Program
+from hw.board.picture import pixels, png_bytes
 from hw.csim.fabric import SOURCES
 from hw.csim.top import memory_ports, top_source
 from hw.interface.configuration import Configuration, EmissionError, configuration_header, configure
@@ -41,9 +42,20 @@ from hw.interface.registers import counter_registers, register_map
 from hw.interface.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
 from hw.project import scripts as project
 from hw.project.folder import check_target, write_project
+from hw.project.prediction import prediction
+from workloads.frames import Frame
 from workloads.graph import Graph, GraphError
 
 FORMAT = 1
+NOISE = Frame()
+#: How the numbers of a tensor lie, for the manifest. `real = integer * scale` in both.
+LAYOUTS = {
+    "file": "data/input_NAME.bin and data/output_NAME.bin: channels, rows, columns, one row after "
+            "the other; int8, or int16 with the low byte first",
+    "memory": "from `address` on, `planes` of rows x columns beats of 8 bytes, row by row; a beat "
+              "holds 8 channels of 8 bits or 4 of 16. Channel c is lane places[c] % lanes of plane "
+              "places[c] // lanes; lanes that no channel has are zero",
+}
 
 
 @dataclass(frozen=True)
@@ -67,21 +79,20 @@ class Manifest:
 
 
 def emit(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, folder: str | Path,
-         seed: int = 0, inputs: Mapping[str, np.ndarray] | None = None,
-         rtl: bool = False, force: bool = False) -> Manifest:
+         frame: Frame = NOISE, rtl: bool = False, force: bool = False) -> Manifest:
     """Write the project of a design into `folder`; see `hw.project.folder` for what stays there.
 
     With `rtl`, the Verilog of the IP comes too, and the block design takes it unless told
     otherwise; the manifest then has its counters.
 
-    Test vectors come from `inputs`, and from `seed` for tensors that it lacks. `force`: overwrite
-    files that no emission wrote. Raises `EmissionError` if the overlay cannot be emitted or the
+    `frame`: the inputs it ships, and what tensors mean. `force`: overwrite files that no emission
+    wrote. Raises `EmissionError` if the overlay cannot be emitted or the
     folder cannot be written.
     """
     target = Path(folder)
     check_target(target)
     try:
-        contents = project_files(lowered, graph, overlay, board, seed, inputs, rtl)
+        contents = project_files(lowered, graph, overlay, board, frame, rtl)
     except (DescriptorError, FieldError, GraphError, PlacementError) as error:
         raise EmissionError(str(error)) from None
     write_project(contents, target, force)
@@ -91,9 +102,8 @@ def emit(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, folder:
                     raw["program_sha256"], files)
 
 
-def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board, seed: int = 0,
-                  inputs: Mapping[str, np.ndarray] | None = None,
-                  rtl: bool = False) -> dict[str, bytes]:
+def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board,
+                  frame: Frame = NOISE, rtl: bool = False) -> dict[str, bytes]:
     """Path to content of every file of the project, in a fixed order; nothing is written."""
     _check_names(graph)
     project.check_family(board)
@@ -101,7 +111,7 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
     memory = memory_for(board, overlay)
     program = in_order_of_start(lowered.program, configuration, memory)
     lowered = replace(lowered, program=program)
-    vectors = make_vectors(graph, lowered, seed, inputs)
+    vectors = make_vectors(graph, lowered, frame.seed, frame.inputs)
     found = {f"sources/{path.name}": path.read_bytes()
              for path in sorted([*SOURCES.glob("*.hpp"), *SOURCES.glob("*.cpp")])}
     for name, text in (("config.hpp", configuration_header(program, configuration)),
@@ -109,11 +119,14 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
                        ("overlay.cpp", top_source(program, configuration))):
         found[f"sources/{name}"] = text.encode()
     found |= _data_files(lowered, graph, overlay, vectors)
+    found |= _pictures(lowered, graph, frame, vectors)
+    said = prediction(program, configuration, memory, overlay.clock_hz)
+    found["data/prediction.json"] = (json.dumps(said, indent=1) + "\n").encode()
     found["design.toml"] = overlay_toml(overlay).encode()
     found |= project.board_files()
     ports = project.ports_of(program, configuration, overlay)
     found |= {name: text.encode() for name, text in
-              project.texts(graph.name, overlay, board, ports, rtl).items()}
+              project.texts(graph.name, overlay, board, ports, rtl, _about(frame, found)).items()}
     if rtl:
         # Only this needs Amaranth and Yosys.
         from hw.rtl.axi_shell import AxiShell
@@ -121,6 +134,9 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
 
         found["rtl/overlay.v"] = ip_verilog(AxiShell(program, overlay)).encode()
     manifest = _manifest(lowered, graph, overlay, board, configuration, found)
+    manifest |= {"inputs": frame.about, "layouts": LAYOUTS}
+    for name, entry in manifest["tensors"].items():
+        entry |= {"scale": graph.tensors[name].scale, "meaning": frame.meanings.get(name, "")}
     manifest["late_commands"] = late_commands(program, configuration, memory)
     if rtl:
         manifest |= {"backend": "rtl", "counters": counter_registers(program)}
@@ -160,6 +176,21 @@ def _data_files(lowered: Lowered, graph: Graph, overlay: Overlay,
         found[f"data/output_{name}.bin"] = _little(vectors.expected[name])
     found["data/bench.txt"] = ("\n".join(lines) + "\n").encode()
     return found
+
+
+def _pictures(lowered: Lowered, graph: Graph, frame: Frame, vectors: Vectors) -> dict[str, bytes]:
+    """What the outputs that are pictures should look like."""
+    found = {}
+    for name in outputs(graph, lowered):
+        if frame.meanings.get(name, "").startswith("picture"):
+            shown = pixels(vectors.expected[name], graph.tensors[name].scale)
+            found[f"data/expected_{name}.png"] = png_bytes(shown)
+    return found
+
+
+def _about(frame: Frame, files: Mapping[str, bytes]) -> str:
+    shown = [f"`{name}`" for name in sorted(files) if name.endswith(".png")]
+    return frame.about + (f" What comes out is a picture, {shown[0]}." if shown else "")
 
 
 def _little(array: np.ndarray) -> bytes:

@@ -132,7 +132,7 @@ def readme(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...]
             notes.append(f"The {len(overlay.masters_of(role))} {role.value} masters share the "
                          f"process `{what}` and take turns; predictions assume they overlap.")
     hls = backend == "hls"
-    picture = "picture" in inputs
+    picture = ".png" in inputs
     return template(
         "README.md", NETWORK=markdown(name), DESIGN=markdown(overlay.name),
         BOARD=markdown(board.title), TM=str(overlay.tm), TN=str(overlay.tn),
@@ -140,6 +140,7 @@ def readme(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...]
         RTL_ROW="" if hls else "| `rtl/` | the same fabric in Verilog, with cycle counters |\n",
         VIVADO=TOOLS["vivado"].split()[0], HLS_NEEDED=" and Vitis HLS" if hls else "",
         PICTURE_SEEN=", `picture.png`" if picture else "",
+        PICTURE_OPTION=" --picture picture.png" if picture else "",
         BACKEND_WORDS="the C++ (`BACKEND=hls`)" if hls else
         "the Verilog (`BACKEND=rtl`); `make bitstream BACKEND=hls` takes that of the C++",
         CONTROL=f"{CONTROL_ADDRESS:#010x}", INTERRUPTS=f"{INTERRUPTS_ADDRESS:#010x}",
@@ -160,5 +161,5 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.()/ -]*", re.ASCII)
 
 def board_files() -> Mapping[str, bytes]:
     """What runs on the board, as it stands in `hw/board`."""
-    return {f"board/{path.name}": path.read_bytes() for path in sorted(BOARD.glob("*.py"))
-            if path.name != "__init__.py"}
+    return {f"board/{path.name}": path.read_bytes() for path in sorted(BOARD.iterdir())
+            if path.suffix in (".py", ".ipynb") and path.name != "__init__.py"}

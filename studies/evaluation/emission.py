@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from arch_models.board import Board
 from arch_models.overlay import Overlay
 from arch_models.resources import check
@@ -23,8 +21,9 @@ from hw.project.folder import check_target
 from hw.project.scripts import check_family
 from studies.evaluation.evaluate import feasible, phases
 from studies.plain.errors import UserError
+from workloads import frames
+from workloads.frames import Frame
 from workloads.graph import Graph, GraphError
-from workloads.unicorn.run import looped, starting_values
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,10 @@ class Emitted:
     folder: Path
 
 
-def whole_frame(graph: Graph) -> tuple[Graph, dict[str, np.ndarray] | None]:
-    """The graph of one frame, and its inputs where random ones would mean nothing.
-
-    A network with sampler steps comes with its loop inside and decodes its first picture;
-    `UserError` if nobody said how its steps are tied.
-    """
-    if graph.steps == 1:
-        return graph, None
+def whole_frame(graph: Graph) -> tuple[Graph, Frame]:
+    """The graph of one frame and its inputs (`workloads.frames`), or a `UserError`."""
     try:
-        return looped(graph), starting_values(graph, 0)
+        return frames.whole_frame(graph)
     except GraphError as error:
         raise UserError(f"{graph.name} runs {graph.steps} sampler steps a frame and cannot be "
                         f"emitted: {error}") from error
@@ -74,11 +67,10 @@ def emit_for(graph: Graph, overlay: Overlay, board: Board, folder: Path,
 
     `force`: overwrite files there that no emission wrote.
     """
-    graph, inputs = whole_frame(graph)
+    graph, frame = whole_frame(graph)
     lowered = lowered_frame(graph, overlay, board, graph.steps)
     try:
-        written = emit(lowered, graph, overlay, board, folder, inputs=inputs, rtl=rtl,
-                       force=force)
+        written = emit(lowered, graph, overlay, board, folder, frame, rtl, force)
     except EmissionError as error:
         raise UserError(f"this design cannot be emitted: {error}") from error
     return Emitted(len(written.files) + 1, folder)
@@ -91,10 +83,10 @@ def check_emitted(graph: Graph, overlay: Overlay, board: Board) -> CSimReport:
     reaches memory, of one sampler step if there are any. `UserError` if the C++ does not compile
     or stops.
     """
-    whole, inputs = whole_frame(graph)
+    whole, frame = whole_frame(graph)
     lowered = lowered_frame(whole, overlay, board, whole.steps)
     try:
-        return (run_frame(lowered, whole, overlay, inputs=inputs)
+        return (run_frame(lowered, whole, overlay, inputs=frame.inputs)
                 + run_frame_by_layer(lowered_frame(graph, overlay, board), graph, overlay))
     except (EmissionError, SimulationError) as error:
         raise UserError(f"the C simulation did not finish: {error}") from error

@@ -16,7 +16,7 @@ from arch_models.memory import Memory, memory_for
 from arch_models.overlay import load_overlay
 from cosim.executors.fast import simulate
 from cosim.program.result import SimResult
-from cosim.program.table import Column, Opcode, Program
+from cosim.program.table import Column, Program
 from hw.board.measurement import (
     Measurement,
     StepTime,
@@ -26,6 +26,7 @@ from hw.board.measurement import (
 from hw.interface.configuration import configure
 from hw.interface.descriptors import DescriptorError, unpack
 from hw.interface.plan import Start, stretch_program
+from hw.project.prediction import host_cycles
 from studies.plain.errors import UserError
 
 #: A fit of the host's costs must predict steps it has not seen this well, or it is refused.
@@ -151,12 +152,8 @@ def load_program(project: Path) -> Program:
 
 
 def _host_row(program: Program, step: StepTime, clock_hz: int) -> StepRow:
-    table = program.operations
-    host = (table[:, Column.KIND] == Opcode.HOST) & (program.arguments[:, 0] == step.layer)
-    row = table[int(np.argmax(host))]
-    cycles = int(row[Column.FILL] + row[Column.INTERVAL] * row[Column.TRIPS] + row[Column.DRAIN])
-    return StepRow("host", program.layers[step.layer], cycles / clock_hz,
-                   statistics.median(step.seconds))
+    return StepRow("host", program.layers[step.layer],
+                   host_cycles(program, step.layer) / clock_hz, statistics.median(step.seconds))
 
 
 def _unit_rows(program: Program, unit: int, counters: UnitCounters,

@@ -27,14 +27,16 @@ from hw.interface.configuration import configure
 from hw.interface.descriptors import unpack
 from hw.interface.plan import in_order_of_start
 from hw.project.emit import EmissionError, emit, project_files
+from workloads.frames import Frame
 
 OVERLAY = default_overlay()
+FRAME = Frame(seed=2)
 
 
 @pytest.fixture(scope="module")
 def emitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("emit") / "project"
-    manifest = emit(lowered_frame(OVERLAY), small_graph(), OVERLAY, board(), folder, seed=2)
+    manifest = emit(lowered_frame(OVERLAY), small_graph(), OVERLAY, board(), folder, FRAME)
     return folder, manifest
 
 
@@ -46,10 +48,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_repeated_emission_is_byte_identical(emitted, tmp_path):
     folder, manifest = emitted
     again = tmp_path / "again"
-    assert emit(lowered_frame(OVERLAY), small_graph(), OVERLAY, board(), again, 2) == manifest
+    assert emit(lowered_frame(OVERLAY), small_graph(), OVERLAY, board(), again, FRAME) == manifest
     assert files_of(again) == files_of(folder)
     before = files_of(again)
-    emit(lowered_frame(OVERLAY), small_graph(), OVERLAY, board(), again, 2)
+    emit(lowered_frame(OVERLAY), small_graph(), OVERLAY, board(), again, FRAME)
     assert files_of(again) == before
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
@@ -192,5 +194,5 @@ def test_given_inputs_are_the_vectors():
     graph = small_graph()
     picture = np.full(graph.tensors["small"].shape, 7, np.int8)
     files = project_files(lowered_frame(OVERLAY), graph, OVERLAY, board(),
-                          inputs={"small": picture})
+                          Frame({"small": picture}))
     assert files["data/input_small.bin"] == picture.tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,17 @@ def test_nothing_of_the_standard_library_is_newer():
     command = [Path(sys.executable).parent / "vermin", "-t=3.8-", "--violations", "--no-tips"]
     done = subprocess.run([*command, *FILES], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_notebook_has_the_same_syntax():
+    """Its imports are the files beside it, and IPython, which runs it."""
+    book = json.loads((tiny_project.BOARD / "overlay.ipynb").read_text())
+    code = "\n".join("".join(cell["source"]) for cell in book["cells"]
+                     if cell["cell_type"] == "code")
+    names = {node.module for node in ast.walk(ast.parse(code, feature_version=(3, 8)))
+             if isinstance(node, ast.ImportFrom)}
+    assert names <= {"IPython.display", *(path.stem for path in FILES)}
+    assert not any(cell.get("outputs") for cell in book["cells"])
 
 
 def python_of(version: str) -> Path | None:

@@ -22,6 +22,7 @@ from hw.csim.simulate import run_frame, run_frame_by_layer
 from hw.interface.vectors import fill_memory, host_layers, make_vectors, outputs, stored
 from hw.project.emit import emit
 from hw.rtl_sim.stand_in import CSimRunner, StandIn
+from workloads.frames import Frame
 from workloads.graph import Graph, Phase
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import NEXT_LATENT, OUTPUT, unicorn_graph
@@ -95,7 +96,7 @@ def test_an_emitted_project_says_what_each_frame_needs_anew(tmp_path) -> None:
     graph = looped(unicorn_graph(SMALL))
     lowered = lowered_step(graph, BASE, SMALL.steps)
     emit(lowered, graph, BASE, board(), tmp_path / "out",
-         inputs=starting_values(unicorn_graph(SMALL), 0))
+         Frame(starting_values(unicorn_graph(SMALL), 0)))
     tensors = json.loads((tmp_path / "out" / "manifest.json").read_text())["tensors"]
     assert {name for name, entry in tensors.items() if entry.get("renew")} == {"latent", "step"}
 
@@ -105,7 +106,7 @@ def test_the_driver_decodes_picture_after_picture_of_a_sampler(tmp_path) -> None
     plain = unicorn_graph(SMALL)
     graph, folder = looped(plain), tmp_path / "out"
     lowered = lowered_step(graph, BASE, SMALL.steps)
-    emit(lowered, graph, BASE, board(), folder, inputs=starting_values(plain, 1))
+    emit(lowered, graph, BASE, board(), folder, Frame(starting_values(plain, 1)))
     bitstream = tmp_path / "overlay.bit"
     bitstream.write_bytes(b"a stand-in for a bitstream")
     seal(str(folder), str(bitstream))

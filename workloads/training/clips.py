@@ -1,17 +1,23 @@
 """Gives seeded AGC pairs as numpy arrays: for calibration, and for tests on unseen heads.
 
-Calibration pairs show training identities; test identities and motions occur nowhere else.
+Calibration pairs show training identities; test identities and motions occur nowhere else. As a
+command it writes the one pair that emitted projects ship:
+
+    python -m workloads.training.clips
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workloads.agc.torch import DATA
+from workloads.frames import AGC_FRAME
 from workloads.training.batches import CLIP_SECONDS, TRAIN_IDENTITIES
 from workloads.training.faces import render
 from workloads.training.heads import draw_identities
@@ -120,5 +126,28 @@ def real_clips(count: int, seed: int, width: int = 16, name: str = "hopper") -> 
     return pairs
 
 
+def quarter(frame: np.ndarray) -> np.ndarray:
+    """Return a uint8 frame with a quarter of the rows and columns: means of 4 x 4 pixels."""
+    rows, cols = frame.shape[0] // 4, frame.shape[1] // 4
+    return np.rint(frame.reshape(rows, 4, cols, 4, 3).mean((1, 3))).astype(np.uint8)
+
+
+def write_shipped_pair(path: Path) -> None:
+    """Write `workloads.frames.AGC_FRAME`: a real face that was never trained on, and its motion.
+
+    Of the first twelve real pairs it is the one that the shipped decoders follow best.
+    """
+    pairs = {f"w{width}": real_clips(12, 0, width)[11] for width in (16, 32)}
+    first = pairs["w16"]
+    points: dict[str, Any] = {name: np.stack([pair.source_points, pair.driving_points])
+                              for name, pair in pairs.items()}
+    np.savez_compressed(path, source=first.source, driving_quarter=quarter(first.driving),
+                        **points)
+
+
 # The name begins with "test" for its meaning; pytest must not collect it where it is imported.
 test_clips.__test__ = False  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    write_shipped_pair(AGC_FRAME)
