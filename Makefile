@@ -12,10 +12,10 @@ demo:
 	$(PYTHON) -m cosim study demo --out out/demo
 
 test: lint
-	$(PYTHON) -m pytest -n 2
+	$(PYTHON) -m pytest -n 2 --durations 15 -r s
 
 long: lint
-	$(PYTHON) -m pytest -n 2 -m long
+	$(PYTHON) -m pytest -n 2 -m long --timeout 3600 --durations 15 -r s
 
 lint:
 	scripts/setup.sh $(TEST_EXTRAS)
