@@ -9,22 +9,26 @@ and runs are multiples of 8 bytes, so a run may begin in the upper half of a 128
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 
 from cosim.program.table import Opcode
 from hw.interface.descriptors import TRANSFER, argument_fields
 from hw.rtl.bursts import BurstWalker, MasterConfig
+from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import Shell
 
 BEAT_BITS = 64  # a beat of the buffers; a port moves a half, one or two of them a cycle
 BEAT_LOG2 = 3
 PORT_BITS = (32, 64, 128)
+#: Beats that a write master fetches ahead: more than the cycles from a beat that leaves to the
+#: fetch and arrival of the one that takes its place.
+FETCH_AHEAD = 16
 
 
 class BeatCounter(Elaboratable):
     """Plane and position of the beat that moves now; position counts the beats of a plane.
 
-    All zero outside operations, so that it is right in the start cycle. A `step` is one data
+    All are registers, right from two cycles after an operation's start. A `step` is one data
     cycle of a port of `port_bits`. With 32 bits, `upper` says which half of the beat moves. With
     128 bits, up to two beats of one run move: `valid` says which places (position, position + 1)
     are used, and `upper` that the only one lies in the upper half of the port.
@@ -40,72 +44,94 @@ class BeatCounter(Elaboratable):
         self.index = Signal(24)  # beats of the operation that came before
         self.valid = Signal(self.slots)
         self.upper = Signal()
+        self.moves = Signal()  # the step is the last one of its beats
+        self.plane_ends = Signal()  # it moves the plane's last beat
         self.last = Signal()  # the step is the operation's last one
 
+    @property
+    def moved(self) -> Value:
+        """Beats that a step moves."""
+        return Value.cast(1) if self.slots == 1 else 1 + self.valid[1]
+
     def elaborate(self, platform: object) -> Module:
-        """Build the counters."""
+        """Build the counters; what ends with a step is known before it."""
         m = Module()
-        shell = self.shell
-        beats = shell.argument(Opcode.LOAD, "row_bytes")[BEAT_LOG2:]
-        beat, row = Signal(29), Signal(32)
-        moved, whole = Signal(2), Signal(init=1)
-        row_ends, plane_ends = Signal(), Signal()
-        m.d.comb += [
-            row_ends.eq((beat + moved == beats) & whole),
-            plane_ends.eq(row_ends & (row == shell.argument(Opcode.LOAD, "rows") - 1)),
-            self.last.eq(plane_ends
-                         & (self.plane == shell.argument(Opcode.LOAD, "planes") - 1)),
-        ]
-        ends = shell.active & shell.done
+        row_ends, row_last, plane_last = Signal(), Signal(), Signal()
+        whole = self.upper if self.port_bits < BEAT_BITS else Const(1, 1)
+        m.d.comb += [self.moves.eq(self.step & whole),
+                     self.plane_ends.eq(whole & row_ends & row_last),
+                     self.last.eq(self.plane_ends & plane_last)]
         if self.slots == 1:
-            m.d.comb += [moved.eq(1), self.valid.eq(whole)]
-        else:
-            self._pairs(m, beats, beat, moved, ends, self.step & row_ends, plane_ends)
+            m.d.comb += self.valid.eq(whole)
         if self.port_bits < BEAT_BITS:
-            m.d.comb += whole.eq(self.upper)
-            with m.If(ends):
+            with m.If(self.shell.begins):
                 m.d.sync += self.upper.eq(0)
             with m.Elif(self.step):
                 m.d.sync += self.upper.eq(~self.upper)
-        with m.If(ends):
-            m.d.sync += [beat.eq(0), row.eq(0), self.plane.eq(0), self.position.eq(0),
-                         self.index.eq(0)]
-        with m.Elif(self.step & whole):
-            m.d.sync += [beat.eq(Mux(row_ends, 0, beat + moved)),
-                         self.index.eq(self.index + moved),
-                         self.position.eq(Mux(plane_ends, 0, self.position + moved))]
-            with m.If(row_ends):
-                m.d.sync += row.eq(Mux(plane_ends, 0, row + 1))
-            with m.If(plane_ends):
+        self._run(m, row_ends)
+        self._repeat(m, "rows", self.moves & row_ends, row_last)
+        self._repeat(m, "planes", self.moves & self.plane_ends, plane_last)
+        with m.If(self.shell.begins):
+            m.d.sync += [self.plane.eq(0), self.position.eq(0), self.index.eq(0)]
+        with m.Elif(self.moves):
+            m.d.sync += [self.index.eq(self.index + self.moved),
+                         self.position.eq(Mux(self.plane_ends, 0, self.position + self.moved))]
+            with m.If(self.plane_ends):
                 m.d.sync += self.plane.eq(self.plane + 1)
         return m
 
-    def _pairs(self, m: Module, beats: Value, beat: Signal, moved: Signal, ends: Value,
-               run_ends: Value, plane_ends: Value) -> None:
-        """A run that begins in the upper half of the port begins with a single beat."""
-        argument = self.shell.argument
-        run_moved, plane_moved = Signal(), Signal()  # bit 3 of the run's and the plane's offset
-        begins_upper, two = Signal(), Signal()
-        next_plane = plane_moved ^ argument(Opcode.LOAD, "plane_stride")[BEAT_LOG2]
-        m.d.comb += [
-            begins_upper.eq(argument(Opcode.LOAD, "address")[BEAT_LOG2] ^ run_moved),
-            self.upper.eq((beat == 0) & begins_upper),
-            two.eq(~self.upper & (beat + 1 != beats)),
-            moved.eq(1 + two),
-            self.valid.eq(Cat(1, two)),
-        ]
-        with m.If(ends):
-            m.d.sync += [run_moved.eq(0), plane_moved.eq(0)]
-        with m.Elif(run_ends & plane_ends):
-            m.d.sync += [run_moved.eq(next_plane), plane_moved.eq(next_plane)]
-        with m.Elif(run_ends):
-            m.d.sync += run_moved.eq(run_moved ^ argument(Opcode.LOAD, "row_stride")[BEAT_LOG2])
+    def _repeat(self, m: Module, name: str, step: Value, last: Signal) -> None:
+        """Count to an argument again and again; `last` is high before the last of its steps."""
+        count, left = self.shell.argument(Opcode.LOAD, name), Signal(32, name=f"{name}_left")
+        with m.If(self.shell.begins | (step & last)):
+            m.d.sync += [left.eq(count), last.eq(count == 1)]
+        with m.Elif(step):
+            m.d.sync += [left.eq(left - 1), last.eq(left == 2)]
+
+    def _run(self, m: Module, ends: Signal) -> None:
+        """Count the beats of a run; `ends` is high before its last step.
+
+        With two beats a step, a run that begins in the upper half of the port begins with one.
+        """
+        beats = self.shell.argument(Opcode.LOAD, "row_bytes")[BEAT_LOG2:]
+        left, one, two = Signal(29), Signal(), Signal()
+        opens = self.shell.begins | (self.moves & ends)
+        m.d.comb += ends.eq(one if self.slots == 1 else one | (two & ~self.upper))
+        with m.If(opens):
+            m.d.sync += [left.eq(beats), one.eq(beats == 1), two.eq(beats == 2)]
+        if self.slots == 1:
+            with m.Elif(self.moves):
+                m.d.sync += [left.eq(left - 1), one.eq(left == 2)]
+            return
+        m.d.comb += self.valid.eq(Cat(1, ~self.upper & ~one))
+        with m.Elif(self.moves & self.upper):
+            m.d.sync += [left.eq(left - 1), one.eq(two), two.eq(left == 3)]
+        with m.Elif(self.moves):
+            m.d.sync += [left.eq(left - 2), one.eq(left == 3), two.eq(left == 4)]
+        self._halves(m, opens)
+
+    def _halves(self, m: Module, opens: Value) -> None:
+        """Bit 3 of the addresses of the run and of its plane."""
+        address, row_stride, plane_stride = (
+            self.shell.argument(Opcode.LOAD, name)[BEAT_LOG2]
+            for name in ("address", "row_stride", "plane_stride"))
+        run, plane, begins = Signal(), Signal(), Signal()
+        m.d.comb += begins.eq(Mux(self.plane_ends, plane ^ plane_stride, run ^ row_stride))
+        with m.If(self.shell.begins):
+            m.d.sync += [run.eq(address), plane.eq(address), self.upper.eq(address)]
+        with m.Elif(opens):
+            m.d.sync += [run.eq(begins), self.upper.eq(begins)]
+            with m.If(self.plane_ends):
+                m.d.sync += plane.eq(begins)
+        with m.Elif(self.moves):
+            m.d.sync += self.upper.eq(0)
 
 
 class ReadMaster(Elaboratable):
     """Reads bursts and takes every beat in the cycle it comes.
 
-    The stream of beats: `beats` has (valid, data) of each place that `counter` names.
+    The stream of beats: `beats` has (valid, data) of each place that `counter` names, a cycle
+    after the port.
     """
 
     def __init__(self, config: MasterConfig, waits: int, signals: int,
@@ -118,7 +144,7 @@ class ReadMaster(Elaboratable):
         self.ar_valid = self.walker.request
         self.ar_ready = self.walker.request_ready
         self.ar_address = self.walker.address
-        self.ar_beats = self.walker.beats
+        self.ar_length = self.walker.length
         self.r_valid = Signal()
         self.r_data = Signal(port_bits)
         self.r_last = Signal()
@@ -129,24 +155,25 @@ class ReadMaster(Elaboratable):
         m.submodules.shell = shell = self.shell
         m.submodules.walker = walker = self.walker
         m.submodules.counter = counter = self.counter
+        came, taken = register(m, self.r_valid), register(m, self.r_data)
         m.d.comb += [
             walker.burst_done.eq(self.r_valid & self.r_last),
             shell.done.eq(walker.finished),
             shell.moving.eq(~walker.waiting | self.r_valid),
-            counter.step.eq(self.r_valid),
+            counter.step.eq(came),
         ]
         for slot, (valid, _) in enumerate(self.beats):
-            m.d.comb += valid.eq(self.r_valid & counter.valid[slot])
+            m.d.comb += valid.eq(came & counter.valid[slot])
         data = [beat for _, beat in self.beats]
-        if len(self.r_data) < BEAT_BITS:
-            lower = Signal(len(self.r_data))
-            with m.If(self.r_valid):
-                m.d.sync += lower.eq(self.r_data)
-            m.d.comb += data[0].eq(Cat(lower, self.r_data))
+        if len(taken) < BEAT_BITS:
+            lower = Signal(len(taken))
+            with m.If(came):
+                m.d.sync += lower.eq(taken)
+            m.d.comb += data[0].eq(Cat(lower, taken))
         elif counter.slots == 1:
-            m.d.comb += data[0].eq(self.r_data)
+            m.d.comb += data[0].eq(taken)
         else:
-            low, high = self.r_data[:BEAT_BITS], self.r_data[BEAT_BITS:]
+            low, high = taken[:BEAT_BITS], taken[BEAT_BITS:]
             m.d.comb += [data[0].eq(Mux(counter.upper, high, low)), data[1].eq(high)]
         return m
 
@@ -154,21 +181,22 @@ class ReadMaster(Elaboratable):
 class WriteMaster(Elaboratable):
     """Writes bursts. `fetch` asks for the beat at `counter.plane`, `counter.position`.
 
-    `data` is that beat (with 128 bits, and the one at the next position), one cycle later;
-    `w_strobe` has a bit for each 8 bytes of the port. A small queue keeps the write channel from
-    ever waiting for the buffer; with `streams` false there is no buffer and every beat is zero
-    (timing only).
+    `data` is that beat (with 128 bits, and the one at the next position), `latency` cycles later;
+    `w_strobe` has a bit for each 8 bytes of the port. A queue keeps the write channel from ever
+    waiting for the buffer; with `streams` false there is no buffer and every beat is zero (timing
+    only).
     """
 
     def __init__(self, config: MasterConfig, waits: int, signals: int,
-                 streams: bool = True, port_bits: int = BEAT_BITS) -> None:
+                 streams: bool = True, port_bits: int = BEAT_BITS, latency: int = 1) -> None:
         self.shell = Shell((*TRANSFER, *argument_fields(Opcode.STORE)), waits, signals)
         self.walker = BurstWalker(self.shell, config)
         self.counter = BeatCounter(self.shell, port_bits) if streams else None
+        self.latency = latency
         self.aw_valid = self.walker.request
         self.aw_ready = self.walker.request_ready
         self.aw_address = self.walker.address
-        self.aw_beats = self.walker.beats
+        self.aw_length = self.walker.length
         self.w_valid = Signal()
         self.w_ready = Signal()
         slots = max(1, port_bits // BEAT_BITS)
@@ -177,6 +205,11 @@ class WriteMaster(Elaboratable):
         self.b_valid = Signal()
         self.fetch = Signal()
         self.data = Signal(BEAT_BITS * slots)
+
+    @staticmethod
+    def least_setup(latency: int) -> int:
+        """Cycles from an operation's start to its first beat in the queue's output."""
+        return latency + 4
 
     def elaborate(self, platform: object) -> Module:
         """Connect the parts."""
@@ -195,33 +228,33 @@ class WriteMaster(Elaboratable):
         return m
 
     def _stream(self, m: Module, counter: BeatCounter) -> None:
-        """Fetch ahead from the start cycle on; a beat may leave in the cycle it arrives."""
+        """Fetch ahead from the operation's start on."""
         m.submodules.counter = counter
-        port_bits = len(self.w_data)
-        m.submodules.queue = queue = SyncFIFO(width=port_bits + counter.slots, depth=4)
-        all_fetched, fetched = Signal(), Signal()
-        with m.If(self.shell.active & self.shell.done):
-            m.d.sync += all_fetched.eq(0)
+        width = len(self.w_data) + counter.slots
+        m.submodules.queue = queue = SyncFIFOBuffered(width=width, depth=FETCH_AHEAD)
+        fetches, held, leaves = Signal(), Signal(range(FETCH_AHEAD + 1)), Signal()
+        with m.If(self.shell.begins):
+            m.d.sync += fetches.eq(1)
         with m.Elif(self.fetch & counter.last):
-            m.d.sync += all_fetched.eq(1)
-        m.d.sync += fetched.eq(self.fetch)
-        leaves, fresh = Signal(), Signal(port_bits + counter.slots)
+            m.d.sync += fetches.eq(0)
+        with m.If(self.fetch & ~leaves):
+            m.d.sync += held.eq(held + 1)
+        with m.Elif(leaves & ~self.fetch):
+            m.d.sync += held.eq(held - 1)
         m.d.comb += [
-            self.fetch.eq(self.shell.active & ~all_fetched & (queue.level + fetched < 3)),
+            self.fetch.eq(fetches & (held != FETCH_AHEAD)),
             counter.step.eq(self.fetch),
-            fresh.eq(self._packed(m, counter)),
-            self.w_valid.eq(queue.r_rdy | fetched),
-            Cat(self.w_data, self.w_strobe).eq(Mux(queue.r_rdy, queue.r_data, fresh)),
+            queue.w_data.eq(self._packed(m, counter)),
+            queue.w_en.eq(delay(m, self.fetch, self.latency)),
+            self.w_valid.eq(queue.r_rdy),
+            Cat(self.w_data, self.w_strobe).eq(queue.r_data),
             leaves.eq(self.w_valid & self.w_ready),
-            queue.w_data.eq(fresh),
-            queue.w_en.eq(fetched & (queue.r_rdy | ~leaves)),
-            queue.r_en.eq(queue.r_rdy & leaves),
+            queue.r_en.eq(leaves),
         ]
 
     def _packed(self, m: Module, counter: BeatCounter) -> Value:
-        """Data and strobes of the step that was fetched one cycle ago."""
-        upper, valid = Signal(), Signal.like(counter.valid)
-        m.d.sync += [upper.eq(counter.upper), valid.eq(counter.valid)]
+        """Data and strobes of the step that was fetched `latency` cycles ago."""
+        upper, valid = (delay(m, value, self.latency) for value in (counter.upper, counter.valid))
         if len(self.w_data) < BEAT_BITS:
             return Cat(self.data.word_select(upper, len(self.w_data)), 1)
         if counter.slots == 1:

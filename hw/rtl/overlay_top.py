@@ -6,8 +6,7 @@ unit that stands for the ARM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from cosim.program.table import Buffer as Target
 from cosim.program.table import Channel, Opcode, Program, Unit, UnitKind
 from hw.interface.configuration import EmissionError
 from hw.interface.descriptors import local_channels
+from hw.rtl import bursts
 from hw.rtl.array import lag
 from hw.rtl.buffers import BEAT_BITS, MOST_WRITERS, Buffer
 from hw.rtl.bursts import MasterConfig
@@ -26,7 +26,8 @@ from hw.rtl.elementwise import PARAMETER_LANES, ElementwiseEngine, LookupEngine
 from hw.rtl.masters import PORT_BITS, ReadMaster, WriteMaster
 from hw.rtl.norm import NormEngine
 from hw.rtl.operands import write_weights
-from hw.rtl.pipeline import divide
+from hw.rtl.pipeline import delay, register
+from hw.rtl.places import Place, entry_places, tile_places
 from hw.rtl.ports import Ports, connect_units
 from hw.rtl.softmax import SoftmaxEngine
 from hw.rtl.spatial import GridSampleEngine, PoolEngine, UpsampleEngine
@@ -35,6 +36,12 @@ from hw.rtl.timed import TimedUnit
 from hw.rtl.tokens import TokenBank
 
 BEAT_BYTES = 8
+#: Cycles from the place of a beat in OUTPUT to the beat: read, then chosen from its word.
+STORE_CYCLES = 2
+#: Of every master: its bursts, and the first beat that it stores, are there by then; the last
+#: beat that it loads is written by the end.
+LEAST_SETUP = max(bursts.LEAST_SETUP, WriteMaster.least_setup(STORE_CYCLES))
+LEAST_TAIL = max(bursts.LEAST_TAIL, 2)
 STREAMS = {Engine.ELEMENTWISE: ElementwiseEngine, Engine.LOOKUP: LookupEngine,
            Engine.POOL: PoolEngine, Engine.UPSAMPLE: UpsampleEngine,
            Engine.SOFTMAX: SoftmaxEngine, Engine.GRID_SAMPLE: GridSampleEngine}
@@ -56,9 +63,12 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
         raise EmissionError(f"masters: {len(overlay.masters_of(Role.INPUT))} with role 'input', "
                             f"at most {MOST_WRITERS} in RTL: a block RAM has two ports")
     for unit in units:
-        if unit.kind is not UnitKind.COMPUTE and unit.setup_cycles < 1:
-            raise EmissionError(f"masters.{unit.name}.setup_cycles is {unit.setup_cycles}, must "
-                                "be at least 1 in RTL")
+        if unit.kind is UnitKind.COMPUTE:
+            continue
+        for name, least in (("setup_cycles", LEAST_SETUP), ("tail_cycles", LEAST_TAIL)):
+            if getattr(unit, name) < least:
+                raise EmissionError(f"masters.{unit.name}.{name} is {getattr(unit, name)}, must "
+                                    f"be at least {least} in RTL")
 
 
 class OverlayTop(Elaboratable):
@@ -98,8 +108,8 @@ class OverlayTop(Elaboratable):
                               unit.max_burst_beats * width // 8, (width // 8).bit_length() - 1,
                               int(unit.overlap_runs), unit.run_setup_cycles)
         self.masters[unit.name] = (
-            WriteMaster(config, waits, signals, port_bits=width) if unit.kind is UnitKind.WRITE
-            else ReadMaster(config, waits, signals, width))
+            WriteMaster(config, waits, signals, port_bits=width, latency=STORE_CYCLES)
+            if unit.kind is UnitKind.WRITE else ReadMaster(config, waits, signals, width))
         return self.masters[unit.name]
 
     def _masters(self, role: Role) -> list[Any]:
@@ -133,29 +143,17 @@ class OverlayTop(Elaboratable):
         return made
 
     def _load(self, m: Module, master: ReadMaster, target: Target, buffer: Buffer,
-              place: Callable[[int], tuple[Value, Value]], writer: int = 0) -> None:
+              places: Sequence[Place], writer: int = 0) -> None:
         """Write the beats that `master` receives, if its operation loads this buffer.
 
-        `place(slot)`: (word, lane) of each.
+        `places`: of the beats. They are written a cycle after they came.
         """
-        loads = master.shell.argument(Opcode.LOAD, "buffer") == target
-        ports = zip(buffer.writes[writer], master.beats, strict=True)
-        for slot, (port, (valid, data)) in enumerate(ports):
-            word, lane = place(slot)
-            m.d.comb += [
-                port.address.eq(word),
-                port.data.eq(Cat([data] * buffer.lanes)),
-                port.lanes.eq(Mux(loads & valid, 1 << lane, 0)),
-            ]
-
-    def _tile_place(self, m: Module, master: Any, opcode: Opcode, lanes: int, slot: int = 0
-                    ) -> tuple[Value, Value]:
-        """(word, lane) of the beat that a master moves in a place."""
-        group, lane = divide(m, master.counter.plane, lanes)
-        word = (master.shell.argument(opcode, "base")
-                + group * master.shell.argument(opcode, "positions", 16)
-                + master.counter.position + slot)
-        return word[:16], lane
+        loads = register(m, master.shell.argument(Opcode.LOAD, "buffer") == target)
+        ports = zip(buffer.writes[writer], master.beats, places, strict=True)
+        for port, (valid, data), place in ports:
+            word = Cat([data] * buffer.lanes)
+            m.d.sync += [port.address.eq(place.word), port.data.eq(word),
+                         port.lanes.eq(Mux(loads & valid, 1 << place.lane, 0))]
 
     def _inputs(self, m: Module) -> None:
         """INPUT and SKIP: filled by the input masters, INPUT read by the engine that runs.
@@ -163,13 +161,13 @@ class OverlayTop(Elaboratable):
         INPUT has a copy for each column of the convolution; other engines read the first one.
         """
         overlay, masters = self.overlay, self._masters(Role.INPUT)
+        places = [tile_places(m, master, Opcode.LOAD, self.in_lanes) for master in masters]
         for column in range(overlay.columns):
             tiles = self._buffer(m, f"input_buffer_{column}",
                                  overlay.input_words * overlay.input_banks, self.in_lanes, masters,
                                  banks=overlay.input_banks)
             for writer, master in enumerate(masters):
-                self._load(m, master, Target.INPUT, tiles, partial(
-                    self._tile_place, m, master, Opcode.LOAD, self.in_lanes), writer)
+                self._load(m, master, Target.INPUT, tiles, places[writer], writer)
             address: Value = Value.cast(0)
             for engine in self.engines.values():
                 array = isinstance(engine, ConvolutionEngine)
@@ -185,7 +183,8 @@ class OverlayTop(Elaboratable):
             skip = self._buffer(m, "skip_buffer", overlay.output_words * overlay.output_banks,
                                 self.out_lanes, masters[:1])  # only the first loads skip tiles
             self._load(m, masters[0], Target.OUTPUT, skip,
-                       partial(self._tile_place, m, masters[0], Opcode.LOAD, self.out_lanes))
+                       places[0] if self.in_lanes == self.out_lanes else
+                       tile_places(m, masters[0], Opcode.LOAD, self.out_lanes))
             convolution = self.engines[Engine.CONVOLUTION]
             m.d.comb += [skip.read_address.eq(convolution.skip_address),
                          convolution.skip_data.eq(skip.read_data)]
@@ -216,12 +215,11 @@ class OverlayTop(Elaboratable):
         address, data, lanes = write
         m.d.comb += [results.write_address.eq(address), results.write_data.eq(data),
                      results.write_lanes.eq(lanes)]
-        word, lane = self._tile_place(m, master, Opcode.STORE, self.out_lanes)
-        before = Signal(8)
-        m.d.sync += before.eq(lane)
+        place = tile_places(m, master, Opcode.STORE, self.out_lanes)[0]
+        lane = delay(m, place.lane, STORE_CYCLES - 1)
         found = [results.read_data, *([results.next_data] if pairs else [])]
-        m.d.comb += [results.read_address.eq(word),
-                     master.data.eq(Cat(item.word_select(before, BEAT_BITS) for item in found))]
+        m.d.comb += results.read_address.eq(place.word)
+        m.d.sync += master.data.eq(Cat(item.word_select(lane, BEAT_BITS) for item in found))
 
     def _constants(self, m: Module) -> None:
         """WEIGHT, parameters, tables and accumulators."""
@@ -234,23 +232,16 @@ class OverlayTop(Elaboratable):
                                   -(-overlay.vector_entries // PARAMETER_LANES), PARAMETER_LANES,
                                   [master])
             self._load(m, master, Target.VECTOR_PARAMETERS, vector,
-                       partial(self._entry_place, m, master, PARAMETER_LANES))
+                       entry_places(m, master, PARAMETER_LANES))
             m.d.comb += [vector.read_address.eq(elementwise.parameter_address),
                          elementwise.parameter_data.eq(vector.read_data)]
         if Engine.NORM in self.engines:
             norm = self.engines[Engine.NORM]
             given = self._buffer(m, "norm_parameters", overlay.vector_entries, 1, [master])
-            self._load(m, master, Target.NORM_PARAMETERS, given,
-                       partial(self._entry_place, m, master, 1))
+            self._load(m, master, Target.NORM_PARAMETERS, given, entry_places(m, master, 1))
             m.d.comb += [given.read_address.eq(norm.parameter_address),
                          norm.parameter_data.eq(given.read_data)]
         self._tables(m, master)
-
-    def _entry_place(self, m: Module, master: ReadMaster, lanes: int, slot: int
-                     ) -> tuple[Value, Value]:
-        """(word, lane) of an entry; `base` counts entries."""
-        entry = master.shell.argument(Opcode.LOAD, "base") + master.counter.index + slot
-        return divide(m, entry[:16], lanes)
 
     def _convolution_constants(self, m: Module, master: ReadMaster) -> None:
         overlay, engine = self.overlay, self.engines[Engine.CONVOLUTION]
@@ -266,7 +257,7 @@ class OverlayTop(Elaboratable):
                                   -(-overlay.parameter_entries // lanes), lanes,
                                   [master])
         self._load(m, master, Target.CONVOLUTION_PARAMETERS, parameters,
-                   partial(self._entry_place, m, master, lanes))
+                   entry_places(m, master, lanes))
         m.d.comb += [
             weights.read_address.eq(engine.weight_address),
             engine.weight_data.eq(weights.read_data),
@@ -291,10 +282,11 @@ class OverlayTop(Elaboratable):
         softmax = self.engines.get(Engine.SOFTMAX)
         copies = max((len(engine.table_addresses) for engine in (lookup, softmax) if engine),
                      default=0)
+        places = entry_places(m, master, 1) if copies else []
         for index in range(copies):
             table = self._buffer(m, f"table_{index}",
                                  -(-self.overlay.table_bytes // BEAT_BYTES), 1, [master])
-            self._load(m, master, Target.TABLE, table, partial(self._entry_place, m, master, 1))
+            self._load(m, master, Target.TABLE, table, places)
             address: Value = Value.cast(0)
             if lookup is not None:
                 address = lookup.table_addresses[index]

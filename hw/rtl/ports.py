@@ -11,21 +11,24 @@ from typing import Any
 from amaranth.hdl import Array, Module, Signal
 
 from hw.rtl.masters import ReadMaster, WriteMaster
+from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import COUNTER_BITS
 
 CONFIG_BITS = 32
 MARK_BITS = 64  # one bit a unit in `started` and `ended`
-READ_SIGNALS = ("ar_valid", "ar_ready", "ar_address", "ar_beats", "r_valid", "r_data", "r_last")
-WRITE_SIGNALS = ("aw_valid", "aw_ready", "aw_address", "aw_beats", "w_valid", "w_ready",
+READ_SIGNALS = ("ar_valid", "ar_ready", "ar_address", "ar_length", "r_valid", "r_data", "r_last")
+WRITE_SIGNALS = ("aw_valid", "aw_ready", "aw_address", "aw_length", "w_valid", "w_ready",
                  "w_data", "w_strobe", "b_valid")
-COUNTERS_A_UNIT = 3 + 16  # busy, idle, memory stall, stall of each local channel
+#: Places of a unit's counters: busy, idle, memory stall, stall of each of up to 16 channels.
+COUNTER_STRIDE = 32
+COUNTER_READ_CYCLES = 3  # from `counter_select` to `counter_value`
 
 
 class Ports:
     """Signals of a top module by the names they have in Verilog.
 
     `u<i>_command`, `_command_valid`, `_command_ready` and the AXI signals of unit i;
-    `counter_select` = unit * COUNTERS_A_UNIT + number chooses `counter_value`.
+    `counter_select` = unit * COUNTER_STRIDE + number chooses `counter_value`.
     """
 
     def __init__(self, units: Sequence[Any], config: Mapping[str, Signal]) -> None:
@@ -56,17 +59,19 @@ class Ports:
 
 def connect_units(m: Module, ports: Ports) -> None:
     """Add the units as submodules and tie their outside signals to the ports."""
+    places = COUNTER_STRIDE.bit_length() - 1
+    number, of_unit = register(m, ports.counter_select[:places]), delay(
+        m, ports.counter_select[places:], 2)
     values = []
     for index, unit in enumerate(ports.units):
         m.submodules[f"u{index}"] = unit
         m.d.comb += [unit.shell.go.eq(ports.go),
                      ports.started[index].eq(unit.shell.start),
-                     ports.ended[index].eq(unit.shell.active & unit.shell.done)]
+                     ports.ended[index].eq(unit.shell.ends)]
         for name, outside in ports.by_unit[index].items():
             inside = getattr(unit.shell if name.startswith("command") else unit, name)
             goes_in = name in ("command", "command_valid") or name in (
                 "ar_ready", "r_valid", "r_data", "r_last", "aw_ready", "w_ready", "b_valid")
             m.d.comb += inside.eq(outside) if goes_in else outside.eq(inside)
-        counters = unit.shell.counters
-        values += [*counters, *[Signal(COUNTER_BITS)] * (COUNTERS_A_UNIT - len(counters))]
-    m.d.comb += ports.counter_value.eq(Array(values)[ports.counter_select])
+        values.append(register(m, Array(unit.shell.counters)[number]))
+    m.d.sync += ports.counter_value.eq(Array(values)[of_unit])

@@ -6,6 +6,10 @@ An operation that starts in cycle s is the head of the queue in every cycle of [
 popped by the clock edge that ends cycle e - 1, where the body raises `done`. Its tokens are
 registered by the same edge, so another unit sees them in cycle e, and so does this unit's next
 operation, which may start in cycle e. There is no bubble between operations.
+
+The head is a register. `start` follows from tokens in the same cycle and reaches the whole unit;
+a body that takes two cycles at least begins with `begins` instead, its register. Counters book a
+cycle COUNTER_LAG cycles later.
 """
 
 from __future__ import annotations
@@ -13,15 +17,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 
 from cosim.program.table import Opcode
 from hw.interface.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_fields
+from hw.rtl.pipeline import delay
 
 COMMAND_BITS = 8 * DESCRIPTOR_BYTES
 QUEUE_DEPTH = 4  # commands; a unit that ends an operation every cycle never sees it empty
 OPCODE_BITS = max(Opcode).bit_length()
 COUNTER_BITS = 40  # 2**40 cycles are 3 hours at 100 MHz
+COUNTER_LAG = 2  # cycles from an event to its count
 _HEADER = {field.name: field for field in HEADER}
 
 
@@ -60,8 +66,11 @@ class Shell(Elaboratable):
         self.give = Signal(max(1, signals))
         self.head = Signal(COMMAND_BITS)
         self.start = Signal()
+        self.begins = Signal()
         self.active = Signal()
         self.done = Signal()
+        self.ends = Signal()
+        self.at_once = False  # may an operation end in the cycle in which it starts?
         self.moving = Signal(init=1)  # low in cycles in which the body waits for the memory
         self.busy_cycles = Signal(COUNTER_BITS)
         self.idle_cycles = Signal(COUNTER_BITS)
@@ -88,13 +97,13 @@ class Shell(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         """Build the queue, the start condition and the counters."""
         m = Module()
-        m.submodules.queue = queue = SyncFIFO(width=len(self.kept), depth=self.depth)
+        m.submodules.queue = queue = SyncFIFOBuffered(width=len(self.kept), depth=self.depth)
         m.d.comb += [
             queue.w_data.eq(Cat(self.command[bit] for bit in self.kept)),
             queue.w_en.eq(self.command_valid & queue.w_rdy),
             self.command_ready.eq(queue.w_rdy),
             Cat(self.head[bit] for bit in self.kept).eq(queue.r_data),
-            queue.r_en.eq(self.active & self.done),
+            queue.r_en.eq(self.ends),
         ]
         running = Signal()
         wait = self.header("wait")[: max(1, self.waits)]
@@ -103,34 +112,40 @@ class Shell(Elaboratable):
             missing.eq(wait & ~self.available),
             self.start.eq(self.go & queue.r_rdy & ~running & (missing == 0)),
             self.active.eq(self.start | running),
+            self.ends.eq(self.done & (self.active if self.at_once else running)),
             self.take.eq(wait & self.start.replicate(len(self.take))),
             self.give.eq(self.header("signal")[: len(self.give)]
-                         & (self.active & self.done).replicate(len(self.give))),
+                         & self.ends.replicate(len(self.give))),
         ]
-        m.d.sync += running.eq(self.active & ~self.done)
+        m.d.sync += [running.eq(self.active & ~self.ends), self.begins.eq(self.start)]
         self._count(m, queue.r_rdy, missing)
         return m
 
     def _count(self, m: Module, pending: Signal, missing: Signal) -> None:
-        """Book a whole wait when it ends: on idle, or on the channel whose token came last."""
-        waited = Signal(COUNTER_BITS)
+        """Book a whole wait when it ends: on idle, or on the channel whose token came last.
+
+        Everything is seen COUNTER_LAG cycles late; what is seen after `go` fell is not counted.
+        """
+        waited, has_waited = Signal(COUNTER_BITS), Signal()
         before = Signal.like(missing)
-        first = self.header("first_in_layer")
-        with m.If(self.active):
-            m.d.sync += waited.eq(0)
-            with m.If(self.moving):
+        active, moving, started, waiting, idle, first, now = (
+            delay(m, value, COUNTER_LAG) for value in (
+                self.active, self.moving, self.start, self.go & pending, self.go & ~pending,
+                self.header("first_in_layer"), missing))
+        with m.If(self.go & active):
+            m.d.sync += [waited.eq(0), has_waited.eq(0)]
+            with m.If(moving):
                 m.d.sync += self.busy_cycles.eq(self.busy_cycles + 1)
             with m.Else():
                 m.d.sync += self.memory_cycles.eq(self.memory_cycles + 1)
-        with m.Elif(self.go & pending):
-            m.d.sync += [waited.eq(waited + 1), before.eq(missing)]
-        with m.Elif(self.go):
+        with m.Elif(self.go & waiting):
+            m.d.sync += [waited.eq(waited + 1), has_waited.eq(1), before.eq(now)]
+        books = self.go & started & has_waited
+        with m.If(books & first):
+            m.d.sync += self.idle_cycles.eq(self.idle_cycles + waited)
+        with m.Elif(self.go & ~active & idle):
             m.d.sync += self.idle_cycles.eq(self.idle_cycles + 1)
-        with m.If(self.start & (waited != 0)):
-            with m.If(first):
-                m.d.sync += self.idle_cycles.eq(self.idle_cycles + waited)
+        for bit, counter in enumerate(self.stall_cycles):
             # The channels missing one cycle ago came last; the lowest number wins a tie.
-            lowest = before & (~before + 1)
-            for bit, counter in enumerate(self.stall_cycles):
-                with m.If(~first & lowest[bit]):
-                    m.d.sync += counter.eq(counter + waited)
+            with m.If(books & ~first & before[bit] & ~before[:bit].any()):
+                m.d.sync += counter.eq(counter + waited)

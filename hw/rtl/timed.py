@@ -18,6 +18,7 @@ class TimedUnit(Elaboratable):
 
     def __init__(self, waits: int, signals: int) -> None:
         self.shell = Shell((field for field in TIMING if field.name != "macs"), waits, signals)
+        self.shell.at_once = True
         self.idle = False
 
     def elaborate(self, platform: object) -> Module:

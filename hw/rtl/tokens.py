@@ -34,12 +34,19 @@ class TokenBank(Elaboratable):
         m = Module()
         for number, initial in enumerate(self.initial):
             count = Signal(TOKEN_BITS, name=f"tokens_{number}", reset_less=True)
-            m.d.comb += self.available[number].eq(count != 0)
+            some = Signal(name=f"some_{number}", reset_less=True)  # is the count not zero?
+            m.d.comb += self.available[number].eq(some)
             with m.If(~self.go & ~self.keep):
-                m.d.sync += count.eq(initial)
+                m.d.sync += [count.eq(initial), some.eq(initial != 0)]
             with m.Elif(self.go):
                 give, take = self.give[number], self.take[number]
-                m.d.sync += count.eq(count + give - take)
+                more = Signal(name=f"more_{number}")
+                m.d.comb += more.eq(count[1:].any() | (count[0] & ~take))
+                with m.If(give & ~take):
+                    m.d.sync += count.eq(count + 1)
+                with m.Elif(take & ~give):
+                    m.d.sync += count.eq(count - 1)
+                m.d.sync += some.eq(give | more)
                 with m.If(give & ~take & count.all()):
                     m.d.sync += self.overflow.eq(1)
         return m

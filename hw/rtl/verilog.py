@@ -29,12 +29,16 @@ def yosys_path() -> str:
     return found
 
 
-def verilog_text(top: Elaboratable, ports: list, name: str) -> str:
-    """Verilog of `top` with the given port signals, byte-identical when repeated."""
+def verilog_text(top: Elaboratable, ports: list | None, name: str) -> str:
+    """Verilog of `top` with the given port signals, byte-identical when repeated.
+
+    Without `ports`, those of its signature, with the directions given there; with them, what
+    nothing drives goes in.
+    """
     os.environ.setdefault("YOSYS", yosys_path())
     return verilog.convert(top, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
 
 
 def ip_verilog(shell: AxiShell, name: str = "overlay") -> str:
     """Verilog of the whole IP; its module has the given name."""
-    return verilog_text(shell, [signal for signal, _ in shell.ports.values()], name)
+    return verilog_text(shell, None, name)

@@ -14,6 +14,7 @@ from arch_models.memory import Memory
 from arch_models.overlay import Overlay
 from cosim.program.table import Program, UnitKind
 from hw.rtl.axi_shell import AxiShell
+from hw.rtl.shell import COUNTER_LAG
 from hw.rtl.verilog import ip_verilog
 from hw.rtl_sim.model import BIND, MasterTiming, RtlModel, compiled
 from hw.rtl_sim.stand_in import Buffer
@@ -92,11 +93,13 @@ def _glue(shell: AxiShell) -> str:
              "static std::uint64_t get_started(Vtop &) { return 0; }",
              "static std::uint64_t get_ended(Vtop &) { return 0; }",
              "static int get_overflow(Vtop &) { return 0; }",
-             "static std::uint64_t get_counter(Vtop &, int) { return 0; }", BIND, "{"]
+             "static std::uint64_t get_counter(Vtop &, int) { return 0; }",
+             f"constexpr int COUNTER_LAG = {COUNTER_LAG};", BIND, "{"]
     control = {"write_address": "AWADDR", "read_address": "ARADDR", "write_data": "WDATA",
                "read_data": "RDATA", "write_address_valid": "AWVALID", "write_valid": "WVALID",
                "written": "BVALID", "write_taken": "BREADY", "read_valid": "ARVALID",
-               "data_valid": "RVALID", "data_taken": "RREADY"}
+               "data_valid": "RVALID", "data_taken": "RREADY", "write_ready": "AWREADY",
+               "read_ready": "ARREADY"}
     lines += [f"    lite.{pin} = &top.s_axi_control_{name};" for pin, name in control.items()]
     lines.append("    lite.interrupt = &top.__SYM__interrupt;  // Verilator renames C++ words")
     for name in ("descriptors", *shell.masters):

@@ -20,7 +20,8 @@ import numpy as np
 from amaranth.hdl import Elaboratable
 
 from hw.rtl.masters import ReadMaster, WriteMaster
-from hw.rtl.ports import COUNTERS_A_UNIT, Ports
+from hw.rtl.ports import COUNTER_READ_CYCLES, COUNTER_STRIDE, Ports
+from hw.rtl.shell import COUNTER_LAG
 from hw.rtl.verilog import verilog_text
 from hw.rtl_sim.cache import CacheError, default_cache, private_folder, trusted
 
@@ -145,19 +146,23 @@ def glue_header(ports: Ports) -> str:
         "static std::uint64_t get_ended(Vtop &top) { return top.ended; }",
         "static int get_overflow(Vtop &top) { return top.overflow; }",
         "static std::uint64_t get_counter(Vtop &top, int index) {",
-        "    top.counter_select = index; top.eval(); return top.counter_value; }", BIND, "{"]
+        "    top.counter_select = index;",
+        f"    for (int i = 0; i < {COUNTER_READ_CYCLES}; ++i) {{",
+        "        set_clock(top, 0); top.eval(); set_clock(top, 1); top.eval(); }",
+        "    return top.counter_value; }",
+        f"constexpr int COUNTER_LAG = {COUNTER_LAG};", BIND, "{"]
     for index, unit in enumerate(ports.units):
         names = {"command_valid": "command_valid", "command_ready": "command_ready"}
         kind = "COMPUTE"
         if isinstance(unit, ReadMaster):
             kind = "READ"
             names |= {"request": "ar_valid", "request_ready": "ar_ready",
-                      "address": "ar_address", "beats": "ar_beats", "data_valid": "r_valid",
+                      "address": "ar_address", "length": "ar_length", "data_valid": "r_valid",
                       "last": "r_last", "data": "r_data"}
         elif isinstance(unit, WriteMaster):
             kind = "WRITE"
             names |= {"request": "aw_valid", "request_ready": "aw_ready",
-                      "address": "aw_address", "beats": "aw_beats", "data_valid": "w_valid",
+                      "address": "aw_address", "length": "aw_length", "data_valid": "w_valid",
                       "data_ready": "w_ready", "response": "b_valid", "data": "w_data",
                       "strobe": "w_strobe"}
         lines.append(f"    {{ Pins p; p.kind = {kind}; p.command = top.u{index}_command.data();")
@@ -258,7 +263,7 @@ class RtlModel:
 
     def counter(self, unit: int, number: int) -> int:
         """A performance counter: 0 busy, 1 idle, 2 memory stall, 3 + i stall of local channel i."""
-        return int(self._library.bench_counter(self._bench, unit * COUNTERS_A_UNIT + number))
+        return int(self._library.bench_counter(self._bench, unit * COUNTER_STRIDE + number))
 
     def register(self, offset: int, value: int | None = None) -> int:
         """Write a register of an IP, or read it; some cycles pass."""

@@ -14,6 +14,7 @@ from arch_models.memory import Memory
 from cosim.program.result import Trace
 from cosim.program.table import Program, Unit, UnitKind, flat
 from hw.interface.descriptors import DESCRIPTOR_BYTES, encode, local_channels
+from hw.rtl.bursts import LEAST_SETUP, LEAST_TAIL
 from hw.rtl.timed_top import TimedTop
 from hw.rtl_sim.ddr3 import Ddr3Bench
 from hw.rtl_sim.model import MasterTiming, RtlModel, build
@@ -35,8 +36,9 @@ class RtlRun:
 
 
 def buildable(program: Program) -> Program:
-    """The program with every master's set-up at least one cycle, which its registers need."""
-    units = tuple(replace(unit, setup_cycles=max(1, unit.setup_cycles)) for unit in program.units)
+    """The program with every master's set-up and tail as long as its registers need."""
+    units = tuple(replace(unit, setup_cycles=LEAST_SETUP + unit.setup_cycles,
+                          tail_cycles=LEAST_TAIL + unit.tail_cycles) for unit in program.units)
     return replace(program, units=units)
 
 

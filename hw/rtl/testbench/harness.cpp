@@ -23,12 +23,11 @@ struct Pins { // one unit's signals in the compiled model
     CData *command_valid = nullptr, *command_ready = nullptr;
     CData *request = nullptr, *request_ready = nullptr;
     IData *address = nullptr;
-    SData *beats = nullptr;
     CData *data_valid = nullptr; // r_valid out of the memory, or w_valid into it
     CData *last = nullptr;       // r_last
     CData *data_ready = nullptr; // w_ready
     CData *response = nullptr;   // b_valid
-    CData *length = nullptr;     // beats - 1, as AXI has it, instead of beats
+    CData *length = nullptr;     // beats - 1
     void *strobe = nullptr;      // a bit for each `strobe_bytes` of the port
     int strobe_bytes = 8;
     void *data = nullptr;        // 4, 8 or 16 bytes
@@ -39,6 +38,7 @@ struct Lite { // the AXI-Lite slave of a whole IP; null in a bare overlay
     IData *write_data = nullptr, *read_data = nullptr;
     CData *write_address_valid = nullptr, *write_valid = nullptr, *written = nullptr;
     CData *write_taken = nullptr, *read_valid = nullptr, *data_valid = nullptr;
+    CData *write_ready = nullptr, *read_ready = nullptr;
     CData *data_taken = nullptr, *interrupt = nullptr;
 };
 
@@ -114,9 +114,12 @@ class Bench {
         *lite_.write_address_valid = *lite_.write_valid = write;
         *lite_.read_valid = !write;
         *lite_.write_taken = *lite_.data_taken = 1;
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < 16; ++i) {
+            set_clock(*top_, 0);
+            top_->eval();
+            const bool taken = write ? *lite_.write_ready : *lite_.read_ready;
             if (cycle() != FINISHED) return -1;
-            *lite_.write_address_valid = *lite_.write_valid = *lite_.read_valid = 0;
+            if (taken) *lite_.write_address_valid = *lite_.write_valid = *lite_.read_valid = 0;
             top_->eval();
             if (write ? *lite_.written : *lite_.data_valid) {
                 const std::uint32_t found = *lite_.read_data;
@@ -152,7 +155,10 @@ class Bench {
         for (; cycle_ < limit; ++cycle_) {
             bool finished = true;
             for (const Unit &unit : units_) finished &= unit.ended == unit.count;
-            if (finished) return FINISHED;
+            if (finished) {
+                settle();
+                return FINISHED;
+            }
             quiet();
             feed();
             int status = serve();
@@ -210,6 +216,14 @@ class Bench {
         top_->eval();
         set_clock(*top_, 1);
         top_->eval();
+    }
+
+    // Counters book a cycle COUNTER_LAG cycles late, and nothing after `go` fell.
+    void settle() {
+        quiet();
+        feed();
+        for (int i = 0; i < COUNTER_LAG; ++i) edge();
+        set_go(*top_, 0);
     }
 
     void quiet() {
@@ -340,7 +354,7 @@ class Bench {
     }
 
     static std::int64_t beats_of(const Pins &pins) {
-        return pins.length ? *pins.length + 1 : *pins.beats;
+        return *pins.length + 1;
     }
 
     static std::uint64_t beat(const Unit &unit, const Burst &burst) {

@@ -1,0 +1,124 @@
+"""The AXI-Lite slave of the IP: one access at a time; start, done, idle, ready, the interrupt.
+
+It runs nothing. Every answer and everything that an access does comes from registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+
+from hw.interface.registers import (
+    CONTROL,
+    FIRST_COUNTER,
+    GLOBAL_INTERRUPT,
+    INTERRUPT_ENABLE,
+    INTERRUPT_STATUS,
+    UNIT_STRIDE_BYTES,
+)
+from hw.rtl.pipeline import delay
+from hw.rtl.ports import COUNTER_READ_CYCLES
+from hw.rtl.shell import COUNTER_BITS
+
+_COUNTER_BYTES = 8
+
+
+class ControlPort(Elaboratable):
+    """`bus`: the port's signals by name; `values`: registers that the host writes, by name;
+    `places`: their byte offsets.
+
+    `started` pulses when the host starts the IP; `finished` ends that.
+    """
+
+    def __init__(self, bus: Mapping[str, Signal], values: Mapping[str, Signal],
+                 places: Mapping[str, int]) -> None:
+        self.bus, self.values, self.places = bus, values, places
+        self.started, self.finished, self.working = Signal(), Signal(), Signal()
+        self.overflow, self.interrupt = Signal(), Signal()
+        self.counter_select = Signal(16)
+        self.counter_value = Signal(COUNTER_BITS)
+
+    def elaborate(self, platform: object) -> Module:
+        """Connect the two channels to the registers."""
+        m = Module()
+        self.enabled, self.let_through, self.pending = Signal(), Signal(), Signal()
+        done = Signal()
+        place, data, writes = self._writes(m)
+        m.d.comb += [
+            self.started.eq(writes & (place == CONTROL) & data[0] & ~self.working),
+            self.interrupt.eq(self.let_through & self.pending)]
+        with m.If(writes), m.Switch(place):
+            with m.Case(GLOBAL_INTERRUPT):
+                m.d.sync += self.let_through.eq(data[0])
+            with m.Case(INTERRUPT_ENABLE):
+                m.d.sync += self.enabled.eq(data[0])
+            for name, signal in self.values.items():
+                with m.Case(self.places[name]):
+                    m.d.sync += signal.eq(data)
+        m.d.sync += self.working.eq((self.working | self.started) & ~self.finished)
+        sees_done = self._reads(m, done)
+        with m.If(self.finished):
+            m.d.sync += done.eq(1)
+        with m.Elif(self.started | sees_done):
+            m.d.sync += done.eq(0)
+        with m.If(self.finished & self.enabled):
+            m.d.sync += self.pending.eq(1)
+        with m.Elif(writes & (place == INTERRUPT_STATUS) & data[0]):
+            m.d.sync += self.pending.eq(0)
+        return m
+
+    def _writes(self, m: Module) -> tuple[Signal, Signal, Signal]:
+        """(Offset, data, they are written in this cycle)."""
+        bus = self.bus
+        place, data = Signal.like(bus["AWADDR"]), Signal(32)
+        ready, writes = Signal(), Signal()
+        m.d.comb += [bus["AWREADY"].eq(ready), bus["WREADY"].eq(ready), bus["BRESP"].eq(0)]
+        m.d.sync += [ready.eq(bus["AWVALID"] & bus["WVALID"] & ~ready & ~writes & ~bus["BVALID"]),
+                     writes.eq(ready)]
+        with m.If(ready):
+            m.d.sync += [place.eq(bus["AWADDR"]), data.eq(bus["WDATA"])]
+        with m.If(writes):
+            m.d.sync += bus["BVALID"].eq(1)
+        with m.Elif(bus["BREADY"]):
+            m.d.sync += bus["BVALID"].eq(0)
+        return place, data, writes
+
+    def _reads(self, m: Module, done: Signal) -> Signal:
+        """Answer a read once its counter is there; high in the cycle that takes `done`."""
+        bus = self.bus
+        place, ready, busy = Signal.like(bus["ARADDR"]), Signal(), Signal()
+        value, takes = Signal(32), Signal()
+        found = delay(m, ready, COUNTER_READ_CYCLES + 2)
+        stride = UNIT_STRIDE_BYTES.bit_length() - 1
+        low = _COUNTER_BYTES.bit_length() - 1
+        m.d.comb += [
+            bus["ARREADY"].eq(ready), bus["RRESP"].eq(0),
+            self.counter_select.eq(Cat(
+                place[low:stride], place[stride:] - (FIRST_COUNTER >> stride))),
+            takes.eq(found & (place == CONTROL))]
+        m.d.sync += ready.eq(bus["ARVALID"] & ~ready & ~busy)
+        with m.If(ready):
+            m.d.sync += [place.eq(bus["ARADDR"]), busy.eq(1)]
+        with m.Elif(bus["RVALID"] & bus["RREADY"]):
+            m.d.sync += busy.eq(0)
+        with m.Switch(place):
+            with m.Case(CONTROL):
+                m.d.sync += value.eq(Cat(self.working, done, ~self.working, done))
+            with m.Case(GLOBAL_INTERRUPT):
+                m.d.sync += value.eq(self.let_through)
+            with m.Case(INTERRUPT_ENABLE):
+                m.d.sync += value.eq(self.enabled)
+            with m.Case(INTERRUPT_STATUS):
+                m.d.sync += value.eq(Cat(self.pending, self.overflow))
+            for name, signal in self.values.items():
+                with m.Case(self.places[name]):
+                    m.d.sync += value.eq(signal)
+            with m.Default():
+                m.d.sync += value.eq(Mux(place[low - 1], self.counter_value[32:],
+                                         self.counter_value[:32]))
+        with m.If(found):
+            m.d.sync += [bus["RVALID"].eq(1), bus["RDATA"].eq(value)]
+        with m.Elif(bus["RREADY"]):
+            m.d.sync += bus["RVALID"].eq(0)
+        return takes
