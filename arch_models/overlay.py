@@ -97,7 +97,7 @@ class Master:
     width_bits: int = 64
     outstanding: int = 8
     max_burst_beats: int = 16
-    setup_cycles: int = 8
+    setup_cycles: int = 10
     tail_cycles: int = 4
     overlap_runs: bool = True
     run_setup_cycles: int = 0

@@ -28,6 +28,7 @@ from amaranth.lib.wiring import Component, In, Out, Signature
 
 from arch_models.overlay import Overlay
 from cosim.program.table import Program
+from hw.csim.top import memory_ports
 from hw.interface.configuration import COMMAND_DEPTH, EmissionError, configure
 from hw.interface.registers import MAP_BYTES, register_map
 from hw.rtl.control_port import ControlPort
@@ -190,18 +191,27 @@ class AxiShell(Component):
             m.d.comb += [pins["r_valid"].eq(a["RVALID"]), pins["r_data"].eq(a["RDATA"]),
                          pins["r_last"].eq(a["RLAST"]), a["RREADY"].eq(1)]
             return
-        # The lengths of accepted bursts say which beat is the last of its burst.
-        m.submodules[f"lengths_{name}"] = lengths = SyncFIFO(width=8, depth=16)
-        moved, leaves = Signal(8), Signal()
         part = len(unit.w_strobe)
+        bits = (bit.replicate(width // part) for bit in pins["w_strobe"])
+        m.d.comb += [a["WDATA"].eq(pins["w_data"]), a["WSTRB"].eq(Cat(bits)),
+                     pins["b_valid"].eq(a["BVALID"]), a["BREADY"].eq(1)]
+        self._last(m, name, a, pins)
+
+    def _last(self, m: Module, name: str, a: dict[str, Signal], pins: dict[str, Signal]) -> None:
+        """Let data of accepted bursts through; their lengths say which beat is a burst's last."""
+        m.submodules[f"lengths_{name}"] = lengths = SyncFIFO(width=8, depth=16)
+        counting, left, last, accepted, leaves, free = (
+            Signal(), Signal(8), Signal(), Signal(), Signal(), Signal())
         m.d.comb += [
-            lengths.w_data.eq(a["AWLEN"]), lengths.w_en.eq(a["AWVALID"] & a["AWREADY"]),
-            a["WVALID"].eq(pins["w_valid"] & lengths.r_rdy), a["WDATA"].eq(pins["w_data"]),
-            a["WSTRB"].eq(Cat(bit.replicate(width // part) for bit in pins["w_strobe"])),
-            a["WLAST"].eq(moved == lengths.r_data),
-            leaves.eq(a["WVALID"] & a["WREADY"]), pins["w_ready"].eq(a["WREADY"] & lengths.r_rdy),
-            lengths.r_en.eq(leaves & a["WLAST"]),
-            pins["b_valid"].eq(a["BVALID"]), a["BREADY"].eq(1),
+            accepted.eq(a["AWVALID"] & a["AWREADY"]), leaves.eq(a["WVALID"] & a["WREADY"]),
+            a["WVALID"].eq(pins["w_valid"] & counting), a["WLAST"].eq(last),
+            pins["w_ready"].eq(a["WREADY"] & counting), free.eq(~counting | (last & leaves)),
+            lengths.w_data.eq(a["AWLEN"]), lengths.w_en.eq(accepted & (~free | lengths.r_rdy)),
+            lengths.r_en.eq(free),
         ]
-        with m.If(leaves):
-            m.d.sync += moved.eq(Mux(a["WLAST"], 0, moved + 1))
+        coming = Mux(lengths.r_rdy, lengths.r_data, a["AWLEN"])
+        with m.If(free):
+            m.d.sync += [counting.eq(lengths.r_rdy | accepted), left.eq(coming),
+                         last.eq(coming == 0)]
+        with m.Elif(leaves):
+            m.d.sync += [left.eq(left - 1), last.eq(left == 1)]

@@ -7,9 +7,9 @@ operation that starts in cycle s is presented in s + setup; the next one cycle a
 before it was accepted, while fewer than `outstanding` bursts are in flight.
 
 Bursts are cut ahead of their presentation, in stages of one short sum each: the start of a run,
-its end, its part in each page of 4 KiB, and that part's bursts. A stage that makes several of
-one holds back those before it. Two registers at the end (`head`, `spare`) keep a burst a cycle
-coming; that a stage moves depends on registers only, never on the bus.
+its end, its part in each page of 4 KiB, that part's beats, and its bursts. Small queues lie
+between the stages that make several of one, so that whether a stage moves is told by two or three
+flags, never by the bus.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, ValueLike
+from amaranth.lib.fifo import SyncFIFO
 
 from cosim.program.table import Opcode
+from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import Shell
 
 PAGE_BYTES = 4096  # no AXI burst crosses it
 PAGE_BITS = PAGE_BYTES.bit_length() - 1
 ADDRESS_BITS = 32
 LENGTH_BITS = 8
-#: Cycles from an operation's start to the cycle in which its first burst lies in `head`.
-LEAST_SETUP = 6
+QUEUE_DEPTH = 16  # runs, parts, or bursts that wait; as many as a LUT memory holds anyway
+#: Cycles from an operation's start to the cycle in which its first burst is there.
+LEAST_SETUP = 10
 #: Cycles from the last burst's end to the operation's end: it is registered, then decided.
 LEAST_TAIL = 2
 
@@ -48,20 +51,13 @@ class MasterConfig:
     run_setup_cycles: ValueLike
 
 
-class _Burst:
-    """A burst's registers: where it begins, beats - 1, and whether it ends its run and all."""
+def _queue(width: int) -> SyncFIFO:
+    return SyncFIFO(width=width, depth=QUEUE_DEPTH)
 
-    def __init__(self, name: str) -> None:
-        self.valid = Signal(name=f"{name}_valid")
-        self.address = Signal(ADDRESS_BITS, name=f"{name}_address")
-        self.length = Signal(LENGTH_BITS, name=f"{name}_length")
-        self.run_ends = Signal(name=f"{name}_run_ends")
-        self.all_ends = Signal(name=f"{name}_all_ends")
 
-    @property
-    def fields(self) -> Value:
-        """Everything but `valid`."""
-        return Cat(self.address, self.length, self.run_ends, self.all_ends)
+def _room(m: Module, queue: SyncFIFO) -> Signal:
+    """May a stage send into a queue in this cycle? A register; two more are on their way."""
+    return register(m, queue.level < QUEUE_DEPTH - 4)
 
 
 class BurstWalker(Elaboratable):
@@ -89,80 +85,35 @@ class BurstWalker(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         """Build the stages and what presents their bursts."""
         m = Module()
-        head, spare, cut = _Burst("head"), _Burst("spare"), _Burst("cut")
-        accepted = Signal()
-        m.d.comb += [self.address.eq(head.address), self.length.eq(head.length),
-                     accepted.eq(self.request & self.request_ready)]
-        # A burst that is cut always finds `spare` free, so no stage asks the bus whether to move.
-        moves = ~spare.valid
-        comes = cut.valid & moves
-        with m.If(accepted | ~head.valid):
-            m.d.sync += [head.fields.eq(Mux(spare.valid, spare.fields, cut.fields)),
-                         head.valid.eq(spare.valid | comes), spare.valid.eq(0)]
-        with m.Elif(comes):
-            m.d.sync += [spare.fields.eq(cut.fields), spare.valid.eq(1)]
-        self._present(m, head, accepted)
-        self._bursts(m, cut, moves)
+        m.submodules.runs = runs = _queue(2 * ADDRESS_BITS + 2)
+        m.submodules.parts = parts = _queue(ADDRESS_BITS + PAGE_BITS + 2)
+        m.submodules.bursts = bursts = _queue(ADDRESS_BITS + LENGTH_BITS + 2)
+        valid, run_ends, all_ends, accepted = (Signal() for _ in range(4))
+        m.d.comb += [accepted.eq(self.request & self.request_ready),
+                     bursts.r_en.eq(accepted | ~valid)]
+        with m.If(accepted | ~valid):
+            m.d.sync += [Cat(self.address, self.length, run_ends, all_ends).eq(bursts.r_data),
+                         valid.eq(bursts.r_rdy)]
+        self._runs(m, runs)
+        self._parts(m, runs, parts)
+        self._bursts(m, parts, bursts)
+        self._present(m, valid, run_ends, all_ends, accepted)
         return m
 
-    def _bursts(self, m: Module, cut: _Burst, moves: Value) -> None:
-        """Cut the part of a run in one page; `cut` is its next burst."""
-        width = Value.cast(self.config.width_log2)
-        longest = (Value.cast(self.config.burst_bytes) >> width)[:16]
-        left = Signal(PAGE_BITS)  # beats behind the first one of `cut`
-        page_ends, run_ends, all_ends = Signal(), Signal(), Signal()
-        part = self._parts(m, moves & (~cut.valid | page_ends))
-        m.d.comb += [
-            page_ends.eq(left < longest),
-            cut.length.eq(Mux(page_ends, left, longest - 1)),
-            cut.run_ends.eq(page_ends & run_ends), cut.all_ends.eq(page_ends & all_ends),
-        ]
-        place = cut.address[:PAGE_BITS]
-        with m.If(moves & (~cut.valid | page_ends)):
-            m.d.sync += [cut.valid.eq(part["valid"]), cut.address.eq(part["address"]),
-                         left.eq(part["last_beat"] - part["first_beat"]),
-                         run_ends.eq(part["run_ends"]), all_ends.eq(part["all_ends"])]
-        with m.Elif(moves):
-            m.d.sync += [left.eq(left - longest),
-                         place.eq(((place >> width) + longest) << width)]
-
-    def _parts(self, m: Module, moves: Value) -> dict[str, Value]:
-        """Cut a run where pages end: the next part, which leaves if `moves`."""
-        width = Value.cast(self.config.width_log2)
-        valid, run_ends, all_runs = Signal(), Signal(), Signal()
-        page, place = Signal(ADDRESS_BITS - PAGE_BITS), Signal(PAGE_BITS)
-        more = Signal(ADDRESS_BITS - PAGE_BITS + 1)  # pages behind this one that the run reaches
-        last_byte = Signal(PAGE_BITS)  # of the run, in its last page
-        leaves = moves & run_ends | ~valid
-        run = self._runs(m, leaves)
-        with m.If(leaves):
-            m.d.sync += [valid.eq(run["valid"]), Cat(place, page).eq(run["address"]),
-                         Cat(last_byte, more).eq(run["last_byte"]), all_runs.eq(run["all_ends"]),
-                         run_ends.eq(run["last_byte"][PAGE_BITS:] == 0)]
-        with m.Elif(moves):
-            m.d.sync += [page.eq(page + 1), place.eq(0), more.eq(more - 1),
-                         run_ends.eq(more == 1)]
-        return {"valid": valid, "address": Cat(place, page), "first_beat": place >> width,
-                "last_beat": Mux(run_ends, last_byte, PAGE_BYTES - 1) >> width,
-                "run_ends": run_ends, "all_ends": run_ends & all_runs}
-
-    def _runs(self, m: Module, moves: Value) -> dict[str, Value]:
-        """The runs of the operation, one a cycle: address and last byte, counted from the start
-        of its first page."""
+    def _runs(self, m: Module, out: SyncFIFO) -> None:
+        """The runs of the operation: address, last byte (counted from the start of the first
+        page), and whether it is the operation's last."""
         row_bytes, rows, planes = (self._head(name) for name in ("row_bytes", "rows", "planes"))
-        valid, row_ends, plane_ends = Signal(), Signal(), Signal()
+        room, valid, row_ends, plane_ends = _room(m, out), Signal(), Signal(), Signal()
         address, next_plane = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        rows_left, planes_left = Signal(32), Signal(32)
-        made, ends, span = Signal(), Signal(), Signal(32)
-        start, last_byte = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS + 1)
-        moved = moves | ~made
+        rows_left, planes_left, span = Signal(32), Signal(32), Signal(32)
         with m.If(self.shell.begins):
             m.d.sync += [
                 valid.eq(1), span.eq(row_bytes - 1), address.eq(self._head("address")),
-                rows_left.eq(rows),
-                planes_left.eq(planes), row_ends.eq(rows == 1), plane_ends.eq(planes == 1),
+                rows_left.eq(rows), planes_left.eq(planes), row_ends.eq(rows == 1),
+                plane_ends.eq(planes == 1),
                 next_plane.eq(self._head("address") + self._head("plane_stride"))]
-        with m.Elif(valid & moved):
+        with m.Elif(valid & room):
             with m.If(~row_ends):
                 m.d.sync += [address.eq(address + self._head("row_stride")),
                              rows_left.eq(rows_left - 1), row_ends.eq(rows_left == 2)]
@@ -171,13 +122,58 @@ class BurstWalker(Elaboratable):
                              next_plane.eq(next_plane + self._head("plane_stride")),
                              planes_left.eq(planes_left - 1), plane_ends.eq(planes_left == 2),
                              valid.eq(~plane_ends)]
-        with m.If(moved):
-            m.d.sync += [made.eq(valid), start.eq(address), ends.eq(row_ends & plane_ends),
-                         last_byte.eq(address[:PAGE_BITS] + span)]
-        return {"valid": made, "address": start, "last_byte": last_byte, "all_ends": ends}
+        m.d.comb += [
+            out.w_en.eq(delay(m, valid & room, 1)),
+            out.w_data.eq(Cat(register(m, address), register(m, address[:PAGE_BITS] + span),
+                              register(m, row_ends & plane_ends)))]
 
-    def _present(self, m: Module, head: _Burst, accepted: Signal) -> None:
-        """Say when `head` is requested, and count what is in flight until the end."""
+    def _parts(self, m: Module, runs: SyncFIFO, out: SyncFIFO) -> None:
+        """Cut a run where pages end: each part's address, beats - 1 and ends."""
+        width = Value.cast(self.config.width_log2)
+        room, valid, run_ends, all_runs = _room(m, out), Signal(), Signal(), Signal()
+        page, place = Signal(ADDRESS_BITS - PAGE_BITS), Signal(PAGE_BITS)
+        more = Signal(ADDRESS_BITS - PAGE_BITS + 1)  # pages behind this one that the run reaches
+        last_byte = Signal(PAGE_BITS)  # of the run, in its last page
+        end = runs.r_data[ADDRESS_BITS:-1]
+        opens = room & (run_ends | ~valid)
+        m.d.comb += runs.r_en.eq(opens)
+        with m.If(opens):
+            m.d.sync += [valid.eq(runs.r_rdy), Cat(place, page).eq(runs.r_data[:ADDRESS_BITS]),
+                         Cat(last_byte, more).eq(end), all_runs.eq(runs.r_data[-1]),
+                         run_ends.eq(end[PAGE_BITS:] == 0)]
+        with m.Elif(room):
+            m.d.sync += [page.eq(page + 1), place.eq(0), more.eq(more - 1),
+                         run_ends.eq(more == 1)]
+        last_beat = Mux(run_ends, last_byte, PAGE_BYTES - 1) >> width
+        m.d.comb += [
+            out.w_en.eq(delay(m, valid & room, 1)),
+            out.w_data.eq(register(m, Cat(
+                place, page, (last_beat - (place >> width))[:PAGE_BITS], run_ends,
+                run_ends & all_runs)))]
+
+    def _bursts(self, m: Module, parts: SyncFIFO, out: SyncFIFO) -> None:
+        """Cut the part of a run in one page into bursts: address, beats - 1 and ends."""
+        width = Value.cast(self.config.width_log2)
+        longest = (Value.cast(self.config.burst_bytes) >> width)[:16]
+        room, valid, page_ends, ends = _room(m, out), Signal(), Signal(), Signal(2)
+        address, left = Signal(ADDRESS_BITS), Signal(PAGE_BITS)  # beats behind the first one
+        beats = parts.r_data[ADDRESS_BITS:-2]
+        opens = room & (page_ends | ~valid)
+        m.d.comb += [
+            parts.r_en.eq(opens), out.w_en.eq(valid & room),
+            out.w_data.eq(Cat(address, Mux(page_ends, left, longest - 1)[:LENGTH_BITS],
+                              ends & page_ends.replicate(2)))]
+        place = address[:PAGE_BITS]
+        with m.If(opens):
+            m.d.sync += [valid.eq(parts.r_rdy), address.eq(parts.r_data), left.eq(beats),
+                         page_ends.eq(beats < longest), ends.eq(parts.r_data[-2:])]
+        with m.Elif(room):
+            m.d.sync += [left.eq(left - longest), page_ends.eq(left < (longest << 1)),
+                         place.eq(((place >> width) + longest) << width)]
+
+    def _present(self, m: Module, valid: Signal, run_ends: Signal, all_ends: Signal,
+                 accepted: Signal) -> None:
+        """Say when the first burst is requested, and count what is in flight until the end."""
         config = self.config
         outstanding = Value.cast(config.outstanding)
         in_flight, delay = Signal(8), Signal(8)
@@ -185,7 +181,7 @@ class BurstWalker(Elaboratable):
         may_count, waits = Signal(), Signal()
         m.d.comb += [
             may_count.eq(Value.cast(config.overlap_runs).bool() | ~run_opens | (in_flight == 0)),
-            self.request.eq(head.valid & settled & may_count & room),
+            self.request.eq(valid & settled & may_count & room),
             self.waiting.eq(waits & ~opening)]
         more, fewer = accepted & ~self.burst_done, self.burst_done & ~accepted
         with m.If(more):
@@ -197,14 +193,14 @@ class BurstWalker(Elaboratable):
             m.d.sync += [delay.eq(Value.cast(config.setup_cycles) - 2), settled.eq(0),
                          waits.eq(1), opening.eq(1), run_opens.eq(0)]
         with m.Elif(accepted):
-            m.d.sync += [run_opens.eq(head.run_ends)]
-            with m.If(head.run_ends):
+            m.d.sync += [run_opens.eq(run_ends)]
+            with m.If(run_ends):
                 m.d.sync += [delay.eq(config.run_setup_cycles),
                              settled.eq(Value.cast(config.run_setup_cycles) == 0)]
         with m.Elif(~settled & may_count):
             m.d.sync += [delay.eq(delay - 1), settled.eq(delay == 1),
                          opening.eq(opening & (delay != 1))]
-        self._finish(m, accepted & head.all_ends, accepted, in_flight, waits)
+        self._finish(m, accepted & all_ends, accepted, in_flight, waits)
 
     def _finish(self, m: Module, sends_last: Value, accepted: Signal, in_flight: Signal,
                 waits: Signal) -> None:

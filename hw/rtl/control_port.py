@@ -45,8 +45,8 @@ class ControlPort(Elaboratable):
         self.enabled, self.let_through, self.pending = Signal(), Signal(), Signal()
         done = Signal()
         place, data, writes = self._writes(m)
+        starts = writes & (place == CONTROL) & data[0] & ~self.working
         m.d.comb += [
-            self.started.eq(writes & (place == CONTROL) & data[0] & ~self.working),
             self.interrupt.eq(self.let_through & self.pending)]
         with m.If(writes), m.Switch(place):
             with m.Case(GLOBAL_INTERRUPT):
@@ -56,7 +56,8 @@ class ControlPort(Elaboratable):
             for name, signal in self.values.items():
                 with m.Case(self.places[name]):
                     m.d.sync += signal.eq(data)
-        m.d.sync += self.working.eq((self.working | self.started) & ~self.finished)
+        m.d.sync += [self.started.eq(starts),
+                     self.working.eq((self.working | starts) & ~self.finished)]
         sees_done = self._reads(m, done)
         with m.If(self.finished):
             m.d.sync += done.eq(1)

@@ -25,7 +25,7 @@ FEED_BITS = 64
 BEATS = DESCRIPTOR_BYTES * 8 // FEED_BITS
 FEED_AHEAD = 8  # descriptors asked for and not yet dispatched; more would take a block RAM
 REPEAT_BITS = 16  # of the number of a repeat: more take DSP48 that the shipped design lacks
-SETTLE = 7  # cycles from a whole descriptor to its command; with one more, no more than BEATS
+SETTLE = 5  # cycles from a whole descriptor to its command
 _FIELD = {field.name: field for field in (*HEADER, *TRANSFER)}
 _LOW = 17  # bits of `advance` in the lower product
 OUTSIDE = {UnitRole.HOST, UnitRole.FETCH}
@@ -97,8 +97,7 @@ class Feed(Elaboratable):
         with m.If(settled):
             m.d.sync += ready.eq(1)
         with m.If(went):
-            m.d.sync += [ready.eq(0), busy.eq(0)]
-        m.d.comb += self.full.eq(ready & ~went)
+            m.d.sync += busy.eq(0)
         address = self._address(m, moved, sent.wraps)
         self._dispatch(m, moved, address, ready, went)
         return m
@@ -110,8 +109,12 @@ class Feed(Elaboratable):
         m.submodules.beats = beats = SyncFIFOBuffered(width=FEED_BITS, depth=FEED_AHEAD * BEATS)
         first = register(m, (values["base_descriptors"] + (values["first"] << 6))[:32])
         address, ahead, accepted = Signal(32), Signal(range(FEED_AHEAD + 1)), Signal()
+        with m.If(bus["ARVALID"]):
+            m.d.sync += bus["ARVALID"].eq(~bus["ARREADY"])
+        with m.Else():
+            m.d.sync += bus["ARVALID"].eq(~asked.over & (ahead != FEED_AHEAD) & ~self.started)
         m.d.comb += [
-            bus["ARVALID"].eq(~asked.over & (ahead != FEED_AHEAD)), bus["ARADDR"].eq(address),
+            bus["ARADDR"].eq(address),
             bus["ARLEN"].eq(BEATS - 1), bus["ARSIZE"].eq(3), bus["ARBURST"].eq(1),
             bus["ARCACHE"].eq(3), bus["ARPROT"].eq(0), bus["RREADY"].eq(1),
             accepted.eq(bus["ARVALID"] & bus["ARREADY"]), asked.step.eq(accepted),
@@ -181,8 +184,12 @@ class Feed(Elaboratable):
                              masked[field.offset : field.offset + field.width] & bits,
                              masked[field.offset + field.width :])
             pin, valid, accepting = pins
-            m.d.comb += [pin.eq(masked[:COMMAND_BITS]), valid.eq(ready & mine)]
+            m.d.comb += pin.eq(masked[:COMMAND_BITS])
+            m.d.sync += valid.eq(ready & mine & accepting)
             accepts.append(mine & accepting)
-            taken.append(mine & accepting)
-        m.d.comb += [went.eq(ready & Cat(accepts).any()),
-                     self.dispatched.eq(ready & Cat(taken).any())]
+            taken.append(valid)
+        goes = Signal()
+        m.d.comb += [goes.eq(ready & Cat(accepts).any()), self.dispatched.eq(Cat(taken).any())]
+        m.d.sync += [went.eq(goes), self.full.eq(ready & ~goes)]
+        with m.If(goes):
+            m.d.sync += ready.eq(0)

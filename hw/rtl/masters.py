@@ -97,18 +97,15 @@ class BeatCounter(Elaboratable):
         left, one, two = Signal(29), Signal(), Signal()
         opens = self.shell.begins | (self.moves & ends)
         m.d.comb += ends.eq(one if self.slots == 1 else one | (two & ~self.upper))
+        if self.slots > 1:
+            m.d.comb += self.valid.eq(Cat(1, ~self.upper & ~one))
+            self._halves(m, opens)
         with m.If(opens):
             m.d.sync += [left.eq(beats), one.eq(beats == 1), two.eq(beats == 2)]
-        if self.slots == 1:
-            with m.Elif(self.moves):
-                m.d.sync += [left.eq(left - 1), one.eq(left == 2)]
-            return
-        m.d.comb += self.valid.eq(Cat(1, ~self.upper & ~one))
-        with m.Elif(self.moves & self.upper):
-            m.d.sync += [left.eq(left - 1), one.eq(two), two.eq(left == 3)]
+        with m.Elif(self.moves & (self.upper if self.slots > 1 else 1)):
+            m.d.sync += [left.eq(left - 1), one.eq(left == 2), two.eq(left == 3)]
         with m.Elif(self.moves):
             m.d.sync += [left.eq(left - 2), one.eq(left == 3), two.eq(left == 4)]
-        self._halves(m, opens)
 
     def _halves(self, m: Module, opens: Value) -> None:
         """Bit 3 of the addresses of the run and of its plane."""
