@@ -23,7 +23,6 @@ from amaranth.hdl import (
     Signal,
     Value,
 )
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Component, In, Out, Signature
 
 from arch_models.overlay import Overlay
@@ -36,6 +35,7 @@ from hw.rtl.feed import FEED_BITS, OUTSIDE, REPEAT_BITS, Feed
 from hw.rtl.masters import ReadMaster
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.pipeline import register
+from hw.rtl.queue import Queue
 from hw.rtl.timed import TimedUnit
 
 #: The signals of an interface: name, bits, does it go in?
@@ -199,7 +199,7 @@ class AxiShell(Component):
 
     def _last(self, m: Module, name: str, a: dict[str, Signal], pins: dict[str, Signal]) -> None:
         """Let data of accepted bursts through; their lengths say which beat is a burst's last."""
-        m.submodules[f"lengths_{name}"] = lengths = SyncFIFO(width=8, depth=16)
+        m.submodules[f"lengths_{name}"] = lengths = Queue(8)
         counting, left, last, accepted, leaves, free = (
             Signal(), Signal(8), Signal(), Signal(), Signal(), Signal())
         m.d.comb += [

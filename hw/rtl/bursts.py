@@ -17,17 +17,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, ValueLike
-from amaranth.lib.fifo import SyncFIFO
 
 from cosim.program.table import Opcode
 from hw.rtl.pipeline import delay, register
+from hw.rtl.queue import Queue
 from hw.rtl.shell import Shell
 
 PAGE_BYTES = 4096  # no AXI burst crosses it
 PAGE_BITS = PAGE_BYTES.bit_length() - 1
 ADDRESS_BITS = 32
 LENGTH_BITS = 8
-QUEUE_DEPTH = 16  # runs, parts, or bursts that wait; as many as a LUT memory holds anyway
 #: Cycles from an operation's start to the cycle in which its first burst is there.
 LEAST_SETUP = 10
 #: Cycles from the last burst's end to the operation's end: it is registered, then decided.
@@ -49,15 +48,6 @@ class MasterConfig:
     width_log2: ValueLike
     overlap_runs: ValueLike
     run_setup_cycles: ValueLike
-
-
-def _queue(width: int) -> SyncFIFO:
-    return SyncFIFO(width=width, depth=QUEUE_DEPTH)
-
-
-def _room(m: Module, queue: SyncFIFO) -> Signal:
-    """May a stage send into a queue in this cycle? A register; two more are on their way."""
-    return register(m, queue.level < QUEUE_DEPTH - 4)
 
 
 class BurstWalker(Elaboratable):
@@ -85,26 +75,33 @@ class BurstWalker(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         """Build the stages and what presents their bursts."""
         m = Module()
-        m.submodules.runs = runs = _queue(2 * ADDRESS_BITS + 2)
-        m.submodules.parts = parts = _queue(ADDRESS_BITS + PAGE_BITS + 2)
-        m.submodules.bursts = bursts = _queue(ADDRESS_BITS + LENGTH_BITS + 2)
+        m.submodules.runs = runs = Queue(2 * ADDRESS_BITS + 2)
+        m.submodules.parts = parts = Queue(ADDRESS_BITS + PAGE_BITS + 2)
+        m.submodules.bursts = bursts = Queue(ADDRESS_BITS + LENGTH_BITS + 2)
         valid, run_ends, all_ends, accepted = (Signal() for _ in range(4))
-        m.d.comb += [accepted.eq(self.request & self.request_ready),
-                     bursts.r_en.eq(accepted | ~valid)]
+        first = Cat(self.address, self.length, run_ends, all_ends)
+        spare, waits = Signal(len(first), reset_less=True), Signal()
+        m.d.comb += [accepted.eq(self.request & self.request_ready), bursts.r_en.eq(~waits)]
+        # What leaves the queue while the first burst is kept waits in `spare`: the bus moves
+        # these registers only.
+        with m.If(~waits):
+            m.d.sync += spare.eq(bursts.r_data)
         with m.If(accepted | ~valid):
-            m.d.sync += [Cat(self.address, self.length, run_ends, all_ends).eq(bursts.r_data),
-                         valid.eq(bursts.r_rdy)]
+            m.d.sync += [first.eq(Mux(waits, spare, bursts.r_data)),
+                         valid.eq(waits | bursts.r_rdy), waits.eq(0)]
+        with m.Elif(bursts.r_rdy):
+            m.d.sync += waits.eq(1)
         self._runs(m, runs)
         self._parts(m, runs, parts)
         self._bursts(m, parts, bursts)
         self._present(m, valid, run_ends, all_ends, accepted)
         return m
 
-    def _runs(self, m: Module, out: SyncFIFO) -> None:
+    def _runs(self, m: Module, out: Queue) -> None:
         """The runs of the operation: address, last byte (counted from the start of the first
         page), and whether it is the operation's last."""
         row_bytes, rows, planes = (self._head(name) for name in ("row_bytes", "rows", "planes"))
-        room, valid, row_ends, plane_ends = _room(m, out), Signal(), Signal(), Signal()
+        room, valid, row_ends, plane_ends = out.room, Signal(), Signal(), Signal()
         address, next_plane = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         rows_left, planes_left, span = Signal(32), Signal(32), Signal(32)
         with m.If(self.shell.begins):
@@ -127,10 +124,10 @@ class BurstWalker(Elaboratable):
             out.w_data.eq(Cat(register(m, address), register(m, address[:PAGE_BITS] + span),
                               register(m, row_ends & plane_ends)))]
 
-    def _parts(self, m: Module, runs: SyncFIFO, out: SyncFIFO) -> None:
+    def _parts(self, m: Module, runs: Queue, out: Queue) -> None:
         """Cut a run where pages end: each part's address, beats - 1 and ends."""
         width = Value.cast(self.config.width_log2)
-        room, valid, run_ends, all_runs = _room(m, out), Signal(), Signal(), Signal()
+        room, valid, run_ends, all_runs = out.room, Signal(), Signal(), Signal()
         page, place = Signal(ADDRESS_BITS - PAGE_BITS), Signal(PAGE_BITS)
         more = Signal(ADDRESS_BITS - PAGE_BITS + 1)  # pages behind this one that the run reaches
         last_byte = Signal(PAGE_BITS)  # of the run, in its last page
@@ -151,11 +148,11 @@ class BurstWalker(Elaboratable):
                 place, page, (last_beat - (place >> width))[:PAGE_BITS], run_ends,
                 run_ends & all_runs)))]
 
-    def _bursts(self, m: Module, parts: SyncFIFO, out: SyncFIFO) -> None:
+    def _bursts(self, m: Module, parts: Queue, out: Queue) -> None:
         """Cut the part of a run in one page into bursts: address, beats - 1 and ends."""
         width = Value.cast(self.config.width_log2)
         longest = (Value.cast(self.config.burst_bytes) >> width)[:16]
-        room, valid, page_ends, ends = _room(m, out), Signal(), Signal(), Signal(2)
+        room, valid, page_ends, ends = out.room, Signal(), Signal(), Signal(2)
         address, left = Signal(ADDRESS_BITS), Signal(PAGE_BITS)  # beats behind the first one
         beats = parts.r_data[ADDRESS_BITS:-2]
         opens = room & (page_ends | ~valid)
@@ -176,13 +173,14 @@ class BurstWalker(Elaboratable):
         """Say when the first burst is requested, and count what is in flight until the end."""
         config = self.config
         outstanding = Value.cast(config.outstanding)
-        in_flight, delay = Signal(8), Signal(8)
+        in_flight = Signal(8 if isinstance(config.outstanding, Value)
+                           else config.outstanding.bit_length())
+        delay_left = Signal(8)
         run_opens, room, settled, opening = Signal(), Signal(init=1), Signal(), Signal()
-        may_count, waits = Signal(), Signal()
-        m.d.comb += [
-            may_count.eq(Value.cast(config.overlap_runs).bool() | ~run_opens | (in_flight == 0)),
-            self.request.eq(valid & settled & may_count & room),
-            self.waiting.eq(waits & ~opening)]
+        overlaps = Value.cast(config.overlap_runs).bool()
+        may_count = overlaps | ~run_opens | (in_flight == 0)
+        offers = room & settled & may_count
+        m.d.comb += self.request.eq(valid & offers)
         more, fewer = accepted & ~self.burst_done, self.burst_done & ~accepted
         with m.If(more):
             m.d.sync += [in_flight.eq(in_flight + 1), room.eq(in_flight + 1 < outstanding)]
@@ -190,31 +188,41 @@ class BurstWalker(Elaboratable):
             m.d.sync += [in_flight.eq(in_flight - 1), room.eq(1)]
         # `begins` comes a cycle after the start, and `settled` is a register.
         with m.If(self.shell.begins):
-            m.d.sync += [delay.eq(Value.cast(config.setup_cycles) - 2), settled.eq(0),
-                         waits.eq(1), opening.eq(1), run_opens.eq(0)]
+            m.d.sync += [delay_left.eq(Value.cast(config.setup_cycles) - 2), settled.eq(0),
+                         opening.eq(1), run_opens.eq(0)]
         with m.Elif(accepted):
             m.d.sync += [run_opens.eq(run_ends)]
             with m.If(run_ends):
-                m.d.sync += [delay.eq(config.run_setup_cycles),
+                m.d.sync += [delay_left.eq(config.run_setup_cycles),
                              settled.eq(Value.cast(config.run_setup_cycles) == 0)]
         with m.Elif(~settled & may_count):
-            m.d.sync += [delay.eq(delay - 1), settled.eq(delay == 1),
-                         opening.eq(opening & (delay != 1))]
-        self._finish(m, accepted & all_ends, accepted, in_flight, waits)
+            m.d.sync += [delay_left.eq(delay_left - 1), settled.eq(delay_left == 1),
+                         opening.eq(opening & (delay_left != 1))]
+        self._finish(m, accepted & all_ends, in_flight, opening)
 
-    def _finish(self, m: Module, sends_last: Value, accepted: Signal, in_flight: Signal,
-                waits: Signal) -> None:
-        """Raise `finished` `tail` cycles after the cycle of the last burst's end."""
-        tail, tailing, all_sent = Signal(8), Signal(), Signal()
-        last = Signal()
-        # A memory without latency may answer in the cycle in which it accepts the last burst.
-        m.d.comb += last.eq(self.burst_done & (
-            (all_sent & (in_flight == 1)) | (sends_last & (in_flight == 0))))
-        with m.If(last):
-            m.d.sync += [all_sent.eq(0), waits.eq(0), tailing.eq(1),
-                         tail.eq(Value.cast(self.config.tail_cycles) - 1)]
-        with m.Elif(sends_last):
+    def _finish(self, m: Module, sends_last: Value, in_flight: Signal, opening: Signal) -> None:
+        """Raise `finished` `tail` cycles after the cycle of the last burst's end.
+
+        `last` is seen a cycle late, when the end and a burst that was accepted with it are
+        counted: a memory without latency may answer in the cycle of the request.
+        """
+        waits, all_sent, last, tailing, tail = (
+            Signal(), Signal(), Signal(), Signal(), Signal(8))
+        tail_cycles = Value.cast(self.config.tail_cycles)
+        m.d.comb += [
+            last.eq(register(m, self.burst_done) & all_sent & (in_flight == 0)),
+            self.waiting.eq(waits & ~opening & ~last)]
+        with m.If(self.shell.begins):
+            m.d.sync += waits.eq(1)
+        with m.Elif(last):
+            m.d.sync += waits.eq(0)
+        with m.If(sends_last):
             m.d.sync += all_sent.eq(1)
-        with m.If(tailing & ~last):
+        with m.Elif(last):
+            m.d.sync += all_sent.eq(0)
+        with m.If(last):
+            m.d.sync += [tailing.eq(tail_cycles != LEAST_TAIL), tail.eq(tail_cycles - LEAST_TAIL)]
+        with m.Elif(tailing):
             m.d.sync += [tail.eq(tail - 1), tailing.eq(tail != 1)]
-        m.d.sync += self.finished.eq(tailing & (tail == 1))
+        m.d.sync += self.finished.eq(
+            (last & (tail_cycles == LEAST_TAIL)) | (tailing & (tail == 1)))

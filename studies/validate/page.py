@@ -83,7 +83,7 @@ and small frames.
 
 Where the hardware had a good reason to differ, the model was changed:
 1. AXI carries one write response a cycle. The `ddr3` model gave two writes of a port one cycle.
-2. `setup_cycles` is at least 1: a request register needs an edge.
+2. `setup_cycles` is at least 10 and `tail_cycles` at least 2: bursts are cut ahead, in stages.
 3. Grid sampling reads the grid before its pixels: 3 + 4 a plane cycles a position, not 1 + 4.
 4. Results leave the convolution's array over several cycles: a group of output positions takes
    `result_cycles` trips at least (eight by default, so a 3x3 loses nothing), for OUTPUT has one
