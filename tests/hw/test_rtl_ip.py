@@ -21,7 +21,7 @@ from hw.interface.configuration import EmissionError
 from hw.interface.descriptors import encode
 from hw.interface.plan import Start, stretch_program
 from hw.interface.registers import CONTROL, INTERRUPT_STATUS, MAP_BYTES, counter_registers
-from hw.project.scripts import package_rtl_tcl
+from hw.project.scripts import template
 from hw.rtl.axi_shell import AxiShell
 from hw.rtl.verilog import ip_verilog
 from hw.rtl_sim.board import RtlBoard
@@ -115,7 +115,7 @@ def test_counters_lie_inside_the_register_map(shell):
 
 
 def test_the_package_script_takes_the_emitted_file():
-    assert "../rtl/overlay.v" in package_rtl_tcl(board())
+    assert "../rtl/overlay.v" in template("package_rtl.tcl")
 
 
 def test_more_repeats_than_the_feed_counts_are_refused(shell, monkeypatch):
