@@ -79,7 +79,8 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "workloads/training/faces.py render": 66, "workloads/training/finetune_unicorn.py main": 74,
     "cosim/lowering/kernels.py _convolution_rows": 139, "cosim/lowering/kernels.py _norm_rows": 78,
-    "cosim/mapping/tile_search.py _search_convolution": 117, "hw/rtl_sim/sheet.py tile": 63, "hw/hls/host.cpp run": 69,
+    "cosim/mapping/tile_search.py _search_convolution": 117,
+    "hw/rtl_sim/sheet.py tile": 63, "hw/hls/host.cpp run": 69,
     "studies/commands/explore.py explore": 84, "studies/demo.py run_demo": 72,
     "studies/headline/report.py page": 63,
 }
@@ -100,7 +101,7 @@ MANY_PARAMETERS = {
     "studies/search/exploration.py explore": 12,
 }
 #: Folders with more modules than the budget.
-WIDE_FOLDERS = {"workloads/training": 19, "hw/rtl": 22, "studies/commands": 18}
+WIDE_FOLDERS = {"workloads/training": 19, "hw/rtl": 19, "studies/commands": 18}
 INSIDE = [item for item in MODULES if item != FACE]
 
 

@@ -129,7 +129,7 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
               project.texts(graph.name, overlay, board, ports, rtl, _about(frame, found)).items()}
     if rtl:
         # Only this needs Amaranth and Yosys.
-        from hw.rtl.axi_shell import AxiShell
+        from hw.rtl.ip.axi_shell import AxiShell
         from hw.rtl.verilog import ip_verilog
 
         found["rtl/overlay.v"] = ip_verilog(AxiShell(program, overlay)).encode()

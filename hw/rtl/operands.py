@@ -15,8 +15,8 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from arch_models.overlay import Overlay
 from cosim.program.table import Buffer, Opcode, WeightOrder
 from hw.rtl.buffers import WritePort
-from hw.rtl.masters import ReadMaster
 from hw.rtl.pipeline import divide
+from hw.rtl.transfers.masters import ReadMaster
 
 BEAT_BYTES = 8
 WORD_BITS = 16

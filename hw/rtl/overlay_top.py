@@ -17,23 +17,23 @@ from cosim.program.table import Buffer as Target
 from cosim.program.table import Channel, Opcode, Program, Unit, UnitKind
 from hw.interface.configuration import EmissionError
 from hw.interface.descriptors import local_channels
-from hw.rtl import bursts
 from hw.rtl.array import lag
 from hw.rtl.buffers import BEAT_BITS, MOST_WRITERS, Buffer
-from hw.rtl.bursts import MasterConfig
 from hw.rtl.convolution import ConvolutionEngine
 from hw.rtl.elementwise import PARAMETER_LANES, ElementwiseEngine, LookupEngine
-from hw.rtl.masters import PORT_BITS, ReadMaster, WriteMaster
 from hw.rtl.norm import NormEngine
 from hw.rtl.operands import write_weights
 from hw.rtl.pipeline import delay, register
-from hw.rtl.places import Place, entry_places, tile_places
 from hw.rtl.ports import Ports, connect_units
 from hw.rtl.softmax import SoftmaxEngine
 from hw.rtl.spatial import GridSampleEngine, PoolEngine, UpsampleEngine
 from hw.rtl.stream import StreamPorts
 from hw.rtl.timed import TimedUnit
 from hw.rtl.tokens import TokenBank
+from hw.rtl.transfers import bursts
+from hw.rtl.transfers.bursts import MasterConfig
+from hw.rtl.transfers.masters import PORT_BITS, ReadMaster, WriteMaster
+from hw.rtl.transfers.places import Place, entry_places, tile_places
 
 BEAT_BYTES = 8
 #: Cycles from the place of a beat in OUTPUT to the beat: read, then chosen from its word.

@@ -10,9 +10,9 @@ from typing import Any
 
 from amaranth.hdl import Array, Module, Signal
 
-from hw.rtl.masters import ReadMaster, WriteMaster
 from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import COUNTER_BITS
+from hw.rtl.transfers.masters import ReadMaster, WriteMaster
 
 CONFIG_BITS = 32
 MARK_BITS = 64  # one bit a unit in `started` and `ended`

@@ -11,11 +11,11 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Elaboratable, Module, Signal
 
 from hw.interface.descriptors import MAX_LOCAL_CHANNELS
-from hw.rtl.bursts import MasterConfig
-from hw.rtl.masters import ReadMaster, WriteMaster
 from hw.rtl.ports import CONFIG_BITS, Ports, connect_units
 from hw.rtl.timed import TimedUnit
 from hw.rtl.tokens import TokenBank
+from hw.rtl.transfers.bursts import MasterConfig
+from hw.rtl.transfers.masters import ReadMaster, WriteMaster
 
 CONFIG_NAMES = {"setup": 8, "tail": 8, "outstanding": 8, "burst_bytes": 16, "width_log2": 3,
                 "overlap": 1, "run_setup": 8}

@@ -13,7 +13,7 @@ from pathlib import Path
 from amaranth.back import verilog
 from amaranth.hdl import Elaboratable
 
-from hw.rtl.axi_shell import AxiShell
+from hw.rtl.ip.axi_shell import AxiShell
 
 
 def yosys_path() -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from arch_models.memory import Memory
 from arch_models.overlay import Overlay
 from cosim.program.table import Program, UnitKind
-from hw.rtl.axi_shell import AxiShell
+from hw.rtl.ip.axi_shell import AxiShell
 from hw.rtl.shell import COUNTER_LAG
 from hw.rtl.verilog import ip_verilog
 from hw.rtl_sim.model import BIND, MasterTiming, RtlModel, compiled

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from amaranth.hdl import Elaboratable
 
-from hw.rtl.masters import ReadMaster, WriteMaster
 from hw.rtl.ports import COUNTER_READ_CYCLES, COUNTER_STRIDE, Ports
 from hw.rtl.shell import COUNTER_LAG
+from hw.rtl.transfers.masters import ReadMaster, WriteMaster
 from hw.rtl.verilog import verilog_text
 from hw.rtl_sim.cache import CacheError, default_cache, private_folder, trusted
 

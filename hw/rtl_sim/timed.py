@@ -14,8 +14,8 @@ from arch_models.memory import Memory
 from cosim.program.result import Trace
 from cosim.program.table import Program, Unit, UnitKind, flat
 from hw.interface.descriptors import DESCRIPTOR_BYTES, encode, local_channels
-from hw.rtl.bursts import LEAST_SETUP, LEAST_TAIL
 from hw.rtl.timed_top import TimedTop
+from hw.rtl.transfers.bursts import LEAST_SETUP, LEAST_TAIL
 from hw.rtl_sim.ddr3 import Ddr3Bench
 from hw.rtl_sim.model import MasterTiming, RtlModel, build
 

@@ -24,17 +24,17 @@ from arch_models.overlay import Overlay, Role, default_overlay
 from cosim.lowering.wiring import wire
 from cosim.program.table import ARGUMENT_COUNT, Column, Program
 from hw.interface.configuration import COMMAND_DEPTH
-from hw.rtl.axi_shell import AxiShell
 from hw.rtl.buffers import Buffer
-from hw.rtl.bursts import MasterConfig
 from hw.rtl.convolution import ConvolutionEngine
 from hw.rtl.elementwise import ElementwiseEngine, LookupEngine
-from hw.rtl.masters import ReadMaster, WriteMaster
+from hw.rtl.ip.axi_shell import AxiShell
 from hw.rtl.norm import NormEngine
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.ports import READ_SIGNALS, WRITE_SIGNALS
 from hw.rtl.softmax import SoftmaxEngine
 from hw.rtl.spatial import GridSampleEngine, PoolEngine, UpsampleEngine
+from hw.rtl.transfers.bursts import MasterConfig
+from hw.rtl.transfers.masters import ReadMaster, WriteMaster
 from hw.rtl.verilog import verilog_text, yosys_path
 
 GRID_FILE = Path(__file__).parents[2] / "arch_models" / "data" / "resource_grid.csv"

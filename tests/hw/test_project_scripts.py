@@ -23,7 +23,7 @@ from hw.interface.configuration import configure
 from hw.interface.registers import CONTROL_ADDRESS, INTERRUPTS_ADDRESS
 from hw.project import scripts
 from hw.project.scripts import markdown, ports_of, template, texts
-from hw.rtl.axi_shell import AxiShell
+from hw.rtl.ip.axi_shell import AxiShell
 
 OVERLAY = default_overlay()
 MOCK = Path(__file__).parent / "vivado.tcl"

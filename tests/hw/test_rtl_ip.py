@@ -22,7 +22,7 @@ from hw.interface.descriptors import encode
 from hw.interface.plan import Start, stretch_program
 from hw.interface.registers import CONTROL, INTERRUPT_STATUS, MAP_BYTES, counter_registers
 from hw.project.scripts import template
-from hw.rtl.axi_shell import AxiShell
+from hw.rtl.ip.axi_shell import AxiShell
 from hw.rtl.verilog import ip_verilog
 from hw.rtl_sim.board import RtlBoard
 from hw.rtl_sim.model import _verilator_root

@@ -20,8 +20,8 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, ValueLik
 
 from cosim.program.table import Opcode
 from hw.rtl.pipeline import delay, register
-from hw.rtl.queue import Queue
 from hw.rtl.shell import Shell
+from hw.rtl.transfers.queue import Queue
 
 PAGE_BYTES = 4096  # no AXI burst crosses it
 PAGE_BITS = PAGE_BYTES.bit_length() - 1

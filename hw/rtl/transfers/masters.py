@@ -13,9 +13,9 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 
 from cosim.program.table import Opcode
 from hw.interface.descriptors import TRANSFER, argument_fields
-from hw.rtl.bursts import BurstWalker, MasterConfig
 from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import Shell
+from hw.rtl.transfers.bursts import BurstWalker, MasterConfig
 
 BEAT_BITS = 64  # a beat of the buffers; a port moves a half, one or two of them a cycle
 BEAT_LOG2 = 3

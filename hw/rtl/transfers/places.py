@@ -12,8 +12,8 @@ from typing import NamedTuple
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
 from cosim.program.table import Opcode
-from hw.rtl.masters import ReadMaster, WriteMaster
 from hw.rtl.pipeline import delay, register
+from hw.rtl.transfers.masters import ReadMaster, WriteMaster
 
 PLACE_BITS = 16
 #: Bits of a quotient that one cycle finds.

@@ -30,13 +30,13 @@ from cosim.program.table import Program
 from hw.csim.top import memory_ports
 from hw.interface.configuration import COMMAND_DEPTH, EmissionError, configure
 from hw.interface.registers import MAP_BYTES, register_map
-from hw.rtl.control_port import ControlPort
-from hw.rtl.feed import FEED_BITS, OUTSIDE, REPEAT_BITS, Feed
-from hw.rtl.masters import ReadMaster
+from hw.rtl.ip.control_port import ControlPort
+from hw.rtl.ip.feed import FEED_BITS, OUTSIDE, REPEAT_BITS, Feed
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.pipeline import register
-from hw.rtl.queue import Queue
 from hw.rtl.timed import TimedUnit
+from hw.rtl.transfers.masters import ReadMaster
+from hw.rtl.transfers.queue import Queue
 
 #: The signals of an interface: name, bits, does it go in?
 Pins = tuple[tuple[str, int, bool], ...]

@@ -1,0 +1,1 @@
+"""Masters: bursts, beats, and the places of beats in buffers. They know no engine."""
