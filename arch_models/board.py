@@ -187,7 +187,8 @@ class Power:
     the core supply; `aux_static_w`: the fabric's other supplies. The processor with all its pads:
     `ps_sleep_w` with its cores asleep, `ps_poll_w` while one core polls, `ps_work_w` while one core
     works; traffic of the fabric comes on top. `ddr_bus_w`: pads and termination of the DRAM's
-    supply without traffic.
+    supply without traffic. `fabric_scale`: measured energy of the fabric over what the law says
+    (1: nobody measured this board).
     """
 
     vccint_v: float
@@ -201,6 +202,7 @@ class Power:
     ps_work_w: float
     ddr_bus_w: float
     dram: Dram
+    fabric_scale: float = 1.0
 
     @property
     def vccint_ratio(self) -> float:

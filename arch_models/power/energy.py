@@ -43,6 +43,7 @@ FABRIC = "PL "
 CONTROL, BUFFER = "control", "buffer "
 PADS, PS_BYTE = "ddr.pads_pj_per_byte", "ps.traffic_pj_per_byte"
 FLAT_ROW = "ddr.flat_bytes_per_activate"
+SCALE = "power.fabric_scale"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _processor(activity: Activity, overlay: Overlay, board: Board, time_s: Any) 
 
 def _fabric(activity: Activity, overlay: Overlay, board: Board, time_s: Any) -> list[Share]:
     table, power = values(FILE), board.power
-    volts = dynamic_ratio(power.vccint_ratio)
+    volts = dynamic_ratio(power.vccint_ratio) * power.fabric_scale
     cycles, working_cycles = activity.cycles, activity.cycles - activity.host_s * activity.clock_hz
     found = [
         Share(STATIC, "power.vccint_static_w",
@@ -226,6 +227,9 @@ def errors(board: Board) -> Errors:
     fabric = fabric_errors()
     of_board = {item.name: error_of(item) for item in board.coefficients
                 if item.name.startswith("power.")}
+    if SCALE in of_board:  # measured on this board: its error takes the place of the law's
+        return Errors({**fabric.of, **dict.fromkeys(fabric.family, 0.0), **of_board},
+                      design=of_board[SCALE], family=fabric.family)
     return Errors({**fabric.of, **of_board}, fabric.pair, fabric.correlation, fabric.design,
                   fabric.family)
 

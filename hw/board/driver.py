@@ -47,6 +47,9 @@ except ImportError:  # beside this file in an emitted project
 START, DONE = 1, 2
 MOST_REPEATS = 1_000_000
 MOST_TIMEOUT_S = 86_400.0
+#: What a meter's file may hold: the plug, the fabric's core supply, the processor with its pads,
+#: the DRAM's supply.
+RAILS = ("total_w", "vccint_w", "ps_w", "ddr_w")
 
 
 class Stopped(SystemExit):
@@ -318,7 +321,7 @@ class Driver:
         taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         begin = time.time()
         rows = [self.run() for _ in range(repeats)]
-        power, samples = read_power(power_csv, begin, time.time()) if power_csv else (None, 0)
+        rails, samples = read_power(power_csv, begin, time.time()) if power_csv else ({}, 0)
         compared, differing = self.compare(expected or {})
         steps = []
         for index, step in enumerate(self.manifest["steps"]):
@@ -331,7 +334,7 @@ class Driver:
             self.project.manifest_sha256, self.manifest["program_sha256"], self._bitstream,
             self.manifest["clock_hz"], taken, repeats, True,
             tuple(sum(row) for row in rows), tuple(steps), self.counters(), compared, differing,
-            power, samples)
+            rails.get("total_w"), samples, rails)
 
     def compare(self, expected: dict[str, np.ndarray]) -> tuple[int, int]:
         """Values compared, and how many differ, between outputs in memory and `expected`."""
@@ -346,26 +349,40 @@ class Driver:
         return compared, differing
 
 
-def read_power(path: str, begin: float, end: float) -> tuple[float, int]:
-    """Mean watts and number of samples of a meter's CSV (`unix_seconds,watts`) in a window."""
-    found = []
+def read_power(path: str, begin: float, end: float) -> tuple[dict[str, float], int]:
+    """Mean watts by column and number of samples of a meter's CSV in a window.
+
+    The first line may name the columns: `unix_seconds`, then `total_w` (a meter at the plug) or
+    rails of `RAILS`. Without it the lines are `unix_seconds,total_w`.
+    """
+    names: list[str] = ["total_w"]
+    sums: dict[str, float] = {}
+    count = 0
     try:
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DriverError(f"{path}: cannot be read ({error})") from None
     for number, line in enumerate(lines, 1):
-        parts = line.strip().split(",")
+        parts = [part.strip() for part in line.split(",")]
         if number == 1 and parts[0] == "unix_seconds":
+            names = ["total_w" if part == "watts" else part for part in parts[1:]]
+            wrong = [name for name in names if name not in RAILS]
+            if wrong or not names or len(set(names)) < len(names):
+                raise DriverError(f"{path}: columns {names}, must be of {', '.join(RAILS)}")
             continue
         try:
-            when, watts = float(parts[0]), float(parts[1])
-        except (ValueError, IndexError):
+            when, *watts = (float(part) for part in parts)
+        except ValueError:
             raise DriverError(f"{path} line {number}: must be unix_seconds,watts") from None
-        if not (math.isfinite(when) and math.isfinite(watts)):
+        if len(watts) != len(names):
+            raise DriverError(f"{path} line {number}: must be unix_seconds,watts")
+        if not all(math.isfinite(value) for value in (when, *watts)):
             raise DriverError(f"{path} line {number}: {line.strip()!r} must be finite numbers")
         if begin <= when <= end:
-            found.append(watts)
-    if not found:
+            for index, value in enumerate(watts):
+                sums[names[index]] = sums.get(names[index], 0.0) + value
+            count += 1
+    if not count:
         raise DriverError(f"{path}: no sample between the start and the end of the measurement")
-    return sum(found) / len(found), len(found)
+    return {name: total / count for name, total in sums.items()}, count

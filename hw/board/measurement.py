@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import tempfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
 FORMAT = 1
 
@@ -56,7 +56,8 @@ class Measurement:
 
     `manifest_sha256`, `program_sha256`, `bitstream_sha256` say of what. `frame_seconds`: whole
     frames, one entry a repeat, without the first one if `warm_up`. `power_w`: mean of a meter
-    over the repeats, or None if there was no meter. `values_compared`, `values_differing`: the
+    at the plug over the repeats, or None if there was no meter; `rails_w`: of every column of its
+    file. `values_compared`, `values_differing`: the
     outputs against those shipped with the project.
     """
 
@@ -77,6 +78,7 @@ class Measurement:
     values_differing: int
     power_w: float | None = None
     power_samples: int = 0
+    rails_w: dict[str, float] = field(default_factory=dict)
 
 
 def measurement_text(measurement: Measurement) -> str:
@@ -150,12 +152,14 @@ def parse_measurement(text: str, where: str = "measurement") -> Measurement:
     for name in sorted(set(raw) ^ known):
         if name in raw:
             raise MeasurementError(f"{where}: unknown field {name!r}")
-        if name not in ("power_w", "power_samples"):
+        if name not in ("power_w", "power_samples", "rails_w"):
             raise MeasurementError(f"{where}: field {name!r} is missing")
     try:
         raw["frame_seconds"] = tuple(float(value) for value in raw["frame_seconds"])
         raw["steps"] = tuple(StepTime(**{**item, "seconds": tuple(item["seconds"])})
                              for item in raw["steps"])
+        raw["rails_w"] = {str(rail): float(watts)
+                          for rail, watts in dict(raw.get("rails_w") or {}).items()}
         raw["counters"] = tuple(UnitCounters(**item) for item in raw["counters"])
     except (TypeError, KeyError, ValueError) as error:
         raise MeasurementError(f"{where}: {error}") from None

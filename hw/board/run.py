@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bitstream", required=True, help="the .bit file, its .hwh beside it")
     parser.add_argument("--repeats", type=int, default=10, help="timed frames")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one start")
-    parser.add_argument("--power", help="a meter's CSV with lines unix_seconds,watts")
+    parser.add_argument("--power", help="a meter's CSV: unix_seconds,watts, or rails by name")
     parser.add_argument("--output", default="measurement.json", help="where the result goes")
     parser.add_argument("--picture", help="a .png file for the picture that comes out")
     given = parser.parse_args(arguments)

@@ -20,7 +20,8 @@ def measure(
     repeats: Annotated[int, typer.Option(help="Timed frames.")] = 10,
     timeout: Annotated[float, typer.Option(help="Seconds for one start.")] = 30.0,
     power: Annotated[Path | None, typer.Option(
-        help="A meter's CSV with lines unix_seconds,watts.", show_default=False)] = None,
+        help="A meter's CSV: unix_seconds,total_w at the plug, or rails (vccint_w, ps_w, ddr_w); "
+             "`cosim calibrate --power` makes a board file of it.", show_default=False)] = None,
 ) -> None:
     """Run frames on this board, time them, read the counters and compare the outputs.
 

@@ -203,9 +203,15 @@ def test_wrong_arguments_are_refused(emitted, tmp_path):
 def test_power_is_the_mean_inside_the_window(tmp_path):
     path = tmp_path / "power.csv"
     path.write_text("unix_seconds,watts\n1,9.0\n2,2.0\n3,3.0\n9,9.0\n")
-    assert read_power(str(path), 1.5, 4.0) == (2.5, 2)
+    assert read_power(str(path), 1.5, 4.0) == ({"total_w": 2.5}, 2)
     with pytest.raises(DriverError, match="no sample"):
         read_power(str(path), 20.0, 30.0)
+    path.write_text("unix_seconds,vccint_w,ddr_w\n1,1.0,0.5\n2,2.0,0.7\n")
+    rails, samples = read_power(str(path), 0.0, 4.0)
+    assert samples == 2 and rails == pytest.approx({"vccint_w": 1.5, "ddr_w": 0.6})
+    path.write_text("unix_seconds,volts\n1,1.0\n")
+    with pytest.raises(DriverError, match=r"columns \['volts'\], must be of total_w"):
+        read_power(str(path), 0.0, 4.0)
     path.write_text("unix_seconds,watts\nhello\n")
     with pytest.raises(DriverError, match=r"line 2: must be unix_seconds,watts"):
         read_power(str(path), 0.0, 1.0)
