@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from studies.evaluation.inputs import workload as load_network
     from studies.evaluation.values import Evaluation
     from studies.search.exploration import explore
-    from studies.search.search import Objective, Settings
+    from studies.search.outcomes import Objective, Settings
 
 _PLACES = {
     "load_network": ("studies.evaluation.inputs", "workload"),
@@ -38,8 +38,8 @@ _PLACES = {
     "emit": ("studies.evaluation.emission", "emit_for"),
     "Evaluation": ("studies.evaluation.values", "Evaluation"),
     "Infeasible": ("arch_models.overlay", "Infeasible"),
-    "Objective": ("studies.search.search", "Objective"),
-    "Settings": ("studies.search.search", "Settings"),
+    "Objective": ("studies.search.outcomes", "Objective"),
+    "Settings": ("studies.search.outcomes", "Settings"),
 }
 
 __all__ = [

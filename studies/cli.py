@@ -18,6 +18,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from studies.plain.stopping import Stopped, Stopping, exit_code
+
 EXIT_USER_ERROR = 2
 DISTRIBUTION = "cosim"
 
@@ -155,9 +157,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def guarded(work: Callable[[], object]) -> None:
-    """Do some work; a user error becomes one message on stderr and exit code 2."""
+    """Do some work; a user error becomes one message on stderr and exit code 2.
+
+    Ctrl-C becomes one word and exit code 130, `kill` the same and 143.
+    """
     try:
-        work()
+        with Stopping():
+            work()
+    except Stopped as stopped:
+        print("stopped.", file=sys.stderr)
+        sys.exit(exit_code(stopped.signal))
     except Exception as error:
         if not isinstance(error, user_errors()):
             raise

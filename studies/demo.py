@@ -16,7 +16,7 @@ from rich.table import Table
 from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.analysis.trace import write_trace
-from studies.commands.explore import front_picture, search_progress, show, summary
+from studies.commands.explore import SearchProgress, front_picture, show, summary
 from studies.evaluation import inputs
 from studies.evaluation.emission import check_emitted, check_layers, emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
@@ -27,7 +27,7 @@ from studies.plain.records import save
 from studies.report import tables
 from studies.report.page import write_report
 from studies.search.exploration import explore
-from studies.search.search import Settings
+from studies.search.outcomes import Settings
 from workloads.agc.config import AgcConfig, conv_macs, conv_table, folded_parameters
 from workloads.graph import Graph
 
@@ -102,7 +102,7 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
     equal = executors_equal(console, graph, base, board)
 
     steps.step(f"Search: {designs} designs over the whole frame")
-    with search_progress(console, designs) as told:
+    with SearchProgress(console, designs) as told:
         found = explore(graph, board, base, Settings(designs, seed), workers=workers,
                         progress=told.record)
     show(console, found)

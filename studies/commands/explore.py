@@ -5,6 +5,8 @@ It does not emit hardware; give the design file it writes to `cosim emit`.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +20,6 @@ from studies.commands.options import (
     Calibration,
     Design,
     Json,
-    OutFolder,
     Symmetric,
     Workload,
 )
@@ -27,13 +28,18 @@ from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.machine import default_workers
 from studies.plain.records import encode, save
+from studies.plain.stopping import Stopping, exit_code
 from studies.report import pictures, tables
 from studies.search.exploration import Exploration, Place
 from studies.search.exploration import explore as run_exploration
-from studies.search.search import Objective, Record, Sampler, Settings, parse_names
+from studies.search.outcomes import Objective, Record, Sampler, Settings
+from studies.search.search import parse_names
 from studies.search.space import WORKLOAD, default_space
 from studies.search.space_file import load_space
 from studies.search.warm_start import earlier_designs
+
+#: Between two drawings of the bar.
+DRAW_SECONDS = 0.1
 
 
 def explore(
@@ -42,7 +48,7 @@ def explore(
     board: BoardName = "pynq-z1",
     designs: Annotated[int, typer.Option(
         min=1, help="Different designs to judge, by simulation or by bounds; infeasible ones not "
-                     "counted.")] = 300,
+                     "counted.")] = 600,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
     sampler: Annotated[str, typer.Option(
         help="How designs are proposed: nsga2, nsga3, tpe, gp, random, or exhaustive "
@@ -71,7 +77,9 @@ def explore(
              "board) or from a design (.toml); may be repeated.", show_default=False)] = None,
     prune: Annotated[bool, typer.Option(
         help="Leave out designs whose lower bounds something evaluated dominates.")] = True,
-    out: OutFolder = Path("out/explore"),
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", help="Folder for the files this command writes; made if missing.",
+        show_default="out/explore/WORKLOAD-BOARD")] = None,
     json: Json = None,
     calibration: Calibration = None,
     symmetric: Symmetric = False,
@@ -79,7 +87,8 @@ def explore(
     """Search for designs that are faster, need less energy and less fabric than --design.
 
     Simulates each proposed design over the whole frame with the flat memory, then the best ones
-    again with ddr3. Writes best.toml, front.png and explore.json to the folder.
+    again with ddr3. Writes best.toml, best.json, explore.json and front.png to the folder. Ctrl-C
+    ends it within two seconds and writes what was found so far.
     """
     graph, note = inputs.network(workload, calibration, symmetric)
     base, on = inputs.design(design), inputs.board(board)
@@ -88,6 +97,7 @@ def explore(
                                                              objectives.split(",")], Objective))
     axes = load_space(space, on, graph) if space else default_space(on, graph)
     earlier = earlier_designs(start or [], axes)
+    out = out or Path("out/explore") / f"{Path(workload).stem}-{on.name}"
     output_folder(out)
     if json is not None:
         check_writable(json)
@@ -100,51 +110,89 @@ def explore(
     console.print(f"{axes.size():,} designs in the space, {len(axes.axes)} axes")
     if start:
         console.print(f"{len(earlier)} designs of {', '.join(map(str, start))} are tried first")
-    with search_progress(console, designs) as told:
+    most = axes.size() if settings.sampler is Sampler.EXHAUSTIVE else designs
+    with Stopping() as stopping, SearchProgress(console, most, stopping.check) as told:
         found = run_exploration(graph, on, base, settings, axes,
                                 workers or default_workers(), progress=told.record,
                                 place=place, scheduler=scheduler, prune=prune,
                                 earlier=earlier)
+        if found.signal:
+            told.stop()
+            written = _write(found, out, json)
+            console.print(f"stopped: {found.found.judged} designs judged, "
+                          f"{len(found.candidates)} of them again with ddr3; wrote "
+                          f"{', '.join(written)} to {out}", soft_wrap=True)
+            raise typer.Exit(exit_code(found.signal))
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
-    network = found.chosen.record.choice.get(WORKLOAD)
-    write_text(out / "best.toml", (f"# Of the networks in the space this is for {network}.\n"
-                                   if network else "") + overlay_toml(found.chosen.overlay))
-    save(out / "best.json", "evaluation", found.chosen.evaluation)
+    written = _write(found, out, json)
     pictures.save_picture(front_picture(found, workload, board), out / "front.png")
+    console.print(f"wrote {', '.join(written)} and front.png to {out}", soft_wrap=True)
+
+
+def _write(found: Exploration, out: Path, json: Path | None) -> list[str]:
+    """Write the chosen design and what was tried; the names of the files in the folder."""
+    written = []
+    if found.chosen is not None:
+        network = found.chosen.record.choice.get(WORKLOAD)
+        write_text(out / "best.toml", (f"# Of the networks in the space this is for {network}.\n"
+                                       if network else "") + overlay_toml(found.chosen.overlay))
+        save(out / "best.json", "evaluation", found.chosen.evaluation)
+        written += ["best.toml", "best.json"]
     document = summary(found)
     write_json(out / "explore.json", document)
     if json is not None:
         write_json(json, document)
-    console.print(f"wrote best.toml, best.json, front.png and explore.json to {out}")
+    return [*written, "explore.json"]
 
 
-class search_progress:
-    """A progress bar that counts evaluated and infeasible designs while a search runs."""
+class SearchProgress:
+    """A bar that counts judged designs while a search runs, then those simulated with ddr3.
 
-    def __init__(self, console: Console, designs: int) -> None:
+    It starts no thread, since workers are forked while it is there; so it moves with the designs.
+    `check` is called with each and may raise `Stopped`.
+    """
+
+    def __init__(self, console: Console, designs: int,
+                 check: Callable[[], None] = lambda: None) -> None:
         self._bar = Progress(TextColumn("searching"), BarColumn(), MofNCompleteColumn(),
                              TextColumn("{task.description}"), TimeElapsedColumn(),
-                             console=console)
+                             console=console, auto_refresh=False)
         self._task = self._bar.add_task("", total=designs)
-        self._infeasible = 0
+        self._check = check
+        self._drawn = 0.0
+        self._records = self._infeasible = self._finals = 0
         self._best = float("inf")
 
-    def __enter__(self) -> search_progress:
+    def __enter__(self) -> SearchProgress:
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Draw it for the last time."""
+        self._bar.refresh()
         self._bar.stop()
 
     def record(self, record: Record, done: int) -> None:
-        """Take note of one more record."""
-        self._infeasible += record.failure is not None
+        """Take note of one more record, or of one that was simulated again with ddr3."""
+        self._check()
+        if record.number < self._records:
+            self._finals += 1
+        else:
+            self._records += 1
+            self._infeasible += record.failure is not None
         if record.evaluation:
             self._best = min(self._best, record.evaluation.latency_ms)
-        self._bar.update(self._task, completed=min(done, self._bar.tasks[0].total or done),
-                         description=f"{self._infeasible} infeasible, best {self._best:.1f} ms")
+        again = f", {self._finals} again with ddr3" if self._finals else ""
+        self._bar.update(self._task, completed=done, description=(
+            f"{self._infeasible} infeasible, best {self._best:.1f} ms{again}"))
+        if time.monotonic() - self._drawn > DRAW_SECONDS:
+            self._drawn = time.monotonic()
+            self._bar.refresh()
 
 
 def show(console: Console, found: Exploration) -> None:
@@ -216,7 +264,7 @@ def summary(found: Exploration) -> dict[str, Any]:
         "predicted": True, "search_memory_model": "flat", "final_memory_model": "ddr3",
         "settings": encode(search.settings), "designs_asked": search.asked,
         "designs_evaluated": search.evaluated, "designs_infeasible": search.infeasible,
-        "designs_pruned": search.pruned,
+        "designs_pruned": search.pruned, "complete": not found.signal,
         "front": list(search.front), "designs": designs,
         "default": _short(found.default),
         "energy_over_default": encode(found.energy_ratio),

@@ -27,7 +27,7 @@ Page = Annotated[Path | None, typer.Option(
 
 def demo(
     out: OutFolder = Path("out/demo"),
-    designs: Annotated[int, typer.Option(min=1, max=10**6, help="Designs to judge.")] = 300,
+    designs: Annotated[int, typer.Option(min=1, max=10**6, help="Designs to judge.")] = 600,
     seed: Seed = 0,
     workers: Workers = 0,
 ) -> None:

@@ -33,7 +33,8 @@ from studies.plain.machine import machine
 from studies.proof.enumeration import Codes, Enumerated, enumerate_space, load_enumerated
 from studies.search.exploration import outcome
 from studies.search.front import hypervolume, pareto_mask
-from studies.search.search import Failure, Found, Objective, Outcome, Sampler, Settings, search
+from studies.search.outcomes import Failure, Found, Objective, Outcome, Sampler, Settings
+from studies.search.search import search
 from studies.search.space import MEGAHERTZ, Choice, Space, overlay_of, starting_choices
 from studies.search.space_file import load_space
 from workloads.graph import Graph

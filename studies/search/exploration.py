@@ -6,11 +6,9 @@ It does not sample (`search`) nor evaluate by itself (`evaluate`); it puts them 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 from arch_models.board import Board
@@ -21,10 +19,11 @@ from studies.evaluation.evaluate import STEADY_FRAMES, estimated_resources, eval
 from studies.evaluation.inputs import workload
 from studies.evaluation.values import Evaluation
 from studies.plain.quality_table import quality_db
+from studies.plain.stopping import Stopped
+from studies.plain.workers import forked
 from studies.search.dask_workers import connected
 from studies.search.identity import digest, identity
-from studies.search.pruning import bounder
-from studies.search.search import (
+from studies.search.outcomes import (
     OBJECTIVES,
     Evaluate,
     Failure,
@@ -34,8 +33,9 @@ from studies.search.search import (
     Progress,
     Record,
     Settings,
-    search,
 )
+from studies.search.pruning import bounder
+from studies.search.search import search
 from studies.search.shared_study import open_study
 from studies.search.space import (
     WORKLOAD,
@@ -49,6 +49,8 @@ from workloads.graph import Graph
 
 SEARCH_MEMORY = "flat"
 FINAL_MEMORY = "ddr3"
+#: See `finalists`.
+DEPTH = 4
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,14 @@ class Exploration:
 
     `default`: the base design under the final memory model, None if it is not feasible.
     `energy_ratio`: the chosen design's energy over the default's, None without either.
+    `signal`: that ended it before its time, else 0; of the candidates some are missing then.
     """
 
     found: Found
     default: Evaluation | None
     candidates: tuple[Candidate, ...]
     energy_ratio: Ratio | None = None
+    signal: int = 0
 
     @property
     def chosen(self) -> Candidate | None:
@@ -79,16 +83,16 @@ class Exploration:
         return self.candidates[0] if self.candidates else None
 
 
-def outcome(graph: Graph, board: Board, base: Overlay, choice: Choice,
+def outcome(graph: Graph, board: Board, base: Overlay, choice: Choice | None,
             memory: str = SEARCH_MEMORY, frames: int = 1,
             others: Mapping[str, Graph] | None = None) -> Outcome:
-    """Evaluate one choice for the search; what cannot be built or mapped becomes a Failure.
+    """Evaluate one choice, or the base; what cannot be built or mapped becomes a Failure.
 
     `others`: the networks that the axis `workload` may name in place of `graph`.
     """
     try:
-        overlay = overlay_of(choice, base, board)
-        run = others[str(choice[WORKLOAD])] if others and WORKLOAD in choice else graph
+        overlay = base if choice is None else overlay_of(choice, base, board)
+        run = others[str(choice[WORKLOAD])] if others and choice and WORKLOAD in choice else graph
         found = evaluate(run, overlay, board, memory, frames)
     except FieldError as error:  # not a size too large but a value that cannot be
         return Failure(str(error), 1.0)
@@ -98,25 +102,6 @@ def outcome(graph: Graph, board: Board, base: Overlay, choice: Choice,
     return found
 
 
-def _outcomes(one: Callable[..., Outcome], choices: Sequence[Choice]) -> list[Outcome]:
-    return [one(choice=choice) for choice in choices]
-
-
-@contextmanager
-def evaluator(graph: Graph, board: Board, base: Overlay, workers: int = 1,
-              memory: str = SEARCH_MEMORY, frames: int = 1,
-              others: Mapping[str, Graph] | None = None) -> Iterator[Evaluate]:
-    """A batch evaluator for `search`, on this core or spread over processes; answers in order."""
-    work = partial(_outcomes, partial(outcome, graph, board, base, memory=memory, frames=frames,
-                                      others=others))
-    if workers <= 1:
-        yield work
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        pool.submit(int).result()  # forks now, before the caller opens anything that may not fork
-        yield partial(_spread, pool, workers, work)
-
-
 @dataclass(frozen=True)
 class Question:
     """What is asked of every design. `others`: networks that an axis may name in place of it."""
@@ -124,8 +109,8 @@ class Question:
     graph: Graph
     board: Board
     base: Overlay
-    frames: int
-    others: Mapping[str, Graph]
+    frames: int = 1
+    others: Mapping[str, Graph] = field(default_factory=dict)
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
@@ -136,41 +121,47 @@ class Question:
         """Are there lower bounds of these objectives? Only for one network, and not for all."""
         return not self.others and set(settings.objectives) <= set(OBJECTIVES)
 
-    def outcome(self, choice: Choice, memory: str) -> Outcome:
-        """The answer for one design."""
-        return outcome(self.graph, self.board, self.base, choice, memory, self.frames, self.others)
+    def outcome(self, memory: str, choice: Choice | None) -> Outcome:
+        """The answer for one design; for the base itself if the choice is None.
+
+        The finalists run as many frames as in `cosim simulate`, so that both say the same.
+        """
+        frames = STEADY_FRAMES if memory == FINAL_MEMORY else self.frames
+        return outcome(self.graph, self.board, self.base, choice, memory, frames, self.others)
 
     @contextmanager
-    def on_cores(self, workers: int) -> Iterator[tuple[Evaluate, Evaluate, int]]:
-        """Evaluators for the search and its finalists, and how many designs they do at a time."""
-        given = (self.graph, self.board, self.base, workers)
-        with evaluator(*given, SEARCH_MEMORY, self.frames, self.others) as searching, \
-                evaluator(*given, FINAL_MEMORY, self.frames, self.others) as finally_:
-            yield searching, finally_, workers
+    def on_cores(self, count: int) -> Iterator[Evaluators]:
+        """Evaluates in processes of this machine."""
+        with forked(self._answer, count) as workers:
+            def answer(memory: str, choices: Sequence[Choice | None]) -> Iterator[Outcome]:
+                return workers.map([(memory, choice) for choice in choices])
+
+            yield Evaluators(partial(answer, SEARCH_MEMORY), partial(answer, FINAL_MEMORY), count)
 
     @contextmanager
-    def on_dask(self, scheduler: str) -> Iterator[tuple[Evaluate, Evaluate, int]]:
-        """The same by the workers of a Dask scheduler."""
+    def on_dask(self, scheduler: str) -> Iterator[Evaluators]:
+        """Evaluates on the workers of a Dask scheduler."""
         with connected(scheduler) as workers:
             searching, finally_ = (partial(workers.map, _answer, (self, memory))
                                    for memory in (SEARCH_MEMORY, FINAL_MEMORY))
-            yield searching, finally_, workers.width
+            yield Evaluators(searching, finally_, workers.width)
+
+    def _answer(self, asked: tuple[str, Choice | None]) -> Outcome:
+        return self.outcome(*asked)
 
 
-def _answer(asked: tuple[Question, str], choice: Choice) -> Outcome:
+@dataclass(frozen=True)
+class Evaluators:
+    """Who answers for the search and for its finalists; `width`: designs at a time."""
+
+    search: Evaluate
+    finals: Callable[[Sequence[Choice | None]], Iterable[Outcome]]
+    width: int
+
+
+def _answer(asked: tuple[Question, str], choice: Choice | None) -> Outcome:
     question, memory = asked
-    return question.outcome(choice, memory)
-
-
-def _spread(pool: Executor, workers: int, work: Evaluate,
-            choices: Sequence[Choice]) -> Iterable[Outcome]:
-    # Dealt round-robin: slow and fast designs come in runs, so contiguous shares are uneven.
-    shares = [choices[start::workers] for start in range(workers)]
-    answers = list(pool.map(work, shares))
-    merged: list[Outcome | None] = [None] * len(choices)
-    for start, answer in enumerate(answers):
-        merged[start::workers] = list(answer)
-    return [item for item in merged if item is not None]
+    return question.outcome(memory, choice)
 
 
 @dataclass(frozen=True)
@@ -193,17 +184,18 @@ class Place:
 
 
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
-            space: Space | None = None, workers: int = 1, finalists: int = 12,
+            space: Space | None = None, workers: int = 1, depth: int = DEPTH,
             progress: Progress | None = None, place: Place | None = None,
             scheduler: str | None = None, prune: bool = True,
             earlier: Sequence[Choice] = ()) -> Exploration:
-    """Search, then evaluate the base and the most promising designs of the front with `ddr3`.
+    """Search, then evaluate the base and the most promising designs with `ddr3`.
 
-    `finalists`: how many are evaluated again, smallest product of latency and energy first. The
-    result depends on the settings and the space only: not on `workers` or the Dask `scheduler`
-    that takes their place, nor on what `place` already holds, nor on who else works there.
-    `prune`: do not simulate designs whose lower bounds are dominated. `earlier`: designs to try
-    behind the first ones, for example the front of an earlier study (`warm_start`).
+    `depth`: see `finalists`. The result depends on the settings and the space only: not on
+    `workers` (processes) or the Dask `scheduler` that takes their place, nor on what `place`
+    already holds, nor on who else works there. `prune`: do not simulate designs whose lower
+    bounds are dominated. `earlier`: designs to try behind the first ones, for example the front
+    of an earlier study (`warm_start`). A `Stopped` that is raised meanwhile ends it; what was
+    found is returned, see `Exploration.signal`.
     """
     space = space or default_space(board, graph)
     start = starting_choices(space, base, board)
@@ -216,32 +208,78 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
         for item in asked.graphs:
             quality_db(item.name)  # refuses now what was never measured
     evaluators = asked.on_cores(workers) if scheduler is None else asked.on_dask(scheduler)
-    with evaluators as (answer, answer_finally, width):
+    with evaluators as using:
+        searching: Evaluate = using.search
+        finally_: Evaluate = using.finals
         if place is not None:
             known = {**identity(asked.graphs, board, base, space, settings),
                      "start": digest(start), "prune": prune}
-            answer, answer_finally = (
-                place.remembering(space, settings, known, memory, work, width)
-                for memory, work in ((SEARCH_MEMORY, answer), (FINAL_MEMORY, answer_finally)))
-        found = search(answer, space, settings, start, progress,
+            searching, finally_ = (
+                place.remembering(space, settings, known, memory, work, using.width)
+                for memory, work in ((SEARCH_MEMORY, searching), (FINAL_MEMORY, finally_)))
+        found = search(searching, space, settings, start, progress,
                        bounder(graph, board, base) if prune and asked.bounded(settings) else None)
-        ranked = sorted((found.records[index] for index in found.front),
-                        key=lambda record: (merit(record.evaluation), record.number))[:finalists]
-        again = list(answer_finally([record.choice for record in ranked]))
-    default = evaluate(graph, base, board, FINAL_MEMORY, asked.frames)
-    candidates = []
-    for record, final in zip(ranked, again, strict=True):
+        if found.signal:
+            return Exploration(found, None, (), signal=found.signal)
+        finals = _Finals(base, board)
+        try:
+            finals.base(next(iter(using.finals([None]))))
+            chosen = finalists(found, depth)
+            for record, final in zip(chosen, finally_([item.choice for item in chosen]),
+                                     strict=True):
+                finals.add(record, final)
+                if progress is not None:
+                    progress(record, found.judged)
+        except Stopped as stopped:
+            return finals.exploration(found, stopped.signal)
+    return finals.exploration(found)
+
+
+def finalists(found: Found, depth: int = DEPTH) -> tuple[Record, ...]:
+    """Designs that were among the `depth` best so far when they were found, by `merit`.
+
+    So the finalists of a search are among those of a longer one, which cannot end worse.
+    """
+    best: list[float] = []
+    chosen = []
+    for record in found.records:
+        if record.evaluation is None:
+            continue
+        value = merit(record.evaluation)
+        if len(best) < depth or value < best[-1]:
+            best = sorted([*best, value])[:depth]
+            chosen.append(record)
+    return tuple(chosen)
+
+
+class _Finals:
+    """What the final memory model has said so far."""
+
+    def __init__(self, base: Overlay, board: Board) -> None:
+        self._base, self._board = base, board
+        self._default: Evaluation | None = None
+        self._candidates: list[Candidate] = []
+
+    def base(self, final: Outcome) -> None:
+        """Take in what became of the base design."""
+        self._default = None if isinstance(final, Failure) else final
+
+    def add(self, record: Record, final: Outcome) -> None:
+        """Take in what became of a finalist."""
         if not isinstance(final, Failure):
-            overlay = overlay_of(record.choice, base, board, f"explored-{record.number}")
-            candidates.append(Candidate(record, overlay, replace(final, overlay=overlay.name)))
-    candidates.sort(key=lambda item: (merit(item.evaluation), item.record.number))
-    first = None if isinstance(default, Infeasible) else default
-    both = (ratio(candidates[0].evaluation.energy, first.energy, board)
-            if candidates and first else None)
-    return Exploration(found, first, tuple(candidates), both)
+            name = f"explored-{record.number}"
+            overlay = overlay_of(record.choice, self._base, self._board, name)
+            self._candidates.append(Candidate(record, overlay, replace(final, overlay=name)))
+
+    def exploration(self, found: Found, signal: int = 0) -> Exploration:
+        """All of it, best first."""
+        ranked = sorted(self._candidates,
+                        key=lambda item: (merit(item.evaluation), item.record.number))
+        both = (ratio(ranked[0].evaluation.energy, self._default.energy, self._board)
+                if ranked and self._default else None)
+        return Exploration(found, self._default, tuple(ranked), both, signal)
 
 
-def merit(item: Evaluation | None) -> float:
+def merit(item: Evaluation) -> float:
     """Latency times energy: small is good, and neither can be bought with the other alone."""
-    assert item is not None
     return item.latency_ms * item.energy_uj_per_pixel

@@ -17,13 +17,13 @@ import cosim
 from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
 from studies.plain.records import encode
-from studies.search.search import Settings
+from studies.search.outcomes import Settings
 from studies.search.space import Space
 from workloads.graph import Graph
 
 #: Modules of this room that an outcome or the order of designs depends on.
 MODULES = ("evaluation/activity", "evaluation/batch", "evaluation/evaluate", "search/exploration",
-           "search/pruning", "search/search", "search/space")
+           "search/outcomes", "search/pruning", "search/search", "search/space")
 
 
 def identity(graphs: Sequence[Graph], board: Board, base: Overlay, space: Space,

@@ -5,14 +5,11 @@ It does not know how a design is evaluated: it is handed a function. Optuna is i
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -20,10 +17,24 @@ from typing import Any
 import numpy as np
 import optuna
 
-from studies.evaluation.values import Evaluation, Resource, Scored
+from studies.evaluation.values import Scored
 from studies.plain.errors import UserError, unknown
-from studies.plain.quality_table import quality_db
-from studies.search.front import pareto_mask
+from studies.plain.stopping import Stopped
+from studies.search.outcomes import (
+    Bound,
+    Evaluate,
+    Failure,
+    Found,
+    Objective,
+    Outcome,
+    Progress,
+    Pruned,
+    Record,
+    Sampler,
+    Settings,
+    design_key,
+    front_of,
+)
 from studies.search.space import Choice, Space, designs
 
 #: Told to the sampler for designs that have no objectives; it ranks them by their constraints.
@@ -34,185 +45,77 @@ FABRIC = ("DSP", "BRAM36", "LUT", "FF")
 MOST_EXHAUSTIVE = 100_000
 
 
-class Objective(StrEnum):
-    """What a search makes small."""
-
-    LATENCY = "latency"
-    ENERGY = "energy"
-    RESOURCES = "resources"
-    PERIOD = "period"
-    QUALITY = "quality"
-
-    @property
-    def label(self) -> str:
-        """The name and unit of its figure."""
-        return {Objective.LATENCY: "latency (ms)", Objective.ENERGY: "energy (uJ/pixel)",
-                Objective.RESOURCES: "largest share of the fabric",
-                Objective.PERIOD: "period (ms)", Objective.QUALITY: "minus PSNR (dB)"}[self]
-
-    def of(self, evaluation: Scored) -> float:
-        """Its figure in the unit of the label. Period and quality need a whole `Evaluation`."""
-        if self is Objective.LATENCY:
-            return evaluation.latency_ms
-        if self is Objective.ENERGY:
-            return evaluation.energy_uj_per_pixel
-        if self is Objective.RESOURCES:
-            return max(item.share for item in evaluation.resources)
-        assert isinstance(evaluation, Evaluation)
-        if self is Objective.PERIOD:
-            return evaluation.period_ms
-        return -quality_db(evaluation.workload)
-
-
-#: What a search makes small when nothing else is said.
-OBJECTIVES = (Objective.LATENCY, Objective.ENERGY, Objective.RESOURCES)
-
-
-class Sampler(StrEnum):
-    """How designs are proposed: Optuna's samplers, or every design in turn."""
-
-    NSGA2 = "nsga2"
-    NSGA3 = "nsga3"
-    TPE = "tpe"
-    GP = "gp"
-    RANDOM = "random"
-    EXHAUSTIVE = "exhaustive"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a design was not evaluated: the reason for a person, and by how much (0 to inf)."""
-
-    reason: str
-    excess: float
-    resources: tuple[Resource, ...] = ()
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to search. `designs`: evaluated (feasible, different) designs that the sampler is to
-    reach; `attempts` bounds the asked ones. `local`: so much of every batch are untried
-    single-axis neighbours of the front so far; the sampler learns from them. `rounds`: at most so
-    many steps of descent behind the sampler, each to the best single-axis neighbour of the best
-    design. The same settings and space give the same result. The sampler `exhaustive` asks for
-    every design whatever `designs` says; with bounds those dominated are not simulated."""
-
-    designs: int = 300
-    seed: int = 0
-    batch: int = 32
-    sampler: Sampler = Sampler.NSGA2
-    objectives: tuple[Objective, ...] = OBJECTIVES
-    population: int = 24
-    local: float = 0.5
-    rounds: int = 6
-    attempts: int = 4000
-
-
-@dataclass(frozen=True)
-class Record:
-    """One different design that was tried. `evaluation` or `failure` is None."""
-
-    number: int
-    choice: Choice
-    evaluation: Evaluation | None
-    failure: Failure | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """A finished search: every different design in the order tried, and the best trade-offs.
-
-    `front`: indices into `records` that no other dominates. `asked`: designs the sampler named,
-    repeats included (a repeat is answered from memory). `pruned`: different designs that were
-    not simulated, and are in no record, since a record dominates their lower bounds.
-    """
-
-    settings: Settings
-    records: tuple[Record, ...]
-    front: tuple[int, ...]
-    asked: int
-    infeasible: int = field(default=0)
-    pruned: int = field(default=0)
-
-    @property
-    def evaluated(self) -> int:
-        """Different designs that were simulated whole."""
-        return sum(record.evaluation is not None for record in self.records)
-
-    def objectives(self) -> np.ndarray:
-        """(records, objectives), NaN where a design was not evaluated."""
-        rows = [[objective.of(record.evaluation) if record.evaluation else np.nan
-                 for objective in self.settings.objectives] for record in self.records]
-        return np.array(rows, float).reshape(len(rows), len(self.settings.objectives))
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """A design that was not simulated: something evaluated dominates its lower bounds."""
-
-    bound: Scored
-
-    @property
-    def resources(self) -> tuple[Resource, ...]:
-        """Estimated use of the fabric, exact."""
-        return self.bound.resources
-
-
-Outcome = Evaluation | Failure
-Bound = Callable[[Choice], Scored | None]
-Evaluate = Callable[[Sequence[Choice]], Iterable[Outcome]]
-Progress = Callable[[Record, int], None]
-
-
 def search(evaluate: Evaluate, space: Space, settings: Settings,
            start: Sequence[Choice] = (), progress: Progress | None = None,
            bound: Bound | None = None) -> Found:
-    """Try designs until `settings.designs` different ones were evaluated, then descend.
+    """Try designs until `settings.designs` different ones were judged, or the space has no more.
 
     `evaluate` answers a batch of different designs in their order (it may use several cores);
     `start` holds designs to try first; `progress` is told each new record and the number of
-    evaluated designs so far. The result does not depend on how `evaluate` is spread over cores.
+    judged designs so far. The result does not depend on how `evaluate` is spread over cores.
+    With the same seed a search tries first what one with fewer designs tries.
 
     `bound`: lower bounds of a design's objectives (None: unknown, or infeasible). A design whose
-    bounds a known one dominates counts as evaluated but is not: no simulation could bring it onto
+    bounds a known one dominates is judged but not evaluated: no simulation could bring it onto
     the front. The sampler is told the bounds instead.
+
+    A `Stopped` that is raised meanwhile ends the search; what was found is returned with it.
     """
-    study = _study(settings)
-    every = _every(space) if settings.sampler is Sampler.EXHAUSTIVE else None
-    for choice in start if every is None else ():
-        study.enqueue_trial(dict(space.canonical(choice)))
     if bound is not None and space.constraints:
         bound = partial(_bound_within, space, bound)
-    book = _Book(_within(space, evaluate), progress, settings.objectives, bound)
-    asked = 0
-    while every is not None or (book.evaluated + book.pruned < settings.designs
-                                and asked < settings.attempts):
-        count = min(settings.batch, settings.attempts - asked)
-        if every is not None:
-            named = list(itertools.islice(every, settings.batch))
-            count = len(named)
+    every = settings.sampler is Sampler.EXHAUSTIVE
+    book = _Book(_within(space, evaluate), progress, settings.objectives, bound,
+                 None if every else settings.designs)
+    signal = 0
+    try:
+        if every:
+            _try_every(book, space, settings)
         else:
-            named = book.near_front(space, settings, round(count * settings.local))
-        if not count:
-            break
-        for choice in named:
+            _try_some(book, space, settings, start)
+    except Stopped as stopped:
+        signal = stopped.signal
+    return Found(settings, tuple(book.records), front_of(book.records, settings.objectives),
+                 book.asked, sum(record.failure is not None for record in book.records),
+                 book.pruned, signal)
+
+
+def _try_every(book: _Book, space: Space, settings: Settings) -> None:
+    every = _every(space)
+    while named := list(itertools.islice(every, settings.batch)):
+        book.answer(named)
+
+
+def _try_some(book: _Book, space: Space, settings: Settings, start: Sequence[Choice]) -> None:
+    """Sample in batches; descend each time that `settings.stretch` more designs were judged."""
+    study = _study(settings)
+    for choice in start:
+        study.enqueue_trial(dict(space.canonical(choice)))
+    sampled = descended = 0
+    while not book.full and sampled < settings.attempts:
+        count = min(settings.batch, settings.attempts - sampled)
+        for choice in book.near_front(space, settings, round(count * settings.local)):
             study.enqueue_trial(dict(choice))
         trials, choices = _ask(study, space, count)
-        asked += count
-        for trial, outcome in zip(trials, book.answer(choices), strict=True):
+        sampled += count
+        before = book.judged
+        answers = book.answer(choices)
+        descended += book.judged - before
+        for trial, outcome in zip(trials, answers, strict=False):  # fewer where the book is full
             _tell(study, trial, outcome, settings.objectives)
+        if descended >= settings.stretch or sampled >= settings.attempts:
+            _descend(book, space, settings)
+            descended = 0
+
+
+def _descend(book: _Book, space: Space, settings: Settings) -> None:
+    """From the best design to its best single-axis neighbour, and so on."""
     for _ in range(settings.rounds):
         best = _best(book.records, settings.objectives)
-        if best is None:
-            break
-        near = [choice for _, choice in space.neighbours(best.choice)]
-        asked += len(near)
-        book.answer(near)
+        if best is None or book.full:
+            return
+        book.answer([choice for _, choice in space.neighbours(best.choice)])
         if _best(book.records, settings.objectives) is best:
-            break
-    records = book.records
-    return Found(settings, tuple(records), _front(records, settings.objectives), asked,
-                 sum(record.failure is not None for record in records), book.pruned)
+            return
 
 
 def _every(space: Space) -> Iterator[Choice]:
@@ -244,47 +147,68 @@ def _bound_within(space: Space, bound: Bound, choice: Choice) -> Scored | None:
 
 
 class _Book:
-    """Every different design that was tried; a design that comes again is not evaluated again."""
+    """Every different design that was tried; a design that comes again is not evaluated again.
+
+    It takes no more when `most` designs were judged, that is evaluated or pruned.
+    """
 
     def __init__(self, evaluate: Evaluate, progress: Progress | None,
-                 objectives: Sequence[Objective], bound: Bound | None) -> None:
+                 objectives: Sequence[Objective], bound: Bound | None, most: int | None) -> None:
         self.evaluate, self.progress = evaluate, progress
-        self.objectives, self.bound = objectives, bound
+        self.objectives, self.bound, self.most = objectives, bound, most
         self.known: dict[str, Outcome | Pruned] = {}
         self.records: list[Record] = []
-        self.evaluated = self.pruned = 0
+        self.asked = self.evaluated = self.pruned = 0
+
+    @property
+    def judged(self) -> int:
+        """Different feasible designs so far."""
+        return self.evaluated + self.pruned
+
+    @property
+    def full(self) -> bool:
+        """Is there no room for another design?"""
+        return self.most is not None and self.judged >= self.most
 
     def answer(self, choices: Sequence[Choice]) -> list[Outcome | Pruned]:
-        """Outcomes in the order of the choices."""
+        """Outcomes in the order of the choices, up to the one that fills the book."""
+        self.asked += len(choices)
         fresh: dict[str, Choice] = {}
         for choice in choices:
             key = design_key(choice)
             if key not in self.known:
                 fresh.setdefault(key, choice)
         self._prune(fresh)
-        outcomes = self.evaluate(list(fresh.values()))
-        for (key, choice), outcome in zip(fresh.items(), outcomes, strict=True):
-            self.known[key] = outcome
-            if isinstance(outcome, Failure):
-                record = Record(len(self.records), choice, None, outcome)
-            else:
-                record = Record(len(self.records), choice, outcome, None)
-                self.evaluated += 1
-            self.records.append(record)
-            if self.progress:
-                self.progress(record, self.evaluated + self.pruned)
-        return [self.known[design_key(choice)] for choice in choices]
+        waiting = list(fresh.items())
+        while waiting and not self.full:
+            room = len(waiting) if self.most is None else self.most - self.judged
+            these, waiting = waiting[:room], waiting[room:]
+            outcomes = self.evaluate([choice for _, choice in these])
+            for (key, choice), outcome in zip(these, outcomes, strict=True):
+                self.known[key] = outcome
+                self._record(choice, outcome)
+        answers = (self.known.get(design_key(choice)) for choice in choices)
+        return list(itertools.takewhile(lambda item: item is not None, answers))  # type: ignore[arg-type]
+
+    def _record(self, choice: Choice, outcome: Outcome) -> None:
+        number = len(self.records)
+        record = (Record(number, choice, None, outcome) if isinstance(outcome, Failure)
+                  else Record(number, choice, outcome, None))
+        self.records.append(record)
+        self.evaluated += record.failure is None
+        if self.progress:
+            self.progress(record, len(self.records) if self.most is None else self.judged)
 
     def _prune(self, fresh: dict[str, Choice]) -> None:
         """Take out the designs whose bounds the front so far dominates."""
-        front = _front(self.records, self.objectives)
+        front = front_of(self.records, self.objectives)
         if self.bound is None or not front:
             return
         points = np.array([[item.of(record.evaluation) for item in self.objectives]
                            for record in (self.records[index] for index in front)
                            if record.evaluation])
         for key, choice in list(fresh.items()):
-            least = self.bound(choice)
+            least = None if self.full else self.bound(choice)
             if least is None:
                 continue
             # Of designs that are equal in all objectives the front keeps the first, too.
@@ -301,7 +225,7 @@ class _Book:
         """
         generator = random.Random(f"{settings.seed} {len(self.records)}")
         ways = []
-        for index in _front(self.records, settings.objectives):
+        for index in front_of(self.records, settings.objectives):
             centre = self.records[index].choice
             near = [choice for _, choice in space.neighbours(centre)] + space.coupled(centre)
             generator.shuffle(near)
@@ -389,18 +313,3 @@ def _tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome | Pruned,
         trial.set_constraint("feasible", 0.0)
         values = outcome.bound if isinstance(outcome, Pruned) else outcome
         study.tell(trial, [objective.of(values) for objective in objectives])
-
-
-def design_key(choice: Choice) -> str:
-    """The content hash of a design: equal for equal choices, whatever their order."""
-    text = json.dumps(sorted(choice.items()), separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _front(records: Sequence[Record], objectives: Sequence[Objective]) -> tuple[int, ...]:
-    indices = [record.number for record in records if record.evaluation]
-    if not indices:
-        return ()
-    points = np.array([[objective.of(records[index].evaluation)  # type: ignore[arg-type]
-                        for objective in objectives] for index in indices])
-    return tuple(int(i) for i in np.array(indices)[pareto_mask(points)])

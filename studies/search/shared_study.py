@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.records import decode, encode
-from studies.search.search import Evaluate, Failure, Objective, Outcome, design_key
+from studies.search.outcomes import Evaluate, Failure, Objective, Outcome, design_key
 from studies.search.space import Choice, Space
 from studies.search.storage import open_storage, plainly
 

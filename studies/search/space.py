@@ -188,21 +188,22 @@ class Space:
                 continue
             for value in axis.values:
                 if value != choice[axis.name]:
-                    changed: Choice = dict(choice) | {axis.name: value}
-                    for other in self.axes:
-                        changed.setdefault(other.name, other.values[-1])
-                    found.append((axis.name, self.canonical(changed)))
+                    found.append((axis.name, self._moved(choice, {axis.name: value})))
         return found
 
     def coupled(self, choice: Mapping[str, Value]) -> list[Choice]:
-        """Every choice that differs in two axes of a coupling."""
+        """Every choice that differs in two axes of a coupling, see `neighbours`."""
         found = []
         for names in self.couplings:
             for first, second in combinations([name for name in names if name in choice], 2):
-                found += [self.canonical({**choice, first: one, second: other})
+                found += [self._moved(choice, {first: one, second: other})
                           for one in self.axis(first).values if one != choice[first]
                           for other in self.axis(second).values if other != choice[second]]
         return found
+
+    def _moved(self, choice: Mapping[str, Value], changes: Mapping[str, Value]) -> Choice:
+        last = {axis.name: axis.values[-1] for axis in self.axes}
+        return self.canonical({**last, **choice, **changes})
 
     def sample(self, generator: random.Random) -> Choice:
         """One choice, each existing axis drawn alike."""

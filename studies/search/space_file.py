@@ -56,6 +56,9 @@ def load_space(path: Path, board: Board, graph: Graph | None = None) -> Space:
     """
     table = read_toml(path)
     check_keys(str(path), table, ["axes", "constraints"])
+    if not table.get("axes") and not table.get("constraints"):
+        raise FieldError(f"{path}: changes nothing; give [axes], [[constraints]] or both, or leave "
+                         "--space out")
     full = default_space(board, graph)
     known = {axis.name: _Kind(axis, _whole(axis))
              for axis in (*full.axes, *optional_axes(board, full))}

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from studies.plain.errors import UserError
-from studies.search.search import Objective, Sampler, Settings, design_key, search
+from studies.search.outcomes import Objective, Sampler, Settings, design_key
+from studies.search.search import search
 from studies.search.space import Axis, Combine, Condition, Constraint, Space, designs
 
 sys.path.append(str(Path(__file__).parents[1] / "studies"))

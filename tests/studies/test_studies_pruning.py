@@ -13,8 +13,9 @@ from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
 from studies.evaluation.evaluate import evaluate
 from studies.search.exploration import outcome
+from studies.search.outcomes import Failure, Objective, Sampler, Settings
 from studies.search.pruning import bounder, bounds_of
-from studies.search.search import Failure, Objective, Sampler, Settings, search
+from studies.search.search import search
 from studies.search.space import Axis, Space, choice_of, default_space, overlay_of
 from workloads.library import load
 

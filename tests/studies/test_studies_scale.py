@@ -25,7 +25,8 @@ from arch_models.overlay import default_overlay
 from studies.plain.errors import UserError
 from studies.search.dask_workers import connected
 from studies.search.exploration import Place, explore
-from studies.search.search import Settings, search
+from studies.search.outcomes import Settings
+from studies.search.search import search
 from studies.search.storage import open_storage, serve
 from workloads.library import load
 
@@ -105,13 +106,13 @@ def test_a_dask_worker_that_is_killed_loses_nothing(tmp_path):
 def test_whole_designs_are_explored_alike_with_and_without_dask(tmp_path):
     graph, board, base = load("agc-w16"), load_board("pynq-z1"), default_overlay()
     settings = Settings(designs=4, batch=4, rounds=0)
-    alone = explore(graph, board, base, settings, finalists=2)
+    alone = explore(graph, board, base, settings, depth=1)
     place = Place(str(tmp_path / "study.log"), "agc")
     with dask(tmp_path) as (address, _):
-        spread = explore(graph, board, base, settings, finalists=2, scheduler=address,
+        spread = explore(graph, board, base, settings, depth=1, scheduler=address,
                          place=place)
     assert spread == alone
-    assert explore(graph, board, base, settings, finalists=2, place=place) == alone
+    assert explore(graph, board, base, settings, depth=1, place=place) == alone
 
 
 def test_a_scheduler_that_is_not_there_is_named_in_one_line(monkeypatch):

@@ -18,7 +18,8 @@ import pytest
 from toy_search import IDENTITY, SETTINGS, SPACE, evaluate, open_toy, plain
 
 from studies.plain.errors import UserError
-from studies.search.search import design_key, search
+from studies.search.outcomes import design_key
+from studies.search.search import search
 from studies.search.storage import CrashSafeJournal, open_storage
 
 ROOT = Path(__file__).parents[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,25 @@ def test_an_axis_that_does_not_exist_is_dropped():
 def test_a_missing_or_illegal_value_is_refused(choice):
     with pytest.raises(UserError, match="must be one of"):
         TOY.canonical(choice)
+
+
+def test_a_coupled_move_gives_a_value_to_an_axis_that_it_switches_on():
+    space = Space((Axis("a", (1, 2)), Axis("b", ("x", "y"), Condition("a", (2,))),
+                   Axis("c", (1, 2))), couplings=(("a", "c"),))
+    assert space.coupled({"a": 1, "c": 1}) == [{"a": 2, "b": "y", "c": 2}]
+    assert space.coupled({"a": 2, "b": "x", "c": 1}) == [{"a": 1, "c": 2}]
+
+
+def test_every_move_from_every_design_of_the_documents_example_is_a_design(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "space.md").read_text()
+    path = tmp_path / "space.toml"
+    path.write_text(page.partition("```toml\n")[2].partition("```")[0])
+    space = load_space(path, BOARD, load("agc-w16"))
+    generator = random.Random(3)
+    for _ in range(20):
+        choice = space.sample(generator)
+        for moved in (*space.coupled(choice), *(item for _, item in space.neighbours(choice))):
+            assert space.canonical(moved) == moved
 
 
 def test_a_condition_must_name_an_earlier_axis():
@@ -197,3 +217,11 @@ def test_size_counts_conditions_that_hang_on_conditional_axes():
     space = Space((Axis("a", (1, 2)), Axis("b", (1, 2, 3), Condition("a", (2,))),
                    Axis("c", (1, 2), Condition("b", (1, 3))), Axis("d", (1, 2))))
     assert space.size() == len(list(designs(space))) == 2 * (1 + 2 + 1 + 2)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", "[axes]"])
+def test_a_space_file_that_changes_nothing_is_refused(tmp_path, text):
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    with pytest.raises(FieldError, match=r"space.toml: changes nothing"):
+        load_space(path, BOARD)

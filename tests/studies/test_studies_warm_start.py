@@ -12,7 +12,7 @@ from arch_models.overlay import default_overlay, overlay_toml
 from studies.commands.explore import summary
 from studies.plain.errors import UserError
 from studies.search.exploration import Place, explore
-from studies.search.search import Settings
+from studies.search.outcomes import Settings
 from studies.search.space import choice_of, default_space, starting_choices
 from studies.search.warm_start import earlier_designs
 from workloads.library import load
@@ -25,7 +25,7 @@ SETTINGS = Settings(designs=16, batch=8, rounds=0)
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
     """The explore.json of a search, and that search."""
-    found = explore(GRAPH, BOARD, BASE, SETTINGS, finalists=1)
+    found = explore(GRAPH, BOARD, BASE, SETTINGS, depth=1)
     path = tmp_path_factory.mktemp("earlier") / "explore.json"
     path.write_text(json.dumps(summary(found)))
     return path, found.found
@@ -38,7 +38,7 @@ def test_the_front_of_an_earlier_search_is_tried_behind_the_first_designs(earlie
     begin = starting_choices(SPACE, BASE, BOARD)
     want = [*begin, *(choice for choice in front if choice not in begin)]
     again = explore(GRAPH, BOARD, BASE, replace(SETTINGS, seed=5, local=0.0, designs=len(want)),
-                    finalists=1, earlier=front, prune=False).found
+                    depth=1, earlier=front, prune=False).found
     tried = [record.choice for record in again.records]
     assert tried[: len(want)] == want
     best = min(record.evaluation.latency_ms for record in first.records if record.evaluation)
@@ -65,7 +65,7 @@ def test_a_stored_search_with_bounds_goes_on_and_refuses_other_settings(tmp_path
     place = Place(str(tmp_path / "study.log"), "w16")
 
     def run(**changes):
-        return explore(GRAPH, BOARD, BASE, SETTINGS, finalists=1, place=place, **changes)
+        return explore(GRAPH, BOARD, BASE, SETTINGS, depth=1, place=place, **changes)
 
     first, second = run(), run()
     assert first.found == second.found and first.chosen == second.chosen

@@ -11,7 +11,8 @@ import time
 
 from arch_models.power.energy import Energy
 from studies.evaluation.values import Evaluation, Resource
-from studies.search.search import Failure, Found, Sampler, Settings, search
+from studies.search.outcomes import Failure, Found, Sampler, Settings
+from studies.search.search import search
 from studies.search.shared_study import SharedStudy, open_study
 from studies.search.space import Axis, Space
 

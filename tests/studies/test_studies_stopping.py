@@ -1,0 +1,159 @@
+"""Ctrl-C, `kill` and SIGKILL of a running search: it ends, says so, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from studies.plain.errors import UserError
+from studies.plain.workers import forked
+
+ROOT = Path(__file__).parents[2]
+#: A machine that does much else needs longer than the two seconds that are promised.
+PATIENCE_SECONDS = 60.0
+
+
+def explore(folder: Path, designs: int = 4000) -> subprocess.Popen:
+    """A search with two workers as the leader of its own group, once it listens to signals."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cosim", "explore", "agc-w16", "--designs", str(designs),
+         "--workers", "2", "--out", str(folder)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    wait_until(lambda: catches(process.pid, signal.SIGTERM) or process.poll() is not None)
+    return process
+
+
+def catches(pid: int, number: int) -> bool:
+    """Has a process a handler for a signal?"""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def group(leader: int) -> list[int]:
+    """The living processes of a group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == leader and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def wait_until(ready) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def ended(process: subprocess.Popen) -> str:
+    """What a process that was told to end has printed."""
+    try:
+        printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        left = group(process.pid)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert not left
+    assert "Traceback" not in printed and "Exception" not in printed, printed
+    return printed
+
+
+def is_whole(folder: Path) -> None:
+    """Every file in the folder is one that a command writes, and can be read."""
+    for path in folder.glob("*") if folder.exists() else ():
+        assert path.name in ("best.toml", "best.json", "explore.json", "front.png"), path
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+
+
+def interrupt(folder: Path, moment: float, number: int) -> float:
+    """Send a signal to all of the group, as a terminal does; seconds until it had ended."""
+    process = explore(folder)
+    time.sleep(moment)
+    began = time.monotonic()
+    os.killpg(process.pid, number)
+    printed = ended(process)
+    spent = time.monotonic() - began
+    assert process.returncode == 128 + number, printed
+    assert printed.count("stopped") == 1, printed
+    is_whole(folder)
+    return spent
+
+
+@pytest.mark.parametrize(("moment", "number"), [
+    (0.1, signal.SIGINT), (6.0, signal.SIGINT), (6.5, signal.SIGTERM)])
+def test_a_search_that_is_told_to_end_does(tmp_path, moment, number):
+    interrupt(tmp_path / "out", moment, number)
+
+
+@pytest.mark.long
+def test_fifty_interrupts_at_random_moments(tmp_path):
+    generator = random.Random(12)
+    for number in range(50):
+        interrupt(tmp_path / str(number), generator.uniform(0.0, 12.0), signal.SIGINT)
+
+
+def test_what_was_found_before_an_interrupt_is_written(tmp_path):
+    process = explore(tmp_path)
+    wait_until(lambda: len(group(process.pid)) == 3)
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    printed = ended(process)
+    document = json.loads((tmp_path / "explore.json").read_text())
+    assert document["complete"] is False
+    judged = document["designs_evaluated"] + document["designs_pruned"]
+    assert f"stopped: {judged} designs" in printed
+    is_whole(tmp_path)
+
+
+def test_workers_of_a_killed_search_end(tmp_path):
+    process = explore(tmp_path)
+    wait_until(lambda: len(group(process.pid)) == 3)
+    process.kill()
+    process.communicate(timeout=PATIENCE_SECONDS)
+    wait_until(lambda: not group(process.pid))
+
+
+def double(number: int) -> int:
+    if number < 0:
+        raise UserError("negative")
+    if number == 99:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * number
+
+
+def test_answers_come_in_order_and_errors_are_raised():
+    with forked(double, 3) as workers:
+        assert list(workers.map(range(20))) == [2 * number for number in range(20)]
+        assert list(workers.map([])) == []
+        with pytest.raises(UserError, match="negative"):
+            list(workers.map([1, -1, 2, 3, 4, 5, 6]))
+        assert list(workers.map([5, 6, 7, 8])) == [10, 12, 14, 16]
+
+
+def test_a_caller_that_leaves_early_may_ask_again():
+    with forked(double, 2) as workers:
+        for answer in workers.map(range(50)):
+            if answer == 6:
+                break
+        assert list(workers.map(range(10))) == [2 * number for number in range(10)]
+
+
+def test_a_worker_that_is_killed_is_named():
+    with forked(double, 2) as workers, pytest.raises(UserError, match="worker process ended"):
+        list(workers.map([1, 99, 3]))
