@@ -10,6 +10,7 @@ TEST_EXTRAS := torch,onnx,rtl,scale,dev
 demo:
 	scripts/setup.sh
 	$(PYTHON) -m cosim study demo --out out/demo
+	@echo "From here on: . .venv/bin/activate, then cosim --help (or .venv/bin/cosim --help)."
 
 test: lint
 	$(PYTHON) -m pytest -n 2 --durations 15 -r s

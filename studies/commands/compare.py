@@ -37,7 +37,7 @@ def compare_designs(
 
     A result brings its own network, board and memory model, unless the options replace them.
 
-    Example: cosim compare default out/explore/best.toml
+    Example: cosim compare default out/explore/agc-w64-pynq-z1/best.toml
     """
     if json is not None:
         check_writable(json)

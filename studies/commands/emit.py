@@ -46,7 +46,7 @@ def emit_design(
 ) -> None:
     """Write the accelerator as HLS C++ for this network, ready for the vendor's tools.
 
-    Example: cosim emit agc-w16 --design out/explore/best.toml --out out/emit --check
+    Example: cosim emit agc-w64 --design out/explore/agc-w64-pynq-z1/best.toml --check
     """
     graph, note = inputs.network(workload, calibration, symmetric)
     overlay, on = inputs.design(design), inputs.board(board)

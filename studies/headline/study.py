@@ -22,13 +22,7 @@ from studies.evaluation import inputs
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.evaluation.values import MICROJOULES, Evaluation
 from studies.plain.errors import UserError
-<<<<<<< HEAD
-from studies.search.exploration import FINAL_MEMORY, evaluator
-=======
-from studies.plain.files import check_writable, write_json, write_text
-from studies.plain.machine import default_workers
 from studies.search.exploration import FINAL_MEMORY, Question
->>>>>>> 9147aef (End a stopped search within two seconds with what it found; count every design once; fork before any thread)
 from studies.search.front import pareto_mask
 from studies.search.outcomes import Objective, Settings
 from studies.search.search import search
@@ -275,53 +269,5 @@ def headline(workloads: Sequence[str] = WORKLOADS, clocks_mhz: Sequence[int] = C
 
 
 def default_settings(designs: int = 400, seed: int = 0) -> Settings:
-<<<<<<< HEAD
-    """Latency and energy, a few steps of descent behind the sampler."""
-    return Settings(designs=designs, seed=seed, rounds=2,
-                    objectives=(Objective.LATENCY, Objective.ENERGY))
-=======
     """Latency and energy."""
     return Settings(designs=designs, seed=seed, objectives=(Objective.LATENCY, Objective.ENERGY))
-
-
-def main() -> None:
-    """The command line of the study."""
-    from studies.headline import report as report
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write every figure and design to this file")
-    parser.add_argument("--page", type=Path, help="write the page to this file")
-    parser.add_argument("--designs", type=int, default=400, help="designs a clock and workload")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=default_workers(),
-                        help="processes of the searches; the result is the same")
-    parser.add_argument("--workloads", default=",".join(WORKLOADS))
-    parser.add_argument("--clocks", default=",".join(map(str, CLOCKS_MHZ)), help="MHz")
-    options = parser.parse_args()
-    if options.designs < 1:
-        parser.error(f"--designs is {options.designs}, must be at least 1")
-    try:
-        clocks = [int(text) for text in options.clocks.split(",")]
-    except ValueError:
-        parser.error(f"--clocks is {options.clocks!r}, must be whole MHz, for example 100,150")
-    console = Console()
-    try:
-        for path in (options.json, options.page):
-            if path is not None:
-                check_writable(path)
-        points = headline(options.workloads.split(","), clocks,
-                          default_settings(options.designs, options.seed), told=console.print,
-                          workers=options.workers)
-        for table in report.rich_tables(points):
-            console.print(table)
-        if options.json:
-            write_json(options.json, report.document(points, options.designs, options.seed))
-        if options.page:
-            write_text(options.page, report.page(points, options.designs, options.seed))
-    except (UserError, FieldError) as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    main()
->>>>>>> 9147aef (End a stopped search within two seconds with what it found; count every design once; fork before any thread)
