@@ -15,7 +15,7 @@ from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.quality_table import quality_db
 from studies.plain.records import decode, encode
-from studies.search.exploration import evaluator, explore
+from studies.search.exploration import Question, explore
 from studies.search.outcomes import Objective, Settings
 from studies.search.space import choice_of, default_space
 from studies.search.space_file import load_space
@@ -116,8 +116,8 @@ def test_two_processes_answer_as_one_does():
     choices = [choice for _, choice in space.neighbours(first)][:12]
     answers = []
     for workers in (1, 2):
-        with evaluator(GRAPH, BOARD, OVERLAY, workers) as answer:
-            answers.append(list(answer(choices)))
+        with Question(GRAPH, BOARD, OVERLAY).on_cores(workers) as using:
+            answers.append(list(using.search(choices)))
     assert answers[0] == answers[1]
 
 
