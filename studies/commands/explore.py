@@ -92,9 +92,7 @@ def explore(
     """
     graph, note = inputs.network(workload, calibration, symmetric)
     base, on = inputs.design(design), inputs.board(board)
-    settings = Settings(designs, seed, sampler=parse_names("sampler", [sampler], Sampler)[0],
-                        objectives=parse_names("objective", [name.strip() for name in
-                                                             objectives.split(",")], Objective))
+    settings = _settings(designs, seed, sampler, objectives)
     axes = load_space(space, on, graph) if space else default_space(on, graph)
     earlier = earlier_designs(start or [], axes)
     out = out or Path("out/explore") / f"{Path(workload).stem}-{on.name}"
@@ -118,17 +116,25 @@ def explore(
                                 earlier=earlier)
         if found.signal:
             told.stop()
-            written = _write(found, out, json)
-            console.print(f"stopped: {found.found.judged} designs judged, "
-                          f"{len(found.candidates)} of them again with ddr3; wrote "
-                          f"{', '.join(written)} to {out}", soft_wrap=True)
-            raise typer.Exit(exit_code(found.signal))
+            _say_stopped(console, found, _write(found, out, json), out)
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
     written = _write(found, out, json)
     pictures.save_picture(front_picture(found, workload, board), out / "front.png")
     console.print(f"wrote {', '.join(written)} and front.png to {out}", soft_wrap=True)
+
+
+def _settings(designs: int, seed: int, sampler: str, objectives: str) -> Settings:
+    names = [name.strip() for name in objectives.split(",")]
+    return Settings(designs, seed, sampler=parse_names("sampler", [sampler], Sampler)[0],
+                    objectives=parse_names("objective", names, Objective))
+
+
+def _say_stopped(console: Console, found: Exploration, written: list[str], out: Path) -> None:
+    console.print(f"stopped: {found.found.judged} designs judged, {len(found.candidates)} of them "
+                  f"again with ddr3; wrote {', '.join(written)} to {out}", soft_wrap=True)
+    raise typer.Exit(exit_code(found.signal))
 
 
 def _write(found: Exploration, out: Path, json: Path | None) -> list[str]:

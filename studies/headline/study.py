@@ -26,7 +26,8 @@ from studies.search.exploration import FINAL_MEMORY, Question
 from studies.search.front import pareto_mask
 from studies.search.outcomes import Objective, Settings
 from studies.search.search import search
-from studies.search.space import MEGAHERTZ, Choice, Space, choice_of, default_space, overlay_of
+from studies.search.space import MEGAHERTZ, Choice, Space, default_space
+from studies.search.space_overlays import choice_of, overlay_of
 from studies.why.ablation import Ablation, ablate
 from studies.why.array_use import ArrayUse, array_use
 from studies.why.critical import by_unit, shares

@@ -33,8 +33,9 @@ from studies.plain.errors import UserError
 from studies.plain.machine import machine, processor_seconds
 from studies.proof.enumeration import UNTIMED, Codes, Part, Piece, Walker
 from studies.search.front import pareto_mask
-from studies.search.space import Choice, overlay_of
+from studies.search.space import Choice
 from studies.search.space_file import load_space
+from studies.search.space_overlays import overlay_of
 from workloads.library import load
 
 WORKLOAD, BOARD = "agc-w16", "pynq-z1"

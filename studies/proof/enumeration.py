@@ -25,7 +25,8 @@ from studies.evaluation.values import MICROJOULES, MILLISECONDS
 from studies.plain.errors import UserError
 from studies.plain.files import write_whole
 from studies.plain.machine import processor_seconds
-from studies.search.space import MEGAHERTZ, Choice, Space, Value, designs, overlay_of
+from studies.search.space import MEGAHERTZ, Choice, Space, Value, designs
+from studies.search.space_overlays import overlay_of
 from workloads.graph import Graph
 
 #: Axes that change masters but no row of a program, and those that such masters depend on.

@@ -35,8 +35,9 @@ from studies.search.exploration import outcome
 from studies.search.front import hypervolume, pareto_mask
 from studies.search.outcomes import Failure, Found, Objective, Outcome, Sampler, Settings
 from studies.search.search import search
-from studies.search.space import MEGAHERTZ, Choice, Space, overlay_of, starting_choices
+from studies.search.space import MEGAHERTZ, Choice, Space
 from studies.search.space_file import load_space
+from studies.search.space_overlays import overlay_of, starting_choices
 from workloads.graph import Graph
 from workloads.library import load
 

@@ -37,14 +37,8 @@ from studies.search.outcomes import (
 from studies.search.pruning import bounder
 from studies.search.search import search
 from studies.search.shared_study import open_study
-from studies.search.space import (
-    WORKLOAD,
-    Choice,
-    Space,
-    default_space,
-    overlay_of,
-    starting_choices,
-)
+from studies.search.space import WORKLOAD, Choice, Space, default_space
+from studies.search.space_overlays import overlay_of, starting_choices
 from workloads.graph import Graph
 
 SEARCH_MEMORY = "flat"

@@ -23,7 +23,8 @@ from workloads.graph import Graph
 
 #: Modules of this room that an outcome or the order of designs depends on.
 MODULES = ("evaluation/activity", "evaluation/batch", "evaluation/evaluate", "search/exploration",
-           "search/outcomes", "search/pruning", "search/search", "search/space")
+           "search/outcomes", "search/pruning", "search/search", "search/space",
+           "search/space_overlays")
 
 
 def identity(graphs: Sequence[Graph], board: Board, base: Overlay, space: Space,

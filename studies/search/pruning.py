@@ -19,7 +19,8 @@ from cosim.mapping.choose import Known, choose_mapping
 from studies.evaluation.batch import MOST_TILES, Figures
 from studies.evaluation.evaluate import estimated_resources, phases, pixels
 from studies.evaluation.values import MICROJOULES, MILLISECONDS, Scored
-from studies.search.space import Choice, overlay_of
+from studies.search.space import Choice
+from studies.search.space_overlays import overlay_of
 from workloads.graph import Graph
 
 #: Sums of floats in another order differ by less; bounds give way by so much.

@@ -26,8 +26,8 @@ from studies.search.space import (
     Space,
     Value,
     default_space,
-    overlay_of,
 )
+from studies.search.space_overlays import overlay_of
 from workloads.graph import Graph
 from workloads.library import names
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from studies.evaluation.inputs import design
 from studies.plain.errors import UserError
 from studies.plain.files import read_json
-from studies.search.space import Choice, Space, nearest_choice
+from studies.search.space import Choice, Space
+from studies.search.space_overlays import nearest_choice
 
 
 def earlier_designs(paths: Sequence[Path], space: Space) -> list[Choice]:

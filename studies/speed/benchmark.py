@@ -23,7 +23,8 @@ from studies.evaluation.evaluate import Run, evaluate, feasible, simulate_design
 from studies.plain.files import check_writable, write_json
 from studies.plain.machine import machine
 from studies.search.exploration import outcome
-from studies.search.space import Choice, choice_of, default_space
+from studies.search.space import Choice, default_space
+from studies.search.space_overlays import choice_of
 from studies.speed.peer import peer_cycles_per_s
 from workloads.library import load
 

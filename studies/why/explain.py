@@ -14,7 +14,8 @@ from arch_models.power.energy import widest
 from cosim.program.table import Column, flat
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
 from studies.evaluation.values import Evaluation
-from studies.search.space import Choice, Space, default_space, nearest_choice, overlay_of
+from studies.search.space import Choice, Space, default_space
+from studies.search.space_overlays import nearest_choice, overlay_of
 from studies.why.critical import Link, Share, by_unit, chain, shares, shares_of
 from workloads.graph import Graph, Phase
 

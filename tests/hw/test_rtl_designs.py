@@ -9,7 +9,8 @@ import pytest
 from small_frames import board
 
 from arch_models.overlay import Engine, Overlay, default_overlay
-from studies.search.space import default_space, overlay_of
+from studies.search.space import default_space
+from studies.search.space_overlays import overlay_of
 from studies.validate.rtl import compare_tiles
 
 #: Larger arrays compile for many minutes; nothing in them is another kind of hardware.

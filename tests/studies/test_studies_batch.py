@@ -19,7 +19,8 @@ from cosim.recurrence.cpu import Timer, prepare
 from studies.evaluation.batch import Batch
 from studies.evaluation.evaluate import evaluate, phases
 from studies.proof.enumeration import UNTIMED
-from studies.search.space import choice_of, default_space, overlay_of
+from studies.search.space import default_space
+from studies.search.space_overlays import choice_of, overlay_of
 from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()

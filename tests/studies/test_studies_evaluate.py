@@ -17,8 +17,9 @@ from studies.plain.quality_table import quality_db
 from studies.plain.records import decode, encode
 from studies.search.exploration import Question, explore
 from studies.search.outcomes import Objective, Settings
-from studies.search.space import choice_of, default_space
+from studies.search.space import default_space
 from studies.search.space_file import load_space
+from studies.search.space_overlays import choice_of
 from studies.why.critical import by_layer, by_unit, shares
 from workloads.graph import Phase, multiply_accumulates
 from workloads.library import load

@@ -17,7 +17,8 @@ from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.inputs import Subject, pair, subject
 from studies.plain.errors import UserError
 from studies.plain.records import save
-from studies.search.space import default_space, overlay_of
+from studies.search.space import default_space
+from studies.search.space_overlays import overlay_of
 from studies.why.account import BUSY, account
 from studies.why.compare import compare
 from studies.why.critical import chain, shares_of

@@ -24,7 +24,8 @@ from studies.headline.study import (
     study,
 )
 from studies.plain.errors import UserError
-from studies.search.space import default_space, overlay_of
+from studies.search.space import default_space
+from studies.search.space_overlays import overlay_of
 from studies.why.ablation import Device, ablate, devices, strip, unfolded
 from studies.why.array_use import LOST, array_use, total
 from studies.why.phase_sums import phase_sums, phase_weights

@@ -16,7 +16,8 @@ from studies.search.exploration import outcome
 from studies.search.outcomes import Failure, Objective, Sampler, Settings
 from studies.search.pruning import bounder, bounds_of
 from studies.search.search import search
-from studies.search.space import Axis, Space, choice_of, default_space, overlay_of
+from studies.search.space import Axis, Space, default_space
+from studies.search.space_overlays import choice_of, overlay_of
 from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()

@@ -28,8 +28,8 @@ from studies.proof.proof import (
     truth_of,
 )
 from studies.search.front import pareto_mask
-from studies.search.space import overlay_of
 from studies.search.space_file import load_space
+from studies.search.space_overlays import overlay_of
 from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()

@@ -14,18 +14,9 @@ from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fetch, Role, default_overlay, load_overlay
 from arch_models.resources import check
 from studies.plain.errors import UserError
-from studies.search.space import (
-    Axis,
-    Condition,
-    Space,
-    choice_of,
-    default_space,
-    designs,
-    nearest_choice,
-    overlay_of,
-    starting_choices,
-)
+from studies.search.space import Axis, Condition, Space, default_space, designs
 from studies.search.space_file import load_space
+from studies.search.space_overlays import choice_of, nearest_choice, overlay_of, starting_choices
 from workloads.library import load
 
 BOARD = load_board("pynq-z1")

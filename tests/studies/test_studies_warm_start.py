@@ -13,7 +13,8 @@ from studies.commands.explore import summary
 from studies.plain.errors import UserError
 from studies.search.exploration import Place, explore
 from studies.search.outcomes import Settings
-from studies.search.space import choice_of, default_space, starting_choices
+from studies.search.space import default_space
+from studies.search.space_overlays import choice_of, starting_choices
 from studies.search.warm_start import earlier_designs
 from workloads.library import load
 

@@ -1,0 +1,180 @@
+"""The overlay that a choice of the space stands for, the choice of an overlay, and first choices.
+
+It does not say which axes there are; see `space`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+
+from arch_models.board import Board
+from arch_models.fields import FieldError
+from arch_models.overlay import (
+    Engine,
+    Fetch,
+    Fusion,
+    Layout,
+    Master,
+    Overlay,
+    Role,
+    Start,
+)
+from arch_models.resources import check
+from studies.plain.errors import UserError
+from studies.search.space import (
+    MEGAHERTZ,
+    MOVABLE,
+    SIZES,
+    WIDTH_ROLES,
+    WORKLOAD,
+    Choice,
+    Space,
+    Value,
+)
+
+
+def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
+               name: str = "explored") -> Overlay:
+    """The overlay a choice stands for; what no axis names comes from `base`.
+
+    A port that lacks the chosen width gets the nearest one it has. Raises `FieldError` when the
+    choice describes no hardware at all.
+    """
+    engines = {Engine.CONVOLUTION}
+    for engine in MOVABLE:
+        # Without its axis an engine has no work: the operator is absorbed, or not in the graph.
+        if choice.get(f"fabric_{engine.value}", False):
+            engines.add(engine)
+    fusions = {item for item in Fusion
+               if choice.get(f"fuse_{item.value}", item in base.fusions)}
+    direct = {key: int(choice[key]) for key in SIZES if key in choice}
+    mhz = choice.get("clock_mhz")
+    return replace(
+        base, name=name, clock_hz=base.clock_hz if mhz is None else int(mhz) * MEGAHERTZ,
+        dsp_packing=bool(choice.get("dsp_packing", base.dsp_packing)),
+        engines=frozenset(engines), fusions=frozenset(fusions),
+        masters=_masters(choice, base, board),
+        fetch=Fetch(str(choice.get("fetch", base.fetch.value))),
+        layout=Layout(str(choice.get("layout", base.layout.value))),
+        control=replace(base.control, start=Start(str(choice.get(
+            "start", base.control.start.value)))),
+        **direct,  # type: ignore[arg-type]
+    )
+
+
+def _masters(choice: Mapping[str, Value], base: Overlay, board: Board) -> tuple[Master, ...]:
+    """One master a role (two for input if asked), with the base's pipeline figures."""
+    wanted = [(Role.INPUT, "input", "input_port", "read_outstanding")]
+    if choice.get("input_masters", len(base.masters_of(Role.INPUT))) == 2:
+        wanted.append((Role.INPUT, "input_2", "input_port_2", "read_outstanding"))
+    wanted += [(Role.WEIGHT, "weight", "weight_port", "read_outstanding"),
+               (Role.OUTPUT, "output", "output_port", "write_outstanding")]
+    if choice.get("fetch", base.fetch.value) == Fetch.DRAM.value:
+        wanted.append((Role.FETCH, "fetch", "fetch_port", "read_outstanding"))
+    masters = []
+    for role, name, port_axis, outstanding in wanted:
+        known = (base.masters_of(role) or base.masters)[0]
+        port = str(choice.get(port_axis, known.port))
+        width = int(choice.get(f"{role.value}_width_bits",
+                               choice.get("port_width_bits", known.width_bits)))
+        masters.append(replace(
+            known, name=name, role=role, port=port,
+            width_bits=_nearest(width, board.port(port).widths_bits),
+            outstanding=int(choice.get(outstanding, known.outstanding)),
+            max_burst_beats=int(choice.get("max_burst_beats", known.max_burst_beats))))
+    return tuple(masters)
+
+
+def _nearest(wanted: int, legal: tuple[int, ...]) -> int:
+    return min(legal, key=lambda value: abs(value - wanted))
+
+
+def starting_choices(space: Space, base: Overlay, board: Board, count: int = 6) -> list[Choice]:
+    """Designs to start a search from: the base, then the largest arrays that fit the board.
+
+    Twice `count` of them: with the base's engines, and with every movable operator on the ARM,
+    which leaves DSPs to the array. Each takes the base's other values, the fastest clock, packed
+    DSPs, and the largest of the base's buffers, halves or quarters that still fits.
+    """
+    first = choice_of(base, space)
+    if first is None:
+        return []
+    arrays = sorted(((int(tm) * int(tn) * int(columns), tm, tn, columns)
+                     for tm in space.axis("tm").values for tn in space.axis("tn").values
+                     for columns in space.axis("columns").values), reverse=True)
+    on_arm = {name: False for name in first if name.startswith("fabric_")}
+    found = [first]
+    for engines in ({}, on_arm):
+        fitting = (_largest_fitting(space, base, board, {
+            **first, **engines, "tm": tm, "tn": tn, "columns": columns,
+            "clock_mhz": max(space.axis("clock_mhz").values),
+            "dsp_packing": max(space.axis("dsp_packing").values)})
+            for _, tm, tn, columns in arrays)
+        found += [choice for choice in islice((item for item in fitting if item), count)
+                  if choice not in found]
+    return found
+
+
+def _largest_fitting(space: Space, base: Overlay, board: Board, wanted: Choice) -> Choice | None:
+    for divisor in (1, 2, 4):
+        moved = {**wanted, **{name: int(wanted[name]) // divisor
+                              for name in ("input_words", "weight_words", "output_words")}}
+        try:
+            choice = space.canonical(moved)
+            if check(overlay_of(choice, base, board), board) is None:
+                return choice
+        except (UserError, FieldError):
+            continue
+    return None
+
+
+def choice_of(overlay: Overlay, space: Space) -> Choice | None:
+    """The choice that stands for an overlay, or None when it lies outside the space.
+
+    Used to start a search from designs made by hand.
+    """
+    try:
+        return space.canonical(_values_of(overlay, space))
+    except UserError:
+        return None
+
+
+def nearest_choice(overlay: Overlay, space: Space) -> Choice:
+    """The design of the space that is nearest to an overlay (see `Space.nearest`)."""
+    return space.nearest(_values_of(overlay, space))
+
+
+def _values_of(overlay: Overlay, space: Space) -> Choice:
+    """What an overlay has on every axis there can be, legal in the space or not."""
+    inputs = overlay.masters_of(Role.INPUT)
+    weight, output = overlay.masters_of(Role.WEIGHT)[0], overlay.masters_of(Role.OUTPUT)[0]
+    fetch = overlay.masters_of(Role.FETCH)
+    choice: Choice = {
+        "tm": overlay.tm, "tn": overlay.tn, "columns": overlay.columns,
+        "dsp_packing": overlay.dsp_packing,
+        "requantize_cycles": overlay.requantize_cycles, "clock_mhz": overlay.clock_hz // MEGAHERTZ,
+        "input_words": overlay.input_words, "weight_words": overlay.weight_words,
+        "output_words": overlay.output_words, "accumulator_words": overlay.accumulator_words,
+        "input_banks": overlay.input_banks, "weight_banks": overlay.weight_banks,
+        "output_banks": overlay.output_banks, "input_masters": len(inputs),
+        "input_port": inputs[0].port, "weight_port": weight.port, "output_port": output.port,
+        "port_width_bits": min(master.width_bits for master in overlay.masters),
+        "read_outstanding": weight.outstanding,
+        "write_outstanding": output.outstanding, "fetch": overlay.fetch.value,
+        "start": overlay.control.start.value, "layout": overlay.layout.value,
+    }
+    choice |= {name: getattr(overlay, name)
+               for name in ("parameter_entries", "vector_entries", "table_bytes")}
+    choice |= {f"{role.value}_width_bits": overlay.masters_of(role)[0].width_bits
+               for role in WIDTH_ROLES}
+    choice["max_burst_beats"] = min(master.max_burst_beats for master in overlay.masters)
+    choice |= {axis.name: axis.values[0] for axis in space.axes if axis.name == WORKLOAD}
+    if len(inputs) > 1:
+        choice["input_port_2"] = inputs[1].port
+    if fetch:
+        choice["fetch_port"] = fetch[0].port
+    choice |= {f"fuse_{item.value}": item in overlay.fusions for item in Fusion}
+    choice |= {f"fabric_{engine.value}": engine in overlay.engines for engine in MOVABLE}
+    return choice
