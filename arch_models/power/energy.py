@@ -52,8 +52,9 @@ class Activity:
 
     `cycles`: fabric cycles, the whole stretch; `host_s`: of it, seconds in which the processor
     works on operators, starts and cache upkeep. `working`: cycles by part of the design (the names
-    of `resources.estimate`) in which the part works; of a buffer, accesses over its width; weighted
-    by how much its data toggle where that is known. `bytes_read`, `bytes_written`: DRAM traffic of
+    of `resources.estimate`) in which the part works; of a buffer, accesses over its width.
+    `toggling`: the same of parts whose data are known, weighted by how much they toggle (1: noise).
+    `bytes_read`, `bytes_written`: DRAM traffic of
     the fabric. `row_misses` None: a memory model without rows.
     """
 
@@ -61,6 +62,7 @@ class Activity:
     clock_hz: Any
     host_s: float = 0.0
     working: Mapping[str, float] = field(default_factory=dict)
+    toggling: Mapping[str, float] = field(default_factory=dict)
     bytes_read: int = 0
     bytes_written: int = 0
     row_misses: int | None = None
@@ -184,15 +186,16 @@ def _fabric(activity: Activity, overlay: Overlay, board: Board, time_s: Any) -> 
             waits = working_cycles - works
         name = FABRIC + part
         clocked = works if stops else cycles
+        active = activity.toggling.get(part, works)
         logic = table[LOGIC] * volts * sites.lut
         block = table[BLOCK] * volts * (sites.dsp + sites.bram36)
         if sites.ff:
             found.append(Share(name, CLOCK, joules_from_pj(table[CLOCK] * volts * sites.ff
                                                            * clocked)))
         if sites.lut:
-            found.append(Share(name, LOGIC, joules_from_pj(logic * works)))
+            found.append(Share(name, LOGIC, joules_from_pj(logic * active)))
         if sites.dsp or sites.bram36:
-            found.append(Share(name, BLOCK, joules_from_pj(block * works)))
+            found.append(Share(name, BLOCK, joules_from_pj(block * active)))
         if waits is not None:
             found.append(Share(name, STALLED, joules_from_pj(
                 table[STALLED] * (logic + block) * waits)))

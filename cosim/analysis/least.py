@@ -14,7 +14,9 @@ Set-up, latency, arbitration and DRAM only add.
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Weighting
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from arch_models.board import Board
 from arch_models.engines import interval_cycles, timing
@@ -28,16 +30,20 @@ from cosim.mapping.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping
 from cosim.program.table import WeightOrder
 from workloads.graph import Graph, Layer, Operator
 
+Weights = Weighting[str, float]
+
 
 @dataclass(frozen=True, slots=True)
 class Least:
     """Lower bounds on one frame: fabric cycles, trips of the array, bytes read and written.
 
-    `host_ns`: what the processor works on starts, operators and cache upkeep; exact, not a bound.
+    `weighted_trips`: each layer's trips times its weight. `host_ns`: what the processor works on
+    starts, operators and cache upkeep; exact, not a bound.
     """
 
     cycles: int = 0
     trips: int = 0
+    weighted_trips: float = 0.0
     bytes_read: int = 0
     bytes_written: int = 0
     host_ns: float = 0.0
@@ -55,15 +61,18 @@ class _Work:
     trips: int = 0
 
 
-def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping) -> Least:
+def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
+          weights: Weights = MappingProxyType({})) -> Least:
     """Bounds of one frame of the mapped phases, sampler steps included.
+
+    `weights`: of the trips, by layer; 1 for one that is not there.
 
     The host's steps count only where nothing repeats: before a repeat they overlap.
     """
     rates = {role: sum(item.width_bits for item in overlay.masters_of(role)) / 8
              for role in (Role.INPUT, Role.WEIGHT, Role.OUTPUT)}
     layers = {layer.name: layer for layer in graph.layers}
-    total, cycles, weights = Least(), 0.0, 0
+    total, cycles, weight_bytes = Least(), 0.0, 0
     begin = host_cycles(start_ns(board, overlay.control), overlay.clock_hz)
     before: LayerMapping | None = None
     for place, item in enumerate(mapping.layers):
@@ -84,13 +93,15 @@ def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping) -> Lea
             if (before is not None and before.engine is not None and graph.steps == 1
                     and overlay.control.start is Start.LAYER):
                 cycles += begin
-            weights += repeats * work.weight_bytes
+            weight_bytes += repeats * work.weight_bytes
             total = replace(
                 total, trips=total.trips + repeats * work.trips,
+                weighted_trips=(total.weighted_trips
+                                + repeats * work.trips * weights.get(item.name, 1.0)),
                 bytes_read=total.bytes_read + repeats * (work.load_bytes + work.weight_bytes),
                 bytes_written=total.bytes_written + repeats * work.store_bytes)
         before = item
-    return replace(total, cycles=int(max(cycles, weights / rates[Role.WEIGHT])),
+    return replace(total, cycles=int(max(cycles, weight_bytes / rates[Role.WEIGHT])),
                    host_ns=_host_ns(graph, overlay, board, mapping))
 
 

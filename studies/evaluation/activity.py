@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from arch_models.overlay import Overlay, Role
+from arch_models.engines.base import values
+from arch_models.overlay import Engine, Overlay, Role
 from arch_models.power.energy import Activity
+from arch_models.power.fabric import FILE, STALLED
 from arch_models.resources import SOFTMAX_LANES, VECTOR_LANES
 from arch_models.units import NS_PER_S, ceil_div
 from cosim.lowering.lower import Lowered
 from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
+from studies.energy.toggles import factors
 
 BEAT_BYTES = 8
+ARRAY = Engine.CONVOLUTION.value
 #: How the beats (positions of 8 channels) of a streaming operation follow from its arguments.
 BEATS: Mapping[Opcode, tuple[str, ...]] = {
     Opcode.ADD: ("positions", "planes"), Opcode.MULTIPLY: ("positions", "planes"),
@@ -53,11 +57,13 @@ LOADED: Mapping[Buffer, str] = {
 class Counts:
     """Counts by layer over everything executed once.
 
-    `working`: cycles by part, (layers,) each; of a buffer, accesses over its width. `read`,
-    `written`: bytes. `host_s`: seconds of the processor.
+    `working`: cycles by part, (layers,) each; of a buffer, accesses over its width. `toggles`:
+    what a working cycle of the array costs of one with noise, (layers,). `read`, `written`: bytes.
+    `host_s`: seconds of the processor.
     """
 
     working: Mapping[str, np.ndarray]
+    toggles: np.ndarray
     read: np.ndarray
     written: np.ndarray
     host_s: np.ndarray
@@ -68,6 +74,8 @@ class Counts:
         return Activity(
             cycles, clock_hz, float(self.host_s[layers].sum()),
             {part: float(found[layers].sum()) for part, found in self.working.items()},
+            {ARRAY: float((self.working[ARRAY] * self.toggles)[layers].sum())}
+            if ARRAY in self.working else {},
             int(self.read[layers].sum()), int(self.written[layers].sum()), row_misses)
 
 
@@ -87,8 +95,15 @@ def count(lowered: Lowered, moved: np.ndarray, overlay: Overlay) -> Counts:
     host_ns = np.zeros(len(program.layers))
     np.add.at(host_ns, program.operations[hosts, Column.LAYER],
               np.array(lowered.host_ns) * times[hosts])
-    return Counts(found.cycles, moved[:, kinds == UnitKind.READ].sum(axis=1),
+    known = factors(program.name)
+    toggles = np.array([weight(known.get(name, 1.0)) for name in program.layers])
+    return Counts(found.cycles, toggles, moved[:, kinds == UnitKind.READ].sum(axis=1),
                   moved[:, kinds == UnitKind.WRITE].sum(axis=1), host_ns / NS_PER_S)
+
+
+def weight(factor: float) -> float:
+    """A working cycle never costs less than a waiting one, which sees the same operands."""
+    return max(factor, values(FILE)[STALLED])
 
 
 class _Working:

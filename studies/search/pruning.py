@@ -16,6 +16,8 @@ from arch_models.resources import check
 from arch_models.units import NS_PER_S
 from cosim.analysis.least import Least, least
 from cosim.mapping.choose import Known, choose_mapping
+from studies.energy.toggles import factors
+from studies.evaluation.activity import weight
 from studies.evaluation.batch import MOST_TILES, Figures
 from studies.evaluation.evaluate import estimated_resources, phases, pixels
 from studies.evaluation.values import MICROJOULES, MILLISECONDS, Scored
@@ -39,7 +41,8 @@ def bounds_of(graph: Graph, overlay: Overlay, board: Board, known: Known) -> Fig
     mapping = choose_mapping(graph, overlay, phases(graph), board, known)
     if isinstance(mapping, Infeasible):
         return None
-    work = least(graph, overlay, board, mapping)
+    weights = {name: weight(factor) for name, factor in factors(graph.name).items()}
+    work = least(graph, overlay, board, mapping, weights)
     return Figures(work.cycles, work.cycles / overlay.clock_hz * MILLISECONDS * (1 - ROUNDING),
                    _joules(work, overlay, board) / pixels(graph) * MICROJOULES * (1 - ROUNDING),
                    estimated_resources(overlay, board))
@@ -53,8 +56,9 @@ def _joules(work: Least, overlay: Overlay, board: Board) -> float:
     working = {"convolution": float(work.trips), "buffer input": float(work.trips),
                "buffer weight": float(work.trips)}
     return float(total_joules(Activity(
-        work.cycles, overlay.clock_hz, work.host_ns / NS_PER_S, working, work.bytes_read,
-        work.bytes_written, row_misses=0), overlay, board))
+        work.cycles, overlay.clock_hz, work.host_ns / NS_PER_S, working,
+        {"convolution": work.weighted_trips}, work.bytes_read, work.bytes_written,
+        row_misses=0), overlay, board))
 
 
 def bounder(graph: Graph, board: Board, base: Overlay) -> Callable[[Choice], Scored | None]:

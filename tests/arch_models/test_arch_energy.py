@@ -26,7 +26,7 @@ BOARD = load_board("pynq-z1")
 BASE = default_overlay()
 WORK = Activity(200_000_000, 100_000_000, 0.5,
                 {"convolution": 1e8, "lookup": 1e6, "master input": 3e7, "buffer input": 1e8},
-                10**8, 10**7, 7)
+                bytes_read=10**8, bytes_written=10**7, row_misses=7)
 TABLE = values(FILE)
 
 
@@ -74,6 +74,17 @@ def test_an_engine_that_works_takes_its_sites_and_one_that_waits_a_share() -> No
         waits = TABLE["fabric.stalled_share"] * (1e7 - works)
         assert found.parts["PL convolution"] == pytest.approx(
             (1e7 * tree + active * (works + waits)) * 1e-12)
+
+
+def test_quiet_data_cost_less_activity_and_the_same_clock() -> None:
+    noise = Activity(10**7, 10**8, working={"convolution": 1e7})
+    loud, quiet = (energy(item, BASE, BOARD).coefficients for item in (
+        noise, replace(noise, toggling={"convolution": 6e6})))
+    for name in ("fabric.clock_pj", "fabric.stalled_share"):
+        assert quiet[name] == loud[name]
+    sites = estimate(BASE).part("convolution")
+    assert loud["fabric.block_pj"] - quiet["fabric.block_pj"] == pytest.approx(
+        4e6 * TABLE["fabric.block_pj"] * (sites.dsp + sites.bram36) * 1e-12)
 
 
 def test_a_gated_engine_takes_nothing_while_it_waits() -> None:

@@ -14,7 +14,8 @@ from studies.energy.own_board import board_text, calibrated, read_readings
 from studies.plain.errors import UserError
 
 BOARD, DESIGN = load_board("pynq-z1"), default_overlay()
-FRAME = Activity(10**8, 100e6, 0.01, {"convolution": 9e7, "buffer input": 9e7}, 10**7, 10**6, 100)
+FRAME = Activity(10**8, 100e6, 0.01, {"convolution": 9e7, "buffer input": 9e7},
+                 bytes_read=10**7, bytes_written=10**6, row_misses=100)
 MINE = replace(BOARD, power=replace(
     BOARD.power, vccint_static_w=0.08, ps_sleep_w=0.3, ps_poll_w=0.5, ps_work_w=0.6,
     ddr_bus_w=0.2, fabric_scale=1.3))
