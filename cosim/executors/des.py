@@ -44,6 +44,7 @@ from cosim.program.table import (
     rows_by_unit,
     runs,
 )
+from cosim.program.totals import refuse_beyond
 
 # The Python bodies of the shared rules: a call from here need not enter numba.
 _burst_bytes, _burst_beats = burst_bytes.py_func, burst_beats.py_func
@@ -271,8 +272,9 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     """Run a program on a memory and account for every cycle; the rules are above.
 
     `trace`: also return start and end of every operation, repeats written out. Raises
-    `ProgramError` if a unit waits for a token that never comes.
+    `ProgramError` if a unit waits for a token that never comes, or a total is beyond counting.
     """
+    refuse_beyond(program)
     machine = _Machine(program, memory, trace)
     machine.env.run()
     total = machine.total

@@ -29,6 +29,7 @@ from cosim.memory import controller as controller_records
 from cosim.memory.controller import controller, one_record
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
+from cosim.program.totals import refuse_beyond
 
 
 def _digest() -> int:
@@ -47,8 +48,9 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     """Run a program (see `cosim.program.table`) on a memory and account for every cycle.
 
     `trace`: also return start and end of every operation, repeats written out. Raises
-    `ProgramError` if a unit waits for a token that never comes.
+    `ProgramError` if a unit waits for a token that never comes, or a total is beyond counting.
     """
+    refuse_beyond(program)
     code = _code(program)
     counts = _counts(program, code, program.operation_count if trace else 0)
     machine = _machine(program, memory)

@@ -29,25 +29,38 @@ import numpy as np
 from cosim.memory.bursts import CACHED, FAR, PLAIN, precedes
 from cosim.memory.controller import Controller
 
+#: Clocks are below 3.2 GHz (`arch_models.board_rules`), so products of smaller times fit 63 bits.
+SMALL = 1 << 31
+
 NOTHING, ADMITTED, SERVED = range(3)  # what `ddr_step` did
+
+
+@CACHED
+def _scaled(time, numerator, denominator, up):
+    """time * numerator / denominator, rounded down or up, where the product would run over too."""
+    if time < SMALL:
+        return (time * numerator + up * (denominator - 1)) // denominator
+    whole = time // denominator
+    rest = time - whole * denominator
+    return whole * numerator + (rest * numerator + up * (denominator - 1)) // denominator
 
 
 @CACHED
 def to_ddr(cycle: int, t: np.ndarray) -> int:
     """First DDR clock at or after the start of a fabric cycle; `t`: one TIMING record."""
-    return (cycle * t[0].clock + t[0].cycle - 1) // t[0].cycle
+    return _scaled(cycle, t[0].clock, t[0].cycle, 1)
 
 
 @CACHED
 def to_fabric(clock: int, t: np.ndarray) -> int:
     """First fabric cycle that starts at or after a DDR clock."""
-    return (clock * t[0].cycle + t[0].clock - 1) // t[0].clock
+    return _scaled(clock, t[0].cycle, t[0].clock, 1)
 
 
 @CACHED
 def decided_in(clock: int, t: np.ndarray) -> int:
     """The fabric cycle during which a DDR clock begins: the controller acts at its end."""
-    return clock * t[0].cycle // t[0].clock
+    return _scaled(clock, t[0].cycle, t[0].clock, 0)
 
 
 @CACHED

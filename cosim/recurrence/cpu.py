@@ -60,9 +60,14 @@ class Prepared(NamedTuple):
 
 
 def prepare(program: Program) -> Prepared | None:
-    """Everything that clocks and ports leave as it is; None if addresses change with repeats."""
+    """Everything that clocks and ports leave as it is; None where the recurrence does not hold.
+
+    That is where addresses change with repeats, and where a channel starts with more tokens than
+    it may hold here.
+    """
     table = program.operations
-    if table[:, Column.ADVANCE].any():
+    if table[:, Column.ADVANCE].any() or any(channel.initial > DEEPEST
+                                             for channel in program.channels):
         return None
     order, starts = rows_by_unit(program)
     kinds = np.array([unit.kind for unit in program.units])

@@ -25,7 +25,8 @@ from arch_models.overlay import Infeasible, Master, Overlay
 from arch_models.power.energy import total_joules
 from arch_models.resources import check_clock, check_masters, check_sites, estimate
 from cosim.executors import fast
-from cosim.lowering.lower import Lowered, host_cycles, lower, retimed
+from cosim.lowering.limits import lower_within
+from cosim.lowering.lower import Lowered, host_cycles, retimed
 from cosim.lowering.placement import KnownPlaces
 from cosim.lowering.wiring import units_of
 from cosim.mapping.choose import Known, choose_mapping, memory_rate
@@ -198,7 +199,11 @@ class Batch:
                *((item.engine, item.tile) for item in mapping.layers))
         known = self.programs.get(key)
         if known is None:
-            lowered = lower(graph, overlay, board, mapping, steps=graph.steps, places=self.places)
+            lowered = lower_within(graph, overlay, board, mapping, steps=graph.steps,
+                                   places=self.places)
+            if isinstance(lowered, Infeasible):
+                self._remember(key, lowered)
+                return lowered
             moved = layer_bytes(lowered.program)
             prepared = prepare(lowered.program)
             steps = None

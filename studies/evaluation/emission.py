@@ -11,7 +11,8 @@ from pathlib import Path
 from arch_models.board import Board
 from arch_models.overlay import Overlay
 from arch_models.resources import check
-from cosim.lowering.lower import Lowered, lower
+from cosim.lowering.limits import lower_within
+from cosim.lowering.lower import Lowered
 from cosim.mapping.choose import choose_mapping
 from hw.csim.fabric import SimulationError
 from hw.csim.simulate import CSimReport, run_frame, run_frame_by_layer, run_layers
@@ -49,7 +50,7 @@ def lowered_frame(graph: Graph, overlay: Overlay, board: Board, steps: int = 1) 
     if misfit is not None:
         feasible(misfit)
     mapping = feasible(choose_mapping(graph, overlay, phases(graph), board))
-    return lower(graph, overlay, board, mapping, steps=steps)
+    return feasible(lower_within(graph, overlay, board, mapping, steps=steps))
 
 
 def check_emittable(board: Board, folder: Path) -> None:

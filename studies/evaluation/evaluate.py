@@ -19,7 +19,8 @@ from arch_models.power.energy import energy
 from arch_models.resources import check, estimate
 from cosim.analysis.bounds import bounds
 from cosim.executors import des, fast
-from cosim.lowering.lower import Lowered, lower
+from cosim.lowering.limits import lower_within
+from cosim.lowering.lower import Lowered
 from cosim.mapping.choose import Mapping, choose_mapping
 from cosim.program.result import SimResult
 from cosim.program.table import UnitKind
@@ -86,7 +87,9 @@ def simulate_design(graph: Graph, overlay: Overlay, board: Board, memory: str = 
     mapping = choose_mapping(graph, overlay, phases(graph), board)
     if isinstance(mapping, Infeasible):
         return mapping
-    lowered = lower(graph, overlay, board, mapping, frames, steps or graph.steps)
+    lowered = lower_within(graph, overlay, board, mapping, frames, steps or graph.steps)
+    if isinstance(lowered, Infeasible):
+        return lowered
     system = memory_for(board, overlay, memory)
     return Run(mapping, lowered, system, EXECUTORS[executor](lowered.program, system, trace))
 

@@ -1,0 +1,34 @@
+"""Lowers what a board's memory holds and an executor can count, and says why where it does not.
+
+It decides nothing else; `lower` writes the rows.
+"""
+
+from __future__ import annotations
+
+from arch_models.board import Board
+from arch_models.overlay import Infeasible, Overlay
+from cosim.lowering.lower import Lowered, lower
+from cosim.lowering.placement import KnownPlaces, place
+from cosim.mapping.tiles import Mapping
+from cosim.program.totals import beyond
+from workloads.graph import Graph
+
+
+def lower_within(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping, frames: int = 1,
+                 steps: int = 1, places: KnownPlaces | None = None) -> Lowered | Infeasible:
+    """As `lower`; infeasible if the tensors and weights are more than the board's whole DRAM, or
+    the program does more than `cosim.program.totals` lets an executor count.
+
+    What an operating system keeps of the DRAM for itself is not counted.
+    """
+    known: KnownPlaces = {} if places is None else places
+    size = place(graph, overlay, board, mapping, known).size_bytes
+    if size > board.ddr.size_bytes:
+        return Infeasible("ddr.size_bytes", size, board.ddr.size_bytes, "bytes",
+                          ("layout", "board.ddr.size_bytes", "a smaller network"))
+    lowered = lower(graph, overlay, board, mapping, frames, steps, known)
+    over = beyond(lowered.program)
+    if over is None:
+        return lowered
+    return Infeasible(over.what, over.count, over.most, over.unit,
+                      ("clock_hz", "engines", "a smaller network"))
