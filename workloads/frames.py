@@ -26,6 +26,7 @@ AGC_TRAINED = {"agc-w16": "w16", "agc-w16-multiplier": "w16", "agc-w32": "w32"}
 NOISE = ("Inputs are seeded noise: outputs show that the arithmetic is right, and nothing to look "
          "at.")
 PICTURE = "picture: red, green, blue from 0 to 1"
+GIVEN = "Inputs are the first of those that were given for calibration."
 _KEYPOINTS = "keypoints of the {} frame: x, then y, from -1 to 1 across it"
 AGC_MEANINGS = {
     "picture": PICTURE, "source": PICTURE, "small": PICTURE + ", a quarter of the rows and columns",
@@ -51,16 +52,20 @@ class Frame:
     meanings: Mapping[str, str] = field(default_factory=dict)
 
 
-def whole_frame(graph: Graph) -> tuple[Graph, Frame]:
+def whole_frame(graph: Graph, given: Mapping[str, np.ndarray] | None = None
+                ) -> tuple[Graph, Frame]:
     """The graph of one frame and its inputs: a real frame where one is known.
 
-    A network with sampler steps comes with its loop inside and decodes its first picture;
-    `GraphError` if nobody said how its steps are tied.
+    `given`: integers of a user's own inputs, for a network without sampler steps. One with them
+    comes with its loop inside and decodes its first picture; `GraphError` if nobody said how
+    its steps are tied.
     """
     if graph.steps > 1:
         inputs = starting_values(graph, 0)
         return looped(graph), Frame(inputs, 0, "Inputs ask for the first picture of the set.",
                                     UNICORN_MEANINGS)
+    if given is not None:
+        return graph, Frame(given, 0, GIVEN)
     if graph.inputs != AGC_INPUTS:
         return graph, Frame()
     width = AGC_TRAINED.get(graph.name)

@@ -21,10 +21,12 @@ import grpc
 import numpy as np
 
 from arch_models.board import load_board
+from arch_models.fields import FieldError
 from arch_models.memory import memory_for
 from arch_models.overlay import load_overlay
 from hw.board.emitted import DriverError, Project
-from hw.interface.descriptors import unpack
+from hw.interface.configuration import EmissionError
+from hw.interface.descriptors import DescriptorError, unpack
 from hw.interface.registers import CONTROL_ADDRESS, CONTROL_BYTES, INTERRUPT_STATUS
 from hw.pynq.files import prepare
 from hw.pynq.protocol import handlers
@@ -260,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
                   f"PYNQ_REMOTE_DEVICES={server.address.removesuffix(f':{PORT}')} python "
                   f"{given.project}/board/run.py --bitstream {bitstream}", flush=True)
             server.wait()
-    except (DriverError, RtlError) as error:
+    except (DescriptorError, DriverError, EmissionError, FieldError, OSError, RtlError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -56,12 +56,13 @@ def emit_design(
     console = Console()
     if note:
         console.print(note)
-    emitted = emit_for(graph, overlay, on, out, rtl=rtl, force=force)
+    given = None if calibration is None else inputs.first_input(workload, graph, calibration)
+    emitted = emit_for(graph, overlay, on, out, rtl, force, given)
     console.print(f"wrote {emitted.files} files to {out} for {graph.name} on {overlay.name}")
     figures = {"files": emitted.files, "folder": str(out), "workload": graph.name,
                "overlay": overlay.name, "check": None}
     if check:
-        found = check_emitted(graph, overlay, on)
+        found = check_emitted(graph, overlay, on, given)
         figures["check"] = encode(found)
         console.print(f"C simulation: {found.values_compared} values of {found.tensors} tensors "
                       f"compared, {found.values_differing} differ")

@@ -5,8 +5,11 @@ It generates no code and compiles nothing by itself; the hw room does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from arch_models.board import Board
 from arch_models.overlay import Overlay
@@ -26,6 +29,9 @@ from workloads import frames
 from workloads.frames import Frame
 from workloads.graph import Graph, GraphError
 
+#: Integers of a frame's inputs by tensor, or None for those that `workloads.frames` knows.
+Given = Mapping[str, np.ndarray] | None
+
 
 @dataclass(frozen=True)
 class Emitted:
@@ -35,10 +41,10 @@ class Emitted:
     folder: Path
 
 
-def whole_frame(graph: Graph) -> tuple[Graph, Frame]:
+def whole_frame(graph: Graph, given: Given = None) -> tuple[Graph, Frame]:
     """The graph of one frame and its inputs (`workloads.frames`), or a `UserError`."""
     try:
-        return frames.whole_frame(graph)
+        return frames.whole_frame(graph, given)
     except GraphError as error:
         raise UserError(f"{graph.name} runs {graph.steps} sampler steps a frame and cannot be "
                         f"emitted: {error}") from error
@@ -63,12 +69,13 @@ def check_emittable(board: Board, folder: Path) -> None:
 
 
 def emit_for(graph: Graph, overlay: Overlay, board: Board, folder: Path,
-             rtl: bool = False, force: bool = False) -> Emitted:
+             rtl: bool = False, force: bool = False, given: Given = None) -> Emitted:
     """Write the C++, descriptors, weights, inputs and test bench of one frame to a folder.
 
-    `force`: overwrite files there that no emission wrote.
+    `force`: overwrite files there that no emission wrote. `given`: inputs of the frame, integers
+    by tensor, instead of known or random ones.
     """
-    graph, frame = whole_frame(graph)
+    graph, frame = whole_frame(graph, given)
     lowered = lowered_frame(graph, overlay, board, graph.steps)
     try:
         written = emit(lowered, graph, overlay, board, folder, frame, rtl, force)
@@ -77,14 +84,15 @@ def emit_for(graph: Graph, overlay: Overlay, board: Board, folder: Path,
     return Emitted(len(written.files) + 1, folder)
 
 
-def check_emitted(graph: Graph, overlay: Overlay, board: Board) -> CSimReport:
+def check_emitted(graph: Graph, overlay: Overlay, board: Board,
+                  given: Given = None) -> CSimReport:
     """Run one whole frame in C, then once more layer by layer, and compare with the reference.
 
     The first run checks the picture under the units' own order, the second every tensor that
     reaches memory, of one sampler step if there are any. `UserError` if the C++ does not compile
     or stops.
     """
-    whole, frame = whole_frame(graph)
+    whole, frame = whole_frame(graph, given)
     lowered = lowered_frame(whole, overlay, board, whole.steps)
     try:
         return (run_frame(lowered, whole, overlay, inputs=frame.inputs)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from arch_models.board import Board, load_board
 from arch_models.fields import build
 from arch_models.files import parse_toml
@@ -98,6 +100,13 @@ def network(name: str, calibration: Path | None = None,
     if name not in names():
         raise unknown("workload", name, (*names(), "an .onnx file"))
     return load(name), ""
+
+
+def first_input(name: str, graph: Graph, calibration: Path) -> dict[str, np.ndarray]:
+    """The first calibration input of an .onnx file as integers of its graph."""
+    from workloads.onnx import importer
+
+    return importer.first_input(Path(name), graph, calibration)
 
 
 def board(name: str) -> Board:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workloads.agc.graph import frame_bytes
-from workloads.frames import AGC_FRAME, NOISE, whole_frame
+from workloads.frames import AGC_FRAME, GIVEN, NOISE, whole_frame
 from workloads.graph import GraphError, Phase
 from workloads.library import load
 from workloads.reference import execute
@@ -33,6 +33,13 @@ def test_a_network_without_training_gets_noise_and_says_so():
     graph = load("agc-w24")
     assert whole_frame(graph)[1].about == NOISE
     assert not whole_frame(graph)[1].inputs
+
+
+def test_inputs_that_are_given_are_taken():
+    graph = load("agc-w24")
+    given = {"small": np.zeros(graph.tensors["small"].shape, np.int8)}
+    _, frame = whole_frame(graph, given)
+    assert frame.inputs == given and frame.about == GIVEN
 
 
 def test_a_name_alone_makes_no_decoder():

@@ -32,6 +32,7 @@ from workloads import library
 from workloads.graph import GraphError, Operator
 from workloads.onnx.importer import (
     Imported,
+    first_input,
     float_network,
     import_onnx,
     random_inputs,
@@ -109,6 +110,10 @@ def test_a_float_model_is_quantized_with_given_data(
     imported = import_onnx(path, read_calibration(tmp_path / "given.npz"))
     verify(imported.graph)
     assert imported.note == "float network, calibrated with 3 given inputs"
+    # The first of them is the frame that an emitted project runs.
+    first = first_input(path, imported.graph, tmp_path / "given.npz")
+    assert np.array_equal(first["input"], quantized_inputs(
+        imported.graph, {"input": random_pictures(3, 9)[0][0]})["input"])
     picture = random_pictures(1, 77)[0]
     wanted = session(onnx.load(str(path))).run(None, {"input": picture})[0][0]
     graph = imported.graph

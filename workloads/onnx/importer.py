@@ -24,7 +24,7 @@ from workloads.onnx.patterns import with_normalizations
 from workloads.onnx.read import Model, Node, read_model
 from workloads.onnx.walk import Unsupported, View, Walk, three
 from workloads.quantization.float_network import FloatNetwork
-from workloads.quantization.post_training import Recipe, quantize
+from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 
 RANDOM_INPUTS = 4
 
@@ -98,6 +98,12 @@ def read_calibration(path: Path) -> list[dict[str, np.ndarray]]:
         raise GraphError(f"{path.name}: values must be finite")
     return [{name: array[index] for name, array in arrays.items()}
             for index in range(counts.pop())]
+
+
+def first_input(path: Path, graph: Graph, calibration: Path) -> dict[str, np.ndarray]:
+    """The first of the given inputs as integers of the imported graph: a real frame to run."""
+    given = _shaped(read_model(path), graph, read_calibration(calibration)[0])
+    return quantized_inputs(graph, given)
 
 
 def _shaped(model: Model, graph: Graph, item: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
