@@ -26,10 +26,10 @@ from hw.rtl.array import (
 )
 from hw.rtl.buffers import READ_CYCLES
 from hw.rtl.pipeline import (
-    LOOP_FILL,
+    PACED_FILL,
     delay,
     late,
-    loop_nest,
+    paced_nest,
     product,
     register,
     signed_bytes,
@@ -38,7 +38,7 @@ from hw.rtl.pipeline import (
 from hw.rtl.results import ANNOUNCE, RESULTS, Results
 from hw.rtl.shell import Shell
 
-FILL = LOOP_FILL
+FILL = PACED_FILL
 OPCODES = (Opcode.CONVOLUTION,)
 #: Cycles after a trip is issued in which its signals are at these places.
 _ENDS, _ADDRESS = 1, 7  # what it ends; address of the pixels
@@ -101,9 +101,11 @@ class ConvolutionEngine(Elaboratable):
         m = Module()
         m.submodules.shell = self.shell
         m.submodules.results = self.results
-        trip, counters, ends = self._loops(m)
+        trip, counters, ends, finished = self._loops(m)
         issued, ended = delay(m, trip, _ENDS), [delay(m, end, _ENDS) for end in ends]
         begin = (counters[_COLUMN] + Mux(counters[_HALF], self.columns, 0))[:16]
+        if self.columns == 1:  # it is even where the half may be odd
+            begin = counters[_COLUMN] | counters[_HALF]
         inside = self._pixel_addresses(m, begin, counters, ended)
         self._weight_address(m, issued, ended)
         sums, closed = self._accumulate(m, issued, inside, ended)
@@ -119,27 +121,26 @@ class ConvolutionEngine(Elaboratable):
             self.results.lower.eq(late(m, counters[_LOWER][0], done - ANNOUNCE)),
             self.results.half.eq(late(m, counters[_HALF][0], done - ANNOUNCE)),
             self.results.entry.eq(self._entry(m, ended[_ROW], done - ANNOUNCE)),
-            self.shell.done.eq(delay(m, ends[_OUT_WORD],
-                                     drain_cycles(self.tn) + self.result_cycles)),
+            self.shell.done.eq(delay(m, finished, drain_cycles(self.tn) + self.result_cycles)),
         ]
         return m
 
-    def _loops(self, m: Module) -> tuple[Value, list[Signal], list[Value]]:
+    def _loops(self, m: Module) -> tuple[Value, list[Signal], list[Value], Value]:
         """Blocks of output channels, rows, groups of columns, a 2 x 2 square's rows and halves,
         then the reduction. Under a pool a group holds whole squares: an odd number of columns
-        goes twice, unless the second time lies outside the tile."""
+        goes twice, unless the second time lies outside the tile, whose columns are even."""
         pool, out_columns = self._head("pool"), self._head("out_columns")
         odd = self.columns % 2
         span = self.columns << pool if odd else Value.cast(self.columns)
         goes_twice = Signal()  # in the group of columns of the next cycle
-        trip, counters, ends = loop_nest(
+        _, counters, ends, _ = nest = paced_nest(
             m, self.shell.start, [
-                self._head("out_words"), self._head("out_rows") >> pool, out_columns,
-                Mux(pool, Const(2, 2), 1), Const(2 if odd else 1, 2), self._head("in_words"),
+                self._head("out_words"), self._head("out_rows"), out_columns,
+                Mux(pool, Const(2, 2), 1), Mux(pool & odd, Const(2, 2), 1), self._head("in_words"),
                 self._head("kernel_rows"), self._head("kernel_columns")],
-            [1, 1, span, 1, 1, 1, 1, 1], pace=(_IN_WORD, self.result_cycles),
-            singles={_HALF: ~goes_twice} if odd else None)
-        if odd:
+            [1, Mux(pool, Const(2, 2), 1), span, 1, 1, 1, 1, 1], (_IN_WORD, self.result_cycles),
+            {_HALF: ~goes_twice} if odd and self.columns > 1 else None)
+        if odd and self.columns > 1:
             # A group under a pool lasts two trips at least, so `behind` has settled at its end.
             beyond = register(m, out_columns - self.columns - span)
             first = register(m, pool & (out_columns > self.columns))
@@ -148,13 +149,13 @@ class ConvolutionEngine(Elaboratable):
             m.d.comb += goes_twice.eq(Mux(begins | ends[_COLUMN], first,
                                           Mux(ends[_LOWER], behind, twice)))
             m.d.sync += twice.eq(goes_twice)
-        return trip, counters, ends
+        return nest
 
     def _entry(self, m: Module, ended: Value, cycles: int) -> Value:
         """The word of parameters of a group's first slice, `cycles` after its last trip."""
         base = slow_divide(m, self.shell.start, self._head("parameter_base"),
                            self.results.requantizers)
-        block = Signal.like(self.results.entry)
+        block = Signal.like(self.results.entry, reset_less=True)
         with m.If(self.shell.start):
             m.d.sync += block.eq(0)
         with m.Elif(ended):
@@ -164,37 +165,37 @@ class ConvolutionEngine(Elaboratable):
     def _pixel_addresses(self, m: Module, begin: Value, counters: list[Signal],
                          ended: list[Value]) -> list[Value]:
         """Set the addresses; which pixels lie in the tile, when their data are there."""
-        pool, upsample = self._head("pool"), self._head("upsample")
+        upsample = self._head("upsample")
         rows, columns = self._head("in_rows"), self._head("in_columns")
         stride = self._head("stride")
         height, width = register(m, rows << upsample), register(m, columns << upsample)
         # Cycle 2: the word of the plane; 3: row and column of lane 0; 6: the row's first word.
         positions = product(m, rows, columns)[:16]
-        offset = Signal(16)
+        offset = Signal(16, reset_less=True)
         with m.If(self.shell.start | ended[_IN_WORD]):
             m.d.sync += offset.eq(0)
         with m.Elif(ended[_KERNEL_ROW]):
             m.d.sync += offset.eq(offset + positions)
         plane = register(m, (self._head("in_base") + offset)[:16])
-        out_row = ((counters[_ROW] << pool) + counters[_LOWER])[:16]
+        out_row = counters[_ROW] | counters[_LOWER]  # under a pool rows go by two
         down = register(m, register(m, counters[_KERNEL_ROW]) - self._head("pad_top"))
         across = register(m, register(m, counters[_KERNEL_COLUMN]) - self._head("pad_left"))
         y, first = (product(m, place, stride, plus)[:20].as_signed()
                     for place, plus in ((out_row, down), (begin, across)))
-        row_inside = register(m, (y >= 0) & (y < height))
+        row_inside = register(m, y.as_unsigned() < height)  # a negative one is far too large
         line = product(m, (y >> upsample)[:16], columns, late(m, plane, 3))[:16]
         found = []
         for lane, address in enumerate(self.in_address):
             steps = sum((stride << bit for bit in range(2) if lane >> bit & 1), Value.cast(0))
             x = register(m, (first + register(m, steps))[:20].as_signed())
-            inside = register(m, row_inside & (x >= 0) & (x < width))
+            inside = register(m, register(m, x.as_unsigned() < width) & register(m, row_inside))
             m.d.sync += address.eq(line + late(m, (x >> upsample)[:16], 2))
-            found.append(late(m, inside, _PIXELS - 1 - 5))
+            found.append(late(m, inside, _PIXELS - 1 - 6))
         return found
 
     def _weight_address(self, m: Module, issued: Value, ended: list[Value]) -> None:
         """Weights of a block of output channels lie in the order of the trips of a position."""
-        address, block = Signal.like(self.weight_address), Signal.like(self.weight_address)
+        address, block = (Signal.like(self.weight_address, reset_less=True) for _ in range(2))
         with m.If(self.shell.start):
             m.d.sync += [address.eq(self._head("weight_base")),
                          block.eq(self._head("weight_base"))]
@@ -211,8 +212,8 @@ class ConvolutionEngine(Elaboratable):
                     ) -> tuple[list[Signal], Value]:
         """The running sums of every column, and whether a group of positions is whole now."""
         done = sum_cycles(self.tn)
-        opens = Signal()  # the trip begins a reduction
-        group = Signal.like(self.partial_read_address)
+        opens = Signal(reset_less=True)  # the trip begins a reduction
+        group = Signal.like(self.partial_read_address, reset_less=True)
         with m.If(self.shell.start):
             m.d.sync += [opens.eq(1), group.eq(0)]
         with m.Elif(issued):

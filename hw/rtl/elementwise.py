@@ -5,15 +5,35 @@ They read one beat a cycle, so an operator with two operands takes two cycles a 
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
 from cosim.program.table import Opcode
 from hw.interface.descriptors import Field, argument_fields
-from hw.rtl.pipeline import delay, loop_nest, register, rounding, saturate
-from hw.rtl.stream import StreamPorts
+from hw.rtl.pipeline import (
+    LOOP_FILL,
+    PRODUCT,
+    ROUND,
+    count_loops,
+    delay,
+    late,
+    loop_nest,
+    product,
+    register,
+    round_shift,
+    saturate,
+)
+from hw.rtl.stream import BEAT_CYCLES, StreamPorts
 
 ELEMENTWISE = (Opcode.ADD, Opcode.MULTIPLY, Opcode.AFFINE, Opcode.FLOW_SUM)
-ELEMENTWISE_DRAIN, LOOKUP_DRAIN = 5, 3
+#: Limits and bases are chosen among the operators first.
+ELEMENTWISE_FILL = LOOP_FILL + 1
+# Cycles from a step to these places: the operands of the second product, with the entry of the
+# parameters; its sum; eight results.
+_SECOND = BEAT_CYCLES + PRODUCT
+_TOTAL = _SECOND + PRODUCT
+_RESULT = _TOTAL + ROUND
+ELEMENTWISE_DRAIN = _RESULT + 1
+LOOKUP_DRAIN = BEAT_CYCLES + 3
 MASK_FRACTION_BITS = 7
 MULTIPLIER_BITS = 16
 SHIFT_BITS = 6
@@ -26,7 +46,8 @@ def fields_of(opcodes: tuple[Opcode, ...]) -> list[Field]:
 
 
 class ElementwiseEngine(StreamPorts, Elaboratable):
-    """Cycles: 1 + steps + 5, with 2 steps a beat (add, multiply), 1 (affine), or one a channel."""
+    """Cycles: ELEMENTWISE_FILL + steps + ELEMENTWISE_DRAIN, with 2 steps a beat (add, multiply),
+    1 (affine), or one a channel (flow sum)."""
 
     def __init__(self, in_lanes: int, out_lanes: int, waits: int, signals: int,
                  address_bits: int = 16) -> None:
@@ -41,104 +62,112 @@ class ElementwiseEngine(StreamPorts, Elaboratable):
                   else Value.cast(name) for opcode, name in names.items()]
         found = values[0]
         for opcode, value in list(zip(names, values, strict=True))[1:]:
-            found = Mux(self._is(opcode), value, found)
+            found = Mux(self.shell.header("opcode") == opcode, value, found)
         return found
-
-    def _is(self, opcode: Opcode) -> Value:
-        return self.shell.header("opcode") == opcode
 
     def elaborate(self, platform: object) -> Module:
         """Build the loop, the reads, the lanes and the grids."""
         m = Module()
         m.submodules.shell = shell = self.shell
         add, multiply, affine, flow = ELEMENTWISE
-        positions = self._pick(dict.fromkeys(ELEMENTWISE, "positions"), 16)
+        self._adds, self._multiplies, self._is_affine, self._is_flow = (
+            register(m, shell.header("opcode") == opcode) for opcode in ELEMENTWISE)
+        positions = register(m, self._pick(dict.fromkeys(ELEMENTWISE, "positions"), 16))
         planes = self._pick({add: "planes", multiply: "planes", affine: "planes", flow: 1})
         steps = self._pick({add: 2, multiply: 2, affine: 1, flow: "channels"})
-        _, (plane, position, step), ends = loop_nest(
-            m, shell.start, [planes, positions, steps])
-        second = step[0] & (self._is(add) | self._is(multiply))
-        other = Mux(self._is(add), shell.argument(add, "other_base"),
-                    shell.argument(multiply, "other_base"))
-        in_base = self._pick(dict.fromkeys(ELEMENTWISE, "in_base"))
-        shared = second & self._is(multiply) & shell.argument(multiply, "broadcast")
-        read_plane = Mux(self._is(flow), step >> 3, Mux(shared, 0, plane))
-        beat = self.read(m, read_plane, positions, position, Mux(second, other, in_base))
-
-        base = Mux(self._is(flow), shell.argument(flow, "parameter_base"),
-                   shell.argument(affine, "parameter_base"))
-        entry = (base >> 3) + Mux(self._is(flow), (base[:3] + step) >> 3, plane)
-        m.d.comb += self.parameter_address.eq(entry)
-        entry_lane = delay(m, (base[:3] + step)[:3], 1)
-        values = self._lanes(m, beat, delay(m, shared, 1))
-        flow_lane = delay(m, step[:3], 1)
-        grid = self._grid(m, beat, flow_lane, entry_lane, step, position, ends)
-        result = [register(m, Mux(self._is(flow), mine, yours)) for mine, yours in
-                  zip(grid, values, strict=True)]
-        self.write(m, ends[2], plane, positions, position,
-                   self._pick(dict.fromkeys(ELEMENTWISE, "out_base")), result,
-                   ELEMENTWISE_DRAIN)
+        trip, (plane, position, step), ends = loop_nest(
+            m, register(m, shell.start), [register(m, planes), positions, register(m, steps)])
+        two = self._adds | self._multiplies
+        shared = self._multiplies & shell.argument(multiply, "broadcast")
+        beat = self._beats(m, trip, positions, position, step, ends, two, shared)
+        place = Mux(self._is_flow, step, plane << 3)
+        base = register(m, self._pick({affine: "parameter_base", flow: "parameter_base"}))
+        entry = register(m, (base + place)[:16])
+        m.d.comb += self.parameter_address.eq(late(m, entry[3:], _SECOND - 3))
+        entries = register(m, self.parameter_data)
+        values = self._lanes(m, beat, entries, late(m, step[0] & shared, BEAT_CYCLES))
+        grid = self._grid(m, beat, entries.word_select(late(m, entry[:3], _SECOND - 1), 64),
+                          step, ends)
+        result = [register(m, Mux(self._is_flow, mine, yours)) for mine, yours in
+                  zip([*grid, *[Const(0, 1)] * 4], values, strict=True)]
+        out = self.walk(m, ends[1], self._pick(dict.fromkeys(ELEMENTWISE, "out_base")), positions,
+                        self.out_lanes)
+        self.store(m, ends[2], out, position, result, ELEMENTWISE_DRAIN)
         m.d.comb += shell.done.eq(delay(m, ends[0], ELEMENTWISE_DRAIN))
         return m
 
-    def _lanes(self, m: Module, beat: list[Value], shared: Value) -> list[Value]:
-        """Eight channels: cycle 1 the beat, 2 operands, 3 totals, 4 rounded; values in 4."""
-        add, multiply, affine, _ = ELEMENTWISE
-        shell = self.shell
-        first_multiplier = self._pick({add: "multiplier_in", multiply: "multiplier", affine: 0},
-                                      MULTIPLIER_BITS)
-        other_multiplier = shell.argument(add, "multiplier_other", MULTIPLIER_BITS)
-        fixed_shift = Mux(self._is(add), shell.argument(add, "shift", SHIFT_BITS),
-                          shell.argument(multiply, "shift", SHIFT_BITS))
-        now_first = [register(m, value) for value in beat]
+    def _beats(self, m: Module, trip: Value, positions: Value, position: Value, step: Signal,
+               ends: list[Value], two: Value, shared: Value) -> list[Value]:
+        """One operand of a step: planes one after the other; those of a flow's channels for each
+        position; of a second operand that is shared, always the first one."""
+        ended = Mux(self._is_flow, trip & (step[:3] == 7), ends[1])
+        first, lane = self.walk(m, ended, self._pick(dict.fromkeys(ELEMENTWISE, "in_base")),
+                                positions, self.in_lanes, self._is_flow & ends[2])
+        other_base = self._pick({op: "other_base" for op in ELEMENTWISE[:2]})
+        other, other_lane = self.walk(m, ends[1] & ~shared, other_base, positions, self.in_lanes)
+        second = register(m, step[0] & two)
+        return self.fetch(m, (Mux(second, other, first), Mux(second, other_lane, lane)), position)
+
+    def _lanes(self, m: Module, beat: list[Value], entries: Value, shared: Value) -> list[Value]:
+        """Eight channels. All operators share two multipliers: one multiplies the first operand,
+        by the second or a constant; one the second operand, or the product of both."""
+        shell, (add, multiply, affine, _) = self.shell, ELEMENTWISE
+        constant = shell.argument(add, "multiplier_in", MULTIPLIER_BITS)
+        other, fixed = (register(m, self._pick({add: one, multiply: two}, bits)) for one, two, bits
+                        in (("multiplier_other", "multiplier", MULTIPLIER_BITS),
+                            ("shift", "shift", SHIFT_BITS)))
+        relu = register(m, self._is_affine & shell.argument(affine, "relu"))
         found = []
-        for lane in range(8):
-            now = now_first[lane]
-            before = register(m, now)
-            factor = Mux(delay(m, shared, 1), now_first[0], now).as_signed()
-            entry = register(m, self.parameter_data[64 * lane : 64 * lane + 56])
+        for lane, now in enumerate(beat):
+            entry = entries[64 * lane : 64 * lane + 56]
             offset, own = entry[:32].as_signed(), entry[32:48].as_signed()
-            # All three operators share their multipliers: one for each term, one for the product.
-            first = Mux(self._is(multiply), before * factor, before).as_signed()
-            other = Mux(self._is(affine), own, Mux(self._is(multiply), 0, other_multiplier))
-            total = register(m, first * first_multiplier + now * other.as_signed()
-                             + Mux(self._is(affine), offset, 0))
-            shift = register(m, Mux(self._is(affine), entry[48 : 48 + SHIFT_BITS], fixed_shift))
-            rounded = register(m, rounding(total, shift))
-            value = saturate(rounded >> register(m, shift))
-            relu = self._is(affine) & shell.argument(affine, "relu")
-            found.append(Mux(relu & (value < 0), 0, value))
+            factor = Mux(self._multiplies, Mux(shared, beat[0], now), constant)
+            first = product(m, register(m, now), factor)
+            both = product(
+                m, Mux(self._multiplies, first[:16].as_signed(), late(m, now, PRODUCT)),
+                Mux(self._is_affine, own, other),
+                register(m, Mux(self._adds, register(m, first),
+                                Mux(self._is_affine, register(m, offset), 0))))
+            shift = late(m, Mux(self._is_affine, entry[48 : 48 + SHIFT_BITS], fixed), PRODUCT)
+            found.append(round_shift(m, both[:40].as_signed(), shift, positive=relu))
         return found
 
-    def _grid(self, m: Module, beat: list[Value], lane: Value, entry_lane: Value, step: Signal,
-              position: Signal, ends: list[Value]) -> list[Value]:
+    def _grid(self, m: Module, beat: list[Value], entry: Value, step: Signal, ends: list[Value]
+              ) -> list[Value]:
         """x and y of one position: sums over channels, then the identity grid is added."""
         flow = Opcode.FLOW_SUM
-        mask = register(m, Array(beat)[lane].as_signed())
-        entry = register(m, self.parameter_data.word_select(entry_lane, 64)[:32])
-        opens = delay(m, step == 0, 2)
+        lane = late(m, step[:3], BEAT_CYCLES)
+        mask = late(m, Array(beat)[lane].as_signed(), _SECOND - BEAT_CYCLES + 1)
+        chosen = register(m, entry[:32])
+        opens = late(m, step == 0, _TOTAL + 1)
         fraction = self.shell.argument(flow, "fraction_bits", 4)
-        column, row = Signal(16), Signal(16)
-        with m.If(self.shell.start):
-            m.d.sync += [column.eq(0), row.eq(self.shell.argument(flow, "first_row"))]
-        with m.Elif(ends[2]):
-            wraps = column == self.shell.argument(flow, "columns") - 1
-            m.d.sync += [column.eq(Mux(wraps, 0, column + 1)), row.eq(row + wraps)]
+        begins, row = register(m, self.shell.start), Signal(16, reset_less=True)
+        (column,), _, (wraps,) = count_loops(m, begins, ends[2] & self._is_flow,
+                                             [self.shell.argument(flow, "columns")])
+        with m.If(begins):
+            m.d.sync += row.eq(self.shell.argument(flow, "first_row"))
+        with m.Elif(wraps):
+            m.d.sync += row.eq(row + 1)
         found: list[Value] = []
         for index, place in enumerate((column, row)):
-            shift = entry[16 * index : 16 * index + 16].as_signed()
-            total = Signal(signed(32), name=f"flow_{index}")
-            m.d.sync += total.eq(Mux(opens, 0, total) + mask * shift)
-            moved = register(m, rounding(total, Value.cast(MASK_FRACTION_BITS)))
-            exact = (moved >> MASK_FRACTION_BITS) + delay(m, place << fraction, 4)
-            wide = saturate(exact, 16)
+            moved = product(m, mask, chosen[16 * index : 16 * index + 16].as_signed())
+            total = Signal(signed(32), name=f"flow_{index}", reset_less=True)
+            m.d.sync += total.eq(Mux(opens, 0, total) + moved)
+            half, lost, odd = (total[MASK_FRACTION_BITS - 1], total[: MASK_FRACTION_BITS - 1],
+                               total[MASK_FRACTION_BITS])
+            up = register(m, half & (lost.any() | odd))
+            whole = register(m, register(m, total >> MASK_FRACTION_BITS) + up)
+            shifted = register(m, late(m, place, _RESULT - 3) << fraction)
+            wide = register(m, saturate(register(m, whole + shifted), 16))
             found += [wide[:8].as_signed(), wide[8:16].as_signed()]
-        zero = Value.cast(0)
-        return [*found, *[zero] * 4]
+        return found
 
 
 class LookupEngine(StreamPorts, Elaboratable):
-    """One beat a cycle through eight copies of a 256-byte table. Cycles: 1 + beats + 3."""
+    """One beat a cycle through eight copies of a 256-byte table.
+
+    Cycles: FILL + beats + LOOKUP_DRAIN.
+    """
 
     def __init__(self, in_lanes: int, out_lanes: int, waits: int, signals: int,
                  address_bits: int = 16) -> None:
@@ -155,15 +184,14 @@ class LookupEngine(StreamPorts, Elaboratable):
         head = {name: shell.argument(Opcode.LOOKUP, name) for name in
                 ("in_base", "out_base", "planes", "table_base")}
         positions = shell.argument(Opcode.LOOKUP, "positions", 16)
-        running, (plane, position), ends = loop_nest(m, shell.start, [head["planes"], positions])
-        beat = self.read(m, plane, positions, position, head["in_base"])
+        trip, (_, position), ends = loop_nest(m, shell.start, [head["planes"], positions])
+        place = self.walk(m, ends[1], head["in_base"], positions, self.in_lanes)
         result = []
-        for lane, value in enumerate(beat):
-            entry = (value + 128)[:8]
-            m.d.comb += self.table_addresses[lane].eq(head["table_base"] + entry[3:])
-            byte = self.table_data[lane].word_select(delay(m, entry[:3], 1), 8)
-            result.append(register(m, byte))
-        self.write(m, running, plane, positions, position, head["out_base"], result,
-                   LOOKUP_DRAIN)
+        for lane, value in enumerate(self.fetch(m, place, position)):
+            entry = value[:8] ^ 0x80
+            m.d.sync += self.table_addresses[lane].eq(head["table_base"] + entry[3:])
+            result.append(register(m, self.table_data[lane].word_select(late(m, entry[:3], 2), 8)))
+        out = self.walk(m, ends[1], head["out_base"], positions, self.out_lanes)
+        self.store(m, trip, out, position, result, LOOKUP_DRAIN)
         m.d.comb += shell.done.eq(delay(m, ends[0], LOOKUP_DRAIN))
         return m

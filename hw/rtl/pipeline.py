@@ -9,12 +9,14 @@ operands, products and sums are registers of a DSP48 (A, B, M, P) or its cascade
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, ValueLike
 
 #: Cycles from the start of a loop nest to its first step.
 LOOP_FILL = 2
+#: As much for a nest with a pace.
+PACED_FILL = LOOP_FILL + 1
 #: Cycles from operands to their product and its sum with `plus`, which is read `PLUS` cycles
 #: after the operands.
 PRODUCT, PLUS = 3, 2
@@ -22,58 +24,117 @@ PRODUCT, PLUS = 3, 2
 WIDE_PRODUCT = 4
 _LOW_BITS = 17  # what the cascade of a DSP48 can shift away
 #: Cycles from a value to its rounded and saturated shift.
-ROUND = 5
+ROUND = 6
 
 
 def loop_nest(m: Module, start: Value, limits: Sequence[ValueLike],
               steps: Sequence[ValueLike] | None = None, bits: int = 16,
-              pace: tuple[int, int] = (0, 1), singles: dict[int, Value] | None = None
+              singles: Mapping[int, Value] | None = None
               ) -> tuple[Value, list[Signal], list[Value]]:
     """Counters of nested loops, outermost first, one step a cycle from LOOP_FILL after `start`.
 
     Returns (trip, counters, ends): `trip` is high in every step; `ends[k]` in the last step of
     loop k and of every loop inside it. A counter runs from 0 below its limit in steps of 1 or
-    `steps[k]`, at least once. Limits and steps hold from the cycle of `start` on. With `pace`
-    (k, cycles) one pass of loop k and the loops inside it takes that many cycles at least: its
-    last step waits. `singles[k]`: for a limit that moves with the loops around loop k, is the
-    pass that begins in the next cycle a single step?
+    `steps[k]`, at least once. Limits and steps hold from the cycle of `start` on. `singles[k]`:
+    for a limit that moves with the loops around loop k, is the pass that begins in the next cycle
+    a single step?
 
-    Whether a step is a loop's last one is known one step ahead, so a cycle holds no comparison
-    and then a counter.
+    Whether a step is a loop's last one is known two steps ahead, and whether it is that of all
+    loops from one inwards is a register, so that an end is one LUT behind registers.
     """
-    running, begins = Signal(), register(m, start)
-    strides = [1] * len(limits) if steps is None else steps
-    lasts = [Signal(name=f"last_{index}") for index in range(len(limits))]
-    trip: Value = running
+    begins, trip = register(m, start), Signal()
+    counters, _, ends = count_loops(m, begins, trip, limits, steps, bits, singles)
+    with m.If(begins | ends[0]):
+        m.d.sync += trip.eq(begins)
+    return trip, counters, ends
+
+
+def paced_nest(m: Module, start: Value, limits: Sequence[ValueLike], steps: Sequence[ValueLike],
+               pace: tuple[int, int], singles: Mapping[int, Value] | None = None, bits: int = 16
+               ) -> tuple[Value, list[Signal], list[Value], Value]:
+    """As `loop_nest`, from PACED_FILL after `start`, and `finished`: the last cycle.
+
+    With `pace` (k, cycles) one pass of loop k and the loops inside it takes that many cycles at
+    least: it waits behind its last step. A pass of two cycles gives the loops around it a cycle
+    to themselves.
+    """
     level, least = pace
-    if least > 1:
-        spent, rested = Signal(range(least)), Signal()
-        pass_ends = Cat(lasts[level:]).all()
-        trip = running & (~pass_ends | rested)
-        with m.If(begins | (trip & pass_ends)):
-            m.d.sync += [spent.eq(0), rested.eq(0)]
-        with m.Elif(running & ~rested):
-            m.d.sync += [spent.eq(spent + 1), rested.eq(spent == least - 2)]
+    if least < 2:
+        trip, counters, ends = loop_nest(m, start, limits, steps, bits, singles)
+        ended = [delay(m, end, 1) for end in ends]
+        return delay(m, trip, 1), [register(m, one) for one in counters], ended, ended[0]
+    begins, trip = register(m, start), Signal()
+    inner, _, inner_ends = count_loops(m, begins, trip, limits[level:], steps[level:], bits)
+    passes = inner_ends[0]
+    passed = delay(m, passes, 1)
+    outer, lasts, outer_ends = count_loops(m, begins, passed, limits[:level], steps[:level],
+                                           bits, singles, ahead=False)
+    spent, rested, waits, final = Signal(range(least)), Signal(), Signal(), Signal()
+    every, finished = Cat(lasts).all(), Signal()
+    opens = begins | (rested & (passes | waits))
+    m.d.comb += finished.eq(rested & Mux(waits, final, passes & every))
+    opened = delay(m, opens, 1)
+    with m.If(opened):
+        m.d.sync += spent.eq(0)
+    with m.Elif(~rested):
+        m.d.sync += spent.eq(spent + 1)
+    due = opened if least == 2 else ~opened & (spent == least - 3)
+    m.d.sync += [rested.eq(~opens & (rested | due)),
+                 trip.eq(Mux(opens, ~finished, trip & ~passes))]
+    with m.If(passes):
+        m.d.sync += [waits.eq(~rested), final.eq(every)]
+    with m.Elif(rested):
+        m.d.sync += waits.eq(0)
+    return (delay(m, trip, 1), [*outer, *(register(m, one) for one in inner)],
+            [*outer_ends, *(delay(m, end, 1) for end in inner_ends)], delay(m, finished, 1))
+
+
+def count_loops(m: Module, begins: Value, moves: Value, limits: Sequence[ValueLike],
+                steps: Sequence[ValueLike] | None = None, bits: int = 16,
+                singles: Mapping[int, Value] | None = None, ahead: bool = True
+                ) -> tuple[list[Signal], list[Signal], list[Value]]:
+    """(counters, lasts, ends) of loops whose innermost counter `moves`, as in `loop_nest`.
+
+    They are ready a cycle after `begins`, with limits that hold from the cycle before it on, and
+    begin with the counters that they ended with: zero if they went to their end.
+    Unless `ahead`, moves are two cycles apart at least.
+    """
+    count = len(limits)
+    strides = [1] * count if steps is None else steps
+    lasts, nears, alls = ([Signal(name=f"{name}_{index}") for index in range(count)]
+                          for name in ("last", "near", "last_from"))
+    ends = [moves & every for every in alls]
     counters: list[Signal] = []
-    ends: list[Value] = []
-    inner = trip
-    for index, last in reversed(list(enumerate(lasts))):
+    firsts, laters = [], []
+    for index, (last, near) in enumerate(zip(lasts, nears, strict=True)):
         limit, step = Value.cast(limits[index]), Value.cast(strides[index])
         counter = Signal(min(bits, max(1, len(limit))), name=f"loop_{index}")
         single = (singles or {}).get(index, register(m, step >= limit))
-        beyond = register(m, (step << 1) - limit)  # of the step after the next, at counter 0
-        with m.If(begins | (inner & last)):
-            m.d.sync += [counter.eq(0), last.eq(single)]
-        with m.Elif(inner):
-            m.d.sync += [counter.eq(counter + step), last.eq(counter + beyond >= 0)]
-        inner = inner & last
-        counters.insert(0, counter)
-        ends.insert(0, inner)
-    with m.If(begins):
-        m.d.sync += running.eq(1)
-    with m.Elif(ends[0]):
-        m.d.sync += running.eq(0)
-    return trip, counters, ends
+        double = register(m, (step << 1) >= limit)
+        triple = step + (step << 1)
+        if not isinstance(step, Const):
+            step, triple = register(m, step), register(m, triple)
+        beyond = register(m, triple - limit)
+        move = ends[index + 1] if index + 1 < count else moves
+        with m.If(begins | ends[index]):
+            m.d.sync += [last.eq(single), near.eq(double)]
+        with m.Elif(move):
+            m.d.sync += [last.eq(near), near.eq(counter + beyond >= 0)]
+        with m.If(move):  # every nest ends with counters of zero, where the next one begins
+            m.d.sync += counter.eq(Mux(last, 0, counter + step))
+        counters.append(counter)
+        firsts.append(single)
+        moved = Mux(last, single, near)
+        laters.append(Mux(alls[index + 1], moved, last) if index + 1 < count else moved)
+    for index, every in enumerate(alls):
+        if not ahead:
+            m.d.sync += every.eq(Cat(lasts[index:]).all())
+            continue
+        with m.If(begins):
+            m.d.sync += every.eq(Cat(firsts[index:]).all())
+        with m.Elif(moves):
+            m.d.sync += every.eq(Cat(laters[index:]).all())
+    return counters, lasts, ends
 
 
 def delay(m: Module, value: ValueLike, cycles: int) -> Value:
@@ -87,7 +148,13 @@ def delay(m: Module, value: ValueLike, cycles: int) -> Value:
 
 
 def late(m: Module, value: ValueLike, cycles: int) -> Value:
-    """`value`, that many cycles later, without a reset: for data, in shift registers of LUTs."""
+    """`value`, that many cycles later, without a reset: for data, in shift registers of LUTs.
+
+    Those are slow to show what they hold, so the last of more than two cycles is a flip-flop:
+    with a reset, which a shift register has not.
+    """
+    if cycles > 2:
+        return delay(m, late(m, value, cycles - 1), 1)
     now = Value.cast(value)
     for _ in range(cycles):
         now = register(m, now)
@@ -140,22 +207,23 @@ def round_shift(m: Module, value: Value, shift: Value, bits: int = 8,
     16, 4 and 1; each stage keeps the bits that the rest of the shift can reach, and of the others
     only whether one is lost (`over`: they differ from the sign) or left behind (`sticky`).
     """
-    now = Cat(Const(0, 1), value)  # bit 0: the half
-    sign, over, sticky = value.as_signed()[-1], Const(0, 1), Const(0, 1)
-    clips = Value.cast(positive)
-    shift = Cat(shift, Const(0, 6))
+    now = Cat(Const(0, 1), value).as_signed()  # bit 0: the half
+    over, sticky = Const(0, 1), Const(0, 1)
+    clips, shift = register(m, positive), register(m, Cat(shift, Const(0, 6))[:6])
     for low, rest in ((4, 15), (2, 3), (0, 0)):
-        kept = bits + 1 + rest
-        choices = [_cut(now, sign, places << low, kept) for places in range(4)]
-        select = shift[low : low + 2]
-        sticky = register(m, sticky | Array([item[2] for item in choices])[select])
-        over = register(m, over | Array([item[1] for item in choices])[select])
-        now = register(m, Array([item[0] for item in choices])[select])
-        sign, clips = register(m, sign), register(m, clips)
+        kept, select = bits + 1 + rest, shift[low : low + 2]
+        flags, now, sign = _flags(m, now, 1 << low, kept, first=low == 4)
+        over = register(m, over | flags[0][select])
+        sticky = register(m, sticky | flags[1][select])
+        now = register(m, Array(_cut(now, sign, places << low, kept) for places in range(4))
+                       [select].as_signed())
+        now = Cat(now[:kept], register(m, sign)).as_signed()
+        clips = register(m, clips)
         shift = register(m, shift[:low]) if low else shift
+    sign, top = now[-1], now[-2]
     up = now[0] & (sticky | now[1])
-    rounded = register(m, (Cat(now[1:], now[-1]).as_signed() + up)[:bits + 1])
-    over = register(m, over | (now[-1] ^ sign))
+    rounded = register(m, (now[1:-1].as_signed() + up)[:bits + 1])
+    over = register(m, over | (top ^ sign))
     sign, clips = register(m, sign), register(m, clips)
     greatest = (1 << (bits - 1)) - 1
     above = (over | (rounded[-2] & ~rounded[-1])) & ~sign
@@ -168,15 +236,30 @@ def round_shift(m: Module, value: Value, shift: Value, bits: int = 8,
     return found
 
 
-def _cut(value: Value, sign: Value, places: int, kept: int) -> tuple[Value, Value, Value]:
-    """`value >> places` cut to `kept` bits; does a bit above differ from the sign; is one lost?"""
-    count = len(value)
-    low = value[places : places + kept] if places < count else Const(0, 0)
-    found = Cat(low, sign.replicate(kept - len(low)))
-    above = value[places + kept:] if places + kept < count else Const(0, 0)
-    differs = (above ^ sign.replicate(len(above))).any() if len(above) else Const(0, 1)
-    lost = value[:places].any() if places else Const(0, 1)
-    return found, differs, lost
+def _cut(value: Value, sign: Value, places: int, kept: int) -> Value:
+    """`value >> places` cut to `kept` bits."""
+    low = value[places : places + kept]
+    return Cat(low, sign.replicate(kept - len(low)))
+
+
+def _flags(m: Module, value: Value, unit: int, kept: int, first: bool
+           ) -> tuple[tuple[Array, Array], Value, Value]:
+    """By number of units that `value` is shifted by: does a bit above the kept ones differ from
+    the sign, and is one lost? Also `value` and its sign; all a cycle later if `first`."""
+    sign = value[-1]
+    width = len(value)
+    ends = [min(width, places * unit + kept) for places in range(4)] + [width]
+    differ = [(value[low:high] ^ sign.replicate(high - low)).any() if high > low else Const(0, 1)
+              for low, high in zip(ends, ends[1:], strict=False)]
+    lost = [value[places * unit : (places + 1) * unit].any() if places * unit < width
+            else Const(0, 1) for places in range(3)]
+    if first:
+        differ, lost = [register(m, item) for item in differ], [register(m, item) for item in lost]
+        value = register(m, value)
+        sign = value[-1]
+    return ((Array(Cat(differ[places:]).any() for places in range(4)),
+             Array(Cat(lost[:places]).any() if places else Const(0, 1) for places in range(4))),
+            value, sign)
 
 
 def rounding(value: Value, shift: Value) -> Value:
@@ -225,13 +308,13 @@ def slow_divide(m: Module, start: Value, value: Value, divisor: int) -> Value:
     if divisor & (divisor - 1) == 0:
         return register(m, value >> (divisor.bit_length() - 1))
     quotient = Signal.like(value, reset_less=True)
-    rest, left = Signal(range(divisor), reset_less=True), Signal(range(len(value) + 1))
+    rest, left, busy = Signal(range(divisor), reset_less=True), Signal(range(len(value))), Signal()
     wide = Cat(quotient[-1], rest)
     fits = wide >= divisor
     with m.If(start):
-        m.d.sync += [quotient.eq(value), rest.eq(0), left.eq(len(value))]
-    with m.Elif(left != 0):
-        m.d.sync += [quotient.eq(Cat(fits, quotient)), left.eq(left - 1),
+        m.d.sync += [quotient.eq(value), rest.eq(0), left.eq(len(value) - 1), busy.eq(1)]
+    with m.Elif(busy):
+        m.d.sync += [quotient.eq(Cat(fits, quotient)), left.eq(left - 1), busy.eq(left != 0),
                      rest.eq(Mux(fits, wide - divisor, wide))]
     return quotient
 

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike
 
 from hw.interface.descriptors import Field
-from hw.rtl.pipeline import LOOP_FILL, delay, divide, signed_bytes
+from hw.rtl.buffers import READ_CYCLES
+from hw.rtl.pipeline import LOOP_FILL, delay, divide, late, register, signed_bytes
 from hw.rtl.shell import Shell
 
 FILL = LOOP_FILL
 BEAT_BITS = 64
+#: Cycles from the step that fetches a beat to the beat: plane, address, word, lane of the word.
+BEAT_CYCLES = 3 + READ_CYCLES
+#: Where a plane begins, a cycle after a step: word of its first position, lane of its beats.
+Place = tuple[Value, Value]
 
 
 class StreamPorts:
@@ -54,5 +59,42 @@ class StreamPorts:
         m.d.comb += [
             self.out_write.eq(delay(m, lanes, later)),
             self.out_address.eq(delay(m, word, later)),
+            self.out_data.eq(Cat(value[:8] for value in beat)),
+        ]
+
+    def walk(self, m: Module, ended: Value, base: Value, positions: Value, lanes: int,
+             again: ValueLike = 0) -> Place:
+        """The place of planes that follow each other, in a buffer with that many lanes.
+
+        It begins at word `base` with the operation, and behind a step `again`; behind a step that
+        `ended` a plane follows the next one. A plane has `positions` words.
+        """
+        first, lane = Signal.like(self.in_address, reset_less=True), Signal(range(max(2, lanes)))
+        whole = lane == lanes - 1
+        ended, again = delay(m, ended, 1), delay(m, again, 1)
+        begins, base = register(m, self.shell.start), register(m, base)
+        with m.If(begins | again):
+            m.d.sync += [first.eq(base), lane.eq(0)]
+        with m.Elif(ended):
+            m.d.sync += [first.eq(Mux(whole, first + positions, first)),
+                         lane.eq(Mux(whole, 0, lane + 1))]
+        return first, lane
+
+    def fetch(self, m: Module, place: Place, position: Value) -> list[Value]:
+        """The bytes of the beat at a position of a plane, BEAT_CYCLES after the step."""
+        first, lane = place
+        m.d.sync += self.in_address.eq(first + register(m, position))
+        word = self.in_data.word_select(late(m, lane, BEAT_CYCLES - 2), BEAT_BITS)
+        return signed_bytes(register(m, word), 8)
+
+    def store(self, m: Module, enable: Value, place: Place, position: Value, beat: list[Value],
+              later: int) -> None:
+        """Write `beat` at a position of a plane, `later` cycles after the step."""
+        first, lane = place
+        enable = delay(m, enable, 1)
+        lanes = Cat(enable & (lane == index) for index in range(self.out_lanes))
+        m.d.comb += [
+            self.out_write.eq(delay(m, lanes, later - 1)),
+            self.out_address.eq(late(m, first + register(m, position), later - 1)),
             self.out_data.eq(Cat(value[:8] for value in beat)),
         ]

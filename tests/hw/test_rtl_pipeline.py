@@ -9,14 +9,14 @@ from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.sim import Simulator
 
 from hw.rtl.pipeline import (
-    LOOP_FILL,
+    PACED_FILL,
     PLUS,
     PRODUCT,
     ROUND,
     WIDE_PRODUCT,
     divide,
     dot,
-    loop_nest,
+    paced_nest,
     product,
     round_shift,
     wide_product,
@@ -45,13 +45,14 @@ def test_division_by_a_constant(divisor):
 
 @pytest.mark.parametrize(("limits", "steps", "least"), [
     ((3, 2, 2), (1, 1, 1), 1), ((3, 2, 2), (1, 1, 1), 7), ((2, 1, 1), (1, 1, 1), 5),
+    ((3, 1, 2), (1, 1, 1), 2),
     ((7, 5, 1), (3, 2, 1), 1), ((6, 1, 4), (3, 1, 2), 2)])
 def test_a_paced_loop_takes_the_longer_of_its_trips_and_its_pace(limits, steps, least):
     m, start = Module(), Signal()
     bounds = [Signal(4, init=limit) for limit in limits]
-    trip, counters, ends = loop_nest(m, start, bounds, steps, pace=(1, least))
+    trip, counters, _, finished = paced_nest(m, start, bounds, steps, (1, least))
     step, done = Signal(), Signal()
-    m.d.comb += [step.eq(trip), done.eq(ends[0])]
+    m.d.comb += [step.eq(trip), done.eq(finished)]
     ranges = [range(0, limit, stride) for limit, stride in zip(limits, steps, strict=True)]
     passes = len(ranges[0]) * max(len(ranges[1]) * len(ranges[2]), least)
     trips, dones = [], []
@@ -73,7 +74,7 @@ def test_a_paced_loop_takes_the_longer_of_its_trips_and_its_pace(limits, steps, 
     simulator.run()
     assert trips == [(one, two, three) for one in ranges[0] for two in ranges[1]
                      for three in ranges[2]]
-    assert dones == [LOOP_FILL + passes - 1]
+    assert dones == [PACED_FILL + passes - 1]
 
 
 def streamed(m: Module, inputs: list[Signal], output: Value, rows: list[tuple[int, ...]],
