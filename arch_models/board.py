@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from arch_models.board_rules import problems
@@ -16,6 +17,8 @@ from arch_models.files import read_toml
 from arch_models.power.dram import Dram
 
 BOARDS = Path(__file__).parent / "boards"
+#: A file may round a rate: 142857000 Hz for 1 GHz / 7.
+RATE_TOLERANCE_HZ = 1000
 
 
 class PortKind(StrEnum):
@@ -27,13 +30,14 @@ class PortKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the fabric offers."""
+    """What the fabric offers. `fabric_delay`: how long cells and nets take, XC7Z020-1: 1."""
 
     name: str
     dsp: int
     bram36: int
     lut: int
     ff: int
+    fabric_delay: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +126,35 @@ class Ddr:
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Legal fabric clocks. `usual_max_hz` is what such designs reach in practice."""
+    """Fabric clocks: a generator's rate over two whole dividers, between two bounds.
+
+    Whether a design runs at a rate is `clock.predict`'s business.
+    """
 
     minimum_hz: int
     maximum_hz: int
-    usual_max_hz: int
+    generator_hz: int
+    largest_divider: int
+
+    @property
+    def rates_hz(self) -> tuple[int, ...]:
+        """Every rate that can be made, slowest first, each rounded down to a hertz."""
+        return _rates(self.generator_hz, self.largest_divider, self.minimum_hz, self.maximum_hz)
+
+    def fastest_hz(self, limit_hz: float) -> int:
+        """The fastest rate up to a limit; the slowest of all if none is."""
+        return max((rate for rate in self.rates_hz if rate <= limit_hz), default=self.rates_hz[0])
+
+    def nearest_hz(self, wanted_hz: float) -> tuple[int, ...]:
+        """The rates on both sides of a wanted one, or the only one beyond an end."""
+        below = [rate for rate in self.rates_hz if rate <= wanted_hz]
+        above = [rate for rate in self.rates_hz if rate > wanted_hz]
+        return (*below[-1:], *above[:1])
+
+    def makes(self, clock_hz: int) -> bool:
+        """Whether a rate is one that can be made, to a kilohertz."""
+        return any(abs(rate - clock_hz) <= RATE_TOLERANCE_HZ
+                   for rate in self.nearest_hz(clock_hz))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +267,15 @@ class Board:
                 return item
         raise FieldError(f"board {self.name!r} has no number {name!r}; "
                          f"{nearest(name, [item.name for item in self.coefficients])}")
+
+
+@cache
+def _rates(generator_hz: int, largest: int, least_hz: int, most_hz: int) -> tuple[int, ...]:
+    """Rates of a generator behind two dividers, from `least_hz` to `most_hz`."""
+    dividers = {first * second for first in range(1, largest + 1)
+                for second in range(1, largest + 1)}
+    found = {generator_hz // divider for divider in dividers}
+    return tuple(sorted(rate for rate in found if least_hz <= rate <= most_hz))
 
 
 def board_names() -> tuple[str, ...]:

@@ -26,10 +26,13 @@ MOST_BURST_BEATS = 256
 MOST_REFRESH_NS = 9 * 7812.5
 #: No DDR3, DDR4 or LPDDR4 speed grade opens, closes or cycles a row slower than this.
 MOST_ROW_NS = 100.0
+MOST_DIVIDER = 1024
+#: No fabric is so much faster or slower than the timing model's.
+FABRIC_DELAY = (0.05, 20.0)
 HERTZ = {"ddr.clock_hz": (50_000_000, 3_200_000_000),
          "ddr.interconnect_hz": (50_000_000, 3_200_000_000),
          "clocks.minimum_hz": (1_000, 2_000_000_000),
-         "clocks.usual_max_hz": (1_000, 2_000_000_000),
+         "clocks.generator_hz": (1_000, 10_000_000_000),
          "clocks.maximum_hz": (1_000, 2_000_000_000),
          "host.cpu_hz": (1_000_000, 10_000_000_000)}
 #: The most that any number of a board may be, by the end of its name; and of those not named.
@@ -101,6 +104,11 @@ def most(name: str) -> float:
 def _part(board: Board) -> Iterator[Problem]:
     for name in ("dsp", "bram36", "lut", "ff"):
         yield from _least(f"part.{name}", getattr(board.part, name), 1)
+    low, high = FABRIC_DELAY
+    if not low <= board.part.fabric_delay <= high:
+        yield Problem("part.fabric_delay", f"{board.part.fabric_delay:g}",
+                      f"must lie between {low:g} and {high:g}",
+                      f"{min(max(board.part.fabric_delay, low), high):g}")
 
 
 def _ports(board: Board) -> Iterator[Problem]:
@@ -130,14 +138,15 @@ def _hertz(board: Board) -> Iterator[Problem]:
     for path, (least, most) in HERTZ.items():
         table, _, name = path.partition(".")
         yield from _range(path, getattr(getattr(board, table), name), least, most)
-    low, usual, most = (board.clocks.minimum_hz, board.clocks.usual_max_hz,
-                        board.clocks.maximum_hz)
+    clocks = board.clocks
+    low, most = clocks.minimum_hz, clocks.maximum_hz
+    yield from _range("clocks.largest_divider", clocks.largest_divider, 1, MOST_DIVIDER)
     if low > most:
         yield Problem("clocks.minimum_hz", str(low), f"must not be above maximum_hz {most}",
                       str(most))
-    elif not low <= usual <= most:
-        yield Problem("clocks.usual_max_hz", str(usual), f"must lie between minimum_hz {low} and "
-                      f"maximum_hz {most}", str(min(max(usual, low), most)))
+    elif clocks.largest_divider <= MOST_DIVIDER and not clocks.rates_hz:
+        yield Problem("clocks.generator_hz", str(clocks.generator_hz), "two dividers make no "
+                      f"rate of it between minimum_hz {low} and maximum_hz {most}", str(most))
 
 
 def _dram(ddr: Ddr) -> Iterator[Problem]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from math import log2
+from functools import cache
+from math import hypot, log2
 from pathlib import Path
 
 from arch_models.fields import build
@@ -45,6 +46,37 @@ class NetModel:
         return found * (1 + self.share_factor * share)
 
 
-def read_net_model(path: Path = CLOCK_FILE) -> NetModel:
-    """The shipped model."""
-    return build(NetModel, read_toml(path), "", [])
+@dataclass(frozen=True)
+class ClockErrors:
+    """Natural logarithms of routed over predicted clocks: their mean, and standard deviations.
+
+    `public`: of public designs analysed as netlists; `grid`: of a netlist against the grid's rows.
+    """
+
+    public_mean: float
+    public_spread: float
+    grid_spread: float
+
+    @property
+    def spread(self) -> float:
+        """Both together, as if independent."""
+        return hypot(self.public_spread, self.grid_spread)
+
+
+@dataclass(frozen=True)
+class ClockData:
+    """The shipped figures."""
+
+    net: NetModel
+    errors: ClockErrors
+
+
+@cache
+def read_clock_data(path: Path = CLOCK_FILE) -> ClockData:
+    """The figures of a file; `FieldError` for one that is none."""
+    return build(ClockData, read_toml(path), "", [])
+
+
+def read_net_model() -> NetModel:
+    """The shipped net model."""
+    return read_clock_data().net

@@ -5,7 +5,8 @@ It maps no layer and computes no time; `check` says whether a board can hold it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,15 @@ from arch_models.files import read_toml
 from arch_models.output import toml_string, write_text
 
 DESIGNS = Path(__file__).parent / "designs"
+#: What an overlay without a board is counted at; every board that ships makes it.
+NOMINAL_CLOCK_HZ = 100_000_000
+
+
+class Rate(StrEnum):
+    """Where an overlay's clock comes from."""
+
+    PREDICTED = "predicted"  # the fastest rate of the board that the fabric is predicted to reach
+    FIXED = "fixed"  # as it stands
 
 
 class Engine(StrEnum):
@@ -132,9 +142,10 @@ class Overlay:
     positions at once. `requantize_cycles`: cycles in which the results of those positions leave,
     at least; more cycles, fewer requantizers (`result_cycles`, `requantizers`). `dsp_packing`: two
     int8 MACs a DSP48. `channel_block`: channels that lie together in DRAM. `backend`: which
-    timing coefficients hold: a table of `data/engines.toml`, or the path of a file that `cosim
-    calibrate` wrote.
-    `clock_gating`: the clock of an engine or a master stops while it has nothing to do.
+    timing coefficients hold: a table of `data/engines.toml`, or a file of `cosim calibrate`.
+    `clock_gating`: an engine's or a master's clock stops while it has nothing to do.
+    `build`: a file of `cosim calibrate --reports`, what a vendor's build of this design reached.
+    `rate`: what becomes of `clock_hz` on a board (`clock.clocked`).
     `parameter_entries`, `vector_entries`, `table_bytes`: bytes / 8, bytes / 8 and bytes.
     `most_in_words`, `most_out_words`: bound on the words of one convolution operation (0: as many
     as fit), for accelerators that make one pass a word; `tile_rows`, `tile_columns`: its output
@@ -142,11 +153,12 @@ class Overlay:
     """
 
     name: str
-    clock_hz: int
     tm: int
     tn: int
     engines: frozenset[Engine]
     masters: tuple[Master, ...]
+    clock_hz: int = NOMINAL_CLOCK_HZ
+    rate: Rate = Rate.PREDICTED
     columns: int = 1
     requantize_cycles: int = 8
     dsp_packing: bool = False
@@ -172,6 +184,7 @@ class Overlay:
     control: Control = Control()
     layout: Layout = Layout.DENSE
     backend: str = "rtl"
+    build: str = ""
     clock_gating: bool = False
     pipelines: tuple[Pipeline, ...] = ()
 
@@ -195,6 +208,7 @@ class Overlay:
                              f"{self.weight_bits}; needs 8 and 8")
         label(self.name, "name")
         prose(self.backend, "backend")
+        prose(self.build, "build")
         _check_parts(self)
         _check_masters(self)
 
@@ -332,11 +346,16 @@ def load_overlay(path: str | Path) -> Overlay:
     shipped = DESIGNS / f"{text.replace('-', '_')}.toml"
     place = shipped if not text.endswith(".toml") and shipped.exists() else Path(text)
     try:
-        return build(Overlay, read_toml(place), "")
+        return overlay_of_table(read_toml(place))
     except FieldError as error:
         if str(place) in str(error):
             raise
         raise FieldError(f"{place}: {error}") from None
+
+
+def overlay_of_table(table: Mapping[str, Any], where: str = "") -> Overlay:
+    """An overlay from the table of a design file; a rate that it gives is fixed."""
+    return build(Overlay, {**({"rate": "fixed"} if "clock_hz" in table else {}), **table}, where)
 
 
 def save_overlay(overlay: Overlay, path: str | Path) -> None:
@@ -377,5 +396,5 @@ def _toml(value: Any) -> str:
 
 
 def default_overlay() -> Overlay:
-    """A sensible design made by hand for PYNQ-Z1: 16x8 MACs, ping-pong, one port a master."""
-    return load_overlay("default")
+    """The shipped design at its nominal clock, whatever a board may give it."""
+    return replace(load_overlay("default"), rate=Rate.FIXED)

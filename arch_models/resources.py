@@ -257,12 +257,11 @@ def check_masters(masters: tuple[Master, ...], board: Board) -> Infeasible | Non
 
 
 def check_clock(clock_hz: int, board: Board) -> Infeasible | None:
-    """Does the board give this clock?"""
-    if clock_hz > board.clocks.usual_max_hz:
-        return Infeasible("clock_hz", clock_hz, board.clocks.usual_max_hz, "Hz", ("clock_hz",))
-    if clock_hz < board.clocks.minimum_hz:
-        return Infeasible("clock_hz", clock_hz, board.clocks.minimum_hz, "Hz", ("clock_hz",))
-    return None
+    """Does the board make this clock? If not, `available` is the rate nearest to it."""
+    if board.clocks.makes(clock_hz):
+        return None
+    near = min(board.clocks.nearest_hz(clock_hz), key=lambda rate: abs(rate - clock_hz))
+    return Infeasible("clock_hz", clock_hz, near, "Hz", ("clock_hz",))
 
 
 def check_sites(total: Resources, board: Board) -> Infeasible | None:

@@ -47,6 +47,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "overlap": "validate.overlap",
         "board": "validate.board",
         "energy": "validate.energy",
+        "clock": "validate.clock",
         "rtl": "validate.rtl",
         "onnx": "validate.onnx",
         "page": "validate.page",

@@ -47,6 +47,8 @@ except ImportError:  # beside this file in an emitted project
 START, DONE = 1, 2
 MOST_REPEATS = 1_000_000
 MOST_TIMEOUT_S = 86_400.0
+#: A made rate this near to the project's is that rate: pynq rounds it to 1 kHz.
+CLOCK_TOLERANCE = 1e-4
 #: What a meter's file may hold: the plug, the fabric's core supply, the processor with its pads,
 #: the DRAM's supply.
 RAILS = ("total_w", "vccint_w", "ps_w", "ddr_w")
@@ -116,6 +118,7 @@ class Driver:
         self._signals = Signals()
         self._buffers: list[Any] = []
         self._initialize = 1
+        self.clock_hz: int = self.manifest["clock_hz"]
         self._renewed: dict[int, Any] = {}
         self._counted: dict[str, dict[str, int]] = {}
         self._registers: dict[str, int] = self.manifest["registers"]
@@ -160,6 +163,8 @@ class Driver:
         check_descriptors(descriptors, self.manifest)
         weights = self.project.data("data/weights.bin")
         self._hardware.download(self._bitstream_path)
+        if hasattr(self._hardware, "clock_hz"):  # a simulation has no generator to ask
+            self.clock_hz = self._hardware.clock_hz()
         self._memory = self._allocate(self.manifest["memory_bytes"])
         self._commands = self._allocate(descriptors.size)
         self._commands[:] = descriptors
@@ -314,7 +319,14 @@ class Driver:
 
     def measure(self, repeats: int = 10, expected: dict[str, np.ndarray] | None = None,
                 power_csv: str | None = None) -> Measurement:
-        """Run one frame to warm up and `repeats` timed ones; compare with `expected` outputs."""
+        """Run one frame to warm up and `repeats` timed ones; compare with `expected` outputs.
+
+        `DriverError` if the fabric has another clock than the project, whose prediction it is not.
+        """
+        asked = self.manifest["clock_hz"]
+        if abs(self.clock_hz - asked) > CLOCK_TOLERANCE * asked:
+            raise DriverError(f"the fabric has {self.clock_hz} Hz, the project is of {asked} Hz; "
+                              "set fclk0 to that, or emit a design with the fabric's")
         if not 1 <= repeats <= MOST_REPEATS:
             raise DriverError(f"repeats is {repeats}, must be from 1 to {MOST_REPEATS}")
         self.run()
@@ -332,7 +344,7 @@ class Driver:
         return Measurement(
             self._hardware.source, self.manifest["board"], self.manifest["design"],
             self.project.manifest_sha256, self.manifest["program_sha256"], self._bitstream,
-            self.manifest["clock_hz"], taken, repeats, True,
+            self.clock_hz, taken, repeats, True,
             tuple(sum(row) for row in rows), tuple(steps), self.counters(), compared, differing,
             rails.get("total_w"), samples, rails)
 

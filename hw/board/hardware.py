@@ -91,6 +91,12 @@ class PynqHardware:
         self.source = device if device.endswith(" simulation") else "board"
         self._port = getattr(overlay, self._name).mmio
 
+    def clock_hz(self) -> int:
+        """The rate that the processor makes for the fabric now, read back from its dividers."""
+        import pynq
+
+        return round(1e6 * float(pynq.Clocks.fclk0_mhz))
+
     def read(self, offset: int) -> int:
         """A 32-bit register."""
         return int(self._port.read(offset))

@@ -80,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}; the measurement is printed instead", file=sys.stderr)
         return 2
     print(f"{measurement.values_compared} values compared, {measurement.values_differing} differ; "
-          f"mean frame {sum(measurement.frame_seconds) / given.repeats * 1e3:.3f} ms; "
+          f"mean frame {sum(measurement.frame_seconds) / given.repeats * 1e3:.3f} ms at "
+          f"{measurement.clock_hz / 1e6:.3f} MHz; "
           f"wrote {given.output}")
     return 1 if measurement.values_differing else 0
 

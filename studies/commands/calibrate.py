@@ -1,13 +1,15 @@
 """`cosim calibrate`: coefficients from a vendor's reports, or from a meter on a user's own board.
 
 It runs no vendor tool; see `studies.resources.calibrate` for what a synthesis report's numbers
-mean, `studies.energy` for those of power.
+mean, `build_check` beside it for a build's clock and sites, `studies.energy` for power.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,19 +20,24 @@ from studies.plain.files import check_writable, write_json, write_text
 from studies.plain.records import encode
 from studies.report import tables
 
+if TYPE_CHECKING:
+    from studies.energy.power_report import PowerReport
+
 
 def calibrate(
     csynth: Annotated[Path | None, typer.Option(
         help="csynth.xml of a Vitis HLS solution.", show_default=False)] = None,
     reports: Annotated[Path | None, typer.Option(
-        help="A folder with what report_power printed of a routed build.",
+        help="A folder with what report_timing_summary and report_utilization, or report_power, "
+             "printed of a routed build of --design.",
         show_default=False)] = None,
     power: Annotated[list[Path] | None, typer.Option(
         help="Readings of a meter (CSV: state, clock_mhz, vccint_w, ps_w, ddr_w, total_w), or a "
              "measurement that `cosim measure --power` wrote (.json).",
         show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="The file to write: out/vitis.toml, or out/board.toml for --power.",
+        "--out", "-o", help="The file to write: out/vitis.toml, out/build.toml for --reports, or "
+        "out/board.toml for --power.",
         show_default=False)] = None,
     loop: Annotated[list[str] | None, typer.Option(
         help="OPERATOR=FUNCTION/LOOP, where the function's name does not say it.",
@@ -44,9 +51,10 @@ def calibrate(
     """Read a synthesis report, power reports or a meter's readings into coefficients.
 
     With --csynth: II, depth and trip counts; name the file in a design (backend =
-    "out/vitis.toml"). With --reports: each part of the tool's estimate beside ours, for the same
-    sites. With --power: a board file with measured powers; predict with it (--board
-    out/board.toml).
+    "out/vitis.toml"). With --reports: clock and sites of a build beside ours, part by part, in a
+    file that the design may name (build = "out/build.toml"); and each part of the tool's power
+    estimate beside ours, for the same sites. With --power: a board file with measured powers;
+    predict with it (--board out/board.toml).
 
     Example: cosim calibrate --csynth build/solution/syn/report/csynth.xml --out vitis.toml
     """
@@ -56,14 +64,15 @@ def calibrate(
     if json is not None:
         check_writable(json)
     if csynth is not None:
-        _csynth(csynth, out or Path("out/vitis.toml"), loop or [])
+        _csynth(csynth, out or Path("out/vitis.toml"), loop or [], board)
     elif reports is not None:
-        _reports(reports, json)
+        _reports(reports, design, board, out or Path("out/build.toml"), json)
     else:
         _power(power or [], out or Path("out/board.toml"), board, design, workload)
 
 
-def _csynth(path: Path, out: Path, loops_by_hand: list[str]) -> None:
+def _csynth(path: Path, out: Path, loops_by_hand: list[str], board: str) -> None:
+    from studies.evaluation import inputs
     from studies.resources.calibrate import backend_file, choose_loops, read_report
 
     check_writable(out)
@@ -76,15 +85,76 @@ def _csynth(path: Path, out: Path, loops_by_hand: list[str]) -> None:
     report = read_report(path)
     loops = choose_loops(report, chosen)
     write_text(out, backend_file(report, loops))
-    Console().print(f"wrote {out}: {', '.join(loops)} from {len(report.loops)} pipelined loops of "
-                    f"{report.top}", soft_wrap=True)
+    console = Console()
+    console.print(f"wrote {out}: {', '.join(loops)} from {len(report.loops)} pipelined loops of "
+                  f"{report.top}", soft_wrap=True)
+    if report.clock_ns:
+        rate = inputs.board(board).clocks.fastest_hz(1e9 / report.clock_ns)
+        console.print(f"estimated clock period {report.clock_ns:g} ns, before placement: "
+                      f"{1000 / report.clock_ns:.1f} MHz; the board makes clock_hz = {rate}",
+                      soft_wrap=True, highlight=False)
 
 
-def _reports(folder: Path, json: Path | None) -> None:
-    from studies.energy.power_report import differences, power_reports
+def _reports(folder: Path, design: str, board: str, out: Path, json: Path | None) -> None:
+    """What a build's reports say beside our predictions: clock and sites, power, or both."""
+    from studies.energy.power_report import power_reports
+    from studies.resources.vendor_reports import has_timing
+
+    timed = has_timing(folder)
+    document: dict[str, object] = {}
+    if timed:
+        document["build"] = _build(folder, design, board, out)
+    try:
+        powers = power_reports(folder)
+    except UserError:
+        if not timed:
+            raise
+        powers = []
+    if powers:
+        document["reports"] = _estimates(powers)
+    if json is not None:
+        write_json(json, document)
+
+
+def _build(folder: Path, design: str, board: str, out: Path) -> object:
+    """Show a build beside the prediction of its design, and write its file."""
+    from studies.evaluation import inputs
+    from studies.resources.build_check import build_toml, compare
+    from studies.resources.vendor_reports import find_reports
+
+    check_writable(out)
+    overlay, on = replace(inputs.design(design), build=""), inputs.board(board)
+    timing, used = find_reports(folder)
+    found = compare(overlay, on, timing, used)
+    console = Console()
+    console.print(
+        f"{timing.tool or 'the tool'} on {timing.device}{timing.grade}: {timing.clock} asked for "
+        f"{1000 / timing.period_ns:.2f} MHz, worst slack {timing.wns_ns:g} ns, so "
+        f"{found.reached_mhz:.1f} MHz{'' if found.met else ', missed'}; predicted "
+        f"{found.predicted_mhz:.1f} ({found.low_mhz:.0f} to {found.high_mhz:.0f})",
+        highlight=False, soft_wrap=True)
+    table = tables.grid("Sites", ("site", "predicted", "used", "difference, %"))
+    for site in found.sites:
+        table.add_row(site.site, f"{site.predicted:g}", f"{site.used:g}",
+                      f"{100 * (site.predicted / site.used - 1):+.1f}" if site.used else "-")
+    console.print(table)
+    table = tables.grid("Longest period of each part, ns",
+                        ("part", "predicted", "reported", "path"), left=("path",))
+    for part in found.parts:
+        table.add_row(part.part, *("-" if value is None else f"{value:.2f}" for value in (
+            part.predicted_ns, part.reported_ns)), part.path)
+    console.print(table)
+    write_text(out, build_toml(overlay, timing, used))
+    console.print(f"wrote {out}; name it in the design: build = \"{out}\"", soft_wrap=True)
+    return encode(found)
+
+
+def _estimates(powers: Sequence[PowerReport]) -> list[dict[str, object]]:
+    """Show each part of a tool's power estimate beside ours."""
+    from studies.energy.power_report import differences
 
     console, found = Console(), []
-    for report in power_reports(folder):
+    for report in powers:
         rows = differences(report)
         table = tables.grid(
             f"{report.file}: {report.design} on {report.device}, {report.clock_mhz:g} MHz "
@@ -102,8 +172,7 @@ def _reports(folder: Path, json: Path | None) -> None:
                       "parts": [{**encode(row), "error": row.error} for row in rows]})
     console.print("parts: by numbers fitted to such reports; fabric: their sum, against the law "
                   "that was fitted to measured rails", soft_wrap=True)
-    if json is not None:
-        write_json(json, {"reports": found})
+    return found
 
 
 def _power(paths: list[Path], out: Path, board: str, design: str, workload: str) -> None:

@@ -41,7 +41,8 @@ def headline(
     workloads: Annotated[str, typer.Option(
         help="Networks, separated by commas.", show_default="all four")] = "",
     clocks: Annotated[str, typer.Option(
-        help="Clock rates in MHz, separated by commas.", show_default="100,150,200")] = "",
+        help="Clock rates in MHz for all designs, separated by commas, in place of each design's "
+             "predicted clock.", show_default=False)] = "",
     designs: Annotated[int, typer.Option(
         min=1, max=10**6, help="Designs a clock and network.")] = 400,
     seed: Seed = 0,
@@ -56,9 +57,10 @@ def headline(
         if path is not None:
             check_writable(path)
     try:
-        rates = [int(text) for text in clocks.split(",")] if clocks else list(study.CLOCKS_MHZ)
+        rates = ([int(text) for text in clocks.split(",")] if clocks
+                 else list(study.CLOCKS_MHZ))
     except ValueError:
-        raise UserError(f"--clocks is {clocks!r}, must be whole MHz, for example 100,150") from None
+        raise UserError(f"--clocks is {clocks!r}, must be whole MHz, for example 100,142") from None
     console = Console()
     points = study.headline(workloads.split(",") if workloads else list(study.WORKLOADS), rates,
                             study.default_settings(designs, seed), told=console.print,

@@ -1,7 +1,7 @@
 """`cosim validate`: run a public check of the models and show predicted against reference.
 
 It holds no checks; those are in `validate_memory`, `validate_vta`, `validate_fpga2015`,
-`validate_overlap`, `validate_rtl`, `validate_onnx` and `energy`.
+`validate_overlap`, `validate_rtl`, `validate_onnx`, `energy` and `clock`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from studies.commands.options import Json, MemoryModel
+from studies.commands.options import BoardName, Design, Json, MemoryModel
 from studies.evaluation.inputs import memory_model
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
@@ -130,6 +130,22 @@ def energy(
     from studies.validate.energy import run
 
     code = run(rows, sweep, json)
+    if code:
+        raise typer.Exit(code)
+
+
+def clock(
+    design: Design = "default",
+    board: BoardName = "pynq-z1",
+    whole: Annotated[bool, typer.Option(
+        "--whole/--grid-only", help="Synthesize the whole design too and list its longest paths; "
+        "needs Yosys and minutes.")] = True,
+    json: Json = None,
+) -> None:
+    """Check the clock model against public designs, and predict the clock of a design."""
+    from studies.validate.clock import run
+
+    code = run(design, board, json, whole)
     if code:
         raise typer.Exit(code)
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from arch_models.board import Board
+from arch_models.clock import clocked
 from arch_models.engines import Resources
 from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, Master, Overlay
@@ -43,8 +44,9 @@ MEMORY = "flat"
 #: Tile searches remembered at most; each holds about a kilobyte.
 MOST_TILES = 100_000
 #: Fields that no row of a program depends on, and those that no site depends on.
-_UNTIMED = frozenset({"name", "clock_hz", "dsp_packing", "masters"})
-_UNSITED = frozenset({"name", "clock_hz", "masters", "control", "layout", "backend", "pipelines"})
+_UNTIMED = frozenset({"name", "clock_hz", "rate", "build", "dsp_packing", "masters"})
+_UNSITED = frozenset({"name", "clock_hz", "rate", "masters", "control", "layout", "backend",
+                      "build", "pipelines"})
 _rows_of = attrgetter(*(item.name for item in fields(Overlay) if item.name not in _UNTIMED))
 _sites_of = attrgetter(*(item.name for item in fields(Overlay) if item.name not in _UNSITED))
 
@@ -117,6 +119,7 @@ class Batch:
         return [self._one(overlay) for overlay in overlays]
 
     def _one(self, overlay: Overlay) -> Figures | Infeasible:
+        overlay = clocked(overlay, self.board)
         found = self.grid(overlay, (overlay.dsp_packing,), (overlay.clock_hz,),
                           (overlay.masters,))
         reason = found.reason(0, 0, 0)

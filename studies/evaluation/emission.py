@@ -6,13 +6,14 @@ It generates no code and compiles nothing by itself; the hw room does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.overlay import Overlay
+from arch_models.clock import clocked
+from arch_models.overlay import Overlay, Rate
 from arch_models.resources import check
 from cosim.lowering.limits import lower_within
 from cosim.lowering.lower import Lowered
@@ -52,6 +53,7 @@ def whole_frame(graph: Graph, given: Given = None) -> tuple[Graph, Frame]:
 
 def lowered_frame(graph: Graph, overlay: Overlay, board: Board, steps: int = 1) -> Lowered:
     """One frame of the graph on the design; `UserError` if the design does not work out."""
+    overlay = clocked(overlay, board)
     misfit = check(overlay, board)
     if misfit is not None:
         feasible(misfit)
@@ -76,6 +78,8 @@ def emit_for(graph: Graph, overlay: Overlay, board: Board, folder: Path,
     by tensor, instead of known or random ones.
     """
     graph, frame = whole_frame(graph, given)
+    # The project is of one rate, whatever is predicted later.
+    overlay = replace(clocked(overlay, board), rate=Rate.FIXED)
     lowered = lowered_frame(graph, overlay, board, graph.steps)
     try:
         written = emit(lowered, graph, overlay, board, folder, frame, rtl, force)
@@ -93,6 +97,7 @@ def check_emitted(graph: Graph, overlay: Overlay, board: Board,
     or stops.
     """
     whole, frame = whole_frame(graph, given)
+    overlay = clocked(overlay, board)
     lowered = lowered_frame(whole, overlay, board, whole.steps)
     try:
         return (run_frame(lowered, whole, overlay, inputs=frame.inputs)
@@ -104,6 +109,6 @@ def check_emitted(graph: Graph, overlay: Overlay, board: Board,
 def check_layers(graph: Graph, overlay: Overlay, board: Board) -> CSimReport:
     """Run one layer of each distinct shape in C, at full size, and compare with the reference."""
     try:
-        return run_layers(graph, overlay, board)
+        return run_layers(graph, clocked(overlay, board), board)
     except (EmissionError, SimulationError) as error:
         raise UserError(f"the C simulation did not finish: {error}") from error

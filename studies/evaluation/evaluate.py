@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from arch_models.board import Board
+from arch_models.clock import basis, clocked, predict
 from arch_models.engines import Resources
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
@@ -26,7 +27,7 @@ from cosim.program.result import SimResult
 from cosim.program.table import UnitKind
 from studies.evaluation.activity import Counts, count
 from studies.evaluation.layers import layer_times, unit_times
-from studies.evaluation.values import Evaluation, LayerReport, Resource
+from studies.evaluation.values import ClockReport, Evaluation, LayerReport, Resource
 from studies.plain.errors import UserError, unknown
 from workloads.graph import Graph, Phase
 
@@ -84,6 +85,7 @@ def simulate_design(graph: Graph, overlay: Overlay, board: Board, memory: str = 
     """
     if executor not in EXECUTORS:
         raise unknown("executor", executor, tuple(EXECUTORS))
+    overlay = clocked(overlay, board)
     mapping = choose_mapping(graph, overlay, phases(graph), board)
     if isinstance(mapping, Infeasible):
         return mapping
@@ -107,6 +109,7 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
 
     Energy is that of one frame by itself, from first in to last out, whatever `frames` is.
     """
+    overlay = clocked(overlay, board)
     misfit = check(overlay, board)
     if misfit is not None:
         return misfit
@@ -136,7 +139,8 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
     moved = _bytes(run)
     return Evaluation(
         workload=graph.name, board=board.name, overlay=overlay.name, memory_model=memory,
-        clock_hz=overlay.clock_hz, frames=1 if sampled else frames, pixels=pixels(graph),
+        clock_hz=overlay.clock_hz, clock=clock_of(overlay, board),
+        frames=1 if sampled else frames, pixels=pixels(graph),
         latency_cycles=result.total_cycles, period_cycles=period,
         macs=int(result.layer_macs.sum()), peak_macs_per_cycle=overlay.macs_per_cycle,
         bytes_read=moved[0], bytes_written=moved[1], bursts=int(result.layer_bursts.sum()),
@@ -149,6 +153,12 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         design_file=overlay_toml(overlay) if detail else "",
         step_cycles=(result.total_cycles - once.result.total_cycles) // (graph.steps - 1)
         if detail and sampled else None)
+
+
+def clock_of(overlay: Overlay, board: Board) -> ClockReport:
+    """What stands behind the overlay's rate."""
+    found = predict(overlay, board)
+    return ClockReport(basis(overlay, board).value, found.mhz, found.low_mhz, found.high_mhz)
 
 
 def period_cycles(result: SimResult) -> int:

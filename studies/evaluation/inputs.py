@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.board import Board, load_board
-from arch_models.fields import build
 from arch_models.files import parse_toml
-from arch_models.overlay import DESIGNS, Overlay, load_overlay
+from arch_models.overlay import DESIGNS, Overlay, load_overlay, overlay_of_table
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError, unknown
 from studies.plain.records import load as load_record
@@ -142,7 +141,7 @@ def design_of(result: Evaluation) -> Overlay:
     if not result.design_file:
         raise UserError("the result holds no design file; `cosim simulate --json FILE` writes one "
                         "that does.")
-    return build(Overlay, parse_toml(result.design_file, "design_file"), "design_file")
+    return overlay_of_table(parse_toml(result.design_file, "design_file"), "design_file")
 
 
 def library_name(result: Evaluation) -> str:

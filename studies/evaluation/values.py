@@ -98,6 +98,22 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
+class ClockReport:
+    """What stands behind a rate: `predicted` or `assumed`, and the predicted clock in MHz with
+    its interval."""
+
+    basis: str
+    predicted_mhz: float
+    low_mhz: float
+    high_mhz: float
+
+    @property
+    def interval(self) -> str:
+        """The prediction in words."""
+        return f"{self.predicted_mhz:.0f} ({self.low_mhz:.0f} to {self.high_mhz:.0f})"
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One design, one workload, one board: all predicted, by the memory model named here.
 
@@ -130,6 +146,7 @@ class Evaluation:
     energy: Energy
     resources: tuple[Resource, ...]
     units: tuple[UnitTime, ...]
+    clock: ClockReport
     program_hash: str
     layers: tuple[LayerReport, ...] = field(default=())
     design_file: str = ""

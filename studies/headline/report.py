@@ -53,12 +53,12 @@ def rich_tables(points: Sequence[Point]) -> list[Table]:
     for point in points:
         item = point.latency_best
         found, at = item.evaluation, item.limits
-        best.add_row(point.workload, str(point.clock_mhz), f"{found.latency_ms:.1f}",
+        best.add_row(point.workload, point.clock, f"{found.latency_ms:.1f}",
                      f"{found.energy_uj_per_pixel:.2f}",
                      *(f"{100 * share:.1f}" for share in (
                          at.dsp_share, at.array_share, at.convolution_share, at.ddr_share,
                          at.static_share)))
-        power.add_row(point.workload, str(point.clock_mhz), *(
+        power.add_row(point.workload, point.clock, *(
             f"{candidate.counted[name]:.2f}" for name, candidate in point.reached.items()))
     return [best, power]
 
@@ -67,7 +67,7 @@ def document(points: Sequence[Point], designs: int, seed: int) -> dict[str, Any]
     """Everything as JSON values, design files included."""
     return {
         "predicted": True, "board": "pynq-z1", "memory_model": "ddr3", "designs": designs,
-        "seed": seed, "clock_rates": "unchecked by vendor timing",
+        "seed": seed, "clock_rates": "predicted; unchecked by vendor timing",
         "paper_uj_per_pixel": {"value": PAPER_UJ_PER_PIXEL, "source": "arXiv 2511.09272",
                                "status": "stated", "power_counted": "not stated"},
         "regulator_efficiency": {"value": REGULATOR_EFFICIENCY.value,
@@ -94,7 +94,8 @@ def _point(point: Point) -> dict[str, Any]:
 
 def _candidate(item: Candidate) -> dict[str, Any]:
     found, at = item.evaluation, item.limits
-    return {"latency_ms": found.latency_ms, "uj_per_pixel": found.energy_uj_per_pixel,
+    return {"clock_mhz": found.clock_hz / 1e6, "clock": encode(found.clock),
+            "latency_ms": found.latency_ms, "uj_per_pixel": found.energy_uj_per_pixel,
             "mj_per_picture": item.mj_per_picture,
             "counted_uj_per_pixel": dict(item.counted),
             "array_utilization": found.utilization,
@@ -133,7 +134,7 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         "(`arch_models/data/fitted_energy.toml`); sites are fitted to Yosys runs of the RTL "
         "(`docs/validation.md`). A design is the best of those tried, not proved best; whether the "
         "vendor's tools pack two products into a DSP at these clocks is unchecked.", "",
-        "## Fastest design of each clock, and the limits", "",
+        "## Fastest designs, and the limits", "",
         "DSP limit: the frame's products on all 220 DSPs, two each. Array: the design's own "
         "products a cycle. Convolutions: useful products over the array's, in the cycles of "
         "convolution layers only, stalls and padding included. DDR: the design's bytes at "
@@ -149,7 +150,7 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         found, at = item.evaluation, item.limits
         shares = (at.dsp_share, at.array_share, at.convolution_share, at.ddr_share,
                   at.static_share)
-        lines.append(f"| {point.workload} | {point.clock_mhz} | {found.latency_ms:.1f} | "
+        lines.append(f"| {point.workload} | {point.clock} | {found.latency_ms:.1f} | "
                      f"{point.slow_arm_ms:.1f} | {item.mj_per_picture:.0f} | "
                      f"{found.energy_uj_per_pixel:.2f} | {at.dsp_ms:.1f} | "
                      + " | ".join(f"{100 * share:.1f}" for share in shares)
@@ -162,17 +163,17 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
     for point in points:
         ends = [f"{item.evaluation.latency_ms:.2f}, {item.evaluation.energy_uj_per_pixel:.3f}"
                 for item in (point.latency_best, point.energy_best)]
-        lines.append(f"| {point.workload} | {point.clock_mhz} | {len(point.front)} | "
+        lines.append(f"| {point.workload} | {point.clock} | {len(point.front)} | "
                      + " | ".join(ends) + " |")
     lines += _power(points)
     first_clock = [point for point in points if point.clock_mhz == points[0].clock_mhz]
     lines += _paths(points) + _uses(first_clock)
     for point in points:
         if point.clock_mhz == points[0].clock_mhz:
-            lines += _ablation_table(f"{point.workload}, {point.clock_mhz} MHz, fastest design",
+            lines += _ablation_table(f"{point.workload}, {point.clock} MHz, fastest design",
                                      point.ablation)
     first = points[0]
-    lines += _ablation_table(f"{first.workload}, {first.clock_mhz} MHz, the hand-made default "
+    lines += _ablation_table(f"{first.workload}, {first.clock} MHz, the hand-made default "
                              "design, which has every engine in fabric", first.hand_made)
     lines += ["", "Not shown:", ""]
     lines += [f"- {name}: {why}." for name, why in LEFT_OUT.items()]
@@ -191,7 +192,7 @@ def _command(points: Sequence[Point], designs: int, seed: int) -> str:
     if workloads != WORKLOADS:
         text += " --workloads " + ",".join(workloads)
     if clocks != CLOCKS_MHZ:
-        text += " --clocks " + ",".join(map(str, clocks))
+        text += " --clocks " + ",".join(str(clock) for clock in clocks if clock)
     return text
 
 
@@ -213,7 +214,7 @@ def _power(points: Sequence[Point]) -> list[str]:
                        and point.workload.startswith(PAPER_NETWORK))
             cells.append((f"**{text}**" if reached else text)
                          + f" ({item.evaluation.latency_ms:.0f} ms)")
-        lines.append(f"| {point.workload} | {point.clock_mhz} | " + " | ".join(cells) + " |")
+        lines.append(f"| {point.workload} | {point.clock} | " + " | ".join(cells) + " |")
     lines += ["", "The slowest clock that reaches it for each network and counting:", ""]
     for name in names:
         for workload in dict.fromkeys(point.workload for point in points
@@ -221,9 +222,9 @@ def _power(points: Sequence[Point]) -> list[str]:
             good = [point for point in points if point.workload == workload
                     and point.reached[name].counted[name] <= PAPER_UJ_PER_PIXEL]
             if good:
-                point = min(good, key=lambda item: item.clock_mhz)
+                point = min(good, key=lambda item: item.clock_mhz or 0)
                 item = point.reached[name]
-                lines.append(f"- {name}, {workload}: {point.clock_mhz} MHz, "
+                lines.append(f"- {name}, {workload}: {point.clock} MHz, "
                              f"{item.counted[name]:.2f} uJ a pixel, {shape(item)}.")
             else:
                 lines.append(f"- {name}, {workload}: not reached.")
@@ -241,7 +242,7 @@ def _paths(points: Sequence[Point]) -> list[str]:
         rest = whole - sum(large.values())
         parts = [f"{name.replace('_', ' ')} {100 * cycles / whole:.1f} %"
                  for name, cycles in {**large, "others": rest}.items() if cycles]
-        lines.append(f"| {point.workload} | {point.clock_mhz} | {', '.join(parts)} |")
+        lines.append(f"| {point.workload} | {point.clock} | {', '.join(parts)} |")
     return lines
 
 
@@ -255,7 +256,7 @@ def _uses(points: Sequence[Point]) -> list[str]:
         return (f"| {use.name} | {100 * use.cycles / whole:.1f} | "
                 + " | ".join(f"{100 * use.share(name):.1f}" for name in names) + " |")
 
-    lines = ["", f"## Where the array's products go ({points[0].clock_mhz} MHz, fastest designs)",
+    lines = ["", f"## Where the array's products go ({points[0].clock} MHz, fastest designs)",
              "",
              "All products that the array could have made in the cycles of the layers it works "
              "on: useful ones, and those lost to channels that fill no word of `tm` or `tn`, to "

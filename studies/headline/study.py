@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from arch_models.board import Board
+from arch_models.clock import clocked
 from arch_models.fields import Coefficient, FieldError, Status
-from arch_models.overlay import Engine, Overlay
+from arch_models.overlay import Engine, Overlay, Rate
 from arch_models.resources import check
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
@@ -26,8 +27,15 @@ from studies.search.exploration import FINAL_MEMORY, Question
 from studies.search.front import pareto_mask
 from studies.search.outcomes import Objective, Settings
 from studies.search.search import search
-from studies.search.space import MEGAHERTZ, Choice, Space, default_space
-from studies.search.space_overlays import choice_of, overlay_of
+from studies.search.space import (
+    CLOCK,
+    MEGAHERTZ,
+    Axis,
+    Choice,
+    Space,
+    default_space,
+)
+from studies.search.space_overlays import choice_of, overlay_of, rate_hz
 from studies.why.ablation import Ablation, ablate
 from studies.why.array_use import ArrayUse, array_use
 from studies.why.critical import by_unit, shares
@@ -36,7 +44,7 @@ from workloads.graph import Graph, Operator
 
 PAPER_UJ_PER_PIXEL = 11.7
 WORKLOADS = ("agc-w64", "agc-w32", "agc-w16", "unicorn-n256-int8")
-CLOCKS_MHZ = (100, 150, 200)
+CLOCKS_MHZ: tuple[int | None, ...] = (None,)
 #: Losses between the board's supply and the rails, for the counting of the whole board.
 REGULATOR_EFFICIENCY = Coefficient(
     "regulator_efficiency", 0.85, "1", "switching regulators at a few watts; no measurement of "
@@ -92,7 +100,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Point:
-    """One workload at one clock. `front` is sorted by latency; `reached` holds, for each way to
+    """One workload, each design at its predicted clock, or all at `clock_mhz`.
+
+    `front` is sorted by latency; `reached` holds, for each way to
     count power, the candidate with the least energy by it. `ablation` takes the fastest design
     apart, `hand_made` the shipped default design at this clock, which has every engine.
     `slow_arm_ms`: the fastest design with an ARM `ARM_DOUBT` times slower than taken.
@@ -100,7 +110,7 @@ class Point:
     (of a sampler, one step)."""
 
     workload: str
-    clock_mhz: int
+    clock_mhz: int | None
     evaluated: int
     infeasible: int
     latency_best: Candidate
@@ -112,6 +122,13 @@ class Point:
     uses: tuple[ArrayUse, ...]
     ablation: Ablation
     hand_made: Ablation
+
+
+    @property
+    def clock(self) -> str:
+        """The rate of its fastest design, and what stands behind it."""
+        item = self.latency_best.evaluation
+        return f"{item.clock_hz / MEGAHERTZ:.4g} {item.clock.basis}"
 
 
 def countings(item: Evaluation) -> dict[str, float]:
@@ -142,22 +159,28 @@ def limits(item: Evaluation, board: Board) -> Limits:
         static_j / item.energy.total_j)
 
 
-def at_clock(space: Space, clock_mhz: int) -> Space:
-    """The space with one clock; `UserError` if the space does not have it."""
-    if clock_mhz not in space.axis("clock_mhz").values:
-        raise UserError(f"clock {clock_mhz} MHz: the space has {space.axis('clock_mhz').values}")
-    return Space(tuple(replace(axis, values=(clock_mhz,)) if axis.name == "clock_mhz" else axis
-                       for axis in space.axes))
+def at_clock(space: Space, clock_mhz: int | None) -> Space:
+    """The space with one clock for all designs; None: the predicted clock of each."""
+    if clock_mhz is None:
+        return space
+    return replace(space, axes=(*space.axes, Axis(CLOCK, (clock_mhz,))))
 
 
-def starts(space: Space, base: Overlay, board: Board, clock_mhz: int, count: int = 8
+def clocked_base(base: Overlay, board: Board, clock_mhz: int | None) -> Overlay:
+    """The base at such a clock; `FieldError` for one that the board cannot make."""
+    if clock_mhz is None:
+        return clocked(replace(base, rate=Rate.PREDICTED), board)
+    return replace(base, clock_hz=rate_hz(clock_mhz, board), rate=Rate.FIXED)
+
+
+def starts(space: Space, base: Overlay, board: Board, clock_mhz: int | None, count: int = 8
            ) -> list[Choice]:
     """The base at this clock, then the largest arrays that fit.
 
     For each array the most engines in fabric that fit with it (see `TO_ARM`), then the largest
     share of the base's buffers: whole, or a half, quarter or eighth of each.
     """
-    found = choice_of(replace(base, clock_hz=clock_mhz * MEGAHERTZ), space)
+    found = choice_of(clocked_base(base, board, clock_mhz), space)
     if found is None:
         return []
     first = found
@@ -190,10 +213,12 @@ def _fitting(space: Space, wanted: Choice, divisor: int, base: Overlay, board: B
         return None
 
 
-def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int, settings: Settings,
+def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int | None, settings: Settings,
           finalists: int = 12, told: Callable[[str], None] | None = None,
           workers: int = 1) -> Point:
-    """Search at one clock with `flat`, evaluate finalists with `ddr3`, and take the best apart.
+    """Search with `flat`, evaluate finalists with `ddr3`, and take the best apart.
+
+    `clock_mhz`: of all designs; None: the predicted clock of each.
 
     Seeded: the same arguments give the same point. Raises `UserError` if nothing was feasible.
     """
@@ -202,7 +227,7 @@ def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int, settings: S
         found = search(using.search, space, settings, starts(space, base, board, clock_mhz))
     good = [(record.number, record.evaluation) for record in found.records if record.evaluation]
     if not good:
-        raise UserError(f"no design was feasible at {clock_mhz} MHz; try more --designs.")
+        raise UserError("no design was feasible; try more --designs.")
     if told:
         told(f"{found.evaluated} designs evaluated, {found.infeasible} infeasible")
     chosen = [min(good, key=lambda pair: countings(pair[1])[name])[0]
@@ -231,8 +256,7 @@ def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int, settings: S
                  array_use(graph, best.overlay, feasible(simulate_design(
                      graph, best.overlay, board, FINAL_MEMORY, trace=True, steps=1))),
                  ablate(graph, board, best.overlay, FINAL_MEMORY),
-                 ablate(graph, board, replace(base, clock_hz=clock_mhz * MEGAHERTZ),
-                        FINAL_MEMORY))
+                 ablate(graph, board, clocked_base(base, board, clock_mhz), FINAL_MEMORY))
 
 
 def _path(graph: Graph, overlay: Overlay, board: Board) -> dict[str, int]:
@@ -252,7 +276,7 @@ def base_for(graph: Graph) -> Overlay:
     return replace(base, engines=frozenset(engines))
 
 
-def headline(workloads: Sequence[str] = WORKLOADS, clocks_mhz: Sequence[int] = CLOCKS_MHZ,
+def headline(workloads: Sequence[str] = WORKLOADS, clocks_mhz: Sequence[int | None] = CLOCKS_MHZ,
              settings: Settings | None = None, board: str = "pynq-z1",
              told: Callable[[str], None] | None = None, workers: int = 1) -> tuple[Point, ...]:
     """The study at every clock for every workload, in that order."""
@@ -263,7 +287,7 @@ def headline(workloads: Sequence[str] = WORKLOADS, clocks_mhz: Sequence[int] = C
         graph = inputs.workload(name)
         for clock in clocks_mhz:
             if told:
-                told(f"{name} at {clock} MHz")
+                told(f"{name} at {clock} MHz" if clock else f"{name} at predicted clocks")
             points.append(replace(study(graph, on, base_for(graph), clock, use, told=told,
                                         workers=workers), workload=name))
     return tuple(points)

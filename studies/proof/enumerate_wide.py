@@ -114,9 +114,9 @@ class Mate:
 def summary(piece: Piece) -> Summary:
     """The summary of one piece."""
     good = ~np.isnan(piece.latency_ms)
-    cycles = sum(int(piece.cycles[item].sum()) for item in good)
+    cycles = int(piece.cycles[good].sum())
     points = np.column_stack([piece.latency_ms[good], piece.energy_uj_per_pixel[good]])
-    return _fronted(1, good.size, int(good.sum()), int(good.any(axis=0).sum()), cycles, points,
+    return _fronted(1, good.size, int(good.sum()), piece.timed, cycles, points,
                     piece.codes[good])
 
 

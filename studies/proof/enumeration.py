@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from arch_models.board import Board
+from arch_models.clock import clocked
 from arch_models.fields import FieldError
 from arch_models.overlay import Master, Overlay
 from cosim.recurrence.cuda import CudaTimer
@@ -25,8 +26,8 @@ from studies.evaluation.values import MICROJOULES, MILLISECONDS
 from studies.plain.errors import UserError
 from studies.plain.files import write_whole
 from studies.plain.machine import processor_seconds
-from studies.search.space import MEGAHERTZ, Choice, Space, Value, designs
-from studies.search.space_overlays import overlay_of
+from studies.search.space import CLOCK, Choice, Space, Value, designs
+from studies.search.space_overlays import overlay_of, rate_hz
 from workloads.graph import Graph
 
 #: Axes that change masters but no row of a program, and those that such masters depend on.
@@ -34,7 +35,7 @@ PORTS = frozenset({"input_port", "input_port_2", "weight_port", "output_port", "
                    "read_outstanding", "write_outstanding", "max_burst_beats"})
 MASTERS_FOLLOW = ("input_masters", "port_width_bits", "fetch")
 #: Axes within a `Grid` of designs besides the masters.
-WITHIN = frozenset({"clock_mhz", "dsp_packing"})
+WITHIN = frozenset({CLOCK, "dsp_packing"})
 #: Axes that change no row of a program; they are walked innermost.
 UNTIMED = PORTS | WITHIN
 #: Lowered programs a worker takes at once.
@@ -121,14 +122,15 @@ def load_enumerated(path: Path) -> Enumerated:
 class Piece(NamedTuple):
     """All designs that go on from one choice: packing P, clock C, ports and limits M.
 
-    `codes`: int64 (P, C, M); `cycles`: int64 (C, M); `latency_ms`, `energy_uj_per_pixel`:
-    (P, C, M), NaN where infeasible, and `cycles` mean nothing there.
+    `codes`, `cycles`: int64 (P, C, M); `latency_ms`, `energy_uj_per_pixel`: (P, C, M), NaN where
+    infeasible, and `cycles` mean nothing there. `timed`: recurrences that were evaluated.
     """
 
     codes: np.ndarray
     cycles: np.ndarray
     latency_ms: np.ndarray
     energy_uj_per_pixel: np.ndarray
+    timed: int
 
 
 @dataclass
@@ -168,10 +170,9 @@ class Walker:
         self.part, self.codes = part, Codes(part.space)
         self.batch = Batch(part.graph, part.board, gpu=gpu)
         self.packings = [bool(item) for item in part.space.axis("dsp_packing").values]
-        self.hertz = np.array([int(value) * MEGAHERTZ
-                               for value in part.space.axis("clock_mhz").values])
-        self.within = (self.codes.of("dsp_packing")[:, None, None]
-                       + self.codes.of("clock_mhz")[:, None])
+        self.free_clock = CLOCK in self.codes.places
+        clocks = self.codes.of(CLOCK) if self.free_clock else np.zeros(1, np.int64)
+        self.within = self.codes.of("dsp_packing")[:, None, None] + clocks[:, None]
         self.known: dict[tuple, tuple[Choice, np.ndarray, list[tuple[Master, ...]]]] = {}
 
     def walk(self, choices: Iterable[Choice]) -> Iterator[Piece]:
@@ -185,13 +186,34 @@ class Walker:
             overlay = self.part.overlay(choice | first)
             if overlay is None:
                 nothing = np.full(codes.shape, np.nan)
-                yield Piece(codes, np.full(codes.shape[1:], -1), nothing, nothing)
+                yield Piece(codes, np.full(codes.shape, -1), nothing, nothing, 0)
                 continue
-            found = self.batch.grid(overlay, self.packings, self.hertz.tolist(), masters)
-            latency = found.latency_cycles / self.hertz[:, None] * MILLISECONDS
-            yield Piece(codes, found.latency_cycles,
-                        np.where(np.isnan(found.energy_j), np.nan, latency),
-                        found.energy_j / self.batch.pixels * MICROJOULES)
+            cycles = np.full(codes.shape, -1, np.int64)
+            latency, energy = (np.full(codes.shape, np.nan) for _ in range(2))
+            timed = 0
+            for hertz, packings in self._clocks(overlay):
+                found = self.batch.grid(overlay, [self.packings[item] for item in packings],
+                                        hertz, masters)
+                good = ~np.isnan(found.energy_j)
+                timed += int(good.any(axis=0).sum())
+                cycles[packings] = found.latency_cycles
+                latency[packings] = np.where(good, found.latency_cycles / np.array(
+                    hertz)[:, None] * MILLISECONDS, np.nan)
+                energy[packings] = found.energy_j / self.batch.pixels * MICROJOULES
+            yield Piece(codes, cycles, latency, energy, timed)
+
+    def _clocks(self, overlay: Overlay) -> list[tuple[list[int], list[int]]]:
+        """Rates in Hz, and the packings that are evaluated at them: all at all rates of the axis,
+        or each at the rate that is predicted for it."""
+        every = list(range(len(self.packings)))
+        if self.free_clock:
+            return [([rate_hz(int(value), self.part.board)
+                      for value in self.part.space.axis(CLOCK).values], every)]
+        found: dict[int, list[int]] = {}
+        for item in every:
+            one = clocked(replace(overlay, dsp_packing=self.packings[item]), self.part.board)
+            found.setdefault(one.clock_hz, []).append(item)
+        return [([rate], packings) for rate, packings in found.items()]
 
     def _masters(self, choice: Choice) -> tuple[Choice, np.ndarray, list[tuple[Master, ...]]]:
         """A way to choose ports and limits; the codes and the masters of every way."""

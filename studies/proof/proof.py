@@ -35,7 +35,7 @@ from studies.search.exploration import outcome
 from studies.search.front import hypervolume, pareto_mask
 from studies.search.outcomes import Failure, Found, Objective, Outcome, Sampler, Settings
 from studies.search.search import search
-from studies.search.space import MEGAHERTZ, Choice, Space
+from studies.search.space import Choice, Space
 from studies.search.space_file import load_space
 from studies.search.space_overlays import overlay_of, starting_choices
 from workloads.graph import Graph
@@ -119,7 +119,7 @@ class Replay(Direct):
             assert isinstance(found, Failure), f"the table lacks {choice}"
             return found
         overlay = overlay_of(choice, self.base, self.board)
-        cycles = round(latency * int(choice["clock_mhz"]) * MEGAHERTZ / 1e3)
+        cycles = round(latency * overlay.clock_hz / 1e3)
         # The search reads latency, energy and resources, and no more.
         return cast(Evaluation, Figures(cycles, latency, energy,
                                         estimated_resources(overlay, self.board)))

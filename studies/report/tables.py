@@ -28,7 +28,8 @@ def grid(title: str, columns: Sequence[str], left: Sequence[str] = ()) -> Table:
 def heading(item: Evaluation) -> str:
     """One line: what was predicted, by which model."""
     return (f"predicted: {item.workload} on {item.overlay} / {item.board}, "
-            f"memory model {item.memory_model}, {item.clock_hz / 1e6:g} MHz")
+            f"memory model {item.memory_model}, {item.clock_hz / 1e6:g} MHz "
+            f"({item.clock.basis})")
 
 
 def limits(item: Evaluation) -> str:
@@ -42,7 +43,8 @@ def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
     table = grid("Frame (predicted)", ["", *(names or [item.overlay for item in items])])
     rows = [
         ("memory model", [item.memory_model for item in items]),
-        ("clock, MHz", [f"{item.clock_hz / 1e6:g}" for item in items]),
+        ("clock, MHz", [f"{item.clock_hz / 1e6:g} {item.clock.basis}" for item in items]),
+        ("fabric reaches, MHz", [item.clock.interval for item in items]),
         ("latency, ms", [f"{item.latency_ms:.2f}" for item in items]),
         ("period, ms", [f"{item.period_ms:.2f}" if item.period_cycles else "-"
                         for item in items]),

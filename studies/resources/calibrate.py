@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from arch_models.files import number
 from studies.plain.errors import UserError
 
 #: What one pass of the loop stands for: a trip of the operation, or a part of one.
@@ -46,7 +47,10 @@ class Loop:
 
 @dataclass(frozen=True)
 class SynthesisReport:
-    """What was read. `sha256` is the report file's; `version` the tool's, as it says."""
+    """What was read. `sha256` is the report file's; `version` the tool's, as it says.
+
+    `clock_ns`: the period that the tool estimates before placement, 0 if it does not say.
+    """
 
     file: str
     sha256: str
@@ -54,6 +58,7 @@ class SynthesisReport:
     part: str
     top: str
     loops: tuple[Loop, ...]
+    clock_ns: float = 0.0
 
 
 def read_report(path: Path) -> SynthesisReport:
@@ -79,7 +84,16 @@ def read_report(path: Path) -> SynthesisReport:
                         "is of another step")
     version = (root.findtext(".//ReportVersion/Version") or "unknown").strip()
     return SynthesisReport(path.name, hashlib.sha256(raw).hexdigest(), version,
-                           root.findtext(".//Part", "unknown").strip(), top, tuple(found.values()))
+                           root.findtext(".//Part", "unknown").strip(), top,
+                           tuple(found.values()), _clock_ns(path, root))
+
+
+def _clock_ns(path: Path, root: ElementTree.Element) -> float:
+    """Of the whole top: the summary beside its modules."""
+    text = root.findtext("PerformanceEstimates/SummaryOfTimingAnalysis/EstimatedClockPeriod")
+    if text is None:
+        return 0.0
+    return number(text.strip(), f"{path}: EstimatedClockPeriod", 0.01, 1e6)
 
 
 def _modules(root: ElementTree.Element, top: str) -> list[tuple[str, ElementTree.Element]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from arch_models.board import Board
+from arch_models.clock import clocked
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from arch_models.power.energy import Activity, total_joules
@@ -34,6 +35,7 @@ def bounds_of(graph: Graph, overlay: Overlay, board: Board, known: Known) -> Fig
 
     `known`: tile searches, kept between designs.
     """
+    overlay = clocked(overlay, board)
     if check(overlay, board) is not None:
         return None
     if len(known) > MOST_TILES:

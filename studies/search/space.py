@@ -33,6 +33,8 @@ Choice = dict[str, Value]
 MOVABLE = (Engine.ELEMENTWISE, Engine.LOOKUP, Engine.POOL, Engine.UPSAMPLE, Engine.SOFTMAX,
            Engine.GRID_SAMPLE, Engine.NORM)
 MEGAHERTZ = 1_000_000
+#: An axis that a space file may add: a rate in MHz for all designs, whatever they reach.
+CLOCK = "clock_mhz"
 #: The axis that says which network is run.
 WORKLOAD = "workload"
 #: Axes that set the field of the overlay with the same name.
@@ -236,14 +238,12 @@ def designs(space: Space, axes: Iterable[Axis] | None = None,
 
 
 def default_space(board: Board, graph: Graph | None = None) -> Space:
-    """All the axes, with the ports and clocks that the board has.
+    """All the axes, with the ports that the board has. The clock is none: it follows.
 
     `graph`: leaves out engines that it has no work for, which no design then has.
     """
     movable = [engine for engine in MOVABLE if graph is None or engine in engines_for(graph)]
     ports = tuple(port.name for port in board.ports)
-    clocks = tuple(mhz for mhz in (100, 111, 125, 142, 150, 166, 187, 200)
-                   if board.clocks.minimum_hz <= mhz * MEGAHERTZ <= board.clocks.usual_max_hz)
     switch = (False, True)
     axes = [
         Axis("tm", (8, 16, 24, 32, 40, 48, 64)),
@@ -251,7 +251,6 @@ def default_space(board: Board, graph: Graph | None = None) -> Space:
         Axis("columns", (1, 2, 3, 4)),
         Axis("dsp_packing", switch),
         Axis("requantize_cycles", (4, 8, 16)),
-        Axis("clock_mhz", clocks),
         Axis("input_words", (1024, 2048, 4096, 8192, 16384)),
         Axis("weight_words", (128, 256, 512, 1024, 2048)),
         Axis("output_words", (512, 1024, 2048, 4096, 8192)),

@@ -16,6 +16,7 @@ from arch_models.files import read_toml
 from arch_models.overlay import default_overlay
 from studies.plain.errors import UserError
 from studies.search.space import (
+    CLOCK,
     WIDTH_ROLES,
     WORKLOAD,
     Axis,
@@ -27,7 +28,7 @@ from studies.search.space import (
     Value,
     default_space,
 )
-from studies.search.space_overlays import overlay_of
+from studies.search.space_overlays import overlay_of, whole_megahertz
 from workloads.graph import Graph
 from workloads.library import names
 
@@ -87,6 +88,7 @@ def optional_axes(board: Board, full: Space) -> tuple[Axis, ...]:
         Axis("vector_entries", (128, 256, 512)),
         Axis("table_bytes", (1024,)),
         Axis("max_burst_beats", (4, 8, 16)),
+        Axis(CLOCK, whole_megahertz(board)),
         *(Axis(f"{role.value}_width_bits", widths) for role in WIDTH_ROLES),
         *(axis for axis in default_space(board).axes if axis.name not in there),
     )

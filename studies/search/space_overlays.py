@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 
 from arch_models.board import Board
+from arch_models.clock import clocked
 from arch_models.fields import FieldError
 from arch_models.overlay import (
     Engine,
@@ -18,12 +19,14 @@ from arch_models.overlay import (
     Layout,
     Master,
     Overlay,
+    Rate,
     Role,
     Start,
 )
 from arch_models.resources import check
 from studies.plain.errors import UserError
 from studies.search.space import (
+    CLOCK,
     MEGAHERTZ,
     MOVABLE,
     SIZES,
@@ -37,7 +40,9 @@ from studies.search.space import (
 
 def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
                name: str = "explored") -> Overlay:
-    """The overlay a choice stands for; what no axis names comes from `base`.
+    """The overlay a choice stands for, at its clock; what no axis names comes from `base`.
+
+    Without an axis for the clock, a base whose clock is predicted has each design's predicted.
 
     A port that lacks the chosen width gets the nearest one it has. Raises `FieldError` when the
     choice describes no hardware at all.
@@ -50,9 +55,10 @@ def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
     fusions = {item for item in Fusion
                if choice.get(f"fuse_{item.value}", item in base.fusions)}
     direct = {key: int(choice[key]) for key in SIZES if key in choice}
-    mhz = choice.get("clock_mhz")
-    return replace(
-        base, name=name, clock_hz=base.clock_hz if mhz is None else int(mhz) * MEGAHERTZ,
+    if CLOCK in choice:
+        base = replace(base, rate=Rate.FIXED, clock_hz=rate_hz(int(choice[CLOCK]), board))
+    return clocked(replace(
+        base, name=name,
         dsp_packing=bool(choice.get("dsp_packing", base.dsp_packing)),
         engines=frozenset(engines), fusions=frozenset(fusions),
         masters=_masters(choice, base, board),
@@ -61,7 +67,22 @@ def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
         control=replace(base.control, start=Start(str(choice.get(
             "start", base.control.start.value)))),
         **direct,  # type: ignore[arg-type]
-    )
+    ), board)
+
+
+def whole_megahertz(board: Board) -> tuple[int, ...]:
+    """The rates of a board as the clock axis names them, rounded down to a megahertz."""
+    return tuple(dict.fromkeys(rate // MEGAHERTZ for rate in board.clocks.rates_hz))
+
+
+def rate_hz(mhz: int, board: Board) -> int:
+    """The rate that a value of the clock axis stands for; `FieldError` if the board has none."""
+    for rate in board.clocks.rates_hz:
+        if rate // MEGAHERTZ == mhz:
+            return rate
+    near = " and ".join(str(rate // MEGAHERTZ)
+                        for rate in board.clocks.nearest_hz(mhz * MEGAHERTZ))
+    raise FieldError(f"{CLOCK} is {mhz}, which {board.name} cannot make; nearest {near}")
 
 
 def _masters(choice: Mapping[str, Value], base: Overlay, board: Board) -> tuple[Master, ...]:
@@ -95,8 +116,8 @@ def starting_choices(space: Space, base: Overlay, board: Board, count: int = 6) 
     """Designs to start a search from: the base, then the largest arrays that fit the board.
 
     Twice `count` of them: with the base's engines, and with every movable operator on the ARM,
-    which leaves DSPs to the array. Each takes the base's other values, the fastest clock, packed
-    DSPs, and the largest of the base's buffers, halves or quarters that still fits.
+    which leaves DSPs to the array. Each takes the base's other values, packed DSPs, and the largest
+    of the base's buffers, halves or quarters that still fits.
     """
     first = choice_of(base, space)
     if first is None:
@@ -109,7 +130,7 @@ def starting_choices(space: Space, base: Overlay, board: Board, count: int = 6) 
     for engines in ({}, on_arm):
         fitting = (_largest_fitting(space, base, board, {
             **first, **engines, "tm": tm, "tn": tn, "columns": columns,
-            "clock_mhz": max(space.axis("clock_mhz").values),
+            **{axis.name: max(axis.values) for axis in space.axes if axis.name == CLOCK},
             "dsp_packing": max(space.axis("dsp_packing").values)})
             for _, tm, tn, columns in arrays)
         found += [choice for choice in islice((item for item in fitting if item), count)
@@ -154,7 +175,7 @@ def _values_of(overlay: Overlay, space: Space) -> Choice:
     choice: Choice = {
         "tm": overlay.tm, "tn": overlay.tn, "columns": overlay.columns,
         "dsp_packing": overlay.dsp_packing,
-        "requantize_cycles": overlay.requantize_cycles, "clock_mhz": overlay.clock_hz // MEGAHERTZ,
+        "requantize_cycles": overlay.requantize_cycles, CLOCK: overlay.clock_hz // MEGAHERTZ,
         "input_words": overlay.input_words, "weight_words": overlay.weight_words,
         "output_words": overlay.output_words, "accumulator_words": overlay.accumulator_words,
         "input_banks": overlay.input_banks, "weight_banks": overlay.weight_banks,

@@ -13,7 +13,7 @@ import numpy as np
 
 from arch_models.board import load_board
 from arch_models.memory import Memory, memory_for
-from arch_models.overlay import load_overlay
+from arch_models.overlay import Rate, load_overlay
 from cosim.executors.fast import simulate
 from cosim.program.result import SimResult
 from cosim.program.table import Column, Program
@@ -113,13 +113,16 @@ def validate(measurement: Measurement, project: Path, memory: str = "ddr3") -> B
         raise UserError(f"the measurement belongs to program {measurement.program_sha256[:12]}, "
                         f"the project holds {program.content_hash()[:12]}; give the project that "
                         "was measured")
-    overlay, board = load_overlay(project / "design.toml"), load_board(measurement.board)
+    board = load_board(measurement.board)
+    lowered = load_overlay(project / "design.toml")
+    # What ran counts, whatever was asked for; host steps were counted at the project's rate.
+    overlay = replace(lowered, clock_hz=measurement.clock_hz, rate=Rate.FIXED)
     configuration = configure(program, overlay)
     model = memory_for(board, overlay, model=memory)
     results, rows, starts, seconds = [], [], [], []
     for step in measurement.steps:
         if step.kind == "host":
-            rows.append(_host_row(program, step, overlay.clock_hz))
+            rows.append(_host_row(program, step, lowered.clock_hz))
             continue
         start = Start(step.first, step.count, step.repeats, step.repeat_first)
         result = simulate(stretch_program(program, configuration, start), model)

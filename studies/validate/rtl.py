@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.board import Board, load_board
+from arch_models.clock import clocked
 from arch_models.fields import FieldError
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, load_overlay
@@ -242,7 +243,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise UserError(f"--{name} is {getattr(chosen, name)}, must not be negative")
         if chosen.json is not None:
             check_writable(chosen.json)
-        overlay, board = load_overlay(chosen.design), load_board(chosen.board)
+        board = load_board(chosen.board)
+        overlay = clocked(load_overlay(chosen.design), board)
         found = _validate(chosen, overlay, board)
     except (UserError, FieldError, EmissionError, DescriptorError, GraphError,
             RtlError) as error:

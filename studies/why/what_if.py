@@ -10,10 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from arch_models.board import Board, SoftwareCosts
+from arch_models.board import RATE_TOLERANCE_HZ, Board, SoftwareCosts
 from arch_models.board_rules import most, problems
+from arch_models.clock import clocked
 from arch_models.fields import FieldError, shortened, with_value
-from arch_models.overlay import Infeasible, Overlay
+from arch_models.overlay import Infeasible, Overlay, Rate
 from studies.evaluation.evaluate import evaluate, simulate_design
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
@@ -99,19 +100,20 @@ def changed(overlay: Overlay, board: Board, name: str, text: str) -> tuple[Overl
     elif field.factor != 1:
         value = round(value * field.factor)
     if not field.path.startswith(BOARD_PREFIX):
-        return with_value(overlay, field.path, value), board
+        new = with_value(overlay, field.path, value)
+        return (replace(new, rate=Rate.FIXED) if field.path == "clock_hz" else new), board
     path = field.path.removeprefix(BOARD_PREFIX)
     if isinstance(value, int | float):
         if value < 0:
             raise FieldError(f"{name} is {text}, must not be negative; nearest 0")
         if value > most(path):
             raise FieldError(f"{name} is {shortened(text)}, must be at most {most(path):.15g}")
-    new = with_value(board, path, value)
+    on = with_value(board, path, value)
     # What else must follow from this number (a wider bus moves the columns) is left as it is.
-    for problem in problems(new):
+    for problem in problems(on):
         if problem.field == path:
             raise FieldError(f"{BOARD_PREFIX}{problem}")
-    return overlay, new
+    return overlay, on
 
 
 def _value(text: str) -> bool | int | float | str | list[str]:
@@ -186,9 +188,9 @@ def with_arm(board: Board, factor: float) -> Board:
 
 
 #: Parameters of the tornado with the factor of one step. Sizes go by powers of two, as hardware
-#: does; clocks, latencies and powers by a quarter.
+#: does; the DDR's clock, latencies and powers by a quarter.
 FACTORS: tuple[tuple[str, float], ...] = (
-    ("clock_hz", 1.25), ("input_words", 2), ("weight_words", 2), ("output_words", 2),
+    ("input_words", 2), ("weight_words", 2), ("output_words", 2),
     ("accumulator_words", 2), ("board.ddr.data_bus_bits", 2), ("board.ddr.clock_hz", 1.25),
     ("board.host.start_c_ns", 1.25), ("board.power.ps_poll_w", 1.25),
     ("board.power.vccint_static_w", 1.25))
@@ -234,10 +236,18 @@ def tornado(graph: Graph, overlay: Overlay, board: Board,
     return base, tuple(rows)
 
 
+def _rates(now_hz: int, board: Board) -> tuple[str, str, str]:
+    """A rate, and the next that the board makes below and above; "" where there is none."""
+    rates = board.clocks.rates_hz
+    slower = [rate for rate in rates if rate < now_hz - RATE_TOLERANCE_HZ]
+    faster = [rate for rate in rates if rate > now_hz + RATE_TOLERANCE_HZ]
+    return str(now_hz), str(slower[-1]) if slower else "", str(faster[0]) if faster else ""
+
+
 def _moves(overlay: Overlay, board: Board) -> list[tuple[str, str, str, str]]:
     """Path, value now, a step down, a step up; an empty text where there is no such value."""
     block = overlay.channel_block
-    moves = []
+    moves = [("clock_hz", *_rates(clocked(overlay, board).clock_hz, board))]
     for name in ("tm", "tn"):
         value = getattr(overlay, name)
         moves.append((name, str(value), str(value - block) if value > block else "",

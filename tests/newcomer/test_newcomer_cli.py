@@ -125,7 +125,7 @@ def test_a_small_exploration_writes_a_design_that_simulates(capsys, tmp_path):
 def test_what_if_shows_the_effect_of_a_clock(capsys, tmp_path):
     path = tmp_path / "rows.json"
     code, _ = run(capsys, "what-if", "default", "--workload", "agc-w16", "--set",
-                  "clock_mhz=100,150", "--json", str(path), "--out", str(tmp_path))
+                  "clock_mhz=100,125", "--json", str(path), "--out", str(tmp_path))
     assert code == 0
     slow, fast = json.loads(path.read_text())["rows"]
     assert fast["latency_ms"] < slow["latency_ms"]
@@ -133,7 +133,7 @@ def test_what_if_shows_the_effect_of_a_clock(capsys, tmp_path):
 
 def test_compare_adds_up(capsys, tmp_path):
     other = tmp_path / "other.toml"
-    other.write_text(overlay_toml(replace(default_overlay(), clock_hz=150_000_000, name="faster")))
+    other.write_text(overlay_toml(replace(default_overlay(), clock_hz=125_000_000, name="faster")))
     path = tmp_path / "c.json"
     code, _ = run(capsys, "compare", "default", str(other), "--workload", "agc-w16", "--memory",
                   "flat", "--json", str(path))

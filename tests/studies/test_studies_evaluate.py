@@ -104,7 +104,7 @@ def test_an_unknown_executor_is_refused():
 
 def test_a_faster_clock_shortens_the_frame_and_moving_work_to_the_arm_lengthens_it():
     base = feasible(evaluate(GRAPH, OVERLAY, BOARD, frames=1))
-    fast = feasible(evaluate(GRAPH, replace(OVERLAY, clock_hz=150_000_000), BOARD, frames=1))
+    fast = feasible(evaluate(GRAPH, replace(OVERLAY, clock_hz=125_000_000), BOARD, frames=1))
     host = feasible(evaluate(GRAPH, replace(
         OVERLAY, engines=OVERLAY.engines - {Engine.ELEMENTWISE}), BOARD, frames=1))
     assert fast.latency_s < base.latency_s < host.latency_s

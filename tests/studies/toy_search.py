@@ -10,7 +10,7 @@ import sys
 import time
 
 from arch_models.power.energy import Energy
-from studies.evaluation.values import Evaluation, Resource
+from studies.evaluation.values import ClockReport, Evaluation, Resource
 from studies.search.outcomes import Failure, Found, Sampler, Settings
 from studies.search.search import search
 from studies.search.shared_study import SharedStudy, open_study
@@ -25,7 +25,8 @@ IDENTITY = {"workload": "toy", "seed": 7, "space": {"a": [1, 8]}}
 def evaluation(latency_cycles: int, joules: float, dsp: int) -> Evaluation:
     return Evaluation("toy", "toy", "toy", "flat", 1000, 1, 1000, latency_cycles, None, 1, 1, 0,
                       0, 0, 0, 0, 0, 0, 1, Energy({"PS": joules}),
-                      (Resource("DSP", float(dsp), 100),), (), "")
+                      (Resource("DSP", float(dsp), 100),), (),
+                      ClockReport("assumed", 0.0, 0.0, 0.0), "")
 
 
 def outcome(choice):

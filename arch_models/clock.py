@@ -1,0 +1,323 @@
+"""Predicts the clock that an overlay reaches in a board's fabric, with an interval.
+
+It synthesizes nothing: the longest paths of parts are data (`timing_grid.csv`, from netlists of
+the RTL), and a part between two rows of that grid is taken as the nearer one. `rates` says which
+clocks a board makes.
+
+A period is the longest of: a path inside a part; one that leaves a part for the control, or comes
+from it; one that leaves an engine or a master, passes what lies before the memories and enters
+one; and the way back.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cache, lru_cache
+from math import exp, inf, log2
+from pathlib import Path
+
+from .board import RATE_TOLERANCE_HZ, Board, Part
+from .builds import build_of
+from .channels import channels, engine_channels, master_channels
+from .engines import MODELS
+from .fields import FieldError
+from .nets import NetModel, read_clock_data, read_net_model
+from .overlay import NOMINAL_CLOCK_HZ, Engine, Overlay, Rate, Role
+from .resources import estimate
+
+GRID_FILE = Path(__file__).parent / "data" / "timing_grid.csv"
+BEAT = 8  # channels
+#: Columns of the grid that tell the rows of a part apart, with `form`.
+NUMBERS = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles", "depth", "lanes", "width",
+           "channels", "engines", "inputs", "outputs")
+#: Nine of ten builds lie within so many standard deviations.
+NINE_TENTHS = 1.645
+
+
+class Way(StrEnum):
+    """Where a path runs: between registers of a part, or over its boundary.
+
+    A way over a boundary is gone by units, by the places between, and by memories in turn.
+    """
+
+    INSIDE = "inside"
+    TO_CONTROL = "to control"
+    FROM_CONTROL = "from control"
+    READ_ADDRESS = "read address"  # an engine asks a memory
+    READ_DATA = "read data"  # and takes its answer
+    WRITE = "write"  # an engine writes
+    LOAD = "load"  # a master that reads DRAM writes
+    STORE = "store"  # a master that writes DRAM asks
+    STORE_DATA = "store data"  # and takes the answer
+
+
+#: Ways from units to memories, with what they are at the memory; and ways back.
+INTO_MEMORY = {Way.READ_ADDRESS: Way.READ_ADDRESS, Way.STORE: Way.READ_ADDRESS,
+               Way.WRITE: Way.WRITE, Way.LOAD: Way.WRITE}
+OUT_OF_MEMORY = (Way.READ_DATA, Way.STORE_DATA)
+
+
+@dataclass(frozen=True)
+class PartPath:
+    """The longest path of a part in one way.
+
+    `logic_ns`: cells; `hops`: nets of the general kind; `doublings`: the sum of log2 of their
+    fan-outs. A net over the boundary counts where it enters. `start`, `end`: registers or ports.
+    """
+
+    part: str
+    way: Way
+    logic_ns: float
+    hops: int
+    doublings: float
+    start: str
+    end: str
+
+    def nets_ns(self, model: NetModel, share: float) -> float:
+        """Nets at a share (0 to 1) of the fabric used."""
+        return ((model.base_ns * self.hops + model.doubling_ns * self.doublings)
+                * (1 + model.share_factor * share))
+
+    def ns(self, model: NetModel, share: float) -> float:
+        """Cells and nets."""
+        return self.logic_ns + self.nets_ns(model, share)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Parameters of a part and its longest paths. Numbers that a part does not have are 0."""
+
+    part: str
+    numbers: tuple[tuple[str, int], ...]
+    form: str
+    paths: tuple[PartPath, ...]
+
+    def path(self, way: Way) -> PartPath | None:
+        """The longest in one way, None if there is none."""
+        return next((item for item in self.paths if item.way is way), None)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The clock of an overlay in MHz; nine of ten builds are expected from `low` to `high`.
+
+    `mhz` is what the netlist's longest path says, not raised by how much more public designs
+    reached.
+
+    `pieces`: what the longest path is made of, part by part; `parts`: the longest period of each
+    part in ns, longest first. `share`: of the board's LUTs that the overlay uses.
+    """
+
+    mhz: float
+    low_mhz: float
+    high_mhz: float
+    logic_ns: float
+    nets_ns: float
+    share: float
+    pieces: tuple[PartPath, ...]
+    parts: tuple[tuple[str, float], ...]
+
+    @property
+    def period_ns(self) -> float:
+        """One cycle."""
+        return 1000 / self.mhz
+
+    @property
+    def path(self) -> str:
+        """The longest path in words: registers, part by part."""
+        return ", ".join(f"{item.part}: {item.start} -> {item.end}" for item in self.pieces)
+
+
+def predict(overlay: Overlay, board: Board) -> Prediction:
+    """The clock of an overlay on a board, by the shipped grid and net model.
+
+    The overlay's own `clock_hz` is not looked at. Where it names a vendor's build, that build's
+    clock is taken: from what it was asked for and met, to what the model holds possible; or just
+    what it reached where it missed.
+    """
+    found = _predicted(replace(overlay, name="any", clock_hz=NOMINAL_CLOCK_HZ,
+                              rate=Rate.PREDICTED, build=""), board.part)
+    build = build_of(overlay)
+    if build is None:
+        return found
+    mhz = build.reached_mhz
+    return replace(found, mhz=mhz, low_mhz=build.asked_mhz if build.met else mhz,
+                   high_mhz=max(mhz, found.high_mhz) if build.met else mhz)
+
+
+@lru_cache(4096)
+def _predicted(overlay: Overlay, part: Part) -> Prediction:
+    model, errors = read_clock_data().net, read_clock_data().errors
+    share = min(1.0, estimate(overlay).total.lut / part.lut)
+    slower = part.fabric_delay
+    longest: tuple[float, tuple[PartPath, ...]] = (0.0, ())
+    parts: dict[str, float] = {}
+    for pieces in _combined(overlay):
+        period = sum(item.ns(model, share) for item in pieces) + model.uncertainty_ns
+        longest = max(longest, (period, pieces), key=lambda item: item[0])
+        for item in pieces:
+            parts[item.part] = max(parts.get(item.part, 0.0), period)
+    period, pieces = longest
+    mhz = 1000 / (period * slower)
+    low, high = (exp(errors.public_mean + side * NINE_TENTHS * errors.spread) for side in (-1, 1))
+    return Prediction(
+        mhz, mhz * min(1.0, low), mhz * max(1.0, high),
+        slower * sum(item.logic_ns for item in pieces),
+        slower * sum(item.nets_ns(model, share) for item in pieces), share, pieces,
+        tuple(sorted(((name, ns * slower) for name, ns in parts.items()),
+                     key=lambda item: -item[1])))
+
+
+class ClockBasis(StrEnum):
+    """What stands behind the rate that an overlay is evaluated at."""
+
+    PREDICTED = "predicted"
+    ASSUMED = "assumed"  # somebody asked for it
+    MEASURED = "measured"  # a vendor's build of this design reached it
+
+
+def rate_hz(overlay: Overlay, board: Board) -> int:
+    """The fastest rate of the board that the overlay's predicted clock allows."""
+    return board.clocks.fastest_hz(predict(overlay, board).mhz * 1e6)
+
+
+def clocked(overlay: Overlay, board: Board) -> Overlay:
+    """The overlay at its rate on a board: the predicted one, unless it is fixed.
+
+    Raises `FieldError` with the nearest rates for one that the board cannot make.
+    """
+    if overlay.rate is Rate.PREDICTED:
+        return replace(overlay, clock_hz=rate_hz(overlay, board))
+    if not board.clocks.makes(overlay.clock_hz):
+        near = " and ".join(str(rate) for rate in board.clocks.nearest_hz(overlay.clock_hz))
+        raise FieldError(f"clock_hz is {overlay.clock_hz}, which {board.name} cannot make; "
+                         f"nearest {near}; without it the predicted clock is taken")
+    return overlay
+
+
+def basis(overlay: Overlay, board: Board) -> ClockBasis:
+    """Whether the overlay's rate is the predicted one. It is compared, however it came about."""
+    if abs(overlay.clock_hz - rate_hz(overlay, board)) > RATE_TOLERANCE_HZ:
+        return ClockBasis.ASSUMED
+    return ClockBasis.MEASURED if overlay.build else ClockBasis.PREDICTED
+
+
+def _combined(overlay: Overlay) -> Iterator[tuple[PartPath, ...]]:
+    """Every path that may be the longest: one piece, or pieces that follow each other."""
+    units, memories = list(_units(overlay)), list(_memories(overlay))
+    control, places = _nearest(*_control(overlay)), _nearest(*_places(overlay))
+    for row in (*units, *memories, control, places):
+        if inside := row.path(Way.INSIDE):
+            yield (inside,)
+    yield from _joined(([control], Way.TO_CONTROL), (units, Way.FROM_CONTROL))
+    yield from _joined((units, Way.TO_CONTROL), ([control], Way.FROM_CONTROL))
+    for way, met in INTO_MEMORY.items():
+        yield from _joined((units, way), ([places], way), (memories, met))
+    for way in OUT_OF_MEMORY:
+        yield from _joined((memories, Way.READ_DATA), ([places], way), (units, way))
+
+
+def _joined(*legs: tuple[list[Row], Way]) -> Iterator[tuple[PartPath, ...]]:
+    """The slowest way through parts that follow each other; none if one does not let it pass."""
+    model = read_net_model()
+    pieces = []
+    for rows, way in legs:
+        found = [path for row in rows if (path := row.path(way))]
+        if not found:
+            return
+        pieces.append(max(found, key=lambda item: item.ns(model, 0.0)))
+    yield tuple(pieces)
+
+
+def _units(overlay: Overlay) -> Iterator[Row]:
+    """Engines and masters."""
+    for model in MODELS:
+        if model.engine in overlay.engines:
+            numbers = {"tm": overlay.tm, "tn": overlay.tn,
+                       "channels": engine_channels(overlay, model.engine)}
+            if model.engine is Engine.CONVOLUTION:
+                numbers |= {"columns": overlay.columns, "dsp_packing": int(overlay.dsp_packing),
+                            "requantize_cycles": overlay.requantize_cycles}
+            if model.engine is Engine.NORM:
+                numbers["depth"] = overlay.vector_entries
+            yield _nearest(model.engine.value, tuple(numbers.items()))
+    for master in dict.fromkeys((item.role, item.width_bits) for item in overlay.masters):
+        role, width = master
+        part = "write_master" if role is Role.OUTPUT else "read_master"
+        yield _nearest(part, (("width", width), ("channels", master_channels(overlay, role))))
+
+
+def _memories(overlay: Overlay) -> Iterator[Row]:
+    """Buffers, by their form, lanes and words (`hw.rtl.buffers`)."""
+    inputs, weights = overlay.masters_of(Role.INPUT), overlay.masters_of(Role.WEIGHT)
+    wide = max(item.width_bits for item in overlay.masters) > 64
+    form = ("two" if len(inputs) > 1 else "pair") if wide else (
+        "two" if len(inputs) > 1 else "plain")
+    yield _buffer(form, overlay.tn // BEAT, overlay.input_words * overlay.input_banks)
+    yield _buffer("pairs_read" if wide else "plain", overlay.tm // BEAT,
+                  overlay.output_words * overlay.output_banks)
+    yield _buffer("pair_bytes" if weights and weights[0].width_bits > 64 else "bytes",
+                  overlay.tm * overlay.tn // BEAT, overlay.weight_words * overlay.weight_banks)
+    yield _buffer("plain", overlay.tm // 2, overlay.accumulator_words)
+
+
+def _buffer(form: str, lanes: int, depth: int) -> Row:
+    return _nearest("buffer", (("lanes", lanes), ("depth", depth)), form)
+
+
+def _control(overlay: Overlay) -> tuple[str, tuple[tuple[str, int], ...]]:
+    return "control", (
+        ("engines", len(overlay.engines)), ("inputs", len(overlay.masters_of(Role.INPUT))),
+        ("outputs", len(overlay.masters_of(Role.OUTPUT))), ("width", _width(overlay)),
+        ("channels", channels(overlay)))
+
+
+def _places(overlay: Overlay) -> tuple[str, tuple[tuple[str, int], ...]]:
+    _, numbers = _control(overlay)
+    return "places", (
+        ("tm", overlay.tm), ("tn", overlay.tn), ("columns", overlay.columns),
+        ("requantize_cycles", overlay.requantize_cycles), *numbers)
+
+
+def _width(overlay: Overlay) -> int:
+    return max(item.width_bits for item in overlay.masters)
+
+
+@cache
+def _nearest(part: str, numbers: tuple[tuple[str, int], ...], form: str = "") -> Row:
+    """The row of the grid most like a part; of rows alike, the slower one.
+
+    Numbers count by doublings, a form or a switch that differs as two.
+    """
+    model = read_net_model()
+
+    def key(row: Row) -> tuple[float, float]:
+        known = dict(row.numbers)
+        far = 2.0 * (row.form != form)
+        for name, value in numbers:
+            other = known.get(name, 0)
+            if name == "dsp_packing" or not value or not other:
+                far += 2.0 * (value != other and name == "dsp_packing")
+            else:
+                far += abs(log2(value / other))
+        inside = row.path(Way.INSIDE)
+        return far, -inside.ns(model, 0.0) if inside else inf
+
+    return min((row for row in read_grid() if row.part == part), key=key)
+
+
+@cache
+def read_grid(path: Path = GRID_FILE) -> tuple[Row, ...]:
+    """The rows of the grid: lines of a file that have the same parameters are one."""
+    found: dict[tuple, list[PartPath]] = {}
+    with path.open(newline="") as file:
+        for line in csv.DictReader(file):
+            numbers = tuple((name, int(line[name])) for name in line if name in NUMBERS)
+            found.setdefault((line["part"], numbers, line["form"]), []).append(PartPath(
+                line["part"], Way(line["way"]), float(line["logic_ns"]), int(line["hops"]),
+                float(line["doublings"]), line["start"], line["end"]))
+    return tuple(Row(part, numbers, form, tuple(paths))
+                 for (part, numbers, form), paths in found.items())

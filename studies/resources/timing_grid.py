@@ -1,0 +1,177 @@
+"""Makes the grid of longest paths that the clock model reads, from netlists of parts of the RTL.
+
+It fits and predicts nothing: `python -m studies.resources.timing_grid` writes
+`arch_models/data/timing_grid.csv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from math import log2
+from pathlib import Path
+
+from amaranth.hdl import UnusedElaboratable
+
+from arch_models.channels import channels
+from arch_models.clock import GRID_FILE, NUMBERS, PartPath, Way
+from arch_models.nets import Net, read_net_model
+from studies.resources.netlist import synthesized
+from studies.resources.paths import Path as TimingPath
+from studies.resources.paths import Paths
+from studies.resources.resource_grid import STREAMS, Sites, top_of
+
+#: A half-full fabric: the longest path is looked for there, and stays the longest nearby.
+SHARE = 0.5
+COLUMNS = ("part", *NUMBERS, "form", "way", "logic_ns", "hops", "doublings", "start", "end")
+#: Pins of a unit that go to the control, by how their names begin.
+CONTROL_PINS = ("go", "command", "available", "take", "give", "start", "active", "busy_cycles",
+                "idle_cycles", "memory_cycles", "stall_cycles")
+#: Fewer rows than the resource model's grid has: a path grows little with an array.
+CONVOLUTIONS = ((8, 8, 1, 0, 8), (16, 8, 1, 0, 8), (8, 16, 1, 0, 8), (16, 16, 1, 0, 8),
+                (24, 8, 1, 0, 8), (8, 24, 1, 0, 8), (8, 8, 2, 0, 8), (8, 8, 4, 0, 8),
+                (8, 8, 1, 1, 8), (16, 16, 1, 1, 8), (8, 8, 1, 0, 4), (16, 8, 2, 1, 8))
+STREAM_ARRAYS = ((8, 8), (24, 16))
+NORMS = ((8, 8, 512), (16, 16, 512), (8, 8, 1024))
+MASTERS = ((32, 7), (64, 3), (64, 12), (128, 7))
+CONTROLS = ((1, 1, 1, 64), (4, 1, 1, 64), (8, 1, 1, 64), (4, 2, 2, 64))
+PLACED = ((8, 8, 1, 8, 1, 1, 1, 64), (8, 8, 1, 8, 8, 1, 1, 64), (16, 8, 1, 8, 7, 1, 1, 64),
+          (24, 24, 1, 8, 7, 1, 1, 64), (8, 16, 3, 8, 8, 1, 1, 64), (16, 16, 1, 8, 4, 2, 2, 64),
+          (16, 16, 1, 8, 7, 1, 1, 128))
+BUFFERS = (("plain", 1, 512), ("plain", 2, 4096), ("plain", 1, 16384), ("bytes", 8, 64),
+           ("bytes", 16, 1024), ("pair", 2, 1024), ("pair_bytes", 8, 1024),
+           ("pairs_read", 2, 4096), ("two", 2, 2048), ("two", 1, 8192))
+WAITS = 4  # channels that end at an engine
+
+
+def points() -> Iterator[Sites]:
+    """The parts of the grid, without counts."""
+    for tm, tn, columns, packing, cycles in CONVOLUTIONS:
+        yield Sites("convolution", tm, tn, columns, packing, cycles, channels=WAITS)
+    for part in STREAMS:
+        for tm, tn in STREAM_ARRAYS:
+            yield Sites(part, tm, tn, channels=WAITS)
+    for tm, tn, depth in NORMS:
+        yield Sites("norm", tm, tn, depth=depth, channels=WAITS)
+    for part in ("read_master", "write_master"):
+        for width, waits in MASTERS:
+            yield Sites(part, width=width, channels=waits)
+    for engines, inputs, outputs, width in CONTROLS:
+        yield _counted(Sites("control", engines=engines, inputs=inputs, outputs=outputs,
+                             width=width))
+    for tm, tn, columns, cycles, engines, inputs, outputs, width in PLACED:
+        yield _counted(Sites("places", tm, tn, columns, requantize_cycles=cycles, engines=engines,
+                             inputs=inputs, outputs=outputs, width=width))
+    for form, lanes, depth in BUFFERS:
+        yield Sites("buffer", form=form, lanes=lanes, depth=depth)
+
+
+def _counted(row: Sites) -> Sites:
+    return replace(row, channels=channels(row.overlay))
+
+
+#: From where to where each way of a part runs: registers, or groups of its ports.
+ENGINE = ((Way.INSIDE, "register", "register"), (Way.READ_ADDRESS, "register", "read"),
+          (Way.WRITE, "register", "write"), (Way.READ_DATA, "read", "register"),
+          (Way.TO_CONTROL, "register", "control"), (Way.FROM_CONTROL, "control", "register"))
+WAYS: dict[str, tuple[tuple[Way, str, str], ...]] = {
+    "read_master": (*ENGINE[4:], ENGINE[0], (Way.LOAD, "register", "master")),
+    "write_master": (*ENGINE[4:], ENGINE[0], (Way.STORE, "register", "master"),
+                     (Way.STORE_DATA, "master", "register")),
+    "control": (*ENGINE[4:], ENGINE[0]),
+    "places": ((Way.INSIDE, "register", "register"), (Way.READ_ADDRESS, "read", "memory asked"),
+               (Way.WRITE, "write", "memory written"), (Way.LOAD, "master", "memory written"),
+               (Way.STORE, "master", "memory asked"), (Way.READ_DATA, "memory gives", "read"),
+               (Way.STORE_DATA, "memory gives", "master")),
+    "buffer": ((Way.INSIDE, "register", "register"),
+               (Way.READ_ADDRESS, "memory asked", "register"),
+               (Way.WRITE, "memory written", "register"),
+               (Way.READ_DATA, "register", "memory gives")),
+}
+RESETS = ("clk", "rst", "ap_clk", "ap_rst_n")
+#: Pins of an engine at memories, by how their names begin.
+READ_PINS = ("in_", "weight_", "parameter_", "skip_", "table_", "partial_read")
+WRITE_PINS = ("out_", "partial_write")
+#: What the pins of a memory are for.
+MEMORY_PINS = {"address": "memory asked", "write": "memory written", "data": "memory gives"}
+
+
+def paths_of(row: Sites) -> Iterator[PartPath]:
+    """Synthesize a part and find its longest path in every way that it has."""
+    found = Paths(synthesized(*top_of(row)), read_net_model(), SHARE)
+    for way, begin, end in WAYS.get(row.part, ENGINE):
+        for path in found.longest(1, partial(_is, row.part, begin), partial(_is, row.part, end)):
+            yield part_path(row.part, way, path)
+
+
+def _is(part: str, group: str, name: str) -> bool:
+    return group_of(part, name) == group
+
+
+def group_of(part: str, name: str) -> str:
+    """Where the end of a path lies: a `register`, or a port of a group; "" for no data."""
+    if not name.startswith("port "):
+        return "register"
+    pin = name.removeprefix("port ")
+    if pin in RESETS or "axi" in pin:
+        return ""
+    if part in ("buffer", "places"):
+        # A memory with several writers numbers their ports.
+        met = re.search(r"_(read|write|next)[\d_]*_(address|lanes|data)(\$\d+)?$", pin)
+        if met and not pin.startswith("partial_"):
+            return MEMORY_PINS["write" if met[1] == "write" else met[2]]
+    elif pin.startswith(CONTROL_PINS) or part == "control":
+        return "control"
+    if pin.startswith(READ_PINS):
+        return "read"
+    if pin.startswith(WRITE_PINS):
+        return "write"
+    return "master"
+
+
+def part_path(part: str, way: Way, path: TimingPath) -> PartPath:
+    """A path as the grid has it: no register and no net beyond the part's own."""
+    hops = path.hops[1:] if path.start.startswith("port ") else path.hops
+    nets = [hop for hop in hops if hop.net is Net.GENERAL and not hop.cell.startswith("port ")]
+    return PartPath(part, way, round(sum(hop.logic_ns for hop in hops), 3), len(nets),
+                    round(sum(log2(max(1, hop.fan_out)) for hop in nets), 2),
+                    path.start.removeprefix("port "), path.end.removeprefix("port "))
+
+
+def write_rows(rows: Iterable[Sites], path: Path) -> None:
+    """Write the grid as CSV, whole or not at all; until then it grows in a `.part` beside it."""
+    growing = path.with_suffix(".part")
+    with growing.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            for item in paths_of(row):
+                writer.writerow([row.part, *(getattr(row, name) for name in NUMBERS), row.form,
+                                 item.way.value, item.logic_ns, item.hops, item.doublings,
+                                 item.start, item.end])
+            file.flush()
+    growing.replace(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--grid", type=Path, default=GRID_FILE, help="the file to write")
+    given = parser.parse_args(arguments)
+    warnings.simplefilter("ignore", UnusedElaboratable)  # parts of units that are holes
+    try:
+        write_rows(points(), given.grid)
+    except (OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
