@@ -57,12 +57,13 @@ def whole_frame(graph: Graph, given: Mapping[str, np.ndarray] | None = None
     """The graph of one frame and its inputs: a real frame where one is known.
 
     `given`: integers of a user's own inputs, for a network without sampler steps. One with them
-    comes with its loop inside and decodes its first picture; `GraphError` if nobody said how
-    its steps are tied.
+    comes with its loop inside (it may have it already) and decodes its first picture;
+    `GraphError` if nobody said how its steps are tied.
     """
     if graph.steps > 1:
         inputs = starting_values(graph, 0)
-        return looped(graph), Frame(inputs, 0, "Inputs ask for the first picture of the set.",
+        whole = graph if graph.carried else looped(graph)
+        return whole, Frame(inputs, 0, "Inputs ask for the first picture of the set.",
                                     UNICORN_MEANINGS)
     if given is not None:
         return graph, Frame(given, 0, GIVEN)

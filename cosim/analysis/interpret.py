@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from arch_models.overlay import Overlay
+from cosim.analysis.image import MemoryImage
 from cosim.lowering.lower import Lowered
-from cosim.lowering.placement import memory_image, pack_tensor, unpack_tensor
 from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, WeightOrder, flat
 from workloads import arithmetic
 from workloads.graph import Graph
-from workloads.reference import execute_layer
 
 BEAT = 8
 
@@ -391,28 +390,12 @@ def interpret(lowered: Lowered, graph: Graph, overlay: Overlay, inputs: dict[str
               seed: int = 0) -> dict[str, np.ndarray]:
     """Run a lowered graph on given tensors; return every tensor that is in memory at the end.
 
-    `inputs`: the graph's inputs, and tensors of phases that are not mapped.
+    `inputs`: the graph's inputs, and tensors of phases that are not mapped; those that no mapped
+    layer reads are left out.
     """
-    placement = lowered.placement
-    memory = memory_image(graph, placement, overlay)
-    for name, array in inputs.items():
-        if name in placement.addresses:
-            where = placement.place(name)
-            memory[where.address : where.address + where.size_bytes] = np.frombuffer(
-                pack_tensor(array, where), np.uint8)
-
-    def host(index: int, image: np.ndarray) -> None:
-        if index >= len(lowered.mapping.layers):
-            return
-        layer = graph.layer(lowered.mapping.layers[index].name)
-        values = [_tensor(image, name) for name in layer.inputs]
-        where = placement.place(layer.output)
-        image[where.address : where.address + where.size_bytes] = np.frombuffer(
-            pack_tensor(execute_layer(graph, layer, values), where), np.uint8)
-
-    def _tensor(image: np.ndarray, name: str) -> np.ndarray:
-        where = placement.place(name)
-        return unpack_tensor(image[where.address : where.address + where.size_bytes], where)
-
-    run(lowered.program, Machine(overlay, memory, host), seed)
-    return {name: _tensor(memory, name) for name in placement.addresses}
+    addresses = lowered.placement.addresses
+    image = MemoryImage.start(graph, lowered, overlay, {
+        name: array for name, array in inputs.items() if name in addresses})
+    machine = Machine(overlay, image.data, lambda index, data: image.run_host(index))
+    run(lowered.program, machine, seed)
+    return {name: image.get(name) for name in addresses}

@@ -54,11 +54,11 @@ def work_of(graph: Graph, layer: Layer) -> Work:
                 layer.relu, scaled)
 
 
-def memory_rate(masters: tuple[Master, ...], clock_hz: int, board: Board | None) -> float:
+def memory_rate(masters: tuple[Master, ...], clock_hz: int, board: Board) -> float:
     """Bytes a cycle of all masters but the fetch, at most the DDR's peak: what a mapping sees of
     the clock."""
     ports = sum(item.width_bits for item in masters if item.role is not Role.FETCH) / 8
-    return ports if board is None else min(ports, board.ddr.peak_bytes_per_s / clock_hz)
+    return min(ports, board.ddr.peak_bytes_per_s / clock_hz)
 
 
 def engines_for(graph: Graph) -> frozenset[Engine]:
@@ -67,8 +67,8 @@ def engines_for(graph: Graph) -> frozenset[Engine]:
     return frozenset(model.engine for model in models if model)
 
 
-def budget_of(overlay: Overlay, board: Board | None) -> tile_search.Budget:
-    """Buffers and rates for the tile search; without a board the ports alone set the rates."""
+def budget_of(overlay: Overlay, board: Board) -> tile_search.Budget:
+    """Buffers and rates for the tile search."""
     def rate(role: Role) -> float:
         return sum(master.width_bits for master in overlay.masters_of(role)) / 8
 
@@ -81,17 +81,17 @@ def budget_of(overlay: Overlay, board: Board | None) -> tile_search.Budget:
         overlay.tm // overlay.channel_block, overlay.position_bytes, read, weight, write, memory)
 
 
-def choose_mapping(graph: Graph, overlay: Overlay, phases: tuple[Phase, ...] = (Phase.FRAME,),
-                   board: Board | None = None, known: Known | None = None) -> Mapping | Infeasible:
+def choose_mapping(graph: Graph, overlay: Overlay, board: Board, phases: tuple[Phase, ...],
+                   known: Known | None = None) -> Mapping | Infeasible:
     """The best tile of every layer in the given phases, or why there is none.
 
     A convolution without groups must fit the fabric; any other layer that no engine in fabric
-    can hold runs on the host. `board` adds the DDR's peak rate to the cost. `known` keeps the tile
+    can hold runs on the host. The board's part is its DDR's peak rate. `known` keeps the tile
     searches that were solved, for the next designs: equal shapes and budgets have equal tiles.
     """
     if refused := check_channels(overlay):
         return refused
-    return _Mapper(graph, overlay, phases, board, {} if known is None else known).run()
+    return _Mapper(graph, overlay, board, phases, {} if known is None else known).run()
 
 
 def check_channels(overlay: Overlay) -> Infeasible | None:
@@ -104,8 +104,8 @@ def check_channels(overlay: Overlay) -> Infeasible | None:
 class _Mapper:
     """One pass over the layers; holds what the pass has found so far."""
 
-    def __init__(self, graph: Graph, overlay: Overlay, phases: tuple[Phase, ...],
-                 board: Board | None, known: Known) -> None:
+    def __init__(self, graph: Graph, overlay: Overlay, board: Board,
+                 phases: tuple[Phase, ...], known: Known) -> None:
         self.graph, self.overlay, self.phases = graph, overlay, phases
         self.budget = budget_of(overlay, board)
         self.layouts = Layouts.start(graph, overlay)

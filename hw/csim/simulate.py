@@ -13,20 +13,20 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.overlay import Infeasible, Overlay
-from cosim.lowering.lower import Lowered, lower
-from cosim.mapping.choose import LayerMapping, choose_mapping
+from cosim.analysis.image import MemoryImage
+from cosim.build import Builder, build
+from cosim.lowering.lower import Lowered
+from cosim.mapping.tiles import LayerMapping
 from cosim.program.table import Column, Opcode, Segment
 from hw.csim.fabric import FLAGS, Fabric
 from hw.interface.configuration import configuration_header, configure
 from hw.interface.descriptors import encode
 from hw.interface.vectors import (
     Vectors,
-    fill_memory,
     host_layers,
     make_vectors,
     outputs,
     outside_inputs,
-    stored,
 )
 from workloads.graph import Graph, Operator
 
@@ -80,10 +80,10 @@ def run_frame_by_layer(lowered: Lowered, graph: Graph, overlay: Overlay, seed: i
     total, program = EMPTY, lowered.program
     descriptors = encode(program)
     with Fabric(program, overlay, host_layers(graph, lowered), flags) as fabric:
-        memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+        image = MemoryImage.start(graph, lowered, overlay, vectors.inputs)
         for segment in _layer_runs(lowered):
             begin = time.perf_counter()
-            report = fabric.run(descriptors, (segment,), memory)
+            report = fabric.run(descriptors, (segment,), image.data)
             spent = time.perf_counter() - begin
             rows = program.operations[segment.first : segment.last]
             name = program.layers[int(rows[-1, Column.LAYER])]
@@ -91,7 +91,7 @@ def run_frame_by_layer(lowered: Lowered, graph: Graph, overlay: Overlay, seed: i
             only_fetches = bool((rows[:, Column.KIND] == Opcode.FETCH).all())
             item = None if only_fetches else lowered.mapping.layer(name)
             written = () if item is None else (item.output,)
-            total += _compare(memory, lowered, vectors, written, spent, report.macs)
+            total += _compare(image, vectors, written, spent, report.macs)
     return total
 
 
@@ -101,17 +101,16 @@ def run_layers(graph: Graph, overlay: Overlay, board: Board, seed: int = 0) -> C
     A layer comes with what the design fuses into it. Raises `ValueError` if a layer that the
     design maps as part of the frame cannot be mapped alone.
     """
-    whole = choose_mapping(graph, overlay, _phases(graph), board)
+    whole = Builder(graph, board).mapping(overlay)
     if isinstance(whole, Infeasible):
         raise ValueError(f"the design cannot run {graph.name}: {whole}")
     total = EMPTY
     fabrics: dict[str, Fabric] = {}
     try:
         for part in _distinct(graph, whole.layers):
-            mapping = choose_mapping(part, overlay, _phases(part), board)
-            if isinstance(mapping, Infeasible):
-                raise ValueError(f"layer {part.name}: {mapping}")
-            lowered = lower(part, overlay, board, mapping)
+            lowered = build(part, overlay, board)
+            if isinstance(lowered, Infeasible):
+                raise ValueError(f"layer {part.name}: {lowered}")
             key = configuration_header(lowered.program, configure(lowered.program, overlay))
             if key not in fabrics:
                 fabrics[key] = Fabric(lowered.program, overlay)
@@ -128,21 +127,21 @@ def run_layers(graph: Graph, overlay: Overlay, board: Board, seed: int = 0) -> C
 def _frame(fabric: Fabric, lowered: Lowered, graph: Graph, overlay: Overlay, vectors: Vectors,
            order: int = 0) -> CSimReport:
     program = lowered.program
-    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+    image = MemoryImage.start(graph, lowered, overlay, vectors.inputs)
     descriptors = encode(program)
     begin = time.perf_counter()
-    report = fabric.run(descriptors, program.segments, memory, order)
+    report = fabric.run(descriptors, program.segments, image.data, order)
     spent = time.perf_counter() - begin
-    return _compare(memory, lowered, vectors, outputs(graph, lowered), spent, report.macs)
+    return _compare(image, vectors, outputs(graph, lowered), spent, report.macs)
 
 
-def _compare(memory: np.ndarray, lowered: Lowered, vectors: Vectors, names: tuple[str, ...],
-             seconds: float, macs: int) -> CSimReport:
+def _compare(image: MemoryImage, vectors: Vectors, names: tuple[str, ...], seconds: float,
+             macs: int) -> CSimReport:
     compared = differing = 0
     where = ""
     for name in names:
         want = vectors.expected[name]
-        different = int(np.count_nonzero(stored(memory, lowered, name) != want))
+        different = int(np.count_nonzero(image.get(name) != want))
         compared += want.size
         differing += different
         where = where or (name if different else "")
@@ -162,12 +161,6 @@ def _layer_runs(lowered: Lowered) -> Iterator[Segment]:
     for end in ends:
         yield Segment(int(rows[first]), int(rows[end]) + 1)
         first = end + 1
-
-
-def _phases(graph: Graph) -> tuple:
-    """All phases but the once-per-group one, unless there is no other."""
-    found = tuple(dict.fromkeys(layer.phase for layer in graph.layers))
-    return tuple(phase for phase in found if phase.value != "group") or found
 
 
 def _distinct(graph: Graph, items: tuple[LayerMapping, ...]) -> Iterator[Graph]:

@@ -1,6 +1,6 @@
 """Test vectors of a lowered graph: what goes in from outside, and what the reference says.
 
-It runs no hardware; it only fills and reads memory images.
+It runs no hardware and fills no memory (`cosim.analysis.image` does).
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arch_models.overlay import Overlay
 from cosim.lowering.lower import START, Lowered
-from cosim.lowering.placement import TensorPlace, memory_image, pack_tensor, unpack_tensor
+from cosim.lowering.placement import TensorPlace
 from hw.interface.host_table import host_table
 from workloads.arithmetic import integer_type
 from workloads.graph import Graph, Layer
@@ -57,23 +56,6 @@ def make_vectors(graph: Graph, lowered: Lowered, seed: int = 0,
         random = np.random.default_rng([seed, index])
         given[name] = random.integers(-reach, reach, spec.shape, integer_type(spec.bits))
     return Vectors(given, execute(graph, given, phases))
-
-
-def fill_memory(graph: Graph, lowered: Lowered, overlay: Overlay,
-                inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The memory image before a frame: constants and inputs in place, the rest zero (uint8)."""
-    memory = memory_image(graph, lowered.placement, overlay)
-    for name, array in inputs.items():
-        place = lowered.placement.place(name)
-        data = np.frombuffer(pack_tensor(array, place), np.uint8)
-        memory[place.address : place.address + place.size_bytes] = data
-    return memory
-
-
-def stored(memory: np.ndarray, lowered: Lowered, name: str) -> np.ndarray:
-    """A tensor read from a memory image."""
-    place = lowered.placement.place(name)
-    return unpack_tensor(memory[place.address : place.address + place.size_bytes], place)
 
 
 def host_layers(graph: Graph, lowered: Lowered) -> bytes:

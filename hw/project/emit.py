@@ -19,7 +19,7 @@ from arch_models.fields import FieldError, label
 from arch_models.memory import memory_for
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.lowering.lower import Lowered
-from cosim.lowering.placement import PlacementError, TensorPlace
+from cosim.lowering.placement import PlacementError, TensorPlace, memory_image
 from cosim.program.table import Program
 from hw.board.picture import pixels, png_bytes
 from hw.csim.fabric import SOURCES
@@ -39,7 +39,7 @@ from hw.interface.descriptors import (
 from hw.interface.header import descriptor_header
 from hw.interface.plan import HostStep, in_order_of_start, late_commands, steps
 from hw.interface.registers import counter_registers, register_map
-from hw.interface.vectors import Vectors, fill_memory, host_layers, make_vectors, outputs
+from hw.interface.vectors import Vectors, host_layers, make_vectors, outputs
 from hw.project import scripts as project
 from hw.project.folder import check_target, write_project
 from hw.project.prediction import prediction
@@ -157,7 +157,7 @@ def _check_names(graph: Graph) -> None:
 def _data_files(lowered: Lowered, graph: Graph, overlay: Overlay,
                 vectors: Vectors) -> dict[str, bytes]:
     placement, program = lowered.placement, lowered.program
-    image = fill_memory(graph, lowered, overlay, {})
+    image = memory_image(graph, lowered.placement, overlay)
     found = {
         "data/descriptors.bin": pack(program), "data/program.json": shell_text(program).encode(),
         "data/weights.bin": image[placement.tensor_bytes :].tobytes(),

@@ -100,7 +100,9 @@ def rtl(
     programs: Annotated[int, typer.Option(help="Random timed-only programs.")] = 200,
     tiles: Annotated[int, typer.Option(help="Random tiles through the design's engines.")] = 90,
     network: Annotated[str | None, typer.Option(
-        help="Also run one frame of a shipped network.", show_default=False)] = None,
+        help="Also run one frame of a shipped network, as emitted.", show_default=False)] = None,
+    steps: Annotated[int | None, typer.Option(
+        help="Sampler steps of that frame, if it has any.", show_default=False)] = None,
     memory: Annotated[str, typer.Option(help="flat or ddr3, for tiles and frames.")] = "flat",
     seed: Annotated[int, typer.Option(help="Repeats programs, tiles and inputs.")] = 0,
     json: Json = None,
@@ -110,7 +112,7 @@ def rtl(
 
     given = ["--design", design, "--programs", str(programs), "--tiles", str(tiles),
              "--memory", memory, "--seed", str(seed)]
-    for name, value in (("--network", network), ("--json", json)):
+    for name, value in (("--network", network), ("--steps", steps), ("--json", json)):
         given += [name, str(value)] if value is not None else []
     code = main(given)
     if code:

@@ -25,24 +25,21 @@ from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, Master, Overlay
 from arch_models.power.energy import total_joules
 from arch_models.resources import check_clock, check_masters, check_sites, estimate
+from cosim.build import Builder
 from cosim.executors import fast
-from cosim.lowering.limits import lower_within
 from cosim.lowering.lower import Lowered, host_cycles, retimed
-from cosim.lowering.placement import KnownPlaces
 from cosim.lowering.wiring import units_of
-from cosim.mapping.choose import Known, choose_mapping, memory_rate
+from cosim.mapping.choose import memory_rate
 from cosim.program.table import layer_bytes
 from cosim.recurrence.cpu import Prepared, Timer, prepare
 from cosim.recurrence.cuda import CudaTimer, Job
 from cosim.recurrence.lanes import Lanes, Steps, lanes_of, linearize
 from studies.evaluation.activity import Counts, count
-from studies.evaluation.evaluate import estimated_resources, phases, pixels
+from studies.evaluation.evaluate import estimated_resources, pixels
 from studies.evaluation.values import MICROJOULES, MILLISECONDS, Resource
 from workloads.graph import Graph
 
 MEMORY = "flat"
-#: Tile searches remembered at most; each holds about a kilobyte.
-MOST_TILES = 100_000
 #: Fields that no row of a program depends on, and those that no site depends on.
 _UNTIMED = frozenset({"name", "clock_hz", "rate", "build", "dsp_packing", "masters"})
 _UNSITED = frozenset({"name", "clock_hz", "rate", "masters", "control", "layout", "backend",
@@ -107,8 +104,7 @@ class Batch:
         self.units: dict[Hashable, np.ndarray] = {}
         self.pixels = pixels(graph)
         self.timer = Timer()
-        self.tiles: Known = {}
-        self.places: KnownPlaces = {}
+        self.builder = Builder(graph, board)
         self.sites: dict[Hashable, Resources] = {}
         self.programs: dict[Hashable, _Shared | Infeasible] = {}
         self.tables: dict[Hashable, tuple[np.ndarray, np.ndarray]] = {}
@@ -191,10 +187,7 @@ class Batch:
         self.programs[key] = shared
 
     def _lower(self, rows: Hashable, overlay: Overlay) -> _Shared | Infeasible:
-        graph, board = self.graph, self.board
-        if len(self.tiles) > MOST_TILES:
-            self.tiles.clear()
-        mapping = choose_mapping(graph, overlay, phases(graph), board, self.tiles)
+        mapping = self.builder.mapping(overlay)
         if isinstance(mapping, Infeasible):
             return mapping
         # Where the DDR's peak rate binds, most clocks still lead to the same tiles.
@@ -202,8 +195,7 @@ class Batch:
                *((item.engine, item.tile) for item in mapping.layers))
         known = self.programs.get(key)
         if known is None:
-            lowered = lower_within(graph, overlay, board, mapping, steps=graph.steps,
-                                   places=self.places)
+            lowered = self.builder.lower(overlay, mapping)
             if isinstance(lowered, Infeasible):
                 self._remember(key, lowered)
                 return lowered

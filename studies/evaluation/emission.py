@@ -15,16 +15,15 @@ from arch_models.board import Board
 from arch_models.clock import clocked
 from arch_models.overlay import Overlay, Rate
 from arch_models.resources import check
-from cosim.lowering.limits import lower_within
+from cosim.build import build
 from cosim.lowering.lower import Lowered
-from cosim.mapping.choose import choose_mapping
 from hw.csim.fabric import SimulationError
 from hw.csim.simulate import CSimReport, run_frame, run_frame_by_layer, run_layers
 from hw.interface.configuration import EmissionError
 from hw.project.emit import emit
 from hw.project.folder import check_target
 from hw.project.scripts import check_family
-from studies.evaluation.evaluate import feasible, phases
+from studies.evaluation.evaluate import feasible
 from studies.plain.errors import UserError
 from workloads import frames
 from workloads.frames import Frame
@@ -42,23 +41,45 @@ class Emitted:
     folder: Path
 
 
-def whole_frame(graph: Graph, given: Given = None) -> tuple[Graph, Frame]:
-    """The graph of one frame and its inputs (`workloads.frames`), or a `UserError`."""
+@dataclass(frozen=True)
+class WholeFrame:
+    """One frame that runs without a caller: its graph, the design at the rate that it runs at,
+    its program, and its inputs."""
+
+    graph: Graph
+    overlay: Overlay
+    lowered: Lowered
+    given: Frame
+
+
+def whole_frame(graph: Graph, overlay: Overlay, board: Board,
+                given: Given = None) -> WholeFrame:
+    """What `emit` writes and what `--check` and `validate rtl` run (`workloads.frames`).
+
+    `UserError` if nobody said how the network's sampler steps are tied, or if the design does not
+    work out.
+    """
     try:
-        return frames.whole_frame(graph, given)
+        whole, frame = frames.whole_frame(graph, given)
     except GraphError as error:
         raise UserError(f"{graph.name} runs {graph.steps} sampler steps a frame and cannot be "
                         f"emitted: {error}") from error
+    # The project is of one rate, whatever is predicted later.
+    overlay = replace(clocked(overlay, board), rate=Rate.FIXED)
+    return WholeFrame(whole, overlay, lowered_frame(whole, overlay, board), frame)
 
 
-def lowered_frame(graph: Graph, overlay: Overlay, board: Board, steps: int = 1) -> Lowered:
-    """One frame of the graph on the design; `UserError` if the design does not work out."""
+def lowered_frame(graph: Graph, overlay: Overlay, board: Board,
+                  steps: int | None = None) -> Lowered:
+    """One frame of the graph as it is; `UserError` if the design does not work out.
+
+    `steps`: as in `cosim.build.build`.
+    """
     overlay = clocked(overlay, board)
     misfit = check(overlay, board)
     if misfit is not None:
         feasible(misfit)
-    mapping = feasible(choose_mapping(graph, overlay, phases(graph), board))
-    return feasible(lower_within(graph, overlay, board, mapping, steps=steps))
+    return feasible(build(graph, overlay, board, steps=steps))
 
 
 def check_emittable(board: Board, folder: Path) -> None:
@@ -77,12 +98,10 @@ def emit_for(graph: Graph, overlay: Overlay, board: Board, folder: Path,
     `force`: overwrite files there that no emission wrote. `given`: inputs of the frame, integers
     by tensor, instead of known or random ones.
     """
-    graph, frame = whole_frame(graph, given)
-    # The project is of one rate, whatever is predicted later.
-    overlay = replace(clocked(overlay, board), rate=Rate.FIXED)
-    lowered = lowered_frame(graph, overlay, board, graph.steps)
+    frame = whole_frame(graph, overlay, board, given)
     try:
-        written = emit(lowered, graph, overlay, board, folder, frame, rtl, force)
+        written = emit(frame.lowered, frame.graph, frame.overlay, board, folder, frame.given,
+                       rtl, force)
     except EmissionError as error:
         raise UserError(f"this design cannot be emitted: {error}") from error
     return Emitted(len(written.files) + 1, folder)
@@ -96,12 +115,11 @@ def check_emitted(graph: Graph, overlay: Overlay, board: Board,
     reaches memory, of one sampler step if there are any. `UserError` if the C++ does not compile
     or stops.
     """
-    whole, frame = whole_frame(graph, given)
-    overlay = clocked(overlay, board)
-    lowered = lowered_frame(whole, overlay, board, whole.steps)
+    frame = whole_frame(graph, overlay, board, given)
     try:
-        return (run_frame(lowered, whole, overlay, inputs=frame.inputs)
-                + run_frame_by_layer(lowered_frame(graph, overlay, board), graph, overlay))
+        return (run_frame(frame.lowered, frame.graph, frame.overlay, inputs=frame.given.inputs)
+                + run_frame_by_layer(lowered_frame(graph, frame.overlay, board, steps=1), graph,
+                                     frame.overlay))
     except (EmissionError, SimulationError) as error:
         raise UserError(f"the C simulation did not finish: {error}") from error
 

@@ -19,25 +19,22 @@ from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from arch_models.power.energy import energy
 from arch_models.resources import check, estimate
 from cosim.analysis.bounds import bounds
+from cosim.build import build
 from cosim.executors import des, fast
-from cosim.lowering.limits import lower_within
 from cosim.lowering.lower import Lowered
-from cosim.mapping.choose import Mapping, choose_mapping
 from cosim.program.result import SimResult
 from cosim.program.table import UnitKind
 from studies.evaluation.activity import Counts, count
 from studies.evaluation.layers import layer_times, unit_times
 from studies.evaluation.values import ClockReport, Evaluation, LayerReport, Resource
 from studies.plain.errors import UserError, unknown
-from workloads.graph import Graph, Phase
+from workloads.graph import Graph
 
 __all__ = ["Evaluation", "Infeasible", "Run", "estimated_resources", "evaluate", "feasible",
            "simulate_design"]
 
 T = TypeVar("T")
 EXECUTORS = {"fast": fast.simulate, "des": des.simulate}
-FRAME = (Phase.FRAME,)
-STEPS = (Phase.STEP, Phase.FRAME)
 STEADY_FRAMES = 3
 
 
@@ -45,7 +42,6 @@ STEADY_FRAMES = 3
 class Run:
     """One simulated program with everything it was made from."""
 
-    mapping: Mapping
     lowered: Lowered
     memory: Memory
     result: SimResult
@@ -66,11 +62,6 @@ def estimated_resources(overlay: Overlay, board: Board,
                  for name in ("dsp", "bram36", "lut", "ff"))
 
 
-def phases(graph: Graph) -> tuple[Phase, ...]:
-    """What runs for one frame: the sampler's steps too, if the graph has any."""
-    return STEPS if graph.phase(Phase.STEP) else FRAME
-
-
 def pixels(graph: Graph) -> int:
     """Positions of the largest output: the picture's pixels."""
     return max(graph.tensors[name].positions for name in graph.outputs)
@@ -79,21 +70,18 @@ def pixels(graph: Graph) -> int:
 def simulate_design(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
                     frames: int = 1, executor: str = "fast", trace: bool = False,
                     steps: int | None = None) -> Run | Infeasible:
-    """Map, lower and simulate frames of a graph; `executor` is `fast` or `des`.
+    """Build and simulate frames of a graph; `executor` is `fast` or `des`.
 
     `steps`: sampler steps of a frame, the graph's own number if None.
     """
     if executor not in EXECUTORS:
         raise unknown("executor", executor, tuple(EXECUTORS))
     overlay = clocked(overlay, board)
-    mapping = choose_mapping(graph, overlay, phases(graph), board)
-    if isinstance(mapping, Infeasible):
-        return mapping
-    lowered = lower_within(graph, overlay, board, mapping, frames, steps or graph.steps)
+    lowered = build(graph, overlay, board, frames, steps)
     if isinstance(lowered, Infeasible):
         return lowered
     system = memory_for(board, overlay, memory)
-    return Run(mapping, lowered, system, EXECUTORS[executor](lowered.program, system, trace))
+    return Run(lowered, system, EXECUTORS[executor](lowered.program, system, trace))
 
 
 def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
@@ -186,7 +174,7 @@ def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run, counts: Coun
     total_bytes = max(1, int(result.layer_bytes.sum()))
     reports = []
     for item in layer_times(program, result):
-        mapped = run.mapping.layer(item.name)
+        mapped = run.lowered.mapping.layer(item.name)
         place = program.layers.index(item.name)
         moved = int(result.layer_bytes[place].sum())
         misses = round(result.row_misses * moved / total_bytes)

@@ -16,11 +16,11 @@ from arch_models.power.energy import Activity, total_joules
 from arch_models.resources import check
 from arch_models.units import NS_PER_S
 from cosim.analysis.least import Least, least
-from cosim.mapping.choose import Known, choose_mapping
+from cosim.build import Builder
 from studies.energy.toggles import factors
 from studies.evaluation.activity import weight
-from studies.evaluation.batch import MOST_TILES, Figures
-from studies.evaluation.evaluate import estimated_resources, phases, pixels
+from studies.evaluation.batch import Figures
+from studies.evaluation.evaluate import estimated_resources, pixels
 from studies.evaluation.values import MICROJOULES, MILLISECONDS, Scored
 from studies.search.space import Choice
 from studies.search.space_overlays import overlay_of
@@ -30,17 +30,13 @@ from workloads.graph import Graph
 ROUNDING = 1e-9
 
 
-def bounds_of(graph: Graph, overlay: Overlay, board: Board, known: Known) -> Figures | None:
-    """Lower bounds on the figures of `evaluate`, by any memory; None if it is infeasible.
-
-    `known`: tile searches, kept between designs.
-    """
+def bounds_of(builder: Builder, overlay: Overlay) -> Figures | None:
+    """Lower bounds on the figures of `evaluate`, by any memory; None if it is infeasible."""
+    graph, board = builder.graph, builder.board
     overlay = clocked(overlay, board)
     if check(overlay, board) is not None:
         return None
-    if len(known) > MOST_TILES:
-        known.clear()
-    mapping = choose_mapping(graph, overlay, phases(graph), board, known)
+    mapping = builder.mapping(overlay)
     if isinstance(mapping, Infeasible):
         return None
     weights = {name: weight(factor) for name, factor in factors(graph.name).items()}
@@ -65,11 +61,11 @@ def _joules(work: Least, overlay: Overlay, board: Board) -> float:
 
 def bounder(graph: Graph, board: Board, base: Overlay) -> Callable[[Choice], Scored | None]:
     """Bounds by choice, for `search`; it keeps tile searches between calls."""
-    known: Known = {}
+    builder = Builder(graph, board)
 
     def bound(choice: Choice) -> Scored | None:
         try:
-            return bounds_of(graph, overlay_of(choice, base, board), board, known)
+            return bounds_of(builder, overlay_of(choice, base, board))
         except FieldError:
             return None
 

@@ -21,9 +21,9 @@ from rich.table import Table
 from arch_models.board import load_board
 from arch_models.memory import Memory, flat_memory
 from arch_models.overlay import Overlay, load_overlay
+from cosim.build import build
 from cosim.executors import fast
-from cosim.lowering.lower import Lowered, lower
-from cosim.mapping.choose import choose_mapping
+from cosim.lowering.lower import Lowered
 from cosim.program.table import Column, Opcode
 from studies.evaluation.evaluate import feasible
 from studies.plain.truth import CARRIED
@@ -118,7 +118,7 @@ def validate(path: Path = TABLE) -> tuple[LayerCheck, ...]:
         for row in csv.DictReader(file):
             graph = alexnet_layer(row["layer"], *(int(row[name]) for name in (
                 "N_in", "M_out", "R", "K", "stride")))
-            exact, run = (lower(graph, design, board, feasible(choose_mapping(graph, design)))
+            exact, run = (feasible(build(graph, design, board))
                           for design in (counted, timed))
             cycles = fast.simulate(run.program, memory).total_cycles
             found.append(LayerCheck(row["layer"], convolution_cycles(exact),

@@ -21,31 +21,30 @@ from arch_models.board import Board, load_board
 from arch_models.clock import clocked
 from arch_models.fields import FieldError
 from arch_models.memory import Memory, memory_for
-from arch_models.overlay import Infeasible, Overlay, load_overlay
+from arch_models.overlay import Overlay, load_overlay
 from arch_models.resources import check_masters
 from cosim.analysis import interpret
+from cosim.analysis.image import MemoryImage
 from cosim.executors import des, fast
-from cosim.lowering.lower import lower
-from cosim.lowering.placement import pack_tensor
 from cosim.lowering.wiring import units_of
-from cosim.mapping.choose import check_channels, choose_mapping
+from cosim.mapping.choose import check_channels
 from cosim.program.random import random_memory, random_program
 from cosim.program.result import SimResult
 from cosim.program.table import Program
 from hw.interface.configuration import EmissionError
 from hw.interface.descriptors import DescriptorError
-from hw.interface.vectors import fill_memory, make_vectors, outputs, stored
+from hw.interface.vectors import make_vectors, outputs
 from hw.rtl.overlay_top import check_buildable
 from hw.rtl_sim.cache import default_cache
 from hw.rtl_sim.model import RtlError
 from hw.rtl_sim.program import OverlayBench, with_descriptors
 from hw.rtl_sim.tiles import random_tiles
 from hw.rtl_sim.timed import RtlRun, TimedBench, buildable
+from studies.evaluation.emission import whole_frame
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
-from workloads.graph import Graph, GraphError, Phase
+from workloads.graph import Graph, GraphError
 from workloads.library import load
-from workloads.reference import execute_layer
 
 Host = Callable[[int, np.ndarray], None]
 TILES_A_PROGRAM = 45
@@ -186,31 +185,21 @@ def compare_tiles(count: int, seed: int, overlay: Overlay, board: Board,
 
 def compare_frame(graph: Graph, overlay: Overlay, board: Board, seed: int = 0,
                   model: str = "flat") -> Comparison:
-    """One frame of a network, data and all; outputs are compared with the reference as well.
+    """One frame as `cosim emit` writes it, data and all; outputs are compared with the reference
+    as well.
 
     Host layers compute with the reference. Raises `UserError` if the design cannot run it.
     """
-    mapping = choose_mapping(graph, overlay, (Phase.FRAME,))
-    if isinstance(mapping, Infeasible):
-        raise UserError(f"{graph.name}: {mapping}")
-    lowered = lower(graph, overlay, board, mapping)
-    given = make_vectors(graph, lowered, seed)
-    names = [item.name for item in lowered.mapping.layers]
-
-    def host(index: int, image: np.ndarray) -> None:
-        if index >= len(names):
-            return  # the pseudo-layer that starts the fabric
-        layer = graph.layer(names[index])
-        values = [stored(image, lowered, name) for name in layer.inputs]
-        place = lowered.placement.place(layer.output)
-        image[place.address : place.address + place.size_bytes] = np.frombuffer(
-            pack_tensor(execute_layer(graph, layer, values), place), np.uint8)
-
-    bench = OverlayBench(lowered.program, overlay)
-    found, image = compare_image(
-        lowered.program, memory_for(board, overlay, model=model),
-        fill_memory(graph, lowered, overlay, given.inputs), bench, overlay, host)
-    wrong = sum(int(np.count_nonzero(stored(image, lowered, name) != given.expected[name]))
+    frame = whole_frame(graph, overlay, board)
+    graph, overlay, lowered = frame.graph, frame.overlay, frame.lowered
+    given = make_vectors(graph, lowered, seed, frame.given.inputs)
+    image = MemoryImage.start(graph, lowered, overlay, given.inputs)
+    found, after = compare_image(
+        lowered.program, memory_for(board, overlay, model=model), image.data,
+        OverlayBench(lowered.program, overlay), overlay,
+        lambda index, data: image.over(data).run_host(index))
+    image = image.over(after)
+    wrong = sum(int(np.count_nonzero(image.get(name) != given.expected[name]))
                 for name in outputs(graph, lowered))
     return replace(found, bytes_differing=found.bytes_differing + wrong)
 
@@ -229,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--design", default="default", help="design file, or a shipped design")
     parser.add_argument("--programs", type=int, default=200)
     parser.add_argument("--tiles", type=int, default=90)
-    parser.add_argument("--network", help="also run one frame of a shipped network")
+    parser.add_argument("--network", help="also run one frame of a shipped network, as emitted")
+    parser.add_argument("--steps", type=int, help="sampler steps of that frame, if it has any")
     parser.add_argument("--memory", choices=("flat", "ddr3"), default="flat",
                         help="memory of programs, tiles and frames")
     parser.add_argument("--board", default="pynq-z1")
@@ -241,6 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("programs", "tiles", "seed"):
             if getattr(chosen, name) < 0:
                 raise UserError(f"--{name} is {getattr(chosen, name)}, must not be negative")
+        if chosen.steps is not None and chosen.steps < 1:
+            raise UserError(f"--steps is {chosen.steps}, must be at least 1")
         if chosen.json is not None:
             check_writable(chosen.json)
         board = load_board(chosen.board)
@@ -273,8 +265,10 @@ def _validate(chosen: argparse.Namespace, overlay: Overlay, board: Board) -> Com
         total = total + compare_tiles(chosen.tiles, chosen.seed, overlay, board,
                                       chosen.memory)
     if chosen.network:
-        total = total + compare_frame(load(chosen.network), overlay, board, chosen.seed,
-                                      chosen.memory)
+        graph = load(chosen.network)
+        if chosen.steps is not None and graph.steps > 1:
+            graph = replace(graph, steps=chosen.steps)
+        total = total + compare_frame(graph, overlay, board, chosen.seed, chosen.memory)
     return total
 
 

@@ -63,7 +63,7 @@ def closed_form_ms(graph: Graph, run: Run, clock_hz: int) -> float:
     No simulation: it knows no queue, no port that two masters share and no layer that waits.
     """
     cycles = 0.0
-    for layer in run.mapping.layers:
+    for layer in run.lowered.mapping.layers:
         cycles += layer.cost_cycles * (graph.steps if layer.phase is Phase.STEP else 1)
     program = run.lowered.program
     host = [index for index, unit in enumerate(program.units) if unit.name == "host"]

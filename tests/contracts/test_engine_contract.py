@@ -11,12 +11,12 @@ from arch_models.board import load_board
 from arch_models.engines import MODELS, EngineModel, Tile, Work, engine_for
 from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Overlay, default_overlay, load_overlay
-from cosim.lowering.lower import lower
-from cosim.mapping.choose import Mapping, choose_mapping, work_of
+from cosim.build import build
+from cosim.lowering.lower import Lowered
+from cosim.mapping.choose import work_of
 from cosim.program.table import ARGUMENTS, Column, Opcode
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.graph import Phase
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import unicorn_graph
 
@@ -97,9 +97,9 @@ def test_rows_of_a_program_cost_what_the_engine_says(network: str, overlay: Over
                                                      expected: set[Engine]) -> None:
     graph = unicorn_graph(UNICORN) if network == "unicorn" else agc_graph(
         AgcConfig(width=16, motion_width=16, motion_max=256))
-    mapping = choose_mapping(graph, overlay, (Phase.STEP, Phase.FRAME))
-    assert isinstance(mapping, Mapping)
-    program = lower(graph, overlay, load_board("pynq-z1"), mapping).program
+    lowered = build(graph, overlay, load_board("pynq-z1"), steps=1)
+    assert isinstance(lowered, Lowered)
+    mapping, program = lowered.mapping, lowered.program
     table, seen = program.operations, set()
     engines = {model.engine: model for model in MODELS}
     for row in np.flatnonzero(table[:, Column.TRIPS]):

@@ -61,7 +61,7 @@ TINY = AgcConfig(width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks
 
 
 def mapped(graph: Graph, overlay: Overlay, phases=(Phase.FRAME,)) -> Mapping:
-    mapping = choose_mapping(graph, overlay, phases, BOARD)
+    mapping = choose_mapping(graph, overlay, BOARD, phases)
     assert isinstance(mapping, Mapping), mapping
     return mapping
 

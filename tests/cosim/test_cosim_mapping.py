@@ -15,14 +15,15 @@ from cosim.mapping.tiles import ConvolutionTile, Mapping
 from tests.cosim.tiny_graphs import TinyGraph
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.graph import Graph
+from workloads.graph import Graph, Phase
 
 BASE = default_overlay()
 BOARD = load_board("pynq-z1")
+FRAME = (Phase.FRAME,)
 
 
 def mapped(graph: Graph, overlay=BASE) -> Mapping:
-    found = choose_mapping(graph, overlay, board=BOARD)
+    found = choose_mapping(graph, overlay, BOARD, FRAME)
     assert isinstance(found, Mapping), found
     return found
 
@@ -93,7 +94,7 @@ def test_the_search_is_as_good_as_every_tile(seed: int) -> None:
 def test_a_convolution_that_fits_nowhere_says_why(change: dict, field: str) -> None:
     tiny = TinyGraph(0, 16, 8, 8)
     graph = tiny.graph(tiny.convolution("conv", "in", 16, 3, 1, 1))
-    found = choose_mapping(graph, replace(BASE, **change))
+    found = choose_mapping(graph, replace(BASE, **change), BOARD, FRAME)
     assert isinstance(found, Infeasible)
     assert found.field == field and field in found.levers and "conv" in found.where
     assert found.demand > found.bound
@@ -102,7 +103,7 @@ def test_a_convolution_that_fits_nowhere_says_why(change: dict, field: str) -> N
 def test_too_many_channels_are_a_value_not_a_crash() -> None:
     masters = [replace(BASE.masters[0], name=f"input_{index}") for index in range(4)]
     found = choose_mapping(agc_graph(AgcConfig()),
-                           replace(BASE, masters=(*masters, *BASE.masters[1:])))
+                           replace(BASE, masters=(*masters, *BASE.masters[1:])), BOARD, FRAME)
     assert isinstance(found, Infeasible) and found.field == "channels"
 
 

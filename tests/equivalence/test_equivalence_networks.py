@@ -7,22 +7,20 @@ import pytest
 from arch_models.board import load_board
 from arch_models.memory import memory_for
 from arch_models.overlay import default_overlay
+from cosim.build import build
 from cosim.executors import des, fast
-from cosim.lowering.lower import lower
-from cosim.mapping.choose import choose_mapping
 from cosim.program.table import Program
 from cosim.program.verify import verify
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.graph import Graph, Phase
+from workloads.graph import Graph
 from workloads.library import load
 
 BOARD, OVERLAY = load_board("pynq-z1"), default_overlay()
 
 
 def lowered(graph: Graph, frames: int = 1) -> Program:
-    mapping = choose_mapping(graph, OVERLAY, (Phase.FRAME,), BOARD)
-    program = lower(graph, OVERLAY, BOARD, mapping, frames).program
+    program = build(graph, OVERLAY, BOARD, frames).program
     verify(program)
     return program
 

@@ -7,11 +7,11 @@ from functools import cache
 
 from arch_models.board import Board, load_board
 from arch_models.overlay import Engine, Overlay, default_overlay
-from cosim.lowering.lower import Lowered, lower
-from cosim.mapping.choose import Mapping, choose_mapping
+from cosim.build import build
+from cosim.lowering.lower import Lowered
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.graph import Graph, Phase
+from workloads.graph import Graph
 
 #: A small frame compiles longer than it runs.
 QUICK = ("-std=c++14", "-O0")
@@ -30,10 +30,9 @@ def small_graph() -> Graph:
 
 
 def lowered_frame(overlay: Overlay, frames: int = 1, graph: Graph | None = None) -> Lowered:
-    graph = graph or small_graph()
-    mapping = choose_mapping(graph, overlay, (Phase.FRAME,))
-    assert isinstance(mapping, Mapping)
-    return lower(graph, overlay, board(), mapping, frames)
+    found = build(graph or small_graph(), overlay, board(), frames)
+    assert isinstance(found, Lowered)
+    return found
 
 
 def without(*engines: Engine) -> Overlay:

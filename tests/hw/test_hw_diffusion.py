@@ -10,20 +10,21 @@ import pytest
 from small_frames import QUICK, board
 
 from arch_models.overlay import Engine, Overlay, load_overlay
+from cosim.analysis.image import MemoryImage
 from cosim.analysis.interpret import interpret
-from cosim.lowering.lower import Lowered, lower
-from cosim.mapping.choose import Mapping, choose_mapping
+from cosim.build import build
+from cosim.lowering.lower import Lowered
 from cosim.program.table import ARGUMENTS, Column, Opcode, WeightOrder
 from hw.board.driver import Driver
 from hw.board.emitted import Project
 from hw.board.seal import seal
 from hw.csim.fabric import Fabric, run_top
 from hw.csim.simulate import run_frame, run_frame_by_layer
-from hw.interface.vectors import fill_memory, host_layers, make_vectors, outputs, stored
+from hw.interface.vectors import host_layers, make_vectors, outputs
 from hw.project.emit import emit
 from hw.rtl_sim.stand_in import CSimRunner, StandIn
 from workloads.frames import Frame
-from workloads.graph import Graph, Phase
+from workloads.graph import Graph
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import NEXT_LATENT, OUTPUT, unicorn_graph
 from workloads.unicorn.run import decode, looped, starting_values
@@ -44,9 +45,9 @@ DESIGNS: dict[str, Overlay] = {
 
 
 def lowered_step(graph: Graph, overlay: Overlay, steps: int = 1) -> Lowered:
-    mapping = choose_mapping(graph, overlay, (Phase.STEP, Phase.FRAME), board())
-    assert isinstance(mapping, Mapping)
-    return lower(graph, overlay, board(), mapping, steps=steps)
+    found = build(graph, overlay, board(), steps=steps)
+    assert isinstance(found, Lowered)
+    return found
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -87,9 +88,9 @@ def test_the_emitted_loop_decodes_the_picture_of_the_reference() -> None:
     assert np.array_equal(vectors.expected[OUTPUT], want)
     report = run_frame(lowered, graph, overlay, inputs=given, order=3, flags=QUICK)
     assert report.values_differing == 0
-    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
-    run_top(lowered.program, overlay, memory, host_layers(graph, lowered), QUICK)
-    assert np.array_equal(stored(memory, lowered, OUTPUT), want)
+    image = MemoryImage.start(graph, lowered, overlay, vectors.inputs)
+    run_top(lowered.program, overlay, image.data, host_layers(graph, lowered), QUICK)
+    assert np.array_equal(image.get(OUTPUT), want)
 
 
 def test_an_emitted_project_says_what_each_frame_needs_anew(tmp_path) -> None:
@@ -129,7 +130,7 @@ def test_the_synthesized_top_makes_the_same_picture() -> None:
     overlay, graph = DESIGNS["small buffers"], unicorn_graph(SMALL)
     lowered = lowered_step(graph, overlay)
     vectors = make_vectors(graph, lowered, 5)
-    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
-    run_top(lowered.program, overlay, memory, host_layers(graph, lowered), QUICK)
+    image = MemoryImage.start(graph, lowered, overlay, vectors.inputs)
+    run_top(lowered.program, overlay, image.data, host_layers(graph, lowered), QUICK)
     for output in outputs(graph, lowered):
-        assert np.array_equal(stored(memory, lowered, output), vectors.expected[output])
+        assert np.array_equal(image.get(output), vectors.expected[output])

@@ -10,12 +10,9 @@ from test_hw_simulate import DESIGNS
 from arch_models.memory import memory_for
 from arch_models.overlay import Fetch, Overlay, default_overlay
 from cosim.executors import fast
-from cosim.lowering.lower import lower
-from cosim.mapping.choose import choose_mapping
 from cosim.program.table import Column, Program
 from hw.interface.configuration import configure
 from hw.interface.plan import in_order_of_start, late_commands, steps
-from workloads.graph import Phase
 from workloads.library import load
 
 
@@ -49,8 +46,7 @@ def test_the_order_of_start_changes_no_unit_and_no_cycle(name: str) -> None:
 def test_no_command_of_a_whole_frame_comes_late_in_the_order_of_start() -> None:
     """In the order of lowering some do: weights are loaded far ahead of many commands."""
     overlay, graph = default_overlay(), load("agc-w16")
-    mapping = choose_mapping(graph, overlay, (Phase.FRAME,), board())
-    program = lower(graph, overlay, board(), mapping).program
+    program = lowered_frame(overlay, graph=graph).program
     memory, configuration = memory_for(board(), overlay), configure(program, overlay)
     assert late_commands(program, configuration, memory) > 0
     found = sorted_program(program, overlay)

@@ -9,12 +9,13 @@ import pytest
 from small_frames import lowered_frame, small_graph
 
 from arch_models.overlay import default_overlay
+from cosim.analysis.image import MemoryImage
 from hw.csim.fabric import SOURCES, Fabric, compile_sources, write_headers
 from hw.csim.top import memory_ports, top_source
 from hw.interface.configuration import configure
 from hw.interface.descriptors import encode
 from hw.interface.plan import HostStep, steps
-from hw.interface.vectors import fill_memory, host_layers, make_vectors, stored
+from hw.interface.vectors import host_layers, make_vectors
 
 MAIN = """\
 #include <fstream>
@@ -47,7 +48,7 @@ def test_the_thread_sanitizer_finds_no_race(tmp_path):
     overlay, graph, lowered = default_overlay(), small_graph(), lowered_frame(default_overlay())
     program, configuration = lowered.program, configure(lowered.program, overlay)
     vectors = make_vectors(graph, lowered)
-    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+    memory = MemoryImage.start(graph, lowered, overlay, vectors.inputs).data
     plan = steps(program, configuration)
     with Fabric(program, overlay, host_layers(graph, lowered)) as fabric:
         for step in plan[:-1]:
@@ -68,4 +69,5 @@ def test_the_thread_sanitizer_finds_no_race(tmp_path):
     done = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     found = np.fromfile(tmp_path / "memory.bin", np.uint8)
-    assert np.array_equal(stored(found, lowered, "picture"), vectors.expected["picture"])
+    picture = MemoryImage(graph, lowered, found).get("picture")
+    assert np.array_equal(picture, vectors.expected["picture"])

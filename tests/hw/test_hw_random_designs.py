@@ -21,10 +21,8 @@ from arch_models.overlay import (
     Start,
     default_overlay,
 )
-from cosim.lowering.lower import lower
-from cosim.mapping.choose import choose_mapping
+from cosim.build import build
 from hw.csim.simulate import run_frame, run_frame_by_layer
-from workloads.graph import Phase
 
 PORTS = ("HP0", "HP1", "HP2", "HP3", "ACP")
 
@@ -54,10 +52,9 @@ def random_overlay(generator: np.random.Generator) -> Overlay:
 def check(seed: int) -> bool:
     """Whether the design of a seed could be mapped; if so its frame is checked."""
     overlay = random_overlay(np.random.default_rng(seed))
-    mapping = choose_mapping(small_graph(), overlay, (Phase.FRAME,), board())
-    if isinstance(mapping, Infeasible):
+    lowered = build(small_graph(), overlay, board())
+    if isinstance(lowered, Infeasible):
         return False
-    lowered = lower(small_graph(), overlay, board(), mapping)
     report = run_frame_by_layer(lowered, small_graph(), overlay, seed, flags=QUICK)
     assert (report.values_differing, report.where) == (0, ""), overlay
     if seed % 4 == 0:

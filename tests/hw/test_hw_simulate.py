@@ -19,14 +19,13 @@ from arch_models.overlay import (
     Start,
     default_overlay,
 )
-from cosim.mapping.choose import choose_mapping
+from cosim.analysis.image import MemoryImage
 from hw.csim.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
 from hw.csim.simulate import run_frame, run_frame_by_layer, run_layers
 from hw.interface.descriptors import encode
-from hw.interface.vectors import fill_memory, host_layers, make_vectors, outputs, stored
+from hw.interface.vectors import host_layers, make_vectors, outputs
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.graph import Phase
 from workloads.library import load
 
 
@@ -94,10 +93,10 @@ def test_the_synthesized_top_decodes_the_same_frame(name):
     overlay, graph = DESIGNS[name], small_graph()
     lowered = lowered_frame(overlay)
     vectors = make_vectors(graph, lowered, 5)
-    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
-    run_top(lowered.program, overlay, memory, host_layers(graph, lowered), QUICK)
+    image = MemoryImage.start(graph, lowered, overlay, vectors.inputs)
+    run_top(lowered.program, overlay, image.data, host_layers(graph, lowered), QUICK)
     for output in outputs(graph, lowered):
-        assert np.array_equal(stored(memory, lowered, output), vectors.expected[output])
+        assert np.array_equal(image.get(output), vectors.expected[output])
 
 
 def test_two_frames_in_a_row_are_both_right():
@@ -110,12 +109,12 @@ def test_a_changed_weight_is_noticed():
     overlay, graph = DESIGNS["default"], small_graph()
     lowered = lowered_frame(overlay)
     vectors = make_vectors(graph, lowered)
-    memory = fill_memory(graph, lowered, overlay, vectors.inputs)
+    image = MemoryImage.start(graph, lowered, overlay, vectors.inputs)
     blob = lowered.placement.blob("final", "weights")
-    memory[blob.address] ^= 0x40
+    image.data[blob.address] ^= 0x40
     with Fabric(lowered.program, overlay, host_layers(graph, lowered), QUICK) as fabric:
-        fabric.run(encode(lowered.program), lowered.program.segments, memory)
-    assert not np.array_equal(stored(memory, lowered, "picture"), vectors.expected["picture"])
+        fabric.run(encode(lowered.program), lowered.program.segments, image.data)
+    assert not np.array_equal(image.get("picture"), vectors.expected["picture"])
 
 
 def test_layers_of_each_distinct_shape_are_bit_exact():
@@ -168,4 +167,3 @@ def test_the_frame_is_clean_under_sanitizers():
 def test_a_compiler_error_is_told():
     with pytest.raises(SimulationError, match="failed:"):
         Fabric(lowered_frame(BASE).program, BASE, flags=(*FLAGS, "-DTM=)"))
-    assert choose_mapping(small_graph(), BASE, (Phase.FRAME,)) is not None

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_frames import board, lowered_frame, small_graph
+from small_frames import board, small_graph
 
 from arch_models.board import load_board
 from arch_models.fields import FieldError
@@ -18,6 +18,7 @@ from hw.interface.configuration import EmissionError
 from hw.rtl.overlay_top import check_buildable
 from hw.rtl_sim.program import OverlayBench
 from hw.rtl_sim.tiles import random_tiles
+from studies.evaluation.emission import whole_frame
 from studies.validate.rtl import (
     _no_host,
     compare_frame,
@@ -25,7 +26,6 @@ from studies.validate.rtl import (
     compare_tiles,
     main,
 )
-from workloads.graph import Phase
 from workloads.library import load
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import unicorn_graph
@@ -207,14 +207,15 @@ def test_group_norms_and_their_entries():
 
 
 @pytest.mark.long
-def test_a_step_whose_operands_are_loaded_from_memory():
+def test_steps_whose_operands_are_loaded_from_memory():
     graph = unicorn_graph(UnicornConfig(
         width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8,
         embedding=32, latent_rows=8, latent_cols=8, decoder_widths=(16, 8), images=4, groups=4))
-    step = dataclasses.replace(graph, layers=tuple(
-        dataclasses.replace(layer, phase=Phase.FRAME) for layer in graph.layers))
-    program = lowered_frame(SMALL, graph=step).program
+    graph = dataclasses.replace(graph, steps=2)
+    frame = whole_frame(graph, SMALL, board())
+    program = frame.lowered.program
+    assert [part.repeat for part in program.segments] == [2, 1]
     order = ARGUMENTS[Opcode.LOAD].index("order")
     loads = program.operations[:, Column.KIND] == Opcode.LOAD
     assert set(program.arguments[loads, order]) == set(WeightOrder)
-    assert compare_frame(step, SMALL, board()).equal
+    assert compare_frame(graph, SMALL, board()).equal

@@ -11,13 +11,13 @@ import pytest
 from arch_models.board import load_board
 from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, default_overlay, load_overlay
+from cosim.build import build
 from cosim.executors import fast
-from cosim.lowering.lower import host_cycles, lower, retimed
-from cosim.mapping.choose import choose_mapping
+from cosim.lowering.lower import host_cycles, retimed
 from cosim.program.table import layer_bytes
 from cosim.recurrence.cpu import Timer, prepare
 from studies.evaluation.batch import Batch
-from studies.evaluation.evaluate import evaluate, phases
+from studies.evaluation.evaluate import evaluate
 from studies.proof.enumeration import UNTIMED
 from studies.search.space import default_space
 from studies.search.space_overlays import choice_of, overlay_of
@@ -83,12 +83,11 @@ def test_sampler_steps_are_repeated_in_a_batch(design):
 def test_a_retimed_program_is_the_lowered_one(seed):
     graph = load("agc-w16")
     first, *others = next(iter(groups(1, seed, size=3)))
-    mapping = choose_mapping(graph, first, phases(graph), BOARD)
-    lowered = lower(graph, first, BOARD, mapping)
+    lowered = build(graph, first, BOARD)
     for other in others:
-        if choose_mapping(graph, other, phases(graph), BOARD) != mapping:
+        whole = build(graph, other, BOARD)
+        if whole.mapping.layers != lowered.mapping.layers:
             continue  # the DDR's peak rate binds at one of the clocks
-        whole = lower(graph, other, BOARD, mapping)
         again = retimed(lowered, other, BOARD)
         assert again.program.content_hash() == whole.program.content_hash()
         assert again.host_ns == whole.host_ns
@@ -99,8 +98,7 @@ def test_the_recurrence_needs_a_channel_for_each_master():
     inputs, weight, output = BASE.masters
     shared = replace(BASE, masters=(inputs, replace(weight, port=inputs.port), output))
     for overlay, applies in ((BASE, True), (shared, False)):
-        lowered = lower(graph, overlay, BOARD,
-                        choose_mapping(graph, overlay, phases(graph), BOARD))
+        lowered = build(graph, overlay, BOARD)
         program, memory = lowered.program, memory_for(BOARD, overlay, "flat")
         timer, units = Timer(), fast.unit_table(program.units, memory)[0]
         total = timer.total_cycles(

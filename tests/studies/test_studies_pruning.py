@@ -11,6 +11,7 @@ from toy_search import evaluate as toy
 
 from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
+from cosim.build import Builder
 from studies.evaluation.evaluate import evaluate
 from studies.search.exploration import outcome
 from studies.search.outcomes import Failure, Objective, Sampler, Settings
@@ -27,7 +28,7 @@ SPACE = default_space(BOARD)
 def check_bounds(workload, memory, count, seed):
     """Bounds of designs near the hand-made one against their simulations: the tightest shares."""
     graph, generator, shares = load(workload), random.Random(seed), []
-    start, known = choice_of(BASE, SPACE), {}
+    start, builder = choice_of(BASE, SPACE), Builder(graph, BOARD)
     for _ in range(count):
         choice = dict(start)
         for name in generator.sample(sorted(start), generator.randint(1, 10)):
@@ -35,7 +36,7 @@ def check_bounds(workload, memory, count, seed):
         for axis in SPACE.axes:
             choice.setdefault(axis.name, generator.choice(axis.values))
         overlay = overlay_of(SPACE.canonical(choice), BASE, BOARD)
-        bound = bounds_of(graph, overlay, BOARD, known)
+        bound = bounds_of(builder, overlay)
         single = evaluate(graph, overlay, BOARD, memory, frames=1)
         if isinstance(single, Infeasible):
             assert bound is None

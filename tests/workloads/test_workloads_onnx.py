@@ -24,8 +24,7 @@ from onnxruntime.quantization import QuantType
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay, load_overlay
 from cosim.analysis.interpret import interpret
-from cosim.lowering.lower import lower
-from cosim.mapping.choose import choose_mapping
+from cosim.build import build
 from studies.evaluation.evaluate import feasible, simulate_design
 from studies.validate.onnx import Agreement, agreement, share_within_one
 from workloads import library
@@ -201,7 +200,7 @@ def test_the_lowered_program_computes_the_reference(name: str, tmp_path: Path) -
     counted, board = quantized_inputs(graph, given), load_board("pynq-z1")
     wanted = execute(graph, counted)[graph.outputs[0]]
     for overlay in (load_overlay("default"), load_overlay("diffusion")):
-        lowered = lower(graph, overlay, board, feasible(choose_mapping(graph, overlay)), 1)
+        lowered = feasible(build(graph, overlay, board))
         found = interpret(lowered, graph, overlay, counted, seed=0)
         assert np.array_equal(found[graph.outputs[0]], wanted)
 
