@@ -55,7 +55,7 @@ class BuildCheck:
 def compare(overlay: Overlay, board: Board, timing: TimingSummary, used: Utilization
             ) -> BuildCheck:
     """The differences part by part. `UserError` if the build is for another part."""
-    if board.part.name.removeprefix("x").split("clg")[0] not in timing.device.replace("-", ""):
+    if timing.device.replace("-", "").removeprefix("xc") not in board.part.name.replace("-", ""):
         raise UserError(f"{timing.file}: a build for {timing.device}, {board.name} has "
                         f"{board.part.name}; give --board its board")
     found = predict(overlay, board)

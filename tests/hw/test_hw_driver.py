@@ -68,6 +68,22 @@ def test_a_frame_is_decoded_and_measured(emitted, tmp_path):
     assert load_measurement(path) == measurement
 
 
+@pytest.mark.parametrize(("made", "refused"), [(100_000_000, False), (99_999_000, False),
+                                               (111_111_111, True)])
+def test_the_rate_that_was_made_is_measured_and_another_is_refused(emitted, tmp_path, made,
+                                                                   refused):
+    rig = Rig(emitted, tmp_path)
+    rig.hardware.clock_hz = lambda: made
+    with rig.driver as driver:
+        driver.put_vectors()
+        if refused:
+            with pytest.raises(DriverError, match="111111111 Hz, the project is of 100000000 Hz"):
+                driver.measure(1)
+        else:
+            assert driver.measure(1).clock_hz == made
+    assert rig.hardware.stopped
+
+
 def test_a_wrong_value_is_counted(emitted, tmp_path):
     with Rig(emitted, tmp_path).driver as driver:
         driver.put_vectors()
