@@ -81,4 +81,4 @@ def whole_frame(graph: Graph, given: Mapping[str, np.ndarray] | None = None
                         "moved by ten keypoints.", AGC_MEANINGS)
 
 
-__all__ = ["Frame", "whole_frame"]
+__all__ = ["AGC_MEANINGS", "Frame", "whole_frame"]

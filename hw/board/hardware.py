@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import hashlib
 import os
 import stat
 import time
@@ -164,12 +165,16 @@ class PynqHardware:
 def lock_path() -> str:
     """Where the board's lock lies: in a folder that only its user can write.
 
-    `/run` for root, whom pynq needs on a board; else the user's own runtime or cache folder.
+    `/run` for root, whom pynq needs on a board; else the user's own runtime or cache folder. A
+    board behind the remote protocol has a lock of its own.
     """
+    remote = os.environ.get("PYNQ_REMOTE_DEVICES", "")
+    name = "cosim-overlay" + (f"-{hashlib.sha256(remote.encode()).hexdigest()[:16]}" if remote
+                              else "") + ".lock"
     if os.geteuid() == 0:
-        return "/run/cosim-overlay.lock"
+        return f"/run/{name}"
     folder = os.environ.get("XDG_RUNTIME_DIR") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(folder, "cosim-overlay.lock")
+    return os.path.join(folder, name)
 
 
 class Lock:

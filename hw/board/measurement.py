@@ -10,9 +10,12 @@ import json
 import os
 import stat
 import tempfile
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any
 
 FORMAT = 1
+#: Beyond these a file is no measurement: bytes, seconds or watts, counts.
+MOST_BYTES, MOST_NUMBER, MOST_INTEGER = 1 << 28, 1e9, (1 << 63) - 1
 
 
 class MeasurementError(ValueError):
@@ -136,34 +139,75 @@ def write_whole(path: str, data: bytes) -> None:
 
 def load_measurement(path: str) -> Measurement:
     """Read a measurement file; `MeasurementError` names what is wrong with it."""
-    with open(path, encoding="utf-8") as file:
-        return parse_measurement(file.read(), path)
+    try:
+        if os.path.getsize(path) > MOST_BYTES:
+            raise MeasurementError(f"{path}: has more than {MOST_BYTES} bytes; is this a "
+                                   "measurement file?")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MeasurementError(f"{path}: cannot be read ({error})") from None
+    return parse_measurement(text, path)
 
 
 def parse_measurement(text: str, where: str = "measurement") -> Measurement:
-    """A measurement from its JSON."""
+    """A measurement from its JSON: types, ranges and names are checked."""
     try:
         raw = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MeasurementError(f"{where}: not JSON ({error})") from None
     if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
         raise MeasurementError(f"{where}: format must be {FORMAT}; is this a measurement file?")
-    known = {item.name for item in fields(Measurement)}
-    for name in sorted(set(raw) ^ known):
+    found: Measurement = _record(Measurement, raw, where)
+    rows = {"frame_seconds": found.frame_seconds}
+    rows.update({f"steps[{index}].seconds": step.seconds
+                 for index, step in enumerate(found.steps)})
+    for name, row in rows.items():
+        if len(row) != found.repeats:
+            raise MeasurementError(f"{where}: {name} has {len(row)} entries, must have repeats "
+                                   f"({found.repeats})")
+    return found
+
+
+def _record(kind: Any, raw: Any, where: str) -> Any:
+    """A record of this module from a JSON object, field by field."""
+    if not isinstance(raw, dict):
+        raise MeasurementError(f"{where}: must be an object")
+    items = {item.name: item for item in fields(kind)}
+    for name in sorted(set(raw) - set(items)):
+        raise MeasurementError(f"{where}: unknown field {name!r}")
+    values = {}
+    for name, item in items.items():
         if name in raw:
-            raise MeasurementError(f"{where}: unknown field {name!r}")
-        if name not in ("power_w", "power_samples", "rails_w"):
+            values[name] = _value(str(item.type), raw[name], f"{where}: {name}")
+        elif item.default is MISSING and item.default_factory is MISSING:
             raise MeasurementError(f"{where}: field {name!r} is missing")
-    try:
-        raw["frame_seconds"] = tuple(float(value) for value in raw["frame_seconds"])
-        raw["steps"] = tuple(StepTime(**{**item, "seconds": tuple(item["seconds"])})
-                             for item in raw["steps"])
-        raw["rails_w"] = {str(rail): float(watts)
-                          for rail, watts in dict(raw.get("rails_w") or {}).items()}
-        raw["counters"] = tuple(UnitCounters(**item) for item in raw["counters"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise MeasurementError(f"{where}: {error}") from None
-    if len(raw["frame_seconds"]) != raw["repeats"]:
-        raise MeasurementError(f"{where}: frame_seconds has {len(raw['frame_seconds'])} entries, "
-                               f"must have repeats ({raw['repeats']})")
-    return Measurement(**raw)
+    return kind(**values)
+
+
+def _value(kind: str, raw: Any, where: str) -> Any:
+    """A JSON value as what a field's annotation says."""
+    if kind == "float | None":
+        return None if raw is None else _value("float", raw, where)
+    if kind.startswith("tuple["):
+        if not isinstance(raw, list):
+            raise MeasurementError(f"{where}: must be a list")
+        inner = kind[len("tuple["):].split(",")[0]
+        return tuple(_value(inner, item, f"{where}[{index}]") for index, item in enumerate(raw))
+    if kind.startswith("dict["):
+        if not isinstance(raw, dict):
+            raise MeasurementError(f"{where}: must be an object")
+        inner = kind[:-1].split(", ")[1]
+        return {name: _value(inner, item, f"{where}.{name}") for name, item in raw.items()}
+    if kind in ("StepTime", "UnitCounters"):
+        return _record({"StepTime": StepTime, "UnitCounters": UnitCounters}[kind], raw, where)
+    if kind == "float" and isinstance(raw, (int, float)) and not isinstance(raw, bool):
+        if not 0 <= raw <= MOST_NUMBER:  # nor nan
+            raise MeasurementError(f"{where} is {raw}, must be from 0 to {MOST_NUMBER:g}")
+        return float(raw)
+    plain: dict[str, type] = {"str": str, "int": int, "bool": bool}
+    if type(raw) is not plain.get(kind):  # True is an int, to isinstance
+        raise MeasurementError(f"{where}: {ascii(raw)[:60]} must be of type {kind}")
+    if isinstance(raw, int) and not -1 <= raw <= MOST_INTEGER:
+        raise MeasurementError(f"{where} is {ascii(raw)[:60]}, must be from -1 to {MOST_INTEGER}")
+    return raw

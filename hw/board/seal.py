@@ -13,6 +13,14 @@ import os
 import sys
 from typing import Any
 
+try:
+    from hw.board.measurement import MeasurementError, write_whole
+except ImportError:  # beside this file in an emitted project
+    from measurement import (  # type: ignore[no-redef, import-not-found]
+        MeasurementError,
+        write_whole,
+    )
+
 #: Figures of a build that must not be negative; nanoseconds of slack, setup and hold.
 SLACKS = ("wns_ns", "whs_ns")
 
@@ -32,9 +40,7 @@ def seal(project: str, bitstream: str, report: dict[str, Any] | None = None) -> 
         with open(path, "rb") as file:
             sealed[name] = hashlib.sha256(file.read()).hexdigest()
     target = os.path.join(project, "bitstream.json")
-    with open(target, "w", encoding="utf-8") as file:
-        json.dump(sealed, file, indent=1, sort_keys=True)
-        file.write("\n")
+    write_whole(target, (json.dumps(sealed, indent=1, sort_keys=True) + "\n").encode())
     return target
 
 
@@ -64,7 +70,7 @@ def main(arguments: list[str]) -> int:
     project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         print(f"wrote {seal(project, arguments[0], build_report(arguments[0]))}")
-    except (SealError, OSError) as error:
+    except (MeasurementError, SealError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

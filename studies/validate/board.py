@@ -23,9 +23,9 @@ from hw.board.measurement import (
     UnitCounters,
     load_measurement,
 )
-from hw.interface.configuration import configure
+from hw.interface.configuration import Configuration, configure
 from hw.interface.descriptors import DescriptorError, unpack
-from hw.interface.plan import Start, stretch_program
+from hw.interface.plan import HostStep, Start, steps, stretch_program
 from hw.project.prediction import host_cycles
 from studies.plain.errors import UserError
 
@@ -119,6 +119,7 @@ def validate(measurement: Measurement, project: Path, memory: str = "ddr3") -> B
     overlay = replace(lowered, clock_hz=measurement.clock_hz, rate=Rate.FIXED)
     configuration = configure(program, overlay)
     model = memory_for(board, overlay, model=memory)
+    _check_steps(measurement, program, configuration)
     results, rows, starts, seconds = [], [], [], []
     for step in measurement.steps:
         if step.kind == "host":
@@ -136,6 +137,20 @@ def validate(measurement: Measurement, project: Path, memory: str = "ddr3") -> B
              for row in _unit_rows(program, index, counters, results)]
     return BoardValidation(measurement.source, tuple(rows), tuple(units), fit_host(rows),
                            fit_memory(starts, seconds, model, overlay.clock_hz))
+
+
+def _check_steps(measurement: Measurement, program: Program,
+                 configuration: Configuration) -> None:
+    """Refuse steps and units that are not those of the program."""
+    made = [HostStep(step.layer) if step.kind == "host" else
+            Start(step.first, step.count, step.repeats, step.repeat_first)
+            for step in measurement.steps]
+    if made != list(steps(program, configuration)):
+        raise UserError("the measurement's steps are not those of the project; measure it again")
+    units = [counters.unit for counters in measurement.counters]
+    if units and units != [unit.name for unit in program.units]:
+        raise UserError(f"the measurement counts the units {', '.join(units)}, the project has "
+                        f"{', '.join(unit.name for unit in program.units)}")
 
 
 def _layers(program: Program, step: StepTime) -> str:
@@ -287,6 +302,4 @@ def as_json(found: BoardValidation) -> dict[str, object]:
 
 def validate_files(measured: Path, project: Path, memory: str) -> BoardValidation:
     """`validate` of a measurement file; `UserError` or `MeasurementError` names what is wrong."""
-    if not measured.exists():
-        raise UserError(f"{measured}: no such measurement file")
     return validate(load_measurement(str(measured)), project, memory)

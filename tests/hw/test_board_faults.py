@@ -120,7 +120,11 @@ def test_a_lock_follows_no_link_and_overwrites_nothing(tmp_path):
     lock.release()
 
 
-def test_the_boards_lock_lies_where_only_its_user_writes():
+def test_the_boards_lock_lies_where_only_its_user_writes(monkeypatch):
+    monkeypatch.delenv("PYNQ_REMOTE_DEVICES", raising=False)
+    here = Lock()._path
+    monkeypatch.setenv("PYNQ_REMOTE_DEVICES", "192.168.2.99")
+    assert Lock()._path != here  # another board
     folder = Path(Lock()._path).parent
     while not folder.exists():
         folder = folder.parent
@@ -170,6 +174,7 @@ def test_a_full_disk_leaves_no_half_a_measurement(tmp_path, measurement, monkeyp
     assert sorted(tmp_path.iterdir()) == [path, tiny]  # no partial file
 
     # What was measured is printed, so that it is not lost.
+    monkeypatch.setenv("PYNQ_REMOTE_DEVICES", str(tmp_path))  # a lock of this test's own
     monkeypatch.setattr(run_module, "HostLibrary", lambda path, table: None)
     monkeypatch.setattr(run_module, "PynqHardware",
                         lambda: tiny_project.Board(tmp_path / "log", ends=True))
@@ -221,3 +226,33 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(tiny, text):
     (tiny / "manifest.json").write_text(text, errors="surrogateescape")
     with pytest.raises(DriverError, match="manifest.json: "):
         Project(str(tiny))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"repeats": "2"}, "repeats: '2' must be of type int"),
+    ({"repeats": True}, "must be of type int"), ({"repeats": 1 << 64}, "must be from -1 to"),
+    ({"warm_up": 1}, "warm_up: 1 must be of type bool"), ({"board": None}, "must be of type str"),
+    ({"frame_seconds": [1.0, math.nan]}, r"frame_seconds\[1\] is nan, must be from 0 to 1e"),
+    ({"frame_seconds": [1.0, math.inf]}, "is inf, must be"),
+    ({"frame_seconds": [1.0, -1.0]}, "is -1.0, must be"),
+    ({"frame_seconds": {"a": 1}}, "must be a list"),
+    ({"frame_seconds": [1.0]}, "must have repeats"),
+    ({"steps": [3]}, r"steps\[0\]: must be an object"),
+    ({"steps": [{"kind": "host", "seconds": [1, 2], "power": 1}]}, "unknown field 'power'"),
+    ({"steps": [{"kind": "host", "seconds": [1.0]}]}, r"steps\[0\].seconds has 1 entries"),
+    ({"counters": [{"unit": "a"}]}, "field 'busy_cycles' is missing"),
+    ({"power_w": "9"}, "must be of type float")])
+def test_a_measurement_of_other_types_or_ranges_is_refused(measurement, change, message):
+    raw = json.loads(measurement_module.measurement_text(measurement))
+    with pytest.raises(MeasurementError, match=message):
+        measurement_module.parse_measurement(json.dumps({**raw, **change}))
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"", b"[" * 100_000, b"nonsense"])
+def test_a_file_that_is_no_measurement_is_refused_in_one_line(tmp_path, data):
+    path = tmp_path / "measurement.json"
+    path.write_bytes(data)
+    with pytest.raises(MeasurementError, match="cannot be read|not JSON"):
+        load_measurement(str(path))
+    with pytest.raises(MeasurementError, match="cannot be read"):
+        load_measurement(str(tmp_path))

@@ -83,7 +83,7 @@ def test_every_cell_runs(project, monkeypatch, tmp_path):
                             ports=ports)
     book.cells.insert(0, nbformat.v4.new_code_cell(setup))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PYNQ_REMOTE_DEVICES", str(tmp_path))  # a lock of this test's own
     client = nbclient.NotebookClient(book, timeout=120, kernel_name="python3",
                                      resources={"metadata": {"path": str(project / "board")}})
     client.execute()

@@ -31,6 +31,7 @@ from hw.pynq.server import PORT, PynqServer, SystemRegisters, main, open_board
 from hw.rtl_sim.board import RtlBoard
 from hw.rtl_sim.stand_in import StandIn
 from studies.validate.board import validate
+from workloads.frames import AGC_MEANINGS, Frame
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8,
                               engines=frozenset({Engine.CONVOLUTION}))
@@ -211,14 +212,16 @@ def test_a_frame_through_the_real_pynq(pynq, place, tmp_path):
     """Its Overlay, MMIO, allocate and download, twice, then a start that does not end."""
     lowered, folder = lowered_frame(OVERLAY), tmp_path / "project"
     program, memory = lowered.program, memory_for(board(), OVERLAY, model="flat")
-    emit(lowered, small_graph(), OVERLAY, board(), folder, rtl=True)
+    emit(lowered, small_graph(), OVERLAY, board(), folder, Frame(meanings=AGC_MEANINGS), rtl=True)
     subprocess.run(["make", "-C", folder, "host"], check=True, capture_output=True)
     project, bitstream = Project(str(folder)), prepare(folder)
     hardware = open_board(folder)
     with PynqServer(hardware, f"{place}:{PORT}") as server:
         for _ in range(2):
-            done = run(pynq, folder, bitstream, place)
+            done = run(pynq, folder, bitstream, place, "--picture", tmp_path / "picture.png")
             assert done.returncode == 0, done.stderr
+            shown = (folder / "data" / "expected_picture.png").read_bytes()
+            assert (tmp_path / "picture.png").read_bytes() == shown
             assert hardware.stopped
         words = np.frombuffer(server.bitstream, ">u4").astype("<u4").tobytes()
         assert bit_file(words, "default", "simulation") == bitstream.read_bytes()

@@ -95,6 +95,17 @@ def test_a_measurement_of_another_program_is_refused(measured):
         validate(measurement, folder.parent / "nowhere")
 
 
+def test_steps_and_units_of_something_else_are_refused(measured):
+    """They would be looked up in the program's table."""
+    folder, measurement = measured
+    first = dataclasses.replace(measurement.steps[0], first=10**9, layer=10**9)
+    for steps_of in (measurement.steps[1:], (first, *measurement.steps[1:])):
+        with pytest.raises(UserError, match="steps are not those of the project"):
+            validate(dataclasses.replace(measurement, steps=steps_of), folder)
+    with pytest.raises(UserError, match="counts the units"):
+        validate(dataclasses.replace(measurement, counters=measurement.counters[1:]), folder)
+
+
 def rows(*ratios: float) -> list[StepRow]:
     return [StepRow("host", "layer", 0.01 * (index + 1), 0.01 * (index + 1) * ratio)
             for index, ratio in enumerate(ratios)]
