@@ -5,6 +5,12 @@ It holds no device numbers; those are coefficients with a source, see `board` an
 
 from __future__ import annotations
 
+import re
+
+#: What a letter behind a number multiplies it by.
+SI = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+#: No clock of a board is slower: a smaller number of hertz has lost its unit.
+SLOWEST_HZ = 1e5
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
 NS_PER_S = 1_000_000_000
@@ -41,3 +47,22 @@ def megahertz(clock_hz: int) -> float:
 def ceil_div(value: int, step: int) -> int:
     """The smallest integer at least `value / step`."""
     return -(-value // step)
+
+
+def hertz(text: str) -> int:
+    """A frequency as a person writes it: 100M, 100 MHz, 0.1G, 100e6 or 100000000, in whole Hz.
+
+    `ValueError` with the rule and the nearest legal text: for what is no number, and for a bare
+    number too small for any clock, which has lost its unit.
+    """
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]{1,2})?)\s*([kMG]?)(?:[hH][zZ])?\s*",
+                         text)
+    if found is None:
+        raise ValueError("must be a frequency, for example 100M or 100 MHz")
+    number, letter = found.groups()
+    value = float(number) * SI[letter]
+    if value < SLOWEST_HZ:
+        raise ValueError(f"is {value:g} Hz, slower than any clock; nearest {number}M, that is "
+                         f"{number} MHz" if not letter else
+                         f"is {value:g} Hz, slower than any clock; nearest {SLOWEST_HZ:g}")
+    return round(value)

@@ -15,7 +15,7 @@ from studies.speed.benchmark import run_benchmark
 
 
 def benchmark_command(
-    runs: Annotated[int, typer.Option(min=1, help="Runs of each measurement.")] = 5,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Runs of each measurement.")] = 5,
     peer: Annotated[bool, typer.Option(
         help="Also install and time the public simulator SCALE-Sim v3 (needs the network).",
     )] = False,

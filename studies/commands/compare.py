@@ -30,7 +30,7 @@ def compare_designs(
     workload: MaybeWorkload = None,
     board: MaybeBoard = None,
     memory: MaybeMemory = None,
-    top: Annotated[int, typer.Option(min=1, help="Rows to show in each table.")] = 12,
+    top: Annotated[int, typer.Option(min=1, max=10000, help="Rows to show in each table.")] = 12,
     json: Json = None,
 ) -> None:
     """Compare two designs layer by layer and stall by stall; every table adds up exactly.

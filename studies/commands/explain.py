@@ -102,5 +102,7 @@ def _show(console: Console, found: Explanation) -> None:
                       f"{change.predicted_ms:.2f}", f"{change.saved_ms:.2f}",
                       f"{change.energy_uj_per_pixel:.2f}", change.relieved)
     console.print(table)
+    console.print(f"Ask for one, or for several: cosim what-if DESIGN --set {found.changes[0].axis}"
+                  f"={found.changes[0].new}", soft_wrap=True, markup=False)
     console.print("predicted: ms saved by the closed form of the tiles; saved: by "
                   f"simulation with {item.memory_model}; uJ: a pixel", soft_wrap=True)

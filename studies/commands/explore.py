@@ -47,9 +47,10 @@ def explore(
     design: Design = "default",
     board: BoardName = "pynq-z1",
     designs: Annotated[int, typer.Option(
-        min=1, help="Different designs to judge, by simulation or by bounds; infeasible ones not "
-                     "counted.")] = 600,
-    seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
+        min=1, max=10**6, help="Different designs to judge, by simulation or by bounds; "
+        "infeasible ones not counted.")] = 600,
+    seed: Annotated[int, typer.Option(
+        min=0, max=2**32 - 1, help="Same seed, same result.")] = 0,
     sampler: Annotated[str, typer.Option(
         help="How designs are proposed: nsga2, nsga3, tpe, gp, random, or exhaustive "
              "(every design, for small spaces).")] = "nsga2",
@@ -61,7 +62,7 @@ def explore(
         help="A .toml file that changes the design space; see docs/space.md.",
         show_default=False)] = None,
     workers: Annotated[int, typer.Option(
-        min=0, help="Processes to use; 0 takes every core. The result is the same.")] = 0,
+        min=0, max=512, help="Processes to use; 0 takes every core. The result is the same.")] = 0,
     scheduler: Annotated[str | None, typer.Option(
         help="Evaluate on the workers of this Dask scheduler, for example tcp://HOST:8786, "
              "in place of --workers.", show_default=False)] = None,

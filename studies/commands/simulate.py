@@ -49,7 +49,7 @@ def simulate(
         help="fast (numba), des (SimPy, the definition, slower), or both and compare them.",
     )] = Executor.FAST,
     top: Annotated[int, typer.Option(
-        min=0, help="Show this many of the longest layers (0: all of them).")] = 12,
+        min=0, max=10000, help="Show this many of the longest layers (0: all of them).")] = 12,
     json: Json = None,
     trace: Annotated[Path | None, typer.Option(
         help="Write a Perfetto trace of one frame; open it at ui.perfetto.dev.",

@@ -18,7 +18,7 @@ from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.machine import default_workers
 
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same result.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same result.")]
 Workers = Annotated[int, typer.Option(
     min=0, max=512, help="Processes to use; 0 takes every core. The result is the same.")]
 Page = Annotated[Path | None, typer.Option(

@@ -85,6 +85,23 @@ def rate_hz(mhz: int, board: Board) -> int:
     raise FieldError(f"{CLOCK} is {mhz}, which {board.name} cannot make; nearest {near}")
 
 
+#: Axes of all the masters of a role, which `moved` leaves as they are unless it moves them.
+SHARED = frozenset({"port_width_bits", "read_outstanding", "write_outstanding", "max_burst_beats",
+                    *(f"{role.value}_width_bits" for role in WIDTH_ROLES)})
+
+
+def moved(overlay: Overlay, board: Board, axis: str, value: Value) -> Overlay:
+    """The overlay with one axis at another value and all else as it is, legal in a space or not.
+
+    Raises `FieldError` when that describes no hardware.
+    """
+    kept = SHARED | {CLOCK}  # whole MHz would round the clock
+    choice = {name: at for name, at in values_of(overlay).items() if name not in kept}
+    found = overlay_of({**choice, axis: value}, overlay, board, overlay.name)
+    wired = axis in SHARED or axis in ("input_masters", "fetch") or "_port" in axis
+    return replace(found, masters=found.masters if wired else overlay.masters)
+
+
 def _masters(choice: Mapping[str, Value], base: Overlay, board: Board) -> tuple[Master, ...]:
     """One master a role (two for input if asked), with the base's pipeline figures."""
     wanted = [(Role.INPUT, "input", "input_port", "read_outstanding")]
@@ -96,7 +113,7 @@ def _masters(choice: Mapping[str, Value], base: Overlay, board: Board) -> tuple[
         wanted.append((Role.FETCH, "fetch", "fetch_port", "read_outstanding"))
     masters = []
     for role, name, port_axis, outstanding in wanted:
-        known = (base.masters_of(role) or base.masters)[0]
+        known = (base.masters_of(role) or base.masters)[-1 if name == "input_2" else 0]
         port = str(choice.get(port_axis, known.port))
         width = int(choice.get(f"{role.value}_width_bits",
                                choice.get("port_width_bits", known.width_bits)))
@@ -157,17 +174,17 @@ def choice_of(overlay: Overlay, space: Space) -> Choice | None:
     Used to start a search from designs made by hand.
     """
     try:
-        return space.canonical(_values_of(overlay, space))
+        return space.canonical(values_of(overlay, space))
     except UserError:
         return None
 
 
 def nearest_choice(overlay: Overlay, space: Space) -> Choice:
     """The design of the space that is nearest to an overlay (see `Space.nearest`)."""
-    return space.nearest(_values_of(overlay, space))
+    return space.nearest(values_of(overlay, space))
 
 
-def _values_of(overlay: Overlay, space: Space) -> Choice:
+def values_of(overlay: Overlay, space: Space | None = None) -> Choice:
     """What an overlay has on every axis there can be, legal in the space or not."""
     inputs = overlay.masters_of(Role.INPUT)
     weight, output = overlay.masters_of(Role.WEIGHT)[0], overlay.masters_of(Role.OUTPUT)[0]
@@ -191,7 +208,8 @@ def _values_of(overlay: Overlay, space: Space) -> Choice:
     choice |= {f"{role.value}_width_bits": overlay.masters_of(role)[0].width_bits
                for role in WIDTH_ROLES}
     choice["max_burst_beats"] = min(master.max_burst_beats for master in overlay.masters)
-    choice |= {axis.name: axis.values[0] for axis in space.axes if axis.name == WORKLOAD}
+    choice |= {axis.name: axis.values[0] for axis in (space.axes if space else ())
+               if axis.name == WORKLOAD}
     if len(inputs) > 1:
         choice["input_port_2"] = inputs[1].port
     if fetch:

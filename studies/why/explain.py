@@ -5,6 +5,7 @@ It does not search for several changes at once; see `search`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from arch_models.board import Board
@@ -14,8 +15,8 @@ from arch_models.power.energy import widest
 from cosim.program.table import Column, flat
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
 from studies.evaluation.values import Evaluation
-from studies.search.space import Choice, Space, default_space
-from studies.search.space_overlays import nearest_choice, overlay_of
+from studies.search.space import Choice, Space, Value, default_space
+from studies.search.space_overlays import moved, values_of
 from studies.why.critical import Link, Share, by_unit, chain, shares, shares_of
 from workloads.graph import Graph, Phase
 
@@ -75,6 +76,19 @@ def closed_form_ms(graph: Graph, run: Run, clock_hz: int) -> float:
     return cycles / clock_hz * 1e3
 
 
+#: An axis and the value it moves to.
+Move = tuple[str, Value]
+
+
+def moves(space: Space, choice: Choice) -> Iterator[Move]:
+    """Every single-axis change of a design that the axis exists in, one `cosim what-if` each."""
+    for axis in space.axes:
+        if space.active(axis, choice):
+            for value in axis.values:
+                if value != choice.get(axis.name):
+                    yield axis.name, value
+
+
 def explain(graph: Graph, overlay: Overlay, board: Board, memory: str = "ddr3",
             top: int = 3) -> Explanation | Infeasible:
     """Walk the critical path, then simulate every single-axis change of the design space.
@@ -90,14 +104,13 @@ def explain(graph: Graph, overlay: Overlay, board: Board, memory: str = "ddr3",
         return run
     links = chain(run.lowered.program, run.result)
     path = shares_of(links)
-    space = default_space(board, graph)
-    choice = nearest_choice(overlay, space)
-    ranked: list[tuple[float, int, str, Overlay]] = []
+    choice = values_of(overlay)
+    ranked: list[tuple[float, int, Move, Overlay]] = []
     tried = infeasible = 0
-    for axis, changed in space.neighbours(choice):
+    for move in moves(default_space(board, graph), choice):
         tried += 1
         try:
-            candidate = overlay_of(changed, overlay, board, overlay.name)
+            candidate = moved(overlay, board, *move)
             found = evaluate(graph, candidate, board, "flat", frames=1)
         except FieldError:
             infeasible += 1
@@ -105,13 +118,13 @@ def explain(graph: Graph, overlay: Overlay, board: Board, memory: str = "ddr3",
         if isinstance(found, Infeasible):
             infeasible += 1
         else:
-            ranked.append((found.latency_ms, len(ranked), axis, candidate))
+            ranked.append((found.latency_ms, len(ranked), move, candidate))
     ranked.sort(key=lambda row: row[:2])
     base = _Base(graph, board, memory, item, closed_form_ms(graph, run, item.clock_hz), path,
-                 choice, space)
+                 choice)
     changes: list[Change] = []
-    for _, _, axis, candidate in ranked[: 4 * top]:
-        change = _verified(base, candidate, axis)
+    for _, _, move, candidate in ranked[: 4 * top]:
+        change = _verified(base, candidate, move)
         if change is not None:
             changes.append(change)
     changes.sort(key=lambda change: -change.saved_ms)
@@ -132,10 +145,9 @@ class _Base:
     closed_form_ms: float
     path: tuple[Share, ...]
     choice: Choice
-    space: Space
 
 
-def _verified(base: _Base, candidate: Overlay, axis: str) -> Change | None:
+def _verified(base: _Base, candidate: Overlay, move: Move) -> Change | None:
     found = evaluate(base.graph, candidate, base.board, base.memory, frames=1)
     run = simulate_design(base.graph, candidate, base.board, base.memory, trace=True)
     if isinstance(found, Infeasible) or isinstance(run, Infeasible):
@@ -147,8 +159,8 @@ def _verified(base: _Base, candidate: Overlay, axis: str) -> Change | None:
     after = by_unit(shares(run.lowered.program, run.result))
     fell = {unit: cycles / base.item.clock_hz - after.get(unit, 0) / found.clock_hz
             for unit, cycles in before.items()}
-    new = nearest_choice(candidate, base.space)
+    axis, new = move
     predicted = base.closed_form_ms - closed_form_ms(base.graph, run, found.clock_hz)
-    return Change(axis, str(base.choice[axis]), str(new.get(axis, "?")), found.latency_ms,
+    return Change(axis, str(base.choice.get(axis, "none")), str(new), found.latency_ms,
                   predicted, saved, found.energy_uj_per_pixel,
                   max(fell, key=lambda unit: fell[unit]))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Overlay
+from studies.search.space import default_space
 
 BOARD_PREFIX = "board."
 DESIGN_PREFIX = "design."
@@ -33,14 +34,23 @@ MEGAHERTZ = 1e6
 @dataclass(frozen=True, slots=True)
 class Field:
     """Where a name leads: a dotted path (`board.` in front for the board's) and a factor that
-    turns the value as written into the field's unit (1e6 for MHz)."""
+    turns the value as written into the field's unit (1e6 for MHz).
+
+    `axis`: of the design space, which the name means in place of a field; it may set several.
+    """
 
     path: str
     factor: float = 1.0
+    axis: str = ""
 
 
 def names(overlay: Overlay, board: Board) -> dict[str, Field]:
-    """Every name that means a field: the fields' own names, the short ones, and MHz for Hz."""
+    """Every name that means a field: the fields' own names, the short ones, and MHz for Hz.
+
+    And those of the axes of the design space, so that whatever a search or `cosim explain` names
+    can be asked for; `engine.softmax` and `fusion.pool` say the same as `fabric_softmax` and
+    `fuse_pool`.
+    """
     real = [*_leaves(overlay, ""), *_leaves(board, BOARD_PREFIX)]
     found = {path: Field(path) for path in real}
     known = {short: Field(path) for short, path in SHORT.items()}
@@ -56,7 +66,14 @@ def names(overlay: Overlay, board: Board) -> dict[str, Field]:
     found |= {name: item for name, item in known.items() if item.path in found}
     found |= {name.removesuffix("_hz") + "_mhz": Field(item.path, MEGAHERTZ)
               for name, item in found.items() if name.endswith("_hz")}
-    return found
+    # To fetch descriptors from DRAM takes a master, too.
+    axes = {axis.name for axis in default_space(board).axes} - (set(found) - {"fetch"})
+    spelled = {name: name for name in axes}
+    for axis in axes:
+        kind, _, member = axis.partition("_")
+        if kind in ("fabric", "fuse"):
+            spelled[("engine." if kind == "fabric" else "fusion.") + member] = axis
+    return found | {name: Field(axis, axis=axis) for name, axis in spelled.items()}
 
 
 def resolve(name: str, overlay: Overlay, board: Board) -> Field:

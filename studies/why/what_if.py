@@ -13,16 +13,24 @@ from dataclasses import dataclass, fields, replace
 from arch_models.board import RATE_TOLERANCE_HZ, Board, SoftwareCosts
 from arch_models.board_rules import most, problems
 from arch_models.clock import clocked
-from arch_models.fields import FieldError, shortened, with_value
+from arch_models.fields import FieldError, nearest, shortened, with_value
 from arch_models.overlay import Infeasible, Overlay, Rate
+from arch_models.units import hertz
 from studies.evaluation.evaluate import evaluate, simulate_design
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
+from studies.search.space import default_space
+from studies.search.space_overlays import moved
 from studies.why.critical import by_unit, shares
 from studies.why.field_names import BOARD_PREFIX, resolve
 from workloads.graph import Graph
 
 MOST_COMBINATIONS = 10_000
+#: Fields that hold several names, joined by + where they are written.
+LISTS = ("engines", "fusions")
+#: Words for a switch; an operator whose engine is not in fabric runs on the host.
+SWITCH = {"true": True, "on": True, "fabric": True, "false": False, "off": False, "host": False}
+MOST_OF_AN_AXIS = 10**9
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,11 @@ def parse_setting(text: str) -> Setting:
 def changed(overlay: Overlay, board: Board, name: str, text: str) -> tuple[Overlay, Board]:
     """The design and board with one field set; `FieldError` says what is wrong with it."""
     field = resolve(name, overlay, board)
-    value = _value(text)
+    if field.axis:
+        return moved(overlay, board, field.axis, _axis_value(name, field.axis, text, board)), board
+    value = _hertz(name, text) if field.path.endswith("_hz") and field.factor == 1 else _value(text)
+    if field.path in LISTS and isinstance(value, str):
+        value = [value]
     if isinstance(value, str | list | bool):
         if field.factor != 1:
             raise FieldError(f"{name}: {text!r} must be a number")
@@ -114,6 +126,30 @@ def changed(overlay: Overlay, board: Board, name: str, text: str) -> tuple[Overl
         if problem.field == path:
             raise FieldError(f"{BOARD_PREFIX}{problem}")
     return overlay, on
+
+
+def _hertz(name: str, text: str) -> int:
+    try:
+        return hertz(text)
+    except ValueError as error:
+        raise FieldError(f"{name}: {shortened(text)} {error}") from None
+
+
+def _axis_value(name: str, axis: str, text: str, board: Board) -> bool | int | str:
+    """One of the axis' values, or another whole number; where it is a switch, a word for it."""
+    legal = default_space(board).axis(axis).values
+    if isinstance(legal[0], bool):
+        if text.lower() not in SWITCH:
+            raise FieldError(f"{name}: {text!r} must be one of {', '.join(SWITCH)}")
+        return SWITCH[text.lower()]
+    if isinstance(legal[0], str):
+        if text not in legal:
+            raise FieldError(f"{name}: {text!r}; {nearest(text, map(str, legal))}")
+        return text
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:12]) <= MOST_OF_AN_AXIS:
+        raise FieldError(f"{name}: {shortened(text)} must be a whole number, for example one of "
+                         f"{', '.join(map(str, legal))}")
+    return int(text)
 
 
 def _value(text: str) -> bool | int | float | str | list[str]:
