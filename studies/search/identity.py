@@ -8,23 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
-import arch_models
-import cosim
+import numpy as np
+
 from arch_models.board import Board
+from arch_models.files import read_toml
 from arch_models.overlay import Overlay, overlay_toml
 from studies.plain.records import encode
 from studies.search.outcomes import Settings
+from studies.search.sources import simulator_digest
 from studies.search.space import Space
 from workloads.graph import Graph
-
-#: Modules of this room that an outcome or the order of designs depends on.
-MODULES = ("evaluation/activity", "evaluation/batch", "evaluation/evaluate", "search/exploration",
-           "search/outcomes", "search/pruning", "search/search", "search/space",
-           "search/space_overlays")
 
 
 def identity(graphs: Sequence[Graph], board: Board, base: Overlay, space: Space,
@@ -36,14 +32,15 @@ def identity(graphs: Sequence[Graph], board: Board, base: Overlay, space: Space,
     return {
         "workload": ", ".join(graph.name for graph in graphs),
         "layers": digest([[graph.layers, list(graph.tensors.values())] for graph in graphs]),
+        "constants": [_constants(graph) for graph in graphs],
         "board": board.name, "board file": digest(board),
         "design": base.name, "design file": digest(overlay_toml(base)),
-        "seed": settings.seed, "sampler": settings.sampler.value, "batch": settings.batch,
-        "population": settings.population, "local": settings.local,
-        "objectives": [item.value for item in settings.objectives],
+        "coefficients": _coefficients(base),
+        # Of the settings all but one.
+        **{name: encode(value) for name, value in vars(settings).items() if name != "designs"},
         "space": {axis.name: encode(axis) for axis in space.axes},
         "constraints": [str(item) for item in space.constraints],
-        "simulator": simulator_digest(),
+        "simulator": simulator_digest(), "optuna": version("optuna"),
     }
 
 
@@ -53,13 +50,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@cache
-def simulator_digest() -> str:
-    """A digest of the source and the data that predictions come from."""
+def _constants(graph: Graph) -> str:
     found = hashlib.sha256()
-    rooms = [Path(str(room.__file__)).parent for room in (arch_models, cosim)]
-    files = [path for room in rooms for kind in ("*.py", "*.toml") for path in room.rglob(kind)]
-    files += [Path(__file__).parents[1] / f"{name}.py" for name in MODULES]
-    for path in sorted(files, key=lambda item: (item.parent.name, item.name)):
-        found.update(path.name.encode() + path.read_bytes())
+    for name, array in sorted(graph.constants.items()):
+        found.update(f"{name} {array.dtype} {array.shape} ".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()[:16]
+
+
+def _coefficients(overlay: Overlay) -> str:
+    """A digest of the file of coefficients that a design may name in place of a shipped backend."""
+    if not overlay.backend.endswith(".toml"):
+        return overlay.backend
+    return digest(read_toml(overlay.backend))

@@ -69,7 +69,7 @@ def test_simulate_report_and_explain_go_together(capsys, tmp_path):
     (("report", "nowhere.json"), "nowhere.json"),
     (("explore", "agc-w16", "--workers", "100000"), "512"),
     (("explore", "agc-w16", "--designs", "1000000000"), "1000000"),
-    (("explore", "agc-w16", "--seed", "-1"), "0<=x"),
+    (("explore", "agc-w16", "--seed", "-1"), "equal to 0"),
     (("what-if", "default", "--workload", "agc-w16", "--set", "clock=100"), "nearest 100M"),
 ])
 def test_a_mistake_ends_with_one_message_and_code_2(capsys, monkeypatch, tmp_path, arguments, said):
