@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save
 
+from arch_models.fields import FieldError, build, shortened
+from arch_models.files import MOST_ARRAYS, read_bytes, read_json
+from arch_models.output import write_text, write_whole
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec, Window
+from workloads.graph import Graph, GraphError, Layer, TensorSpec
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import unicorn_graph
 from workloads.verify import nearest, verify
@@ -69,7 +72,7 @@ def provenance(name: str) -> dict[str, Any]:
         return {"weights": f"{Path(name).name}: {imported(name)[1]}"}
     stem = DATA / ALIASES.get(name, name).replace("-", "_")
     if name in names() and stem.with_suffix(".json").exists():
-        return dict(_document(stem)["provenance"])
+        return dict(_document(stem).provenance)
     load(name)
     return {"weights": "seeded random integers", "seed": 0}
 
@@ -91,65 +94,58 @@ def imported(name: str, calibration: Path | None = None,
     return found.graph, found.note
 
 
+@dataclass(frozen=True)
+class _Document:
+    """What a graph's JSON file holds."""
+
+    version: int
+    name: str
+    provenance: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tensors: tuple[TensorSpec, ...]
+    layers: tuple[Layer, ...]
+    steps: int = 1
+    carried: tuple[tuple[str, str], ...] = ()
+
+
 def save_graph(graph: Graph, stem: Path, made_by: Mapping[str, Any]) -> None:
     """Write `stem`.safetensors (constants) and `stem`.json (layers, tensors, provenance)."""
     verify(graph)
-    document = {
-        "version": VERSION,
-        "name": graph.name,
-        "provenance": dict(made_by),
-        "inputs": graph.inputs,
-        "outputs": graph.outputs,
-        "steps": graph.steps,
-        "carried": graph.carried,
-        "tensors": [asdict(spec) for spec in graph.tensors.values()],
-        "layers": [asdict(layer) for layer in graph.layers],
-    }
-    text = json.dumps(document, indent=1)
+    document = _Document(VERSION, graph.name, dict(made_by), graph.inputs, graph.outputs,
+                         tuple(graph.tensors.values()), graph.layers, graph.steps, graph.carried)
     arrays = {name: np.ascontiguousarray(array) for name, array in graph.constants.items()}
-    stem.with_suffix(".safetensors").write_bytes(save(arrays))
-    stem.with_suffix(".json").write_text(text + "\n")
+    packed = save(arrays)
+    write_whole(stem.with_suffix(".safetensors"), lambda file: file.write(packed))
+    write_text(stem.with_suffix(".json"), json.dumps(asdict(document), indent=1) + "\n")
 
 
 def load_graph(stem: Path) -> Graph:
     """Read what `save_graph` wrote. `GraphError` says which file is damaged and how."""
     document = _document(stem)
     try:
-        constants = load_file(stem.with_suffix(".safetensors"))
-    except (OSError, SafetensorError) as error:
-        raise GraphError(f"{stem.name}.safetensors cannot be read: {error}") from error
+        constants = load_arrays(read_bytes(stem.with_suffix(".safetensors"), MOST_ARRAYS))
+    except FieldError as error:
+        raise GraphError(str(error)) from error
+    except Exception as error:  # kinds of numbers that numpy lacks raise other types
+        raise GraphError(f"{stem.name}.safetensors cannot be read: "
+                         f"{shortened(error, 200)}") from error
     for array in constants.values():
         array.setflags(write=False)
-    try:
-        tensors = {item["name"]: TensorSpec(**item) for item in document["tensors"]}
-        layers = tuple(_layer(item) for item in document["layers"])
-        graph = Graph(document["name"], tuple(document["inputs"]), tuple(document["outputs"]),
-                      tensors, layers, constants, document["steps"],
-                      tuple((given, made) for given, made in document.get("carried", ())))
-    except (KeyError, TypeError, ValueError) as error:
-        raise GraphError(f"{stem.name}.json is damaged: {error!r}") from error
+    graph = Graph(document.name, document.inputs, document.outputs,
+                  {item.name: item for item in document.tensors}, document.layers, constants,
+                  document.steps, document.carried)
     verify(graph)
     return graph
 
 
-def _layer(item: Mapping[str, Any]) -> Layer:
-    fields = dict(item)
-    fields |= {
-        "operator": Operator(item["operator"]),
-        "phase": Phase(item["phase"]),
-        "inputs": tuple(item["inputs"]),
-        "window": Window(**item["window"]),
-    }
-    return Layer(**fields)
-
-
-def _document(stem: Path) -> dict[str, Any]:
+def _document(stem: Path) -> _Document:
     path = stem.with_suffix(".json")
     try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise GraphError(f"{path.name} cannot be read: {error}") from error
-    if not isinstance(document, dict) or document.get("version") != VERSION:
-        found = document.get("version") if isinstance(document, dict) else None
-        raise GraphError(f"{path.name}: version is {found!r}, must be {VERSION}")
-    return document
+        raw = read_json(path)
+        version = raw.get("version") if isinstance(raw, dict) else None
+        if version != VERSION:
+            raise GraphError(f"{path.name}: version is {shortened(version)}, must be {VERSION}")
+        return build(_Document, raw, path.name)
+    except FieldError as error:
+        raise GraphError(str(error)) from error

@@ -15,6 +15,9 @@ from workloads.arithmetic import MAX_SHIFT, MULTIPLIER_BITS
 from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec
 from workloads.seeded import SeededConstants
 
+#: A tensor's channels, rows or columns; its elements, counted in 32 bits; windows; steps.
+MOST_SIZE, MOST_ELEMENTS, MOST_WINDOW, MOST_STEPS = 1 << 24, (1 << 31) - 1, 1 << 12, 1 << 16
+MOST_FRACTION_BITS = 15
 Specs = tuple[TensorSpec, ...]
 Shape = tuple[int, int, int]
 #: Operators whose output counts in the steps of their (first) input.
@@ -57,6 +60,9 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def verify(graph: Graph) -> None:
     """Refuse a graph that breaks a rule; `GraphError` names the layer, the value and the rule."""
     _verify_names(graph)
+    if not 1 <= graph.steps <= MOST_STEPS:
+        raise GraphError(f"graph {graph.name!r}: steps is {graph.steps}, must be from 1 to "
+                         f"{MOST_STEPS}")
     written = set(graph.inputs)
     for name in (*graph.inputs, *graph.outputs):
         _spec(graph, f"graph {graph.name!r}", name)
@@ -108,13 +114,22 @@ def _spec(graph: Graph, where: str, name: str) -> TensorSpec:
     spec = graph.tensors[name]
     if spec.bits not in (8, 16, 32):
         raise GraphError(f"tensor {name!r}: bits is {spec.bits}, must be 8, 16 or 32")
-    if min(spec.shape) < 1 or not spec.scale > 0:
+    if min(spec.shape) < 1 or not 0 < spec.scale < float("inf"):
         raise GraphError(f"tensor {name!r}: shape {spec.shape} and scale {spec.scale} must be "
-                         "positive")
+                         "positive and finite")
+    if max(spec.shape) > MOST_SIZE or spec.elements > MOST_ELEMENTS:
+        raise GraphError(f"tensor {name!r}: shape {spec.shape}, must be at most {MOST_SIZE} each "
+                         f"and {MOST_ELEMENTS} elements")
     return spec
 
 
 def _verify_layer(graph: Graph, layer: Layer) -> None:
+    window = layer.window
+    if max(window.rows, window.columns, window.stride, window.padding) > MOST_WINDOW:
+        raise GraphError(f"layer {layer.name!r}: {window} must be at most {MOST_WINDOW}")
+    if not 0 <= layer.fraction_bits <= MOST_FRACTION_BITS:
+        raise GraphError(f"layer {layer.name!r}: fraction_bits is {layer.fraction_bits}, must be "
+                         f"from 0 to {MOST_FRACTION_BITS}")
     ins = tuple(graph.tensors[name] for name in layer.inputs)
     out = _spec(graph, f"layer {layer.name!r}", layer.output)
     wanted = _COUNTS.get(layer.operator, 1)
@@ -239,7 +254,11 @@ def _shape_of(graph: Graph, layer: Layer, role: str) -> tuple[int, ...]:
                          + nearest(name, graph.constants))
     if isinstance(graph.constants, SeededConstants):
         return graph.constants.shape_of(name)
-    return graph.constants[name].shape
+    array = graph.constants[name]
+    if array.dtype.kind not in "iu":
+        raise GraphError(f"layer {layer.name!r}: constant {name!r} holds {array.dtype}, must hold "
+                         "integers")
+    return array.shape
 
 
 def _wanted_shapes(layer: Layer, ins: Specs, out: TensorSpec) -> dict[str, tuple[int, ...]]:

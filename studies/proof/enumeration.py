@@ -19,6 +19,7 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.clock import clocked
 from arch_models.fields import FieldError
+from arch_models.files import read_arrays
 from arch_models.overlay import Master, Overlay
 from cosim.recurrence.cuda import CudaTimer
 from studies.evaluation.batch import Batch
@@ -112,11 +113,18 @@ class Enumerated:
 def load_enumerated(path: Path) -> Enumerated:
     """Read what `Enumerated.save` wrote; `UserError` for anything else."""
     try:
-        with np.load(path) as table:
-            return Enumerated(table["codes"], table["latency_ms"], table["energy_uj_per_pixel"],
-                              *table["cost"].tolist())
-    except (OSError, ValueError, KeyError) as error:
+        table = read_arrays(path)
+        wall, processor = (float(value) for value in table["cost"])
+        found = Enumerated(table["codes"], table["latency_ms"], table["energy_uj_per_pixel"],
+                           wall, processor)
+    except (FieldError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: no table of an enumeration ({error})") from None
+    if found.codes.ndim != 1 or found.codes.dtype != np.int64 or np.any(
+            np.diff(found.codes) <= 0) or not (
+            found.codes.shape == found.latency_ms.shape == found.energy_uj_per_pixel.shape):
+        raise UserError(f"{path}: no table of an enumeration (codes must ascend, with two figures "
+                        "each)")
+    return found
 
 
 class Piece(NamedTuple):

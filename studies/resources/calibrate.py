@@ -19,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arch_models.files import number
+from arch_models.fields import FieldError, prose, shortened
+from arch_models.files import number, read_bytes
+from arch_models.output import toml_string
 from studies.plain.errors import UserError
 
 #: What one pass of the loop stands for: a trip of the operation, or a part of one.
@@ -27,6 +29,7 @@ PASS = {"convolution": "trip", "add": "trip", "multiply": "trip", "affine": "tri
         "lookup": "trip", "upsample": "trip", "flow_sum": "channel", "softmax": "channel",
         "average_pool": "tap", "max_pool": "tap", "grid_sample": "plane"}
 BACKEND = "vitis"
+_COUNT = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,22 @@ class SynthesisReport:
 def read_report(path: Path) -> SynthesisReport:
     """Every pipelined loop of a report; `UserError` names the file, the loop and the field."""
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
+        if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
+            raise UserError(f"{path}: declares a document type, which no report does")
         root = ElementTree.fromstring(raw)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ElementTree.ParseError as error:
-        raise UserError(f"{path}: not XML: {error}; give csynth.xml, not the .rpt text") from None
+    except FieldError as error:
+        raise UserError(str(error)) from None
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise UserError(f"{path}: not XML: {shortened(error)}; give csynth.xml, not the .rpt "
+                        "text") from None
+    try:
+        return _report(path, raw, root)
+    except FieldError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _report(path: Path, raw: bytes, root: ElementTree.Element) -> SynthesisReport:
     top = root.findtext(".//TopModelName", "").strip()
     if not top:
         raise UserError(f"{path}: no TopModelName; is it the csynth.xml of a solution?")
@@ -83,9 +96,11 @@ def read_report(path: Path) -> SynthesisReport:
         raise UserError(f"{path}: no loop has a PipelineII; nothing was pipelined, or the report "
                         "is of another step")
     version = (root.findtext(".//ReportVersion/Version") or "unknown").strip()
-    return SynthesisReport(path.name, hashlib.sha256(raw).hexdigest(), version,
-                           root.findtext(".//Part", "unknown").strip(), top,
-                           tuple(found.values()), _clock_ns(path, root))
+    part = root.findtext(".//Part", "unknown").strip()
+    return SynthesisReport(
+        prose(path.name, "file name"), hashlib.sha256(raw).hexdigest(),
+        prose(version, "ReportVersion"), prose(part, "Part"), prose(top, "TopModelName"),
+        tuple(found.values()), _clock_ns(path, root))
 
 
 def _clock_ns(path: Path, root: ElementTree.Element) -> float:
@@ -109,16 +124,18 @@ def _loop(path: Path, module: str, element: ElementTree.Element) -> Loop:
     numbers = {}
     for field in ("PipelineII", "PipelineDepth"):
         text = (element.findtext(field) or "").strip()
-        if not text.isdigit() or int(text) < 1:
-            raise UserError(f"{path}: loop {module}/{name}: {field} is {text or 'missing'}, must "
-                            "be a whole number of at least 1")
+        if not _COUNT.fullmatch(text) or int(text) < 1:
+            raise UserError(f"{path}: loop {shortened(f'{module}/{name}')}: {field} is "
+                            f"{shortened(text) or 'missing'}, must be a whole number of at least "
+                            "1, and at most 9 digits")
         numbers[field] = int(text)
     trips = (element.findtext("TripCount") or "").strip()
     interval, depth = numbers["PipelineII"], numbers["PipelineDepth"]
     if depth < interval:
         raise UserError(f"{path}: loop {module}/{name}: PipelineDepth is {depth}, must be at least "
                         f"PipelineII {interval}")
-    return Loop(module, name, interval, depth, int(trips) if trips.isdigit() else 0)
+    return Loop(prose(module, "function"), prose(name, f"{module}: loop"), interval, depth,
+                int(trips) if _COUNT.fullmatch(trips) else 0)
 
 
 def choose_loops(report: SynthesisReport, chosen: Mapping[str, str]
@@ -179,10 +196,10 @@ def backend_file(report: SynthesisReport, loops: Mapping[str, Sequence[Loop]]) -
             lines.append(f"# {loop.label}: II {loop.interval}, depth {loop.depth}, trips {trips}")
         if operator == "convolution":
             lines.append("# Lower bound: the loop starts anew for every output position.")
-        names = " + ".join(re.sub(r'["\\]', "_", loop.label) for loop in mine)
-        source = f"{report.file} sha256 {report.sha256[:16]}, loop {names}"
+        names = " + ".join(loop.label for loop in mine)
+        source = toml_string(f"{report.file} sha256 {report.sha256[:16]}, loop {names}")
         for name, value in coefficients(operator, mine).items():
             unit = f"cycles/{PASS[operator]}" if name.startswith("interval_per") else "cycles"
-            lines.append(f'{name} = {{ value = {value}, unit = "{unit}", source = "{source}", '
+            lines.append(f'{name} = {{ value = {value}, unit = "{unit}", source = {source}, '
                          'status = "vendor report" }')
     return "\n".join(lines) + "\n"

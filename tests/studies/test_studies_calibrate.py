@@ -103,4 +103,4 @@ def test_a_refused_report_leaves_no_file(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["calibrate", "--csynth", str(tmp_path / "no.xml"), "--out", str(out)])
     assert ended.value.code == 2 and not out.exists()
-    assert "cannot be read" in capsys.readouterr().err
+    assert "there is no file" in capsys.readouterr().err

@@ -112,12 +112,12 @@ def test_an_unknown_network_names_the_nearest() -> None:
     ("damage", "message"),
     [
         ("version", "version is 99"),
-        ("field", "damaged"),
-        ("operator", "damaged"),
-        ("text", "cannot be read"),
+        ("field", r"layers\[0\]: unknown field 'colour'"),
+        ("operator", r"layers\[0\]\.operator: 'guess'; known"),
+        ("text", "not JSON"),
         ("list", "version is None"),
         ("weights", "safetensors cannot be read"),
-        ("missing", "cannot be read"),
+        ("missing", "there is no file"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: str, message: str) -> None:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from arch_models.fields import made_label
+from arch_models.fields import FieldError, made_label
+from arch_models.files import read_arrays
 from workloads.graph import Graph, GraphError
 from workloads.onnx.fold import FOLDED, constant_of, run_node
 from workloads.onnx.operators import RULES
@@ -86,10 +86,10 @@ def read_calibration(path: Path) -> list[dict[str, np.ndarray]]:
     No pickles. `GraphError` names the file and what is wrong.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: np.asarray(stored[name], np.float32) for name in stored.files}
-    except (OSError, ValueError, TypeError, EOFError, KeyError, BadZipFile) as error:
-        raise GraphError(f"{path.name} cannot be read as arrays: {error}") from error
+        arrays = {name: np.asarray(array, np.float32)
+                  for name, array in read_arrays(path).items()}
+    except FieldError as error:
+        raise GraphError(str(error)) from error
     counts = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
     if len(counts) != 1 or 0 in counts:
         raise GraphError(f"{path.name}: arrays of {sorted(counts)} inputs; each must hold the "

@@ -15,6 +15,8 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, numpy_helper, shape_inference
 
+from arch_models.fields import FieldError
+from arch_models.files import read_bytes
 from workloads.graph import GraphError
 
 MOST_BYTES = 512 << 20
@@ -75,15 +77,11 @@ def read_model(path: Path) -> Model:
 def read_file(path: Path) -> onnx.ModelProto:
     """The parsed file with its outside data, which must lie in the same folder."""
     try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise GraphError(f"{path.name} cannot be read: {error.strerror}") from error
-    if size > MOST_BYTES:
-        raise GraphError(f"{path.name} has {size} bytes, must have at most {MOST_BYTES}")
+        raw = read_bytes(path, MOST_BYTES)
+    except FieldError as error:
+        raise GraphError(str(error)) from error
     try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except OSError as error:
-        raise GraphError(f"{path.name} cannot be read: {error.strerror}") from error
+        proto = onnx.load_model_from_string(raw)
     except Exception as error:  # the parser raises several types of its own
         raise GraphError(f"{path.name} is no ONNX file, or is cut off: {_line(error)}") from error
     _load_outside(proto, path)
