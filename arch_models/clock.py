@@ -26,6 +26,7 @@ from .engines import MODELS
 from .fields import FieldError
 from .nets import NetModel, read_clock_data, read_net_model
 from .overlay import NOMINAL_CLOCK_HZ, Engine, Overlay, Rate, Role
+from .power.fabric import speed_ratio
 from .resources import estimate
 
 GRID_FILE = Path(__file__).parent / "data" / "timing_grid.csv"
@@ -35,6 +36,8 @@ NUMBERS = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles", "depth", "
            "channels", "engines", "inputs", "outputs")
 #: Nine of ten builds lie within so many standard deviations.
 NINE_TENTHS = 1.645
+#: Below this share of its nominal speed nobody has seen a part run.
+LEAST_SPEED = 0.05
 
 
 class Way(StrEnum):
@@ -134,7 +137,8 @@ class Prediction:
 def predict(overlay: Overlay, board: Board) -> Prediction:
     """The clock of an overlay on a board, by the shipped grid and net model.
 
-    The overlay's own `clock_hz` is not looked at. Where it names a vendor's build, that build's
+    The overlay's own `clock_hz` is not looked at. A core supply other than the nominal one makes it
+    as much slower as measured designs were. Where it names a vendor's build, that build's
     clock is taken: from what it was asked for and met, to what the model holds possible; or just
     what it reached where it missed.
     """
@@ -142,10 +146,22 @@ def predict(overlay: Overlay, board: Board) -> Prediction:
                               rate=Rate.PREDICTED, build=""), board.part)
     build = build_of(overlay)
     if build is None:
-        return found
+        return _at_voltage(found, speed_ratio(board.power.vccint_ratio))
     mhz = build.reached_mhz
     return replace(found, mhz=mhz, low_mhz=build.asked_mhz if build.met else mhz,
                    high_mhz=max(mhz, found.high_mhz) if build.met else mhz)
+
+
+def _at_voltage(found: Prediction, ratio: float) -> Prediction:
+    """The prediction at a core supply at which everything is `ratio` times as fast."""
+    if ratio == 1:
+        return found
+    slower = 1 / max(ratio, LEAST_SPEED)
+    return replace(
+        found, mhz=found.mhz / slower, low_mhz=found.low_mhz / slower,
+        high_mhz=found.high_mhz / slower, logic_ns=found.logic_ns * slower,
+        nets_ns=found.nets_ns * slower,
+        parts=tuple((name, ns * slower) for name, ns in found.parts))
 
 
 @lru_cache(4096)

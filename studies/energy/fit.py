@@ -21,9 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from arch_models.board import load_board
 from arch_models.engines.base import DATA
-from arch_models.fields import build
-from arch_models.files import read_toml
 from arch_models.power.dram import Dram
 from arch_models.power.fabric import (
     BLOCK,
@@ -57,7 +56,6 @@ from studies.plain.files import write_text
 from studies.plain.truth import truth_path
 
 ENERGY_FILE = DATA / "fitted_energy.toml"
-ZC702_DRAM = DATA / "zc702_dram.toml"
 #: Designs that waited for memory in part of the sweep, so that waiting shows in their power.
 WAITING = ("saxp", "vector_add")
 #: Bytes written of all bytes, by what the designs do; Black-Scholes reads five and writes two.
@@ -178,7 +176,7 @@ def stalled_share(points: Sequence[Point], designs: Sequence[Design],
 
 def zc702_dram() -> Dram:
     """The DRAM devices of the measured board."""
-    return build(Dram, read_toml(ZC702_DRAM), "", [])
+    return load_board("zc702").power.dram
 
 
 def pads_pj_per_byte(designs: Sequence[Design], dram: Dram) -> dict[str, float]:
@@ -235,7 +233,7 @@ def traffic_values(designs: Sequence[Design]) -> list[Value]:
     return [
         Value("ddr.pads_pj_per_byte", pads, "pJ/byte", pads_error,
               f"{RAILS}: slope of the DRAM's supply over bytes a second, seven designs, less the "
-              "devices' currents (zc702_dram.toml): pads, termination, strobes, commands, and "
+              "devices' currents (boards/zc702.toml): pads, termination, strobes, commands, and "
               "rows that the designs' masters closed for each other", "inferred"),
         Value("ps.traffic_pj_per_byte", inside, "pJ/byte", inside_error,
               f"{RAILS}: slope of VCCPINT and VCCPAUX over bytes a second, seven designs",

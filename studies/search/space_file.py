@@ -13,7 +13,7 @@ from typing import Any
 from arch_models.board import Board
 from arch_models.fields import FieldError, check_keys, nearest
 from arch_models.files import read_toml
-from arch_models.overlay import default_overlay
+from arch_models.overlay import Wait, default_overlay
 from studies.plain.errors import UserError
 from studies.search.space import (
     CLOCK,
@@ -89,6 +89,8 @@ def optional_axes(board: Board, full: Space) -> tuple[Axis, ...]:
         Axis("table_bytes", (1024,)),
         Axis("max_burst_beats", (4, 8, 16)),
         Axis(CLOCK, whole_megahertz(board)),
+        Axis("clock_gating", (False, True)),
+        Axis("wait", tuple(str(item.value) for item in Wait)),
         *(Axis(f"{role.value}_width_bits", widths) for role in WIDTH_ROLES),
         *(axis for axis in default_space(board).axes if axis.name not in there),
     )

@@ -22,6 +22,7 @@ from arch_models.overlay import (
     Rate,
     Role,
     Start,
+    Wait,
 )
 from arch_models.resources import check
 from studies.plain.errors import UserError
@@ -64,8 +65,10 @@ def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
         masters=_masters(choice, base, board),
         fetch=Fetch(str(choice.get("fetch", base.fetch.value))),
         layout=Layout(str(choice.get("layout", base.layout.value))),
-        control=replace(base.control, start=Start(str(choice.get(
-            "start", base.control.start.value)))),
+        clock_gating=bool(choice.get("clock_gating", base.clock_gating)),
+        control=replace(
+            base.control, start=Start(str(choice.get("start", base.control.start.value))),
+            wait=Wait(str(choice.get("wait", base.control.wait.value)))),
         **direct,  # type: ignore[arg-type]
     ), board)
 
@@ -202,6 +205,7 @@ def values_of(overlay: Overlay, space: Space | None = None) -> Choice:
         "read_outstanding": weight.outstanding,
         "write_outstanding": output.outstanding, "fetch": overlay.fetch.value,
         "start": overlay.control.start.value, "layout": overlay.layout.value,
+        "wait": overlay.control.wait.value, "clock_gating": overlay.clock_gating,
     }
     choice |= {name: getattr(overlay, name)
                for name in ("parameter_entries", "vector_entries", "table_bytes")}

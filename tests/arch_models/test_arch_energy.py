@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from arch_models.board import load_board
+from arch_models.board_rules import problems
+from arch_models.clock import predict, rate_hz
 from arch_models.engines.base import values
 from arch_models.overlay import Control, Wait, default_overlay
 from arch_models.power.energy import (
@@ -19,7 +21,7 @@ from arch_models.power.energy import (
     total_joules,
     widest,
 )
-from arch_models.power.fabric import FILE, clock_pj, dynamic_ratio, leakage_ratio
+from arch_models.power.fabric import FILE, clock_pj, dynamic_ratio, leakage_ratio, speed_ratio
 from arch_models.resources import estimate
 
 BOARD = load_board("pynq-z1")
@@ -171,3 +173,15 @@ def test_the_width_is_told_by_coefficient_and_a_ratio_is_narrower() -> None:
     assert both.value == pytest.approx(one.total_j / other.total_j)
     assert both.low < both.value < both.high
     assert both.high / both.low < one.high / one.low
+
+
+def test_a_lower_core_supply_slows_the_clock_and_the_board_says_how_low() -> None:
+    board = load_board("zc702")
+    low = replace(board, power=replace(board.power, vccint_v=0.8))
+    assert not problems(low)
+    assert predict(BASE, low).mhz == pytest.approx(predict(BASE, board).mhz * speed_ratio(0.8))
+    assert predict(BASE, low).period_ns == pytest.approx(
+        predict(BASE, board).period_ns / speed_ratio(0.8))
+    assert rate_hz(BASE, low) < rate_hz(BASE, board)
+    far = replace(board, power=replace(board.power, vccint_v=0.6))
+    assert [(item.field, item.nearest) for item in problems(far)] == [("power.vccint_v", "0.7")]
