@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies.search.storage import serve
+from studies.search.storage import serve, shown
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def reach(host: str) -> str:
+    """Who can reach a server that listens at this address, at the start of a sentence."""
+    if host in LOOPBACK:
+        return "Every user of this machine, and nobody else,"
+    if host in ("0.0.0.0", "::", "[::]"):
+        return "Whoever can send to any of this machine's addresses"
+    return f"Whoever can send to {host}"
 
 
 def serve_studies(
@@ -22,7 +33,9 @@ def serve_studies(
 ) -> None:
     """Serve studies to other machines (gRPC) until Ctrl-C.
 
-    Needs the extra scale: pip install 'cosim[scale]'.
+    Needs the extra scale: .venv/bin/python -m pip install -e '.[scale]' in the project's folder.
     """
-    Console().print(f"serving {storage} as grpc://{host}:{port}; Ctrl-C ends", highlight=False)
+    Console().print(f"serving {shown(storage)} as grpc://{host}:{port}; Ctrl-C ends. "
+                    f"{reach(host)} can read and change every study: there is no password.",
+                    highlight=False, markup=False, soft_wrap=True)
     serve(storage, host, port)

@@ -26,3 +26,9 @@ def unknown(kind: str, name: str, choices: Sequence[str]) -> UserError:
     close = nearest(name, choices)
     hint = f" Did you mean {close!r}?" if close else ""
     return UserError(f"there is no {kind} {name!r}.{hint} Known: {', '.join(choices)}.")
+
+
+def missing_extra(what: str, package: str, extra: str) -> UserError:
+    """The error of something that needs a package of an extra of this project (pyproject.toml)."""
+    return UserError(f"{what} needs the package {package!r}; install the extra in the project's "
+                     f"folder with: .venv/bin/python -m pip install -e '.[{extra}]'")

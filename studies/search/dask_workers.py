@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from studies.plain.errors import UserError
+from studies.plain.errors import UserError, missing_extra
 
 Context = TypeVar("Context")
 Item = TypeVar("Item")
@@ -68,8 +68,7 @@ def connected(address: str) -> Iterator[Workers]:
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
-        raise UserError("--scheduler needs the package 'distributed'; install the extra with: "
-                        "pip install 'cosim[scale]'.") from error
+        raise missing_extra("--scheduler", "distributed", "scale") from error
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:  # a time-out is an OSError

@@ -32,7 +32,7 @@ from studies.plain.errors import UserError
 from studies.plain.records import decode, encode
 from studies.search.outcomes import Evaluate, Failure, Objective, Outcome, design_key
 from studies.search.space import Choice, Space
-from studies.search.storage import open_storage, plainly
+from studies.search.storage import open_storage, plainly, shown
 
 #: A claim that another machine has not settled in this time is taken over. Evaluating a design
 #: twice is only waste: its outcome is the same.
@@ -88,7 +88,7 @@ class SharedStudy:
             if trial.state.is_finished():
                 self.settled.add(trial.number)
                 if OUTCOME in trial.user_attrs and trial.state is not TrialState.FAIL:
-                    where = f"{self.place}: trial {trial.number}"
+                    where = f"{shown(self.place)}: trial {trial.number}"
                     self.known.setdefault(trial.user_attrs[DESIGN], _outcome(trial, where))
             elif DESIGN in trial.user_attrs:
                 claims.setdefault(trial.user_attrs[DESIGN], trial)
@@ -169,7 +169,7 @@ def open_study(place: str, name: str, space: Space, objectives: Sequence[Objecti
         if known is None:
             storage.set_study_user_attr(study_id, IDENTITY, json.loads(json.dumps(identity)))
             known = storage.get_study_user_attrs(study_id)[IDENTITY]
-    _refuse_another(place, name, known, json.loads(json.dumps(identity)))
+    _refuse_another(shown(place), name, known, json.loads(json.dumps(identity)))
     return SharedStudy(storage, place, study_id, space, tuple(objectives))
 
 

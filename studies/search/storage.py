@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,17 +16,18 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from studies.plain.errors import UserError, nearest
+from studies.plain.errors import UserError, missing_extra, nearest
 from studies.plain.files import check_writable
 
-#: A lock held longer than this is reported, not waited for.
+#: A lock held longer than this is told of: by a journal, which goes on waiting, in a line; by
+#: SQLite, which does not, in its error.
 LOCK_SECONDS = 60.0
 #: How long a server of studies may take to answer.
 CONNECT_SECONDS = 10.0
@@ -54,16 +56,30 @@ class CrashSafeJournal(JournalFileBackend):
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
+    """Wait for the lock as long as it takes: a stopped process may hold it, and go on."""
+    told = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UserError(f"{str(path)!r} has been locked by another process for "
-                                f"{LOCK_SECONDS:.0f} s; end that process.") from None
+            if time.monotonic() > told:
+                print(f"{path} has been locked for {LOCK_SECONDS:.0f} s by "
+                      f"{_holder(descriptor)}; waiting until it goes on or ends", file=sys.stderr)
+                told = time.monotonic() + LOCK_SECONDS
             time.sleep(0.005)
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds the lock of an open file, as far as the kernel says."""
+    inode = f":{os.fstat(descriptor).st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    holders = [fields[4] for fields in map(str.split, lines)
+               if fields[1] == "FLOCK" and fields[5].endswith(inode)]
+    return f"process {holders[0]}" if holders else "another process"
 
 
 def _cut_torn_line(file: Any) -> None:
@@ -82,17 +98,51 @@ def _cut_torn_line(file: Any) -> None:
     file.seek(end)
 
 
+def shown(place: str) -> str:
+    """A storage's name as it may be printed: a password in it becomes ***."""
+    for secret in _secrets(place):
+        place = place.replace(secret, "***")
+    return place
+
+
+def _secrets(place: str) -> list[str]:
+    """The passwords in a URL, longest first: before the @, and in the query."""
+    scheme, marks, rest = place.partition("://")
+    if not marks or not scheme.startswith("postgres"):
+        return []
+    authority, _, query = rest.partition("?")
+    user, at, _ = authority.rpartition("@")
+    found = [user.partition(":")[2]] if at else []
+    found += [value for name, _, value in (item.partition("=") for item in query.split("&"))
+              if name in ("password", "sslpassword", "passfile")]
+    found += [unquote(value) for value in found]
+    return sorted({value for value in found if value}, key=len, reverse=True)
+
+
 @contextmanager
 def plainly(place: str) -> Iterator[None]:
-    """Turn whatever a storage raises into one line that names the place."""
+    """Turn whatever a storage raises into one line that names the place, without its password."""
+    try:
+        with _plainly(shown(place)):
+            yield
+    except UserError as error:
+        text = str(error)
+        for secret in _secrets(place):
+            text = text.replace(secret, "***")
+        if text != str(error):
+            raise UserError(text) from None
+        raise
+
+
+@contextmanager
+def _plainly(place: str) -> Iterator[None]:
     try:
         yield
     except (UserError, optuna.exceptions.UpdateFinishedTrialError,
             optuna.exceptions.DuplicatedStudyError):
         raise
     except ModuleNotFoundError as error:
-        raise UserError(f"storage {place!r} needs the package {error.name!r}; install the extra "
-                        "with: pip install 'cosim[scale]'.") from error
+        raise missing_extra(f"storage {place!r}", error.name or "", "scale") from error
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.OptunaError) else error
         raise UserError(f"storage {place!r}: {_first_line(cause or error)}") from error
@@ -102,8 +152,8 @@ def plainly(place: str) -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.split(".")[0] != "grpc":
             raise
-        raise UserError(f"storage {place!r}: the server does not answer "
-                        f"({_first_line(error)}).") from error
+        raise UserError(f"storage {place!r}: the server does not answer"
+                        f"{_said_by_grpc(error)}; is `cosim serve` still running there?") from error
 
 
 def open_storage(place: str) -> BaseStorage:
@@ -116,7 +166,7 @@ def open_storage(place: str) -> BaseStorage:
     scheme = place.partition("://")[0] if "://" in place else ""
     if scheme and scheme not in SCHEMES:
         close = nearest(scheme, SCHEMES)
-        raise UserError(f"storage {place!r}: the kind {scheme!r} is not known."
+        raise UserError(f"storage {shown(place)!r}: the kind {scheme!r} is not known."
                         f"{f' Did you mean {close!r}?' if close else ''} Give a file, or a URL of "
                         f"{', '.join(SCHEMES)}.")
     with plainly(place), warnings.catch_warnings():
@@ -131,8 +181,8 @@ def open_storage(place: str) -> BaseStorage:
 def serve(place: str, host: str, port: int) -> None:
     """Serve the studies of a database to other machines until stopped, as grpc://HOST:PORT."""
     if "://" not in place or place.startswith("grpc"):
-        raise UserError(f"storage {place!r} cannot be served: the server needs a database, for "
-                        "example sqlite:///study.db.")
+        raise UserError(f"storage {shown(place)!r} cannot be served: the server needs a "
+                        "database, for example sqlite:///study.db.")
     storage = open_storage(place)
     with plainly(f"grpc://{host}:{port}"), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -208,6 +258,12 @@ def _proxy(url: str) -> BaseStorage:
             raise UserError(f"storage {url!r}: no server answers within {CONNECT_SECONDS:.0f} s; "
                             "start one with `cosim serve`.") from None
     return optuna.storages.GrpcStorageProxy(host=host, port=port)
+
+
+def _said_by_grpc(error: Any) -> str:
+    """What gRPC says of a failed call: its own text is a dump of the call's state."""
+    details = error.details() if hasattr(error, "details") else None
+    return f" ({str(details).splitlines()[0]})" if details else ""
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from toy_search import SETTINGS, SPACE, open_toy, plain
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
+from studies.commands.serve import reach, serve_studies
 from studies.plain.errors import UserError
 from studies.search.dask_workers import connected
 from studies.search.exploration import Place, explore
@@ -143,7 +145,7 @@ def test_two_workers_behind_a_grpc_server_one_killed(tmp_path):
 
 @pytest.mark.parametrize("storage", ["study.log", "grpc://127.0.0.1:1"])
 def test_only_a_database_is_served(storage):
-    with pytest.raises(UserError, match="needs a database"):
+    with pytest.raises(UserError, match="needs a +database"):
         serve(storage, "127.0.0.1", 1)
 
 
@@ -184,3 +186,27 @@ def _answers(url: str) -> bool:
     except UserError:
         return False
     return True
+
+
+def test_a_server_that_goes_away_is_named_in_plain_words(tmp_path):
+    port = free_port()
+    with running(sys.executable, "-m", "studies.cli", "serve", f"sqlite:///{tmp_path}/study.db",
+                 "--port", str(port)):
+        wait_until(partial(listens, port))
+        study = open_toy(f"grpc://127.0.0.1:{port}")
+    with pytest.raises(UserError, match="the server does not answer") as caught:
+        study.remembering(toy_search.evaluate)([{"a": 1, "b": 1, "c": 1}])
+    assert "_InactiveRpcError" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_server_says_who_can_reach_it():
+    assert "nobody else" in reach("127.0.0.1")
+    assert "any of this machine's addresses" in reach("0.0.0.0")
+    assert "10.0.0.7" in reach("10.0.0.7")
+    default = signature(serve_studies).parameters["host"].default
+    assert default == "127.0.0.1"
+
+
+def test_the_document_says_that_dask_runs_the_code_of_whoever_reaches_it():
+    page = (ROOT / "docs" / "scale.md").read_text()
+    assert "runs code of his own" in page.partition("dask scheduler")[2]

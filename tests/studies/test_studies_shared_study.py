@@ -20,7 +20,7 @@ from toy_search import IDENTITY, SETTINGS, SPACE, evaluate, open_toy, plain
 from studies.plain.errors import UserError
 from studies.search.outcomes import design_key
 from studies.search.search import search
-from studies.search.storage import CrashSafeJournal, open_storage
+from studies.search.storage import CrashSafeJournal, open_storage, plainly, shown
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("toy_search.py")
@@ -155,18 +155,42 @@ def test_a_line_cut_short_by_a_kill_is_forgotten(tmp_path):
         assert path.read_bytes().endswith(b"\n")
 
 
-def test_a_held_lock_is_reported_in_one_line(tmp_path, monkeypatch):
+def test_a_held_lock_is_waited_for_and_told_of(tmp_path, monkeypatch, capsys):
+    """Its holder may be a process that was stopped and goes on: it must not end the others."""
     import fcntl
+    import threading
 
     monkeypatch.setattr("studies.search.storage.LOCK_SECONDS", 0.05)
     path = tmp_path / "study.log"
     journal = CrashSafeJournal(path)
     with open(path, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match=r"locked by another process.*end that process"):
-            journal.append_logs([{"x": 1}])
-    journal.append_logs([{"x": 1}])
+        writer = threading.Thread(target=journal.append_logs, args=([{"x": 1}],))
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive() and path.read_bytes() == b""
+    writer.join(30)
     assert path.read_bytes() == b'{"x":1}\n'
+    assert f"study.log has been locked for 0 s by process {os.getpid()}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", [
+    "postgresql://me:s3cr3t@127.0.0.1:1/none", "postgresql+psycopg://me:s3cr3t@127.0.0.1:1/none",
+    "postgresql://127.0.0.1:1/none?user=me&password=s3cr3t", "postgres://me:s3cr3t@host/none",
+    "postgresql://me:s3cr3t@[/none", "postgresql://me:s3cr3t@127.0.0.1:x/none"])
+def test_a_password_is_in_no_message(monkeypatch, url):
+    monkeypatch.setattr("studies.search.storage.CONNECT_SECONDS", 1.0)
+    with pytest.raises(UserError) as caught:
+        open_storage(url)
+    assert "s3cr3t" not in str(caught.value) and "***" in str(caught.value)
+    assert "s3cr3t" not in shown(url)
+
+
+def test_a_password_is_not_in_what_the_server_says_either():
+    assert shown("postgresql://me:p%40ss@host/base") == "postgresql://me:***@host/base"
+    with pytest.raises(UserError) as caught, plainly("postgresql://me:p%40ss@host/base"):
+        raise OSError("wrong password p@ss for me")
+    assert "p@ss" not in str(caught.value) and "p%40ss" not in str(caught.value)
 
 
 def test_a_locked_database_is_reported_in_one_line(tmp_path, monkeypatch):
