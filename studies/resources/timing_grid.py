@@ -1,7 +1,7 @@
 """Makes the grid of longest paths that the clock model reads, from netlists of parts of the RTL.
 
 It fits and predicts nothing: `python -m studies.resources.timing_grid` writes
-`arch_models/data/timing_grid.csv`.
+`arch_models/data/timing_grid.csv`, whole or some parts of it anew.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from arch_models.nets import Net, read_net_model
 from studies.resources.netlist import synthesized
 from studies.resources.paths import Path as TimingPath
 from studies.resources.paths import Paths
-from studies.resources.resource_grid import STREAMS, Sites, top_of
+from studies.resources.resource_grid import PARTS, STREAMS, Sites, top_of
 
 #: A half-full fabric: the longest path is looked for there, and stays the longest nearby.
 SHARE = 0.5
@@ -144,29 +144,53 @@ def part_path(part: str, way: Way, path: TimingPath) -> PartPath:
                     path.start.removeprefix("port "), path.end.removeprefix("port "))
 
 
-def write_rows(rows: Iterable[Sites], path: Path) -> None:
+def lines_of(row: Sites) -> Iterator[list[object]]:
+    """The lines of the grid that a part makes."""
+    for item in paths_of(row):
+        yield [row.part, *(getattr(row, name) for name in NUMBERS), row.form, item.way.value,
+               item.logic_ns, item.hops, item.doublings, item.start, item.end]
+
+
+def write_lines(lines: Iterable[Sequence[object]], path: Path) -> None:
     """Write the grid as CSV, whole or not at all; until then it grows in a `.part` beside it."""
     growing = path.with_suffix(".part")
     with growing.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for row in rows:
-            for item in paths_of(row):
-                writer.writerow([row.part, *(getattr(row, name) for name in NUMBERS), row.form,
-                                 item.way.value, item.logic_ns, item.hops, item.doublings,
-                                 item.start, item.end])
+        for line in lines:
+            writer.writerow(line)
             file.flush()
     growing.replace(path)
+
+
+def remade(parts: Sequence[str], path: Path) -> Iterator[Sequence[object]]:
+    """Every line of the grid: of these parts anew, of the others as the file has them."""
+    kept: list[list[str]] = []
+    if path.exists() and set(parts) < set(PARTS):
+        with path.open(newline="") as file:
+            kept = list(csv.reader(file))[1:]
+    for part in dict.fromkeys(row.part for row in points()):
+        if part in parts:
+            for row in points():
+                if row.part == part:
+                    yield from lines_of(row)
+        else:
+            yield from (line for line in kept if line[0] == part)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("parts", nargs="*", help="parts to synthesize anew (all of them)")
     parser.add_argument("--grid", type=Path, default=GRID_FILE, help="the file to write")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore", UnusedElaboratable)  # parts of units that are holes
+    wrong = [name for name in given.parts if name not in {row.part for row in points()}]
+    if wrong:
+        print(f"error: no part {wrong[0]!r}; known: {', '.join(PARTS)}", file=sys.stderr)
+        return 2
     try:
-        write_rows(points(), given.grid)
+        write_lines(remade(given.parts or PARTS, given.grid), given.grid)
     except (OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
