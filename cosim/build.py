@@ -7,6 +7,7 @@ It simulates nothing and does not ask whether the board has the sites, the ports
 from __future__ import annotations
 
 from arch_models.board import Board
+from arch_models.clock import clocked
 from arch_models.overlay import Infeasible, Overlay
 from cosim.lowering.limits import lower_within
 from cosim.lowering.lower import Lowered
@@ -57,9 +58,11 @@ def build(graph: Graph, overlay: Overlay, board: Board, frames: int = 1,
     """The program of `frames` frames in a row, or why the design or the board cannot run it.
 
     `steps`: sampler steps of a frame, the graph's own number if None. The board gives the DDR's
-    peak rate to the choice of tiles, the ports to the masters and the host's times. Raises
+    peak rate to the choice of tiles, the ports to the masters, the host's times, and the clock
+    unless the design fixes it. Raises `FieldError` for a clock that the board cannot make,
     `PlacementError` for a graph whose tensors cannot be placed.
     """
+    overlay = clocked(overlay, board)
     builder = Builder(graph, board)
     mapping = builder.mapping(overlay)
     if isinstance(mapping, Infeasible):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from arch_models.board import load_board
-from arch_models.overlay import Overlay, load_overlay
+from arch_models.overlay import Overlay, Rate, load_overlay
 from cosim.build import build
 from cosim.lowering.lower import Lowered
 from studies.evaluation import emission
@@ -37,6 +37,13 @@ def network(name: str) -> Graph:
     return looped(unicorn_graph(SAMPLED)) if name == "a sampled network" else load(name)
 
 
+def at(overlay: Overlay, clock_hz: int | None) -> Overlay:
+    """The design at a rate, or at its predicted one."""
+    if clock_hz is None:
+        return replace(overlay, rate=Rate.PREDICTED)
+    return replace(overlay, clock_hz=clock_hz, rate=Rate.FIXED)
+
+
 def stopped(monkeypatch: pytest.MonkeyPatch, module: object, name: str, run) -> Lowered:
     """The first argument that `run` gives to `module.name`."""
     def stop(first, *_rest, **_named):
@@ -48,11 +55,12 @@ def stopped(monkeypatch: pytest.MonkeyPatch, module: object, name: str, run) -> 
     return caught.value.args[0]
 
 
-@pytest.mark.parametrize("clock_hz", [100_000_000, 200_000_000])
+@pytest.mark.parametrize("clock_hz", [100_000_000, 200_000_000, None])
 @pytest.mark.parametrize(("name", "design"), CASES)
 def test_evaluate_emit_and_rtl_lower_to_one_content_hash(
-        name: str, design: str, clock_hz: int, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    graph, overlay = network(name), replace(load_overlay(design), clock_hz=clock_hz)
+        name: str, design: str, clock_hz: int | None, monkeypatch: pytest.MonkeyPatch,
+        tmp_path) -> None:
+    graph, overlay = network(name), at(load_overlay(design), clock_hz)
     wanted = evaluate(graph, overlay, BOARD, frames=1, detail=True).program_hash
     emitted = stopped(monkeypatch, emission, "emit",
                       lambda: emission.emit_for(graph, overlay, BOARD, tmp_path / "out"))
@@ -75,5 +83,5 @@ def test_the_clock_changes_tiles_of_agc() -> None:
     def tiles(overlay: Overlay) -> list:
         return [item.tile for item in build(graph, overlay, BOARD).mapping.layers]
 
-    slow, fast = (tiles(replace(design, clock_hz=clock)) for clock in (100_000_000, 200_000_000))
+    slow, fast = (tiles(at(design, clock)) for clock in (100_000_000, 200_000_000))
     assert sum(one != other for one, other in zip(slow, fast, strict=True)) >= 3
