@@ -26,6 +26,7 @@ from studies.validate import memory as validate_memory
 from studies.validate import overlap as validate_overlap
 from studies.validate import vta as validate_vta
 from studies.validate import vta_report
+from studies.validate.energy import energy_lines
 from studies.validate.rtl import compare_frame, compare_programs, compare_tiles
 from studies.validate.vta import REGIMES, Report, summary
 from workloads.library import load
@@ -38,7 +39,7 @@ HEAD = """# Validation
 
 Written by `cosim validate page`; do not edit. *Predicted* is a simulation of ours, *measured* is
 what others published. Errors are predicted over measured, less one. Each check can be run alone:
-`cosim validate vta-pynq`, `overlap`, `fpga2015`, `memory`, `rtl`.
+`cosim validate vta-pynq`, `overlap`, `fpga2015`, `memory`, `energy`, `rtl`.
 """
 
 VTA_SOURCES = """
@@ -140,8 +141,8 @@ def write(path: Path = PAGE) -> None:
     check_writable(path)
     report = validate_vta.validate()
     vta_report.plot(report, path.parent / "pictures" / PICTURE)
-    parts = [HEAD, *_vta(report, load_vta()), *_overlap(), *_fpga2015(), *_memory(), *_rtl(),
-             *_resources()]
+    parts = [HEAD, *_vta(report, load_vta()), *_overlap(), *_fpga2015(), *_memory(),
+             *energy_lines(), *_rtl(), *_resources()]
     write_text(path, "\n".join(parts).rstrip() + "\n")
 
 

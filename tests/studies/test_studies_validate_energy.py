@@ -15,6 +15,7 @@ from studies.energy.reports import PartReport, fit_part
 from studies.plain import truth
 from studies.plain.errors import UserError
 from studies.validate import energy
+from studies.validate.energy import energy_lines
 
 CLOCKS = {name: values(FILE)[name] for name in (SPINE, CLOCK)}
 HEAD = "design,dsp48_used,bram36_used,lut_used,f_min_MHz,f_max_MHz,vccint_nJ_per_cycle,"
@@ -114,3 +115,11 @@ def test_a_part_is_fitted_by_the_others() -> None:
     assert found.errors[2] == pytest.approx(-0.5)
     with pytest.raises(ValueError, match="needs three"):
         fit_part([report(10.0), report(1.0)], "logic")
+
+
+def test_the_page_says_each_design_each_part_and_what_is_absent() -> None:
+    report = energy.validate()
+    text = "\n".join(energy_lines(report))
+    assert all(f"| {row.design} |" in text for row in report.rows)
+    assert all(f"| {part} |" in text for part in report.parts)
+    assert all(f"`{name}` is absent here" in text for name in report.absent)
