@@ -89,6 +89,8 @@ def _show(console: Console, found: Explanation) -> None:
                       f"{share.cycles / item.clock_hz * 1e3:.2f}",
                       f"{100 * share.cycles / total:.1f}")
     console.print(table)
+    if item.displaced:
+        console.print(tables.displaced(item.displaced), markup=False, soft_wrap=True)
     if not found.changes:
         console.print(f"no single change of {found.tried} shortens it; {found.infeasible} were "
                       "not feasible. Try several at once: cosim explore")
@@ -102,6 +104,10 @@ def _show(console: Console, found: Explanation) -> None:
                       f"{change.predicted_ms:.2f}", f"{change.saved_ms:.2f}",
                       f"{change.energy_uj_per_pixel:.2f}", change.relieved)
     console.print(table)
+    for change in found.changes:
+        if change.displaced:
+            console.print(f"{change.axis}={change.new} puts more "
+                          f"{tables.displaced(change.displaced)}", markup=False, soft_wrap=True)
     console.print(f"Ask for one, or for several: cosim what-if DESIGN --set {found.changes[0].axis}"
                   f"={found.changes[0].new}", soft_wrap=True, markup=False)
     console.print("predicted: ms saved by the closed form of the tiles; saved: by "

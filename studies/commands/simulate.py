@@ -74,6 +74,8 @@ def simulate(
     for table in (tables.summary([item]), tables.energy(item), tables.resources(item),
                   tables.units(item), tables.layers(item, top or None)):
         console.print(table)
+    if item.displaced:
+        console.print(tables.displaced(item.displaced), markup=False, soft_wrap=True)
     if executor is not Executor.FAST:
         _show_both(console, graph, overlay, on, model, executor)
     if json is not None:

@@ -6,6 +6,7 @@ It does not search; every combination asked for is simulated.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from studies.evaluation.evaluate import feasible
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json
+from studies.plain.records import encode
 from studies.report import tables, what_if_pictures
 from studies.report.pictures import save_picture
 from studies.report.what_if_pictures import short_value
@@ -100,7 +102,8 @@ def _figures(row: Row) -> dict[str, object]:
 
 
 def _headline(item: Evaluation | None) -> dict[str, object]:
-    return {"latency_ms": item.latency_ms if item else None,
+    return {"displaced": encode(item.displaced) if item else None,
+            "latency_ms": item.latency_ms if item else None,
             "energy_uj_per_pixel": item.energy_uj_per_pixel if item else None,
             "energy_limits_uj_per_pixel": (list(item.energy_limits_uj_per_pixel) if item
                                            else None)}
@@ -134,6 +137,10 @@ def _show_sweep(console: Console, rows: tuple[Row, ...]) -> None:
                       f"{row.bottleneck} {100 * share:.0f}%")
     console.print(table)
     console.print("bottleneck: the unit with the largest share of the critical path")
+    least = min((row.evaluation for row in rows if row.evaluation),
+                key=lambda item: len(item.displaced), default=None)
+    _show_displaced(console, least, [(what_if_pictures.label(row), row.evaluation)
+                                     for row in rows])
     refused: dict[str, list[str]] = {}
     for row in rows:
         if row.evaluation is None:
@@ -142,6 +149,17 @@ def _show_sweep(console: Console, rows: tuple[Row, ...]) -> None:
         more = f" and {len(labels) - 2} more" if len(labels) > 2 else ""
         console.print(f"not feasible: {'; '.join(labels[:2])}{more}: {reason}", markup=False,
                       highlight=False, soft_wrap=True)
+
+
+def _show_displaced(console: Console, base: Evaluation | None,
+                    others: Sequence[tuple[str, Evaluation | None]]) -> None:
+    """Which layers the first design has on the host, and which each other one moves there."""
+    if base is not None and base.displaced:
+        console.print(tables.displaced(base.displaced), markup=False, soft_wrap=True)
+    for label, item in others:
+        if base is not None and item is not None and item.newly_displaced(base):
+            console.print(f"{label} puts more {tables.displaced(item.newly_displaced(base))}",
+                          markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_tornado(console: Console, start: Evaluation, rows: tuple[Sensitivity, ...]) -> None:
@@ -153,6 +171,8 @@ def _show_tornado(console: Console, start: Evaluation, rows: tuple[Sensitivity, 
         table.add_row(row.path, short_value(row.now),
                       *_side(row.down, start), *_side(row.up, start))
     console.print(table)
+    _show_displaced(console, start, [(f"{row.path} = {short_value(side.value)}", side.evaluation)
+                                     for row in rows for side in (row.down, row.up)])
     reasons: dict[str, list[str]] = {}
     for row in rows:
         for side in (row.down, row.up):

@@ -13,7 +13,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.clock import basis, clocked, predict
-from arch_models.engines import Resources
+from arch_models.engines import Resources, engine_for
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from arch_models.power.energy import energy
@@ -22,11 +22,13 @@ from cosim.analysis.bounds import bounds
 from cosim.build import build
 from cosim.executors import des, fast
 from cosim.lowering.lower import Lowered
+from cosim.mapping.choose import work_of
+from cosim.mapping.tiles import Mapping
 from cosim.program.result import SimResult
 from cosim.program.table import UnitKind
 from studies.evaluation.activity import Counts, count
 from studies.evaluation.layers import layer_times, unit_times
-from studies.evaluation.values import ClockReport, Evaluation, LayerReport, Resource
+from studies.evaluation.values import ClockReport, Displaced, Evaluation, LayerReport, Resource
 from studies.plain.errors import UserError, unknown
 from workloads.graph import Graph
 
@@ -140,7 +142,18 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         layers=_layers(graph, overlay, board, once, once_counts) if detail else (),
         design_file=overlay_toml(overlay) if detail else "",
         step_cycles=(result.total_cycles - once.result.total_cycles) // (graph.steps - 1)
-        if detail and sampled else None)
+        if detail and sampled else None,
+        displaced=displaced(graph, overlay, run.lowered.mapping))
+
+
+def displaced(graph: Graph, overlay: Overlay, mapping: Mapping) -> tuple[Displaced, ...]:
+    """The layers on the host whose engine is in fabric: something of it is too small for them."""
+    found = []
+    for item in mapping.layers:
+        model = engine_for(work_of(graph, graph.layer(item.name)))
+        if item.engine is None and model is not None and model.engine in overlay.engines:
+            found.append(Displaced(item.name, model.engine.value, item.why_host))
+    return tuple(found)
 
 
 def clock_of(overlay: Overlay, board: Board) -> ClockReport:

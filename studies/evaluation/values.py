@@ -114,6 +114,15 @@ class ClockReport:
 
 
 @dataclass(frozen=True)
+class Displaced:
+    """A layer that runs on the host although its engine is in fabric, and why."""
+
+    layer: str
+    engine: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One design, one workload, one board: all predicted, by the memory model named here.
 
@@ -121,7 +130,7 @@ class Evaluation:
     frame, None when one frame only was simulated. `energy` is of one frame by itself, from first
     in to last out. `layers` and `design_file` (the overlay as TOML) are
     empty unless detail was asked for. `step_cycles`: of one sampler step, None without detail or
-    for a network without steps.
+    for a network without steps. `displaced`: layers that the fabric was meant to run and could not.
     """
 
     workload: str
@@ -151,6 +160,12 @@ class Evaluation:
     layers: tuple[LayerReport, ...] = field(default=())
     design_file: str = ""
     step_cycles: int | None = None
+    displaced: tuple[Displaced, ...] = ()
+
+    def newly_displaced(self, before: Evaluation) -> tuple[Displaced, ...]:
+        """Layers that this design moves to the host and `before` does not."""
+        known = {item.layer for item in before.displaced}
+        return tuple(item for item in self.displaced if item.layer not in known)
 
     @property
     def frame_cycles(self) -> int:

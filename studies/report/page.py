@@ -59,6 +59,8 @@ def _page(items: Mapping[str, Evaluation], chosen: Evaluation,
              f"<h1>{html.escape(chosen.workload)} on {html.escape(chosen.board)}</h1>",
              f"<p>{html.escape(tables.heading(chosen))}. Every figure on this page is "
              "predicted.</p>",
+             *(f"<p>{html.escape(name)}: {html.escape(tables.displaced(item.displaced))}.</p>"
+               for name, item in items.items() if item.displaced),
              _table(tables.summary(list(items.values()), list(items)))]
     parts += [f"<h2>{html.escape(title)}</h2><img src='{name}' alt='{html.escape(title)}'>"
               for name, title in drawn]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from studies.evaluation.values import Evaluation, LayerReport
+from studies.evaluation.values import Displaced, Evaluation, LayerReport
 
 MICROJOULES = 1e6
 
@@ -30,6 +30,15 @@ def heading(item: Evaluation) -> str:
     return (f"predicted: {item.workload} on {item.overlay} / {item.board}, "
             f"memory model {item.memory_model}, {item.clock_hz / 1e6:g} MHz "
             f"({item.clock.basis})")
+
+
+def displaced(items: Sequence[Displaced], most: int = 4) -> str:
+    """One sentence on the layers that the fabric could not take; empty if it took all."""
+    if not items:
+        return ""
+    shown = "; ".join(f"{item.layer} ({item.engine}: {item.why})" for item in items[:most])
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return f"on the host although their engines are in fabric: {shown}{more}"
 
 
 def limits(item: Evaluation) -> str:

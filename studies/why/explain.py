@@ -14,7 +14,7 @@ from arch_models.overlay import Infeasible, Overlay
 from arch_models.power.energy import widest
 from cosim.program.table import Column, flat
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
-from studies.evaluation.values import Evaluation
+from studies.evaluation.values import Displaced, Evaluation
 from studies.search.space import Choice, Space, Value, default_space
 from studies.search.space_overlays import moved, values_of
 from studies.why.critical import Link, Share, by_unit, chain, shares, shares_of
@@ -27,7 +27,7 @@ class Change:
 
     `predicted_ms`: what the closed form of the mapping says it saves, before simulating;
     `saved_ms`: what the simulation says. `relieved`: the unit whose share of the critical path
-    fell most.
+    fell most. `displaced`: layers that the change puts on the host.
     """
 
     axis: str
@@ -38,6 +38,7 @@ class Change:
     saved_ms: float
     energy_uj_per_pixel: float
     relieved: str
+    displaced: tuple[Displaced, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,4 +164,4 @@ def _verified(base: _Base, candidate: Overlay, move: Move) -> Change | None:
     predicted = base.closed_form_ms - closed_form_ms(base.graph, run, found.clock_hz)
     return Change(axis, str(base.choice.get(axis, "none")), str(new), found.latency_ms,
                   predicted, saved, found.energy_uj_per_pixel,
-                  max(fell, key=lambda unit: fell[unit]))
+                  max(fell, key=lambda unit: fell[unit]), found.newly_displaced(base.item))
