@@ -89,9 +89,12 @@ class PartPath:
         return self.logic_ns + self.nets_ns(model, share)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
-    """Parameters of a part and its longest paths. Numbers that a part does not have are 0."""
+    """Parameters of a part and its longest paths. Numbers that a part does not have are 0.
+
+    A row is equal to itself alone, so that what follows from rows is quickly found again.
+    """
 
     part: str
     numbers: tuple[tuple[str, int], ...]
@@ -171,7 +174,8 @@ def _predicted(overlay: Overlay, part: Part) -> Prediction:
     slower = part.fabric_delay
     longest: tuple[float, tuple[PartPath, ...]] = (0.0, ())
     parts: dict[str, float] = {}
-    for pieces in _combined(overlay):
+    for pieces in _combined(tuple(_units(overlay)), tuple(_memories(overlay)),
+                            _nearest(*_control(overlay)), _nearest(*_places(overlay))):
         period = sum(item.ns(model, share) for item in pieces) + model.uncertainty_ns
         longest = max(longest, (period, pieces), key=lambda item: item[0])
         for item in pieces:
@@ -221,22 +225,22 @@ def basis(overlay: Overlay, board: Board) -> ClockBasis:
     return ClockBasis.MEASURED if overlay.build else ClockBasis.PREDICTED
 
 
-def _combined(overlay: Overlay) -> Iterator[tuple[PartPath, ...]]:
+@lru_cache(4096)
+def _combined(units: tuple[Row, ...], memories: tuple[Row, ...], control: Row, places: Row
+              ) -> tuple[tuple[PartPath, ...], ...]:
     """Every path that may be the longest: one piece, or pieces that follow each other."""
-    units, memories = list(_units(overlay)), list(_memories(overlay))
-    control, places = _nearest(*_control(overlay)), _nearest(*_places(overlay))
-    for row in (*units, *memories, control, places):
-        if inside := row.path(Way.INSIDE):
-            yield (inside,)
-    yield from _joined(([control], Way.TO_CONTROL), (units, Way.FROM_CONTROL))
-    yield from _joined((units, Way.TO_CONTROL), ([control], Way.FROM_CONTROL))
-    for way, met in INTO_MEMORY.items():
-        yield from _joined((units, way), ([places], way), (memories, met))
-    for way in OUT_OF_MEMORY:
-        yield from _joined((memories, Way.READ_DATA), ([places], way), (units, way))
+    found = [(inside,) for row in (*units, *memories, control, places)
+             if (inside := row.path(Way.INSIDE))]
+    legs = [(((control,), Way.TO_CONTROL), (units, Way.FROM_CONTROL)),
+            ((units, Way.TO_CONTROL), ((control,), Way.FROM_CONTROL)),
+            *(((units, way), ((places,), way), (memories, met))
+              for way, met in INTO_MEMORY.items()),
+            *(((memories, Way.READ_DATA), ((places,), way), (units, way))
+              for way in OUT_OF_MEMORY)]
+    return (*found, *(pieces for leg in legs for pieces in _joined(*leg)))
 
 
-def _joined(*legs: tuple[list[Row], Way]) -> Iterator[tuple[PartPath, ...]]:
+def _joined(*legs: tuple[tuple[Row, ...], Way]) -> Iterator[tuple[PartPath, ...]]:
     """The slowest way through parts that follow each other; none if one does not let it pass."""
     model = read_net_model()
     pieces = []

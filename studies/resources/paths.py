@@ -42,7 +42,7 @@ class Hop:
 
 
 @dataclass(frozen=True)
-class Path:
+class TimingPath:
     """From a register (or a port) to one. The first hop launches and has no net before it."""
 
     start: str
@@ -174,7 +174,8 @@ class Paths:
         return (0.0 if arc.start < -1 else
                 self._model.delay_ns(arc.net, self._fan_out.get(arc.start, 1), self._share))
 
-    def longest(self, count: int = 10, begins: Begins = _any, ends: Begins = _any) -> list[Path]:
+    def longest(self, count: int = 10, begins: Begins = _any, ends: Begins = _any
+                ) -> list[TimingPath]:
         """The longest paths, one for each pair of registers (words, not bits).
 
         `begins`, `ends`: which registers or ports to look at, by name; a port's is `port ...`.
@@ -184,7 +185,7 @@ class Paths:
         reached = [(arrivals.get(arc.start, starts.get(arc.start, (-np.inf,))[0])
                     + self._net_ns(arc) + arc.logic_ns, index)
                    for index, arc in enumerate(self._ends) if ends(self._end_names[index])]
-        found: dict[tuple[str, str], Path] = {}
+        found: dict[tuple[str, str], TimingPath] = {}
         for time, index in sorted(reached, reverse=True):
             if time == -np.inf or len(found) == count:
                 break
@@ -229,7 +230,7 @@ class Paths:
                 {node: self._arcs[last[place]] for node, place in places.items()
                  if last[place] >= 0})
 
-    def _traced(self, index: int, last: Mapping[int, _Arc]) -> Path:
+    def _traced(self, index: int, last: Mapping[int, _Arc]) -> TimingPath:
         hops = []
         arc: _Arc | None = self._ends[index]
         while arc is not None:
@@ -240,7 +241,7 @@ class Paths:
         launched = self._launches.get(bit, (0.0, "constant", ""))
         hops.append(Hop(launched[2], launched[0], Net.LOCAL, 0.0, 0,
                         self._netlist.names.get(bit, ""), self._netlist.sources.get(bit, "")))
-        return Path(launched[1], self._end_names[index], tuple(reversed(hops)),
+        return TimingPath(launched[1], self._end_names[index], tuple(reversed(hops)),
                     self._model.uncertainty_ns)
 
     def _hop(self, arc: _Arc) -> Hop:

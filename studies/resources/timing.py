@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 
 from amaranth.hdl import UnusedElaboratable
 
@@ -18,8 +19,8 @@ from arch_models.fields import FieldError
 from arch_models.nets import read_net_model
 from arch_models.overlay import load_overlay
 from studies.plain.errors import UserError, unknown
-from studies.resources.netlist import Netlist, synthesized
-from studies.resources.paths import Hop, Path, Paths
+from studies.resources.netlist import Netlist, read_netlist, synthesized
+from studies.resources.paths import Hop, Paths, TimingPath
 from studies.resources.resource_grid import PARTS, Sites, points, top_of, whole
 
 #: What a result of synthesis, and no parameter, is.
@@ -43,14 +44,17 @@ def row_of(part: str, given: Sequence[str]) -> Sites:
 
 
 def netlist_of(part: str, given: Sequence[str]) -> Netlist:
-    """Synthesize a part with its parameters, or the design of a file with all that it has."""
+    """Synthesize a part with its parameters, or the design of a file with all that it has; or
+    read a netlist that Yosys wrote (`write_json`, module `top`)."""
     warnings.simplefilter("ignore", UnusedElaboratable)
+    if part.endswith(".json"):
+        return read_netlist(Path(part))
     if part.endswith(".toml"):
         return synthesized(*whole(load_overlay(part)))
     return synthesized(*top_of(row_of(part, given)))
 
 
-def path_lines(path: Path, hops: bool = True) -> list[str]:
+def path_lines(path: TimingPath, hops: bool = True) -> list[str]:
     """A path as text: its sum, then its hops, one a line."""
     found = [f"{path.period_ns:6.2f} ns {path.mhz:4.0f} MHz = {path.logic_ns:5.2f} logic "
              f"+ {path.nets_ns:5.2f} nets, {len(path.hops) - 1} hops: {path.start} -> {path.end}"]
@@ -66,10 +70,13 @@ def _hop_line(hop: Hop) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("part", help=f"a design's .toml file, or one of: {', '.join(PARTS)}")
+    parser.add_argument("part", help="a design's .toml file, a netlist's .json file, or one of: "
+                        + ", ".join(PARTS))
     parser.add_argument("parameters", nargs="*", help="name=value, as the columns of the grid")
     parser.add_argument("--share", type=float, default=0.5,
                         help="of the fabric's LUTs that the whole design uses (default 0.5)")
+    parser.add_argument("--registers", action="store_true",
+                        help="leave out paths from and to ports")
     parser.add_argument("--count", type=int, default=10, help="so many paths (default 10)")
     parser.add_argument("--hops", type=int, default=2, help="of so many, all hops (default 2)")
     given = parser.parse_args(arguments)
@@ -80,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     made = time.monotonic()
+    if given.registers:
+        netlist = replace(netlist, inputs={}, outputs={})
     for index, path in enumerate(
             Paths(netlist, read_net_model(), given.share).longest(given.count)):
         print("\n".join(path_lines(path, index < given.hops)))

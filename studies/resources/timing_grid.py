@@ -23,8 +23,7 @@ from arch_models.channels import channels
 from arch_models.clock import GRID_FILE, NUMBERS, PartPath, Way
 from arch_models.nets import Net, read_net_model
 from studies.resources.netlist import synthesized
-from studies.resources.paths import Path as TimingPath
-from studies.resources.paths import Paths
+from studies.resources.paths import Paths, TimingPath
 from studies.resources.resource_grid import PARTS, STREAMS, Sites, top_of
 
 #: A half-full fabric: the longest path is looked for there, and stays the longest nearby.
