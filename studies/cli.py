@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 from studies.plain.stopping import Stopped, Stopping, exit_code
 
 EXIT_USER_ERROR = 2
+EXIT_SYSTEM_ERROR = 1
 DISTRIBUTION = "cosim"
 
 #: Name of a subcommand: module of `studies.commands` and function there; a group has a table.
@@ -160,23 +162,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def guarded(work: Callable[[], object]) -> None:
     """Do some work; a user error becomes one message on stderr and exit code 2.
 
-    Ctrl-C becomes one word and exit code 130, `kill` the same and 143.
+    Ctrl-C becomes one word and exit code 130, `kill` the same and 143. What the system refuses, a
+    full disk say, is one message and exit code 1.
     """
     try:
         with Stopping():
-            work()
+            try:
+                work()
+            finally:
+                sys.stdout.flush()
     except Stopped as stopped:
         print("stopped.", file=sys.stderr)
         sys.exit(exit_code(stopped.signal))
     except Exception as error:
-        if not isinstance(error, user_errors()):
+        if isinstance(error, user_errors()):
+            _say(str(error))
+            sys.exit(EXIT_USER_ERROR)
+        if not isinstance(error, OSError):
             raise
-        from rich.console import Console
-        from rich.markup import escape
+        _say(f"{error.strerror or type(error).__name__}"
+             + (f": {error.filename}" if error.filename else ""))
+        # What could not be printed must not be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(EXIT_SYSTEM_ERROR)
 
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False,
-                                   soft_wrap=True)
-        sys.exit(EXIT_USER_ERROR)
+
+def _say(text: str) -> None:
+    from studies.plain.terminal import printable, terminal
+
+    console = terminal(stderr=True)
+    console.print("error: ", style="bold red", end="")
+    console.print(printable(text), highlight=False, soft_wrap=True)
 
 
 def user_errors() -> tuple[type[Exception], ...]:

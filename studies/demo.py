@@ -24,6 +24,7 @@ from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.files import output_folder, write_json, write_text, write_whole
 from studies.plain.records import save
+from studies.plain.terminal import terminal
 from studies.report import tables
 from studies.report.page import write_report
 from studies.search.exploration import explore
@@ -47,7 +48,7 @@ class Steps:
         """Announce the next step."""
         self.number += 1
         spent = time.perf_counter() - self.start
-        self.console.rule(f"[bold]{self.number}. {text}[/]  ({spent:.0f} s)", align="left")
+        self.console.rule(f"{self.number}. {text}  ({spent:.0f} s)", align="left")
 
 
 def workload_table(config: AgcConfig) -> Table:
@@ -87,7 +88,7 @@ def executors_equal(console: Console, graph: Graph, overlay: Overlay, board: Boa
 
 def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]:
     """Do everything, write the files, return what `summary.json` holds."""
-    console = Console()
+    console = terminal()
     output_folder(out)
     steps = Steps(console)
     steps.step("Workload: one inter frame of the full-width AGC decoder, 256x256")
@@ -105,21 +106,22 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
     with SearchProgress(console, designs) as told:
         found = explore(graph, board, base, Settings(designs, seed), workers=workers,
                         progress=told.record)
+    write_json(out / "explore.json", summary(found))
+    if found.chosen is not None:
+        write_text(out / "best.toml", overlay_toml(found.chosen.overlay))
     show(console, found)
     if found.chosen is None:
         raise UserError("the search found no feasible design")
     chosen = found.chosen.overlay
-    write_text(out / "best.toml", overlay_toml(chosen))
-    write_json(out / "explore.json", summary(found))
 
     steps.step("The chosen design against the one made by hand")
     after = feasible(evaluate(graph, chosen, board, MEMORY, detail=True))
+    save(out / "default.json", "evaluation", before)
+    save(out / "result.json", "evaluation", after)
     for table in (tables.summary([before, after], ["made by hand", "chosen"]),
                   tables.energy(after), tables.resources(after), tables.units(after),
                   tables.layers(after, 12)):
         console.print(table)
-    save(out / "default.json", "evaluation", before)
-    save(out / "result.json", "evaluation", after)
 
     steps.step("Emit the chosen design as HLS C++, and run it")
     emitted = emit_for(graph, chosen, board, out / "hls")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from arch_models.board import Board, board_names, load_board, read_board
 from arch_models.board_rules import problems
 from studies.commands.options import Json
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
+from studies.plain.terminal import terminal
 from studies.report import tables
 
 
@@ -35,6 +35,8 @@ def boards(json: Json = None) -> None:
     if json is not None:
         check_writable(json)
     rows = [_row(load_board(name)) for name in board_names()]
+    if json is not None:
+        write_json(json, rows)
     table = tables.grid("Boards", ("name", "DSP", "BRAM36", "LUT", "ports", "bits", "MT/s",
                                    "MB/s", "guesses"), ("ports",))
     for row in rows:
@@ -43,9 +45,7 @@ def boards(json: Json = None) -> None:
                       *(str(row[key]) for key in ("ddr_bits", "ddr_mt_per_s",
                                                   "ddr_peak_mb_per_s")),
                       f"{row['of_them_guesses']} of {row['numbers']}")
-    Console().print(table)
-    if json is not None:
-        write_json(json, rows)
+    terminal().print(table)
 
 
 def check_board(
@@ -64,7 +64,7 @@ def check_board(
         raise UserError(f"{file}: {len(wrong)} problem{'s' * (len(wrong) > 1)}\n{lines}")
     ddr = board.ddr
     guesses = sum(item.status == "guess" for item in board.coefficients)
-    Console().print(
+    terminal().print(
         f"{file}: fine. {board.title}: {board.part.dsp} DSP, {board.part.bram36} BRAM36; ports "
         f"{', '.join(port.name for port in board.ports)}; DRAM {ddr.data_bus_bits} bits at "
         f"{2 * ddr.clock_hz / 1e6:.0f} MT/s, {ddr.size_bytes >> 20} MiB; "

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from studies.commands.options import BoardName, Design, Json
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json, write_text
 from studies.plain.records import encode
+from studies.plain.terminal import terminal
 from studies.report import tables
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _csynth(path: Path, out: Path, loops_by_hand: list[str], board: str) -> None
     report = read_report(path)
     loops = choose_loops(report, chosen)
     write_text(out, backend_file(report, loops))
-    console = Console()
+    console = terminal()
     console.print(f"wrote {out}: {', '.join(loops)} from {len(report.loops)} pipelined loops of "
                   f"{report.top}", soft_wrap=True)
     if report.clock_ns:
@@ -126,7 +126,7 @@ def _build(folder: Path, design: str, board: str, out: Path) -> object:
     overlay, on = replace(inputs.design(design), build=""), inputs.board(board)
     timing, used = find_reports(folder)
     found = compare(overlay, on, timing, used)
-    console = Console()
+    console = terminal()
     console.print(
         f"{timing.tool or 'the tool'} on {timing.device}{timing.grade}: {timing.clock} asked for "
         f"{1000 / timing.period_ns:.2f} MHz, worst slack {timing.wns_ns:g} ns, so "
@@ -153,7 +153,7 @@ def _estimates(powers: Sequence[PowerReport]) -> list[dict[str, object]]:
     """Show each part of a tool's power estimate beside ours."""
     from studies.energy.power_report import differences
 
-    console, found = Console(), []
+    console, found = terminal(), []
     for report in powers:
         rows = differences(report)
         table = tables.grid(
@@ -194,6 +194,6 @@ def _power(paths: list[Path], out: Path, board: str, design: str, workload: str)
     for item in found:
         table.add_row(item.name, f"{getattr(on.power, item.name):.4g}", f"{item.value:.4g}",
                       f"{item.error:.1%}", str(item.samples))
-    console = Console()
+    console = terminal()
     console.print(table)
     console.print(f"wrote {out}; predict with it: --board {out}", soft_wrap=True)

@@ -10,7 +10,6 @@ from fractions import Fraction
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkload, stored_note
@@ -18,6 +17,7 @@ from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
+from studies.plain.terminal import terminal
 from studies.report import tables
 from studies.why.compare import Comparison, Difference, compare
 
@@ -43,7 +43,13 @@ def compare_designs(
         check_writable(json)
     first, second = inputs.pair(a, b, workload, board, memory)
     found = feasible(compare(first, second))
-    console = Console()
+    if json is not None:
+        write_json(json, {"predicted": True, "a": encode(found.a), "b": encode(found.b),
+                          **{name: [_figures(row) for row in getattr(found, name)]
+                             for name in ("layers", "states", "cells", "units")},
+                          "energy": encode(found.energy),
+                          "energy_ratio": encode(found.energy_ratio)})
+    console = terminal()
     for side, item in ((first, found.a), (second, found.b)):
         stored_note(console, side, item)
     console.print(tables.summary([found.a, found.b], [f"A {a}", f"B {b}"]))
@@ -62,12 +68,6 @@ def compare_designs(
     console.print(f"the differences sum to {float(total) * 1e3:.3f} ms; the latencies differ by "
                   f"{found.b.latency_ms - found.a.latency_ms:.3f} ms"
                   + ("; exactly equal" if exact else ""))
-    if json is not None:
-        write_json(json, {"predicted": True, "a": encode(found.a), "b": encode(found.b),
-                          **{name: [_figures(row) for row in getattr(found, name)]
-                             for name in ("layers", "states", "cells", "units")},
-                          "energy": encode(found.energy),
-                          "energy_ratio": encode(found.energy_ratio)})
 
 
 def _figures(row: Difference) -> dict[str, object]:

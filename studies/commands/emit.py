@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from studies.commands.options import (
     BoardName,
@@ -25,6 +24,7 @@ from studies.evaluation.emission import check_emittable, check_emitted, emit_for
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
+from studies.plain.terminal import terminal
 
 
 def emit_design(
@@ -53,7 +53,7 @@ def emit_design(
     check_emittable(on, out)
     if json is not None:
         check_writable(json)
-    console = Console()
+    console = terminal()
     if note:
         console.print(note)
     given = None if calibration is None else inputs.first_input(workload, graph, calibration)

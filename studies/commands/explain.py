@@ -15,6 +15,7 @@ from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
+from studies.plain.terminal import terminal
 from studies.report import tables
 from studies.why.critical import by_layer, by_unit
 from studies.why.explain import Explanation, explain
@@ -43,10 +44,6 @@ def explain_design(
         check_writable(json)
     subject = inputs.subject(design, workload, board, memory)
     found = feasible(explain(subject.graph, subject.overlay, subject.board, subject.memory, top))
-    console = Console()
-    stored_note(console, subject, found.evaluation)
-    _show(console, found)
-    _show_energy(console, found)
     if json is not None:
         write_json(json, {"predicted": True, "memory_model": subject.memory,
                           "latency_ms": found.evaluation.latency_ms,
@@ -58,6 +55,10 @@ def explain_design(
                           "infeasible": found.infeasible,
                           "energy": encode(found.evaluation.energy),
                           "energy_variance_by_coefficient": dict(found.widths)})
+    console = terminal()
+    stored_note(console, subject, found.evaluation)
+    _show(console, found)
+    _show_energy(console, found)
 
 
 def _show_energy(console: Console, found: Explanation) -> None:

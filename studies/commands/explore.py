@@ -29,6 +29,7 @@ from studies.plain.files import check_writable, output_folder, write_json, write
 from studies.plain.machine import default_workers
 from studies.plain.records import encode, save
 from studies.plain.stopping import Stopping, exit_code
+from studies.plain.terminal import terminal
 from studies.report import pictures, tables
 from studies.search.exploration import Exploration, Place
 from studies.search.exploration import explore as run_exploration
@@ -103,7 +104,7 @@ def explore(
     if study is not None and storage is None:
         raise UserError(f"--study {study!r} names a study and no storage; add --storage FILE.")
     place = Place(storage, study or workload) if storage is not None else None
-    console = Console()
+    console = terminal()
     if note:
         console.print(note)
     console.print(f"{axes.size():,} designs in the space, {len(axes.axes)} axes")
@@ -118,10 +119,10 @@ def explore(
         if found.signal:
             told.stop()
             _say_stopped(console, found, _write(found, out, json), out)
+    written = _write(found, out, json)
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
-    written = _write(found, out, json)
     pictures.save_picture(front_picture(found, workload, board), out / "front.png")
     console.print(f"wrote {', '.join(written)} and front.png to {out}", soft_wrap=True)
 

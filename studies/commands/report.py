@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from studies.commands.options import OutFolder
 from studies.evaluation import inputs
 from studies.evaluation.values import Evaluation
 from studies.plain.records import load
+from studies.plain.terminal import terminal
 from studies.report import tables
 from studies.report.page import write_report
 
@@ -36,6 +36,6 @@ def report(
     last = list(items.values())[-1]
     board = inputs.board(last.board)
     written = write_report(items, board.ddr.peak_bytes_per_s, out)
-    console = Console()
+    console = terminal()
     console.print(tables.summary(list(items.values()), list(items)))
     console.print(f"wrote {written[0]} and {len(written) - 1} pictures beside it")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from studies.plain.terminal import terminal
 from studies.search.storage import serve, shown
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -35,7 +35,7 @@ def serve_studies(
 
     Needs the extra scale: .venv/bin/python -m pip install -e '.[scale]' in the project's folder.
     """
-    Console().print(f"serving {shown(storage)} as grpc://{host}:{port}; Ctrl-C ends. "
+    terminal().print(f"serving {shown(storage)} as grpc://{host}:{port}; Ctrl-C ends. "
                     f"{reach(host)} can read and change every study: there is no password.",
-                    highlight=False, markup=False, soft_wrap=True)
+                    highlight=False, soft_wrap=True)
     serve(storage, host, port)

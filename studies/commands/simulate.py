@@ -27,6 +27,7 @@ from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_whole
 from studies.plain.records import save
+from studies.plain.terminal import terminal
 from studies.report import tables
 
 
@@ -64,10 +65,12 @@ def simulate(
     for path in (json, trace):
         if path is not None:
             check_writable(path)
-    console = Console()
+    console = terminal()
     (graph, note), overlay = inputs.network(workload, calibration, symmetric), inputs.design(design)
     model, on = inputs.memory_model(memory), inputs.board(board)
     item = feasible(evaluate(graph, overlay, on, model, frames=frames, detail=True))
+    if json is not None:
+        save(json, "evaluation", item)
     console.print(tables.heading(item), style="bold")
     if note:
         console.print(note)
@@ -79,7 +82,6 @@ def simulate(
     if executor is not Executor.FAST:
         _show_both(console, graph, overlay, on, model, executor)
     if json is not None:
-        save(json, "evaluation", item)
         console.print(f"wrote {json}")
     if trace is not None:
         run = feasible(simulate_design(graph, overlay, on, model, trace=True))

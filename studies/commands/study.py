@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from studies.commands.options import Design, Json, MemoryModel, OutFolder
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.machine import default_workers
+from studies.plain.terminal import terminal
 
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same result.")]
 Workers = Annotated[int, typer.Option(
@@ -61,7 +61,7 @@ def headline(
                  else list(study.CLOCKS_MHZ))
     except ValueError:
         raise UserError(f"--clocks is {clocks!r}, must be whole MHz, for example 100,142") from None
-    console = Console()
+    console = terminal()
     points = study.headline(workloads.split(",") if workloads else list(study.WORKLOADS), rates,
                             study.default_settings(designs, seed), told=console.print,
                             workers=workers or default_workers())
@@ -92,7 +92,7 @@ def proof(
         if path is not None:
             check_writable(path)
     kept = table or Path("out") / f"search_proof{'_quick' * quick}.npz"
-    found = prove(quick, kept, again, workers or default_workers(), Console())
+    found = prove(quick, kept, again, workers or default_workers(), terminal())
     if json is not None:
         write_json(json, found)
     if page is not None:
@@ -171,7 +171,7 @@ def quality(
     found = study.rows(count, seed, quick)
     if json is not None:
         write_json(json, found)
-    study.show(Console(), found)
+    study.show(terminal(), found)
 
 
 def resources(

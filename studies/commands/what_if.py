@@ -20,6 +20,7 @@ from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json
 from studies.plain.records import encode
+from studies.plain.terminal import terminal
 from studies.report import tables, what_if_pictures
 from studies.report.pictures import save_picture
 from studies.report.what_if_pictures import short_value
@@ -67,26 +68,30 @@ def what_if_command(
     if json is not None:
         check_writable(json)
     output_folder(out)
-    console = Console()
+    console = terminal()
     began = time.perf_counter()
     if not wanted:
         start, rows = feasible(tornado(graph, overlay, on, model))
-        _show_tornado(console, start, rows)
-        spent, count, picture = time.perf_counter() - began, 2 * len(rows) + 1, out / "tornado.png"
-        save_picture(what_if_pictures.tornado(start, rows), picture)
-        figures = _tornado_figures(start, rows)
+        spent, count, figures = (time.perf_counter() - began, 2 * len(rows) + 1,
+                                 _tornado_figures(start, rows))
     else:
         found = sweep(graph, overlay, on, wanted, model)
-        _show_sweep(console, found)
-        spent, count, picture = time.perf_counter() - began, len(found), out / "what_if.png"
-        save_picture(what_if_pictures.sweep(
-            found, f"What if: {graph.name} on {overlay.name} / {on.name}, predicted ({model})"),
-            picture)
-        figures = {"rows": [_figures(row) for row in found]}
-    console.print(f"{count} designs in {spent:.1f} s; wrote {picture}", highlight=False)
+        spent, count, figures = (time.perf_counter() - began, len(found),
+                                 {"rows": [_figures(row) for row in found]})
     if json is not None:
         write_json(json, {"predicted": True, "memory_model": model, "workload": graph.name,
                           "design": overlay.name, "board": on.name, **figures})
+    if not wanted:
+        _show_tornado(console, start, rows)
+        picture = out / "tornado.png"
+        save_picture(what_if_pictures.tornado(start, rows), picture)
+    else:
+        _show_sweep(console, found)
+        picture = out / "what_if.png"
+        save_picture(what_if_pictures.sweep(
+            found, f"What if: {graph.name} on {overlay.name} / {on.name}, predicted ({model})"),
+            picture)
+    console.print(f"{count} designs in {spent:.1f} s; wrote {picture}", highlight=False)
     if wanted and not any(row.evaluation for row in found):
         near = nearest_miss(found)
         raise UserError("no combination was feasible. Nearest miss: "

@@ -13,7 +13,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from studies.evaluation.values import Evaluation
 from studies.plain.files import write_whole
@@ -34,7 +35,15 @@ LEAST_PART = 0.01
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG, whole or not at all. A dollar sign in a text is no formula: names come from
+    files; only numbers on logarithmic axes are typeset."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatter):
+                for text in axis.get_ticklabels(which="both"):
+                    text.set_parse_math(True)
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))
 
 

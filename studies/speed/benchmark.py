@@ -22,6 +22,7 @@ from cosim.executors import des, fast
 from studies.evaluation.evaluate import Run, evaluate, feasible, simulate_design
 from studies.plain.files import check_writable, write_json
 from studies.plain.machine import machine
+from studies.plain.terminal import terminal
 from studies.search.exploration import outcome
 from studies.search.space import Choice, default_space
 from studies.search.space_overlays import choice_of
@@ -131,7 +132,7 @@ def run_benchmark(runs: int, peer: bool, json: Path | None) -> None:
     """Measure, print, and write the list of figures if a file is named."""
     if json is not None:
         check_writable(json)
-    console = Console()
+    console = terminal()
     console.print(f"machine: {machine()}", highlight=False)
     found = figures(runs, peer, console)
     table = Table(title=f"Measured on {machine()}", title_justify="left")

@@ -15,7 +15,6 @@ from math import exp, log
 from pathlib import Path
 from statistics import mean, median, stdev
 
-from rich.console import Console
 from rich.table import Table
 
 from arch_models.board import Board, load_board
@@ -26,6 +25,7 @@ from arch_models.overlay import Overlay
 from studies.evaluation.inputs import design as load_design
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
+from studies.plain.terminal import terminal
 from studies.plain.truth import truth_path
 from studies.report.tables import grid
 
@@ -158,7 +158,7 @@ def run(design: str, board: str, json: Path | None, whole: bool = True) -> int:
     if json is not None:
         check_writable(json)
     overlay, on = load_design(design), load_board(board)
-    console = Console()
+    console = terminal()
     rows = public_rows()
     console.print(_public_table(rows))
     inside = left_out(rows)
@@ -180,6 +180,8 @@ def run(design: str, board: str, json: Path | None, whole: bool = True) -> int:
             netlist, note = synthesize(overlay, found.share), ""
         except UserError as error:
             note = f"no list of paths: {error}"
+    if json is not None:
+        write_json(json, document(overlay, on, found, netlist, note, rows))
     if netlist is None:
         console.print(f"{note}; the prediction is the grid's", highlight=False)
     else:
@@ -187,8 +189,6 @@ def run(design: str, board: str, json: Path | None, whole: bool = True) -> int:
                       f"({netlist.seconds:.0f} s); its longest paths:", highlight=False)
         for path in netlist.paths:
             print("\n".join(path.lines))
-    if json is not None:
-        write_json(json, document(overlay, on, found, netlist, note, rows))
     return 0
 
 

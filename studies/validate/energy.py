@@ -22,6 +22,7 @@ from studies.energy.check import (
     validate,
 )
 from studies.plain.files import check_writable, write_json
+from studies.plain.terminal import terminal
 
 HEAD = """
 ## Energy: against rails, and against a vendor's tool
@@ -92,7 +93,7 @@ def as_json(report: EnergyReport) -> dict[str, object]:
 
 def show(report: EnergyReport) -> None:
     """Print every check: predicted, measured, error."""
-    console = Console()
+    console = terminal()
     table = Table(title="core supply of the fabric, from sites, clock and voltage alone",
                   title_justify="left")
     for name in ("design", "nJ/cycle", "80 %", "measured", "mW*", "measured", "error", "worst"):
@@ -121,7 +122,7 @@ def show(report: EnergyReport) -> None:
         console.print(f"a vendor's reports, {part}: {len(errors)} designs, each predicted from "
                       f"the others: median {np.median(sizes):.0%}, worst {sizes.max():.0%}")
     for name in report.absent:
-        console.print(f"[bold]absent here, not checked: {name}[/]")
+        console.print(f"absent here, not checked: {name}", style="bold")
 
 
 def _show_ddr(console: Console, report: EnergyReport) -> None:
@@ -139,9 +140,9 @@ def run(rows: Path | None = None, sweep: Path | None = None,
     if json_path is not None:
         check_writable(json_path)
     report = validate(rows, sweep)
-    show(report)
     if json_path is not None:
         write_json(json_path, as_json(report))
+    show(report)
     return 0 if report.ok or rows is not None else 1
 
 

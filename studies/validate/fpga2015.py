@@ -26,6 +26,7 @@ from cosim.executors import fast
 from cosim.lowering.lower import Lowered
 from cosim.program.table import Column, Opcode
 from studies.evaluation.evaluate import feasible
+from studies.plain.terminal import terminal
 from studies.plain.truth import CARRIED
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 
@@ -139,7 +140,7 @@ def show(checks: Sequence[LayerCheck], console: Console | None = None) -> None:
         table.add_row(item.name, str(item.cycles), str(item.published_cycles),
                       f"{item.predicted_ms:.3f}", f"{item.measured_ms:.2f}",
                       f"{100 * item.error:+.2f}", f"{100 * item.model_error:+.2f}")
-    (console or Console(width=120)).print(table)
+    (console or terminal(width=120)).print(table)
 
 
 def as_json(checks: Sequence[LayerCheck]) -> list[dict[str, object]]:

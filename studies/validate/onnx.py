@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from studies.plain.errors import UserError
 from studies.plain.files import write_json
+from studies.plain.terminal import terminal
 from workloads.graph import Layer
 from workloads.onnx.importer import Imported, import_onnx, random_inputs
 from workloads.onnx.read import read_file
@@ -149,7 +149,7 @@ def run(path: Path, seed: int = 0, json: Path | None = None) -> int:
     """Print the comparison; 0 if enough values agree, else 1."""
     found = agreement(path, seed)
     share = share_within_one(found)
-    console = Console()
+    console = terminal()
     table = Table(title=f"{path.name}: reference against onnxruntime, layer by layer")
     for name in ("operator", "layers", "values", "equal, %", "one step", "further",
                  f"within {NEAR_HALF_STEPS} of a half"):
@@ -158,11 +158,11 @@ def run(path: Path, seed: int = 0, json: Path | None = None) -> int:
         table.add_row(operator, str(own["layers"]), str(own["values"]),
                       f"{100 * own['equal'] / own['values']:.4f}", str(own["one_step"]),
                       str(own["further"]), str(own["near_half"]))
-    console.print(table)
-    console.print(f"{100 * share:.4f} % of the values within one step, {100 * WANTED_SHARE} wanted")
     if json is not None:
         document: dict[str, Any] = {
             "file": path.name, "share_within_one_step": share, "operators": by_operator(found),
             "layers": [vars(item) for item in found]}
         write_json(json, document)
+    console.print(table)
+    console.print(f"{100 * share:.4f} % of the values within one step, {100 * WANTED_SHARE} wanted")
     return 0 if share >= WANTED_SHARE else 1

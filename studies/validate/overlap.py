@@ -26,6 +26,7 @@ from arch_models.vta import VtaArray, VtaTiming, load_vta
 from cosim.executors import fast
 from cosim.vta.lower import lower_vta, vta_memory
 from cosim.vta.schedule import VtaConvolution, VtaSchedule, blocks, patch, reject_reason
+from studies.plain.terminal import terminal
 from studies.plain.truth import CARRIED
 
 TABLE = CARRIED / "vta_pynq_board_overlap_2018.csv"
@@ -142,7 +143,7 @@ def within(checks: Sequence[OverlapCheck], way: str) -> int:
 
 def show(checks: Sequence[OverlapCheck], console: Console | None = None) -> None:
     """Print the ratios of each layer and how many are within the tolerance."""
-    out = console or Console(width=130)
+    out = console or terminal(width=130)
     table = Table(title="Time without over time with load/compute overlap, VTA 2018",
                   title_justify="left")
     table.add_column("layer")

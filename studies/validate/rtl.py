@@ -243,11 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     shown = found.summary()
+    if chosen.json is not None:
+        write_json(chosen.json, shown)
     for name, value in shown.items():
         print(f"{name.replace('_', ' '):28} {value:>16,}")
     print(f"compiled models are kept in {default_cache()}; make clean empties it")
-    if chosen.json is not None:
-        write_json(chosen.json, shown)
     return 0 if found.equal else 1
 
 

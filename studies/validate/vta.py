@@ -202,9 +202,9 @@ def run(rows: Path | None = None, config: str | None = None, json_path: Path | N
         if path is not None:
             check_writable(path)
     report = validate(rows, config)
-    vta_report.show(report)
     if json_path is not None:
         write_json(json_path, as_json(report))
+    vta_report.show(report)
     if plot_path is not None:
         vta_report.plot(report, plot_path)
     return 0 if report.predictions else 1

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from studies.plain.files import write_whole
+from studies.plain.terminal import terminal
 from studies.validate.vta import REGIMES, Prediction, Report, summary
 from studies.validate.vta_rows import COUNTERS
 
@@ -24,7 +25,7 @@ MASTERS = tuple(COUNTERS.values())
 
 def show(report: Report, console: Console | None = None) -> None:
     """Print every timed row, the errors by regime, the worst rows explained, bytes, legality."""
-    out = console or Console(width=150)
+    out = console or terminal(width=150)
     for name in report.absent:
         out.print(f"table {name} is absent: its rows were not checked")
     timed = report.timed
