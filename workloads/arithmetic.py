@@ -68,6 +68,20 @@ def requantize(
     return saturate(round_shift(product, shift), bits)
 
 
+def floor_log2(value: np.ndarray | float) -> np.ndarray:
+    """Exponents of the greatest powers of two not above positive values; exact on any processor.
+
+    A logarithm is not: vector units differ in its last bit, which decides at a power of two.
+    """
+    return np.frexp(value)[1] - 1
+
+
+def ceil_log2(value: np.ndarray | float) -> np.ndarray:
+    """Exponents of the least powers of two not below positive values, exact in the same way."""
+    mantissa, exponent = np.frexp(value)
+    return exponent - (mantissa == 0.5)
+
+
 def multiplier_and_shift(ratio: float, power_of_two: bool) -> tuple[int, int]:
     """The (multiplier, shift) whose `multiplier / 2 ** shift` is nearest to a positive ratio.
 
@@ -81,7 +95,7 @@ def multiplier_and_shift(ratio: float, power_of_two: bool) -> tuple[int, int]:
     if power_of_two:
         exponent = round(float(np.log2(ratio)))
         return (1, -exponent) if exponent <= 0 else (1 << min(exponent, 14), 0)
-    shift = MULTIPLIER_BITS - 1 - int(np.floor(np.log2(ratio)))
+    shift = MULTIPLIER_BITS - 1 - int(floor_log2(ratio))
     shift = max(0, min(shift, MAX_SHIFT))
     multiplier = int(np.rint(ratio * 2.0**shift))
     if multiplier >= 1 << MULTIPLIER_BITS:  # rounded up to 2 ** 15

@@ -1,4 +1,4 @@
-"""Convolution on floating-point BLAS: exact in integers, and plain in float32.
+"""Convolution on floating-point BLAS: exact in integers, and plain in float64.
 
 It scales nothing down and knows no layer: the integer form returns int32 accumulators.
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 EXACT_TERMS = 1024  # 1024 * 128 * 128 = 2 ** 24
-BLOCK_VALUES = 1 << 21  # float32 values gathered at a time, 8 MiB
+BLOCK_VALUES = 1 << 20  # values gathered at a time, 8 MiB of float64
 
 
 def exact_matmul(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -57,8 +57,8 @@ def accumulate(
 def convolve_real(
     value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1
 ) -> np.ndarray:
-    """The same in float32, rounded as BLAS does."""
-    return _convolve(value, weights, stride, padding, groups, np.matmul, np.float32)
+    """The same of real values, in float64."""
+    return _convolve(value, weights, stride, padding, groups, np.matmul, np.float64)
 
 
 def _convolve(

@@ -86,11 +86,16 @@ def execute_reachable(
 
 
 def execute_real_layer(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
-    """The float32 output of one layer."""
+    """The output of one layer: computed in float64, rounded to float32.
+
+    Rounding hides in what order a processor adds and how its vector units take a function, but
+    for values that lie on the edge between two float32 numbers. So calibration finds the same
+    scales on another machine.
+    """
     rule = _RULES.get(layer.operator)
     if rule is None:
         raise GraphError(f"layer {layer.name!r}: {layer.operator} has no real form here")
-    value = rule(network, layer, inputs).astype(np.float32, copy=False)
+    value = rule(network, layer, [item.astype(np.float64) for item in inputs]).astype(np.float32)
     return np.maximum(value, 0) if layer.relu else value
 
 
@@ -105,7 +110,7 @@ def _column(array: np.ndarray) -> np.ndarray:
 def convolution_before_relu(
     network: FloatNetwork, layer: Layer, inputs: Arrays
 ) -> np.ndarray:
-    """Bias plus convolution, before any ReLU."""
+    """Bias plus convolution in float64, before any ReLU."""
     window = layer.window
     total = convolve_real(inputs[0], _weight(network, layer, "weights"), window.stride,
                           window.padding, window.groups)
@@ -149,7 +154,7 @@ def _bilinear(image: np.ndarray, grid: np.ndarray) -> np.ndarray:
     rows, columns = image.shape[1:]
     left, top = np.floor(grid[0]).astype(int), np.floor(grid[1]).astype(int)
     part_x, part_y = grid[0] - left, grid[1] - top
-    total = np.zeros((image.shape[0], *grid.shape[1:]), np.float32)
+    total = np.zeros((image.shape[0], *grid.shape[1:]))
     for down in (0, 1):
         for right in (0, 1):
             column, row = left + right, top + down
@@ -172,7 +177,7 @@ def _displacements(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.nd
                 if layer.output in other.inputs)
     size = np.array([grid.columns - 1, grid.rows - 1], np.float32).reshape(2, 1, 1) / 2
     moved = (inputs[0] - inputs[1]) * size
-    return np.concatenate([np.zeros((2, 1, 1), np.float32), moved], axis=1)
+    return np.concatenate([np.zeros((2, 1, 1)), moved], axis=1)
 
 
 def _heat_maps(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:

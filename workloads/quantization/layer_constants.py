@@ -61,7 +61,7 @@ def weight_scales(
     greatest = np.maximum(np.abs(flat).max(axis=1), 1e-12)
     tops = greatest / limit
     if recipe.power_of_two:
-        tops = 2.0 ** np.ceil(np.log2(tops))
+        tops = 2.0 ** arithmetic.ceil_log2(tops)
     best, least_error = tops, np.full(len(flat), np.inf)
     shrink = (1.0, 0.5) if recipe.power_of_two else tuple(np.arange(1.0, 0.6, -0.04))
     for factor in shrink if recipe.search else (1.0,):
@@ -70,7 +70,7 @@ def weight_scales(
         best = np.where(error < least_error, tops * factor, best)
         least_error = np.minimum(error, least_error)
     if recipe.power_of_two:
-        least = 2.0 ** np.ceil(np.log2(least))
+        least = 2.0 ** arithmetic.ceil_log2(least)
     return np.maximum(best, least)
 
 
@@ -100,7 +100,7 @@ def _signed_fixed_point(values: np.ndarray, ratio: float, offsets: np.ndarray) -
     """int16 multipliers, int32 offsets and shifts for y = (x * values + offsets) * ratio."""
     scaled = values.astype(np.float64) * ratio
     room = np.maximum(np.maximum(np.abs(scaled), np.abs(offsets) * 2.0**-14), 2.0**-16)
-    shift = np.clip(14 - np.ceil(np.log2(room)), 0, 30).astype(np.int32)
+    shift = np.clip(14 - arithmetic.ceil_log2(room), 0, 30).astype(np.int32)
     return (np.rint(scaled * 2.0**shift).astype(np.int32),
             np.rint(offsets * 2.0**shift).astype(np.int32), shift)
 
@@ -121,8 +121,8 @@ def _add(
 ) -> dict[str, np.ndarray]:
     out_scale = graph.tensors[layer.output].scale
     ratios = np.array([graph.tensors[name].scale / out_scale for name in layer.inputs])
-    digits = -np.floor(np.log2(ratios.min())) if recipe.power_of_two else (
-        13 - np.floor(np.log2(ratios.max())))
+    digits = -arithmetic.floor_log2(ratios.min()) if recipe.power_of_two else (
+        13 - arithmetic.floor_log2(ratios.max()))
     shift = int(np.clip(digits, 0, 24))
     return {"multiplier": np.clip(np.rint(ratios * 2.0**shift), 0, 32767).astype(np.int32),
             "shift": np.array([shift], np.int32)}

@@ -89,7 +89,12 @@ def _widened(network: FloatNetwork, recipe: Recipe) -> FloatNetwork:
 def wide_scale(samples: np.ndarray, recipe: Recipe) -> float:
     """The step of an int16 tensor: twice the greatest value fits."""
     step = max(2 * float(np.abs(samples).max()), 1e-9) / 32767
-    return float(2.0 ** np.ceil(np.log2(step))) if recipe.power_of_two else step
+    return float(2.0 ** arithmetic.ceil_log2(step)) if recipe.power_of_two else settled(step)
+
+
+def settled(step: float) -> float:
+    """A step to nine digits: what a processor's vector units change lies behind them."""
+    return float(f"{step:.9g}")
 
 
 def quantized_inputs(graph: Graph, inputs: Values) -> dict[str, np.ndarray]:
@@ -142,11 +147,12 @@ def best_scale(
     With `recipe.search` the least mean squared error, measured behind `function` if given.
     """
     greatest = max(float(np.abs(samples).max()), 1e-9)
-    top = np.log2(greatest / 127)
     if recipe.power_of_two:
-        candidates = 2.0 ** (np.ceil(top) - np.arange(5 if recipe.search else 1))
+        candidates = 2.0 ** (arithmetic.ceil_log2(greatest / 127)
+                             - np.arange(5.0 if recipe.search else 1.0))
     else:
-        candidates = 2.0 ** (top - np.arange(0, 4, 0.125 if recipe.search else 4))
+        shrink = 2.0 ** -np.arange(0, 4, 0.125 if recipe.search else 4)
+        candidates = np.array([settled(greatest / 127 * factor) for factor in shrink.tolist()])
     judged = function or (lambda value: value)
     wanted = judged(samples)
     errors = [
