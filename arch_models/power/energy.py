@@ -44,6 +44,8 @@ CONTROL, BUFFER = "control", "buffer "
 PADS, PS_BYTE = "ddr.pads_pj_per_byte", "ps.traffic_pj_per_byte"
 FLAT_ROW = "ddr.flat_bytes_per_activate"
 SCALE = "power.fabric_scale"
+#: Coefficients of the fabric: what it takes beyond leakage is `fabric.FAMILY`.
+LEAKAGE = frozenset({"power.vccint_static_w", "power.aux_static_w"})
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,14 @@ def errors(board: Board) -> Errors:
                       design=of_board[SCALE], family=fabric.family)
     return Errors({**fabric.of, **of_board}, fabric.pair, fabric.correlation, fabric.design,
                   fabric.family)
+
+
+def limits_of(found: Energy, board: Board, names: frozenset[str] | None = None
+              ) -> tuple[float, float]:
+    """The 80 % limits of the joules counted with some coefficients (None: all), together."""
+    some = {name: value for name, value in found.coefficients.items()
+            if names is None or name in names}
+    return limits(_added(some.values()), spread(some, errors(board)))
 
 
 def widest(found: Energy, board: Board) -> list[tuple[str, float]]:

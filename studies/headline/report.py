@@ -98,6 +98,8 @@ def _candidate(item: Candidate) -> dict[str, Any]:
             "latency_ms": found.latency_ms, "uj_per_pixel": found.energy_uj_per_pixel,
             "mj_per_picture": item.mj_per_picture,
             "counted_uj_per_pixel": dict(item.counted),
+            "counted_limits_uj_per_pixel": {name: list(both)
+                                            for name, both in item.between.items()},
             "array_utilization": found.utilization,
             "limits_ms": {"dsp": at.dsp_ms, "array": at.array_ms, "ddr": at.ddr_ms,
                           "program": at.program_ms},
@@ -201,7 +203,8 @@ def _power(points: Sequence[Point]) -> list[str]:
     lines = ["", f"## {PAPER_UJ_PER_PIXEL} uJ a pixel: by which counting of power", "",
              f"The paper (arXiv 2511.09272) states {PAPER_UJ_PER_PIXEL} uJ a pixel and not which "
              "power is counted nor how wide the network is. Each cell is the least energy found by "
-             "that counting, with the design's milliseconds; **bold** is AGC that reaches it. "
+             "that counting, with its 80 % limits and the design's milliseconds; **bold** is AGC "
+             "that reaches it. "
              f"Whole board: the rails over a regulator efficiency of {REGULATOR_EFFICIENCY.value} "
              "(guess).", "",
              "| workload | MHz | " + " | ".join(names) + " |",
@@ -212,8 +215,9 @@ def _power(points: Sequence[Point]) -> list[str]:
             text = f"{item.counted[name]:.2f}"
             reached = (item.counted[name] <= PAPER_UJ_PER_PIXEL
                        and point.workload.startswith(PAPER_NETWORK))
+            low, high = item.between[name]
             cells.append((f"**{text}**" if reached else text)
-                         + f" ({item.evaluation.latency_ms:.0f} ms)")
+                         + f" ({low:.1f} to {high:.1f}; {item.evaluation.latency_ms:.0f} ms)")
         lines.append(f"| {point.workload} | {point.clock} | " + " | ".join(cells) + " |")
     lines += ["", "The slowest clock that reaches it for each network and counting:", ""]
     for name in names:

@@ -18,6 +18,8 @@ from arch_models.board import Board
 from arch_models.clock import clocked
 from arch_models.fields import Coefficient, FieldError, Status
 from arch_models.overlay import Engine, Overlay, Rate
+from arch_models.power.energy import LEAKAGE, limits_of
+from arch_models.power.fabric import FAMILY
 from arch_models.resources import check
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
@@ -85,11 +87,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A design under the final memory model. `counted`: uJ a pixel by the way power is counted."""
+    """A design under the final memory model. `counted`: uJ a pixel by the way power is counted;
+    `between`: their 80 % limits."""
 
     overlay: Overlay
     evaluation: Evaluation
     counted: Mapping[str, float]
+    between: Mapping[str, tuple[float, float]]
     limits: Limits
 
     @property
@@ -140,6 +144,18 @@ def countings(item: Evaluation) -> dict[str, float]:
               "PL static + dynamic": split.pl_static_j + fabric,
               "PL dynamic only": fabric}
     return {name: value / item.pixels * MICROJOULES for name, value in joules.items()}
+
+
+def counting_limits(item: Evaluation, board: Board) -> dict[str, tuple[float, float]]:
+    """The 80 % limits of each counting, microjoules a pixel; the regulators' efficiency is taken as
+    exact."""
+    counted = {"PS + PL + DDR": None, "PL static + dynamic": FAMILY | LEAKAGE,
+               "PL dynamic only": FAMILY}
+    found = {name: limits_of(item.energy, board, names) for name, names in counted.items()}
+    low, high = found["PS + PL + DDR"]
+    lossy = {"whole board": (low / REGULATOR_EFFICIENCY.value, high / REGULATOR_EFFICIENCY.value)}
+    return {name: (low / item.pixels * MICROJOULES, high / item.pixels * MICROJOULES)
+            for name, (low, high) in {**lossy, **found}.items()}
 
 
 def limits(item: Evaluation, board: Board) -> Limits:
@@ -240,7 +256,7 @@ def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int | None, sett
         again = evaluate(graph, overlay, board, FINAL_MEMORY, frames=1, detail=True)
         if not isinstance(again, Infeasible):
             candidates.append(Candidate(overlay, again, countings(again),
-                                        limits(again, board)))
+                                        counting_limits(again, board), limits(again, board)))
     points = np.array([[item.evaluation.latency_ms, item.evaluation.energy_uj_per_pixel]
                        for item in candidates])
     front = [item for item, keep in zip(candidates, pareto_mask(points), strict=True) if keep]

@@ -110,6 +110,10 @@ def test_more_counted_power_is_more_energy(point: Point) -> None:
         assert values == sorted(values, reverse=True)
         assert item.counted["PS + PL + DDR"] == pytest.approx(
             item.evaluation.energy_uj_per_pixel)
+        assert item.between["PS + PL + DDR"] == pytest.approx(
+            item.evaluation.energy_limits_uj_per_pixel)
+        for name, (low, high) in item.between.items():
+            assert low < item.counted[name] < high
     for name, item in point.reached.items():
         assert item.counted[name] <= min(other.counted[name] for other in point.front)
 
