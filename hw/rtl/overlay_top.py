@@ -250,8 +250,7 @@ class OverlayTop(Elaboratable):
                                weight_lanes, [master], by_bytes=True,
                                lags=[lag(index * BEAT_BYTES // overlay.tm, overlay.dsp_packing)
                                      for index in range(weight_lanes)])
-        for slot, port in enumerate(weights.writes[0]):
-            write_weights(m, master, port, slot, overlay)
+        write_weights(m, master, weights.writes[0], overlay)
         lanes = overlay.requantizers
         parameters = self._buffer(m, "convolution_parameters",
                                   -(-overlay.parameter_entries // lanes), lanes,
