@@ -1,6 +1,10 @@
 // The convolution engine: COLUMNS x TM x TN products a trip, output stationary, with fused
 // requantization, ReLU, skip addition and 2x2 average pool behind it and nearest x2 before it.
 // It moves nothing between DRAM and the buffers.
+//
+// Sums over TN are written one product after the other and not to be balanced, so that a scheduler
+// can map them to the cascade of the DSP48s, as the RTL does. What the vendor's scheduler makes of
+// it, and at what clock, is unchecked.
 #ifndef COSIM_CONVOLUTION_HPP
 #define COSIM_CONVOLUTION_HPP
 
@@ -22,14 +26,30 @@ struct AccumulatorWord {
     std::int32_t lane[TM];
 };
 
-// Two products of int8 with a common factor from one multiplier: (high * 2^18 + low) * pixel holds
-// both, since a product of int8 fits 18 bits. Exact; one DSP48 does it.
-inline void multiply_pair(std::int8_t low, std::int8_t high, std::int8_t pixel,
-                          std::int32_t &low_sum, std::int32_t &high_sum) {
+// Packed products as in the RTL (hw/rtl/array.py): a multiplier of 25 x 18 bits holds weights of two
+// output channels HIGH bits apart, and CHAIN of them are added down a cascade before the sums are
+// split. low + 128 makes every operand fit; what the cascade begins with takes it back, and one
+// more, so that the sum of low is the signed value of the lowest HIGH bits. Exact for all int8.
+constexpr int HIGH = 17;
+constexpr int CHAIN = 4;
+
+inline void multiply_chain(const std::int8_t *low, const std::int8_t *high,
+                           const std::int8_t *pixel, std::int32_t &low_sum,
+                           std::int32_t &high_sum) {
     COSIM_INLINE
-    const std::int64_t both = (std::int64_t{high} * (1 << 18) + low) * pixel;
-    const std::int64_t upper = (both + (1 << 17)) >> 18;
-    low_sum += static_cast<std::int32_t>(both - upper * (1 << 18));
+    COSIM_NO_BALANCE
+    std::int32_t pixels = 0;
+    for (int n = 0; n < CHAIN; ++n) {
+        COSIM_UNROLL
+        pixels += pixel[n];
+    }
+    std::int64_t sum = -1 - 128 * pixels;
+    for (int n = 0; n < CHAIN; ++n) {
+        COSIM_UNROLL
+        sum += (std::int64_t{high[n]} * (1 << HIGH) + low[n] + 128) * pixel[n];
+    }
+    const std::int64_t upper = (sum + (1 << (HIGH - 1))) >> HIGH;
+    low_sum += static_cast<std::int32_t>(sum - upper * (1 << HIGH)) + 1;
     high_sum += static_cast<std::int32_t>(upper);
 }
 
@@ -37,18 +57,15 @@ inline void multiply_pair(std::int8_t low, std::int8_t high, std::int8_t pixel,
 inline void multiply_accumulate(std::int32_t sum[TM], const WeightWord &weights,
                                 const InputWord &pixel) {
     COSIM_INLINE
+    COSIM_NO_BALANCE
     if (COSIM_PACK_PRODUCTS && DSP_PACKING) {
         for (int m = 0; m < TM; m += 2) {
             COSIM_UNROLL
-            std::int32_t low = 0;
-            std::int32_t high = 0;
-            for (int n = 0; n < TN; ++n) {
+            for (int n = 0; n < TN; n += CHAIN) {
                 COSIM_UNROLL
-                multiply_pair(weights.lane[m * TN + n], weights.lane[(m + 1) * TN + n],
-                              pixel.lane[n], low, high);
+                multiply_chain(&weights.lane[m * TN + n], &weights.lane[(m + 1) * TN + n],
+                               &pixel.lane[n], sum[m], sum[m + 1]);
             }
-            sum[m] += low;
-            sum[m + 1] += high;
         }
         return;
     }

@@ -29,6 +29,8 @@
 #define COSIM_INLINE COSIM_DO_PRAGMA(HLS INLINE)
 #define COSIM_NO_INLINE COSIM_DO_PRAGMA(HLS INLINE off)
 #define COSIM_DATAFLOW COSIM_DO_PRAGMA(HLS DATAFLOW)
+// Sums keep their order: a chain is a DSP48 cascade, a tree is adders in the fabric.
+#define COSIM_NO_BALANCE COSIM_DO_PRAGMA(HLS EXPRESSION_BALANCE off)
 #define COSIM_PARTITION(name) COSIM_DO_PRAGMA(HLS ARRAY_PARTITION variable = name complete)
 #define COSIM_COPIES(name) COSIM_DO_PRAGMA(HLS ARRAY_PARTITION variable = name dim = 1 complete)
 #define COSIM_AGGREGATE(name) COSIM_DO_PRAGMA(HLS AGGREGATE variable = name compact = bit)
@@ -43,6 +45,7 @@
 #define COSIM_INLINE
 #define COSIM_NO_INLINE
 #define COSIM_DATAFLOW
+#define COSIM_NO_BALANCE
 #define COSIM_PARTITION(name)
 #define COSIM_COPIES(name)
 #define COSIM_AGGREGATE(name)

@@ -153,12 +153,10 @@ def late(m: Module, value: ValueLike, cycles: int) -> Value:
     Those are slow to show what they hold, so the last of more than two cycles is a flip-flop:
     with a reset, which a shift register has not.
     """
-    if cycles > 2:
-        return delay(m, late(m, value, cycles - 1), 1)
     now = Value.cast(value)
-    for _ in range(cycles):
+    for _ in range(cycles if cycles <= 2 else cycles - 1):
         now = register(m, now)
-    return now
+    return now if cycles <= 2 else delay(m, now, 1)
 
 
 def register(m: Module, value: ValueLike) -> Signal:
