@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arch_models.board import Board
+from arch_models.clock import basis, predict
 from arch_models.overlay import Overlay, Role
 from cosim.program.table import Program
 from hw.csim.top import memory_ports
@@ -121,6 +122,13 @@ def design_tcl(overlay: Overlay, board: Board, ports: tuple[AxiPort, ...], backe
     return "\n".join([*lines, "}"]) + "\n"
 
 
+def _clock(overlay: Overlay, board: Board) -> str:
+    """What stands behind the clock, and what the fabric is predicted to reach."""
+    found = predict(overlay, board)
+    return (f"The clock is {basis(overlay, board)}: the\nfabric is expected to reach "
+            f"{found.mhz:.0f} MHz, nine builds of ten {found.low_mhz:.0f} to {found.high_mhz:.0f}")
+
+
 def readme(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...], backend: str,
            inputs: str) -> str:
     """What the project is, each step with its command, and what nobody has run yet."""
@@ -136,7 +144,8 @@ def readme(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...]
     return template(
         "README.md", NETWORK=markdown(name), DESIGN=markdown(overlay.name),
         BOARD=markdown(board.title), TM=str(overlay.tm), TN=str(overlay.tn),
-        CLOCK_MHZ=f"{overlay.clock_hz / 1e6:g}", INPUTS=inputs, IP=_IP[backend],
+        CLOCK_MHZ=f"{overlay.clock_hz / 1e6:g}", CLOCK=_clock(overlay, board), INPUTS=inputs,
+        IP=_IP[backend],
         RTL_ROW="" if hls else "| `rtl/` | the same fabric in Verilog, with cycle counters |\n",
         VIVADO=TOOLS["vivado"].split()[0], HLS_NEEDED=" and Vitis HLS" if hls else "",
         PICTURE_SEEN=", `picture.png`" if picture else "",

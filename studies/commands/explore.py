@@ -287,6 +287,7 @@ def _short(item: Any) -> dict[str, Any] | None:
     if item is None:
         return None
     return {"overlay": item.overlay, "memory_model": item.memory_model,
+            "clock_mhz": item.clock_hz / 1e6, "clock": encode(item.clock),
             "latency_ms": item.latency_ms, "energy_uj_per_pixel": item.energy_uj_per_pixel,
             "energy_limits_uj_per_pixel": list(item.energy_limits_uj_per_pixel),
             "resources": {entry.name: entry.used for entry in item.resources}}

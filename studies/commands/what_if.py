@@ -108,6 +108,8 @@ def _figures(row: Row) -> dict[str, object]:
 
 def _headline(item: Evaluation | None) -> dict[str, object]:
     return {"displaced": encode(item.displaced) if item else None,
+            "clock_mhz": item.clock_hz / 1e6 if item else None,
+            "clock": encode(item.clock) if item else None,
             "latency_ms": item.latency_ms if item else None,
             "energy_uj_per_pixel": item.energy_uj_per_pixel if item else None,
             "energy_limits_uj_per_pixel": (list(item.energy_limits_uj_per_pixel) if item
@@ -127,21 +129,22 @@ def _show_sweep(console: Console, rows: tuple[Row, ...]) -> None:
     names = [path.rpartition(".")[2] for path in rows[0].values]
     heads = names if len(set(names)) == len(names) else list(rows[0].values)
     table = tables.grid("What if (predicted)", (
-        *heads, "ms", "uJ/pixel", "80 %", "DSP", "BRAM36", "LUT", "FF", "bottleneck"),
+        *heads, "MHz", "ms", "uJ/pixel", "80 %", "DSP", "BRAM36", "LUT", "FF", "bottleneck"),
         ("bottleneck",))
     for row in rows:
         item = row.evaluation
         if item is None:
-            table.add_row(*row.values.values(), *"-------", "not feasible")
+            table.add_row(*row.values.values(), *"--------", "not feasible")
             continue
         used = {part.name: f"{part.used:g}" for part in item.resources}
         share = next(iter(row.path_shares.values())) if row.path_shares else 0.0
-        table.add_row(*row.values.values(), f"{item.latency_ms:.2f}",
+        table.add_row(*row.values.values(), tables.megahertz(item), f"{item.latency_ms:.2f}",
                       f"{item.energy_uj_per_pixel:.2f}", tables.limits(item),
                       *(used.get(name, "-") for name in ("DSP", "BRAM36", "LUT", "FF")),
                       f"{row.bottleneck} {100 * share:.0f}%")
     console.print(table)
-    console.print("bottleneck: the unit with the largest share of the critical path")
+    console.print("MHz: predicted, or marked where it is assumed or measured; bottleneck: the unit "
+                  "with the largest share of the critical path", soft_wrap=True)
     least = min((row.evaluation for row in rows if row.evaluation),
                 key=lambda item: len(item.displaced), default=None)
     _show_displaced(console, least, [(what_if_pictures.label(row), row.evaluation)

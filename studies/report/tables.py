@@ -47,6 +47,12 @@ def limits(item: Evaluation) -> str:
     return f"{low:.1f} to {high:.1f}"
 
 
+def megahertz(item: Evaluation) -> str:
+    """The clock, marked unless it is the predicted one."""
+    text = f"{item.clock_hz / 1e6:.4g}"
+    return text if item.clock.basis == "predicted" else f"{text} {item.clock.basis}"
+
+
 def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
     """Latency, period, energy and use of the array, one column a design."""
     table = grid("Frame (predicted)", ["", *(names or [item.overlay for item in items])])
