@@ -47,8 +47,7 @@ SHARED = {Path(f"arch_models/{name}.py") for name in ("fields", "files", "output
 FACE = Path("cosim/__init__.py")
 ONLY_IN = {
     "simpy": {"cosim/executors/des.py"},
-    "numba": {"cosim/executors/fast.py", "cosim/memory/bursts.py", "cosim/compiled.py",
-              "cosim/recurrence/cuda_kernels.py", "cosim/lowering/row_parts.py"},
+    "numba": {"cosim/compiled.py", "cosim/executors/fast.py", "cosim/recurrence/cuda_kernels.py"},
     "optuna": {"studies/search/search.py", "studies/search/storage.py",
                "studies/search/shared_study.py"},
     "sqlalchemy": {"studies/search/storage.py"},
@@ -62,7 +61,7 @@ ONLY_IN = {
 }
 MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS, MOST_MODULES = 400, 60, 8, 14
 #: Arrows that run back up, to be cut: (from, to).
-UPWARD = {("cosim", "mapping", "lowering"), ("studies", "commands", "demo")}
+UPWARD = {("studies", "commands", "demo")}
 #: Modules that import one another in a loop, to be opened.
 LOOPS = {
     ("arch_models/board.py", "arch_models/board_rules.py"),
@@ -70,26 +69,24 @@ LOOPS = {
 }
 #: Files over the budget, with their lines.
 LONG_FILES = {
-    "cosim/analysis/interpret.py": 418, "cosim/lowering/kernels.py": 478,
-    "cosim/lowering/placement.py": 412, "cosim/mapping/choose.py": 479,
+    "cosim/analysis/interpret.py": 418, "cosim/lowering/kernels.py": 421,
+    "cosim/mapping/choose.py": 479,
     "cosim/mapping/tile_search.py": 438,
 }
 #: Functions over the budget, with their lines.
 LONG_FUNCTIONS = {
     "workloads/training/faces.py render": 66, "workloads/training/finetune_unicorn.py main": 74,
-    "cosim/lowering/kernels.py _convolution_rows": 139, "cosim/lowering/kernels.py _norm_rows": 78,
-    "cosim/mapping/tile_search.py _search_convolution": 117,
+    "cosim/lowering/kernels.py convolution_rows": 140, "cosim/lowering/kernels.py norm_rows": 79,
+    "cosim/mapping/tile_search.py search_convolution": 117,
     "hw/rtl_sim/sheet.py tile": 63, "hw/hls/host.cpp run": 69,
     "studies/commands/explore.py explore": 84, "studies/demo.py run_demo": 72,
     "studies/headline/report.py page": 63,
 }
 #: Functions with more parameters than the budget (not the commands, whose parameters are options).
 MANY_PARAMETERS = {
-    "cosim/lowering/kernels.py _convolution_rows": 13,
-    "cosim/lowering/kernels.py _stream_arguments": 10, "cosim/lowering/kernels.py _stream_rows": 12,
-    "cosim/lowering/kernels.py _grid_rows": 12, "cosim/lowering/kernels.py _norm_rows": 11,
-    "cosim/lowering/kernels.py convolution_rows": 13, "cosim/lowering/kernels.py stream_rows": 12,
-    "cosim/lowering/kernels.py grid_rows": 12, "cosim/lowering/kernels.py norm_rows": 11,
+    "cosim/lowering/kernels.py _stream_arguments": 10,
+    "cosim/lowering/kernels.py convolution_rows": 14, "cosim/lowering/kernels.py stream_rows": 13,
+    "cosim/lowering/kernels.py grid_rows": 13, "cosim/lowering/kernels.py norm_rows": 12,
     "cosim/lowering/row_parts.py open_row": 10, "cosim/lowering/row_parts.py dram_pattern": 9,
     "cosim/lowering/row_parts.py tile_load": 19, "cosim/lowering/row_parts.py shared_load": 17,
     "cosim/lowering/row_parts.py tile_store": 16, "cosim/lowering/row_parts.py compute_row": 12,

@@ -12,7 +12,7 @@ import numpy as np
 
 from arch_models.overlay import Overlay
 from cosim.lowering.lower import Lowered
-from cosim.lowering.placement import memory_image, pack_tensor, unpack_tensor
+from cosim.lowering.packing import memory_image, pack_tensor, unpack_tensor
 from workloads.graph import Graph
 from workloads.reference import execute_layer
 

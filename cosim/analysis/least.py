@@ -24,9 +24,9 @@ from arch_models.engines.host import start_ns
 from arch_models.overlay import Engine, Overlay, Role, Start
 from arch_models.units import ceil_div
 from cosim.lowering.lower import host_cycles, host_ns
-from cosim.lowering.placement import convolution_words
 from cosim.mapping.choose import work_of
 from cosim.mapping.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
+from cosim.mapping.words import convolution_words
 from cosim.program.table import WeightOrder
 from workloads.graph import Graph, Layer, Operator
 

@@ -5,13 +5,12 @@ It defines nothing: where it and `cosim.executors.des` differ, this one is wrong
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from arch_models.memory import Memory
+from cosim.compiled import sources
 from cosim.executors import fast_ddr3, fast_loop, fast_state
 from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, build_loop
 from cosim.executors.fast_state import (
@@ -31,16 +30,8 @@ from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
 from cosim.program.totals import refuse_beyond
 
-
-def _digest() -> int:
-    digest = hashlib.sha256()
-    for module in (arbiter, bursts, controller_records, ddr3, fast_state, fast_ddr3, fast_loop):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    return int.from_bytes(digest.digest()[:6], "big")
-
-
 #: Changes with any file that the compiled loop comes from.
-SOURCES = _digest()
+SOURCES = sources(arbiter, bursts, controller_records, ddr3, fast_state, fast_ddr3, fast_loop)
 _RUN = build_loop(SOURCES)
 
 

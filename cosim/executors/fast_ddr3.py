@@ -5,8 +5,9 @@ It holds no DRAM rule; those are in `cosim.memory.ddr3`.
 
 from __future__ import annotations
 
+from cosim.compiled import PLAIN_RULE
 from cosim.executors.fast_state import BLOCKED, READ, WAITING, next_burst, reschedule
-from cosim.memory.bursts import FAR, PLAIN, precedes
+from cosim.memory.bursts import FAR, precedes
 from cosim.memory.ddr3 import (
     ADMITTED,
     NOTHING,
@@ -23,7 +24,7 @@ from cosim.memory.ddr3 import (
 )
 
 
-@PLAIN
+@PLAIN_RULE
 def port_accept(machine, unit, accepted):
     """Accept the next burst of a unit on a port of the DDR3 memory."""
     x, settings, dram = machine.progress[unit], machine.units[unit], machine.dram
@@ -51,7 +52,7 @@ def port_accept(machine, unit, accepted):
     reschedule(machine, unit)
 
 
-@PLAIN
+@PLAIN_RULE
 def _deliver(machine, unit):
     """Move the data of served reads over the port, in the order of the unit's requests."""
     x, settings, rings = machine.progress[unit], machine.units[unit], machine.rings
@@ -69,7 +70,7 @@ def _deliver(machine, unit):
     reschedule(machine, unit)
 
 
-@PLAIN
+@PLAIN_RULE
 def _unblock(machine, number, cycle):
     """A burst left a port's queue: accept the request that has waited longest; its unit."""
     best = -1
@@ -84,7 +85,7 @@ def _unblock(machine, number, cycle):
     return best
 
 
-@PLAIN
+@PLAIN_RULE
 def _admitted(machine, unit, clock):
     """The controller took a burst of a unit: answer a write, make room in the port's queue.
 
@@ -108,7 +109,7 @@ def _admitted(machine, unit, clock):
     return soonest
 
 
-@PLAIN
+@PLAIN_RULE
 def _served_read(machine, entry, first, last):
     """The DRAM has the data of a read; the cycle in which its unit is next due because of that."""
     dram, rings = machine.dram, machine.rings
@@ -128,7 +129,7 @@ def _served_read(machine, entry, first, last):
     return machine.due[unit]
 
 
-@PLAIN
+@PLAIN_RULE
 def controller_act(machine, counts, limit):
     """Let the controller act in every cycle before `limit`, the first in which a unit is due.
 

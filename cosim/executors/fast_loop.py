@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cosim.compiled import CACHED_RULE, PLAIN_RULE
 from cosim.executors.fast_ddr3 import controller_act, port_accept
 from cosim.executors.fast_state import (
     BLOCKED,
@@ -26,7 +27,7 @@ from cosim.executors.fast_state import (
     next_burst,
     reschedule,
 )
-from cosim.memory.bursts import CACHED, FAR, PLAIN, flat_accept, flat_transfer
+from cosim.memory.bursts import FAR, flat_accept, flat_transfer
 from cosim.memory.controller import record_type
 
 #: The cycle now, the last end, a mask of channels with tokens, requests to decide in this cycle;
@@ -84,7 +85,7 @@ class Run(NamedTuple):
     moment: np.ndarray  # one MOMENT
 
 
-@CACHED
+@CACHED_RULE
 def bit_index(low: int) -> int:
     """Index of the only bit that is set."""
     index = 0
@@ -97,7 +98,7 @@ def bit_index(low: int) -> int:
     return index
 
 
-@CACHED
+@CACHED_RULE
 def _advance(machine, code, unit):
     """Move a unit to its next operation; FINISHED after its last one."""
     x = machine.progress[unit]
@@ -121,7 +122,7 @@ def _advance(machine, code, unit):
     x.row = code.order[x.place]
 
 
-@CACHED
+@CACHED_RULE
 def _alone(machine, unit, address):
     """Place in `known` of what a transfer that has a flat channel to itself takes.
 
@@ -148,7 +149,7 @@ def _alone(machine, unit, address):
     return place
 
 
-@CACHED
+@CACHED_RULE
 def _end(run, unit):
     """The operation of a unit ends now: count it, signal its tokens, go to the next."""
     machine, counts, tokens, moment = run.machine, run.counts, run.tokens, run.moment[0]
@@ -187,7 +188,7 @@ def _end(run, unit):
     _advance(machine, run.code, unit)
 
 
-@CACHED
+@CACHED_RULE
 def _take_tokens(run, wait):
     """Take one token of each channel in a mask; the channel whose token came last."""
     cause = -1
@@ -203,7 +204,7 @@ def _take_tokens(run, wait):
     return cause
 
 
-@CACHED
+@CACHED_RULE
 def _start(run, unit):
     """The next operation of a unit starts now; its tokens are there."""
     machine, code, counts, now = run.machine, run.code, run.counts, run.moment[0].now
@@ -241,7 +242,7 @@ def _start(run, unit):
     run.moment[0].requests += machine.due[unit] == now
 
 
-@PLAIN
+@PLAIN_RULE
 def _request(run, unit):
     """A unit asks its port for a burst now."""
     machine, now = run.machine, run.moment[0].now
@@ -267,7 +268,7 @@ def _request(run, unit):
     reschedule(machine, unit)
 
 
-@PLAIN
+@PLAIN_RULE
 def _cycle(run):
     """Everything that happens in the cycle `now`, and the cycle that comes next."""
     machine, moment = run.machine, run.moment[0]
@@ -305,7 +306,7 @@ def _cycle(run):
 def build_loop(sources: int) -> Callable:
     """Compile the loop. `sources` enters numba's cache key, so a changed callee recompiles it."""
 
-    @CACHED
+    @CACHED_RULE
     def loop(run):
         """(last end, unit that never finishes or -1, stamp)."""
         stamp = sources  # keeps the constant in the closure

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosim.memory.bursts import CACHED, FAR, burst_beats, burst_bytes, next_request
+from cosim.compiled import CACHED_RULE
+from cosim.memory.bursts import FAR, burst_beats, burst_bytes, next_request
 from cosim.memory.controller import Controller, record_type
 from cosim.program.table import Column, UnitKind
 
@@ -68,7 +69,7 @@ class Machine(NamedTuple):
     dram: Controller
 
 
-@CACHED
+@CACHED_RULE
 def reschedule(machine, unit):
     """Set the next event of a unit in a transfer, as far as done cycles are known."""
     if machine.doing[unit] == BLOCKED:
@@ -93,7 +94,7 @@ def reschedule(machine, unit):
     machine.due[unit] = FAR
 
 
-@CACHED
+@CACHED_RULE
 def next_burst(machine, unit):
     """(bytes, beats) of the unit's burst at `here`; `here`, `left` and the run move on."""
     x, settings = machine.progress[unit], machine.units[unit]

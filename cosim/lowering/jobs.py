@@ -14,7 +14,7 @@ from arch_models.engines import interval_cycles, timing
 from arch_models.overlay import Engine, Overlay
 from arch_models.units import ceil_div
 from cosim.lowering import kernels, row_parts
-from cosim.lowering.placement import Placement, convolution_words, group_channels
+from cosim.lowering.placement import Placement
 from cosim.lowering.plans import Area, Common, ConvolutionPlan, GridPlan, NormPlan, StreamPlan
 from cosim.lowering.wiring import EngineWires, Wiring
 from cosim.mapping.choose import work_of
@@ -26,6 +26,7 @@ from cosim.mapping.tiles import (
     NormTile,
     StreamTile,
 )
+from cosim.mapping.words import convolution_words, group_channels, group_words
 from cosim.program.table import Buffer, Opcode, WeightOrder
 from workloads.graph import Graph, Layer, Operator
 from workloads.reference import fraction_bits_of
@@ -121,7 +122,7 @@ class Planner:
         edge_in = in_words - (ceil_div(in_words, tile.in_words) - 1) * tile.in_words
         edge_out = out_words - (ceil_div(out_words, tile.out_words) - 1) * tile.out_words
         if group_in:
-            edge_in = min(row_parts.group_words(word, overlay.tm, overlay.tn, out.channels,
+            edge_in = min(group_words(word, overlay.tm, overlay.tn, out.channels,
                                                 group_out, group_in)[1]
                           for word in range(out_words))
         source = self._area(item.inputs[0])

@@ -6,15 +6,13 @@ The arguments are the plans of `plans`; the search over tiles lives in `tile_sea
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
+from cosim.compiled import CACHED, PLAIN, sources
+from cosim.lowering import row_parts
 from cosim.lowering.row_parts import (
     ADD,
     AFFINE,
-    CACHED,
     CONVOLUTION,
     CONVOLUTION_PARAMETERS,
     DRAIN,
@@ -33,29 +31,31 @@ from cosim.lowering.row_parts import (
     OUT_FILLED,
     OUT_FREE,
     OUTPUT,
-    PLAIN,
     SOFTMAX,
-    SOURCES,
     STORED,
     UPSAMPLE,
     WEIGHT,
     block_load,
     channel_mask,
     compute_row,
-    group_words,
     operand_load,
     outs_skip_mask,
     shared_load,
-    span,
     tile_load,
     tile_store,
 )
+from cosim.mapping import words as words_of
+from cosim.mapping.words import group_words, span
 from cosim.program.table import NORM_CONSTANTS, Column
 
+#: Changes with what the kernels call.
+STAMP = sources(row_parts, words_of)
 
-@PLAIN
-def _convolution_rows(ops, args, row, common, plan, source, target, skip, ins, outs, cumulative,
-                      first, last):
+
+@CACHED
+def convolution_rows(ops, args, row, common, plan, source, target, skip, ins, outs, cumulative,
+                      first, last,
+                     stamp=STAMP):
     """Write one convolution; return (next row, next weight bank).
 
     `cumulative`: real channels before each input plane, for counting useful products.
@@ -195,22 +195,6 @@ def _convolution_rows(ops, args, row, common, plan, source, target, skip, ins, o
     return row, weight_bank
 
 
-def _build_convolution(sources: int) -> Callable[..., Any]:
-    """Compile `convolution_rows`; `sources` enters numba's cache key."""
-
-    @CACHED
-    def convolution_rows(ops, args, row, common, plan, source, target, skip, ins, outs,
-                         cumulative, first, last):
-        stamp = sources  # noqa: F841
-        return _convolution_rows(ops, args, row, common, plan, source, target, skip, ins, outs,
-                                 cumulative, first, last)
-
-    return convolution_rows
-
-
-convolution_rows = _build_convolution(SOURCES)
-
-
 @PLAIN
 def _stream_arguments(line, plan, in_base, other_base, out_base, positions, planes, plane, unit,
                       units):
@@ -236,8 +220,9 @@ def _stream_arguments(line, plan, in_base, other_base, out_base, positions, plan
             line[5], line[6], line[7] = plan.first, plan.second, plan.third
 
 
-@PLAIN
-def _stream_rows(ops, args, row, common, plan, source, other, target, ins, outs, first, last):
+@CACHED
+def stream_rows(ops, args, row, common, plan, source, other, target, ins, outs, first, last,
+                stamp=STAMP):
     """Write one streaming layer (all but convolution and grid sampling); return the next row."""
     in_filled = channel_mask(ins, IN_FILLED, common.input_share)
     in_free = channel_mask(ins, IN_FREE, common.input_share)
@@ -296,23 +281,9 @@ def _stream_rows(ops, args, row, common, plan, source, other, target, ins, outs,
     return row
 
 
-def _build_stream(sources: int) -> Callable[..., Any]:
-    """Compile `stream_rows`; `sources` enters numba's cache key."""
-
-    @CACHED
-    def stream_rows(ops, args, row, common, plan, source, other, target, ins, outs, first, last):
-        stamp = sources  # noqa: F841
-        return _stream_rows(ops, args, row, common, plan, source, other, target, ins, outs, first,
-                            last)
-
-    return stream_rows
-
-
-stream_rows = _build_stream(SOURCES)
-
-
-@PLAIN
-def _grid_rows(ops, args, row, common, plan, source, grid, target, ins, outs, first, last):
+@CACHED
+def grid_rows(ops, args, row, common, plan, source, grid, target, ins, outs, first, last,
+              stamp=STAMP):
     """Write one grid sampling; return the next row. `source` and `grid` share an INPUT bank.
 
     `source.columns` and `source.rows` are the image's; grids are read as lists of positions.
@@ -363,23 +334,9 @@ def _grid_rows(ops, args, row, common, plan, source, grid, target, ins, outs, fi
     return row
 
 
-def _build_grid(sources: int) -> Callable[..., Any]:
-    """Compile `grid_rows`; `sources` enters numba's cache key."""
-
-    @CACHED
-    def grid_rows(ops, args, row, common, plan, source, grid, target, ins, outs, first, last):
-        stamp = sources  # noqa: F841
-        return _grid_rows(ops, args, row, common, plan, source, grid, target, ins, outs, first,
-                          last)
-
-    return grid_rows
-
-
-grid_rows = _build_grid(SOURCES)
-
-
-@PLAIN
-def _norm_rows(ops, args, row, common, plan, source, target, ins, outs, first, last):
+@CACHED
+def norm_rows(ops, args, row, common, plan, source, target, ins, outs, first, last,
+              stamp=STAMP):
     """Write one group norm; return the next row. Each block: its sums, then its affine step.
 
     A block that fits one bank is loaded once, any other once for each pass.
@@ -457,20 +414,6 @@ def _norm_rows(ops, args, row, common, plan, source, target, ins, outs, first, l
                     row = tile_store(ops, args, row, common, outs, 0, out_base, target, plane,
                                      planes, begin + offset, part, 0, 1, first, last)
     return row
-
-
-def _build_norm(sources: int) -> Callable[..., Any]:
-    """Compile `norm_rows`; `sources` enters numba's cache key."""
-
-    @CACHED
-    def norm_rows(ops, args, row, common, plan, source, target, ins, outs, first, last):
-        stamp = sources  # noqa: F841
-        return _norm_rows(ops, args, row, common, plan, source, target, ins, outs, first, last)
-
-    return norm_rows
-
-
-norm_rows = _build_norm(SOURCES)
 
 
 def tables(count: int, arguments: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,16 +1,12 @@
 """Parts of the row kernels: one transfer, one computation, one DRAM pattern, shared masks.
 
 They know no layer; `kernels` puts them together. None is cached: numba does not see a change of a
-function in another file, so its callers carry `SOURCES` in their cache keys instead.
+function in another file, so its callers carry this one in their cache keys (`cosim.compiled`).
 """
 
 from __future__ import annotations
 
-import zlib
-from pathlib import Path
-
-import numba
-
+from cosim.compiled import PLAIN
 from cosim.program.table import FLAG_FIRST, Buffer, Column, Opcode, WeightOrder
 
 UNIT, KIND, LAYER, FLAGS = (int(Column.UNIT), int(Column.KIND), int(Column.LAYER),
@@ -38,11 +34,6 @@ OUT_UNIT, OUT_FILLED, OUT_FREE, OUT_SKIP_FREE = 0, 1, 2, 3
 
 #: How the masters of one role share a tile.
 BY_ONE, BY_WORDS, BY_POSITIONS = 0, 1, 2
-
-PLAIN = numba.njit
-CACHED = numba.njit(cache=True)
-#: Changes when this file does.
-SOURCES = zlib.crc32(Path(__file__).read_bytes())
 
 
 @PLAIN
@@ -215,29 +206,6 @@ def operand_load(ops, args, row, layer, unit, wait, signal, base, plan, lanes_in
     args[row, 2] = words
     args[row, 3] = plan.order
     return row + 1
-
-
-@PLAIN
-def group_words(out_word, tm, tn, out_channels, group_out, group_in):
-    """First input word, and how many, that a word of output channels reads.
-
-    `group_out`, `group_in`: channels of a group; all channels if there is one group.
-    """
-    first = out_word * tm
-    last = min(out_channels, first + tm) - 1
-    low = first // group_out * group_in // tn
-    high = -(-(last // group_out + 1) * group_in // tn)
-    return low, high - low
-
-
-@PLAIN
-def span(start, count, stride, taps, padding, upsample, limit):
-    """First real row and number of real rows that output rows [start, start + count) read."""
-    low = start * stride - padding
-    high = (start + count - 1) * stride - padding + taps - 1
-    low_real = max(0, low) >> upsample
-    high_real = min((limit << upsample) - 1, high) >> upsample
-    return low_real, high_real - low_real + 1
 
 
 @PLAIN

@@ -17,8 +17,6 @@ from arch_models.engines.base import Timing
 from arch_models.engines.norm import MOST_VALUES
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from arch_models.units import ceil_div
-from cosim.lowering.placement import group_channels
-from cosim.lowering.row_parts import group_words
 from cosim.mapping import tile_search
 from cosim.mapping.layout import Layouts
 from cosim.mapping.tiles import (
@@ -29,6 +27,7 @@ from cosim.mapping.tiles import (
     NormTile,
     StreamTile,
 )
+from cosim.mapping.words import group_channels, group_words
 from cosim.program.table import MAX_CHANNELS, NORM_CONSTANTS, WeightOrder
 from workloads.graph import Graph, Layer, Operator, Phase
 

@@ -11,12 +11,16 @@ tried: any other size has as many tiles and larger buffers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from cosim.lowering.row_parts import CACHED, PLAIN, SOURCES, span
+from cosim.compiled import CACHED, PLAIN, sources
+from cosim.mapping import words
+from cosim.mapping.words import span
+
+#: Changes with what the searches call.
+STAMP = sources(words)
 
 #: Weight of a byte moved against a cycle: a tie-breaker, not a time.
 BYTE_CYCLES = 1.0 / 256
@@ -167,8 +171,8 @@ def _total(budget, compute, loads, weights, stores, moved, runs, first, last):
     return body + first + last + moved * BYTE_CYCLES + runs * RUN_TIE
 
 
-@PLAIN
-def _search_convolution(shape, budget):
+@CACHED
+def search_convolution(shape, budget, stamp=STAMP):
     """(cost, out words, in words, rows, columns, resident, weights outer); cost < 0: no tile."""
     taps = shape.kernel_rows * shape.kernel_columns
     even = 2 if shape.pool else 1
@@ -285,20 +289,6 @@ def _search_convolution(shape, budget):
                         if best[0] < 0 or cost < best[0]:
                             best = (cost, tile_out, tile_in, rows, columns, int(resident), outer)
     return best
-
-
-def _build_search(sources: int) -> Callable[..., Any]:
-    """Compile `search_convolution`; `sources` enters numba's cache key."""
-
-    @CACHED
-    def search_convolution(shape, budget):
-        stamp = sources  # noqa: F841
-        return _search_convolution(shape, budget)
-
-    return search_convolution
-
-
-search_convolution = _build_search(SOURCES)
 
 
 @CACHED

@@ -22,22 +22,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from cosim.compiled import CACHED_RULE, PLAIN_RULE
 from cosim.memory import arbiter
 
-# The rules allocate nothing, so numba's reference counts would only cost time (a factor of seven);
-# without inlining every call pushes the fields of a dozen arrays (a factor of three).
-_OPTIONS = {"error_model": "numpy", "_nrt": False, "forceinline": True}
-CACHED = njit(cache=True, **_OPTIONS)
-PLAIN = njit(**_OPTIONS)  # for what calls into another file, whose change must count
-precedes = PLAIN(arbiter.precedes)
+precedes = PLAIN_RULE(arbiter.precedes)
 
 BOUNDARY_BYTES = 4096
 FAR = np.int64(1) << 62  # later than any cycle
 
 
-@CACHED
+@CACHED_RULE
 def burst_bytes(address: int, remaining: int, width: int, max_beats: int) -> int:
     """Bytes of the burst that starts at `address` when `remaining` bytes of the run are left."""
     count = max_beats * width - (address & (width - 1))
@@ -45,13 +40,13 @@ def burst_bytes(address: int, remaining: int, width: int, max_beats: int) -> int
     return min(remaining, min(count, edge))
 
 
-@CACHED
+@CACHED_RULE
 def burst_beats(address: int, count: int, width: int) -> int:
     """Beats of `width` bytes that carry `count` bytes from `address` on; partial beats count."""
     return ((address & (width - 1)) + count + width - 1) // width
 
 
-@CACHED
+@CACHED_RULE
 def next_request(accepted: int, done: int, freed: int, new_run: int, overlap: int,
                  run_setup: int) -> int:
     """Cycle of the next request of a unit.
@@ -68,14 +63,14 @@ def next_request(accepted: int, done: int, freed: int, new_run: int, overlap: in
     return max(base, freed)
 
 
-@CACHED
+@CACHED_RULE
 def flat_accept(request: int, last_accept: int, lead: int, data_free: int) -> tuple[int, int]:
     """(acceptance cycle, cycle of the first beat) of a burst on a flat channel."""
     accepted = max(request, last_accept + 1)
     return accepted, max(accepted + lead, data_free)
 
 
-@CACHED
+@CACHED_RULE
 def flat_transfer(address: int, shape: Any, settings: Any,
                   ring: np.ndarray) -> tuple[int, int, int]:
     """(cycles from the first request to the last done, beats, bursts) of a transfer alone.

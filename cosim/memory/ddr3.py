@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from cosim.memory.bursts import CACHED, FAR, PLAIN, precedes
+from cosim.compiled import CACHED_RULE, PLAIN_RULE
+from cosim.memory.bursts import FAR, precedes
 from cosim.memory.controller import Controller
 
 #: Clocks are below 3.2 GHz (`arch_models.board_rules`), so products of smaller times fit 63 bits.
@@ -35,7 +36,7 @@ SMALL = 1 << 31
 NOTHING, ADMITTED, SERVED = range(3)  # what `ddr_step` did
 
 
-@CACHED
+@CACHED_RULE
 def _scaled(time, numerator, denominator, up):
     """time * numerator / denominator, rounded down or up, where the product would run over too."""
     if time < SMALL:
@@ -45,25 +46,25 @@ def _scaled(time, numerator, denominator, up):
     return whole * numerator + (rest * numerator + up * (denominator - 1)) // denominator
 
 
-@CACHED
+@CACHED_RULE
 def to_ddr(cycle: int, t: np.ndarray) -> int:
     """First DDR clock at or after the start of a fabric cycle; `t`: one TIMING record."""
     return _scaled(cycle, t[0].clock, t[0].cycle, 1)
 
 
-@CACHED
+@CACHED_RULE
 def to_fabric(clock: int, t: np.ndarray) -> int:
     """First fabric cycle that starts at or after a DDR clock."""
     return _scaled(clock, t[0].cycle, t[0].clock, 1)
 
 
-@CACHED
+@CACHED_RULE
 def decided_in(clock: int, t: np.ndarray) -> int:
     """The fabric cycle during which a DDR clock begins: the controller acts at its end."""
     return _scaled(clock, t[0].cycle, t[0].clock, 0)
 
 
-@CACHED
+@CACHED_RULE
 def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[int, int]:
     """(start, end) of the passage of `size` bytes through one direction of a controller port."""
     start = max(clock, free)
@@ -73,13 +74,13 @@ def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[in
     return start, start + -((-words * t[0].word) // t[0].word_per)
 
 
-@CACHED
+@CACHED_RULE
 def ddr_write_data(accepted: int, lead: int, data_free: int, beats: int) -> int:
     """End of the beats of a write on its port: the next write's beats follow."""
     return max(accepted + lead, data_free) + beats
 
 
-@CACHED
+@CACHED_RULE
 def ddr_read_data(t: np.ndarray, first: int, last: int, response: int, data_free: int,
                   beats: int) -> int:
     """Done cycle of a read whose data leave the controller port from `first` to `last`.
@@ -90,7 +91,7 @@ def ddr_read_data(t: np.ndarray, first: int, last: int, response: int, data_free
     return max(begin + beats, to_fabric(last, t) + response)
 
 
-@CACHED
+@CACHED_RULE
 def _atoms(t: Any, address: int, size: int) -> int:
     """DRAM bursts that cover some bytes."""
     edge = t.atom - 1
@@ -98,7 +99,7 @@ def _atoms(t: Any, address: int, size: int) -> int:
 
 
 # Not cached: numba would not see a change of `cosim.memory.arbiter`.
-@PLAIN
+@PLAIN_RULE
 def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: int, size: int,
                write: int, place: int = -1) -> None:
     """Put a burst that arrives at DDR clock `arrival` into its line; oldest first, then unit."""
@@ -124,7 +125,7 @@ def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: 
     line[rank] = entry
 
 
-@CACHED
+@CACHED_RULE
 def _remove(row, count, place):
     entry = row[place]
     for index in range(place, count - 1):
@@ -132,7 +133,7 @@ def _remove(row, count, place):
     return entry
 
 
-@CACHED
+@CACHED_RULE
 def _next_event(dram):
     """Set `when` and `admit` (the direction to admit, -1: serve) of the next event."""
     t, s = dram.t[0], dram.s[0]
@@ -155,7 +156,7 @@ def _next_event(dram):
     s.admit = admit
 
 
-@PLAIN
+@PLAIN_RULE
 def ddr_next(dram: Controller, background: int) -> np.int64:
     """DDR clock of the controller's next event; FAR while it holds nothing of the units.
 
@@ -181,7 +182,7 @@ def ddr_next(dram: Controller, background: int) -> np.int64:
     return dram.s[0].when
 
 
-@CACHED
+@CACHED_RULE
 def _activate_at(dram, bank, admitted):
     """Earliest ACTIVATE of a bank for a burst that is known since `admitted`.
 
@@ -195,17 +196,17 @@ def _activate_at(dram, bank, admitted):
     return max(clock, max(s.activates[3] + t.t_rrd, s.activates[0] + t.t_faw))
 
 
-@CACHED
+@CACHED_RULE
 def _bank_of(dram, address):
     return dram.banks[(address >> dram.t[0].row_shift) & (dram.t[0].banks - 1)]
 
 
-@CACHED
+@CACHED_RULE
 def _row_of(t, address):
     return address >> (t.row_shift + t.bank_shift)
 
 
-@CACHED
+@CACHED_RULE
 def _column_at(dram, address, admitted):
     """Earliest column command of a burst, as far as its bank goes."""
     bank = _bank_of(dram, address)
@@ -214,7 +215,7 @@ def _column_at(dram, address, admitted):
     return _activate_at(dram, bank, admitted) + dram.t[0].t_rcd
 
 
-@CACHED
+@CACHED_RULE
 def _bus_at(dram, write):
     """Earliest column command of a direction, as far as the data bus goes."""
     if write:
@@ -222,7 +223,7 @@ def _bus_at(dram, write):
     return max(dram.s[0].bus, dram.s[0].column[1] + dram.t[0].t_wr2rd)
 
 
-@CACHED
+@CACHED_RULE
 def _refresh(dram, now):
     """Close all rows and refresh; the bus is free when it is over.
 
@@ -248,7 +249,7 @@ def _refresh(dram, now):
         s.refreshes += count
 
 
-@CACHED
+@CACHED_RULE
 def _choose(dram, write, now):
     """Place in the window of the burst to serve: the first that is ready soonest."""
     window = dram.windows[write]
@@ -264,7 +265,7 @@ def _choose(dram, write, now):
     return best
 
 
-@CACHED
+@CACHED_RULE
 def _transfer(dram, burst, now):
     """Issue every command of one burst; (first, last) column command."""
     t, s = dram.t[0], dram.s[0]
@@ -303,7 +304,7 @@ def _transfer(dram, burst, now):
     return first, last
 
 
-@CACHED
+@CACHED_RULE
 def _direction(dram, now):
     """Which direction is served now (0 read, 1 write), and may a switch have been idle?"""
     t, s = dram.t[0], dram.s[0]
@@ -319,7 +320,7 @@ def _direction(dram, now):
     return mode, False
 
 
-@CACHED
+@CACHED_RULE
 def _admit(dram, write, now):
     """Move the oldest burst of a line into its window; its number in the pool."""
     s = dram.s[0]
@@ -335,7 +336,7 @@ def _admit(dram, write, now):
     return entry
 
 
-@CACHED
+@CACHED_RULE
 def _serve(dram, background, now):
     """Serve one burst of the direction whose turn it is; (its number, first, last column)."""
     t, s = dram.t[0], dram.s[0]
@@ -373,7 +374,7 @@ def _serve(dram, background, now):
     return entry, first, last
 
 
-@CACHED
+@CACHED_RULE
 def ddr_step(dram: Controller, background: int) -> tuple[int, int, int, int, int]:
     """Do the event `ddr_next` named; (what, pool entry, DDR clock, first, last column command).
 

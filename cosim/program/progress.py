@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from cosim.memory.bursts import CACHED
+from cosim.compiled import CACHED_RULE
 from cosim.program.table import Column, Program, rows_by_unit
 
 WAIT, SIGNAL = int(Column.WAIT), int(Column.SIGNAL)
 
 
-@CACHED
+@CACHED_RULE
 def _run(operations, order, starts, repeats, tokens, segment, repeat, place):
     """Move every unit as far as it gets; `place` becomes -1 for a unit that has finished."""
     moved = True

@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cosim.compiled import CACHED_RULE
 from cosim.executors.fast import SOURCES
 from cosim.executors.fast_loop import bit_index
 from cosim.executors.fast_state import COMPUTE, OPERATION
-from cosim.memory.bursts import CACHED, flat_transfer
+from cosim.memory.bursts import flat_transfer
 from cosim.memory.controller import record_type
 from cosim.program.table import Column, Opcode, Program, UnitKind, rows_by_unit
 
@@ -135,7 +136,7 @@ class Timer:
 
 
 def _build_prepare(sources: int) -> Callable:
-    @CACHED
+    @CACHED_RULE
     def prepare_rows(table, moves, order, rows, shapes, slots):
         """Fill `rows` and `shapes`; return the number of shapes. `slots`: a hash table of -1."""
         stamp = sources  # noqa: F841
@@ -168,7 +169,7 @@ def _build_prepare(sources: int) -> Callable:
     return prepare_rows
 
 
-@CACHED
+@CACHED_RULE
 def _hash(first, shape):
     key = first * 31 + shape.offset
     key = key * 31 + shape.row_bytes
@@ -179,14 +180,14 @@ def _hash(first, shape):
     return key ^ (key >> 12) ^ (key >> 24)
 
 
-@CACHED
+@CACHED_RULE
 def _alike(one, other):
     return (one.offset == other.offset and one.row_bytes == other.row_bytes
             and one.rows == other.rows and one.row_stride == other.row_stride
             and one.planes == other.planes and one.plane_stride == other.plane_stride)
 
 
-@CACHED
+@CACHED_RULE
 def _time_transfers(walk):
     """Cycles of every shape under its unit's settings."""
     for index in range(len(walk.program.shapes)):
@@ -203,7 +204,7 @@ def _time_transfers(walk):
         walk.durations[index] = kept.cycles
 
 
-@CACHED
+@CACHED_RULE
 def enter(program, cursor, unit):
     """Put a unit before its first operation."""
     while (cursor.segment < len(program.repeats)
@@ -213,7 +214,7 @@ def enter(program, cursor, unit):
         cursor.place = program.starts[cursor.segment, unit]
 
 
-@CACHED
+@CACHED_RULE
 def step_on(program, cursor, unit):
     """Move a unit to its next operation; its segment is behind the last one after the last."""
     cursor.place += 1
@@ -227,7 +228,7 @@ def step_on(program, cursor, unit):
             cursor.place = program.starts[cursor.segment, unit]
 
 
-@CACHED
+@CACHED_RULE
 def _take(walk, wait, now, available):
     """Take a token of each channel in a mask; (the later of `now` and their ends, channels)."""
     while wait:
@@ -242,7 +243,7 @@ def _take(walk, wait, now, available):
     return now, available
 
 
-@CACHED
+@CACHED_RULE
 def _give(walk, signal, now, available):
     """Give a token to each channel in a mask; channels that have some, or -1 if one is full."""
     while signal:
@@ -261,7 +262,7 @@ def _give(walk, signal, now, available):
 def _build_run(sources: int) -> Callable:
     """Compile the recurrence; `sources` enters numba's cache key."""
 
-    @CACHED
+    @CACHED_RULE
     def run(walk):
         """The last end, or -1."""
         stamp = sources  # noqa: F841

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cosim.compiled import CACHED_RULE
 from cosim.executors.fast import SOURCES
 from cosim.executors.fast_loop import bit_index
 from cosim.executors.fast_state import COMPUTE
-from cosim.memory.bursts import CACHED
 from cosim.memory.controller import record_type
 from cosim.recurrence.cpu import CURSOR, DEEPEST, SETTINGS, SHAPE, SPAN, Prepared, enter, step_on
 
@@ -141,7 +141,7 @@ class Line(NamedTuple):
 
 
 def _build_bits(sources: int) -> Callable:
-    @CACHED
+    @CACHED_RULE
     def bits(program):
         """Tokens that all operations wait for."""
         stamp = sources  # noqa: F841
@@ -158,7 +158,7 @@ def _build_bits(sources: int) -> Callable:
     return bits
 
 
-@CACHED
+@CACHED_RULE
 def _take(line, wait):
     """Take a token of each channel in a mask, and write down where their ends are."""
     written = line.written[0]
@@ -177,7 +177,7 @@ def _take(line, wait):
             written.available ^= low
 
 
-@CACHED
+@CACHED_RULE
 def _give(line, signal):
     """Keep an operation's end for its tokens; its slot, -1 if it gives none, -2 without room."""
     if not signal:
@@ -204,7 +204,7 @@ def _give(line, signal):
 def _build_linearize(digest: int) -> Callable:
     """Compile the walk; `digest` enters numba's cache key."""
 
-    @CACHED
+    @CACHED_RULE
     def walk(line):
         """Sources written, or -1."""
         stamp = digest  # noqa: F841

@@ -18,11 +18,12 @@ import numpy as np
 
 from arch_models.overlay import Overlay
 from cosim.program.table import Program, Segment
-from hw.csim.top import memory_ports, top_source
+from hw.csim.top import top_source
 from hw.interface.configuration import configuration_header, configure
 from hw.interface.descriptors import encode
 from hw.interface.header import descriptor_header
 from hw.interface.plan import HostStep, steps
+from hw.interface.ports import memory_ports
 
 SOURCES = Path(__file__).parents[1] / "hls"
 FLAGS = ("-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror")

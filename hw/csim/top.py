@@ -12,11 +12,10 @@ operations between host layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cosim.program.table import Program
 from hw.interface.configuration import COMMAND_DEPTH, Configuration, UnitRole
 from hw.interface.descriptors import local_channels
+from hw.interface.ports import memory_ports
 
 TOKEN_DEPTH = 64
 _PROCESS = {UnitRole.INPUT: "load", UnitRole.WEIGHT: "weight", UnitRole.ENGINE: "compute",
@@ -72,23 +71,6 @@ inline Command end_command() {
 }
 
 """
-
-
-@dataclass(frozen=True)
-class MemoryPort:
-    """One AXI master of the top: the program's unit, its port of the board, direction."""
-
-    name: str
-    unit: int
-    writes: bool
-
-
-def memory_ports(program: Program, configuration: Configuration) -> tuple[MemoryPort, ...]:
-    """The masters of the fabric in the program's order, without descriptors."""
-    return tuple(
-        MemoryPort(unit.name, index, role is UnitRole.OUTPUT)
-        for index, (unit, role) in enumerate(zip(program.units, configuration.roles, strict=True))
-        if role in (UnitRole.INPUT, UnitRole.WEIGHT, UnitRole.OUTPUT))
 
 
 def top_source(program: Program, configuration: Configuration) -> str:

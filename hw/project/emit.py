@@ -19,11 +19,12 @@ from arch_models.fields import FieldError, label
 from arch_models.memory import memory_for
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.lowering.lower import Lowered
-from cosim.lowering.placement import PlacementError, TensorPlace, memory_image
+from cosim.lowering.packing import memory_image
+from cosim.lowering.placement import PlacementError, TensorPlace
 from cosim.program.table import Program
 from hw.board.picture import pixels, png_bytes
 from hw.csim.fabric import SOURCES
-from hw.csim.top import memory_ports, top_source
+from hw.csim.top import top_source
 from hw.interface.configuration import Configuration, EmissionError, configuration_header, configure
 from hw.interface.descriptors import (
     DESCRIPTOR_BYTES,
@@ -38,6 +39,7 @@ from hw.interface.descriptors import (
 )
 from hw.interface.header import descriptor_header
 from hw.interface.plan import HostStep, in_order_of_start, late_commands, steps
+from hw.interface.ports import memory_ports
 from hw.interface.registers import counter_registers, register_map
 from hw.interface.vectors import Vectors, host_layers, make_vectors, outputs
 from hw.project import scripts as project

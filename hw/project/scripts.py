@@ -15,8 +15,8 @@ from arch_models.board import Board
 from arch_models.clock import basis, predict
 from arch_models.overlay import Overlay, Role
 from cosim.program.table import Program
-from hw.csim.top import memory_ports
 from hw.interface.configuration import DESCRIPTORS, Configuration, EmissionError
+from hw.interface.ports import memory_ports
 from hw.interface.registers import CONTROL_ADDRESS, CONTROL_BYTES, INTERRUPTS_ADDRESS
 
 #: Versions the scripts are written for. Only the compiler of the C simulation was run.

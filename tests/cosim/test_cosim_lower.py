@@ -20,7 +20,8 @@ from arch_models.overlay import (
 )
 from cosim.analysis.interpret import interpret
 from cosim.lowering.lower import lower
-from cosim.lowering.placement import PlacementError, pack_tensor, unpack_tensor
+from cosim.lowering.packing import pack_tensor, unpack_tensor
+from cosim.lowering.placement import PlacementError
 from cosim.mapping.choose import ConvolutionTile, Mapping, choose_mapping
 from cosim.program.table import Column, Opcode, layer_macs
 from cosim.program.verify import verify

@@ -9,7 +9,7 @@ import pytest
 from tiny_programs import Sheet, plain_place
 
 from arch_models.overlay import default_overlay
-from cosim.lowering.placement import pack_tensor, unpack_tensor
+from cosim.lowering.packing import pack_tensor, unpack_tensor
 from hw.csim.fabric import Fabric, SimulationError
 from hw.interface.host_table import OPERATOR_NUMBERS, host_table
 from workloads import reference

@@ -11,10 +11,11 @@ from small_frames import lowered_frame, small_graph
 from arch_models.overlay import default_overlay
 from cosim.analysis.image import MemoryImage
 from hw.csim.fabric import SOURCES, Fabric, compile_sources, write_headers
-from hw.csim.top import memory_ports, top_source
+from hw.csim.top import top_source
 from hw.interface.configuration import configure
 from hw.interface.descriptors import encode
 from hw.interface.plan import HostStep, steps
+from hw.interface.ports import memory_ports
 from hw.interface.vectors import host_layers, make_vectors
 
 MAIN = """\

@@ -27,8 +27,8 @@ from amaranth.lib.wiring import Component, In, Out, Signature
 
 from arch_models.overlay import Overlay
 from cosim.program.table import Program
-from hw.csim.top import memory_ports
 from hw.interface.configuration import COMMAND_DEPTH, EmissionError, configure
+from hw.interface.ports import memory_ports
 from hw.interface.registers import MAP_BYTES, register_map
 from hw.rtl.ip.control_port import ControlPort
 from hw.rtl.ip.feed import FEED_BITS, OUTSIDE, REPEAT_BITS, Feed

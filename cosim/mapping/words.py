@@ -1,0 +1,58 @@
+"""Words of channels and rows of input that a convolution reads: what mapping and lowering share.
+
+It chooses no tile and gives no address.
+"""
+
+from __future__ import annotations
+
+from arch_models.overlay import Overlay
+from arch_models.units import ceil_div
+from cosim.compiled import PLAIN
+from cosim.mapping.tiles import LayerMapping, Mapping
+from workloads.graph import Graph, Layer, Operator
+
+
+@PLAIN
+def group_words(out_word, tm, tn, out_channels, group_out, group_in):
+    """First input word, and how many, that a word of output channels reads.
+
+    `group_out`, `group_in`: channels of a group; all channels if there is one group.
+    """
+    first = out_word * tm
+    last = min(out_channels, first + tm) - 1
+    low = first // group_out * group_in // tn
+    high = -(-(last // group_out + 1) * group_in // tn)
+    return low, high - low
+
+
+@PLAIN
+def span(start, count, stride, taps, padding, upsample, limit):
+    """First real row and number of real rows that output rows [start, start + count) read."""
+    low = start * stride - padding
+    high = (start + count - 1) * stride - padding + taps - 1
+    low_real = max(0, low) >> upsample
+    high_real = min((limit << upsample) - 1, high) >> upsample
+    return low_real, high_real - low_real + 1
+
+
+def convolution_words(layer: Layer, graph: Graph, overlay: Overlay, mapping: Mapping,
+                      item: LayerMapping) -> tuple[int, int, int]:
+    """Input words (with groups: of one output word, at most), output words and kernel taps."""
+    planes = mapping.layouts.planes(item.inputs[0])
+    in_words = ceil_div(planes, overlay.tn // overlay.channel_block)
+    channels = graph.tensors[layer.output].channels
+    out_words = ceil_div(channels, overlay.tm)
+    group_out, group_in = group_channels(layer, graph)
+    if group_in:
+        in_words = max(group_words(word, overlay.tm, overlay.tn, channels, group_out, group_in)[1]
+                       for word in range(out_words))
+    return in_words, out_words, layer.window.rows * layer.window.columns
+
+
+def group_channels(layer: Layer, graph: Graph) -> tuple[int, int]:
+    """Output and input channels of each group of a convolution; zeros if it has no groups."""
+    groups = layer.window.groups
+    if layer.operator is not Operator.CONVOLUTION or groups == 1:
+        return 0, 0
+    return (graph.tensors[layer.output].channels // groups,
+            graph.tensors[layer.inputs[0]].channels // groups)
