@@ -23,7 +23,7 @@ from studies.plain.stopping import Stopped, Stopping, exit_code
 
 EXIT_USER_ERROR = 2
 EXIT_SYSTEM_ERROR = 1
-DISTRIBUTION = "cosim"
+DISTRIBUTION = "cosim-codesign"
 
 #: Name of a subcommand: module of `studies.commands` and function there; a group has a table.
 COMMANDS: dict[str, str] = {

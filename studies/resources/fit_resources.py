@@ -114,7 +114,8 @@ def fit(rows: Sequence[Sites], part: str, site: str) -> Fit:
     every = np.arange(len(mine))
     worst = max(abs(float(inputs[index] @ solve(every != index)) - target[index]) * weight[index]
                 for index in every)
-    values = dict(zip(names, (round(float(item), 3) for item in solve(every == every)),
+    # Adding zero makes the -0.0 of some processors' kernels the 0.0 of others.
+    values = dict(zip(names, (round(float(item), 3) + 0.0 for item in solve(every == every)),
                       strict=True))
     return Fit(part, site, values, len(mine), round(float(worst), 4))
 

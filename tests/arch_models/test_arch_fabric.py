@@ -23,6 +23,8 @@ from arch_models.power.fabric import (
 )
 from arch_models.power.intervals import spread
 
+pytestmark = pytest.mark.fitted
+
 DESIGN = Resources(dsp=212, bram36=132, lut=26000, ff=12000)
 MICRON = Dram(4, 8, 1066, 1.5, 80, 55, 60, 160, 200, 245, 160)
 

@@ -34,6 +34,8 @@ from studies.validate.board import (
 )
 from tests.support.command import cosim
 
+pytestmark = pytest.mark.fitted
+
 OVERLAY = default_overlay()
 
 

@@ -17,6 +17,8 @@ from studies.plain.errors import UserError
 from studies.validate import energy
 from studies.validate.energy import energy_lines
 
+pytestmark = pytest.mark.fitted
+
 CLOCKS = {name: values(FILE)[name] for name in (SPINE, CLOCK)}
 HEAD = "design,dsp48_used,bram36_used,lut_used,f_min_MHz,f_max_MHz,vccint_nJ_per_cycle,"
 

@@ -15,6 +15,8 @@ from studies.plain.errors import UserError
 from studies.validate import vta as validate_vta
 from studies.validate import vta_report
 
+pytestmark = pytest.mark.fitted
+
 HEADER = "ic,ih,iw,oc,kh,sh,tile_h,tile_w,tile_ci,tile_co,oc_nthread,h_nthread"
 GOOD = "64,14,14,64,3,1,14,14,1,2,2,1"
 
