@@ -12,19 +12,34 @@ from cosim.program.table import Opcode
 from hw.rtl.buffers import Buffer
 from hw.rtl.elementwise import fields_of
 from hw.rtl.norm_entries import Given, NormEntries
-from hw.rtl.pipeline import delay, loop_nest, register, rounding, saturate
-from hw.rtl.stream import StreamPorts
+from hw.rtl.pipeline import (
+    PLUS,
+    PRODUCT,
+    ROUND,
+    delay,
+    late,
+    loop_nest,
+    product,
+    register,
+    round_shift,
+)
+from hw.rtl.stream import BEAT_CYCLES, FILL, StreamPorts
 
 NORM = (Opcode.GROUP_SUMS, Opcode.GROUP_NORM)
-SUMS_DRAIN, NORM_DRAIN = 4, 5
+NORM_FILL = FILL + 1
+# Cycles from a step to these: its square, its sums; the operands of its product.
+_SQUARE = BEAT_CYCLES + PRODUCT
+SUMS_DRAIN = _SQUARE + 1
+_OPERANDS = BEAT_CYCLES + 1
+NORM_DRAIN = _OPERANDS + PRODUCT + ROUND
 LANES = 8
 TOTAL_BITS, SQUARES_BITS = 28, 36  # of at most 2 ** 18 values
 
 
 class NormEngine(StreamPorts, Elaboratable):
-    """One beat a cycle in both passes. Cycles: 1 + beats + 4 and 1 + beats + 5.
+    """One beat a cycle in both passes. Cycles: NORM_FILL + beats + SUMS_DRAIN, or NORM_DRAIN.
 
-    The last sums of a block take 40 cycles a group and 142 a channel more, for its entries.
+    The last sums of a block take more cycles, for its entries: see `norm_entries`.
     """
 
     def __init__(self, in_lanes: int, out_lanes: int, waits: int, signals: int,
@@ -45,13 +60,18 @@ class NormEngine(StreamPorts, Elaboratable):
         """Build the loop, both passes and the entries."""
         m = Module()
         m.submodules.shell = shell = self.shell
-        adds = shell.header("opcode") == Opcode.GROUP_SUMS
+        is_sums = shell.header("opcode") == Opcode.GROUP_SUMS
+        adds = register(m, is_sums)
         trip, (plane, position), ends = loop_nest(
-            m, shell.start, [Mux(adds, self._sums("planes"), self._norm("planes")),
-                             Mux(adds, self._sums("positions", 16), self._norm("positions", 16))])
-        stride = Mux(adds, self._sums("positions", 16), self._norm("in_positions", 16))
-        beat = [register(m, value) for value in self.read(
-            m, plane, stride, position, Mux(adds, self._sums("in_base"), self._norm("in_base")))]
+            m, register(m, shell.start), [
+                register(m, Mux(is_sums, self._sums("planes"), self._norm("planes"))),
+                register(m, Mux(is_sums, self._sums("positions", 16),
+                                self._norm("positions", 16)))])
+        stride = register(m, Mux(is_sums, self._sums("positions", 16),
+                                 self._norm("in_positions", 16)))
+        beat = self.fetch(m, self.walk(
+            m, ends[1], Mux(is_sums, self._sums("in_base"), self._norm("in_base")), stride,
+            self.in_lanes), position)
         words = -(-self.most_channels // LANES)
         m.submodules.sums = sums = Buffer("norm_sums", words, LANES)
         m.submodules.entries = entries = Buffer("norm_entries", words, LANES)
@@ -59,11 +79,10 @@ class NormEngine(StreamPorts, Elaboratable):
         self._add(m, beat, sums, plane, position == 0, ends[1] & adds)
         begins = delay(m, ends[0] & adds, SUMS_DRAIN)
         self._make(m, unit, sums, entries, begins & self._sums("last"), plane)
-        # Entries are read a cycle behind the beats and used as they come: the last entry of a
-        # block is written two cycles after its operation's end.
-        m.d.comb += entries.read_address.eq(delay(m, plane, 1))
-        self.write(m, trip & ~adds, plane, self._norm("positions", 16), position,
-                   self._norm("out_base"), self._step(m, beat, entries), NORM_DRAIN)
+        m.d.comb += entries.read_address.eq(late(m, plane, _OPERANDS - 2))
+        out = self.walk(m, ends[1], self._norm("out_base"), self._norm("positions", 16),
+                        self.out_lanes)
+        self.store(m, trip & ~adds, out, position, self._step(m, beat, entries), NORM_DRAIN)
         m.d.comb += shell.done.eq((begins & ~self._sums("last")) | unit.finished
                                   | delay(m, ends[0] & ~adds, NORM_DRAIN))
         return m
@@ -72,18 +91,21 @@ class NormEngine(StreamPorts, Elaboratable):
              plane_ends: Value) -> None:
         """Totals and squares of a plane's channels: its word is read when it opens, written when
         it ends."""
-        opens = delay(m, opens, 2)
+        opens = late(m, opens, _SQUARE)
         found: list[Value] = []
         for lane, value in enumerate(beat):
             old = register(m, Mux(self._sums("first"), 0, sums.read_data.word_select(lane, 64)))
-            total = Signal(signed(TOTAL_BITS), name=f"total_{lane}")
-            squares = Signal(SQUARES_BITS, name=f"squares_{lane}")
+            total = Signal(signed(TOTAL_BITS), name=f"total_{lane}", reset_less=True)
+            squares = Signal(SQUARES_BITS, name=f"squares_{lane}", reset_less=True)
             m.d.sync += [
-                total.eq(Mux(opens, old[:TOTAL_BITS].as_signed(), total) + value),
-                squares.eq(Mux(opens, old[TOTAL_BITS:], squares) + value * value)]
+                total.eq(Mux(opens, old[:TOTAL_BITS].as_signed(), total)
+                         + late(m, value, PRODUCT)),
+                squares.eq(Mux(opens, old[TOTAL_BITS:], squares)
+                           + product(m, value, value)[:16])]
             found += [total, squares]
-        m.d.comb += [sums.write_address.eq(delay(m, plane, 3)), sums.write_data.eq(Cat(found)),
-                     sums.write_lanes.eq(delay(m, plane_ends, 3).replicate(LANES))]
+        m.d.comb += [sums.write_address.eq(late(m, plane, SUMS_DRAIN)),
+                     sums.write_data.eq(Cat(found)),
+                     sums.write_lanes.eq(delay(m, plane_ends, SUMS_DRAIN).replicate(LANES))]
 
     def _make(self, m: Module, unit: NormEntries, sums: Buffer, entries: Buffer, begins: Value,
               plane: Signal) -> None:
@@ -94,12 +116,12 @@ class NormEngine(StreamPorts, Elaboratable):
         given = Given(*(self._sums(name) for name in (
             "channels", "group_channels", "all_positions", "parameter_base", "gain_base",
             "offset_base", "film")))
-        chosen = sums.read_data.word_select(delay(m, unit.channel[:3], 1), 64)
+        chosen = register(m, sums.read_data.word_select(delay(m, unit.channel[:3], 1), 64))
         lanes = [unit.entry_channel[:3] == index for index in range(LANES)]
         written = [unit.entry_valid & (one | lanes[0]) for one in lanes]
         m.d.comb += [
             unit.begins.eq(begins), *unit.connect(given),
-            sums.read_address.eq(Mux(unit.active, unit.channel >> 3, plane)),
+            sums.read_address.eq(Mux(unit.active, unit.channel >> 3, late(m, plane, _SQUARE - 2))),
             unit.total.eq(chosen[:TOTAL_BITS]), unit.squares.eq(chosen[TOTAL_BITS:]),
             self.parameter_address.eq(unit.parameter_address),
             unit.parameter_data.eq(self.parameter_data),
@@ -109,14 +131,12 @@ class NormEngine(StreamPorts, Elaboratable):
         ]
 
     def _step(self, m: Module, beat: list[Value], entries: Buffer) -> list[Value]:
-        """Eight channels: cycle 2 the beat and its entries, 3 totals, 4 rounded; values in 5."""
+        """Eight channels: the beat and its entries, their product, rounded."""
+        relu = register(m, self._norm("relu"))
         found: list[Value] = []
         for lane, value in enumerate(beat):
-            entry = entries.read_data.word_select(lane, 64)
-            multiplier, offset = entry[:16].as_signed(), entry[16:48].as_signed()
-            total = register(m, value * multiplier + offset)
-            shift = register(m, entry[48:54])
-            rounded = register(m, rounding(total, shift))
-            result = saturate(rounded >> register(m, shift))
-            found.append(register(m, Mux(self._norm("relu") & (result < 0), 0, result)))
+            entry = register(m, entries.read_data.word_select(lane, 64))
+            total = product(m, register(m, value), entry[:16].as_signed(),
+                            late(m, entry[16:48].as_signed(), PLUS))
+            found.append(round_shift(m, total, late(m, entry[48:54], PRODUCT), positive=relu))
         return found

@@ -1,8 +1,9 @@
 """One sequential unit that makes the entries of a group norm's affine step.
 
 It reads sums and parameters and writes entries channel by channel; it holds no buffers. A group
-takes its channels (one cycle each: sums), 40 cycles (square root), and 141 cycles a channel: two
-divisions of 64, around them products of one multiplier, two cycles each.
+takes its channels (one cycle each: sums), ROOT_STEPS (square root), CHANNEL_STEPS a channel: two
+divisions of 64, around them products of one multiplier, LONG cycles each; and FLUSH_STEPS, in
+which the last entry leaves.
 """
 
 from __future__ import annotations
@@ -13,23 +14,47 @@ from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
-from hw.rtl.pipeline import delay, register, rounding, saturate
+from hw.rtl.pipeline import ROUND, delay, late, product, register, round_shift, rounding
 from hw.rtl.stream import BEAT_BITS
 
-ROOT_STEPS, CHANNEL_STEPS = 40, 141
 PRODUCT_BITS, FACTOR_BITS = 64, 33
 NORM_BITS, FILM_BITS = 12, 24  # fractions of scales and offsets, and of a modulating gain
-ROOT_BEGIN = 5
-FIRST_DIVISION, SLOPE, SECOND_DIVISION, START = 8, 73, 75, 140  # steps of a channel
+#: Cycles from the step that gives operands to the step that has their product, and from a
+#: division's start to its quotient.
+LONG, DIVISION = 7, 68
+_LIMB = 17  # bits of an unsigned operand of a DSP48
+# Steps of a group's root: its sums are there; products, what is taken the root of, the first bit.
+_SUMS = 2
+_SPREAD = _SUMS + LONG
+ROOT_BEGIN = _SPREAD + 3
+ROOT_STEPS = ROOT_BEGIN + 33
+# Steps of a channel: its parameters, products, divisions.
+_SCALE = 3
+_GAIN = _SCALE + 2
+_FILM = _GAIN + LONG
+_SCALED = _FILM + LONG + 1
+FIRST_DIVISION = _SCALED + LONG
+_OFFSET = FIRST_DIVISION + 1
+_OFFSET_FILM = _OFFSET + LONG
+SLOPE = FIRST_DIVISION + DIVISION
+SECOND_DIVISION = SLOPE + LONG
+START = SECOND_DIVISION + DIVISION
+CHANNEL_STEPS = START + 1
+# Cycles from START to these: sizes, what is too large, how many bits are dropped, the entry.
+_DROP = 5
+_ENTRY = _DROP + ROUND
+#: The entry is written before the group's end, but for the cycles that a reader takes to come.
+FLUSH_STEPS = 8
 
 
 class Phase(IntEnum):
-    """What the unit does: nothing, add up a group, its root, the entry of a channel."""
+    """What the unit does: nothing, add up a group, its root, the entry of a channel, wait."""
 
     IDLE = 0
     SUMS = 1
     ROOT = 2
     ENTRY = 3
+    FLUSH = 4
 
 
 class Given(NamedTuple):
@@ -47,8 +72,9 @@ class Given(NamedTuple):
 class NormEntries(Elaboratable):
     """Works from the cycle after `begins`; `finished` is high in its last cycle.
 
-    `total`, `squares`: of the channel named one cycle before. `entry` (int16 multiplier, int32
-    offset, shift) is valid with `entry_valid`, for the last one two cycles after `finished`.
+    `total`, `squares`: of the channel named two cycles before. `parameter_data`: of the address
+    one cycle before. `entry` (int16 multiplier, int32 offset, shift) is valid with `entry_valid`,
+    for the last one a few cycles after `finished`.
     """
 
     def __init__(self) -> None:
@@ -74,22 +100,23 @@ class NormEntries(Elaboratable):
         m = Module()
         self.phase, self.step = Signal(Phase), Signal(8)
         self._walk(m)
-        count = register(m, (self.given.group_channels * self.given.all_positions)[:19])
+        count = product(m, self.given.all_positions, self.given.group_channels)[:19]
         total, squares = self._group(m)
-        self.multiplicand, self.factor = Signal(signed(64)), Signal(signed(FACTOR_BITS))
-        product = register(m, (self.multiplicand * self.factor)[:PRODUCT_BITS].as_signed())
+        self._operands: list[tuple[Value, Value, Value]] = []
+        found = Signal(signed(PRODUCT_BITS))
         film = [Signal(signed(32), name=f"film_{index}") for index in range(2)]
-        root = self._root(m, product, total, squares, count, film)
-        self._channel(m, product, total, count, root, film)
+        root = self._root(m, found, total, squares, count, film)
+        self._channel(m, found, total, count, root, film)
+        m.d.comb += found.eq(self._product(m))
         return m
 
     def _walk(self, m: Module) -> None:
         phase, step, channel, given = self.phase, self.step, self.channel, self.given
         index, first = Signal(16), Signal(16)
-        group_ends = index == given.group_channels - 1
-        entry_ends = (phase == Phase.ENTRY) & (step == CHANNEL_STEPS - 1)
-        m.d.comb += [self.active.eq(phase != Phase.IDLE),
-                     self.finished.eq(entry_ends & (channel == given.channels - 1))]
+        last_index, ends = register(m, given.group_channels - 1), Signal()
+        m.d.comb += [self.active.eq(phase != Phase.IDLE), ends.eq(index == last_index),
+                     self.finished.eq((phase == Phase.FLUSH) & (step == FLUSH_STEPS - 1)
+                                      & (channel == given.channels))]
         m.d.sync += step.eq(step + 1)
         with m.Switch(phase):
             with m.Case(Phase.IDLE):
@@ -98,123 +125,176 @@ class NormEntries(Elaboratable):
                     m.d.sync += phase.eq(Phase.SUMS)
             with m.Case(Phase.SUMS):
                 m.d.sync += [channel.eq(channel + 1), index.eq(index + 1)]
-                with m.If(group_ends):
+                with m.If(ends):
                     m.d.sync += [channel.eq(first), index.eq(0), step.eq(0),
                                  phase.eq(Phase.ROOT)]
             with m.Case(Phase.ROOT), m.If(step == ROOT_STEPS - 1):
                 m.d.sync += [step.eq(0), phase.eq(Phase.ENTRY)]
-            with m.Case(Phase.ENTRY):
-                with m.If(entry_ends):
-                    m.d.sync += [channel.eq(channel + 1), index.eq(index + 1), step.eq(0)]
-                    with m.If(group_ends):
-                        m.d.sync += [index.eq(0), first.eq(channel + 1), phase.eq(Phase.SUMS)]
-                with m.If(self.finished):
-                    m.d.sync += phase.eq(Phase.IDLE)
-        self.opens = delay(m, (phase == Phase.SUMS) & (index == 0), 1)
+            with m.Case(Phase.ENTRY), m.If(step == CHANNEL_STEPS - 1):
+                m.d.sync += [channel.eq(channel + 1), index.eq(index + 1), step.eq(0)]
+                with m.If(ends):
+                    m.d.sync += [index.eq(0), first.eq(channel + 1), phase.eq(Phase.FLUSH)]
+            with m.Case(Phase.FLUSH), m.If(step == FLUSH_STEPS - 1):
+                m.d.sync += phase.eq(Mux(channel == given.channels, Phase.IDLE, Phase.SUMS))
+        self.opens = delay(m, (phase == Phase.SUMS) & (index == 0), 2)
 
-    def _at(self, phase: Phase, step: int) -> Value:
-        return (self.phase == phase) & (self.step == step)
+    def _at(self, m: Module, phase: Phase, step: int) -> Value:
+        """Is this a step of a phase (but its first)? A register."""
+        return delay(m, (self.phase == phase) & (self.step == step - 1), 1)
 
-    def _multiply(self, m: Module, when: Value, one: Value, factor: Value) -> None:
-        """Give operands now; their product comes two cycles later."""
-        with m.If(when):
-            m.d.sync += [self.multiplicand.eq(one), self.factor.eq(factor)]
+    def _multiply(self, when: Value, one: Value, factor: Value) -> None:
+        """Give operands in a step; their product is there LONG steps later."""
+        self._operands.append((when, one, factor))
+
+    def _product(self, m: Module) -> Value:
+        """The lowest 64 bits of 64 x 33, from limbs that a DSP48 multiplies."""
+        sides = []
+        for place, bits in ((1, PRODUCT_BITS), (2, FACTOR_BITS)):
+            held = Signal(bits)
+            chosen: Value = Const(0, bits)
+            for operands in self._operands:
+                wide = Signal(signed(bits))
+                m.d.comb += wide.eq(operands[place])
+                chosen = chosen | Mux(operands[0], wide.as_unsigned(), 0)
+            with m.If(Cat(item[0] for item in self._operands).any()):
+                m.d.sync += held.eq(chosen)
+            limbs = [held[low : low + _LIMB] for low in range(0, bits, _LIMB)]
+            sides.append([*limbs[:-1], limbs[-1].as_signed()])
+        by_weight: list[list[Value]] = [[] for _ in range(4)]
+        for one, left in enumerate(sides[0]):
+            for other, right in enumerate(sides[1]):
+                if one + other < len(by_weight):
+                    by_weight[one + other].append(product(m, left, right))
+        sums = [register(m, item[0] if len(item) == 1 else item[0] + item[1])
+                for item in by_weight]
+        low, high = (register(m, sums[index] + (sums[index + 1] << _LIMB)) for index in (0, 2))
+        return register(m, (low + (high << (2 * _LIMB)))[:PRODUCT_BITS].as_signed())
 
     def _group(self, m: Module) -> tuple[Signal, Signal]:
-        """Sums of the group: right in step 1 of its root."""
+        """Sums of the group: right in step _SUMS of its root."""
         total, squares = Signal(signed(28)), Signal(36)
-        with m.If(delay(m, self.phase == Phase.SUMS, 1)):
+        with m.If(delay(m, self.phase == Phase.SUMS, 2)):
             m.d.sync += [total.eq(Mux(self.opens, 0, total) + self.total),
                          squares.eq(Mux(self.opens, 0, squares) + self.squares)]
         return total, squares
 
-    def _root(self, m: Module, product: Signal, total: Signal, squares: Signal, count: Value,
+    def _root(self, m: Module, found: Signal, total: Signal, squares: Signal, count: Value,
               film: list[Signal]) -> Signal:
         """16 n times the deviation, one bit a cycle; right in the first step of a channel."""
+        at = partial(self._at, m, Phase.ROOT)
         epsilon = Signal(signed(BEAT_BITS))
         spread = Signal(signed(BEAT_BITS))
         value, rest, root = Signal(BEAT_BITS), Signal(34), Signal(32)
-        self._multiply(m, self._at(Phase.ROOT, 1), squares, count)
-        self._multiply(m, self._at(Phase.ROOT, 2), total, total)
-        with m.If(self._at(Phase.ROOT, 1)):
+        self._multiply(at(_SUMS), squares, count)
+        self._multiply(at(_SUMS + 1), total, total)
+        with m.If(at(2)):
             m.d.sync += epsilon.eq(self.parameter_data)
-        with m.If(self._at(Phase.ROOT, 2)):
+        with m.If(at(3)):
             m.d.sync += Cat(film).eq(self.parameter_data)
-        with m.If(self._at(Phase.ROOT, 3)):
-            m.d.sync += spread.eq(product + epsilon)
-        with m.If(self._at(Phase.ROOT, 4)):
-            m.d.sync += spread.eq(spread - product)
+        with m.If(at(_SPREAD)):
+            m.d.sync += spread.eq(found + epsilon)
+        with m.If(at(_SPREAD + 1)):
+            m.d.sync += spread.eq(spread - found)
+        more = register(m, ~spread[-1] & spread[1:].any())  # than one
         tried, wide = Cat(Const(1, 2), root), Cat(value[-2:], rest)[:36]
-        fits = wide >= tried[:34]
-        with m.If(self._at(Phase.ROOT, ROOT_BEGIN)):
-            m.d.sync += [value.eq(Mux(spread > 1, spread, 1) << 8), rest.eq(0), root.eq(0)]
-        with m.Elif((self.phase == Phase.ROOT) & (self.step <= ROOT_BEGIN + 32)):
-            m.d.sync += [value.eq(value << 2), rest.eq(Mux(fits, wide - tried, wide)),
+        less = Signal(signed(37))
+        m.d.comb += less.eq(wide - tried[:34])
+        fits = ~less[-1]
+        goes = delay(m, (self.phase == Phase.ROOT) & (self.step >= ROOT_BEGIN), 1)
+        with m.If(at(ROOT_BEGIN)):
+            m.d.sync += [value.eq(Mux(more, spread, 1) << 8), rest.eq(0), root.eq(0)]
+        with m.Elif(goes & (self.phase == Phase.ROOT)):
+            m.d.sync += [value.eq(value << 2), rest.eq(Mux(fits, less[:34], wide)),
                          root.eq(Cat(fits, root))]
         return root
 
-    def _channel(self, m: Module, product: Signal, total: Signal, count: Value, root: Signal,
-                 film: list[Signal]) -> None:
-        """The steps of one channel."""
-        given, at = self.given, partial(self._at, Phase.ENTRY)
+    def _parameters(self, m: Module) -> tuple[Signal, Signal, Signal, Signal]:
+        """(scale, offset, gain, moved) of the channel, in steps _SCALE + 1 to _SCALE + 3."""
+        given, at = self.given, partial(self._at, m, Phase.ENTRY)
         scale, offset = Signal(signed(32)), Signal(signed(BEAT_BITS))
         gain, moved = Signal(signed(8)), Signal(signed(8))
-        plane = self.channel >> 3
-        address = Mux(self.phase == Phase.ROOT, self.step, Mux(
-            self.step == 0, given.parameter_base + self.channel, Mux(
-                self.step == 1, given.gain_base + plane, given.offset_base + plane)))
-        m.d.comb += self.parameter_address.eq(address)
+        own, *planes = (register(m, (base + place)[:16]) for base, place in (
+            (given.parameter_base, self.channel), (given.gain_base, self.channel >> 3),
+            (given.offset_base, self.channel >> 3)))
+        m.d.sync += self.parameter_address.eq(Mux(
+            self.phase == Phase.ROOT, self.step,
+            Mux(self.step == 1, own, Mux(self.step == 2, planes[0], planes[1]))))
         byte = self.parameter_data.word_select(self.channel[:3], 8).as_signed()
-        with m.If(at(1)):
+        with m.If(at(_SCALE)):
             m.d.sync += [scale.eq(self.parameter_data), offset.eq(
                 self.parameter_data[32:].as_signed())]
-        with m.If(at(2)):
+        with m.If(at(_SCALE + 1)):
             m.d.sync += gain.eq(byte)
-        with m.If(at(3)):
+        with m.If(at(_SCALE + 2)):
             m.d.sync += moved.eq(byte)
-        modulated = (rounding(product, Value.cast(FILM_BITS)) >> FILM_BITS)[:64].as_signed()
-        self._multiply(m, at(2), scale, byte)
-        self._multiply(m, at(4), product, film[0])
-        self._multiply(m, at(6), Mux(given.film, modulated, scale), count)
-        self._multiply(m, at(10), offset, gain)  # during the first division
-        self._multiply(m, at(12), product, film[0])
-        self._multiply(m, at(14), moved, film[1])
-        with m.If(at(14) & given.film):
+        return scale, offset, gain, moved
+
+    def _channel(self, m: Module, found: Signal, total: Signal, count: Value, root: Signal,
+                 film: list[Signal]) -> None:
+        """The steps of one channel."""
+        given, at = self.given, partial(self._at, m, Phase.ENTRY)
+        scale, offset, gain, moved = self._parameters(m)
+        modulated = register(
+            m, (rounding(found, Value.cast(FILM_BITS)) >> FILM_BITS)[:64].as_signed())
+        self._multiply(at(_GAIN), scale, gain)
+        self._multiply(at(_FILM), found, film[0])
+        self._multiply(at(_SCALED), Mux(given.film, modulated, scale), count)
+        self._multiply(at(_OFFSET), offset, gain)  # during the first division
+        self._multiply(at(_OFFSET_FILM), found, film[0])
+        self._multiply(at(_OFFSET_FILM + 1), moved, film[1])
+        with m.If(at(_OFFSET_FILM + LONG + 1) & given.film):
             m.d.sync += offset.eq(modulated)
-        with m.If(at(16) & given.film):
-            m.d.sync += offset.eq(offset + product)
-        first = at(FIRST_DIVISION)
-        dividend = Mux(first, product << (NORM_BITS + 4), product)[:64].as_signed()
-        quotient = self._divide(m, first | at(SECOND_DIVISION), dividend,
-                                Mux(self.step < SLOPE, root, count))
-        slope, start, drop = (Signal(signed(BEAT_BITS)), Signal(signed(BEAT_BITS)), Signal(5))
-        self._multiply(m, at(SLOPE), quotient, total)
+        with m.If(at(_OFFSET_FILM + LONG + 2) & given.film):
+            m.d.sync += offset.eq(offset + found)
+        quotient = self._divide(m, at(FIRST_DIVISION), at(SECOND_DIVISION), found, root, count)
+        slope, start = Signal(signed(BEAT_BITS)), Signal(signed(BEAT_BITS))
+        self._multiply(at(SLOPE), quotient, total)
         with m.If(at(SLOPE)):
             m.d.sync += slope.eq(quotient)
         with m.If(at(START)):
             m.d.sync += start.eq((offset << NORM_BITS) - quotient)
-        sizes = [Mux(value < 0, -value, value)[:64] for value in (slope, start)]
-        m.d.sync += drop.eq(sum(
-            ((sizes[0] >> (14 + bits)).any() | (sizes[1] >> (30 + bits)).any()
-             for bits in range(1, 2 * NORM_BITS + 1)), Value.cast(0)))
-        cut = [rounding(value, drop) >> drop for value in (slope, start)]
+        drop = self._drop(m, slope, start)
         m.d.comb += [
-            self.entry.eq(Cat(saturate(cut[0], 16), saturate(cut[1], 32),
-                              (2 * NORM_BITS - drop)[:6])),
-            self.entry_channel.eq(delay(m, self.channel, 2)),
-            self.entry_valid.eq(delay(m, at(START), 2)),
+            self.entry.eq(Cat(round_shift(m, slope, drop, 16), round_shift(m, start, drop, 32),
+                              late(m, register(m, (2 * NORM_BITS - drop)[:6]), ROUND - 1))),
+            self.entry_channel.eq(late(m, self.channel, _ENTRY)),
+            self.entry_valid.eq(delay(m, at(START), _ENTRY)),
         ]
 
-    def _divide(self, m: Module, start: Value, dividend: Value, divisor: Value) -> Value:
-        """The floor of a quotient, one bit a cycle: right 65 cycles after `start`."""
+    def _drop(self, m: Module, slope: Signal, start: Signal) -> Value:
+        """Bits that both must lose to fit an entry, _DROP cycles after START."""
+        sizes = [register(m, (value.as_unsigned() ^ value[-1].replicate(BEAT_BITS)) + value[-1])
+                 for value in (slope, start)]
+        beyond = [[register(m, size[low + bits :].any()) for bits in range(1, 2 * NORM_BITS + 1)]
+                  for size, low in zip(sizes, (14, 30), strict=True)]
+        flags = [one | other for one, other in zip(*beyond, strict=True)]
+        parts = [register(m, sum(flags[low : low + 6], Value.cast(0)))
+                 for low in range(0, 2 * NORM_BITS, 6)]
+        return register(m, sum(parts, Value.cast(0))[:5])
+
+    def _divide(self, m: Module, first: Value, second: Value, found: Signal, root: Signal,
+                count: Value) -> Value:
+        """The floor of a quotient, one bit a cycle: right DIVISION cycles after a start.
+
+        Of the product in fractions by the root, then of the product by the number of values.
+        """
         bits, rest, negative = Signal(BEAT_BITS), Signal(33), Signal()
-        wide = Cat(bits[-1], rest)[:34]
-        fits = wide >= divisor
+        divisor = Signal(33)
+        dividend = register(m, Mux(first, found << (NORM_BITS + 4), found)[:64])
+        with m.If(first | second):
+            m.d.sync += divisor.eq(Mux(first, root, count))
+        less = Signal(signed(35))
+        m.d.comb += less.eq(Cat(bits[-1], rest) - divisor)
+        fits = ~less[-1]
         left = Signal(7)
-        with m.If(start):
-            m.d.sync += [bits.eq(Mux(dividend < 0, -dividend, dividend)), rest.eq(0),
-                         negative.eq(dividend < 0), left.eq(BEAT_BITS)]
-        with m.Elif(left != 0):
-            m.d.sync += [rest.eq(Mux(fits, wide - divisor, wide)), bits.eq(Cat(fits, bits)),
-                         left.eq(left - 1)]
-        return Mux(negative, -(bits + rest.any()), bits)[:64].as_signed()
+        goes = Signal()
+        with m.If(delay(m, first | second, 1)):
+            m.d.sync += [
+                bits.eq((dividend ^ dividend[-1].replicate(BEAT_BITS)) + dividend[-1]),
+                rest.eq(0), negative.eq(dividend[-1]), left.eq(BEAT_BITS), goes.eq(1)]
+        with m.Elif(goes):
+            m.d.sync += [rest.eq(Mux(fits, less[:33], Cat(bits[-1], rest)[:33])),
+                         bits.eq(Cat(fits, bits)), left.eq(left - 1), goes.eq(left != 1)]
+        exact = register(m, ~rest.any())
+        return register(m, ((bits ^ negative.replicate(BEAT_BITS))
+                            + (negative & exact))[:64].as_signed())

@@ -6,27 +6,47 @@ channels only; the arithmetic is that of `workloads.arithmetic.softmax`.
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
 from arch_models.resources import SOFTMAX_LANES as LANES
 from cosim.program.table import Opcode
 from hw.rtl.elementwise import fields_of
-from hw.rtl.pipeline import delay, loop_nest, register, rounding, saturate, tree
-from hw.rtl.stream import StreamPorts
+from hw.rtl.pipeline import (
+    ROUND,
+    WIDE_PRODUCT,
+    delay,
+    late,
+    loop_nest,
+    register,
+    round_shift,
+    wide_product,
+)
+from hw.rtl.stream import BEAT_CYCLES, FILL, StreamPorts
 
 BEAT = 8  # channels
-SOFTMAX_DRAIN = 6
 RECIPROCAL_BITS = 40
 #: The greatest exponential is 2 ** 15 and one of the terms, so 2 ** 40 // sum is at most 2 ** 25.
 LEAST_SUM_BITS = 15
 QUOTIENT_BITS = RECIPROCAL_BITS - LEAST_SUM_BITS + 1
+#: Cycles before the loops: planes, the second pass's end, the third's begin, the whole.
+_LIMITS = 4
+SOFTMAX_FILL = FILL + _LIMITS
+# Cycles from a step to these: its pass and place, its beat, the maximum after it, the
+# exponentials that know it, the sum, results.
+_PLACE = 3
+_BEAT = _PLACE + BEAT_CYCLES
+_MAXIMUM = _BEAT + 5
+_EXPONENTIAL = _MAXIMUM + 4
+_SUM = _EXPONENTIAL + 4
+_RESULT = _EXPONENTIAL + WIDE_PRODUCT + ROUND
+SOFTMAX_DRAIN = _RESULT + 1
 #: Steps between the second and the third pass: the sum settles, one quotient bit a cycle, and the
-#: first product meets the quotient three cycles after its step.
-DIVISION_STEPS = QUOTIENT_BITS + 2
+#: first product meets the quotient.
+DIVISION_STEPS = _SUM - _EXPONENTIAL + QUOTIENT_BITS
 
 
 class SoftmaxEngine(StreamPorts, Elaboratable):
-    """Cycles: 1 + positions * (28 + 5 * planes) + 6."""
+    """Cycles: SOFTMAX_FILL + positions * (DIVISION_STEPS + 5 * planes) + SOFTMAX_DRAIN."""
 
     def __init__(self, in_lanes: int, out_lanes: int, waits: int, signals: int,
                  address_bits: int = 16) -> None:
@@ -43,74 +63,89 @@ class SoftmaxEngine(StreamPorts, Elaboratable):
         """Build the loop over positions and steps, the passes and the divider."""
         m = Module()
         m.submodules.shell = shell = self.shell
-        channels = self._head("channels")
-        planes = ((channels + BEAT - 1) >> 3)[:16]
-        summed = (planes + (planes << 1))[:16]
-        third = (summed + DIVISION_STEPS)[:16]
+        self._channels = channels = self._head("channels")
+        planes = register(m, ((channels + BEAT - 1) >> 3)[:16])
+        summed = register(m, (planes + (planes << 1))[:16])
+        third = register(m, (summed + DIVISION_STEPS)[:16])
         positions = self._head("positions", 16)
-        _, (position, step), ends = loop_nest(
-            m, shell.start, [positions, (third + (planes << 1))[:16]])
-        first, last = step < planes, step >= third
-        second = ~first & (step < summed)
-        place = Signal(16)  # planes in the first pass, halves of planes in the others
-        m.d.comb += place.eq(step - Mux(first, 0, Mux(last, third, planes)))
-        plane, half = Mux(first, place, place >> 1)[:16], place[0]
-        beat = self.read(m, plane, positions, position, self._head("in_base"))
-
-        maximum = self._maximum(m, beat, first, plane, channels)
+        trip, (position, step), ends = loop_nest(
+            m, delay(m, shell.start, _LIMITS),
+            [positions, register(m, (third + (planes << 1))[:16])])
+        first, last = (register(m, trip & found) for found in (step < planes, step >= third))
+        second = register(m, trip & (step >= planes) & (step < summed))
+        # `place`: planes in the first pass, halves of planes in the others.
+        begin = register(m, Mux(first, 0, Mux(last, third, planes)))
+        first, second, last = (delay(m, found, _PLACE - 1) for found in (first, second, last))
+        place = register(m, (late(m, step, 2) - begin)[:16])
+        passed = late(m, (step == planes - 1) | (step == summed - 1), _PLACE)
+        plane, half = Mux(first, place, place >> 1)[:16], place[0] & ~first
+        ended = first | ((second | last) & half)
+        again = passed | delay(m, ends[1], _PLACE)
+        where = late(m, position, _PLACE)
+        beat = self.fetch(m, self.walk(m, ended, self._head("in_base"), positions, self.in_lanes,
+                                       again), where)
+        maximum = self._maximum(m, beat, first, plane)
         exponentials = self._exponentials(m, beat, maximum, half)
-        theres = [delay(m, (plane << 3) + Mux(half, LANES, 0) + lane < channels, 3)
+        theres = [late(m, Cat(Const(lane, 2), place) < channels, _EXPONENTIAL - _PLACE)
                   for lane in range(LANES)]
-        part = register(m, tree([Mux(there, one, 0)
-                                 for one, there in zip(exponentials, theres, strict=True)]))
-        total, opens = Signal(32), delay(m, place == 0, 4)
-        with m.If(delay(m, second, 4)):
-            m.d.sync += total.eq(Mux(opens, 0, total) + part)
-        # The sum is there five cycles after the last step that adds to it.
-        reciprocal = self._divide(m, delay(m, second & (step == summed - 1), 5), total)
+        total = self._total(m, exponentials, theres, second, late(m, place == 0, _SUM - 1 - _PLACE))
+        reciprocal = self._divide(
+            m, delay(m, second & passed, _SUM - _PLACE), total)
 
         results = []
         shift = (RECIPROCAL_BITS - self._head("fraction_bits"))[:6]
         for one, there in zip(exponentials, theres, strict=True):
-            product = register(m, one * reciprocal)
-            rounded = register(m, rounding(product.as_signed(), shift))
-            results.append(Mux(delay(m, there, 2), saturate(rounded >> shift), 0))
-        lanes = [Signal(8, name=f"probability_{index}") for index in range(BEAT)]
+            rounded = round_shift(m, wide_product(m, Cat(reciprocal, 0).as_signed(), one), shift)
+            results.append(Mux(late(m, there, _RESULT - _EXPONENTIAL), rounded, 0))
+        lanes = [Signal(8, name=f"probability_{index}", reset_less=True) for index in range(BEAT)]
         for index, lane in enumerate(lanes):
-            with m.If(delay(m, last & (half == index // LANES), 5)):
+            with m.If(delay(m, last & (half == index // LANES), _RESULT - _PLACE)):
                 m.d.sync += lane.eq(results[index % LANES])
-        self.write(m, last & half, plane, positions, position, self._head("out_base"), lanes,
-                   SOFTMAX_DRAIN)
+        out = self.walk(m, last & half, self._head("out_base"), positions, self.out_lanes, again)
+        self.store(m, last & half, out, where, list(lanes), SOFTMAX_DRAIN - _PLACE)
         m.d.comb += shell.done.eq(delay(m, ends[0], SOFTMAX_DRAIN))
         return m
 
-    def _maximum(self, m: Module, beat: list[Value], first: Value, plane: Value,
-                 channels: Value) -> Signal:
-        """The greatest channel, right three cycles after the last step of the first pass."""
-        least = Value.cast(-128)
-        found = [Mux(delay(m, (plane << 3) + lane < channels, 1), value, least).as_signed()
-                 for lane, value in enumerate(beat)]
+    def _maximum(self, m: Module, beat: list[Value], first: Value, plane: Value) -> Signal:
+        """The greatest channel, right _MAXIMUM cycles after the last step of the first pass."""
+        theres = [late(m, Cat(Const(lane, 3), plane) < self._channels, _BEAT - _PLACE)
+                  for lane in range(BEAT)]
+        found: list[Value] = [register(m, Mux(there, value, -128).as_signed())
+                              for there, value in zip(theres, beat, strict=True)]
         while len(found) > 1:
-            found = [Mux(one > other, one, other).as_signed()
+            found = [register(m, Mux(one > other, one, other).as_signed())
                      for one, other in zip(found[::2], found[1::2], strict=True)]
-        greatest = register(m, found[0])
-        maximum = Signal(signed(8))
-        with m.If(delay(m, first, 2)
-                  & (delay(m, plane == 0, 2) | (greatest > maximum))):
+        (greatest,), maximum = found, Signal(signed(8), reset_less=True)
+        behind = _MAXIMUM - 1 - _PLACE
+        with m.If(delay(m, first, behind)
+                  & (late(m, plane == 0, behind) | (greatest > maximum))):
             m.d.sync += maximum.eq(greatest)
         return maximum
 
     def _exponentials(self, m: Module, beat: list[Value], maximum: Signal, half: Value
                       ) -> list[Value]:
-        """Four table entries, three cycles after the step that reads their beat."""
-        now = delay(m, half, 1)
-        found = []
+        """Four table entries, _EXPONENTIAL cycles after the step that reads their beat."""
+        now = late(m, half, _BEAT - _PLACE)
+        found: list[Value] = []
         for lane in range(LANES):
-            value = register(m, Mux(now, beat[LANES + lane], beat[lane]).as_signed())
-            difference = (maximum - value)[:8]
-            m.d.comb += self.table_addresses[lane].eq(self._head("table_base") + difference[2:])
-            found.append(self.table_data[lane].word_select(delay(m, difference[:2], 1), 16))
+            value = late(m, Mux(now, beat[LANES + lane], beat[lane]).as_signed(), _MAXIMUM - _BEAT)
+            difference = register(m, (maximum - value)[:8])
+            m.d.sync += self.table_addresses[lane].eq(self._head("table_base") + difference[2:])
+            words = Array(self.table_data[lane].word_select(index, 16) for index in range(4))
+            found.append(register(m, words[late(m, difference[:2], 2)]))
         return found
+
+    def _total(self, m: Module, exponentials: list[Value], theres: list[Value], second: Value,
+               opens: Value) -> Signal:
+        """The sum of a position's exponentials, right _SUM cycles after its last step."""
+        terms = [register(m, Mux(there, one, 0))
+                 for one, there in zip(exponentials, theres, strict=True)]
+        halves = [register(m, one + other) for one, other in
+                  zip(terms[::2], terms[1::2], strict=True)]
+        part, total = register(m, halves[0] + halves[1]), Signal(32, reset_less=True)
+        with m.If(delay(m, second, _SUM - 1 - _PLACE)):
+            m.d.sync += total.eq(Mux(opens, 0, total) + part)
+        return total
 
     def _divide(self, m: Module, start: Value, divisor: Signal) -> Signal:
         """2 ** 40 // divisor, one bit a cycle; right QUOTIENT_BITS + 1 cycles after `start`.
@@ -118,13 +153,13 @@ class SoftmaxEngine(StreamPorts, Elaboratable):
         The bits above QUOTIENT_BITS are zero, so it begins with their rest.
         """
         quotient, rest, left = Signal(QUOTIENT_BITS), Signal(33), Signal(6)
-        shifted = Signal(33)
-        m.d.comb += shifted.eq(rest << 1)
-        fits = shifted >= divisor
+        less = Signal(signed(35))
+        m.d.comb += less.eq((rest << 1) - divisor)
+        fits = ~less[-1]
         with m.If(start):
             m.d.sync += [left.eq(QUOTIENT_BITS), quotient.eq(0),
                          rest.eq(1 << (RECIPROCAL_BITS - QUOTIENT_BITS))]
         with m.Elif(left != 0):
-            m.d.sync += [rest.eq(Mux(fits, shifted - divisor, shifted)), left.eq(left - 1),
+            m.d.sync += [rest.eq(Mux(fits, less[:33], rest << 1)), left.eq(left - 1),
                          quotient.eq((quotient << 1) | fits)]
         return quotient

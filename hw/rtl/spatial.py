@@ -5,7 +5,7 @@ They read no parameters; their windows lie wholly in one tile of INPUT.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
 
 from cosim.program.table import Opcode
 from hw.rtl.elementwise import fields_of
@@ -63,9 +63,12 @@ class PoolEngine(StreamPorts, Elaboratable):
         average, greatest = POOLS
         averages = register(m, shell.header("opcode") == average)
 
+        def either(name: str) -> Value:
+            return Mux(shell.header("opcode") == average,
+                       shell.argument(average, name), shell.argument(greatest, name))
+
         def both(name: str) -> Value:
-            return register(m, Mux(shell.header("opcode") == average,
-                                   shell.argument(average, name), shell.argument(greatest, name)))
+            return register(m, either(name))
 
         kernel, stride = both("kernel"), both("stride")
         padding = register(m, Mux(shell.header("opcode") == average, 0,
@@ -83,7 +86,7 @@ class PoolEngine(StreamPorts, Elaboratable):
         inside = late(m, register(m, Cat(
             item for place, size in ((y, rows), (x, columns))
             for item in (place >= 0, place < size))).all(), _POOL_BEAT - _POOL_PLACE - 1)
-        first, lane = self.walk(m, ends[1], both("in_base"), product(m, rows, columns)[:16],
+        first, lane = self.walk(m, ends[1], either("in_base"), product(m, rows, columns)[:16],
                                 self.in_lanes)
         beat = self.fetch(m, (late(m, first, _POOL_POSITION), late(m, lane, _POOL_POSITION)),
                           position)
