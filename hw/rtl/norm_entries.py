@@ -114,10 +114,9 @@ class NormEntries(Elaboratable):
         phase, step, channel, given = self.phase, self.step, self.channel, self.given
         index, first = Signal(16), Signal(16)
         last_index, ends = register(m, given.group_channels - 1), Signal()
-        m.d.comb += [self.active.eq(phase != Phase.IDLE), ends.eq(index == last_index),
-                     self.finished.eq((phase == Phase.FLUSH) & (step == FLUSH_STEPS - 1)
-                                      & (channel == given.channels))]
-        m.d.sync += step.eq(step + 1)
+        m.d.comb += [self.active.eq(phase != Phase.IDLE), ends.eq(index == last_index)]
+        m.d.sync += [step.eq(step + 1), self.finished.eq(
+            (phase == Phase.FLUSH) & (step == FLUSH_STEPS - 2) & (channel == given.channels))]
         with m.Switch(phase):
             with m.Case(Phase.IDLE):
                 m.d.sync += [channel.eq(0), index.eq(0), first.eq(0)]

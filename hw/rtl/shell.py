@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
-from amaranth.lib.fifo import SyncFIFOBuffered
 
 from cosim.program.table import Opcode
 from hw.interface.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_fields
 from hw.rtl.pipeline import delay
+from hw.rtl.transfers.queue import Queue
 
 COMMAND_BITS = 8 * DESCRIPTOR_BYTES
-QUEUE_DEPTH = 4  # commands; a unit that ends an operation every cycle never sees it empty
+QUEUE_DEPTH = 8  # commands; a unit that ends an operation every cycle never sees it empty
 OPCODE_BITS = max(Opcode).bit_length()
 COUNTER_BITS = 40  # 2**40 cycles are 3 hours at 100 MHz
 COUNTER_LAG = 2  # cycles from an event to its count
@@ -97,20 +97,23 @@ class Shell(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         """Build the queue, the start condition and the counters."""
         m = Module()
-        m.submodules.queue = queue = SyncFIFOBuffered(width=len(self.kept), depth=self.depth)
+        m.submodules.queue = queue = Queue(len(self.kept), self.depth, spare=2)
+        pending, head = Signal(), Signal(len(self.kept))
         m.d.comb += [
             queue.w_data.eq(Cat(self.command[bit] for bit in self.kept)),
-            queue.w_en.eq(self.command_valid & queue.w_rdy),
-            self.command_ready.eq(queue.w_rdy),
-            Cat(self.head[bit] for bit in self.kept).eq(queue.r_data),
-            queue.r_en.eq(self.ends),
+            queue.w_en.eq(self.command_valid & queue.room),
+            self.command_ready.eq(queue.room),
+            Cat(self.head[bit] for bit in self.kept).eq(head),
+            queue.r_en.eq(self.ends | ~pending),
         ]
+        with m.If(self.ends | ~pending):
+            m.d.sync += [head.eq(queue.r_data), pending.eq(queue.r_rdy)]
         running = Signal()
         wait = self.header("wait")[: max(1, self.waits)]
         missing = Signal(max(1, self.waits))
         m.d.comb += [
             missing.eq(wait & ~self.available),
-            self.start.eq(self.go & queue.r_rdy & ~running & (missing == 0)),
+            self.start.eq(self.go & pending & ~running & (missing == 0)),
             self.active.eq(self.start | running),
             self.ends.eq(self.done & (self.active if self.at_once else running)),
             self.take.eq(wait & self.start.replicate(len(self.take))),
@@ -118,7 +121,7 @@ class Shell(Elaboratable):
                          & self.ends.replicate(len(self.give))),
         ]
         m.d.sync += [running.eq(self.active & ~self.ends), self.begins.eq(self.start)]
-        self._count(m, queue.r_rdy, missing)
+        self._count(m, pending, missing)
         return m
 
     def _count(self, m: Module, pending: Signal, missing: Signal) -> None:

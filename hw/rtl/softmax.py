@@ -71,8 +71,9 @@ class SoftmaxEngine(StreamPorts, Elaboratable):
         trip, (position, step), ends = loop_nest(
             m, delay(m, shell.start, _LIMITS),
             [positions, register(m, (third + (planes << 1))[:16])])
-        first, last = (register(m, trip & found) for found in (step < planes, step >= third))
-        second = register(m, trip & (step >= planes) & (step < summed))
+        runs, opens, adds, last = (register(m, found) for found in (
+            trip, step < planes, step < summed, step >= third))
+        first, second, last = runs & opens, runs & ~opens & adds, runs & last
         # `place`: planes in the first pass, halves of planes in the others.
         begin = register(m, Mux(first, 0, Mux(last, third, planes)))
         first, second, last = (delay(m, found, _PLACE - 1) for found in (first, second, last))
