@@ -120,7 +120,7 @@ class PoolEngine(StreamPorts, Elaboratable):
             m.d.sync += word.eq(word + 1)
             with m.If(ends[1]):
                 m.d.sync += [group.eq(word + 1), lane.eq(0)]
-        return word, lane
+        return register(m, word), register(m, lane)
 
 
 class UpsampleEngine(StreamPorts, Elaboratable):
@@ -200,8 +200,8 @@ class GridSampleEngine(StreamPorts, Elaboratable):
         grids = late(m, ~pixels, _GRID_POSITION)
         begin, where = (late(m, value, _GRID_POSITION) for value in (first, lane))
         beat = self.fetch(
-            m, (register(m, Mux(grids, self._head("grid_base"), begin)),
-                register(m, Mux(grids, 0, where))),
+            m, (register(m, Mux(register(m, grids), self._head("grid_base"), begin)),
+                register(m, Mux(register(m, grids), 0, where))),
             register(m, Mux(grids, late(m, position, _GRID_POSITION), place)[:16]))
         m.d.comb += self._grid.eq(Cat(beat[:4]))
         opens = late(m, corner == 0, _GRID_PART)
