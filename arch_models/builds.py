@@ -34,8 +34,9 @@ class Build:
 
 
 def digest(overlay: Overlay) -> str:
-    """Stands for all of a design that its fabric depends on: not its name, clock or build."""
-    plain = replace(overlay, name="any", clock_hz=NOMINAL_CLOCK_HZ, rate=Rate.PREDICTED, build="")
+    """Stands for what the fabric of a design depends on: not its name, clock, build, headroom."""
+    plain = replace(overlay, name="any", clock_hz=NOMINAL_CLOCK_HZ, rate=Rate.PREDICTED, build="",
+                    headroom=0.0)
     return hashlib.sha256(overlay_toml(plain).encode()).hexdigest()
 
 

@@ -143,13 +143,13 @@ class Overlay:
     at least; more cycles, fewer requantizers (`result_cycles`, `requantizers`). `dsp_packing`: two
     int8 MACs a DSP48. `channel_block`: channels that lie together in DRAM. `backend`: which
     timing coefficients hold: a table of `data/engines.toml`, or a file of `cosim calibrate`.
-    `clock_gating`: an engine's or a master's clock stops while it has nothing to do.
-    `build`: a file of `cosim calibrate --reports`, what a vendor's build of this design reached.
-    `rate`: what becomes of `clock_hz` on a board (`clock.clocked`).
-    `parameter_entries`, `vector_entries`, `table_bytes`: bytes / 8, bytes / 8 and bytes.
-    `most_in_words`, `most_out_words`: bound on the words of one convolution operation (0: as many
-    as fit), for accelerators that make one pass a word; `tile_rows`, `tile_columns`: its output
-    rows and columns, at most (0: the mapping chooses).
+    `clock_gating`: an engine's or a master's clock stops while it has nothing to do. `headroom`:
+    the share of every kind of site that must stay free. `build`: a file of `cosim calibrate
+    --reports`, what a vendor's build reached. `rate`: what becomes of `clock_hz` on a board
+    (`clock.clocked`). `parameter_entries`, `vector_entries`, `table_bytes`: bytes / 8, bytes / 8
+    and bytes. `most_in_words`, `most_out_words`: bound on the words of one convolution operation
+    (0: as many as fit), for accelerators that make one pass a word; `tile_rows`, `tile_columns`:
+    its output rows and columns, at most (0: the mapping chooses).
     """
 
     name: str
@@ -186,6 +186,7 @@ class Overlay:
     backend: str = "rtl"
     build: str = ""
     clock_gating: bool = False
+    headroom: float = 0.0
     pipelines: tuple[Pipeline, ...] = ()
 
     def __post_init__(self) -> None:
@@ -195,8 +196,8 @@ class Overlay:
         _one_of("columns", self.columns, (1, 2, 3, 4))
         for name in ("input_banks", "weight_banks", "output_banks"):
             _one_of(name, getattr(self, name), (1, 2))
-        _one_of("data_bits", self.data_bits, (8, 16, 32))
-        _one_of("weight_bits", self.weight_bits, (8, 16, 32))
+        for name in ("data_bits", "weight_bits"):
+            _one_of(name, getattr(self, name), (8, 16, 32))
         for name in ("tm", "tn"):
             value = getattr(self, name)
             if value % self.channel_block:
@@ -242,7 +243,7 @@ class Overlay:
 #: a simulation in 64 bits, and every loop over a size short.
 MOST_WORDS, MOST_CYCLES, MOST_MASTERS = 1 << 24, 1 << 20, 32
 BOUNDS = {
-    "clock_hz": (1_000_000, 2_000_000_000), "tm": (1, 4096), "tn": (1, 4096),
+    "clock_hz": (1_000_000, 2_000_000_000), "tm": (1, 4096), "tn": (1, 4096), "headroom": (0, 0.9),
     "requantize_cycles": (1, MOST_CYCLES), "channel_block": (1, 4096),
     **{name: (1, MOST_WORDS) for name in (
         "input_words", "weight_words", "output_words", "accumulator_words", "parameter_entries",
@@ -282,7 +283,7 @@ class Infeasible:
                 f"{self.bound:.10g} (gap {self.gap:.10g}); try: {', '.join(self.levers)}")
 
 
-def _between(name: str, value: int, least: int, most: int) -> None:
+def _between(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         hint = "; in MHz it is clock_mhz" if name == "clock_hz" and 0 < value < least else ""
         raise FieldError(f"{name} is {shortened(value)}, must be at least {least} and at most "
@@ -378,8 +379,7 @@ def overlay_toml(overlay: Overlay) -> str:
 
 
 def _plain_lines(value: Any) -> str:
-    return "".join(f"{item.name} = {_toml(getattr(value, item.name))}\n"
-                   for item in fields(value))
+    return "".join(f"{item.name} = {_toml(getattr(value, item.name))}\n" for item in fields(value))
 
 
 def _toml(value: Any) -> str:

@@ -12,7 +12,7 @@ from math import ceil
 from arch_models.board import Board
 from arch_models.channels import channels, master_channels
 from arch_models.engines import MODELS, Resources
-from arch_models.engines.base import logic
+from arch_models.engines.base import logic, values
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from arch_models.units import ceil_div
 
@@ -217,6 +217,21 @@ def estimate(overlay: Overlay) -> ResourceEstimate:
     return ResourceEstimate(tuple(parts))
 
 
+def block_design(overlay: Overlay) -> Resources:
+    """What connects the masters and registers to the processor: `data/block_design.toml`, guesses.
+
+    It is no part of `estimate`, which says what synthesis of the accelerator alone says.
+    """
+    table, masters = values("block_design.toml"), len(overlay.masters)
+    return Resources(lut=round(table["fixed.lut"] + masters * table["master.lut"]),
+                     ff=round(table["fixed.ff"] + masters * table["master.ff"]))
+
+
+def needed(overlay: Overlay) -> Resources:
+    """All the sites that a design takes of a part: the accelerator's and the block design's."""
+    return estimate(overlay).total + block_design(overlay)
+
+
 #: What helps when a resource runs out, best first.
 LEVERS = {
     "dsp": ("dsp_packing", "requantize_cycles", "tm", "tn", "columns", "engines"),
@@ -234,7 +249,7 @@ def check(overlay: Overlay, board: Board) -> Infeasible | None:
     `FieldError` for a port that the board does not have.
     """
     return (check_masters(overlay.masters, board) or check_clock(overlay.clock_hz, board)
-            or check_sites(estimate(overlay).total, board))
+            or check_sites(needed(overlay), board, overlay.headroom))
 
 
 def check_masters(masters: tuple[Master, ...], board: Board) -> Infeasible | None:
@@ -264,10 +279,11 @@ def check_clock(clock_hz: int, board: Board) -> Infeasible | None:
     return Infeasible("clock_hz", clock_hz, near, "Hz", ("clock_hz",))
 
 
-def check_sites(total: Resources, board: Board) -> Infeasible | None:
-    """Has the part so many sites?"""
+def check_sites(total: Resources, board: Board, headroom: float = 0.0) -> Infeasible | None:
+    """Has the part so many sites, with the share `headroom` of each kind left free?"""
     for name in ("dsp", "bram36", "lut", "ff"):
-        need, have = getattr(total, name), getattr(board.part, name)
+        need, have = getattr(total, name), getattr(board.part, name) * (1 - headroom)
         if need > have:
-            return Infeasible(name, need, have, "sites", LEVERS[name])
+            levers = LEVERS[name] + (("headroom",) if headroom else ())
+            return Infeasible(name, need, have, "sites", levers)
     return None

@@ -24,7 +24,7 @@ from arch_models.engines import Resources
 from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, Master, Overlay
 from arch_models.power.energy import total_joules
-from arch_models.resources import check_clock, check_masters, check_sites, estimate
+from arch_models.resources import check_clock, check_masters, check_sites, needed
 from cosim.build import Builder
 from cosim.executors import fast
 from cosim.lowering.lower import Lowered, host_cycles, retimed
@@ -41,9 +41,10 @@ from workloads.graph import Graph
 
 MEMORY = "flat"
 #: Fields that no row of a program depends on, and those that no site depends on.
-_UNTIMED = frozenset({"name", "clock_hz", "rate", "build", "dsp_packing", "masters"})
+_UNTIMED = frozenset({"name", "clock_hz", "rate", "build", "dsp_packing", "masters",
+                      "headroom"})
 _UNSITED = frozenset({"name", "clock_hz", "rate", "masters", "control", "layout", "backend",
-                      "build", "pipelines"})
+                      "build", "pipelines", "headroom"})
 _rows_of = attrgetter(*(item.name for item in fields(Overlay) if item.name not in _UNTIMED))
 _sites_of = attrgetter(*(item.name for item in fields(Overlay) if item.name not in _UNSITED))
 
@@ -139,7 +140,7 @@ class Batch:
         ports = [check_masters(item, self.board) for item in masters]
         rates = [check_clock(item, self.board) for item in clocks_hz]
         designs = [replace(overlay, dsp_packing=item, masters=masters[0]) for item in packings]
-        sites = [check_sites(self._sites(item), self.board) for item in designs]
+        sites = [check_sites(self._sites(item), self.board, item.headroom) for item in designs]
         roles: list[Hashable] = [_roles(item) for item in masters]
         members: dict[Hashable, list[int]] = {}
         for index, role in enumerate(roles):
@@ -169,7 +170,7 @@ class Batch:
         key = (_sites_of(overlay), _roles(overlay.masters))
         known = self.sites.get(key)
         if known is None:
-            known = self.sites[key] = estimate(overlay).total
+            known = self.sites[key] = needed(overlay)
         return known
 
     def _program(self, rows: Hashable, overlay: Overlay, clock_hz: int,

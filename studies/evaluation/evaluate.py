@@ -17,7 +17,7 @@ from arch_models.engines import Resources, engine_for
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from arch_models.power.energy import energy
-from arch_models.resources import check, estimate
+from arch_models.resources import check, needed
 from cosim.analysis.bounds import bounds
 from cosim.build import build
 from cosim.executors import des, fast
@@ -58,8 +58,8 @@ def feasible(value: T | Infeasible) -> T:
 
 def estimated_resources(overlay: Overlay, board: Board,
                         total: Resources | None = None) -> tuple[Resource, ...]:
-    """Estimated DSP, BRAM36, LUT and FF of an overlay against the board's."""
-    total = total or estimate(overlay).total
+    """Estimated DSP, BRAM36, LUT and FF against the board's, the block design's included."""
+    total = total or needed(overlay)
     return tuple(Resource(name.upper(), float(getattr(total, name)), getattr(board.part, name))
                  for name in ("dsp", "bram36", "lut", "ff"))
 

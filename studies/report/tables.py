@@ -13,6 +13,8 @@ from rich.table import Table
 from studies.evaluation.values import Displaced, Evaluation, LayerReport
 
 MICROJOULES = 1e6
+#: Shares of a part above this are hard to place; no figure of a build is behind it.
+TIGHT = 0.95
 
 
 def grid(title: str, columns: Sequence[str], left: Sequence[str] = ()) -> Table:
@@ -98,12 +100,15 @@ def energy(item: Evaluation) -> Table:
 
 
 def resources(item: Evaluation) -> Table:
-    """Estimated use of the fabric."""
-    table = grid(f"Fabric (estimated, {item.overlay} on {item.board})",
+    """Estimated use of the fabric, the interconnect around the accelerator included."""
+    table = grid(f"Fabric (estimated with the block design, {item.overlay} on {item.board})",
                  ("resource", "used", "on the board", "%"))
     for entry in item.resources:
         table.add_row(entry.name, f"{entry.used:g}", str(entry.available),
-                      f"{100 * entry.share:.1f}")
+                      f"{100 * entry.share:.1f}{' *' if entry.share > TIGHT else ''}")
+    if any(entry.share > TIGHT for entry in item.resources):
+        table.caption = (f"* above {100 * TIGHT:.0f} %: hard to place and route; the field "
+                         "headroom of a design asks for room")
     return table
 
 

@@ -21,7 +21,7 @@ from arch_models.overlay import (
     save_overlay,
 )
 from arch_models.overlay import Engine as E
-from arch_models.resources import bram36, check, estimate
+from arch_models.resources import block_design, bram36, check, estimate, needed
 
 BOARD = load_board("pynq-z1")
 BASE = default_overlay()
@@ -115,3 +115,27 @@ def test_packing_halves_the_slices_of_the_array() -> None:
     packed = replace(BASE, dsp_packing=True)
     assert (estimate(BASE).part("convolution").dsp - estimate(packed).part("convolution").dsp
             == BASE.macs_per_cycle // 2)
+
+
+def test_the_block_design_counts_against_the_part_and_not_as_the_accelerators():
+    around = needed(BASE).lut - estimate(BASE).total.lut
+    assert around == block_design(BASE).lut > 0
+    more = replace(BASE, masters=(*BASE.masters, replace(BASE.masters[0], name="input_2")))
+    assert block_design(more).lut > block_design(BASE).lut
+    part = replace(BOARD.part, lut=estimate(BASE).total.lut)
+    found = check(BASE, replace(BOARD, part=part))
+    assert isinstance(found, Infeasible) and found.field == "lut"
+
+
+@pytest.mark.parametrize("name", ["dsp", "bram36"])
+def test_headroom_keeps_a_share_of_every_kind_of_site_free(name):
+    full = replace(BOARD, part=replace(BOARD.part, **{name: round(getattr(needed(BASE), name))}))
+    assert check(BASE, full) is None
+    found = check(replace(BASE, headroom=0.004), full)
+    assert isinstance(found, Infeasible) and found.field == name and "headroom" in found.levers
+
+
+@pytest.mark.parametrize("headroom", [-0.1, 0.95, float("nan")])
+def test_headroom_is_a_share(headroom):
+    with pytest.raises(FieldError, match="headroom is"):
+        replace(BASE, headroom=headroom)
