@@ -40,11 +40,8 @@ def demo(
 def headline(
     workloads: Annotated[str, typer.Option(
         help="Networks, separated by commas.", show_default="all four")] = "",
-    clocks: Annotated[str, typer.Option(
-        help="Clock rates in MHz for all designs, separated by commas, in place of each design's "
-             "predicted clock.", show_default=False)] = "",
     designs: Annotated[int, typer.Option(
-        min=1, max=10**6, help="Designs a clock and network.")] = 400,
+        min=1, max=10**6, help="Designs a network.")] = 400,
     seed: Seed = 0,
     workers: Workers = 0,
     json: Json = None,
@@ -56,13 +53,8 @@ def headline(
     for path in (json, page):
         if path is not None:
             check_writable(path)
-    try:
-        rates = ([int(text) for text in clocks.split(",")] if clocks
-                 else list(study.CLOCKS_MHZ))
-    except ValueError:
-        raise UserError(f"--clocks is {clocks!r}, must be whole MHz, for example 100,142") from None
     console = terminal()
-    points = study.headline(workloads.split(",") if workloads else list(study.WORKLOADS), rates,
+    points = study.headline(workloads.split(",") if workloads else list(study.WORKLOADS),
                             study.default_settings(designs, seed), told=console.print,
                             workers=workers or default_workers())
     if json is not None:

@@ -14,7 +14,6 @@ from arch_models.overlay import overlay_toml
 from studies.evaluation import inputs
 from studies.headline.study import (
     ARM_DOUBT,
-    CLOCKS_MHZ,
     PAPER_UJ_PER_PIXEL,
     REGULATOR_EFFICIENCY,
     WORKLOADS,
@@ -44,7 +43,7 @@ def shape(item: Candidate) -> str:
 
 
 def rich_tables(points: Sequence[Point]) -> list[Table]:
-    """Best designs, limits, power countings; one row a workload and clock."""
+    """Best designs, limits, power countings; one row a workload."""
     best = grid("Best designs (predicted, ddr3)",
                 ["workload", "MHz", "ms", "uJ a pixel", "% of the DSP limit", "% of the array",
                  "% in convolutions", "DDR %", "static %"])
@@ -78,7 +77,7 @@ def document(points: Sequence[Point], designs: int, seed: int) -> dict[str, Any]
 
 def _point(point: Point) -> dict[str, Any]:
     return {
-        "workload": point.workload, "clock_mhz": point.clock_mhz,
+        "workload": point.workload,
         "designs_evaluated": point.evaluated, "designs_infeasible": point.infeasible,
         "latency_best": _candidate(point.latency_best),
         "latency_ms_with_slow_arm": {"value": point.slow_arm_ms, "times_slower": ARM_DOUBT},
@@ -168,12 +167,10 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         lines.append(f"| {point.workload} | {point.clock} | {len(point.front)} | "
                      + " | ".join(ends) + " |")
     lines += _power(points)
-    first_clock = [point for point in points if point.clock_mhz == points[0].clock_mhz]
-    lines += _paths(points) + _uses(first_clock)
+    lines += _paths(points) + _uses(points)
     for point in points:
-        if point.clock_mhz == points[0].clock_mhz:
-            lines += _ablation_table(f"{point.workload}, {point.clock} MHz, fastest design",
-                                     point.ablation)
+        lines += _ablation_table(f"{point.workload}, {point.clock} MHz, fastest design",
+                                 point.ablation)
     first = points[0]
     lines += _ablation_table(f"{first.workload}, {first.clock} MHz, the hand-made default "
                              "design, which has every engine in fabric", first.hand_made)
@@ -182,7 +179,7 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
     lines += ["", "A device can cost: an engine in fabric may be slower than the ARM is taken to "
               "be, and its DSPs are missing from the array. An engine may also stand idle "
               "because no bank holds its smallest tile."]
-    lines += _phases(first_clock)
+    lines += _phases(points)
     return "\n".join(lines) + "\n"
 
 
@@ -190,11 +187,8 @@ def _command(points: Sequence[Point], designs: int, seed: int) -> str:
     text = (f"cosim study headline --designs {designs} --seed {seed} "
             "--page docs/headline.md")
     workloads = tuple(dict.fromkeys(point.workload for point in points))
-    clocks = tuple(dict.fromkeys(point.clock_mhz for point in points))
     if workloads != WORKLOADS:
         text += " --workloads " + ",".join(workloads)
-    if clocks != CLOCKS_MHZ:
-        text += " --clocks " + ",".join(str(clock) for clock in clocks if clock)
     return text
 
 
@@ -219,17 +213,15 @@ def _power(points: Sequence[Point]) -> list[str]:
             cells.append((f"**{text}**" if reached else text)
                          + f" ({low:.1f} to {high:.1f}; {item.evaluation.latency_ms:.0f} ms)")
         lines.append(f"| {point.workload} | {point.clock} | " + " | ".join(cells) + " |")
-    lines += ["", "The slowest clock that reaches it for each network and counting:", ""]
+    lines += ["", "The design that reaches it for each network and counting:", ""]
     for name in names:
         for workload in dict.fromkeys(point.workload for point in points
                                       if point.workload.startswith(PAPER_NETWORK)):
-            good = [point for point in points if point.workload == workload
-                    and point.reached[name].counted[name] <= PAPER_UJ_PER_PIXEL]
-            if good:
-                point = min(good, key=lambda item: item.clock_mhz or 0)
-                item = point.reached[name]
-                lines.append(f"- {name}, {workload}: {point.clock} MHz, "
-                             f"{item.counted[name]:.2f} uJ a pixel, {shape(item)}.")
+            point = next(item for item in points if item.workload == workload)
+            item = point.reached[name]
+            if item.counted[name] <= PAPER_UJ_PER_PIXEL:
+                lines.append(f"- {name}, {workload}: {item.counted[name]:.2f} uJ a pixel at "
+                             f"{item.evaluation.clock_hz / 1e6:.4g} MHz, {shape(item)}.")
             else:
                 lines.append(f"- {name}, {workload}: not reached.")
     return lines
@@ -260,7 +252,7 @@ def _uses(points: Sequence[Point]) -> list[str]:
         return (f"| {use.name} | {100 * use.cycles / whole:.1f} | "
                 + " | ".join(f"{100 * use.share(name):.1f}" for name in names) + " |")
 
-    lines = ["", f"## Where the array's products go ({points[0].clock} MHz, fastest designs)",
+    lines = ["", "## Where the array's products go (fastest designs)",
              "",
              "All products that the array could have made in the cycles of the layers it works "
              "on: useful ones, and those lost to channels that fill no word of `tm` or `tn`, to "

@@ -3,8 +3,9 @@
 Everything in it is predicted; it measures nothing and calibrates nothing to the paper's figure.
 `cosim study headline --page docs/headline.md` writes its page.
 
-Clock rates are unchecked by vendor timing, so each clock is a study of its own. The figure it is
-held against is 11.7 uJ a pixel (arXiv 2511.09272, stated for AGC; which power is counted is not).
+Each design runs at its predicted clock, which no vendor's tool has checked. It searches with the
+code of `cosim explore` (`studies.search.exploration`). The figure it is held against is 11.7 uJ a
+pixel (arXiv 2511.09272, stated for AGC; which power is counted is not).
 """
 
 from __future__ import annotations
@@ -15,29 +16,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.clock import clocked
 from arch_models.fields import Coefficient, FieldError, Status
-from arch_models.overlay import Engine, Overlay, Rate
+from arch_models.overlay import Engine, Overlay
 from arch_models.power.energy import LEAKAGE, limits_of
 from arch_models.power.fabric import FAMILY
 from arch_models.resources import check
 from studies.evaluation import inputs
-from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
+from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import MICROJOULES, Evaluation
 from studies.plain.errors import UserError
-from studies.search.exploration import FINAL_MEMORY, Question
+from studies.search.exploration import FINAL_MEMORY, explore
 from studies.search.front import pareto_mask
 from studies.search.outcomes import Objective, Settings
-from studies.search.search import search
 from studies.search.space import (
-    CLOCK,
     MEGAHERTZ,
-    Axis,
     Choice,
     Space,
     default_space,
 )
-from studies.search.space_overlays import choice_of, overlay_of, rate_hz
+from studies.search.space_overlays import choice_of, overlay_of
 from studies.why.ablation import Ablation, ablate
 from studies.why.array_use import ArrayUse, array_use
 from studies.why.critical import by_unit, shares
@@ -46,7 +43,6 @@ from workloads.graph import Graph, Operator
 
 PAPER_UJ_PER_PIXEL = 11.7
 WORKLOADS = ("agc-w64", "agc-w32", "agc-w16", "unicorn-n256-int8")
-CLOCKS_MHZ: tuple[int | None, ...] = (None,)
 #: Losses between the board's supply and the rails, for the counting of the whole board.
 REGULATOR_EFFICIENCY = Coefficient(
     "regulator_efficiency", 0.85, "1", "switching regulators at a few watts; no measurement of "
@@ -104,17 +100,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Point:
-    """One workload, each design at its predicted clock, or all at `clock_mhz`.
+    """One workload, each design at its predicted clock.
 
-    `front` is sorted by latency; `reached` holds, for each way to
-    count power, the candidate with the least energy by it. `ablation` takes the fastest design
-    apart, `hand_made` the shipped default design at this clock, which has every engine.
-    `slow_arm_ms`: the fastest design with an ARM `ARM_DOUBT` times slower than taken.
-    `path`: cycles of its critical path on each unit. `uses`: where the products of its array go
-    (of a sampler, one step)."""
+    `front` is sorted by latency; `reached` holds, for each way to count power, the candidate with
+    the least energy by it. `ablation` takes the fastest design apart, `hand_made` the base, which
+    has every engine. `slow_arm_ms`: the fastest design with an ARM `ARM_DOUBT` times slower than
+    taken. `path`: cycles of its critical path on each unit. `uses`: where the products of its
+    array go (of a sampler, one step).
+    """
 
     workload: str
-    clock_mhz: int | None
     evaluated: int
     infeasible: int
     latency_best: Candidate
@@ -126,7 +121,6 @@ class Point:
     uses: tuple[ArrayUse, ...]
     ablation: Ablation
     hand_made: Ablation
-
 
     @property
     def clock(self) -> str:
@@ -175,35 +169,20 @@ def limits(item: Evaluation, board: Board) -> Limits:
         static_j / item.energy.total_j)
 
 
-def at_clock(space: Space, clock_mhz: int | None) -> Space:
-    """The space with one clock for all designs; None: the predicted clock of each."""
-    if clock_mhz is None:
-        return space
-    return replace(space, axes=(*space.axes, Axis(CLOCK, (clock_mhz,))))
-
-
-def clocked_base(base: Overlay, board: Board, clock_mhz: int | None) -> Overlay:
-    """The base at such a clock; `FieldError` for one that the board cannot make."""
-    if clock_mhz is None:
-        return clocked(replace(base, rate=Rate.PREDICTED), board)
-    return replace(base, clock_hz=rate_hz(clock_mhz, board), rate=Rate.FIXED)
-
-
-def starts(space: Space, base: Overlay, board: Board, clock_mhz: int | None, count: int = 8
-           ) -> list[Choice]:
-    """The base at this clock, then the largest arrays that fit.
+def largest_arrays(space: Space, base: Overlay, board: Board, count: int = 8) -> list[Choice]:
+    """The largest arrays that fit, as designs to try first.
 
     For each array the most engines in fabric that fit with it (see `TO_ARM`), then the largest
     share of the base's buffers: whole, or a half, quarter or eighth of each.
     """
-    found = choice_of(clocked_base(base, board, clock_mhz), space)
+    found = choice_of(base, space)
     if found is None:
         return []
     first = found
     arrays = sorted(((int(tm) * int(tn) * int(columns), tm, tn, columns)
                      for tm in space.axis("tm").values for tn in space.axis("tn").values
                      for columns in space.axis("columns").values), reverse=True)
-    choices = [first]
+    choices: list[Choice] = []
     for _, tm, tn, columns in arrays:
         array: Choice = {"tm": tm, "tn": tn, "columns": columns,
                          "dsp_packing": space.axis("dsp_packing").values[-1]}
@@ -212,7 +191,7 @@ def starts(space: Space, base: Overlay, board: Board, clock_mhz: int | None, cou
         choice = next(fitting, None)
         if choice is not None:
             choices.append(choice)
-        if len(choices) > count:
+        if len(choices) == count:
             break
     return choices
 
@@ -229,40 +208,30 @@ def _fitting(space: Space, wanted: Choice, divisor: int, base: Overlay, board: B
         return None
 
 
-def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int | None, settings: Settings,
-          finalists: int = 12, told: Callable[[str], None] | None = None,
-          workers: int = 1) -> Point:
-    """Search with `flat`, evaluate finalists with `ddr3`, and take the best apart.
-
-    `clock_mhz`: of all designs; None: the predicted clock of each.
+def study(graph: Graph, board: Board, base: Overlay, settings: Settings, workers: int = 1,
+          told: Callable[[str], None] | None = None) -> Point:
+    """Explore as `cosim explore` does, look at its candidates in detail, take the best apart.
 
     Seeded: the same arguments give the same point. Raises `UserError` if nothing was feasible.
     """
-    space = at_clock(default_space(board, graph), clock_mhz)
-    with Question(graph, board, base).on_cores(workers) as using:
-        found = search(using.search, space, settings, starts(space, base, board, clock_mhz))
-    good = [(record.number, record.evaluation) for record in found.records if record.evaluation]
-    if not good:
+    space = default_space(board, graph)
+    found = explore(graph, board, base, settings, space, workers,
+                    earlier=largest_arrays(space, base, board))
+    if not found.candidates:
         raise UserError("no design was feasible; try more --designs.")
     if told:
-        told(f"{found.evaluated} designs evaluated, {found.infeasible} infeasible")
-    chosen = [min(good, key=lambda pair: countings(pair[1])[name])[0]
-              for name in countings(good[0][1])]
-    chosen += [number for number, _ in sorted(good, key=lambda pair: pair[1].latency_ms)[:4]]
-    chosen += found.front
+        told(f"{found.found.evaluated} designs evaluated, {found.found.infeasible} infeasible")
     candidates = []
-    for number in list(dict.fromkeys(chosen))[:finalists]:
-        overlay = overlay_of(found.records[number].choice, base, board, f"headline-{number}")
-        again = evaluate(graph, overlay, board, FINAL_MEMORY, frames=1, detail=True)
-        if not isinstance(again, Infeasible):
-            candidates.append(Candidate(overlay, again, countings(again),
-                                        counting_limits(again, board), limits(again, board)))
+    for item in found.candidates:
+        again = feasible(evaluate(graph, item.overlay, board, FINAL_MEMORY, frames=1, detail=True))
+        candidates.append(Candidate(item.overlay, again, countings(again),
+                                    counting_limits(again, board), limits(again, board)))
     points = np.array([[item.evaluation.latency_ms, item.evaluation.energy_uj_per_pixel]
                        for item in candidates])
     front = [item for item, keep in zip(candidates, pareto_mask(points), strict=True) if keep]
     front.sort(key=lambda item: item.evaluation.latency_ms)
     best = front[0]
-    return Point(graph.name, clock_mhz, found.evaluated, found.infeasible, best, front[-1],
+    return Point(graph.name, found.found.evaluated, found.found.infeasible, best, front[-1],
                  tuple(front),
                  {name: min(candidates, key=lambda item: item.counted[name])
                   for name in best.counted},
@@ -272,7 +241,7 @@ def study(graph: Graph, board: Board, base: Overlay, clock_mhz: int | None, sett
                  array_use(graph, best.overlay, feasible(simulate_design(
                      graph, best.overlay, board, FINAL_MEMORY, trace=True, steps=1))),
                  ablate(graph, board, best.overlay, FINAL_MEMORY),
-                 ablate(graph, board, clocked_base(base, board, clock_mhz), FINAL_MEMORY))
+                 ablate(graph, board, base, FINAL_MEMORY))
 
 
 def _path(graph: Graph, overlay: Overlay, board: Board) -> dict[str, int]:
@@ -292,20 +261,18 @@ def base_for(graph: Graph) -> Overlay:
     return replace(base, engines=frozenset(engines))
 
 
-def headline(workloads: Sequence[str] = WORKLOADS, clocks_mhz: Sequence[int | None] = CLOCKS_MHZ,
-             settings: Settings | None = None, board: str = "pynq-z1",
-             told: Callable[[str], None] | None = None, workers: int = 1) -> tuple[Point, ...]:
-    """The study at every clock for every workload, in that order."""
+def headline(workloads: Sequence[str] = WORKLOADS, settings: Settings | None = None,
+             board: str = "pynq-z1", told: Callable[[str], None] | None = None,
+             workers: int = 1) -> tuple[Point, ...]:
+    """The study of every workload, in that order."""
     on = inputs.board(board)
-    use = settings or default_settings()
     points = []
     for name in workloads:
+        if told:
+            told(name)
         graph = inputs.workload(name)
-        for clock in clocks_mhz:
-            if told:
-                told(f"{name} at {clock} MHz" if clock else f"{name} at predicted clocks")
-            points.append(replace(study(graph, on, base_for(graph), clock, use, told=told,
-                                        workers=workers), workload=name))
+        points.append(replace(study(graph, on, base_for(graph), settings or default_settings(),
+                                    workers, told), workload=name))
     return tuple(points)
 
 

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 
 from arch_models.board import load_board
-from arch_models.fields import FieldError
+from arch_models.resources import check
 from studies.evaluation.evaluate import Infeasible, evaluate, feasible, simulate_design
 from studies.evaluation.inputs import design
 from studies.headline.report import document, page, rich_tables
 from studies.headline.study import (
     PAPER_UJ_PER_PIXEL,
     Point,
-    at_clock,
+    base_for,
     default_settings,
     headline,
-    starts,
+    largest_arrays,
     study,
 )
+from studies.search.exploration import explore
 from studies.search.space import default_space
 from studies.search.space_overlays import overlay_of
 from studies.why.ablation import Device, ablate, devices, strip, unfolded
@@ -43,7 +44,7 @@ def point() -> Point:
     from dataclasses import replace
 
     settings = replace(default_settings(4), rounds=0, batch=4)
-    return headline(["agc-w16"], [100], settings)[0]
+    return headline(["agc-w16"], settings)[0]
 
 
 def test_no_limit_is_beaten(point: Point) -> None:
@@ -121,15 +122,27 @@ def test_more_counted_power_is_more_energy(point: Point) -> None:
 def test_the_same_seed_gives_the_same_point(point: Point) -> None:
     from dataclasses import replace
 
-    again = study(load("agc-w16"), BOARD, design("default"), 100,
-                  replace(default_settings(4), rounds=0, batch=4))
+    graph = load("agc-w16")
+    again = study(graph, BOARD, base_for(graph), replace(default_settings(4), rounds=0, batch=4))
     assert replace(again, workload=point.workload) == point
 
 
-def test_starts_fit_and_include_an_array_larger_than_the_base() -> None:
-    base, space = design("default"), at_clock(default_space(BOARD), 142)
-    overlays = [overlay_of(item, base, BOARD) for item in starts(space, base, BOARD, 142)]
-    assert all(item.clock_hz == 142_857_142 for item in overlays)
+def test_it_searches_the_space_that_explore_searches(point: Point) -> None:
+    from dataclasses import replace
+
+    graph = load("agc-w16")
+    space, base = default_space(BOARD, graph), base_for(graph)
+    found = explore(graph, BOARD, base, replace(default_settings(4), rounds=0, batch=4), space,
+                    earlier=largest_arrays(space, base, BOARD))
+    fastest = min(item.evaluation.latency_ms for item in found.candidates)
+    assert fastest == point.latency_best.evaluation.latency_ms
+    assert space.couplings
+
+
+def test_the_largest_arrays_fit_and_one_is_larger_than_the_base() -> None:
+    base, space = design("default"), default_space(BOARD)
+    overlays = [overlay_of(item, base, BOARD) for item in largest_arrays(space, base, BOARD)]
+    assert all(check(item, BOARD) is None for item in overlays)
     assert max(item.macs_per_cycle for item in overlays) >= 2 * base.macs_per_cycle
 
 
@@ -137,7 +150,7 @@ def test_the_document_and_the_page_say_what_they_are(point: Point) -> None:
     made = json.loads(json.dumps(document([point], 4, 0)))
     assert made["predicted"] is True and made["paper_uj_per_pixel"]["value"] == PAPER_UJ_PER_PIXEL
     assert set(made["points"][0]) == {
-        "workload", "clock_mhz", "designs_evaluated", "designs_infeasible", "latency_best",
+        "workload", "designs_evaluated", "designs_infeasible", "latency_best",
         "latency_ms_with_slow_arm", "energy_best", "array_use",
         "critical_path_cycles", "front", "power", "ablation",
         "ablation_hand_made"}
@@ -149,13 +162,8 @@ def test_the_document_and_the_page_say_what_they_are(point: Point) -> None:
     assert len(rich_tables([point])) == 2
 
 
-def test_a_clock_that_the_board_cannot_make_is_refused_with_the_nearest() -> None:
-    with pytest.raises(FieldError, match="150, which pynq-z1 cannot make; nearest 142 and 166"):
-        starts(at_clock(default_space(BOARD), 150), design("default"), BOARD, 150)
-
-
 def test_the_command_line_refuses_in_one_line(tmp_path: Path) -> None:
-    for words, said in ((["--workloads", "agc-w17"], "agc-w16"), (["--clocks", "fast"], "MHz"),
+    for words, said in ((["--workloads", "agc-w17"], "agc-w16"),
                         (["--designs", "0"], "designs")):
         found = subprocess.run([sys.executable, "-m", "cosim", "study", "headline", *words],
                                capture_output=True, text=True, check=False)
