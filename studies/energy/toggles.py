@@ -90,18 +90,18 @@ def walk(pixels: np.ndarray, weights: np.ndarray, stride: int, padding: int,
     channels = draw.choice(out, min(CHANNELS, out), replace=False)
     for row, first in samples:
         columns = range(first, min(first + COLUMNS, out_columns))
-        trips = np.concatenate([_trips(padded[:, row * stride : row * stride + taps_r,
+        trips = np.concatenate([trips_of(padded[:, row * stride : row * stride + taps_r,
                                               column * stride : column * stride + taps_c])
                                 for column in columns])
         for channel in channels:
-            mine = np.tile(_trips(weights[channel]), (len(columns), 1))
+            mine = np.tile(trips_of(weights[channel]), (len(columns), 1))
             for name, value in _changes(trips, mine, len(columns)).items():
                 totals[name] += value
     count = len(samples) * len(channels)
     return {name: value / count for name, value in totals.items()}
 
 
-def _trips(block: np.ndarray) -> np.ndarray:
+def trips_of(block: np.ndarray) -> np.ndarray:
     """(in, rows, columns) as (trips, lanes) in the order of the engine's loops."""
     words = block.reshape(-1, LANES, *block.shape[1:])
     return np.moveaxis(words, 1, -1).reshape(-1, LANES).astype(np.int32)
