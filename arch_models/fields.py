@@ -202,9 +202,10 @@ def convert(kind: Any, value: Any, path: str, found: list[Coefficient] | None) -
     if is_dataclass(kind):
         return build(typing.cast(Any, kind), value, path, found)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        legal = [str(member.value) for member in kind]
-        if value not in legal:
-            raise FieldError(f"{path}: {_shown(value)}; {nearest(str(value), legal)}")
+        legal = [member.value for member in kind]
+        if isinstance(value, bool) or value not in legal:
+            raise FieldError(f"{path}: {_shown(value)}; "
+                             f"{nearest(str(value), [str(item) for item in legal])}")
         return kind(value)
     if kind in (int, float):
         return _number(kind, value, path, found)

@@ -21,6 +21,8 @@ from functools import cache
 
 import numpy as np
 
+from arch_models.fields import FieldError, build
+from arch_models.files import parse_json
 from cosim.program.table import (
     ARGUMENT_COUNT,
     ARGUMENTS,
@@ -236,14 +238,28 @@ def unpack(data: bytes, shell: str) -> Program:
     if len(data) != start + operations * DESCRIPTOR_BYTES:
         raise DescriptorError(f"descriptor file: {len(data)} bytes, its header says "
                               f"{start + operations * DESCRIPTOR_BYTES}; the file is truncated")
-    parts = json.loads(shell)
-    units = tuple(Unit(**{**item, "kind": UnitKind(item["kind"])}) for item in parts["units"])
-    channels = tuple(Channel(**item) for item in parts["channels"])
+    if first + count * SEGMENT_BYTES > start:
+        raise DescriptorError(f"descriptor file: {count} segments from {first} on, must end before "
+                              f"the descriptors at {start}")
+    try:
+        parts = build(_Shell, parse_json(shell, "program"), "program")
+    except FieldError as error:
+        raise DescriptorError(str(error)) from None
     segments = tuple(Segment(*struct.unpack_from("<3I", data, first + index * SEGMENT_BYTES))
                      for index in range(count))
-    table, arguments = decode(data[start:], units, channels)
-    return Program(parts["name"], units, channels, tuple(parts["layers"]), table, arguments,
+    table, arguments = decode(data[start:], parts.units, parts.channels)
+    return Program(parts.name, parts.units, parts.channels, parts.layers, table, arguments,
                    segments)
+
+
+@dataclass(frozen=True)
+class _Shell:
+    """What `shell_text` writes."""
+
+    name: str
+    units: tuple[Unit, ...]
+    channels: tuple[Channel, ...]
+    layers: tuple[str, ...]
 
 
 def shell_text(program: Program) -> str:

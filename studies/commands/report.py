@@ -12,8 +12,7 @@ import typer
 
 from studies.commands.options import OutFolder
 from studies.evaluation import inputs
-from studies.evaluation.values import Evaluation
-from studies.plain.records import load
+from studies.evaluation.stored import load_evaluation
 from studies.plain.terminal import terminal
 from studies.report import tables
 from studies.report.page import write_report
@@ -29,7 +28,7 @@ def report(
 
     Example: cosim report out/default.json out/best.json --out out/report
     """
-    loaded = [(path, load(path, "evaluation", Evaluation)) for path in results]
+    loaded = [(path, load_evaluation(path)) for path in results]
     designs = [item.overlay for _, item in loaded]
     items = {item.overlay if designs.count(item.overlay) == 1 else f"{item.overlay} ({path.stem})":
              item for path, item in loaded}

@@ -13,9 +13,9 @@ import numpy as np
 from arch_models.board import Board, load_board
 from arch_models.files import parse_toml
 from arch_models.overlay import DESIGNS, Overlay, load_overlay, overlay_of_table
+from studies.evaluation.stored import load_evaluation
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError, unknown
-from studies.plain.records import load as load_record
 from workloads.graph import Graph
 from workloads.library import imported, load, names
 
@@ -49,7 +49,7 @@ def subject(text: str, workload_name: str | None = None, board_name: str | None 
     """
     stored = None
     if text.endswith(".json"):
-        stored = load_record(Path(text), "evaluation", Evaluation)
+        stored = load_evaluation(Path(text))
         overlay = design_of(stored)
         workload_name = workload_name or library_name(stored)
         board_name, memory = board_name or stored.board, memory or stored.memory_model

@@ -136,7 +136,11 @@ def _condition(where: str, given: Any) -> Condition:
     if len(_table(where, given)) != 1:
         raise FieldError(f"{where}: {given!r}, must name one axis, as {{ axis = [values] }}")
     [(name, values)] = given.items()
-    return Condition(name, tuple(values if isinstance(values, list) else [values]))
+    listed = values if isinstance(values, list) else [values]
+    for value in listed:
+        if not isinstance(value, bool | int | str):
+            raise FieldError(f"{where}: {value!r}, must be whole numbers, names or truth values")
+    return Condition(name, tuple(listed))
 
 
 def _constraints(path: Path, given: Any, axes: Mapping[str, Axis]) -> tuple[Constraint, ...]:
@@ -153,7 +157,7 @@ def _constraints(path: Path, given: Any, axes: Mapping[str, Axis]) -> tuple[Cons
         if not isinstance(named, list) or not named:
             raise FieldError(f"{where}.{hows[0].value}: {named!r}, must be a list of axes")
         for name in named:
-            if name not in axes:
+            if not isinstance(name, str) or name not in axes:
                 raise FieldError(f"{where}.{hows[0].value}: there is no axis {name!r}; "
                                  f"{nearest(str(name), list(axes))}")
             if not _whole(axes[name]):

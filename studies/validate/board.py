@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.board import load_board
+from arch_models.fields import FieldError
+from arch_models.files import MOST_ARRAYS, read_bytes, read_text
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Rate, load_overlay
 from cosim.executors.fast import simulate
 from cosim.program.result import SimResult
-from cosim.program.table import Column, Program
+from cosim.program.table import Column, Program, ProgramError
+from cosim.program.verify import verify
 from hw.board.measurement import (
     Measurement,
     StepTime,
@@ -162,10 +165,13 @@ def _layers(program: Program, step: StepTime) -> str:
 
 def load_program(project: Path) -> Program:
     """The program of an emitted project."""
+    data = project / "data"
     try:
-        return unpack((project / "data" / "descriptors.bin").read_bytes(),
-                      (project / "data" / "program.json").read_text(encoding="utf-8"))
-    except (OSError, DescriptorError) as error:
+        program = unpack(read_bytes(data / "descriptors.bin", MOST_ARRAYS),
+                         read_text(data / "program.json"))
+        verify(program)
+        return program
+    except (FieldError, DescriptorError, ProgramError) as error:
         raise UserError(f"{project}: no readable emitted project ({error})") from None
 
 

@@ -13,63 +13,7 @@ from studies.commands.calibrate import calibrate
 from studies.energy.power_report import differences, power_reports, read_power_report
 from studies.plain.errors import UserError
 
-REPORT = """Copyright 1986-2019 Xilinx, Inc. All Rights Reserved.
----------------------------------------------------------------------------------------------
-| Tool Version     : Vivado v.2019.2 (lin64) Build 2708876
-| Command          : report_power -file top_power_routed.rpt -pb top.pb
-| Design           : top
-| Device           : xc7z020clg400-1
-| Design State     : routed
-| Grade            : commercial
----------------------------------------------------------------------------------------------
-
-Power Report
-
-Table of Contents
------------------
-1. Summary
-1.1 On-Chip Components
-
-1. Summary
-----------
-
-+--------------------------+--------------+
-| Total On-Chip Power (W)  | 2.355        |
-| Dynamic (W)              | 2.188        |
-| Device Static (W)        | 0.168        |
-| Confidence Level         | Medium       |
-| Simulation Activity File | ---          |
-+--------------------------+--------------+
-
-
-1.1 On-Chip Components
-----------------------
-
-+--------------------------+-----------+----------+-----------+-----------------+
-| On-Chip                  | Power (W) | Used     | Available | Utilization (%) |
-+--------------------------+-----------+----------+-----------+-----------------+
-| Clocks                   |     0.083 |        3 |       --- |             --- |
-| Slice Logic              |     0.087 |    66154 |       --- |             --- |
-|   LUT as Logic           |     0.070 |    24545 |     53200 |           46.14 |
-|   Register               |    <0.001 |    37722 |    106400 |           35.45 |
-| Signals                  |     0.274 |    51234 |       --- |             --- |
-| Block RAM                |     0.086 |       47 |       140 |           33.57 |
-| DSPs                     |     0.124 |      142 |       220 |           64.55 |
-| PS7                      |     1.533 |        1 |       --- |             --- |
-| Static Power             |     0.168 |          |           |                 |
-| Total                    |     2.355 |          |           |                 |
-+--------------------------+-----------+----------+-----------+-----------------+
-
-
-2.2 Clock Constraints
----------------------
-
-+------------+-----------------------------------+-----------------+
-| Clock      | Domain                            | Constraint (ns) |
-+------------+-----------------------------------+-----------------+
-| clk_fpga_0 | ps7_0/inst/FCLK_CLK_unbuffered[0] |            10.0 |
-+------------+-----------------------------------+-----------------+
-"""
+REPORT = (Path(__file__).parent / "data" / "power.rpt").read_text()
 
 
 @pytest.fixture
