@@ -7,6 +7,7 @@ name.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from arch_models.engines.base import DATA, Resources
+from arch_models.fields import FieldError
+from arch_models.files import read_text
 from arch_models.power.fabric import with_flip_flops
 from studies.plain.errors import UserError, nearest
 from studies.plain.truth import truth_path
@@ -93,16 +96,15 @@ class Point:
 def table_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file that has the columns; `UserError` names what is missing."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            found: list[dict[str, str]] = []
-            for row in reader:
-                if len(found) >= MOST_ROWS:
-                    raise UserError(f"{path}: more than {MOST_ROWS} rows.")
-                found.append(row)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {str(path)!r}.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        found: list[dict[str, str]] = []
+        for row in reader:
+            if len(found) >= MOST_ROWS:
+                raise UserError(f"{path}: more than {MOST_ROWS} rows.")
+            found.append(row)
+    except FieldError as error:
+        raise UserError(f"{error}.") from None
+    except csv.Error as error:
         raise UserError(f"cannot read {str(path)!r} as a table: {error}.") from error
     names = reader.fieldnames or []
     for name in columns:

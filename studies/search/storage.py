@@ -146,14 +146,24 @@ def _plainly(place: str) -> Iterator[None]:
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.OptunaError) else error
         raise UserError(f"storage {place!r}: {_first_line(cause or error)}") from error
-    except (ValueError, KeyError) as error:
-        raise UserError(f"storage {place!r} is no study file, or is damaged: "
-                        f"{_first_line(error)}") from error
     except Exception as error:
+        if isinstance(error, ValueError | LookupError) or _raised_in_optuna(error):
+            raise UserError(f"storage {place!r} is no study file, or is damaged: "
+                            f"{_first_line(error)}") from error
         if type(error).__module__.split(".")[0] != "grpc":
             raise
         raise UserError(f"storage {place!r}: the server does not answer"
                         f"{_said_by_grpc(error)}; is `cosim serve` still running there?") from error
+
+
+def _raised_in_optuna(error: Exception) -> bool:
+    """Optuna takes what it reads for what it wrote: a damaged line may break anything there."""
+    trace = error.__traceback__
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0] == "optuna":
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def open_storage(place: str) -> BaseStorage:

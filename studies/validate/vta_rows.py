@@ -12,10 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from arch_models.fields import FieldError, shortened
+from arch_models.files import read_text
 from arch_models.vta import DEFAULT_ARRAY, VtaArray, VtaModel, load_vta
 from cosim.vta.schedule import VtaConvolution, VtaSchedule
 from studies.plain.errors import UserError, nearest
 
+#: Sizes of layers are far below; bytes counted at a bus may come near.
+MOST_WHOLE = 1 << 32
 REQUIRED = ("ic", "ih", "iw", "oc", "kh", "sh", "tile_h", "tile_w", "tile_ci", "tile_co",
             "oc_nthread", "h_nthread")
 #: Bytes counted at each bus master, and the name of the same in `vta_instructions.bus_bytes`.
@@ -75,11 +79,9 @@ def read_rows(path: Path, config: str | None = None) -> VtaTable:
     model = load_vta()
     chosen = model.array(array_name(config)) if config is not None else None
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"there is no file {str(path)!r}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {str(path)!r}: {error}.") from error
+        text = read_text(path)
+    except FieldError as error:
+        raise UserError(f"{error}.") from None
     reader = csv.DictReader(text.splitlines())
     columns = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = columns
@@ -92,11 +94,14 @@ def read_rows(path: Path, config: str | None = None) -> VtaTable:
                         f"{', '.join(hints)}.")
     rows: list[VtaRow] = []
     refused: list[Refusal] = []
-    for record in reader:
-        try:
-            rows.append(_row(record, reader.line_num, model, chosen))
-        except ValueError as error:
-            refused.append(Refusal(reader.line_num, str(error)))
+    try:
+        for record in reader:
+            try:
+                rows.append(_row(record, reader.line_num, model, chosen))
+            except ValueError as error:
+                refused.append(Refusal(reader.line_num, shortened(error, 300)))
+    except csv.Error as error:
+        raise UserError(f"{str(path)!r}, line {reader.line_num}: not CSV: {error}.") from None
     return VtaTable(path.name, tuple(rows), tuple(refused))
 
 
@@ -169,9 +174,9 @@ def _whole(cells: Mapping[str, str], name: str, default: int | None = None,
         value = float(text)
     except ValueError:
         value = float("nan")
-    if value != value or value in (float("inf"), float("-inf")) or value != int(value) \
-            or value < least:
-        raise ValueError(f"{name} is {text!r}, must be a whole number of at least {least}")
+    if not least <= value <= MOST_WHOLE or value != int(value):
+        raise ValueError(f"{name} is {text!r}, must be a whole number of at least {least}, at "
+                         f"most {MOST_WHOLE}")
     return int(value)
 
 
