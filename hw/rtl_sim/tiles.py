@@ -20,18 +20,33 @@ from hw.rtl_sim.sheet import BEAT, Block, Sheet, Step
 from workloads import arithmetic
 
 WEIGHT_BASES = 9
+MOST_SHIFT = 47  # of an entry
+MANY = 300  # positions: more than 8 bits hold
 DRAWS = 300  # of one tile, before its buffers are refused as too small
 
 
 def entries(sheet: Sheet, count: int, reach: int) -> np.ndarray:
-    """Random parameter entries whose results use much of the 8-bit range."""
+    """Random parameter entries whose results use much of the 8-bit range.
+
+    Some have sums of up to 31 bits and shifts of up to 47: what a requantizer promises.
+    """
     found = np.zeros(count, np.dtype([("offset", "<i4"), ("multiplier", "<i2"), ("shift", "u1"),
                                       ("zero", "u1")]))
     shift = sheet.draw.integers(0, 24, count)
     found["offset"] = sheet.draw.integers(-reach, reach, count)
     found["multiplier"] = np.minimum(sheet.draw.integers(1, 200, count) << (shift // 3), 32767)
     found["shift"] = np.where(sheet.draw.random(count) < 0.05, 0, shift)
+    large = np.flatnonzero(sheet.draw.random(count) < 0.2)
+    bits = sheet.draw.integers(18, 31, large.size)
+    found["offset"][large] = sheet.draw.integers(-(1 << bits), 1 << bits)
+    found["multiplier"][large] = sheet.draw.integers(-32768, 32768, large.size)
+    found["shift"][large] = np.minimum(bits + sheet.draw.integers(6, 18, large.size), MOST_SHIFT)
     return found.view(np.uint8)
+
+
+def reaches(sheet: Sheet, limit: int) -> int:
+    """A number from 1 to `limit`, but now and then one of nine bits."""
+    return sheet.below(limit if sheet.draw.random() < 0.85 else MANY)
 
 
 def convolution(sheet: Sheet) -> None:
@@ -103,7 +118,7 @@ def matmul(sheet: Sheet) -> None:
         operand_planes, operand_positions = sheet.below(2 * out_lanes), sheet.below(3 * overlay.tn)
         outputs, in_words = BEAT * operand_planes, -(-operand_positions // overlay.tn)
     out_words = -(-outputs // overlay.tm)
-    positions, planes = sheet.below(30), -(-outputs // BEAT)
+    positions, planes = reaches(sheet, 30), -(-outputs // BEAT)
     values = {
         "in_base": sheet.below(40), "in_rows": 1, "in_columns": positions, "in_words": in_words,
         "weight_base": sheet.below(WEIGHT_BASES), "parameter_base": overlay.tm * sheet.below(3),
@@ -126,7 +141,7 @@ def matmul(sheet: Sheet) -> None:
 def two_operands(sheet: Sheet) -> None:
     """Addition, or multiplication with or without broadcast."""
     draw = sheet.draw
-    planes, positions, broadcast = sheet.below(5), sheet.below(30), int(draw.integers(2))
+    planes, positions, broadcast = sheet.below(5), reaches(sheet, 30), int(draw.integers(2))
     groups = -(-planes // (sheet.overlay.tn // BEAT))
     values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
               "planes": planes, "shift": int(draw.integers(0, 16))}
@@ -150,7 +165,7 @@ def two_operands(sheet: Sheet) -> None:
 
 def affine(sheet: Sheet) -> None:
     """Per-channel multiply and offset, with or without ReLU."""
-    planes, positions = sheet.below(5), sheet.below(30)
+    planes, positions = sheet.below(5), reaches(sheet, 30)
     values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
               "planes": planes, "parameter_base": BEAT * sheet.below(4),
               "relu": int(sheet.draw.integers(2))}
@@ -182,7 +197,7 @@ def flow_sum(sheet: Sheet) -> None:
 
 def lookup(sheet: Sheet) -> None:
     """Any table."""
-    planes, positions = sheet.below(5), sheet.below(30)
+    planes, positions = sheet.below(5), reaches(sheet, 30)
     values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
               "planes": planes, "table_base": 32 * int(sheet.draw.integers(2))}
     sheet.tile(Engine.LOOKUP,
@@ -292,6 +307,9 @@ def group_norm(sheet: Sheet) -> None:
     data = sheet.random_bytes(planes * all_positions * BEAT)
     if draw.integers(2):  # little spread makes large multipliers
         data = (data % 4).astype(np.uint8)
+    if draw.random() < 0.15:  # none: the root of the least spread
+        data[:] = data[0]
+        given[0][:] = 0
     before = [Step(Opcode.GROUP_SUMS, {**sums, "first": int(index == 0),
                                        "last": int(index == chunks - 1)},
                    Work("group_sums"), Tile(1, all_positions, planes, channels,
