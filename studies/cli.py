@@ -178,6 +178,8 @@ def guarded(work: Callable[[], object]) -> None:
         if isinstance(error, user_errors()):
             _say(str(error))
             sys.exit(EXIT_USER_ERROR)
+        if isinstance(error, ModuleNotFoundError):
+            _say_missing(error)
         if not isinstance(error, OSError):
             raise
         _say(f"{error.strerror or type(error).__name__}"
@@ -185,6 +187,16 @@ def guarded(work: Callable[[], object]) -> None:
         # What could not be printed must not be tried again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(EXIT_SYSTEM_ERROR)
+
+
+def _say_missing(error: ModuleNotFoundError) -> None:
+    """End with one line if a module of an extra is missing; any other module is a fault."""
+    from studies.plain.errors import missing_extra
+
+    missing = missing_extra("this command", error.name or "")
+    if missing is not None:
+        _say(str(missing))
+        sys.exit(EXIT_USER_ERROR)
 
 
 def _say(text: str) -> None:

@@ -85,10 +85,8 @@ def imported(name: str, calibration: Path | None = None,
     it. `symmetric`: take ranges with a zero point and widen them. `GraphError` for anything that
     cannot be imported.
     """
-    try:
-        from workloads.onnx.importer import import_onnx, read_calibration
-    except ImportError as error:
-        raise GraphError(f"{name}: reading ONNX files needs the extra 'onnx' ({error})") from error
+    from workloads.onnx.importer import import_onnx, read_calibration  # needs the extra onnx
+
     given = None if calibration is None else read_calibration(calibration)
     found = import_onnx(Path(name), given, symmetric=symmetric)
     return found.graph, found.note

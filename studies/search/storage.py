@@ -23,6 +23,7 @@ import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
+from arch_models.fields import shortened
 from studies.plain.errors import UserError, missing_extra, nearest
 from studies.plain.files import check_writable
 
@@ -142,7 +143,7 @@ def _plainly(place: str) -> Iterator[None]:
             optuna.exceptions.DuplicatedStudyError):
         raise
     except ModuleNotFoundError as error:
-        raise missing_extra(f"storage {place!r}", error.name or "", "scale") from error
+        raise (missing_extra(f"storage {place!r}", error.name or "") or error) from error
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.OptunaError) else error
         raise UserError(f"storage {place!r}: {_first_line(cause or error)}") from error
@@ -201,7 +202,7 @@ def serve(place: str, host: str, port: int) -> None:
         except RuntimeError as error:
             raise UserError(f"cannot listen on {host}:{port}: {_first_line(error)}") from error
         except ImportError as error:
-            raise ModuleNotFoundError("grpc", name="grpcio") from error
+            raise ModuleNotFoundError("grpc", name="grpc") from error
 
 
 def _journal(path: Path) -> CrashSafeJournal:
@@ -213,7 +214,25 @@ def _journal(path: Path) -> CrashSafeJournal:
             hint = (f" It is an SQLite file: give sqlite:///{path}." if first.startswith(b"SQLite")
                     else "")
             raise UserError(f"storage {str(path)!r} is no study journal.{hint}")
+        _check_lines(path)
     return CrashSafeJournal(path)
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse a journal with a damaged line by its number; a last one cut short is no damage."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                entry = json.loads(line)
+                whole = isinstance(entry, dict) and type(entry.get("op_code")) is int
+            except (ValueError, RecursionError):
+                whole = False
+            if not whole:
+                raise UserError(f"storage {str(path)!r}: line {number} is damaged: "
+                                f"'{shortened(line.decode(errors='replace').rstrip())}'. The lines "
+                                f"before it are whole: head -n {number - 1} takes them.")
 
 
 def _database(url: str) -> BaseStorage:

@@ -23,7 +23,7 @@ from arch_models.files import read_rows
 from arch_models.nets import CLOCK_FILE, read_net_model
 from arch_models.overlay import Overlay
 from studies.evaluation.inputs import design as load_design
-from studies.plain.errors import UserError
+from studies.plain.errors import UserError, missing_extra
 from studies.plain.files import check_writable, write_json
 from studies.plain.terminal import terminal
 from studies.plain.truth import truth_path
@@ -139,8 +139,8 @@ def synthesize(overlay: Overlay, share: float) -> Netlist:
         from studies.resources.paths import Paths
         from studies.resources.resource_grid import whole
         from studies.resources.timing import path_lines
-    except ImportError as error:
-        raise UserError(f"needs the extra 'rtl' ({error})") from error
+    except ModuleNotFoundError as error:
+        raise (missing_extra("it", error.name or "") or error) from error
     warnings.simplefilter("ignore", UnusedElaboratable)
     began = time.monotonic()
     try:

@@ -5,7 +5,6 @@ It computes no prediction of its own; run `cosim validate page`.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from arch_models.overlay import load_overlay
 from arch_models.vta import VtaModel, load_vta
 from hw.rtl_sim.timed import TimedBench
 from studies.evaluation.inputs import MEMORY_MODELS
+from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_text
-from studies.plain.truth import CARRIED
+from studies.plain.truth import CARRIED, truth_path
 from studies.resources.fit_resources import NOT_COUNTED, fit, modelled
 from studies.resources.resource_grid import PARTS, Sites, read_grid
 from studies.validate import fpga2015 as validate_fpga2015
@@ -136,9 +136,23 @@ by 0.02 %). Nothing was fitted. Source: Zhang et al., FPGA 2015, cross-layer des
 """
 
 
-def write(path: Path = PAGE) -> None:
-    """Run every check, write the page and its picture."""
+def absent_tables() -> tuple[str, ...]:
+    """The public tables that are not here, whose rows the page would lack."""
+    names = (*validate_vta.TIMED_TABLES, validate_vta.BYTES_TABLE, validate_vta.LEGALITY_TABLE)
+    return tuple(name for name in names if truth_path(name) is None)
+
+
+def write(path: Path = PAGE, fewer: bool = False) -> None:
+    """Run every check (a quarter of an hour), write the page and its picture.
+
+    `fewer`: overwrite a page though tables are absent here; `UserError` without it.
+    """
     check_writable(path)
+    absent = absent_tables()
+    if absent and path.exists() and not fewer:
+        raise UserError(f"{path} is there, and the page would hold fewer rows: {', '.join(absent)} "
+                        f"{'is' if len(absent) == 1 else 'are'} absent here. Name another file "
+                        "with --out, or give --fewer.")
     report = validate_vta.validate()
     vta_report.plot(report, path.parent / "pictures" / PICTURE)
     parts = [HEAD, *_vta(report, load_vta()), *_overlap(), *_fpga2015(), *_memory(),
@@ -302,15 +316,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of this module; see `--help`."""
-    parser = argparse.ArgumentParser(prog="validation_page", description=__doc__)
-    parser.add_argument("--out", type=Path, default=PAGE, help="the page to write")
-    write(parser.parse_args(arguments).out)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

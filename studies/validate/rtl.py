@@ -8,10 +8,8 @@ tiles through every engine of a design, with data; and, if asked for, a whole fr
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -19,7 +17,6 @@ import numpy as np
 
 from arch_models.board import Board, load_board
 from arch_models.clock import clocked
-from arch_models.fields import FieldError
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Overlay, load_overlay
 from arch_models.resources import check_masters
@@ -42,12 +39,12 @@ from hw.rtl_sim.tiles import random_tiles
 from hw.rtl_sim.timed import RtlRun, TimedBench, buildable
 from studies.evaluation.emission import whole_frame
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_json
-from workloads.graph import Graph, GraphError
+from workloads.graph import Graph
 from workloads.library import load
 
 Host = Callable[[int, np.ndarray], None]
 TILES_A_PROGRAM = 45
+BOARD = "pynq-z1"
 
 
 @dataclass(frozen=True)
@@ -212,65 +209,55 @@ def _rate(cycles: int, seconds: float) -> float:
     return round(cycles / seconds, 1) if seconds else 0.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`cosim validate rtl`: 0 if nothing differs, 1 if something does, 2 for a bad argument."""
-    parser = argparse.ArgumentParser(prog="cosim validate rtl", description=__doc__)
-    parser.add_argument("--design", default="default", help="design file, or a shipped design")
-    parser.add_argument("--programs", type=int, default=200)
-    parser.add_argument("--tiles", type=int, default=90)
-    parser.add_argument("--network", help="also run one frame of a shipped network, as emitted")
-    parser.add_argument("--steps", type=int, help="sampler steps of that frame, if it has any")
-    parser.add_argument("--memory", choices=("flat", "ddr3"), default="flat",
-                        help="memory of programs, tiles and frames")
-    parser.add_argument("--board", default="pynq-z1")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--keep", type=Path, help="folder for the seeds of failing programs")
-    chosen = parser.parse_args(arguments)
+@dataclass(frozen=True)
+class Request:
+    """What to compare: so many random programs and tiles of a design, and a frame if asked for.
+
+    `steps`: sampler steps of that frame. `memory`: "flat" or "ddr3". `seed` repeats all inputs.
+    """
+
+    design: str = "default"
+    programs: int = 200
+    tiles: int = 90
+    network: str | None = None
+    steps: int | None = None
+    memory: str = "flat"
+    seed: int = 0
+
+
+def run(request: Request) -> Comparison:
+    """Run everything that is asked for on both; `UserError` for what cannot be built."""
+    board = load_board(BOARD)
     try:
-        for name in ("programs", "tiles", "seed"):
-            if getattr(chosen, name) < 0:
-                raise UserError(f"--{name} is {getattr(chosen, name)}, must not be negative")
-        if chosen.steps is not None and chosen.steps < 1:
-            raise UserError(f"--steps is {chosen.steps}, must be at least 1")
-        if chosen.json is not None:
-            check_writable(chosen.json)
-        board = load_board(chosen.board)
-        overlay = clocked(load_overlay(chosen.design), board)
-        found = _validate(chosen, overlay, board)
-    except (UserError, FieldError, EmissionError, DescriptorError, GraphError,
-            RtlError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    shown = found.summary()
-    if chosen.json is not None:
-        write_json(chosen.json, shown)
-    for name, value in shown.items():
-        print(f"{name.replace('_', ' '):28} {value:>16,}")
-    print(f"compiled models are kept in {default_cache()}; make clean empties it")
-    return 0 if found.equal else 1
+        overlay = clocked(load_overlay(request.design), board)
+        return _compared(request, overlay, board)
+    except (EmissionError, DescriptorError, RtlError) as error:
+        raise UserError(str(error)) from error
 
 
-def _validate(chosen: argparse.Namespace, overlay: Overlay, board: Board) -> Comparison:
+def report(found: Comparison) -> str:
+    """What was compared and what differs, one figure a line."""
+    lines = [f"{name.replace('_', ' '):28} {value:>16,}"
+             for name, value in found.summary().items()]
+    return "\n".join([*lines, f"compiled models are kept in {default_cache()}; make clean empties "
+                      "it"])
+
+
+def _compared(request: Request, overlay: Overlay, board: Board) -> Comparison:
     if refused := check_masters(overlay.masters, board) or check_channels(overlay):
         raise UserError(str(refused))
     check_buildable(units_of(overlay, board), overlay)
     warm = random_memory(0)
     fast.simulate(random_program(0, len(warm.ports)), warm, trace=True)  # compiles, untimed
     total = Comparison()
-    if chosen.programs:
-        total = total + compare_programs(chosen.programs, chosen.seed, TimedBench(), chosen.keep,
-                                         chosen.memory)
-    if chosen.tiles:
-        total = total + compare_tiles(chosen.tiles, chosen.seed, overlay, board,
-                                      chosen.memory)
-    if chosen.network:
-        graph = load(chosen.network)
-        if chosen.steps is not None and graph.steps > 1:
-            graph = replace(graph, steps=chosen.steps)
-        total = total + compare_frame(graph, overlay, board, chosen.seed, chosen.memory)
+    if request.programs:
+        total = total + compare_programs(request.programs, request.seed, TimedBench(), None,
+                                         request.memory)
+    if request.tiles:
+        total = total + compare_tiles(request.tiles, request.seed, overlay, board, request.memory)
+    if request.network:
+        graph = load(request.network)
+        if request.steps is not None and graph.steps > 1:
+            graph = replace(graph, steps=request.steps)
+        total = total + compare_frame(graph, overlay, board, request.seed, request.memory)
     return total
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

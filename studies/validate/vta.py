@@ -9,15 +9,11 @@ Program and running it, `cosim.executors.fast`, on the merged port.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from arch_models.fields import FieldError
 from arch_models.vta import VtaTiming, load_vta
 from cosim.executors import fast
 from cosim.program.result import SimResult
@@ -32,8 +28,6 @@ from cosim.vta.lower import (
     vta_memory,
 )
 from cosim.vta.schedule import reject_reason
-from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_json
 from studies.plain.truth import truth_path
 from studies.validate.vta_rows import Refusal, VtaRow, VtaTable, read_rows
 
@@ -41,6 +35,8 @@ TIMED_TABLES = ("vta_pynq_board_ms_2019.csv", "vta_pynq_board_ms_2022.csv")
 BYTES_TABLE = "vta_pynq_bus_bytes_2022.csv"
 LEGALITY_TABLE = "vta_pynq_schedule_legality_2022.csv"
 REGIMES = ("compute-bound", "load-bound", "small")
+#: Timed rows of both tables, of which the carried one holds a part.
+PUBLIC_TIMED_ROWS = 48
 #: Below this a start, a first load and a last store weigh as much as the work between.
 SMALL_MS = 0.5
 
@@ -191,39 +187,3 @@ def as_json(report: Report) -> dict[str, object]:
             "shares": item.shares,
         } for item in report.predictions],
     }
-
-
-def run(rows: Path | None = None, config: str | None = None, json_path: Path | None = None,
-        plot_path: Path | None = None) -> int:
-    """Validate, print the report, write JSON and plot where asked. 0, or 1 if no row was taken."""
-    from studies.validate import vta_report
-
-    for path in (json_path, plot_path):
-        if path is not None:
-            check_writable(path)
-    report = validate(rows, config)
-    if json_path is not None:
-        write_json(json_path, as_json(report))
-    vta_report.show(report)
-    if plot_path is not None:
-        vta_report.plot(report, plot_path)
-    return 0 if report.predictions else 1
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of this module; see `--help`."""
-    parser = argparse.ArgumentParser(prog="cosim validate vta-pynq", description=__doc__)
-    parser.add_argument("--rows", type=Path, help="CSV with the columns of the public tables")
-    parser.add_argument("--config", help="array of every row: 1x16 or 4x8")
-    parser.add_argument("--json", type=Path, help="write every prediction here")
-    parser.add_argument("--plot", type=Path, help="write predicted against measured here (PNG)")
-    chosen = parser.parse_args(arguments)
-    try:
-        return run(chosen.rows, chosen.config, chosen.json, chosen.plot)
-    except (UserError, FieldError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from studies.plain.files import write_whole
 from studies.plain.terminal import terminal
-from studies.validate.vta import REGIMES, Prediction, Report, summary
+from studies.validate.vta import PUBLIC_TIMED_ROWS, REGIMES, Prediction, Report, summary
 from studies.validate.vta_rows import COUNTERS
 
 WORST = 5
@@ -29,6 +29,8 @@ def show(report: Report, console: Console | None = None) -> None:
     for name in report.absent:
         out.print(f"table {name} is absent: its rows were not checked")
     timed = report.timed
+    if report.absent:
+        out.print(f"checked {len(timed)} of the {PUBLIC_TIMED_ROWS} public timed rows")
     if timed:
         out.print(_rows(timed))
         out.print(_regimes(report))

@@ -12,15 +12,17 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from arch_models.board import BOARDS, load_board, read_board
 from arch_models.board_rules import problems
+from arch_models.builds import build_of
 from arch_models.engines.base import backend_timing
 from arch_models.files import parse_toml
 from arch_models.overlay import DESIGNS, default_overlay, load_overlay
@@ -46,7 +48,9 @@ from studies.plain.records import save
 from studies.plain.terminal import printable, terminal
 from studies.proof.enumeration import Enumerated, load_enumerated
 from studies.report import tables
+from studies.resources.build_check import build_toml
 from studies.resources.calibrate import backend_file, choose_loops, read_report
+from studies.resources.vendor_reports import find_reports, read_timing, read_utilization
 from studies.search.space import default_space
 from studies.search.space_file import load_space
 from studies.search.warm_start import earlier_designs
@@ -55,7 +59,8 @@ from studies.validate.vta_rows import read_rows
 from tests.support.damage import damaged
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.library import load_graph, save_graph
+from workloads.library import imported, load_graph, save_graph
+from workloads.onnx.importer import read_calibration
 
 DATA = Path(__file__).parents[1] / "studies" / "data"
 BOARD = load_board("pynq-z1")
@@ -146,6 +151,26 @@ def measurement() -> bytes:
         (UnitCounters("input", 10, 5, {"memory": 3}),), 100, 0, 2.5, 7)).encode()
 
 
+def onnx_model() -> bytes:
+    """A float convolution and what follows it, on 8 x 8 pixels."""
+    draw = np.random.default_rng(1)
+    weights = [numpy_helper.from_array(draw.normal(size=shape).astype(np.float32), name)
+               for name, shape in (("w", (4, 3, 3, 3)), ("b", (4,)))]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[1, 1, 1, 1]),
+         helper.make_node("Relu", ["y"], ["z"])], "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, (1, 4, 8, 8))], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)],
+                             ir_version=8).SerializeToString()
+
+
+def calibration() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, x=np.random.default_rng(2).normal(size=(2, 3, 8, 8)).astype(np.float32))
+    return file.getvalue()
+
+
 def saved(folder: Path) -> Iterator[Kind]:
     """The kinds whose samples this program writes."""
     save_graph(TINY, folder / "graph", {"seed": 0})
@@ -184,12 +209,19 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         Kind("rails.csv", RAILS, read_designs), Kind("sweep.csv", SWEEP, read_sweep),
         Kind("readings.csv", READINGS, read_readings),
         Kind("power.rpt", (DATA / "power.rpt").read_bytes(), read_power_report),
+        Kind("timing.rpt", (DATA / "timing.rpt").read_bytes(), read_timing),
+        Kind("utilization.rpt", (DATA / "utilization.rpt").read_bytes(), read_utilization),
+        Kind("build.toml", build_toml(default_overlay(), *find_reports(DATA)).encode(),
+             lambda path: build_of(replace(default_overlay(), build=str(path)))),
+        Kind("network.onnx", onnx_model(), lambda path: imported(str(path))),
+        Kind("calibration.npz", calibration(), read_calibration),
         Kind("measured.json", measurement(), lambda path: load_measurement(str(path))),
         *saved(tmp_path_factory.mktemp("whole")))}
 
 
 KINDS = ("board.toml", "design.toml", "space.toml", "explore.json", "csynth.xml", "backend.toml",
-         "vta.csv", "rails.csv", "sweep.csv", "readings.csv", "power.rpt", "measured.json",
+         "vta.csv", "rails.csv", "sweep.csv", "readings.csv", "power.rpt", "timing.rpt",
+         "utilization.rpt", "build.toml", "network.onnx", "calibration.npz", "measured.json",
          "graph.json", "graph.safetensors", "result.json", "all.npz", "data/descriptors.bin",
          "data/program.json")
 

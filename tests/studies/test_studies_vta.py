@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from studies.plain import truth
 from studies.plain.errors import UserError
 from studies.validate import vta as validate_vta
 from studies.validate import vta_report
+from tests.support.command import cosim
 
 pytestmark = pytest.mark.fitted
 
@@ -77,8 +79,9 @@ def test_missing_columns_and_files_are_named(tmp_path: Path) -> None:
         validate_vta.validate(path)
     with pytest.raises(UserError, match="there is no file"):
         validate_vta.validate(tmp_path / "none.csv")
-    assert validate_vta.main(["--rows", str(tmp_path / "none.csv")]) == 2
-    assert validate_vta.main(["--rows", str(write(tmp_path, HEADER, GOOD)), "--config", "2x2"]) == 2
+    assert cosim("validate", "vta-pynq", "--rows", tmp_path / "none.csv") == 2
+    rows = write(tmp_path, HEADER, GOOD)
+    assert cosim("validate", "vta-pynq", "--rows", rows, "--config", "2x2") == 2
 
 
 def test_config_names_the_array_of_every_row(tmp_path: Path) -> None:
@@ -91,7 +94,7 @@ def test_config_names_the_array_of_every_row(tmp_path: Path) -> None:
 def test_json_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, HEADER + ",time_ms", GOOD + ",0.5", GOOD + ",")
     out, plot = tmp_path / "out.json", tmp_path / "plot.png"
-    assert validate_vta.main(["--rows", str(path), "--json", str(out), "--plot", str(plot)]) == 0
+    assert cosim("validate", "vta-pynq", "--rows", path, "--json", out, "--plot", plot) == 0
     found = json.loads(out.read_text())
     assert found["rows"] == 2 and found["refused"] == []
     first, second = found["predictions"]
@@ -142,12 +145,32 @@ def test_golden_times() -> None:
 
 @pytest.mark.long
 def test_the_page_names_every_check_and_its_sources(tmp_path: Path) -> None:
-    from studies.validate.page import main
-
     page = tmp_path / "validation.md"
-    assert main(["--out", str(page)]) == 0
+    assert cosim("validate", "page", "--out", page) == 0
     text = page.read_text()
     for part in ("## VTA on PYNQ", "## VTA 2018", "## FPGA 2015", "## The DDR3 memory",
                  "arXiv 1807.04188", "`cache_bytes`"):
         assert part in text
     assert (tmp_path / "pictures" / "validation_vta.png").is_file()
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A clone that lies where there are no shared tables."""
+    monkeypatch.setattr(truth, "SHARED", tmp_path / "shared")
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_clone_alone_says_how_many_rows_it_checked(capsys: pytest.CaptureFixture) -> None:
+    assert cosim("validate", "vta-pynq") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"checked 1\d of the 48 public timed rows", said), said[:500]
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_page_is_not_overwritten_with_one_of_fewer_rows(
+        tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    page = tmp_path / "validation.md"
+    page.write_text("old")
+    assert cosim("validate", "page", "--out", page) == 2
+    assert "--fewer" in capsys.readouterr().err and page.read_text() == "old"
