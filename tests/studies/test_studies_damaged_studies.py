@@ -75,3 +75,24 @@ def test_a_damaged_study_is_refused_or_read_past(whole: dict[str, bytes], tmp_pa
 def test_many_damaged_studies_are_refused_or_read_past(whole: dict[str, bytes], tmp_path: Path,
                                                        kind: str) -> None:
     fuzzed(kind, whole, tmp_path, 1, MANY)
+
+
+def test_a_damaged_line_is_named_and_nothing_is_written(whole: dict[str, bytes],
+                                                        tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    lines = whole["journal"].split(b"\n")
+    for damage in (b'{"op_code": 4, "tri', b"[1, 2]", b"{}", b'{"op_code": "x"}', b"\xff", b""):
+        text = b"\n".join([*lines[:6], damage, *lines[7:]])
+        path.write_bytes(text)
+        assert "line 7 is damaged" in searched(str(path))
+        assert path.read_bytes() == text
+    path.write_bytes(whole["journal"][:-5])  # a last line that a kill cut short
+    assert searched(str(path)) == ""
+
+
+def test_a_trial_without_a_design_is_named(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    assert searched(place) == ""
+    with sqlite3.connect(tmp_path / "study.db") as base:
+        base.execute("DELETE FROM trial_user_attributes WHERE key = 'design' AND trial_id = 3")
+    assert "trial 2 is damaged: it names no design" in searched(place)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arch_models.fields import FieldError, made_label
+from arch_models.fields import FieldError, made_label, shortened
 from arch_models.files import read_arrays
 from workloads.graph import Graph, GraphError
 from workloads.onnx.fold import FOLDED, constant_of, run_node
@@ -65,7 +65,12 @@ def import_onnx(
     else:
         calibration = [_shaped(walk.model, network.graph, item) for item in calibration]
         origin = f"calibrated with {len(calibration)} given inputs"
-    graph = replace(quantize(network, calibration, recipe), name=made_label(path.stem))
+    try:
+        graph = replace(quantize(network, calibration, recipe), name=made_label(path.stem))
+    except GraphError:
+        raise
+    except ValueError as error:  # numbers that no scale holds
+        raise GraphError(f"{path.name} cannot be quantized: {shortened(error, 200)}") from error
     note = "scales as the file states them" if stated else f"float network, {origin}"
     if walk.widened:
         note += f", {walk.widened} ranges with a zero point widened to symmetric ones"
