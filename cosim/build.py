@@ -9,6 +9,7 @@ from __future__ import annotations
 from arch_models.board import Board
 from arch_models.clock import clocked
 from arch_models.overlay import Infeasible, Overlay
+from cosim.engines import SLICES
 from cosim.lowering.limits import lower_within
 from cosim.lowering.lower import Lowered
 from cosim.lowering.placement import KnownPlaces
@@ -44,7 +45,8 @@ class Builder:
         """The best tile of every layer of a frame, or the layer that does not work out."""
         if len(self.tiles) > MOST_TILES:
             self.tiles.clear()
-        return choose_mapping(self.graph, overlay, self.board, phases(self.graph), self.tiles)
+        return choose_mapping(self.graph, overlay, self.board, phases(self.graph), SLICES,
+                              self.tiles)
 
     def lower(self, overlay: Overlay, mapping: Mapping, frames: int = 1,
               steps: int | None = None) -> Lowered | Infeasible:

@@ -27,10 +27,16 @@ MODELS: tuple[EngineModel, ...] = (
 )
 
 
+def engines_that_run(work: Work) -> tuple[EngineModel, ...]:
+    """The engines that can run a layer, the one made for it first; none: only the host can."""
+    return tuple(item for item in MODELS if item.supports(work))
+
+
 def engine_for(work: Work) -> EngineModel | None:
-    """The engine that runs a layer, or None: then only the host can."""
-    return next((item for item in MODELS if item.supports(work)), None)
+    """The first of them, or None."""
+    return next(iter(engines_that_run(work)), None)
 
 
 __all__ = ["MODELS", "EngineModel", "Resources", "Tile", "TileCost", "Timing", "Work",
-           "backends", "engine_for", "interval_cycles", "timing"]
+           "backends", "engine_for", "engines_that_run",
+           "interval_cycles", "timing"]

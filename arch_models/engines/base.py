@@ -32,6 +32,7 @@ class Work:
     groups: int = 1
     relu: bool = False
     scaled_pool: bool = False  # an average pool with a multiplier of its own
+    depthwise: bool = False  # a convolution whose groups have one channel in and one out
 
 
 @dataclass(frozen=True, slots=True)

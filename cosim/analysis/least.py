@@ -19,16 +19,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from arch_models.board import Board
-from arch_models.engines import interval_cycles, timing
 from arch_models.engines.host import start_ns
-from arch_models.overlay import Engine, Overlay, Role, Start
-from arch_models.units import ceil_div
+from arch_models.overlay import Overlay, Role, Start
+from cosim.engines import SLICES
+from cosim.engines.base import Mapped
 from cosim.lowering.lower import host_cycles, host_ns
-from cosim.mapping.choose import work_of
-from cosim.mapping.tiles import ConvolutionTile, GridTile, LayerMapping, Mapping, StreamTile
-from cosim.mapping.words import convolution_words
-from cosim.program.table import WeightOrder
-from workloads.graph import Graph, Layer, Operator
+from cosim.mapping.tiles import LayerMapping, Mapping
+from workloads.graph import Graph
 
 Weights = Weighting[str, float]
 
@@ -47,18 +44,6 @@ class Least:
     bytes_read: int = 0
     bytes_written: int = 0
     host_ns: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """One layer in fabric. `ahead_bytes`: weights that may be loaded before the layer begins."""
-
-    compute_cycles: int = 0
-    load_bytes: int = 0
-    weight_bytes: int = 0
-    ahead_bytes: int = 0
-    store_bytes: int = 0
-    trips: int = 0
 
 
 def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
@@ -85,7 +70,8 @@ def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
                                               layers[item.name], item, to_fabric),
                                       overlay.clock_hz)
         else:
-            work = _work(graph, overlay, mapping, layers[item.name], item)
+            work = SLICES[item.engine].least(Mapped(graph, overlay, mapping.layouts,
+                                                    layers[item.name], item))
             within = max(0, work.weight_bytes - work.ahead_bytes)
             cycles += repeats * max(
                 work.compute_cycles, work.load_bytes / rates[Role.INPUT],
@@ -125,75 +111,3 @@ def _host_ns(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping) -> 
             total += repeats * begin
         before = item
     return total
-
-
-def _work(graph: Graph, overlay: Overlay, mapping: Mapping, layer: Layer,
-          item: LayerMapping) -> _Work:
-    stored = mapping.layouts.bytes_of(item.output)
-    if isinstance(item.tile, ConvolutionTile):
-        return _convolution(graph, overlay, mapping, layer, item, item.tile, stored)
-    loaded = mapping.layouts.bytes_of(item.inputs[0])
-    if isinstance(item.tile, StreamTile):
-        assert item.engine is not None
-        if layer.operator in (Operator.ADD, Operator.MULTIPLY):
-            loaded += mapping.layouts.bytes_of(item.inputs[1])
-        spec, work = graph.tensors[item.inputs[0]], work_of(graph, layer)
-        planes = mapping.layouts.planes(item.inputs[0])
-        found = timing(overlay, item.engine, work.operator)
-        units = spec.positions // item.tile.unit_in
-        trips = units * item.tile.unit_out
-        if layer.operator not in (Operator.SOFTMAX, Operator.FLOW_SUM):
-            trips *= planes
-        stages = ceil_div(planes, item.tile.planes) * ceil_div(units, item.tile.units)
-        return _Work(trips * interval_cycles(found, work, planes, spec.channels)
-                     + stages * (found.fill + found.drain), loaded, store_bytes=stored)
-    if isinstance(item.tile, GridTile):
-        found = timing(overlay, Engine.GRID_SAMPLE, "grid_sample")
-        grid = graph.tensors[item.inputs[1]]
-        planes = mapping.layouts.planes(item.inputs[0])
-        each = (ceil_div(planes, item.tile.planes) * found.interval
-                + planes * found.interval_per_plane)
-        return _Work(grid.channels // 2 * grid.positions * each,
-                     loaded + mapping.layouts.bytes_of(item.inputs[1]), store_bytes=stored)
-    return _Work(0, loaded, store_bytes=stored)
-
-
-def _convolution(graph: Graph, overlay: Overlay, mapping: Mapping, layer: Layer,
-                 item: LayerMapping, tile: ConvolutionTile, stored: int) -> _Work:
-    in_words, out_words, taps = convolution_words(layer, graph, overlay, mapping, item)
-    source, out = graph.tensors[item.inputs[0]], graph.tensors[layer.output]
-    found = timing(overlay, Engine.CONVOLUTION, "convolution")
-    column_tiles = ceil_div(out.columns, tile.columns)
-    edge = out.columns - (column_tiles - 1) * tile.columns
-    column_trips = ((column_tiles - 1) * ceil_div(tile.columns, overlay.columns)
-                    + ceil_div(edge, overlay.columns))
-    trips = in_words * taps * out_words * out.rows * column_trips
-    spatial = ceil_div(out.rows, tile.rows) * column_tiles
-    out_tiles, in_tiles = ceil_div(out_words, tile.out_words), ceil_div(in_words, tile.in_words)
-    rows, columns = (
-        _read(count, layer.window.stride, size, layer.window.padding, int(bool(item.upsample)),
-              limit)
-        for count, size, limit in ((out.rows, layer.window.rows, source.rows),
-                                   (out.columns, layer.window.columns, source.columns)))
-    loaded = (mapping.layouts.bytes_of(item.inputs[0]) // source.positions) * rows * columns
-    if tile.weights_outer or not tile.resident:
-        loaded *= out_tiles
-    if item.add:
-        loaded += stored
-    weights = block = 0
-    if item.order is WeightOrder.STORED:
-        word = overlay.tm * overlay.tn * overlay.weight_bits // 8
-        once = tile.weights_outer or out_tiles * in_tiles == 1
-        weights = in_words * out_words * taps * word * (1 if once else spatial)
-        block = tile.out_words * tile.in_words * taps * word
-    return _Work(trips * found.interval
-                 + spatial * out_tiles * in_tiles * (found.fill + found.drain),
-                 loaded, weights, block * overlay.weight_banks, stored, trips)
-
-
-def _read(count: int, stride: int, taps: int, padding: int, upsample: int, limit: int) -> int:
-    """Real rows that `count` output rows read at least; the windows touch if `stride` <= `taps`."""
-    if stride > taps:
-        return 0
-    high = min(limit << upsample, (count - 1) * stride - padding + taps)
-    return max(0, high + (1 << upsample) - 1 >> upsample)

@@ -1,6 +1,6 @@
 """Lowers a mapped graph to the Program that the executors run and the hardware executes.
 
-It chooses no tile and no address; the rows of a layer are written by `kernels`.
+It chooses no tile and no address; the rows of a layer are written by its engine.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from arch_models.board import Board
 from arch_models.engines.host import cache_ns, software_ns, start_ns
 from arch_models.overlay import Overlay, Start
 from arch_models.units import cycles_from_ns
-from cosim.lowering import kernels
+from cosim.engines import SLICES
+from cosim.engines.base import Job, Mapped
+from cosim.engines.rows import Table
 from cosim.lowering.fetches import with_fetches
-from cosim.lowering.jobs import Job, Planner
+from cosim.lowering.jobs import fill_costs, jobs, mapped_layer
 from cosim.lowering.placement import KnownPlaces, Placement, place
 from cosim.lowering.wiring import Wiring, units_of, wire
 from cosim.mapping.layout import Layouts
 from cosim.mapping.tiles import LayerMapping, Mapping
 from cosim.program.table import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Program, Segment
-from workloads.graph import Graph, Layer, Operator, Phase, multiply_accumulates
+from workloads.graph import Graph, Layer, Phase, multiply_accumulates
 
 START = "start"  # the pseudo-layer of a host operation that only starts the fabric
 
@@ -86,6 +88,11 @@ def host_ns(graph: Graph, overlay: Overlay, board: Board, layouts: Layouts, laye
     return total
 
 
+def _tables(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Operation and argument tables; a row is meaningful once it is written whole."""
+    return (np.empty((count, len(Column)), np.int64), np.empty((count, ARGUMENT_COUNT), np.int32))
+
+
 @dataclass
 class _Rows:
     """First and last row of every unit in one lowered layer; -1 if it has none."""
@@ -108,24 +115,25 @@ class _Lowering:
         self.layouts = mapping.layouts
         self.wiring: Wiring = wire(overlay, board)
         self.layers = {layer.name: layer for layer in graph.layers}
-        self.weight_bank = 0
         self.row = 0
         self.initial = 0
         self.host_ns: list[float] = []
-        self.ops, self.args = kernels.tables(0, ARGUMENT_COUNT)
+        self.ops, self.args = _tables(0)
         units = len(self.wiring.units)
+        self.blocks = np.zeros(units, np.int64)
         # First and last rows by unit: at most a host start and the layer itself for each layer.
         self.marks = np.full((2 * len(mapping.layers) + 4, 2, units), -1, np.int64)
         self.marked = 0
 
     def run(self, frames: int, steps: int) -> Lowered:
-        planner = Planner(self.graph, self.overlay, self.mapping, self.placement, self.wiring)
-        jobs = planner.jobs()
-        self.ops, self.args = kernels.tables(planner.most_rows(jobs), ARGUMENT_COUNT)
+        found = jobs(self.graph, self.overlay, self.mapping, self.placement, self.wiring)
+        most = (2 * len(found) + len(self.mapping.phases) + 2
+                + sum(item[1].most_rows for item in found if item is not None))
+        self.ops, self.args = _tables(most)
         segments = []
         for phase, indices in self._phases():
             begin = self.row
-            self._segment(jobs, indices)
+            self._segment(found, indices)
             repeat = {Phase.FRAME: frames, Phase.STEP: steps}.get(phase, 1)
             segments.append(Segment(begin, self.row, repeat))
         self.ops, self.args = self.ops[: self.row], self.args[: self.row]
@@ -151,22 +159,18 @@ class _Lowering:
         if phase is not None:
             yield phase, indices
 
-    def _emit(self, job: Job, rows: _Rows) -> None:
-        kernel, common, plan, areas, wires, real = job
-        head = (self.ops, self.args, self.row, common)
-        tail = (wires.inputs, wires.outputs)
-        if kernel is kernels.convolution_rows:
-            plan = plan._replace(weight_bank=self.weight_bank)
-            self.row, self.weight_bank = kernel(*head, plan, *areas, *tail, real, rows.first,
-                                                rows.last)
-            return
-        self.row = kernel(*head, plan, *areas, *tail, rows.first, rows.last)
+    def _emit(self, mapped: Mapped, job: Job, rows: _Rows) -> None:
+        table = Table(self.ops, self.args, rows.first, rows.last, self.blocks)
+        begin = self.row
+        self.row = job.kernel(table, begin, job.common, job.plan, job.areas, job.wires)
+        fill_costs(self.ops[begin : self.row], self.args[begin : self.row], mapped,
+                   job.common.engine)
 
     # --- order between layers -------------------------------------------------------------
 
-    def _segment(self, jobs: list[Job | None], indices: list[int]) -> None:
+    def _segment(self, jobs: list[tuple[Mapped, Job] | None], indices: list[int]) -> None:
         """Write one phase: its layers in order, tied by barriers, repeatable."""
-        self.weight_bank = 0
+        self.blocks[:] = 0
         done: list[_Rows] = []
         fabric = [index for index in indices if jobs[index] is not None]
         starts_on_host = bool(indices) and jobs[indices[0]] is None
@@ -187,7 +191,7 @@ class _Lowering:
                 done.append(self._host(None, index, len(self.mapping.layers),
                                        start_ns(self.board, self.overlay.control)))
             rows = self._blank(item)
-            self._emit(job, rows)
+            self._emit(*job, rows)
             done.append(rows)
         for rows, following in itertools.pairwise(done):
             self._barrier(rows, following)
@@ -307,16 +311,18 @@ class _Lowering:
 
     def _by_weight_master(self, item: LayerMapping) -> tuple[str, ...]:
         """The activations among what the weight master loads for a layer in fabric."""
-        operator = self.layers[item.name].operator
-        if operator is Operator.MATMUL:
-            return item.inputs[1:2]
-        return item.inputs[1:] if operator in (Operator.FLOW_SUM, Operator.GROUP_NORM) else ()
+        if item.engine is None:
+            return ()
+        return SLICES[item.engine].activations(
+            mapped_layer(self.graph, self.overlay, self.mapping, item))
 
     def _activation_row(self, rows: _Rows) -> int:
         """The first row of the weight master that loads an activation: constants come first."""
-        assert rows.item is not None
+        item = rows.item
+        assert item is not None and item.engine is not None
         row = int(rows.first[self.wiring.weight])
-        if self.layers[rows.item.name].operator is Operator.FLOW_SUM:
+        mapped = mapped_layer(self.graph, self.overlay, self.mapping, item)
+        if not SLICES[item.engine].constants(mapped):
             return row
         row += 1
         while self.ops[row, Column.UNIT] != self.wiring.weight:

@@ -5,24 +5,21 @@ It decides no tiles and makes no bytes (see `packing`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arch_models.board import Board
-from arch_models.overlay import Engine, Layout, Overlay
+from arch_models.overlay import Layout, Overlay
 from arch_models.units import ceil_div
+from cosim.engines import SLICES
+from cosim.engines.base import Mapped
+from cosim.engines.constants import PlacementError
 from cosim.mapping.layout import Layouts
 from cosim.mapping.tiles import LayerMapping, Mapping
-from cosim.mapping.words import convolution_words
-from cosim.program.table import NORM_CONSTANTS, WeightOrder
-from workloads.graph import Graph, Layer, Operator
+from workloads.graph import Graph
 
 #: Tensors and blobs start at multiples of the longest 64-bit AXI3 burst.
 ALIGNMENT_BYTES = 128
-ENTRY_BYTES = 8
-
-class PlacementError(ValueError):
-    """A graph's tensors cannot be placed. The message names the tensor and the rule."""
-
 
 @dataclass(frozen=True)
 class TensorPlace:
@@ -112,9 +109,8 @@ def place(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
     addresses, tensor_bytes = found
     end = tensor_bytes
     blobs: dict[tuple[str, str], Blob] = {}
-    layers = {layer.name: layer for layer in graph.layers}
     for item in mapping.layers:
-        for role, size in _constants(layers, graph, overlay, mapping, item):
+        for role, size in _constants(graph, overlay, mapping, item):
             blobs[item.name, role] = Blob(item.name, role, end, size)
             end = ceil_div(end + size, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     return Placement(mapping, addresses, blobs, end, tensor_bytes)
@@ -211,28 +207,10 @@ def _allocate(regions: list[_Region], mapping: Mapping, step: int, layout: Layou
     return addresses, ceil_div(end, step) * step
 
 
-def _constants(layers: dict[str, Layer], graph: Graph, overlay: Overlay, mapping: Mapping,
-               item: LayerMapping) -> list[tuple[str, int]]:
+def _constants(graph: Graph, overlay: Overlay, mapping: Mapping,
+               item: LayerMapping) -> Sequence[tuple[str, int]]:
     """Roles and sizes of the constants that the weight master loads for a layer."""
-    layer = layers[item.name]
-    if item.engine is Engine.CONVOLUTION:
-        in_words, out_words, taps = convolution_words(layer, graph, overlay, mapping, item)
-        word = overlay.tm * overlay.tn * overlay.weight_bits // 8
-        entries = ("parameters", out_words * overlay.tm * ENTRY_BYTES)
-        if item.order is not WeightOrder.STORED:
-            return [entries]
-        return [("weights", in_words * out_words * taps * word), entries]
     if item.engine is None:
-        return []
-    operator = layer.operator
-    if operator is Operator.GROUP_NORM:
-        channels = mapping.layouts.planes(item.inputs[0]) * overlay.channel_block
-        return [("norm", (NORM_CONSTANTS + channels) * ENTRY_BYTES)]
-    if operator in (Operator.AFFINE, Operator.REQUANTIZE):
-        planes = mapping.layouts.planes(item.inputs[0])
-        return [("parameters", planes * overlay.channel_block * ENTRY_BYTES)]
-    if operator is Operator.LOOKUP:
-        return [("table", 256)]
-    if operator is Operator.SOFTMAX:
-        return [("table", 512)]
-    return []
+        return ()
+    return SLICES[item.engine].constants(
+        Mapped(graph, overlay, mapping.layouts, graph.layer(item.name), item))

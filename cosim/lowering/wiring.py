@@ -12,27 +12,12 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.engines import MODELS
 from arch_models.overlay import Engine, Fetch, Master, Overlay, Role
+from cosim.engines.rows import Wires
 from cosim.program.table import Channel, Unit, UnitKind
 
 #: Engines that get parameters or tables from the weight master, and how many sets are on chip.
 PARAMETER_SETS = {Engine.ELEMENTWISE: 2, Engine.LOOKUP: 2, Engine.SOFTMAX: 1,
                   Engine.NORM: 1}
-
-
-@dataclass(frozen=True)
-class EngineWires:
-    """One engine's unit and its channel masks, as the kernels take them.
-
-    `inputs`: (masters, 3) unit, filled, free; `outputs`: (masters, 4) unit, filled, free, skip
-    free. `weight_filled`, `weight_free`: 0 if the engine has no parameters.
-    """
-
-    unit: int
-    inputs: np.ndarray
-    outputs: np.ndarray
-    weight_filled: int = 0
-    weight_free: int = 0
-    skip_filled: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +36,7 @@ class Wiring:
     outputs: tuple[int, ...]
     host: int
     fetch: int
-    engines: dict[Engine, EngineWires]
+    engines: dict[Engine, Wires]
     layer_done: tuple[tuple[int, ...], ...]
     to_host: tuple[int, ...]
     release: tuple[int, ...]
@@ -104,7 +89,7 @@ def wire(overlay: Overlay, board: Board) -> Wiring:
     inputs, weight = tuple(range(count)), count
     outputs = tuple(range(count + 1, count + 1 + len(overlay.masters_of(Role.OUTPUT))))
     made = _Channels()
-    engines: dict[Engine, EngineWires] = {}
+    engines: dict[Engine, Wires] = {}
     host = count + 1 + len(outputs)
     for item in MODELS:
         if item.engine in overlay.engines:
@@ -134,7 +119,7 @@ def wire(overlay: Overlay, board: Board) -> Wiring:
 
 
 def _engine(made: _Channels, engine: Engine, unit: int, inputs: tuple[int, ...], weight: int,
-            outputs: tuple[int, ...], overlay: Overlay) -> EngineWires:
+            outputs: tuple[int, ...], overlay: Overlay) -> Wires:
     name = engine.value
     incoming = np.array([[
         master, made.add(f"{name} filled {index}", master, unit, "input"),
@@ -148,13 +133,12 @@ def _engine(made: _Channels, engine: Engine, unit: int, inputs: tuple[int, ...],
         for index, master in enumerate(outputs):
             outgoing[index, 3] = made.add(f"skip room {index}", master, inputs[0], "output",
                                           overlay.output_banks)
-        return EngineWires(
-            unit, incoming, outgoing, made.add("weights filled", weight, unit, "weights"),
+        return Wires(
+            unit, incoming, outgoing, weight, made.add("weights filled", weight, unit, "weights"),
             made.add("weights free", unit, weight, "buffer", overlay.weight_banks),
             made.add("skip filled", inputs[0], unit, "input"))
+    filled = free = 0
     if engine in PARAMETER_SETS:
-        return EngineWires(
-            unit, incoming, outgoing, made.add(f"{name} parameters", weight, unit, "weights"),
-            made.add(f"{name} parameters free", unit, weight, "buffer",
-                     PARAMETER_SETS[engine]))
-    return EngineWires(unit, incoming, outgoing)
+        filled = made.add(f"{name} parameters", weight, unit, "weights")
+        free = made.add(f"{name} parameters free", unit, weight, "buffer", PARAMETER_SETS[engine])
+    return Wires(unit, incoming, outgoing, weight, filled, free, 0)

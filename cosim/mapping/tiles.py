@@ -65,7 +65,7 @@ class LayerMapping:
     `engine` None: the host. `inputs`: tensors read from DRAM; `output`: the tensor written.
     `upsample`, `pool`, `skip`: what a convolution absorbs (skip: the other operand of an add).
     `order`: how a matmul loads its second operand into WEIGHT. `why_host`: what the fabric lacks.
-    `cost_cycles` is the search's closed-form cost, no prediction.
+    `tile` is a value of its engine. `cost_cycles` is the search's closed-form cost, no prediction.
     """
 
     name: str
@@ -78,7 +78,7 @@ class LayerMapping:
     pool: str = ""
     add: str = ""
     skip: str = ""
-    tile: ConvolutionTile | StreamTile | GridTile | NormTile | None = None
+    tile: object = None
     cost_cycles: float = 0.0
     order: WeightOrder = WeightOrder.STORED
     why_host: str = ""

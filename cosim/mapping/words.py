@@ -8,7 +8,7 @@ from __future__ import annotations
 from arch_models.overlay import Overlay
 from arch_models.units import ceil_div
 from cosim.compiled import PLAIN
-from cosim.mapping.tiles import LayerMapping, Mapping
+from cosim.mapping.layout import Layouts
 from workloads.graph import Graph, Layer, Operator
 
 
@@ -35,10 +35,13 @@ def span(start, count, stride, taps, padding, upsample, limit):
     return low_real, high_real - low_real + 1
 
 
-def convolution_words(layer: Layer, graph: Graph, overlay: Overlay, mapping: Mapping,
-                      item: LayerMapping) -> tuple[int, int, int]:
-    """Input words (with groups: of one output word, at most), output words and kernel taps."""
-    planes = mapping.layouts.planes(item.inputs[0])
+def convolution_words(layer: Layer, graph: Graph, overlay: Overlay, layouts: Layouts,
+                      source: str) -> tuple[int, int, int]:
+    """Input words (with groups: of one output word, at most), output words and kernel taps.
+
+    `source`: the tensor that it reads, in front of a fused upsample.
+    """
+    planes = layouts.planes(source)
     in_words = ceil_div(planes, overlay.tn // overlay.channel_block)
     channels = graph.tensors[layer.output].channels
     out_words = ceil_div(channels, overlay.tm)

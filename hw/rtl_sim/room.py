@@ -1,6 +1,6 @@
 """Says which buffer of an overlay is too small for one random tile.
 
-It draws no tile and chooses none for a network; `cosim.mapping.tile_search` does that.
+It draws no tile and chooses none for a network; `cosim.engines` does that.
 """
 
 from __future__ import annotations

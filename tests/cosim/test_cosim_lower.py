@@ -19,10 +19,12 @@ from arch_models.overlay import (
     load_overlay,
 )
 from cosim.analysis.interpret import interpret
+from cosim.engines import SLICES
 from cosim.lowering.lower import lower
 from cosim.lowering.packing import pack_tensor, unpack_tensor
 from cosim.lowering.placement import PlacementError
-from cosim.mapping.choose import ConvolutionTile, Mapping, choose_mapping
+from cosim.mapping.choose import choose_mapping
+from cosim.mapping.tiles import ConvolutionTile, Mapping
 from cosim.program.table import Column, Opcode, layer_macs
 from cosim.program.verify import verify
 from tests.cosim.tiny_graphs import TinyGraph
@@ -62,7 +64,7 @@ TINY = AgcConfig(width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks
 
 
 def mapped(graph: Graph, overlay: Overlay, phases=(Phase.FRAME,)) -> Mapping:
-    mapping = choose_mapping(graph, overlay, BOARD, phases)
+    mapping = choose_mapping(graph, overlay, BOARD, phases, SLICES)
     assert isinstance(mapping, Mapping), mapping
     return mapping
 

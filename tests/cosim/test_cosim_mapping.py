@@ -9,6 +9,8 @@ import pytest
 
 from arch_models.board import load_board
 from arch_models.overlay import Engine, Fusion, Infeasible, default_overlay
+from cosim.engines import SLICES
+from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.mapping import tile_search
 from cosim.mapping.choose import budget_of, choose_mapping
 from cosim.mapping.tiles import ConvolutionTile, Mapping
@@ -23,7 +25,7 @@ FRAME = (Phase.FRAME,)
 
 
 def mapped(graph: Graph, overlay=BASE) -> Mapping:
-    found = choose_mapping(graph, overlay, BOARD, FRAME)
+    found = choose_mapping(graph, overlay, BOARD, FRAME, SLICES)
     assert isinstance(found, Mapping), found
     return found
 
@@ -53,14 +55,14 @@ def test_tiles_stay_inside_the_buffers() -> None:
             assert tile.rows % 2 == tile.columns % 2 == 0
 
 
-def brute_force(shape: tile_search.ConvolutionShape, budget: tile_search.Budget) -> float:
+def brute_force(shape: ConvolutionShape, budget: tile_search.Budget) -> float:
     """The least cost over every tile size of every axis, by the search's own kernel."""
     best = -1.0
     for rows in range(1, shape.conv_rows + 1):
         for columns in range(1, shape.conv_columns + 1):
             for out in range(1, shape.out_words + 1):
                 for words in range(1, shape.in_words + 1):
-                    one = tile_search.search_convolution(shape._replace(
+                    one = search(shape._replace(
                         fixed_rows=rows, fixed_columns=columns, most_out_words=out,
                         most_in_words=words), budget)
                     if one[0] >= 0 and (best < 0 or one[0] < best):
@@ -73,7 +75,7 @@ def test_the_search_is_as_good_as_every_tile(seed: int) -> None:
     draw = np.random.default_rng(seed)
     size = int(draw.integers(4, 9))
     kernel = int(draw.choice([1, 3]))
-    shape = tile_search.ConvolutionShape(
+    shape = ConvolutionShape(
         size, size, 4, size, size, 6, 4, 3, kernel, kernel, 1, kernel // 2, 0, 0,
         int(draw.integers(2)), 1, 8 * (seed % 2), 128, 20, 1, 4, 3, 0, 0, 0)
     budget = budget_of(replace(
@@ -81,7 +83,7 @@ def test_the_search_is_as_good_as_every_tile(seed: int) -> None:
         weight_words=int(draw.integers(kernel * kernel, 60)),
         accumulator_words=int(draw.integers(10, 100)),
         input_banks=int(draw.integers(1, 3))), BOARD)
-    found = tile_search.search_convolution(shape, budget)
+    found = search(shape, budget)
     assert found[0] >= 0
     # Unequal tiles have no advantage here: the cost counts whole layers.
     assert found[0] <= brute_force(shape, budget) * (1 + 1e-12)
@@ -94,7 +96,7 @@ def test_the_search_is_as_good_as_every_tile(seed: int) -> None:
 def test_a_convolution_that_fits_nowhere_says_why(change: dict, field: str) -> None:
     tiny = TinyGraph(0, 16, 8, 8)
     graph = tiny.graph(tiny.convolution("conv", "in", 16, 3, 1, 1))
-    found = choose_mapping(graph, replace(BASE, **change), BOARD, FRAME)
+    found = choose_mapping(graph, replace(BASE, **change), BOARD, FRAME, SLICES)
     assert isinstance(found, Infeasible)
     assert found.field == field and field in found.levers and "conv" in found.where
     assert found.demand > found.bound
@@ -102,8 +104,8 @@ def test_a_convolution_that_fits_nowhere_says_why(change: dict, field: str) -> N
 
 def test_too_many_channels_are_a_value_not_a_crash() -> None:
     masters = [replace(BASE.masters[0], name=f"input_{index}") for index in range(4)]
-    found = choose_mapping(agc_graph(AgcConfig()),
-                           replace(BASE, masters=(*masters, *BASE.masters[1:])), BOARD, FRAME)
+    overlay = replace(BASE, masters=(*masters, *BASE.masters[1:]))
+    found = choose_mapping(agc_graph(AgcConfig()), overlay, BOARD, FRAME, SLICES)
     assert isinstance(found, Infeasible) and found.field == "channels"
 
 

@@ -1,0 +1,302 @@
+"""The norm in mapping and lowering: blocks of whole groups, search, constants, rows, lower bound.
+
+Each block's sums come first, then its affine step; the model says what both cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from arch_models.engines import Tile, Work
+from arch_models.engines.norm import MOST_VALUES
+from arch_models.overlay import Engine
+from arch_models.units import ceil_div
+from cosim.compiled import kept
+from cosim.engines import rows as row_parts
+from cosim.engines.base import Demand, Job, Mapped, Site, edge, share
+from cosim.engines.constants import ENTRY_BYTES
+from cosim.engines.rows import (
+    IN_FILLED,
+    IN_FREE,
+    OUT_FILLED,
+    OUT_FREE,
+    Box,
+    Turn,
+    block_load,
+    channel_mask,
+    compute_row,
+    shared_load,
+    tile_store,
+)
+from cosim.mapping import tile_search
+from cosim.mapping.choose import Chooser
+from cosim.mapping.tile_search import TRANSFER_CYCLES, Totals, sizes, total
+from cosim.mapping.tiles import LayerMapping, NormTile
+from cosim.program.table import NORM_CONSTANTS, Buffer, Opcode
+from workloads.graph import Layer
+
+NORM_PARAMETERS = int(Buffer.NORM_PARAMETERS)
+GROUP_SUMS, GROUP_NORM = int(Opcode.GROUP_SUMS), int(Opcode.GROUP_NORM)
+
+
+class NormSlice:
+    """See `EngineSlice`."""
+
+    engine = Engine.NORM
+    cost_arguments: Mapping[Opcode, tuple[str, ...]] = {
+        Opcode.GROUP_SUMS: ("positions", "planes", "channels", "group_channels", "last"),
+        Opcode.GROUP_NORM: ("positions", "planes")}
+
+    def tile(self, chooser: Chooser, layer: Layer) -> LayerMapping:
+        """Blocks of whole groups on the norm engine, or the host."""
+        why = _misfit(chooser, layer)
+        if why:
+            return chooser.host(layer, why)
+        spec = chooser.graph.tensors[layer.inputs[0]]
+        sums, found = (chooser.timing(Engine.NORM, name) for name in ("group_sums", "group_norm"))
+        block = chooser.overlay.channel_block
+        each = spec.channels // layer.window.groups
+        shape = NormShape(
+            chooser.layouts.planes(layer.inputs[0]), math.lcm(each, block) // block, spec.positions,
+            sums.fill + sums.drain, found.fill + found.drain, found.interval)
+        best = chooser.search(search, shape)
+        if best[0] < 0:
+            return chooser.host(layer, "no block of whole groups fits INPUT and OUTPUT")
+        chooser.layouts.dense(layer.output)
+        return LayerMapping(layer.name, layer.phase, Engine.NORM, layer.inputs, layer.output,
+                            tile=NormTile(*best[1:]), cost_cycles=best[0])
+
+    def constants(self, mapped: Mapped) -> list[tuple[str, int]]:
+        """Epsilon, film, and an entry a channel."""
+        channels = mapped.planes(mapped.item.inputs[0]) * mapped.overlay.channel_block
+        return [("norm", (NORM_CONSTANTS + channels) * ENTRY_BYTES)]
+
+    def pack(self, mapped: Mapped, role: str) -> bytes:
+        """Entries of 8 bytes: epsilon (int64), film (2 x int32), then scale and offset (int32
+        each) of every channel. The norm takes them from NORM_PARAMETERS."""
+        graph, layer, item = mapped.graph, mapped.layer, mapped.item
+        entries = np.zeros((NORM_CONSTANTS + 8 * mapped.planes(item.inputs[0]), 2), "<i4")
+        entries[0] = graph.constant(layer, "epsilon").astype("<i8").view("<i4")
+        if len(item.inputs) == 3:
+            entries[1] = graph.constant(layer, "film")
+        places = NORM_CONSTANTS + mapped.layouts.places(item.inputs[0])
+        for column, kind in enumerate(("scale", "offset")):
+            entries[places, column] = graph.constant(layer, kind)
+        return entries.tobytes()
+
+    def activations(self, mapped: Mapped) -> tuple[str, ...]:
+        """Modulating gains and offsets."""
+        return mapped.item.inputs[1:]
+
+    def job(self, mapped: Mapped, site: Site) -> Job:
+        """Blocks of whole groups, positions in chunks, each stored in parts."""
+        layer, overlay, item, tile = mapped.layer, mapped.overlay, mapped.item, mapped.item.tile
+        assert isinstance(tile, NormTile)
+        source = site.line(mapped, item.inputs[0])
+        spec, positions = mapped.graph.tensors[item.inputs[0]], source.rows
+        edge_planes, edge_chunk = edge(source.planes, tile.planes), edge(positions, tile.chunk)
+        edge_part = min(edge(size, tile.part) for size in (tile.chunk, edge_chunk))
+        block = overlay.channel_block
+        common = site.common(
+            overlay,
+            share(site.wires.inputs, ceil_div(edge_planes, overlay.tn // block), edge_chunk),
+            share(site.wires.outputs, ceil_div(edge_planes, overlay.tm // block), edge_part))
+        gain, offset = (site.addresses[name] if name else 0
+                        for name in (item.inputs[1:] or ("", "")))
+        plan = NormPlan(
+            source.planes, spec.channels, spec.channels // layer.window.groups, positions,
+            tile.planes, tile.chunk, tile.part, int(layer.relu), *site.blobs["norm"], gain,
+            offset, source.planes * block if len(item.inputs) == 3 else 0)
+        stages = ceil_div(source.planes, tile.planes) * ceil_div(positions, tile.chunk)
+        most = 3 + stages * (2 * site.masters + 1
+                             + (site.masters + 1) * ceil_div(tile.chunk, tile.part))
+        return Job(norm_rows, common, plan, (source, site.line(mapped, item.output)), site.wires,
+                   most)
+
+    def operation(self, mapped: Mapped, opcode: Opcode,
+                  values: Mapping[str, int]) -> tuple[Work, Tile]:
+        """Beats of a pass; with the last sums of a block, its entries."""
+        if opcode is Opcode.GROUP_NORM:
+            return Work("group_norm"), Tile(1, values["positions"], values["planes"])
+        groups = values["channels"] // values["group_channels"] if values["last"] else 0
+        return Work("group_sums"), Tile(1, values["positions"], values["planes"],
+                                        values["channels"], groups=groups)
+
+    def least(self, mapped: Mapped) -> Demand:
+        """Bytes alone."""
+        return Demand(0, mapped.bytes_of(mapped.item.inputs[0]),
+                      store_bytes=mapped.bytes_of(mapped.item.output))
+
+
+def _misfit(chooser: Chooser, layer: Layer) -> str:
+    """Why the norm engine cannot hold a group norm's numbers; empty if it can."""
+    overlay, tensors = chooser.overlay, chooser.graph.tensors
+    first = layer.inputs[0]
+    for name in (*layer.inputs, layer.output):
+        if tensors[name].bits != 8 or overlay.position_bytes != 8:
+            return f"{name!r} has {tensors[name].bits} bits, must have 8"
+        if name != layer.output and not chooser.layouts.is_dense(name):
+            return f"{name!r} has gaps between its channels"
+    values = tensors[first].elements // layer.window.groups
+    if values > MOST_VALUES:
+        return f"a group has {values} values, at most {MOST_VALUES}"
+    planes = chooser.layouts.planes(first)
+    entries = NORM_CONSTANTS + planes * (overlay.channel_block + len(layer.inputs) - 1)
+    if entries > overlay.vector_entries:
+        return f"vector_entries needs {entries}, has {overlay.vector_entries}"
+    return ""
+
+
+class NormShape(NamedTuple):
+    """A group norm as its tile search sees it. `unit`: planes of the smallest whole block."""
+
+    planes: int
+    unit: int
+    positions: int
+    sums_overhead: int
+    overhead: int
+    interval: int
+
+
+@kept(row_parts, tile_search)
+def search(shape, budget):
+    """(cost, planes, chunk, part) of the best tile; cost < 0: none fits.
+
+    The times of the entries are the same for every tile and left out.
+    """
+    plane_found = np.empty(2 * shape.planes + 2, np.int64)
+    chunk_found = np.empty(2 * shape.positions + 2, np.int64)
+    plane_count = sizes(shape.planes, shape.unit, plane_found)
+    chunk_count = sizes(shape.positions, 1, chunk_found)
+    best = (-1.0, 0, 0, 0)
+    size = float(shape.planes * shape.positions * budget.position_bytes)
+    for plane_index in range(plane_count):
+        planes = plane_found[plane_index]
+        words = -(-planes // budget.lanes_in)
+        most = budget.output_words // -(-planes // budget.lanes_out)
+        if most < 1:
+            continue
+        for chunk_index in range(chunk_count):
+            chunk = chunk_found[chunk_index]
+            if words * chunk > budget.input_words:
+                continue
+            parts = -(-chunk // most)
+            part = -(-chunk // parts)
+            chunks = -(-shape.positions // chunk)
+            stages = -(-shape.planes // planes) * chunks
+            passes = 1 if chunks == 1 else 2
+            compute = (2 * shape.planes * shape.positions * shape.interval
+                       + stages * (shape.sums_overhead + parts * shape.overhead))
+            loads = passes * (size / budget.read_rate + stages * TRANSFER_CYCLES)
+            stores = size / budget.write_rate + stages * parts * TRANSFER_CYCLES
+            first = planes * chunk * budget.position_bytes / budget.read_rate + TRANSFER_CYCLES
+            last = planes * part * budget.position_bytes / budget.write_rate + TRANSFER_CYCLES
+            cost = total(budget, Totals(
+                float(compute), loads, 0.0, stores, (1 + passes) * size, 0, first, last))
+            if best[0] < 0 or cost < best[0]:
+                best = (cost, planes, chunk, part)
+    return best
+
+
+class NormPlan(NamedTuple):
+    """A group norm: blocks of whole groups, positions in chunks, each stored in parts.
+
+    `constant_bytes`: epsilon, film and one entry a channel. `film`: bytes of each modulating
+    tensor, 0 if there is none.
+    """
+
+    planes: int
+    channels: int
+    group_channels: int
+    positions: int
+    tile_planes: int
+    chunk: int
+    part: int
+    relu: int
+    constant_address: int
+    constant_bytes: int
+    gain_address: int
+    offset_address: int
+    film: int
+
+
+@kept(row_parts, tile_search)
+def norm_rows(table, row, common, plan, areas, wires):
+    """Write one group norm (areas: source, target); return the next row.
+
+    A block that fits one bank is loaded once, any other once for each pass.
+    """
+    source, target = areas
+    ins, outs = wires.inputs, wires.outputs
+    in_filled = channel_mask(ins, IN_FILLED, common.input_share)
+    in_free = channel_mask(ins, IN_FREE, common.input_share)
+    out_filled = channel_mask(outs, OUT_FILLED, common.output_share)
+    out_free = channel_mask(outs, OUT_FREE, common.output_share)
+    signal = 0 if plan.film else wires.weight_filled
+    turn = Turn(common.layer, wires.weight_unit, wires.weight_free, signal)
+    row = block_load(table, row, turn, NORM_PARAMETERS, 0, plan.constant_address,
+                     plan.constant_bytes)
+    gain_base = plan.constant_bytes // 8
+    offset_base = gain_base + plan.film // 8
+    if plan.film:
+        turn = Turn(common.layer, wires.weight_unit, 0, 0)
+        row = block_load(table, row, turn, NORM_PARAMETERS, gain_base, plan.gain_address,
+                         plan.film)
+        turn = Turn(common.layer, wires.weight_unit, 0, wires.weight_filled)
+        row = block_load(table, row, turn, NORM_PARAMETERS, offset_base, plan.offset_address,
+                         plan.film)
+    resident = plan.chunk >= plan.positions
+    bank, stage = 0, 0
+    in_base = 0
+    for plane in range(0, plan.planes, plan.tile_planes):
+        planes = min(plan.tile_planes, plan.planes - plane)
+        channels = min(plan.channels - plane * 8, planes * 8)
+        last_block = plane + planes == plan.planes
+        for second in range(2):
+            for begin in range(0, plan.positions, plan.chunk):
+                size = min(plan.chunk, plan.positions - begin)
+                end = begin + size == plan.positions
+                filled = 0
+                if second == 0 or not resident:
+                    in_base = bank % common.input_banks * common.input_words
+                    bank += 1
+                    row = shared_load(table, row, common, ins, in_base, source,
+                                      Box(plane, planes, begin, size, 0, 1))
+                    filled = in_filled
+                if second == 0:
+                    wait = filled
+                    if plane == 0 and begin == 0:
+                        wait |= wires.weight_filled
+                    compute_row(table, row, common, GROUP_SUMS, wait,
+                                0 if resident else in_free, 0)
+                    line = table.arguments[row]
+                    line[0], line[1], line[2], line[3] = in_base, size, planes, channels
+                    line[4], line[5] = plan.group_channels, NORM_CONSTANTS + plane * 8
+                    if plan.film:
+                        line[6], line[7], line[11] = gain_base + plane, offset_base + plane, 1
+                    line[8], line[9], line[10] = plan.positions, begin == 0, end
+                    row += 1
+                    continue
+                for offset in range(0, size, plan.part):
+                    part = min(plan.part, size - offset)
+                    out_base = stage % common.output_banks * common.output_words
+                    stage += 1
+                    wait, signal = out_free, out_filled
+                    if offset == 0:
+                        wait |= filled
+                    if offset + part == size:
+                        signal |= in_free
+                        if last_block and end:
+                            signal |= wires.weight_free
+                    compute_row(table, row, common, GROUP_NORM, wait, signal, 0)
+                    line = table.arguments[row]
+                    line[0], line[1], line[2] = in_base + offset, size, out_base
+                    line[3], line[4], line[5] = part, planes, plan.relu
+                    row += 1
+                    row = tile_store(table, row, common, outs, 0, out_base, target,
+                                     Box(plane, planes, begin + offset, part, 0, 1))
+    return row

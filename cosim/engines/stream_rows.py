@@ -1,0 +1,151 @@
+"""The row kernel of the engines that stream a tile: loads, one operation, stores.
+
+It chooses nothing: tiles and addresses come with the plan.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cosim.compiled import PLAIN, kept
+from cosim.engines import rows as row_parts
+from cosim.engines.rows import (
+    IN_FILLED,
+    IN_FREE,
+    IN_UNIT,
+    INPUT,
+    OUT_FILLED,
+    OUT_FREE,
+    Box,
+    Turn,
+    block_load,
+    channel_mask,
+    compute_row,
+    shared_load,
+    tile_load,
+    tile_store,
+)
+from cosim.program.table import Opcode
+
+ADD, MULTIPLY, AFFINE = int(Opcode.ADD), int(Opcode.MULTIPLY), int(Opcode.AFFINE)
+FLOW_SUM, LOOKUP, SOFTMAX = int(Opcode.FLOW_SUM), int(Opcode.LOOKUP), int(Opcode.SOFTMAX)
+UPSAMPLE = int(Opcode.UPSAMPLE)
+
+
+class StreamPlan(NamedTuple):
+    """A layer that streams tiles: `operands` one or two, `units` groups of positions.
+
+    `first`, `second`, `third`: the last arguments of the operations.
+    """
+
+    opcode: int
+    operands: int
+    broadcast: int
+    planes: int
+    out_planes: int
+    units: int
+    unit_in: int
+    unit_out: int
+    tile_planes: int
+    tile_units: int
+    in_rows_per_unit: int
+    in_columns: int
+    out_columns: int
+    channels: int
+    parameter_address: int
+    parameter_bytes: int
+    parameter_buffer: int
+    parameter_base: int
+    first: int
+    second: int
+    third: int
+
+
+@PLAIN
+def _arguments(line, plan, bases, tile):
+    """`bases`: of input, second operand and output. `tile`: planes, units in the place of rows,
+    positions in the place of columns."""
+    in_base, other_base, out_base = bases
+    plane, planes, positions = tile.plane, tile.planes, tile.columns
+    unit, units = tile.top, tile.rows
+    line[0] = in_base
+    if plan.opcode in (ADD, MULTIPLY):
+        line[1], line[2], line[3], line[4] = other_base, out_base, positions, planes
+        line[5], line[6], line[7] = plan.first, plan.second, plan.third
+    elif plan.opcode == AFFINE:
+        line[1], line[2], line[3] = out_base, positions, planes
+        line[4], line[5] = plan.parameter_base + plane * 8, plan.first
+    elif plan.opcode == LOOKUP:
+        line[1], line[2], line[3], line[4] = out_base, positions, planes, plan.parameter_base
+    elif plan.opcode == SOFTMAX:
+        line[1], line[2], line[3] = out_base, positions, plan.channels
+        line[4], line[5] = plan.parameter_base, plan.first
+    elif plan.opcode == FLOW_SUM:
+        line[1], line[2], line[3], line[4] = out_base, plan.out_columns, positions, plan.channels
+        line[5], line[6], line[7] = plan.parameter_base, unit, plan.first
+    else:
+        line[1], line[2], line[3] = units * plan.in_rows_per_unit, plan.in_columns, planes
+        line[4] = out_base
+        if plan.opcode != UPSAMPLE:
+            line[5], line[6], line[7] = plan.first, plan.second, plan.third
+
+
+@kept(row_parts)
+def stream_rows(table, row, common, plan, areas, wires):
+    """Write one streaming layer (areas: source, second operand, target); return the next row."""
+    source, other, target = areas
+    ins, outs = wires.inputs, wires.outputs
+    in_filled = channel_mask(ins, IN_FILLED, common.input_share)
+    in_free = channel_mask(ins, IN_FREE, common.input_share)
+    out_filled = channel_mask(outs, OUT_FILLED, common.output_share)
+    out_free = channel_mask(outs, OUT_FREE, common.output_share)
+    two_masters = plan.operands == 2 and ins.shape[0] > 1
+    if two_masters:
+        in_filled = ins[0, IN_FILLED] | ins[1, IN_FILLED]
+        in_free = ins[0, IN_FREE] | ins[1, IN_FREE]
+    plane_tiles = -(-plan.planes // plan.tile_planes)
+    unit_tiles = -(-plan.units // plan.tile_units)
+    if plan.parameter_bytes:
+        turn = Turn(common.layer, wires.weight_unit, wires.weight_free, wires.weight_filled)
+        row = block_load(table, row, turn, plan.parameter_buffer, plan.parameter_base,
+                         plan.parameter_address, plan.parameter_bytes)
+    stages = plane_tiles * unit_tiles
+    for stage in range(stages):
+        plane = stage // unit_tiles * plan.tile_planes
+        unit = stage % unit_tiles * plan.tile_units
+        planes = min(plan.tile_planes, plan.planes - plane)
+        units = min(plan.tile_units, plan.units - unit)
+        in_positions, out_positions = units * plan.unit_in, units * plan.unit_out
+        in_base = stage % common.input_banks * common.input_words
+        out_base = stage % common.output_banks * common.output_words
+        other_base = in_base + -(-planes // common.lanes_in) * in_positions
+        begin = unit * plan.unit_in
+        if plan.operands == 1:
+            row = shared_load(table, row, common, ins, in_base, source,
+                              Box(plane, planes, begin, in_positions, 0, 1))
+        else:
+            second = 1 if two_masters else 0
+            turn = Turn(common.layer, ins[0, IN_UNIT], ins[0, IN_FREE],
+                        ins[0, IN_FILLED] if two_masters else 0)
+            row = tile_load(table, row, turn, INPUT, in_base, in_positions, source,
+                            Box(plane, planes, begin, in_positions, 0, 1))
+            turn = Turn(common.layer, ins[second, IN_UNIT],
+                        ins[1, IN_FREE] if two_masters else 0, ins[second, IN_FILLED])
+            row = tile_load(table, row, turn, INPUT, other_base, in_positions, other,
+                            Box(0 if plan.broadcast else plane, 1 if plan.broadcast else planes,
+                                begin, in_positions, 0, 1))
+        wait, signal = in_filled | out_free, in_free | out_filled
+        if plan.parameter_bytes and stage == 0:
+            wait |= wires.weight_filled
+        if plan.parameter_bytes and stage == stages - 1:
+            signal |= wires.weight_free
+        compute_row(table, row, common, plan.opcode, wait, signal, 0)
+        _arguments(table.arguments[row], plan, (in_base, other_base, out_base),
+                   Box(plane, planes, unit, units, 0, in_positions))
+        row += 1
+        out_plane, out_planes = plane, planes
+        if plan.opcode == FLOW_SUM:
+            out_plane, out_planes = 0, 1
+        row = tile_store(table, row, common, outs, 0, out_base, target,
+                         Box(out_plane, out_planes, unit * plan.unit_out, out_positions, 0, 1))
+    return row
