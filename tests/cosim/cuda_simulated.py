@@ -73,7 +73,7 @@ def tiny_network(gpu: CudaTimer) -> int:
     masters = [(replace(inputs, outstanding=limit, max_burst_beats=beats),
                 replace(weight, outstanding=limit, port=port), output)
                for limit in (1, 8) for beats in (4, 16) for port in (weight.port, inputs.port)]
-    clocks = (100_000_000, 150_000_000)
+    clocks = (100_000_000, 125_000_000)
     wanted = Batch(graph, board).grid(overlay, (False, True), clocks, masters)
     found = Batch(graph, board, gpu=gpu).grid(overlay, (False, True), clocks, masters)
     assert (wanted.latency_cycles > 0).all() and len(np.unique(wanted.latency_cycles)) > 4
