@@ -6,7 +6,6 @@ It does not emit hardware; give the design file it writes to `cosim emit`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,7 +110,7 @@ def explore(
     if start:
         console.print(f"{len(earlier)} designs of {', '.join(map(str, start))} are tried first")
     most = axes.size() if settings.sampler is Sampler.EXHAUSTIVE else designs
-    with Stopping() as stopping, SearchProgress(console, most, stopping.check) as told:
+    with Stopping(), SearchProgress(console, most) as told:
         found = run_exploration(graph, on, base, settings, axes,
                                 workers or default_workers(), progress=told.record,
                                 place=place, scheduler=scheduler, prune=prune,
@@ -159,16 +158,13 @@ class SearchProgress:
     """A bar that counts judged designs while a search runs, then those simulated with ddr3.
 
     It starts no thread, since workers are forked while it is there; so it moves with the designs.
-    `check` is called with each and may raise `Stopped`.
     """
 
-    def __init__(self, console: Console, designs: int,
-                 check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, console: Console, designs: int) -> None:
         self._bar = Progress(TextColumn("searching"), BarColumn(), MofNCompleteColumn(),
                              TextColumn("{task.description}"), TimeElapsedColumn(),
                              console=console, auto_refresh=False)
         self._task = self._bar.add_task("", total=designs)
-        self._check = check
         self._drawn = 0.0
         self._records = self._infeasible = self._finals = 0
         self._best = float("inf")
@@ -187,7 +183,6 @@ class SearchProgress:
 
     def record(self, record: Record, done: int) -> None:
         """Take note of one more record, or of one that was simulated again with ddr3."""
-        self._check()
         if record.number < self._records:
             self._finals += 1
         else:

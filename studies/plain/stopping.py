@@ -6,11 +6,16 @@ It ends nothing: who catches the exception writes what there is and leaves with 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 #: Ctrl-C, `kill`, and the terminal that closes.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: After so long an exception that was dropped is raised again.
+AGAIN_SECONDS = 0.05
 
 
 class Stopped(BaseException):
@@ -29,32 +34,40 @@ def exit_code(number: int) -> int:
 class Stopping:
     """While it is entered, such a signal raises `Stopped` in the main thread.
 
-    Python drops an exception that is raised while it destroys an object; `check` raises it then.
-    Entered outside the main thread it does nothing, since signals do not come there.
+    Python drops an exception that is raised in a callback of C or while it destroys an object;
+    this one is raised again then. Entered outside the main thread it does nothing, since signals
+    do not come there.
     """
 
     def __init__(self) -> None:
         self._number = 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
+        self._hook: Callable[[Any], object] = sys.unraisablehook
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._stop) for number in SIGNALS}
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._dropped
+            self._before = {number: signal.signal(number, self._stop)
+                            for number in (*SIGNALS, signal.SIGALRM)}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 where: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            sys.unraisablehook = self._hook
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def check(self) -> None:
-        """Raise `Stopped` if a signal has come."""
-        if self._number:
-            raise Stopped(self._number)
+            signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._number = number
-        raise Stopped(number)
+        if number != signal.SIGALRM:
+            self._number = number
+        raise Stopped(self._number)
+
+    def _dropped(self, what: Any) -> None:
+        if what.exc_type is Stopped:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        else:
+            self._hook(what)
 
 
 def deaf() -> None:

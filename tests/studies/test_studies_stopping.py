@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from studies.plain.errors import UserError
+from studies.plain.stopping import Stopped, Stopping
 from studies.plain.workers import forked
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +128,24 @@ def test_workers_of_a_killed_search_end(tmp_path):
     process.kill()
     process.communicate(timeout=PATIENCE_SECONDS)
     wait_until(lambda: not group(process.pid))
+
+
+class Last:
+    """Sends a signal while it is destroyed, where Python drops what is raised."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_that_python_drops_comes_again(capsys):
+    before = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+    with pytest.raises(Stopped) as caught, Stopping():
+        thing = Last()
+        del thing
+        time.sleep(PATIENCE_SECONDS)
+    assert caught.value.signal == signal.SIGTERM
+    assert "ignored" not in capsys.readouterr().err
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == before
 
 
 def double(number: int) -> int:
