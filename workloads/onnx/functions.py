@@ -148,7 +148,7 @@ def clip(walk: Walk, node: Node) -> None:
                 least, greatest = (bound, greatest) if place == 0 else (least, bound)
         name = node.inputs[0]
     else:
-        name, array, _ = _with_constant(walk, node)
+        name, array, _ = with_constant(walk, node)
         if array.size != 1:
             raise Unsupported("the constant must be one number")
         bound = float(array.reshape(-1)[0])
@@ -161,7 +161,7 @@ def clip(walk: Walk, node: Node) -> None:
     _chain(walk, node, walk.lazy(name), lambda x: np.clip(x, low, high))
 
 
-def _with_constant(walk: Walk, node: Node) -> tuple[str, np.ndarray, bool]:
+def with_constant(walk: Walk, node: Node) -> tuple[str, np.ndarray, bool]:
     """The activation, the constant, and whether the constant comes first."""
     if len(node.inputs) != 2:
         raise Unsupported(f"{len(node.inputs)} inputs must be two")
@@ -179,7 +179,7 @@ def add(walk: Walk, node: Node) -> None:
     """Add and Sub."""
     sign = 1.0 if node.operator == "Add" else -1.0
     if _constants(walk, node):
-        name, array, first = _with_constant(walk, node)
+        name, array, first = with_constant(walk, node)
         if first:
             affine(walk, node, name, np.array(sign), array)
         else:
@@ -197,7 +197,7 @@ def mul(walk: Walk, node: Node) -> None:
     """Mul, and Div by a constant or of one by an activation."""
     divides = node.operator == "Div"
     if _constants(walk, node):
-        name, array, first = _with_constant(walk, node)
+        name, array, first = with_constant(walk, node)
         if divides and first:
             if array.size != 1:
                 raise Unsupported("the dividend must be one number")

@@ -129,11 +129,13 @@ def phases(length: int, kernel: int, step: int, dilation: int, before: int, afte
     return Phases(taps, high, positions - length - low, positions, size)
 
 
-def interpolation(node: Node, before: int, after: int, scale: float) -> np.ndarray:
+def interpolation(node: Node, before: int, after: int, scale: float,
+                  old: bool = False) -> np.ndarray:
     """float64 (after, before): what Resize reads along one axis. `Unsupported` beyond nearest
-    and linear."""
+    and linear. `old`: Upsample, and Resize of operator set 10, know only one rule, asymmetric and
+    floor."""
     mode = node.text("mode", "nearest")
-    if node.operator == "Upsample":
+    if old:
         place = np.arange(after) / scale
     else:
         place = _coordinates(node.text("coordinate_transformation_mode", "half_pixel"), before,
@@ -141,7 +143,7 @@ def interpolation(node: Node, before: int, after: int, scale: float) -> np.ndarr
     matrix = np.zeros((after, before))
     rows = np.arange(after)
     if mode == "nearest":
-        way = "floor" if node.operator == "Upsample" else node.text(
+        way = "floor" if old else node.text(
             "nearest_mode", "round_prefer_floor")
         whole = {"floor": np.floor(place), "ceil": np.ceil(place),
                  "round_prefer_floor": np.ceil(place - 0.5),

@@ -22,6 +22,7 @@ from workloads.onnx.fold import FOLDED, constant_of, run_node
 from workloads.onnx.operators import RULES
 from workloads.onnx.patterns import with_normalizations
 from workloads.onnx.read import Model, Node, read_model
+from workloads.onnx.stated import on_integers
 from workloads.onnx.walk import Unsupported, View, Walk, three
 from workloads.quantization.float_network import FloatNetwork
 from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
@@ -203,10 +204,14 @@ def _import_node(walk: Walk, node: Node) -> None:
         raise Unsupported("no such operator here")
     if any(item.HasField("g") for item in node.proto.attribute):
         raise Unsupported("graphs inside a node are not imported")
+    rule = RULES[node.operator]
     try:
-        RULES[node.operator](walk, node)
+        if node.operator != "DequantizeLinear" and not walk.counted.keys().isdisjoint(node.inputs):
+            on_integers(walk, node, rule)
+        else:
+            rule(walk, node)
     except Unsupported:
         raise
     except Exception as error:  # attributes and constants of a file may be anything
         reason = " ".join(str(error).split())[:200]
-        raise Unsupported(f"malformed ({type(error).__name__}: {reason})") from error
+        raise Unsupported(f"not read in this form ({type(error).__name__}: {reason})") from error

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from workloads.graph import Operator, Window
-from workloads.onnx import functions as functions
-from workloads.onnx import windows as windows
+from workloads.onnx import functions, stated, windows
 from workloads.onnx.fold import run_node
-from workloads.onnx.functions import is_symmetric, stated_step, stated_zero
 from workloads.onnx.read import Node
-from workloads.onnx.walk import Unsupported, View, Walk, as_three, first_axes
+from workloads.onnx.walk import Unsupported, View, Walk, first_axes
 
 
 def _gemm(walk: Walk, node: Node) -> None:
@@ -25,25 +24,35 @@ def _gemm(walk: Walk, node: Node) -> None:
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
     if node.attribute("transA", 0):
         raise Unsupported("transA must be 0")
-    weights = walk.constant(node.inputs[1])
-    weights = weights if node.attribute("transB", 0) else weights.T
+    given, turned = walk.constant(node.inputs[1]), bool(node.attribute("transB", 0))
+    weights = given if turned else given.T
+    steps = stated.output_steps(walk.steps.get(node.inputs[1]), 0 if turned else 1)
+    steps = None if steps is None or alpha == 0 else steps * abs(alpha)
     bias = walk.optional(node, 2)
-    offset = np.zeros(len(weights))
-    if bias is not None:
-        if bias.size not in (1, len(weights)):
-            raise Unsupported(f"c {bias.shape} must have one value an output")
-        offset = np.broadcast_to(bias.reshape(-1), (len(weights),)) * beta
-    _dense(walk, node, node.inputs[0], weights * alpha, offset, -1, node.inputs[1])
+    bias = np.zeros(1) if bias is None else bias * beta
+    rows = walk.lazy(node.inputs[0]).shape[0]
+    try:
+        np.broadcast_to(bias, (rows, len(weights)))
+    except ValueError as error:
+        raise Unsupported(f"c {bias.shape} must broadcast to {(rows, len(weights))}") from error
+    if bias.ndim < 2 or bias.shape[0] == 1:
+        offset = np.broadcast_to(bias.reshape(-1), (len(weights),))
+        _dense(walk, node, node.inputs[0], weights * alpha, offset, -1, steps)
+        return
+    # A c with a value for each row is added behind the product.
+    inner = replace(node, outputs=(f"{node.outputs[0]}.product",))
+    _dense(walk, inner, node.inputs[0], weights * alpha, None, -1, steps)
+    functions.affine(walk, node, inner.outputs[0], np.array(1.0), bias.astype(np.float64))
 
 
 def _matmul(walk: Walk, node: Node) -> None:
     left, right = node.inputs
     if right in walk.constants:
-        _dense(walk, node, left, _matrix(walk.constants[right]).T, None, -1, right)
+        _dense(walk, node, left, _matrix(walk.constants[right]).T, None, -1,
+               stated.output_steps(walk.steps.get(right), -1))
     elif left in walk.constants:
-        if walk.steps.get(left) is not None and walk.steps[left].size > 1:
-            raise Unsupported("a constant on the left must have one scale")
-        _dense(walk, node, right, _matrix(walk.constants[left]), None, -2, left)
+        _dense(walk, node, right, _matrix(walk.constants[left]), None, -2,
+               stated.output_steps(walk.steps.get(left), -2))
     else:
         _product(walk, node, walk.view(left), walk.view(right))
 
@@ -55,13 +64,12 @@ def _matrix(array: np.ndarray) -> np.ndarray:
 
 
 def _dense(walk: Walk, node: Node, name: str, weights: np.ndarray, bias: np.ndarray | None,
-           axis: int, weight_name: str) -> None:
+           axis: int, steps: np.ndarray | None) -> None:
     """A matrix times one axis: a convolution whose channels are that axis."""
     view = walk.view(name)
     if len(view.shape) < 2 or view.shape[axis] != weights.shape[1]:
         raise Unsupported(f"{weights.shape[1]} weights a row do not fit {view.shape}")
     bias = np.zeros(len(weights)) if bias is None else bias
-    steps = walk.steps.get(weight_name)
     moved, _ = first_axes(view.places, (axis % len(view.shape),))
     spec = walk.tensors[view.tensor]
     if spec.elements == weights.shape[1] == moved.size and view.moved is None:
@@ -164,19 +172,19 @@ def _concat(walk: Walk, node: Node) -> None:
 def _move(walk: Walk, node: Node) -> None:
     """Operators that only move elements move places instead."""
     view = walk.lazy(node.inputs[0])
+    if node.operator == "Cast" and node.attribute("to", 1) not in FLOATS:
+        raise Unsupported("activations must stay floating point")
     if node.operator in ("Identity", "Dropout", "Cast"):
         walk.views[node.outputs[0]] = view
         return
     further: list[np.ndarray | None] = [
         walk.constant(name) if name else None for name in node.inputs[1:]]
-    if node.operator == "Pad" and node.text("mode", "constant") == "constant":
+    if node.operator == "Pad":
+        node, further = _pad(walk, node, further)
         view = walk.view(node.inputs[0])
-        if len(further) > 1 and further[1] is not None and further[1].reshape(-1)[0] != 0:
-            raise Unsupported("padding must be zero, or taken from inside")
-        further = [further[0], np.array(-1, np.int64), *further[2:]]
-        node = _with_three_inputs(node)
     try:
-        found = run_node(node, [view.places.astype(np.int64), *further], walk.model.opset)
+        found = run_node(node, [view.places.astype(np.int64), *further],
+                         max(walk.model.opset, 13) if node.operator == "Pad" else walk.model.opset)
     except ValueError as error:
         raise Unsupported(str(error)) from error
     for name, places in zip(node.outputs, found, strict=False):
@@ -188,14 +196,28 @@ def _move(walk: Walk, node: Node) -> None:
                                     view.function)
 
 
-def _with_three_inputs(node: Node) -> Node:
-    """A Pad that states its value."""
-    inputs = [*node.inputs[:2], "the value", *node.inputs[3:]]
+def _pad(walk: Walk, node: Node, further: list[np.ndarray | None]) -> tuple[
+    Node, list[np.ndarray | None]
+]:
+    """A Pad of any operator set as one with inputs: its places, -1 where a zero is put."""
+    pads = np.asarray(node.attribute("pads", []), np.int64) if not further else further[0]
+    value = further[1] if len(further) > 1 else None
+    real = float(node.attribute("value", 0.0)) if value is None else float(value.reshape(-1)[0])
+    plain = node.text("mode", "constant") == "constant"
+    if node.inputs[0] in walk.counted:
+        real = walk.counted[node.inputs[0]].real(real)
+    if plain and real != 0 and np.any(pads):
+        raise Unsupported(f"padding stands for {real:g}, must be zero, or taken from inside")
     proto = type(node.proto)()
     proto.CopyFrom(node.proto)
+    kept = [item for item in node.proto.attribute if item.name == "mode"]
+    del proto.attribute[:]
+    proto.attribute.extend(kept)
+    inputs = (node.inputs[0], "the pads", "the value", *node.inputs[3:])
     del proto.input[:]
     proto.input.extend(inputs)
-    return Node(node.name, node.operator, tuple(inputs), node.outputs, node.attributes, proto)
+    return replace(node, inputs=inputs, proto=proto), [
+        pads, np.array(-1, np.int64), *further[2:]]
 
 
 def _reduce(walk: Walk, node: Node) -> None:
@@ -215,8 +237,8 @@ def _reduce(walk: Walk, node: Node) -> None:
     kept = tuple(axis for axis in range(rank) if axis not in gone)
     moved, _ = first_axes(view.places, kept)
     channels = math.prod(moved.shape[: len(kept)])
-    places = moved.reshape(channels, *as_three(moved.reshape(1, channels, *(
-        moved.shape[len(kept):]))).shape[1:])
+    rest = (*moved.shape[len(kept):], 1, 1)[:max(2, rank - len(kept))]
+    places = moved.reshape(channels, math.prod(rest[:-1]), rest[-1])
     source = walk.arranged(view.tensor, places, free=True)
     made = windows.reduce_positions(walk, node.outputs[0], source, node.operator.endswith("Max")
                                     or node.operator == "GlobalMaxPool")
@@ -295,79 +317,8 @@ def _axes_norm(walk: Walk, node: Node) -> None:
     _set(walk, node.outputs[0], found.tensor, back(found.places))
 
 
-def _quantize_linear(walk: Walk, node: Node) -> None:
-    scale = walk.constant(node.inputs[1])
-    zero = stated_zero(walk, node)
-    if node.inputs[0] in walk.constants:
-        array = walk.constants[node.inputs[0]]
-        counted = np.rint(array / _along_axis(scale, array.ndim, node)) + _along_axis(
-            zero.astype(np.float64), array.ndim, node)
-        bounds = np.iinfo(zero.dtype)
-        walk.constants[node.outputs[0]] = np.clip(
-            counted, bounds.min, bounds.max).astype(zero.dtype)
-        return
-    if scale.size != 1:
-        raise Unsupported("activations must have one scale")
-    if zero.dtype not in (np.int8, np.uint8):
-        raise Unsupported(f"{zero.dtype} activations must have 8 bits")
-    step = stated_step(walk, node)
-    if not is_symmetric(zero):
-        _complain(walk, node, zero)
-        walk.widened += 1
-    view = walk.lazy(node.inputs[0])
-    if (zero == np.iinfo(zero.dtype).min).all() and not functions.is_positive(walk, view.tensor):
-        # A range that begins at zero cuts off what is below: quantizers drop a ReLU for it.
-        functions.relu(walk, node)
-        view = walk.view(node.outputs[0])
-    view = walk.settled(view, node.inputs[0])
-    if walk.fixed.get(view.tensor, step) != step:
-        # The file rescales a tensor that already has a scale: one more rounding, kept.
-        view = walk.settled(View(view.tensor, view.shape, view.moved,
-                                 lambda x: x), node.outputs[0])
-    walk.fixed[view.tensor] = step
-    walk.views[node.outputs[0]] = view
-
-
-def _dequantize_linear(walk: Walk, node: Node) -> None:
-    name = node.inputs[0]
-    if name not in walk.constants:
-        walk.views[node.outputs[0]] = walk.lazy(name)
-        return
-    raw, zero = walk.constant(name), walk.optional(node, 2)
-    scale = walk.constant(node.inputs[1]).astype(np.float64)
-    array = raw.astype(np.float64)
-    zero = np.zeros(1, raw.dtype) if zero is None else zero
-    if raw.dtype.itemsize != 1 and raw.dtype != np.int32:
-        raise Unsupported(f"{raw.dtype} values must have 8 bits, or 32 for a bias")
-    regular = is_symmetric(zero)
-    if not regular:
-        _complain(walk, node, zero)
-    array = array - _along_axis(zero.astype(np.float64), array.ndim, node)
-    walk.constants[node.outputs[0]] = array * _along_axis(scale, array.ndim, node)
-    if regular and raw.dtype in (np.int8, np.uint8):
-        walk.steps[node.outputs[0]] = scale
-    elif raw.dtype != np.int32:
-        walk.widened += 1
-
-
-def _along_axis(scale: np.ndarray, rank: int, node: Node) -> np.ndarray:
-    """A scale shaped to broadcast along the node's axis."""
-    if node.attribute("block_size", 0):
-        raise Unsupported("block_size must be 0")
-    axis = node.attribute("axis", 1) % max(rank, 1)
-    shape = [-1 if index == axis else 1 for index in range(rank)]
-    return scale.reshape(shape) if scale.size > 1 else scale.reshape(-1)[0]
-
-
-def _complain(walk: Walk, node: Node, zero: np.ndarray) -> None:
-    """Note a zero point, unless ranges are to be widened; the walk goes on to find them all."""
-    if not walk.symmetric:
-        walk.problems.append((node, (
-            f"the zero point must be {128 if zero.dtype == np.uint8 else 0} ({zero.dtype}); "
-            "--symmetric widens the ranges, or quantize again with ActivationSymmetric and "
-            "WeightSymmetric (onnxruntime)")))
-
-
+#: Types of a Cast that change no value here: float32, float16, double, bfloat16.
+FLOATS = (1, 10, 11, 16)
 Rule = Callable[[Walk, Node], None]
 RULES: Mapping[str, Rule] = {
     "Conv": windows.conv, "ConvTranspose": windows.conv_transpose, "Gemm": _gemm,
@@ -380,7 +331,8 @@ RULES: Mapping[str, Rule] = {
     "Resize": windows.resize, "Upsample": windows.resize, "GridSample": windows.grid_sample,
     "Softmax": _softmax, "LayerNormalization": _norm, "InstanceNormalization": _norm,
     "GroupNormalization": _norm, "Normalize over axes": _axes_norm,
-    "QuantizeLinear": _quantize_linear, "DequantizeLinear": _dequantize_linear,
+    "QuantizeLinear": stated.quantize_linear,
+    "DequantizeLinear": stated.dequantize_linear,
     **dict.fromkeys(functions.ONE, functions.one),
     **dict.fromkeys(("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze",
                      "Transpose", "Slice", "Split", "Gather", "Expand", "Tile", "Pad",

@@ -52,6 +52,19 @@ class View:
         return np.arange(int(np.prod(self.shape)), dtype=np.int32).reshape(self.shape)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Integers that a QuantizeLinear made: value = (integer - zero) * step."""
+
+    step: float
+    zero: int
+    kind: np.dtype[Any]
+
+    def real(self, integer: float) -> float:
+        """The value that an integer stands for."""
+        return (integer - self.zero) * self.step
+
+
 @dataclass
 class Walk:
     """What the nodes seen so far have become. `symmetric`: ranges that a file states with a
@@ -67,7 +80,9 @@ class Walk:
     weight_steps: dict[str, np.ndarray] = field(default_factory=dict)
     functions: dict[str, Function] = field(default_factory=dict)
     fixed: dict[str, float] = field(default_factory=dict)
-    #: Steps of dequantized constants, by the constant's name.
+    #: ONNX activations that are integers, from QuantizeLinear to DequantizeLinear.
+    counted: dict[str, Counted] = field(default_factory=dict)
+    #: Steps of dequantized constants by name, shaped to broadcast to the constant.
     steps: dict[str, np.ndarray] = field(default_factory=dict)
     #: Graph constants that follow from the structure alone.
     structure: dict[str, np.ndarray] = field(default_factory=dict)

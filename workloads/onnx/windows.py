@@ -26,6 +26,7 @@ from workloads.onnx.geometry import (
     spread,
 )
 from workloads.onnx.read import Node
+from workloads.onnx.stated import output_steps
 from workloads.onnx.walk import Unsupported, View, Walk, three
 
 
@@ -97,7 +98,8 @@ def conv(walk: Walk, node: Node) -> None:
     shape = (weights.shape[2], weights.shape[3])
     made = convolution(
         walk, node.outputs[0], source, weights, np.zeros(len(weights)) if bias is None else bias,
-        Window(*shape, stride, padding, groups), walk.steps.get(node.inputs[1]))
+        Window(*shape, stride, padding, groups),
+        output_steps(walk.steps.get(node.inputs[1]), 0))
     finish(walk, node, made, rank, (window.stride[0] // stride, window.stride[1] // stride))
 
 
@@ -121,12 +123,10 @@ def conv_transpose(walk: Walk, node: Node) -> None:
                                    (axes[0].after, axes[1].after))
     each = len(axes[0].taps) * len(axes[1].taps)
     channels = len(grown) // each
-    steps = walk.steps.get(node.inputs[1])
+    steps = output_steps(walk.steps.get(node.inputs[1]), 1)
     if steps is not None and steps.size > 1:
-        if groups > 1 or steps.size != channels:
-            raise Unsupported("scales of the weights must be one, or one an output channel "
-                              "without groups")
-        steps = np.repeat(steps.reshape(-1), each)
+        # Steps along the second axis are those of one group's channels.
+        steps = np.repeat(np.tile(steps, groups), each)
     made = convolution(
         walk, node.outputs[0], walk.arranged(view.tensor, view.places[0]), grown,
         np.repeat(np.zeros(channels) if bias is None else bias, each),
@@ -205,8 +205,9 @@ def resize(walk: Walk, node: Node) -> None:
     """Nearest: repeats of two, or moved elements. Linear: a matrix product for each axis."""
     view = picture(walk, node.inputs[0])
     sizes, scales = _resized(walk, node, view.shape)
+    old = node.operator == "Upsample" or walk.model.opset < 11
     for axis in (2, 3):
-        matrix = interpolation(node, view.shape[axis], sizes[axis], scales[axis])
+        matrix = interpolation(node, view.shape[axis], sizes[axis], scales[axis], old)
         if node.text("mode", "nearest") == "nearest":
             places = view.places.take(matrix.argmax(axis=1), axis)
             view = View(view.tensor, places.shape, places)

@@ -1,0 +1,183 @@
+"""Do files as people write them come out as onnxruntime computes them, at the graph's outputs?
+
+Small models after public bug reports: integers between QuantizeLinear and DequantizeLinear, scales
+along other axes, rules of older operator sets. The integer graph is compared, not the float one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx_models import model_of
+
+from workloads.graph import GraphError
+from workloads.onnx.importer import import_onnx
+from workloads.quantization.post_training import quantized_inputs
+from workloads.reference import execute
+
+Arrays = Mapping[str, np.ndarray]
+node = onnx.helper.make_node
+
+
+def drawn(*shape: int, seed: int = 0, spread: float = 0.5) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, spread, shape).astype(np.float32)
+
+
+def decibels(model: onnx.ModelProto, values: Arrays, folder: Path) -> float:
+    """Signal to error of the integer graph beside onnxruntime without its rewriting."""
+    path, options = folder / "case.onnx", onnxruntime.SessionOptions()
+    onnx.save(model, path)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options)
+    wanted = session.run(None, dict(values))[0].astype(np.float64)
+    found = import_onnx(path, [values])
+    graph, view = found.graph, found.views[model.graph.output[0].name]
+    given = {name: values[name].reshape(graph.tensors[name].shape) for name in graph.inputs}
+    flat = execute(graph, quantized_inputs(graph, given))[view.tensor].reshape(-1)
+    real = np.where(view.places >= 0, flat[view.places], 0) * graph.tensors[view.tensor].scale
+    assert real.shape == wanted.shape
+    error = float(((real - wanted) ** 2).sum())
+    return 10 * float(np.log10((wanted**2).sum() / max(error, 1e-30)))
+
+
+def counted(name: str, out: str, between: list[onnx.NodeProto] | None = None,
+            last: str = "q") -> list[onnx.NodeProto]:
+    """name, quantized with s and z, and taken back as `out`; nodes between lead from q to last."""
+    return [node("QuantizeLinear", [name, "s", "z"], ["q"]), *(between or []),
+            node("DequantizeLinear", [last, "s", "z"], [out])]
+
+
+@pytest.mark.parametrize(("kind", "zero", "low", "high"), [
+    (np.int8, 0, -8, 7), (np.uint8, 128, 64, 191), (np.uint8, 128, 128, 255)])
+def test_a_clip_of_integers_bounds_what_they_stand_for(
+    kind: type, zero: int, low: int, high: int, tmp_path: Path,
+) -> None:
+    model = model_of(
+        [*counted("x", "d", [node("Clip", ["q", "low", "high"], ["k"])], "k"),
+         node("Conv", ["d", "w"], ["y"])], {"x": (1, 1, 2, 4)}, "y",
+        {"s": np.float32(0.25), "z": kind(zero), "low": kind(low), "high": kind(high),
+         "w": np.ones((1, 1, 1, 1), np.float32)}, opset=17)
+    values = {"x": np.linspace(-5, 5, 8, dtype=np.float32).reshape(1, 1, 2, 4)}
+    assert decibels(model, values, tmp_path) > 35
+
+
+def padded(value: int) -> onnx.ModelProto:
+    return model_of(
+        counted("x", "y", [node("Pad", ["q", "p", "v"], ["k"], name="around")], "k"),
+        {"x": (1, 1, 2, 2)}, "y",
+        {"s": np.float32(0.25), "z": np.uint8(128), "p": np.array([0, 0, 0, 1, 0, 0, 0, 1]),
+         "v": np.uint8(value)}, opset=17)
+
+
+def test_a_pad_of_integers_puts_what_its_value_stands_for(tmp_path: Path) -> None:
+    assert decibels(padded(128), {"x": np.ones((1, 1, 2, 2), np.float32)}, tmp_path) > 100
+
+
+def test_a_pad_of_integers_that_is_not_zero_is_refused(tmp_path: Path) -> None:
+    onnx.save(padded(0), tmp_path / "case.onnx")
+    with pytest.raises(GraphError, match="Pad 'around': padding stands for -32, must be zero"):
+        import_onnx(tmp_path / "case.onnx")
+
+
+def test_a_sum_of_integers_is_refused(tmp_path: Path) -> None:
+    model = model_of(counted("x", "y", [node("Sub", ["q", "v"], ["k"])], "k"), {"x": (1, 4)}, "y",
+                     {"s": np.float32(0.25), "z": np.uint8(128), "v": np.uint8(1)}, opset=17)
+    onnx.save(model, tmp_path / "case.onnx")
+    with pytest.raises(GraphError, match="Sub.*put it behind DequantizeLinear"):
+        import_onnx(tmp_path / "case.onnx")
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(0.5, 0), (0.25, 4)])
+def test_a_dequantization_counts_by_its_own_scale_and_zero_point(
+    scale: float, zero: int, tmp_path: Path,
+) -> None:
+    model = model_of(
+        [node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+         node("DequantizeLinear", ["q", "s2", "z2"], ["y"])], {"x": (1, 3, 4, 4)}, "y",
+        {"s": np.float32(0.25), "z": np.int8(0), "s2": np.float32(scale), "z2": np.int8(zero)},
+        opset=17)
+    assert decibels(model, {"x": drawn(1, 3, 4, 4, spread=4)}, tmp_path) > 35
+
+
+WEIGHTS = {"s": np.float32(0.02), "z": np.int8(0), "wz": np.zeros(4, np.int8),
+           "ws": np.array([0.004, 0.001, 0.016, 0.0005], np.float32)}
+
+
+@pytest.mark.parametrize(("operator", "axis", "shape", "entering"), [
+    ("Conv", 0, (4, 4, 1, 1), (1, 4, 4, 4)), ("Conv", 1, (4, 4, 1, 1), (1, 4, 4, 4)),
+    ("Conv", 1, (6, 4, 3, 3), (1, 4, 5, 5)), ("ConvTranspose", 0, (4, 4, 2, 2), (1, 4, 4, 4)),
+    ("ConvTranspose", 1, (4, 4, 2, 2), (1, 4, 4, 4)), ("Gemm", 0, (4, 4), (1, 4)),
+    ("Gemm", 1, (4, 4), (1, 4)), ("MatMul", 0, (4, 5), (1, 3, 4)), ("MatMul", 1, (6, 4), (1, 3, 6)),
+])
+def test_scales_of_weights_lie_along_their_own_axis(
+    operator: str, axis: int, shape: tuple[int, ...], entering: tuple[int, ...], tmp_path: Path,
+) -> None:
+    stored = np.random.default_rng(1).integers(-127, 128, shape).astype(np.int8)
+    model = model_of(
+        [*counted("x", "d"), node("DequantizeLinear", ["wq", "ws", "wz"], ["w"], axis=axis),
+         node(operator, ["d", "w"], ["y"])], {"x": entering}, "y",
+        {**WEIGHTS, "wq": stored}, opset=17)
+    assert decibels(model, {"x": drawn(*entering)}, tmp_path) > 30
+
+
+@pytest.mark.parametrize(("alpha", "turned"), [(2.0, 0), (0.25, 1), (-2.0, 1)])
+def test_the_factor_of_a_product_keeps_stated_weights(
+    alpha: float, turned: int, tmp_path: Path,
+) -> None:
+    stored = np.random.default_rng(1).integers(-127, 128, (5, 6) if turned else (6, 5))
+    model = model_of(
+        [*counted("x", "d"), node("DequantizeLinear", ["wq", "ws", "wz"], ["w"]),
+         node("Gemm", ["d", "w", "c"], ["y"], alpha=alpha, beta=0.5, transB=turned)],
+        {"x": (1, 6)}, "y",
+        {"s": np.float32(0.02), "z": np.int8(0), "wq": stored.astype(np.int8),
+         "ws": np.float32(0.004), "wz": np.int8(0), "c": drawn(5, seed=4)}, opset=17)
+    assert decibels(model, {"x": drawn(1, 6)}, tmp_path) > 35
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (3,), (3, 3), (1, 1)])
+def test_the_constant_of_a_product_is_repeated_as_numpy_does(
+    shape: tuple[int, ...], tmp_path: Path,
+) -> None:
+    model = model_of(
+        [node("Reshape", ["x", "shape"], ["v"]), node("Gemm", ["v", "w", "c"], ["y"])],
+        {"x": (1, 3, 4)}, "y",
+        {"shape": np.array([3, 4]), "w": drawn(4, 3), "c": drawn(*shape, seed=2, spread=3)},
+        opset=17)
+    assert decibels(model, {"x": drawn(1, 3, 4)}, tmp_path) > 35
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_resize_of_operator_set_10_is_asymmetric(mode: str, tmp_path: Path) -> None:
+    model = model_of([node("Resize", ["x", "s"], ["y"], mode=mode)], {"x": (1, 1, 2, 3)}, "y",
+                     {"s": np.array([1, 1, 2, 2], np.float32)}, opset=10)
+    model.ir_version = 5
+    model.graph.input.append(
+        onnx.helper.make_tensor_value_info("s", onnx.TensorProto.FLOAT, [4]))
+    values = {"x": np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)}
+    assert decibels(model, values, tmp_path) > 40
+
+
+@pytest.mark.parametrize(("opset", "mode"), [(9, "constant"), (10, "constant"), (9, "reflect")])
+def test_pad_of_older_operator_sets_states_its_pads(
+    opset: int, mode: str, tmp_path: Path,
+) -> None:
+    model = model_of([node("Pad", ["x"], ["y"], mode=mode, pads=[0, 0, 1, 1, 0, 0, 1, 0])],
+                     {"x": (1, 2, 3, 3)}, "y", opset=opset)
+    assert decibels(model, {"x": drawn(1, 2, 3, 3)}, tmp_path) > 40
+
+
+@pytest.mark.parametrize(("operator", "axes", "keep"), [
+    ("ReduceMean", [1, 2, 3], 1), ("ReduceSum", [1, 2, 3], 0), ("ReduceMax", None, 1),
+    ("ReduceMean", [0, 1, 2, 3], 1), ("ReduceMax", [0, 2, 3], 0)])
+def test_reductions_over_three_axes_and_more(
+    operator: str, axes: list[int] | None, keep: int, tmp_path: Path,
+) -> None:
+    attributes = {} if axes is None else {"axes": axes}
+    model = model_of([node(operator, ["x"], ["y"], keepdims=keep, **attributes)],
+                     {"x": (1, 3, 4, 5)}, "y", opset=12)
+    assert decibels(model, {"x": drawn(1, 3, 4, 5) + 1}, tmp_path) > 30

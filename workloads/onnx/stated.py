@@ -1,0 +1,185 @@
+"""What QuantizeLinear, DequantizeLinear and the integers between them become.
+
+It chooses no scale; `workloads.quantization` does where a file states none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from workloads.onnx import functions
+from workloads.onnx.functions import is_symmetric, stated_step, stated_zero
+from workloads.onnx.read import Node
+from workloads.onnx.walk import Counted, Unsupported, View, Walk
+from workloads.quantization.float_network import FUNCTIONS
+
+#: Operators that bound integers.
+BOUNDING = frozenset({"Clip", "Relu", "Min", "Max"})
+#: Operators that take integers as they are: they choose or move elements.
+MOVING = frozenset({
+    "Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice",
+    "Split", "Gather", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth", "Concat",
+    "MaxPool"})
+
+
+def quantize_linear(walk: Walk, node: Node) -> None:
+    """A constant is rounded, an activation counts in the stated step from here on."""
+    scale = walk.constant(node.inputs[1])
+    zero = stated_zero(walk, node)
+    if node.inputs[0] in walk.constants:
+        array = walk.constants[node.inputs[0]]
+        counted = np.rint(array / _along_axis(scale, array.ndim, node)) + _along_axis(
+            zero.astype(np.float64), array.ndim, node)
+        bounds = np.iinfo(zero.dtype)
+        walk.constants[node.outputs[0]] = np.clip(
+            counted, bounds.min, bounds.max).astype(zero.dtype)
+        return
+    if scale.size != 1:
+        raise Unsupported("activations must have one scale")
+    if zero.dtype not in (np.int8, np.uint8):
+        raise Unsupported(f"{zero.dtype} activations must have 8 bits")
+    step = stated_step(walk, node)
+    if not is_symmetric(zero):
+        _complain(walk, node, zero)
+        walk.widened += 1
+    view = walk.lazy(node.inputs[0])
+    if (zero == np.iinfo(zero.dtype).min).all() and not functions.is_positive(walk, view.tensor):
+        # A range that begins at zero cuts off what is below: quantizers drop a ReLU for it.
+        functions.relu(walk, node)
+        view = walk.view(node.outputs[0])
+    view = walk.settled(view, node.inputs[0])
+    if walk.fixed.get(view.tensor, step) != step:
+        # The file rescales a tensor that already has a scale: one more rounding, kept.
+        view = walk.settled(View(view.tensor, view.shape, view.moved,
+                                 lambda x: x), node.outputs[0])
+    walk.fixed[view.tensor] = step
+    walk.views[node.outputs[0]] = view
+    walk.counted[node.outputs[0]] = Counted(
+        float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]), zero.dtype)
+
+
+def dequantize_linear(walk: Walk, node: Node) -> None:
+    """Constants are computed along the node's own axis; integers count by its own scale."""
+    name = node.inputs[0]
+    if name not in walk.constants:
+        _recounted(walk, node)
+        return
+    raw, zero = walk.constant(name), walk.optional(node, 2)
+    scale = walk.constant(node.inputs[1]).astype(np.float64)
+    array = raw.astype(np.float64)
+    zero = np.zeros(1, raw.dtype) if zero is None else zero
+    if raw.dtype.itemsize != 1 and raw.dtype != np.int32:
+        raise Unsupported(f"{raw.dtype} values must have 8 bits, or 32 for a bias")
+    regular = is_symmetric(zero)
+    if not regular:
+        _complain(walk, node, zero)
+    array = array - _along_axis(zero.astype(np.float64), array.ndim, node)
+    walk.constants[node.outputs[0]] = array * _along_axis(scale, array.ndim, node)
+    if regular and raw.dtype in (np.int8, np.uint8):
+        walk.steps[node.outputs[0]] = np.asarray(
+            _along_axis(scale, array.ndim, node))
+    elif raw.dtype != np.int32:
+        walk.widened += 1
+
+
+def _recounted(walk: Walk, node: Node) -> None:
+    """A DequantizeLinear of an activation: (integer - zero point) * scale, both its own."""
+    counted = walk.counted.get(node.inputs[0])
+    if counted is None:
+        raise Unsupported(f"{node.inputs[0]!r} must be integers made by a QuantizeLinear")
+    scale, zero = walk.constant(node.inputs[1]), walk.optional(node, 2)
+    if scale.size != 1:
+        raise Unsupported("activations must have one scale")
+    step, middle = float(scale.reshape(-1)[0]), 0 if zero is None else int(zero.reshape(-1)[0])
+    view = walk.lazy(node.inputs[0])
+    if (step, middle) != (counted.step, counted.zero):
+        factor = step / counted.step
+        offset = (counted.zero - middle) * step
+        old = walk.fixed.get(view.tensor)
+        view = walk.settled(replace(view, function=lambda x: x * factor + offset),
+                            node.outputs[0])
+        if offset == 0 and old is not None:
+            walk.fixed[view.tensor] = old * factor
+    walk.views[node.outputs[0]] = view
+
+
+def on_integers(walk: Walk, node: Node, rule: Callable[[Walk, Node], None]) -> None:
+    """A node that reads what a QuantizeLinear made: its numbers are integers, not values."""
+    kinds = {walk.counted[name] for name in node.inputs if name in walk.counted}
+    active = [name for name in node.inputs if name in walk.views]
+    counted = next(iter(kinds))
+    if len(kinds) > 1 or not all(name in walk.counted for name in active):
+        raise Unsupported("integers of different scales or zero points meet before their "
+                          "DequantizeLinear; put it behind DequantizeLinear")
+    if node.operator in BOUNDING:
+        _bounded(walk, node, counted)
+    elif node.operator in MOVING or (
+            node.operator in ("Resize", "Upsample") and node.text("mode", "nearest") == "nearest"):
+        rule(walk, node)
+    else:
+        raise Unsupported("works on integers between QuantizeLinear and DequantizeLinear; put it "
+                          "behind DequantizeLinear")
+    walk.counted.update((name, counted) for name in node.outputs if name in walk.views)
+
+
+def _bounded(walk: Walk, node: Node, counted: Counted) -> None:
+    """Clip, Relu, Min and Max of integers, with the bounds' real values."""
+    name, bounds = node.inputs[0], np.iinfo(counted.kind)
+    low, high = int(bounds.min), int(bounds.max)
+    least, greatest = low, high
+    if node.operator == "Relu":
+        least = 0
+    elif node.operator == "Clip":
+        given = [walk.optional(node, place) for place in (1, 2)]
+        least = low if given[0] is None else int(given[0].reshape(-1)[0])
+        greatest = high if given[1] is None else int(given[1].reshape(-1)[0])
+    else:
+        name, array, _ = functions.with_constant(walk, node)
+        if array.size != 1:
+            raise Unsupported("the constant must be one number")
+        least, greatest = (low, int(array.reshape(-1)[0])) if node.operator == "Min" else (
+            int(array.reshape(-1)[0]), high)
+    view = walk.lazy(name)
+    if least > low or greatest < high:
+        start = counted.real(least) if least > low else -np.inf
+        end = counted.real(greatest) if greatest < high else np.inf
+        step = walk.fixed.get(view.tensor)
+        inner = view.function or FUNCTIONS["identity"]
+        # Like numpy and the standard: the upper bound wins.
+        view = walk.settled(replace(
+            view, function=lambda x: np.minimum(np.maximum(inner(x), start), end)),
+            node.outputs[0])
+        if step is not None:
+            walk.fixed[view.tensor] = step
+    walk.views[node.outputs[0]] = view
+
+
+def output_steps(steps: np.ndarray | None, axis: int) -> np.ndarray | None:
+    """The stated steps of weights, one or one an output channel along `axis`.
+
+    None where they run along another axis: such weights are rounded anew by output channel.
+    """
+    if steps is None or steps.size == 1:
+        return None if steps is None else steps.reshape(-1)
+    return steps.reshape(-1) if steps.shape[axis] == steps.size else None
+
+
+def _along_axis(scale: np.ndarray, rank: int, node: Node) -> np.ndarray:
+    """A scale shaped to broadcast along the node's axis."""
+    if node.attribute("block_size", 0):
+        raise Unsupported("block_size must be 0")
+    axis = node.attribute("axis", 1) % max(rank, 1)
+    shape = [-1 if index == axis else 1 for index in range(rank)]
+    return scale.reshape(shape) if scale.size > 1 else scale.reshape(-1)[0]
+
+
+def _complain(walk: Walk, node: Node, zero: np.ndarray) -> None:
+    """Note a zero point, unless ranges are to be widened; the walk goes on to find them all."""
+    if not walk.symmetric:
+        walk.problems.append((node, (
+            f"the zero point must be {128 if zero.dtype == np.uint8 else 0} ({zero.dtype}); "
+            "--symmetric widens the ranges, or quantize again with ActivationSymmetric and "
+            "WeightSymmetric (onnxruntime)")))
