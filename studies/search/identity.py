@@ -59,7 +59,8 @@ def _constants(graph: Graph) -> str:
 
 
 def _coefficients(overlay: Overlay) -> str:
-    """A digest of the file of coefficients that a design may name in place of a shipped backend."""
-    if not overlay.backend.endswith(".toml"):
-        return overlay.backend
-    return digest(read_toml(overlay.backend))
+    """A digest of the files that a design may name: of coefficients in place of a shipped backend,
+    and of what a build reached."""
+    found = [digest(read_toml(overlay.backend)) if overlay.backend.endswith(".toml")
+             else overlay.backend]
+    return " ".join([*found, *([digest(read_toml(overlay.build))] if overlay.build else [])])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import exp, log
 from pathlib import Path
@@ -34,6 +34,8 @@ ROUTED_FILE = Path(__file__).parents[1] / "data" / "routed_clocks.csv"
 ROUTED_TABLE = "routed_timing.csv"
 ROUTED_COLUMNS = ("device", "LUT", "Fmax_implied_MHz", "result")
 PATHS = 10
+#: Designs of a page.
+DESIGNS = ("default", "diffusion")
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,35 @@ def run(design: str, board: str, json: Path | None, whole: bool = True) -> int:
         for path in netlist.paths:
             print("\n".join(path.lines))
     return 0
+
+
+def clock_lines(board: str = "pynq-z1") -> Iterator[str]:
+    """The check as lines of a page."""
+    rows, on = public_rows(), load_board(board)
+    inside = sum(left_out(rows))
+    yield "\n## The clock\n"
+    yield ("Nothing of ours was placed or routed. Public cores were synthesized with the flow of "
+           "ours (Yosys), and timed by the same model (`docs/design.md`); *theirs* is routed by a "
+           "vendor's tool, as the source states. Their code is not carried.\n")
+    yield "| design | part | grade | tool | ours, MHz | theirs, MHz | theirs / ours | source |"
+    yield "| --- | --- | --- | --- | ---: | ---: | ---: | --- |"
+    yield from (f"| {row.design} | {row.part} | {row.grade} | {row.tool} | {row.ours_mhz:.0f} | "
+                f"{row.theirs_mhz:.0f} | {row.ratio:.2f} | {row.source} |" for row in rows)
+    yield (f"\nTheirs is {exp(mean(log(row.ratio) for row in rows)):.2f} times ours in the mean; "
+           f"{inside} of {len(rows)} lie in the interval that the others give. Public builds of "
+           "XC7Z020-1 (a clock that was met is a floor: tools stop there):\n")
+    yield "| LUTs | builds | met | median, MHz | fastest, MHz |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    yield from (f"| {item.lut_from} to {item.lut_to} | {item.builds} | {item.met} | "
+                f"{item.median_mhz:.0f} | {item.fastest_mhz:.0f} |" for item in routed_classes())
+    yield f"\nOurs, predicted on {on.title}:\n"
+    yield "| design | predicted, MHz | nine builds of ten | rate, MHz | longest path |"
+    yield "| --- | ---: | ---: | ---: | --- |"
+    for name in DESIGNS:
+        overlay = load_design(name)
+        found = predict(overlay, on)
+        yield (f"| `{name}` | {found.mhz:.0f} | {found.low_mhz:.0f} to {found.high_mhz:.0f} | "
+               f"{rate_hz(overlay, on) / 1e6:.2f} | `{found.path}` |")
 
 
 def document(overlay: Overlay, board: Board, found: Prediction, netlist: Netlist | None,

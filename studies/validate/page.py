@@ -26,6 +26,7 @@ from studies.validate import memory as validate_memory
 from studies.validate import overlap as validate_overlap
 from studies.validate import vta as validate_vta
 from studies.validate import vta_report
+from studies.validate.clock import clock_lines
 from studies.validate.energy import energy_lines
 from studies.validate.rtl import compare_frame, compare_programs, compare_tiles
 from studies.validate.vta import REGIMES, Report, summary
@@ -39,7 +40,7 @@ HEAD = """# Validation
 
 Written by `cosim validate page`; do not edit. *Predicted* is a simulation of ours, *measured* is
 what others published. Errors are predicted over measured, less one. Each check can be run alone:
-`cosim validate vta-pynq`, `overlap`, `fpga2015`, `memory`, `energy`, `rtl`.
+`cosim validate vta-pynq`, `overlap`, `fpga2015`, `memory`, `energy`, `clock`, `rtl`.
 """
 
 VTA_SOURCES = """
@@ -156,7 +157,7 @@ def write(path: Path = PAGE, fewer: bool = False) -> None:
     report = validate_vta.validate()
     vta_report.plot(report, path.parent / "pictures" / PICTURE)
     parts = [HEAD, *_vta(report, load_vta()), *_overlap(), *_fpga2015(), *_memory(),
-             *energy_lines(), *_rtl(), *_resources()]
+             *energy_lines(), *clock_lines(), *_rtl(), *_resources()]
     write_text(path, "\n".join(parts).rstrip() + "\n")
 
 

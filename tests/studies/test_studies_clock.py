@@ -15,12 +15,12 @@ import pytest
 from arch_models.board import load_board
 from arch_models.clock import ClockBasis, basis, clocked, predict
 from arch_models.fields import FieldError
-from arch_models.overlay import Rate, default_overlay, save_overlay
+from arch_models.overlay import Rate, default_overlay, load_overlay, save_overlay
 from studies.evaluation.evaluate import evaluate, feasible
 from studies.plain.errors import UserError
 from studies.resources.build_check import build_toml, compare
 from studies.resources.vendor_reports import find_reports, read_timing, read_utilization
-from studies.validate.clock import routed_classes, run, summarized
+from studies.validate.clock import clock_lines, public_rows, routed_classes, run, summarized
 from tests.support.command import cosim
 from workloads.library import load
 
@@ -146,3 +146,9 @@ def test_the_summary_of_routed_builds_is_that_of_its_table(tmp_path: Path) -> No
     for item, made in zip(routed_classes(), summarized(table), strict=True):
         assert (made.builds, made.met) == (1, 1)
         assert made.median_mhz == made.fastest_mhz == item.median_mhz
+
+
+def test_the_page_has_every_public_design_and_ours() -> None:
+    text = "\n".join(clock_lines())
+    assert all(f"| {row.design} |" in text for row in public_rows())
+    assert f"| {predict(load_overlay('diffusion'), BOARD).mhz:.0f} |" in text
