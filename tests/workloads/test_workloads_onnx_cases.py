@@ -181,3 +181,80 @@ def test_reductions_over_three_axes_and_more(
     model = model_of([node(operator, ["x"], ["y"], keepdims=keep, **attributes)],
                      {"x": (1, 3, 4, 5)}, "y", opset=12)
     assert decibels(model, {"x": drawn(1, 3, 4, 5) + 1}, tmp_path) > 30
+
+
+@pytest.mark.parametrize(("operator", "attributes"), [
+    ("MaxPool", {"kernel_shape": [1, 1], "strides": [2, 2], "ceil_mode": 1}),
+    ("MaxPool", {"kernel_shape": [2, 2], "strides": [3, 3], "ceil_mode": 1}),
+    ("MaxPool", {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1], "ceil_mode": 1}),
+    ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ("AveragePool", {"kernel_shape": [1, 1], "strides": [2, 2], "ceil_mode": 1}),
+    ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 1], "pads": [1, 1, 1, 1]}),
+    ("AveragePool", {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+])
+def test_windows_that_reach_over_the_edge(
+    operator: str, attributes: dict[str, object], tmp_path: Path,
+) -> None:
+    model = model_of([node(operator, ["x"], ["y"], **attributes)], {"x": (1, 3, 8, 8)}, "y",
+                     opset=13)
+    assert decibels(model, {"x": drawn(1, 3, 8, 8)}, tmp_path) > 35
+
+
+def test_a_layer_that_is_zero_on_the_calibration_inputs(tmp_path: Path) -> None:
+    model = model_of(
+        [node("Conv", ["x", "w", "b"], ["c"]), node("Relu", ["c"], ["r"]),
+         node("Conv", ["r", "w2", "b2"], ["y"])], {"x": (1, 3, 4, 4)}, "y",
+        {"w": drawn(4, 3, 1, 1), "b": np.full(4, -50, np.float32), "w2": drawn(2, 4, 1, 1),
+         "b2": np.ones(2, np.float32)}, opset=17)
+    assert decibels(model, {"x": drawn(1, 3, 4, 4)}, tmp_path) > 40
+
+
+@pytest.mark.parametrize("step", [1e-38, 1e-30, 1e-12])
+def test_a_channel_without_weights_gives_its_bias(step: float, tmp_path: Path) -> None:
+    stored = np.random.default_rng(1).integers(-127, 128, (2, 3, 1, 1)).astype(np.int8)
+    stored[1] = 0
+    model = model_of(
+        [*counted("x", "d"), node("DequantizeLinear", ["wq", "ws", "wz"], ["w"], axis=0),
+         node("Conv", ["d", "w", "b"], ["y"])], {"x": (1, 3, 2, 2)}, "y",
+        {"s": np.float32(0.02), "z": np.int8(0), "wq": stored, "wz": np.zeros(2, np.int8),
+         "ws": np.array([0.004, step], np.float32), "b": np.array([0, 2.5], np.float32)}, opset=17)
+    assert decibels(model, {"x": drawn(1, 3, 2, 2)}, tmp_path) > 40
+
+
+def test_weights_of_the_least_integer_are_kept(tmp_path: Path) -> None:
+    model = model_of(
+        [*counted("x", "d"), node("DequantizeLinear", ["wq", "ws", "wz"], ["w"], axis=0),
+         node("Conv", ["d", "w"], ["y"])], {"x": (1, 1, 4, 4)}, "y",
+        {"s": np.float32(0.02), "z": np.int8(0), "wq": np.full((1, 1, 1, 1), -128, np.int8),
+         "ws": np.ones(1, np.float32), "wz": np.zeros(1, np.int8)}, opset=17)
+    path = tmp_path / "case.onnx"
+    onnx.save(model, path)
+    graph = import_onnx(path).graph
+    assert any((array == -128).any() for name, array in graph.constants.items()
+               if name.endswith(".weights"))
+
+
+@pytest.mark.parametrize("value", [-50.0, -1e4, -3.4e38, -np.inf])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_mask_before_a_softmax_sets_no_scale(
+    value: float, heads: int, tmp_path: Path,
+) -> None:
+    mask = np.where(np.tril(np.ones((6, 6))) > 0, 0, value).astype(np.float32)
+    model = model_of(
+        [node("Transpose", ["x"], ["k"], perm=[0, 1, 3, 2]), node("MatMul", ["x", "k"], ["s"]),
+         node("Add", ["s", "m"], ["sm"]), node("Softmax", ["sm"], ["p"], axis=-1),
+         node("MatMul", ["p", "x"], ["y"])], {"x": (1, heads, 6, 8)}, "y", {"m": mask}, opset=17)
+    assert decibels(model, {"x": drawn(1, heads, 6, 8, spread=1)}, tmp_path) > 28
+
+
+@pytest.mark.parametrize(("operator", "domain"), [
+    ("Quant", "qonnx.custom_op.general"), ("QLinearAdd", "com.microsoft")])
+def test_an_operator_of_another_domain_is_named(
+    operator: str, domain: str, tmp_path: Path,
+) -> None:
+    model = model_of([node(operator, ["x", "s"], ["q"], domain=domain), node("Relu", ["q"], ["y"])],
+                     {"x": (1, 4)}, "y", {"s": np.float32(0.1)}, opset=13)
+    onnx.save(model, tmp_path / "case.onnx")
+    with pytest.raises(GraphError, match=(
+            rf"case.onnx: 1 nodes are not supported: {operator} \({domain}\) '.*QDQ")):
+        import_onnx(tmp_path / "case.onnx")

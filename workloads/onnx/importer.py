@@ -173,7 +173,8 @@ def walked(model: Model, symmetric: bool = False) -> Walk:
             problems["output", str(problem)] = [model.name]
     if problems:
         count = sum(len(names) for names in problems.values())
-        raise GraphError(f"{model.name}: {count} nodes are not supported: " + "; ".join(
+        name = model.file or model.name
+        raise GraphError(f"{name}: {count} nodes are not supported: " + "; ".join(
             f"{operator} {', '.join(map(repr, names))}: {reason}"
             for (operator, reason), names in problems.items()))
     return walk

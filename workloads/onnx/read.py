@@ -21,6 +21,9 @@ from workloads.graph import GraphError
 
 MOST_BYTES = 512 << 20
 MOST_NODES = 20_000
+#: Operators of the default domain that compute with integers.
+INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
+                     "DynamicQuantizeLinear"})
 #: Operator sets of the default domain; later ones than the installed package knows are refused.
 OLDEST_OPSET = 9
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
@@ -62,6 +65,7 @@ class Model:
     constants: Mapping[str, np.ndarray]
     shapes: Mapping[str, tuple[int, ...]]
     opset: int
+    file: str = ""
 
 
 def read_model(path: Path) -> Model:
@@ -97,6 +101,12 @@ def checked_model(proto: onnx.ModelProto, file: str) -> Model:
     try:
         inferred = shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph
     except Exception as error:
+        foreign = _foreign(graph)
+        if foreign:
+            raise GraphError(f"{file}: {len(foreign)} nodes are not supported: "
+                             + ", ".join(foreign) + ": no such operator here; export with "
+                             "QuantizeLinear and DequantizeLinear (QCDQ, QuantFormat.QDQ), or "
+                             "with operators of the default domain") from error
         raise GraphError(f"{file}: the shapes do not fit together: {_line(error)}") from error
     nodes = tuple(_node(item, index) for index, item in enumerate(graph.node))
     inputs = tuple(item.name for item in graph.input if item.name not in constants)
@@ -107,7 +117,14 @@ def checked_model(proto: onnx.ModelProto, file: str) -> Model:
         if value.type.tensor_type.HasField("shape") and min(dimensions, default=1) > 0:
             shapes[value.name] = tuple(dimensions)
     return Model(graph.name or "model", inputs, tuple(item.name for item in graph.output),
-                 nodes, constants, shapes, _opset(proto, file))
+                 nodes, constants, shapes, _opset(proto, file), file)
+
+
+def _foreign(graph: onnx.GraphProto) -> list[str]:
+    """Operators of other domains and those that take integers, which shapes may hang on."""
+    nodes = [(item, _node(item, index)) for index, item in enumerate(graph.node)]
+    return [f"{item.op_type}{f' ({item.domain})' if item.domain else ''} {node.name!r}"
+            for item, node in nodes if ":" in node.operator or node.operator in INTEGER]
 
 
 def _line(error: Exception) -> str:

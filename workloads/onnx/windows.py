@@ -11,12 +11,15 @@ phases, and a view that puts them side by side.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from workloads.graph import Operator, Window
+from workloads.onnx import functions
 from workloads.onnx.geometry import (
     Phases,
+    Sliding,
     evenly_padded,
     exact_step,
     grid_digits,
@@ -160,13 +163,12 @@ def pool(walk: Walk, node: Node) -> None:
         raise Unsupported("dilations must be 1")
     if len(node.outputs) > 1 and any(node.outputs[1:]):
         raise Unsupported("the indices of the greatest values must not be used")
+    places, window = _cropped(view.places[0], window)
     sides = {*window.before, *window.after}
-    if not greatest and sides != {0}:
-        if not node.attribute("count_include_pad", 0):
-            raise Unsupported("pads need count_include_pad = 1")
-        if node.attribute("ceil_mode", 0):
-            raise Unsupported("ceil_mode with pads must be 0")
-    padding, places = 0, view.places[0]
+    whole = node.attribute("count_include_pad", 0)
+    if not greatest and sides != {0} and whole and node.attribute("ceil_mode", 0):
+        raise Unsupported("ceil_mode of an average that counts pads must be 0")
+    padding, size = 0, places.shape[1:]
     if len(sides) == 1:
         padding = window.before[0]
     else:  # the nearest value inside is in every window that reaches it: it changes no maximum
@@ -177,7 +179,32 @@ def pool(walk: Walk, node: Node) -> None:
     source = walk.arranged(view.tensor, places)
     made = _pooled(walk, node.outputs[0], source,
                    Window(*window.kernel, stride, padding), greatest)
-    finish(walk, node, made, rank, (window.stride[0] // stride, window.stride[1] // stride))
+    skip = (window.stride[0] // stride, window.stride[1] // stride)
+    if greatest or whole or sides == {0}:
+        finish(walk, node, made, rank, skip)
+        return
+    # The pads are zeros that do not count: the mean is taken over fewer values at the edges.
+    inner = replace(node, outputs=(f"{node.outputs[0]}.padded",))
+    finish(walk, inner, made, rank, skip)
+    parts = [window.kernel[axis] / _inside(window, axis, size[axis]) for axis in (0, 1)]
+    factor = np.multiply.outer(*parts)[None, None]
+    functions.affine(walk, node, inner.outputs[0], factor[..., 0] if rank == 3 else factor,
+                     np.array(0.0))
+
+
+def _cropped(places: np.ndarray, window: Sliding) -> tuple[np.ndarray, Sliding]:
+    """Without the rows and columns behind the last window, which a negative padding stands for."""
+    rows, columns = (size + min(0, after)
+                     for size, after in zip(places.shape[1:], window.after, strict=True))
+    after = (max(0, window.after[0]), max(0, window.after[1]))
+    return places[:, :rows, :columns], replace(window, after=after)
+
+
+def _inside(window: Sliding, axis: int, size: int) -> np.ndarray:
+    """How many places of each window along an axis lie inside the input."""
+    end = size + window.after[axis] - window.kernel[axis]
+    starts = np.arange(-window.before[axis], end + 1, window.stride[axis])
+    return np.minimum(starts + window.kernel[axis], size) - np.maximum(starts, 0)
 
 
 def _pooled(walk: Walk, name: str, source: str, window: Window, greatest: bool,

@@ -16,6 +16,8 @@ from workloads.quantization.float_network import FloatNetwork
 
 #: A bias must leave room in the int32 accumulator.
 BIAS_LIMIT = 1 << 30
+#: The greatest ratio of scales that a multiplier of 15 bits holds.
+LARGEST_RATIO = float((1 << arithmetic.MULTIPLIER_BITS) - 1)
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,10 @@ class Recipe:
 
 
 def _scaled_column(ratios: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    # Beyond these bounds every accumulator but zero saturates, or none reaches a step.
+    held = np.clip(ratios, 2.0**-arithmetic.MAX_SHIFT, LARGEST_RATIO)
     pairs = [arithmetic.multiplier_and_shift(float(ratio), recipe.power_of_two)
-             for ratio in ratios]
+             for ratio in held]
     return (np.array([pair[0] for pair in pairs], np.int32),
             np.array([pair[1] for pair in pairs], np.int32))
 
@@ -81,10 +85,18 @@ def _convolution(
     bias = network.weights[f"{layer.name}.bias"].astype(np.float64)
     in_scale = graph.tensors[layer.inputs[0]].scale
     out_scale = graph.tensors[layer.output].scale
-    steps = network.weight_steps.get(layer.name)
+    # A bias beyond this saturates the output whatever the weights add; a mask may be infinite.
+    most_in, most_out = (graph.tensors[name].scale * 2.0 ** (graph.tensors[name].bits - 1)
+                         for name in (layer.inputs[0], layer.output))
+    reach = np.abs(weights).sum(axis=(1, 2, 3)) * most_in + 2 * most_out
+    bias = np.clip(bias, -reach, reach)
+    steps, least = network.weight_steps.get(layer.name), least_steps(bias, in_scale, out_scale)
+    low = -127
     if steps is None:
-        steps = weight_scales(weights, least_steps(bias, in_scale, out_scale), recipe)
-    quantized = np.clip(np.rint(weights / steps.reshape(-1, 1, 1, 1)), -127, 127)
+        steps = weight_scales(weights, least, recipe)
+    else:  # a file may state -128, and any step for a channel without weights
+        steps, low = np.maximum(steps, least), -128
+    quantized = np.clip(np.rint(weights / steps.reshape(-1, 1, 1, 1)), low, 127)
     multiplier, shift = _scaled_column(in_scale * steps / out_scale, recipe)
     return {
         "weights": quantized.astype(np.int8),
@@ -110,9 +122,14 @@ def _affine(
 ) -> dict[str, np.ndarray]:
     in_scale = graph.tensors[layer.inputs[0]].scale
     out_scale = graph.tensors[layer.output].scale
+    scales = network.weights[f"{layer.name}.scale"].astype(np.float64)
     offsets = network.weights[f"{layer.name}.offset"].astype(np.float64) / out_scale
+    # An offset beyond this saturates the output whatever is added; a mask may be infinite.
+    most_in, most_out = (2.0 ** (graph.tensors[name].bits - 1)
+                         for name in (layer.inputs[0], layer.output))
+    reach = np.abs(scales) * (in_scale / out_scale) * most_in + 2 * most_out
     multiplier, offset, shift = _signed_fixed_point(
-        network.weights[f"{layer.name}.scale"], in_scale / out_scale, offsets)
+        scales, in_scale / out_scale, np.clip(offsets, -reach, reach))
     return {"multiplier": multiplier, "offset": offset, "shift": shift}
 
 

@@ -29,6 +29,8 @@ from workloads.verify import keeps_scale, verify
 Values = Mapping[str, np.ndarray]
 #: Values kept of one tensor of one calibration input; the largest one is kept besides.
 SAMPLES = 1 << 14
+#: What lies so far below the greatest score has no share in a softmax: exp(-20) is 2e-9.
+MASKED = 20.0
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,25 @@ def quantized_inputs(graph: Graph, inputs: Values) -> dict[str, np.ndarray]:
 def observe(
     network: FloatNetwork, calibration: Sequence[Values], partial: Sequence[Values] = ()
 ) -> Observed:
-    """Run the float network on the calibration inputs."""
+    """Run the float network on the calibration inputs.
+
+    What a softmax alone reads is counted from `MASKED` below the least of its greatest scores:
+    a mask of -1e4 or less must not set the scale; int8 saturates it instead.
+    """
+    groups = tied(network.graph)
     random = np.random.default_rng(0)
     samples: dict[str, list[np.ndarray]] = {}
     greatest: dict[str, np.ndarray] = {}
     means: dict[str, np.ndarray] = {}
 
+    scored = _scores(network.graph)
+
     def note(values: Values) -> None:
-        for name, value in values.items():
+        floors = {group: float(np.min(values[name].max(axis=0))) - MASKED
+                  for group, name in scored.items() if name in values}
+        for name, given in values.items():
+            floor = floors.get(groups[name], -np.inf)
+            value = np.maximum(given, floor) if np.isfinite(floor) else given
             flat = value.reshape(-1)
             peak = np.abs(value).max(axis=(1, 2))
             greatest[name] = np.maximum(greatest.get(name, 0.0), peak)
@@ -138,6 +151,19 @@ def observe(
     return Observed(joined, greatest, means)
 
 
+def _scores(graph: Graph) -> dict[str, str]:
+    """The input of a softmax by its group of tensors, where nothing else reads the group."""
+    groups, found, elsewhere = tied(graph), {}, set(graph.outputs)
+    for layer in graph.layers:
+        if layer.operator is Operator.SOFTMAX:
+            found[groups[layer.inputs[0]]] = layer.inputs[0]
+        else:
+            elsewhere.update(name for name in layer.inputs
+                             if groups[name] != groups[layer.output])
+    kept = {groups[name] for name in elsewhere}
+    return {group: name for group, name in found.items() if group not in kept}
+
+
 def best_scale(
     samples: np.ndarray, recipe: Recipe,
     function: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -146,7 +172,9 @@ def best_scale(
 
     With `recipe.search` the least mean squared error, measured behind `function` if given.
     """
-    greatest = max(float(np.abs(samples).max()), 1e-9)
+    greatest = float(np.abs(samples).max())
+    if greatest < 1e-9:  # nothing but zeros: any scale holds them, one that others have is safe
+        greatest = 1.0
     if recipe.power_of_two:
         candidates = 2.0 ** (arithmetic.ceil_log2(greatest / 127)
                              - np.arange(5.0 if recipe.search else 1.0))
