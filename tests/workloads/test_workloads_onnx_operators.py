@@ -300,7 +300,6 @@ def test_shapes_that_the_file_computes_are_computed() -> None:
 @pytest.mark.parametrize(("model", "reason"), [
     (one_node("Sin"), "no such operator"),
     (one_node("MaxPool", kernel_shape=[2, 2], dilations=[2, 2]), "dilations"),
-    (one_node("AveragePool", kernel_shape=[2, 2], pads=[0, 0, 1, 1]), "count_include_pad"),
     (one_node("Div", 2), "divisor must be a constant"),
     (one_node("Resize", constants={"r": np.zeros(0, np.float32), "s": np.float32([1, 1, 2, 2])},
               mode="cubic"), "cubic"),
