@@ -14,8 +14,8 @@ from typing import Any
 
 #: Ctrl-C, `kill`, and the terminal that closes.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: After so long an exception that was dropped is raised again.
-AGAIN_SECONDS = 0.05
+#: After so long an exception that nobody has taken is raised again.
+AGAIN_SECONDS = 0.2
 
 
 class Stopped(BaseException):
@@ -34,9 +34,10 @@ def exit_code(number: int) -> int:
 class Stopping:
     """While it is entered, such a signal raises `Stopped` in the main thread.
 
-    Python drops an exception that is raised in a callback of C or while it destroys an object;
-    this one is raised again then. Entered outside the main thread it does nothing, since signals
-    do not come there.
+    It is raised again and again until someone calls `taken` or it has left the `with`: Python
+    drops an exception in a callback of C and where it destroys an object, and some libraries
+    catch whatever comes. Entered outside the main thread it does nothing, since signals do not
+    come there.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class Stopping:
 
     def __exit__(self, *_: object) -> None:
         if self._before:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            taken()
             sys.unraisablehook = self._hook
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -61,13 +62,17 @@ class Stopping:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGALRM:
             self._number = number
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         raise Stopped(self._number)
 
     def _dropped(self, what: Any) -> None:
-        if what.exc_type is Stopped:
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
-        else:
+        if what.exc_type is not Stopped:
             self._hook(what)
+
+
+def taken() -> None:
+    """Whoever catches `Stopped` and goes on says so; it is not raised again then."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def deaf() -> None:

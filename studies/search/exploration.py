@@ -19,7 +19,7 @@ from studies.evaluation.evaluate import STEADY_FRAMES, estimated_resources, eval
 from studies.evaluation.inputs import workload
 from studies.evaluation.values import Evaluation
 from studies.plain.quality_table import quality_db
-from studies.plain.stopping import Stopped
+from studies.plain.stopping import Stopped, taken
 from studies.plain.workers import forked
 from studies.search.dask_workers import connected
 from studies.search.identity import digest, identity
@@ -225,6 +225,7 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
                 if progress is not None:
                     progress(record, found.judged)
         except Stopped as stopped:
+            taken()
             return finals.exploration(found, stopped.signal)
     return finals.exploration(found)
 

@@ -19,7 +19,7 @@ import optuna
 
 from studies.evaluation.values import Scored
 from studies.plain.errors import UserError, unknown
-from studies.plain.stopping import Stopped
+from studies.plain.stopping import Stopped, taken
 from studies.search.outcomes import (
     Bound,
     Evaluate,
@@ -73,6 +73,7 @@ def search(evaluate: Evaluate, space: Space, settings: Settings,
         else:
             _try_some(book, space, settings, start)
     except Stopped as stopped:
+        taken()
         signal = stopped.signal
     return Found(settings, tuple(book.records), front_of(book.records, settings.objectives),
                  book.asked, sum(record.failure is not None for record in book.records),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from studies.plain.errors import UserError
-from studies.plain.stopping import Stopped, Stopping
+from studies.plain.stopping import AGAIN_SECONDS, Stopped, Stopping, taken
 from studies.plain.workers import forked
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,8 @@ def explore(folder: Path, designs: int = 4000) -> subprocess.Popen:
     process = subprocess.Popen(
         [sys.executable, "-m", "cosim", "explore", "agc-w16", "--designs", str(designs),
          "--workers", "2", "--out", str(folder)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200",
+                          "PYTHONFAULTHANDLER": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     wait_until(lambda: catches(process.pid, signal.SIGTERM) or process.poll() is not None)
     return process
@@ -62,9 +64,12 @@ def wait_until(ready) -> None:
 
 
 def ended(process: subprocess.Popen) -> str:
-    """What a process that was told to end has printed."""
+    """What a process that was told to end has printed; where it hangs if it does not."""
     try:
         printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(f"hangs:\n{process.communicate(timeout=PATIENCE_SECONDS)[0]}")
     finally:
         left = group(process.pid)
         for pid in left:
@@ -146,6 +151,22 @@ def test_a_signal_that_python_drops_comes_again(capsys):
     assert caught.value.signal == signal.SIGTERM
     assert "ignored" not in capsys.readouterr().err
     assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == before
+
+
+def test_a_signal_that_a_library_catches_comes_again():
+    with pytest.raises(Stopped), Stopping():
+        with contextlib.suppress(BaseException):  # as some do
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(PATIENCE_SECONDS)
+
+
+def test_a_signal_that_was_taken_does_not_come_again():
+    with Stopping():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except Stopped:
+            taken()
+        time.sleep(3 * AGAIN_SECONDS)
 
 
 def double(number: int) -> int:
