@@ -148,13 +148,13 @@ def _plainly(place: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.OptunaError) else error
         raise UserError(f"storage {place!r}: {_first_line(cause or error)}") from error
     except Exception as error:
+        if type(error).__module__.split(".")[0] == "grpc":
+            raise UserError(f"storage {place!r}: the server does not answer{_said_by_grpc(error)}; "
+                            "is `cosim serve` still running there?") from error
         if isinstance(error, ValueError | LookupError) or _raised_in_optuna(error):
             raise UserError(f"storage {place!r} is no study file, or is damaged: "
                             f"{_first_line(error)}") from error
-        if type(error).__module__.split(".")[0] != "grpc":
-            raise
-        raise UserError(f"storage {place!r}: the server does not answer"
-                        f"{_said_by_grpc(error)}; is `cosim serve` still running there?") from error
+        raise
 
 
 def _raised_in_optuna(error: Exception) -> bool:
