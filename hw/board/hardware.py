@@ -57,9 +57,13 @@ class PynqHardware:
     RESET_CONTROL, UNLOCK = 0x240, (0x008, 0xDF0D)  # its SLCR
     INTERRUPT_STATUS = 0x00C  # of the overlay's control port
 
-    def __init__(self, name: str = "overlay_0") -> None:
+    def __init__(self, name: str = "overlay_0", wait: str = "sleep") -> None:
+        """`wait`: "sleep" until the interrupt, or "poll" the status register (the design's choice,
+        `wait` in the manifest: a poll sees the end sooner, and the processor never rests)."""
+        if wait not in ("sleep", "poll"):
+            raise DriverError(f"wait is {wait!r}, must be 'sleep' or 'poll'")
         self.source = "board"
-        self._name = name
+        self._name, self._polls = name, wait == "poll"
         self._overlay: Any = None
         self._port: Any = None
 
@@ -115,10 +119,12 @@ class PynqHardware:
     def wait_interrupt(self, timeout_s: float) -> bool:
         """Wait for the overlay's interrupt; False if none came in time.
 
-        Where pynq's interrupts cannot be waited for, the status register is asked instead: over
-        the remote protocol, which has none, and under an event loop that runs already, as in the
-        cell of a notebook.
+        Where the design polls, or pynq's interrupts cannot be waited for, the status register is
+        asked instead: over the remote protocol, which has none, and under an event loop that runs
+        already, as in the cell of a notebook.
         """
+        if self._polls:
+            return self._poll_interrupt(timeout_s)
         import asyncio
 
         try:

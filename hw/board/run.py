@@ -59,8 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         project = Project(given.project)
         host = HostLibrary(os.path.join(given.project, "build", "libhost.so"),
                            project.data("data/host.bin"))
-        with Driver(project, PynqHardware(), host, given.bitstream,
-                    timeout_s=given.timeout) as driver:
+        with Driver(project, PynqHardware(wait=project.manifest["wait"]), host,
+                    given.bitstream, timeout_s=given.timeout) as driver:
             driver.put_vectors()
             measurement = driver.measure(given.repeats, driver.expected_vectors(), given.power)
             picture = driver.picture() if given.picture else None

@@ -229,7 +229,8 @@ def _manifest(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board,
             for step in steps(program, configuration)]
     return {
         "format": FORMAT, "name": graph.name, "board": board.name, "design": overlay.name,
-        "clock_hz": overlay.clock_hz, "program_sha256": program.content_hash(),
+        "clock_hz": overlay.clock_hz, "wait": overlay.control.wait.value,
+        "program_sha256": program.content_hash(),
         "backend": "hls", "operations": len(program.operations),
         "descriptors_offset": _descriptors_offset(program),
         "descriptor_bytes": DESCRIPTOR_BYTES,

@@ -177,7 +177,7 @@ def test_a_full_disk_leaves_no_half_a_measurement(tmp_path, measurement, monkeyp
     monkeypatch.setenv("PYNQ_REMOTE_DEVICES", str(tmp_path))  # a lock of this test's own
     monkeypatch.setattr(run_module, "HostLibrary", lambda path, table: None)
     monkeypatch.setattr(run_module, "PynqHardware",
-                        lambda: tiny_project.Board(tmp_path / "log", ends=True))
+                        lambda wait: tiny_project.Board(tmp_path / "log", ends=True))
     code = run_module.main(["--project", str(tiny), "--bitstream", str(tiny / "overlay.bit"),
                             "--output", str(path), "--repeats", "2"])
     shown = capsys.readouterr()
@@ -256,3 +256,24 @@ def test_a_file_that_is_no_measurement_is_refused_in_one_line(tmp_path, data):
         load_measurement(str(path))
     with pytest.raises(MeasurementError, match="cannot be read"):
         load_measurement(str(tmp_path))
+
+
+def test_a_design_that_polls_never_asks_pynq_to_wait():
+    async def never():
+        await asyncio.sleep(60)
+
+    asked = []
+
+    def read(offset):
+        asked.append(offset)
+        return int(len(asked) == 3)
+
+    hardware = PynqHardware(wait="poll")
+    hardware._port = SimpleNamespace(read=read)
+    hardware._overlay = SimpleNamespace(
+        device=SimpleNamespace(has_capability=lambda name: False),
+        overlay_0=SimpleNamespace(interrupt=SimpleNamespace(wait=never)))
+    assert hardware.wait_interrupt(1.0)
+    assert asked == [PynqHardware.INTERRUPT_STATUS] * 3
+    with pytest.raises(DriverError, match="wait is 'doze', must be 'sleep' or 'poll'"):
+        PynqHardware(wait="doze")

@@ -46,7 +46,7 @@ from arch_models.overlay import Engine
 overlay = without(Engine.SOFTMAX, Engine.LOOKUP)
 fabric = Fabric(lowered_frame(overlay).program, overlay, flags=QUICK)
 board = StandIn(CSimRunner(fabric), {ports!r})
-hardware.PynqHardware = lambda: board
+hardware.PynqHardware = lambda wait: board
 """
 
 

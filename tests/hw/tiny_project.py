@@ -32,7 +32,8 @@ def write_project(folder: Path) -> Path:
     tensor = {"role": "input", "address": 0, "channels": 3, "rows": 1, "columns": 1, "bits": 8,
               "planes": 1, "bytes": 8, "places": [0, 1, 2]}
     manifest = {
-        "board": "pynq-z1", "design": "tiny", "clock_hz": 10**8, "program_sha256": "0" * 64,
+        "board": "pynq-z1", "design": "tiny", "clock_hz": 10**8, "wait": "sleep",
+        "program_sha256": "0" * 64,
         "descriptors_offset": 0, "operations": 1, "memory_bytes": 64, "memory_ports": ["input"],
         "descriptor_fields": dict.fromkeys(names, field), "transfer_opcodes": [9],
         "weights": [{"offset": 0, "bytes": 8, "address": 0}], "counters": [],
