@@ -137,6 +137,12 @@ def test_module_says_what_it_is(module: Path) -> None:
         assert "\n" in docstring, f"{module}: the docstring does not say what it does not do"
 
 
+def test_what_tests_share_is_one_package() -> None:
+    outside = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")
+               if "support" not in path.parts and not path.name.startswith("test_")]
+    assert not outside, f"helpers outside tests/support: {outside}"
+
+
 def _docstring(module: Path) -> str:
     import ast
 

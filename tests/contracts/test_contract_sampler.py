@@ -5,9 +5,7 @@ Repeatable, no design twice, legal designs only, constraints kept, start designs
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +13,7 @@ from studies.plain.errors import UserError
 from studies.search.outcomes import Objective, Sampler, Settings, design_key
 from studies.search.search import search
 from studies.search.space import Axis, Combine, Condition, Constraint, Space, designs
-
-sys.path.append(str(Path(__file__).parents[1] / "studies"))
-from toy_search import evaluate, open_toy
+from tests.support.toy_search import evaluate, open_toy
 
 #: A condition and a constraint: `c` exists with an even `a`; a * b is bounded.
 SPACE = Space((Axis("a", (1, 2, 3, 4)), Axis("b", (1, 2, 4, 8)),

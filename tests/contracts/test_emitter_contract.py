@@ -9,15 +9,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "hw"))
-
-from small_frames import board, lowered_frame, small_graph
 
 from arch_models.memory import memory_for
 from arch_models.overlay import default_overlay
@@ -27,6 +22,7 @@ from hw.interface.configuration import configure
 from hw.interface.descriptors import unpack
 from hw.interface.plan import in_order_of_start
 from hw.project.emit import EmissionError, emit, project_files
+from tests.support.small_frames import board, lowered_frame, small_graph
 from workloads.frames import Frame
 
 OVERLAY = default_overlay()

@@ -27,7 +27,7 @@ from cosim.mapping.choose import choose_mapping
 from cosim.mapping.tiles import ConvolutionTile, Mapping
 from cosim.program.table import Column, Opcode, layer_macs
 from cosim.program.verify import verify
-from tests.cosim.tiny_graphs import TinyGraph
+from tests.support.tiny_graphs import TinyGraph
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Phase, multiply_accumulates

@@ -14,7 +14,7 @@ from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.mapping import tile_search
 from cosim.mapping.choose import budget_of, choose_mapping
 from cosim.mapping.tiles import ConvolutionTile, Mapping
-from tests.cosim.tiny_graphs import TinyGraph
+from tests.support.tiny_graphs import TinyGraph
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Phase

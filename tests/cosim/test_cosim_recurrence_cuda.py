@@ -21,7 +21,7 @@ from cosim.recurrence.lanes import linearize
 def test_the_gpu_gives_what_the_recurrence_gives():
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.cosim.cuda_simulated"], cwd=root, text=True,
+        [sys.executable, "-m", "tests.support.cuda_simulated"], cwd=root, text=True,
         capture_output=True, env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1",
                                   "PYTHONPATH": str(root)})
     assert done.returncode == 0, done.stderr[-3000:]

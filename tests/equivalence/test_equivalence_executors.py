@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import FOLDER, load_case, save_case, shrink
 
 from arch_models.memory import Memory
 from cosim.executors import des, fast
 from cosim.program.random import Sizes, random_memory, random_program
 from cosim.program.table import Program, flat
 from cosim.program.verify import verify
+from tests.support import cases
+from tests.support.cases import FOLDER, load_case, save_case, shrink
 
 MODELS = ("flat", "ddr3")
 DEFAULT = Sizes()
@@ -89,8 +90,6 @@ def test_shrinking_keeps_the_failure_and_gets_small() -> None:
 
 
 def test_a_saved_case_is_the_same_when_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    import cases
-
     monkeypatch.setattr(cases, "FOLDER", tmp_path)
     memory = random_memory(5, "ddr3")
     program = random_program(5, len(memory.ports))

@@ -16,7 +16,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny_project
 
 from hw.board import measurement as measurement_module
 from hw.board import run as run_module
@@ -24,6 +23,7 @@ from hw.board.driver import Driver, read_power
 from hw.board.emitted import DriverError, Project
 from hw.board.hardware import Lock, PynqHardware
 from hw.board.measurement import MeasurementError, load_measurement, save_measurement
+from tests.support import tiny_project
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ def driver_of(folder: Path, **more) -> Driver:
 def test_a_signal_stops_the_fabric(tiny, number):
     log = tiny / "log"
     process = subprocess.Popen([sys.executable, tiny_project.__file__, str(tiny)],
-                               stderr=subprocess.PIPE)
+                               stderr=subprocess.PIPE,
+                               env=os.environ | {"PYTHONPATH": str(tiny_project.BOARD)})
     try:
         end = time.monotonic() + 30
         while not (log.exists() and "waiting" in log.read_text()):

@@ -16,7 +16,6 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
-from small_frames import board, lowered_frame, small_graph, without
 
 from arch_models.overlay import Engine
 from hw.board.driver import Driver
@@ -29,6 +28,7 @@ from hw.interface.vectors import host_layers
 from hw.project.emit import emit
 from hw.rtl_sim.stand_in import CSimRunner, StandIn
 from studies.validate.board import validate
+from tests.support.small_frames import board, lowered_frame, small_graph, without
 from workloads.agc.graph import frame_bytes
 from workloads.frames import AGC_MEANINGS, Frame
 
@@ -36,12 +36,10 @@ REPOSITORY = Path(__file__).parents[2]
 OVERLAY = without(Engine.SOFTMAX, Engine.LOOKUP)
 #: Runs before the notebook's own cells: the fabric in C where the board would be.
 STAND_IN = """
-import sys
-sys.path[:0] = [{repository!r}, {tests!r}]
 import hardware
 from hw.csim.fabric import Fabric
 from hw.rtl_sim.stand_in import CSimRunner, StandIn
-from small_frames import QUICK, lowered_frame, without
+from tests.support.small_frames import QUICK, lowered_frame, without
 from arch_models.overlay import Engine
 overlay = without(Engine.SOFTMAX, Engine.LOOKUP)
 fabric = Fabric(lowered_frame(overlay).program, overlay, flags=QUICK)
@@ -79,9 +77,9 @@ def test_every_cell_runs(project, monkeypatch, tmp_path):
                    capture_output=True)
     book = nbformat.read(project / "board" / "overlay.ipynb", 4)
     ports = tuple(json.loads((project / "manifest.json").read_text())["memory_ports"])
-    setup = STAND_IN.format(repository=str(REPOSITORY), tests=str(Path(__file__).parent),
-                            ports=ports)
+    setup = STAND_IN.format(ports=ports)
     book.cells.insert(0, nbformat.v4.new_code_cell(setup))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PYNQ_REMOTE_DEVICES", str(tmp_path))  # a lock of this test's own
     client = nbclient.NotebookClient(book, timeout=120, kernel_name="python3",

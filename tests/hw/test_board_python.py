@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny_project
 
 from hw.board.measurement import load_measurement
+from tests.support import tiny_project
 
 FILES = sorted(path for path in tiny_project.BOARD.glob("*.py") if path.name != "__init__.py")
 BUILD = Path(__file__).parents[2] / "build"
@@ -86,7 +86,7 @@ def test_a_measurement_by_an_older_python(tmp_path, version):
     output = tmp_path / "measurement.json"
     done = subprocess.run([python, tiny_project.__file__, str(folder), str(output)],
                           capture_output=True, text=True, check=False, cwd=tmp_path,
-                          env={"PATH": "/usr/bin:/bin"})
+                          env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tiny_project.BOARD)})
     assert done.returncode == 0, done.stderr
     assert load_measurement(str(output)).repeats == 2
     assert (folder / "log").read_text().split() == ["download", "stop"]

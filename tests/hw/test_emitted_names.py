@@ -6,12 +6,12 @@ import dataclasses
 import re
 
 import pytest
-from small_frames import board, lowered_frame, small_graph
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from hw.interface.configuration import EmissionError, configure
 from hw.project.emit import emit
+from tests.support.small_frames import board, lowered_frame, small_graph
 from workloads.graph import Graph
 
 OVERLAY = default_overlay()

@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-from small_frames import QUICK, board
 
 from arch_models.overlay import Engine, Overlay, load_overlay
 from cosim.analysis.image import MemoryImage
@@ -23,6 +22,7 @@ from hw.csim.simulate import run_frame, run_frame_by_layer
 from hw.interface.vectors import host_layers, make_vectors, outputs
 from hw.project.emit import emit
 from hw.rtl_sim.stand_in import CSimRunner, StandIn
+from tests.support.small_frames import QUICK, board
 from workloads.frames import Frame
 from workloads.graph import Graph
 from workloads.unicorn.config import UnicornConfig

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_frames import QUICK, board, lowered_frame, small_graph, without
 
 from arch_models.overlay import Engine
 from cosim.program.table import Column, UnitKind
@@ -23,6 +22,7 @@ from hw.csim.fabric import Fabric
 from hw.interface.vectors import host_layers
 from hw.project.emit import emit
 from hw.rtl_sim.stand_in import CSimRunner, StandIn
+from tests.support.small_frames import QUICK, board, lowered_frame, small_graph, without
 
 OVERLAY = without(Engine.SOFTMAX, Engine.LOOKUP)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from board_counters import same_counters
-from small_frames import QUICK, board, lowered_frame, small_graph
 
 from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
@@ -22,6 +20,8 @@ from hw.interface.vectors import host_layers
 from hw.project.emit import emit
 from hw.rtl_sim.board import RtlBoard
 from studies.validate.board import validate
+from tests.support.board_counters import same_counters
+from tests.support.small_frames import QUICK, board, lowered_frame, small_graph
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8)
 

@@ -14,10 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_frames import QUICK
 from test_hw_engines import finished, run_tile
 from test_hw_host import empty_program, one_layer, run_layer
-from tiny_programs import (
+
+from arch_models.overlay import default_overlay
+from cosim.program.table import Buffer, Opcode
+from hw.csim import fabric as fabric_module
+from hw.csim.fabric import Fabric, compile_sources
+from tests.support.small_frames import QUICK
+from tests.support.tiny_programs import (
     ENGINE,
     IN_FILLED,
     OUT_FILLED,
@@ -30,11 +35,6 @@ from tiny_programs import (
     planes_of,
     weight_bytes,
 )
-
-from arch_models.overlay import default_overlay
-from cosim.program.table import Buffer, Opcode
-from hw.csim import fabric as fabric_module
-from hw.csim.fabric import Fabric, compile_sources
 from workloads import arithmetic, reference
 from workloads.convolution import convolve
 from workloads.graph import Operator, TensorSpec, Window

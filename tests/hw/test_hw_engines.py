@@ -6,7 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny_programs import (
+
+from arch_models.overlay import default_overlay
+from cosim.program.table import Buffer, Opcode
+from hw.csim.fabric import Fabric
+from hw.interface.descriptors import encode
+from tests.support.tiny_programs import (
     ENGINE,
     IN_FILLED,
     OUT_FILLED,
@@ -20,11 +25,6 @@ from tiny_programs import (
     unblocked,
     weight_bytes,
 )
-
-from arch_models.overlay import default_overlay
-from cosim.program.table import Buffer, Opcode
-from hw.csim.fabric import Fabric
-from hw.interface.descriptors import encode
 from workloads import arithmetic
 from workloads.convolution import convolve
 

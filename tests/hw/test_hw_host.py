@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny_programs import Sheet, plain_place
 
 from arch_models.overlay import default_overlay
 from cosim.lowering.packing import pack_tensor, unpack_tensor
 from hw.csim.fabric import Fabric, SimulationError
 from hw.interface.host_table import OPERATOR_NUMBERS, host_table
+from tests.support.tiny_programs import Sheet, plain_place
 from workloads import reference
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_frames import board, lowered_frame
 from test_hw_simulate import DESIGNS
 
 from arch_models.memory import memory_for
@@ -13,6 +12,7 @@ from cosim.executors import fast
 from cosim.program.table import Column, Program
 from hw.interface.configuration import configure
 from hw.interface.plan import in_order_of_start, late_commands, steps
+from tests.support.small_frames import board, lowered_frame
 from workloads.library import load
 
 

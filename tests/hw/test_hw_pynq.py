@@ -15,8 +15,6 @@ from tempfile import TemporaryDirectory
 import grpc
 import numpy as np
 import pytest
-from board_counters import same_counters
-from small_frames import board, lowered_frame, small_graph
 
 from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
@@ -31,6 +29,8 @@ from hw.pynq.server import PORT, PynqServer, SystemRegisters, main, open_board
 from hw.rtl_sim.board import RtlBoard
 from hw.rtl_sim.stand_in import StandIn
 from studies.validate.board import validate
+from tests.support.board_counters import same_counters
+from tests.support.small_frames import board, lowered_frame, small_graph
 from workloads.frames import AGC_MEANINGS, Frame
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8,

@@ -6,7 +6,6 @@ import subprocess
 
 import numpy as np
 import pytest
-from small_frames import lowered_frame, small_graph
 
 from arch_models.overlay import default_overlay
 from cosim.analysis.image import MemoryImage
@@ -17,6 +16,7 @@ from hw.interface.descriptors import encode
 from hw.interface.plan import HostStep, steps
 from hw.interface.ports import memory_ports
 from hw.interface.vectors import host_layers, make_vectors
+from tests.support.small_frames import lowered_frame, small_graph
 
 MAIN = """\
 #include <fstream>

@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_frames import QUICK, board, small_graph
 
 from arch_models.overlay import (
     Control,
@@ -23,6 +22,7 @@ from arch_models.overlay import (
 )
 from cosim.build import build
 from hw.csim.simulate import run_frame, run_frame_by_layer
+from tests.support.small_frames import QUICK, board, small_graph
 
 PORTS = ("HP0", "HP1", "HP2", "HP3", "ACP")
 

@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_frames import QUICK, board, lowered_frame, small_graph, without
 
 from arch_models.overlay import (
     Control,
@@ -24,6 +23,7 @@ from hw.csim.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
 from hw.csim.simulate import run_frame, run_frame_by_layer, run_layers
 from hw.interface.descriptors import encode
 from hw.interface.vectors import host_layers, make_vectors, outputs
+from tests.support.small_frames import QUICK, board, lowered_frame, small_graph, without
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.library import load

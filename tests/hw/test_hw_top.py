@@ -7,20 +7,6 @@ import re
 
 import numpy as np
 import pytest
-from small_frames import QUICK
-from tiny_programs import (
-    CHANNELS,
-    ENGINE,
-    IN_FILLED,
-    IN_FREE,
-    OUT_FILLED,
-    OUT_FREE,
-    UNITS,
-    Sheet,
-    blocks,
-    plain_place,
-    unblocked,
-)
 
 from arch_models.overlay import default_overlay
 from cosim.program.table import Buffer, Channel, Column, Opcode, Program, Segment, Unit, UnitKind
@@ -37,6 +23,20 @@ from hw.csim.top import top_source
 from hw.interface.configuration import EmissionError, configure
 from hw.interface.host_table import host_table
 from hw.interface.plan import HostStep, Start, steps
+from tests.support.small_frames import QUICK
+from tests.support.tiny_programs import (
+    CHANNELS,
+    ENGINE,
+    IN_FILLED,
+    IN_FREE,
+    OUT_FILLED,
+    OUT_FREE,
+    UNITS,
+    Sheet,
+    blocks,
+    plain_place,
+    unblocked,
+)
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 
 HOST = len(UNITS)

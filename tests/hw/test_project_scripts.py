@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_frames import board, lowered_frame
 
 from arch_models.overlay import default_overlay
 from hw.board.seal import SealError, build_report
@@ -24,6 +23,7 @@ from hw.interface.registers import CONTROL_ADDRESS, INTERRUPTS_ADDRESS
 from hw.project import scripts
 from hw.project.scripts import markdown, ports_of, template, texts
 from hw.rtl.ip.axi_shell import AxiShell
+from tests.support.small_frames import board, lowered_frame
 
 OVERLAY = default_overlay()
 MOCK = Path(__file__).parent / "vivado.tcl"

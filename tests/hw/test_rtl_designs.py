@@ -6,12 +6,12 @@ import dataclasses
 import random
 
 import pytest
-from small_frames import board
 
 from arch_models.overlay import Engine, Overlay, default_overlay
 from studies.search.space import default_space
 from studies.search.space_overlays import overlay_of
 from studies.validate.rtl import compare_tiles
+from tests.support.small_frames import board
 
 #: Larger arrays compile for many minutes; nothing in them is another kind of hardware.
 MOST_MACS = 400

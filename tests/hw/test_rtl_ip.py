@@ -9,7 +9,6 @@ import subprocess
 
 import numpy as np
 import pytest
-from small_frames import board
 
 from arch_models.memory import memory_for
 from arch_models.overlay import Engine, default_overlay
@@ -28,6 +27,7 @@ from hw.rtl_sim.board import RtlBoard
 from hw.rtl_sim.model import _verilator_root
 from hw.rtl_sim.stand_in import IDLE
 from hw.rtl_sim.tiles import random_tiles
+from tests.support.small_frames import board
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8, engines=frozenset({Engine.LOOKUP}))
 #: What Amaranth's Verilog always has: implicit widths, cases without default, `interrupt`.

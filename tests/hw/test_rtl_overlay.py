@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_frames import board, small_graph
 
 from arch_models.board import load_board
 from arch_models.fields import FieldError
@@ -26,6 +25,7 @@ from studies.validate.rtl import (
     compare_tiles,
 )
 from tests.support.command import cosim
+from tests.support.small_frames import board, small_graph
 from workloads.library import load
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import unicorn_graph

@@ -12,12 +12,12 @@ import re
 import subprocess
 
 import pytest
-from small_frames import board
 
 from arch_models.overlay import Engine, default_overlay
 from hw.rtl.ip.axi_shell import AxiShell
 from hw.rtl.verilog import ip_verilog, yosys_path
 from hw.rtl_sim.tiles import random_tiles
+from tests.support.small_frames import board
 
 #: Small buffers: Verilog writes every word's first value down.
 BASE = dataclasses.replace(default_overlay(), input_words=256, output_words=256, weight_words=64,

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy_search import SETTINGS, SPACE, evaluate, open_toy
 
 from studies.plain.errors import UserError
 from studies.search.search import search
 from tests.support.damage import damaged
+from tests.support.toy_search import SETTINGS, SPACE, evaluate, open_toy
 
 FEW, MANY = 25, 400
 KINDS = ("journal", "sqlite")

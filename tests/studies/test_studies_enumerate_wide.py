@@ -14,7 +14,7 @@ from studies.proof.enumerate_wide import SPACE, merged, summary
 from studies.proof.enumeration import Codes, Part, Walker, enumerate_space
 from studies.search.front import pareto_mask
 from studies.search.space_file import load_space
-from tests.studies.test_studies_search_proof import NARROW
+from tests.support.narrow_space import NARROW
 from workloads.library import load
 
 BOARD, BASE, GRAPH = load_board("pynq-z1"), default_overlay(), load("agc-w16")

@@ -6,8 +6,6 @@ import random
 
 import numpy as np
 import pytest
-from toy_search import SPACE as TOY
-from toy_search import evaluate as toy
 
 from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
@@ -19,6 +17,8 @@ from studies.search.pruning import bounder, bounds_of
 from studies.search.search import search
 from studies.search.space import Axis, Space, default_space
 from studies.search.space_overlays import choice_of, overlay_of
+from tests.support.toy_search import SPACE as TOY
+from tests.support.toy_search import evaluate as toy
 from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()

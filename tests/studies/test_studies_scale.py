@@ -17,9 +17,7 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
-import toy_search
 from test_studies_shared_study import ALONE, ROOT, finish, finished, start, wait_for
-from toy_search import SETTINGS, SPACE, open_toy, plain
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
@@ -30,6 +28,8 @@ from studies.search.exploration import Place, explore
 from studies.search.outcomes import Settings
 from studies.search.search import search
 from studies.search.storage import open_storage, serve
+from tests.support import toy_search
+from tests.support.toy_search import SETTINGS, SPACE, open_toy, plain
 from workloads.library import load
 
 PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "studies")))

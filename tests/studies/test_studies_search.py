@@ -7,7 +7,6 @@ import signal
 
 import numpy as np
 import pytest
-from toy_search import SPACE, evaluate, outcome
 
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
@@ -16,6 +15,7 @@ from studies.search.exploration import finalists
 from studies.search.front import pareto_mask
 from studies.search.outcomes import Failure, Objective, Sampler, Settings
 from studies.search.search import parse_names, search
+from tests.support.toy_search import SPACE, evaluate, outcome
 
 
 def key(found):

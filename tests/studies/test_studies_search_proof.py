@@ -30,41 +30,10 @@ from studies.proof.proof import (
 from studies.search.front import pareto_mask
 from studies.search.space_file import load_space
 from studies.search.space_overlays import overlay_of
+from tests.support.narrow_space import NARROW
 from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()
-NARROW = """
-[axes]
-tm = [8, 32]
-tn = [16]
-columns = [1]
-clock_mhz = [100, 200]
-input_words = [1024, 4096]
-weight_words = [512]
-output_words = [2048]
-accumulator_words = [1024]
-input_banks = [2]
-weight_banks = [2]
-output_banks = [2]
-input_masters = [1, 2]
-input_port = ["HP0"]
-input_port_2 = ["HP0", "HP3"]
-weight_port = ["HP1"]
-output_port = ["HP2"]
-port_width_bits = [64]
-read_outstanding = [8]
-write_outstanding = [2]
-fetch = ["on_chip"]
-start = ["frame"]
-layout = ["dense"]
-fuse_pool = [false, true]
-fuse_upsample = [true]
-fuse_add = [true]
-fabric_elementwise = [true]
-fabric_lookup = [true]
-fabric_softmax = [true]
-fabric_grid_sample = [true]
-"""
 
 
 @pytest.fixture(scope="module")

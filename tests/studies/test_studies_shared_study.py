@@ -15,15 +15,14 @@ from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
-from toy_search import IDENTITY, SETTINGS, SPACE, evaluate, open_toy, plain
 
 from studies.plain.errors import UserError
 from studies.search.outcomes import design_key
 from studies.search.search import search
 from studies.search.storage import CrashSafeJournal, open_storage, plainly, shown
+from tests.support.toy_search import IDENTITY, SETTINGS, SPACE, evaluate, open_toy, plain
 
 ROOT = Path(__file__).parents[2]
-WORKER = Path(__file__).with_name("toy_search.py")
 ALONE = search(evaluate, SPACE, SETTINGS)
 KINDS = ("journal", "sqlite")
 #: Above the largest process number of Linux.
@@ -31,9 +30,9 @@ NO_PROCESS = 2**22 + 1
 
 
 def start(storage: str, milliseconds: float, sampler: str = "nsga2") -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(WORKER), storage, str(milliseconds), sampler],
-                            stdout=subprocess.PIPE, text=True,
-                            env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return subprocess.Popen([sys.executable, "-m", "tests.support.toy_search", storage,
+                             str(milliseconds), sampler], stdout=subprocess.PIPE, text=True,
+                            cwd=ROOT)
 
 
 def finish(process: subprocess.Popen) -> dict:

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "hw"))
-
-from small_frames import board, lowered_frame, small_graph
 
 from arch_models.memory import flat_memory, memory_for
 from arch_models.overlay import default_overlay
@@ -33,6 +27,7 @@ from studies.validate.board import (
     validate,
 )
 from tests.support.command import cosim
+from tests.support.small_frames import board, lowered_frame, small_graph
 
 pytestmark = pytest.mark.fitted
 

@@ -13,15 +13,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx_models import (
-    ATTENTIVE,
-    BUILDERS,
-    attentive_model,
-    float_model,
-    int8_model,
-    model_of,
-    random_pictures,
-)
 from onnxruntime.quantization import QuantType
 
 from arch_models.board import load_board
@@ -30,6 +21,15 @@ from cosim.analysis.interpret import interpret
 from cosim.build import build
 from studies.evaluation.evaluate import feasible, simulate_design
 from studies.validate.onnx import Agreement, agreement, share_within_one
+from tests.support.onnx_models import (
+    ATTENTIVE,
+    BUILDERS,
+    attentive_model,
+    float_model,
+    int8_model,
+    model_of,
+    random_pictures,
+)
 from workloads import library
 from workloads.graph import GraphError, Operator
 from workloads.onnx.importer import (

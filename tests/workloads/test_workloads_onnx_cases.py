@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx_models import model_of
 
+from tests.support.onnx_models import model_of
 from workloads.graph import GraphError
 from workloads.onnx.importer import import_onnx
 from workloads.quantization.post_training import quantized_inputs

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx_models import model_of, one_node
 
+from tests.support.onnx_models import model_of, one_node
 from workloads.graph import GraphError, Operator
 from workloads.onnx.importer import float_network
 from workloads.onnx.read import checked_model

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx_models import model_of, one_node
 
 from studies.cli import main
+from tests.support.onnx_models import model_of, one_node
 from workloads.graph import GraphError
 from workloads.onnx import read as onnx_read
 from workloads.onnx.fold import run_node

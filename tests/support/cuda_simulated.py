@@ -16,7 +16,7 @@ from cosim.recurrence.cpu import Timer, prepare
 from cosim.recurrence.cuda import CudaTimer, Job
 from cosim.recurrence.lanes import lanes_of, linearize
 from studies.evaluation.batch import Batch
-from tests.cosim.tiny_graphs import TinyGraph
+from tests.support.tiny_graphs import TinyGraph
 
 
 def random_programs(gpu: CudaTimer, seeds: int, lanes: int = 3, clocks: int = 2) -> int:

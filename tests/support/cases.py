@@ -1,6 +1,6 @@
 """Saves, loads and shrinks programs on which the executors differed.
 
-It compares nothing itself; the tests beside it do.
+It compares nothing itself; the tests of equivalence do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from arch_models.memory import Ddr3Timing, Memory, Port, Traffic
 from cosim.program.table import Channel, Column, Program, ProgramError, Segment, Unit, UnitKind
 from cosim.program.verify import verify
 
-FOLDER = Path(__file__).parent / "cases"
+FOLDER = Path(__file__).parents[1] / "equivalence" / "cases"
 
 
 def save_case(name: str, program: Program, memory: Memory) -> None:

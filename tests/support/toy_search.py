@@ -1,6 +1,6 @@
 """A small space whose every design is known, and a process that searches it on a shared study.
 
-Run: python tests/studies/toy_search.py STORAGE MILLISECONDS_A_DESIGN SAMPLER
+Run: python -m tests.support.toy_search STORAGE MILLISECONDS_A_DESIGN SAMPLER
 """
 
 from __future__ import annotations

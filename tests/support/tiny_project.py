@@ -1,7 +1,7 @@
 """An emitted project written by hand, and a board that never answers: what the driver does then.
 
 The project has one tensor and one start. Python 3.8 and numpy alone, as on a board, so that an
-older Python can run it too.
+older Python can run it too, with `BOARD` in PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -126,5 +126,4 @@ def main(folder: str, output: str = "") -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(BOARD))
     main(*sys.argv[1:])
