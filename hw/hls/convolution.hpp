@@ -26,7 +26,7 @@ struct AccumulatorWord {
     std::int32_t lane[TM];
 };
 
-// Packed products as in the RTL (hw/rtl/array.py): a multiplier of 25 x 18 bits holds weights of two
+// Packed products as in the RTL (hw/rtl/engines/array.py): a multiplier of 25 x 18 bits holds weights of two
 // output channels HIGH bits apart, and CHAIN of them are added down a cascade before the sums are
 // split. low + 128 makes every operand fit; what the cascade begins with takes it back, and one
 // more, so that the sum of low is the signed value of the lowest HIGH bits. Exact for all int8.

@@ -17,17 +17,14 @@ from cosim.program.table import Buffer as Target
 from cosim.program.table import Channel, Opcode, Program, Unit, UnitKind
 from hw.interface.configuration import EmissionError
 from hw.interface.descriptors import local_channels
-from hw.rtl.array import lag
 from hw.rtl.buffers import BEAT_BITS, MOST_WRITERS, Buffer
-from hw.rtl.convolution import ConvolutionEngine
-from hw.rtl.elementwise import PARAMETER_LANES, ElementwiseEngine, LookupEngine
-from hw.rtl.norm import NormEngine
+from hw.rtl.engines import BUILT
+from hw.rtl.engines.array import lag
+from hw.rtl.engines.convolution import ConvolutionEngine
+from hw.rtl.engines.stream import StreamPorts
 from hw.rtl.operands import write_weights
 from hw.rtl.pipeline import delay, register
 from hw.rtl.ports import Ports, connect_units
-from hw.rtl.softmax import SoftmaxEngine
-from hw.rtl.spatial import GridSampleEngine, PoolEngine, UpsampleEngine
-from hw.rtl.stream import StreamPorts
 from hw.rtl.timed import TimedUnit
 from hw.rtl.tokens import TokenBank
 from hw.rtl.transfers import bursts
@@ -42,9 +39,6 @@ STORE_CYCLES = 2
 #: beat that it loads is written by the end.
 LEAST_SETUP = max(bursts.LEAST_SETUP, WriteMaster.least_setup(STORE_CYCLES))
 LEAST_TAIL = max(bursts.LEAST_TAIL, 2)
-STREAMS = {Engine.ELEMENTWISE: ElementwiseEngine, Engine.LOOKUP: LookupEngine,
-           Engine.POOL: PoolEngine, Engine.UPSAMPLE: UpsampleEngine,
-           Engine.SOFTMAX: SoftmaxEngine, Engine.GRID_SAMPLE: GridSampleEngine}
 
 
 def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
@@ -92,17 +86,11 @@ class OverlayTop(Elaboratable):
 
     def _unit(self, unit: Unit, waits: int, signals: int) -> Any:
         if unit.kind is UnitKind.COMPUTE:
-            if unit.name == Engine.CONVOLUTION:
-                made: Any = ConvolutionEngine(self.overlay, waits, signals)
-            elif unit.name in list(STREAMS):
-                made = STREAMS[Engine(unit.name)](self.in_lanes, self.out_lanes, waits, signals)
-            elif unit.name == Engine.NORM:
-                made = NormEngine(self.in_lanes, self.out_lanes, waits, signals,
-                                  most_channels=self.overlay.vector_entries)
-            else:
+            if unit.name not in list(BUILT):
                 return TimedUnit(waits, signals)
-            self.engines[Engine(unit.name)] = made
-            return made
+            engine = Engine(unit.name)
+            self.engines[engine] = BUILT[engine](self.overlay, waits, signals)
+            return self.engines[engine]
         width = next(item.width_bits for item in self.overlay.masters if item.name == unit.name)
         config = MasterConfig(unit.setup_cycles, unit.tail_cycles, unit.outstanding,
                               unit.max_burst_beats * width // 8, (width // 8).bit_length() - 1,
@@ -223,24 +211,15 @@ class OverlayTop(Elaboratable):
 
     def _constants(self, m: Module) -> None:
         """WEIGHT, parameters, tables and accumulators."""
-        overlay, (master,) = self.overlay, self._masters(Role.WEIGHT)
+        (master,) = self._masters(Role.WEIGHT)
         if Engine.CONVOLUTION in self.engines:
             self._convolution_constants(m, master)
-        if Engine.ELEMENTWISE in self.engines:
-            elementwise = self.engines[Engine.ELEMENTWISE]
-            vector = self._buffer(m, "vector_parameters",
-                                  -(-overlay.vector_entries // PARAMETER_LANES), PARAMETER_LANES,
-                                  [master])
-            self._load(m, master, Target.VECTOR_PARAMETERS, vector,
-                       entry_places(m, master, PARAMETER_LANES))
-            m.d.comb += [vector.read_address.eq(elementwise.parameter_address),
-                         elementwise.parameter_data.eq(vector.read_data)]
-        if Engine.NORM in self.engines:
-            norm = self.engines[Engine.NORM]
-            given = self._buffer(m, "norm_parameters", overlay.vector_entries, 1, [master])
-            self._load(m, master, Target.NORM_PARAMETERS, given, entry_places(m, master, 1))
-            m.d.comb += [given.read_address.eq(norm.parameter_address),
-                         norm.parameter_data.eq(given.read_data)]
+        for engine in self.engines.values():
+            for item in engine.constants if isinstance(engine, StreamPorts) else ():
+                held = self._buffer(m, item.name, -(-item.entries // item.lanes), item.lanes,
+                                    [master])
+                self._load(m, master, item.target, held, entry_places(m, master, item.lanes))
+                m.d.comb += [held.read_address.eq(item.address), item.data.eq(held.read_data)]
         self._tables(m, master)
 
     def _convolution_constants(self, m: Module, master: ReadMaster) -> None:

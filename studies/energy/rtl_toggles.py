@@ -13,7 +13,7 @@ import numpy as np
 from amaranth.hdl import Elaboratable, Module, Signal, signed
 from amaranth.sim import Simulator
 
-from hw.rtl.array import SUM_BITS, array_cycles, lag, running_sums, trip_sums, weight_cycles
+from hw.rtl.engines.array import SUM_BITS, array_cycles, lag, running_sums, trip_sums, weight_cycles
 from hw.rtl.pipeline import signed_bytes
 from studies.energy.toggles import LANES, trips_of
 

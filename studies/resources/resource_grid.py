@@ -10,7 +10,7 @@ import csv
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,27 +20,22 @@ from amaranth.hdl import Module, Signal
 
 from arch_models.board import load_board
 from arch_models.engines import MODELS
-from arch_models.overlay import Overlay, Role, default_overlay
+from arch_models.overlay import Engine, Overlay, Role, default_overlay
 from cosim.lowering.wiring import wire
 from cosim.program.table import ARGUMENT_COUNT, Column, Program
 from hw.interface.configuration import COMMAND_DEPTH
 from hw.rtl.buffers import Buffer
-from hw.rtl.convolution import ConvolutionEngine
-from hw.rtl.elementwise import ElementwiseEngine, LookupEngine
+from hw.rtl.engines import BUILT
 from hw.rtl.ip.axi_shell import AxiShell
-from hw.rtl.norm import NormEngine
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.ports import READ_SIGNALS, WRITE_SIGNALS
-from hw.rtl.softmax import SoftmaxEngine
-from hw.rtl.spatial import GridSampleEngine, PoolEngine, UpsampleEngine
 from hw.rtl.transfers.bursts import MasterConfig
 from hw.rtl.transfers.masters import ReadMaster, WriteMaster
 from hw.rtl.verilog import verilog_text, yosys_path
 
 GRID_FILE = Path(__file__).parents[2] / "arch_models" / "data" / "resource_grid.csv"
-STREAMS: dict[str, Callable[..., Any]] = {
-    "elementwise": ElementwiseEngine, "lookup": LookupEngine, "pool": PoolEngine,
-    "upsample": UpsampleEngine, "softmax": SoftmaxEngine, "grid_sample": GridSampleEngine}
+#: Engines whose sites follow from the words' widths and the channels that end there.
+STREAMS = ("elementwise", "lookup", "pool", "upsample", "softmax", "grid_sample")
 #: `places`: what an overlay has between masters, memories and engines. `control`: what is left.
 #: `whole`: all of it.
 PARTS = ("convolution", *STREAMS, "norm", "read_master", "write_master", "control", "places",
@@ -205,13 +200,7 @@ def whole(overlay: Overlay) -> tuple[AxiShell, list[Signal]]:
 
 
 def _engine(row: Sites) -> tuple[Any, list[Signal]]:
-    waits = row.channels
-    if row.part == "convolution":
-        top: Any = ConvolutionEngine(row.overlay, waits, waits)
-    elif row.part == "norm":
-        top = NormEngine(row.tn // 8, row.tm // 8, waits, waits, most_channels=row.depth)
-    else:
-        top = STREAMS[row.part](row.tn // 8, row.tm // 8, waits, waits)
+    top = BUILT[Engine(row.part)](row.overlay, row.channels, row.channels)
     starts = ("in_", "out_", "weight_", "parameter_", "partial_", "skip_", "table_")
     return top, [*_shell(top), *(signal for name, value in vars(top).items()
                                  if name.startswith(starts) for signal in signals_of(value))]

@@ -8,7 +8,7 @@ import pytest
 from amaranth.hdl import Module, Signal, signed
 from amaranth.sim import Simulator
 
-from hw.rtl.array import array_cycles, lag, trip_sums, weight_cycles
+from hw.rtl.engines.array import array_cycles, lag, trip_sums, weight_cycles
 
 TM, TRIPS = 4, 40
 

@@ -6,9 +6,11 @@ It computes nothing; `elementwise`, `spatial` and `softmax` do.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike
 
+from cosim.program.table import Buffer
 from hw.interface.descriptors import Field
 from hw.rtl.buffers import READ_CYCLES
 from hw.rtl.pipeline import LOOP_FILL, delay, divide, late, register, signed_bytes
@@ -22,11 +24,27 @@ BEAT_CYCLES = 3 + READ_CYCLES
 Place = tuple[Value, Value]
 
 
+class Constants(NamedTuple):
+    """A memory of an engine's own that the weight master fills: `entries` beats, `lanes` a word.
+
+    The engine reads it: `data` come one cycle after `address`.
+    """
+
+    name: str
+    target: Buffer
+    entries: int
+    lanes: int
+    address: Signal
+    data: Signal
+
+
 class StreamPorts:
     """A shell, a read port on INPUT, a write port on OUTPUT; data come one cycle after addresses.
 
-    `in_lanes`, `out_lanes`: beats in a word.
+    `in_lanes`, `out_lanes`: beats in a word. `constants`: memories that only this engine reads.
     """
+
+    constants: tuple[Constants, ...] = ()
 
     def __init__(self, fields: Iterable[Field], in_lanes: int, out_lanes: int, waits: int,
                  signals: int, address_bits: int = 16) -> None:

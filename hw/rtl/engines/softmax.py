@@ -10,7 +10,8 @@ from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, V
 
 from arch_models.resources import SOFTMAX_LANES as LANES
 from cosim.program.table import Opcode
-from hw.rtl.elementwise import fields_of
+from hw.rtl.engines.elementwise import fields_of
+from hw.rtl.engines.stream import BEAT_CYCLES, FILL, StreamPorts
 from hw.rtl.pipeline import (
     ROUND,
     WIDE_PRODUCT,
@@ -21,7 +22,6 @@ from hw.rtl.pipeline import (
     round_shift,
     wide_product,
 )
-from hw.rtl.stream import BEAT_CYCLES, FILL, StreamPorts
 
 BEAT = 8  # channels
 RECIPROCAL_BITS = 40

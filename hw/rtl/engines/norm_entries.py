@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
+from hw.rtl.engines.stream import BEAT_BITS
 from hw.rtl.pipeline import ROUND, delay, late, product, register, round_shift, rounding
-from hw.rtl.stream import BEAT_BITS
 
 PRODUCT_BITS, FACTOR_BITS = 64, 33
 NORM_BITS, FILM_BITS = 12, 24  # fractions of scales and offsets, and of a modulating gain

@@ -25,7 +25,7 @@ from amaranth.hdl import (
 from amaranth.lib.memory import Memory
 
 from cosim.program.table import Opcode
-from hw.rtl.array import SUM_BITS
+from hw.rtl.engines.array import SUM_BITS
 from hw.rtl.pipeline import (
     PRODUCT,
     ROUND,

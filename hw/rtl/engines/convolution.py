@@ -17,14 +17,15 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, s
 from arch_models.overlay import Fusion, Overlay
 from cosim.program.table import Opcode
 from hw.interface.descriptors import argument_fields
-from hw.rtl.array import (
+from hw.rtl.buffers import READ_CYCLES
+from hw.rtl.engines.array import (
     SUM_BITS,
     array_cycles,
     running_sums,
     trip_sums,
     weight_cycles,
 )
-from hw.rtl.buffers import READ_CYCLES
+from hw.rtl.engines.results import ANNOUNCE, RESULTS, Results
 from hw.rtl.pipeline import (
     PACED_FILL,
     delay,
@@ -35,7 +36,6 @@ from hw.rtl.pipeline import (
     signed_bytes,
     slow_divide,
 )
-from hw.rtl.results import ANNOUNCE, RESULTS, Results
 from hw.rtl.shell import Shell
 
 FILL = PACED_FILL

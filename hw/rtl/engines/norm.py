@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
 
+from cosim.program.table import Buffer as Target
 from cosim.program.table import Opcode
 from hw.rtl.buffers import Buffer
-from hw.rtl.elementwise import fields_of
-from hw.rtl.norm_entries import Given, NormEntries
+from hw.rtl.engines.elementwise import fields_of
+from hw.rtl.engines.norm_entries import Given, NormEntries
+from hw.rtl.engines.stream import BEAT_CYCLES, FILL, Constants, StreamPorts
 from hw.rtl.pipeline import (
     PLUS,
     PRODUCT,
@@ -23,7 +25,6 @@ from hw.rtl.pipeline import (
     register,
     round_shift,
 )
-from hw.rtl.stream import BEAT_CYCLES, FILL, StreamPorts
 
 NORM = (Opcode.GROUP_SUMS, Opcode.GROUP_NORM)
 NORM_FILL = FILL + 1
@@ -49,6 +50,8 @@ class NormEngine(StreamPorts, Elaboratable):
         self.most_channels = most_channels
         self.parameter_address = Signal(address_bits)
         self.parameter_data = Signal(64)
+        self.constants = (Constants("norm_parameters", Target.NORM_PARAMETERS, most_channels, 1,
+                                    self.parameter_address, self.parameter_data),)
 
     def _sums(self, name: str, bits: int | None = None) -> Value:
         return self.shell.argument(Opcode.GROUP_SUMS, name, bits)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
 
 from cosim.program.table import Opcode
-from hw.rtl.elementwise import fields_of
+from hw.rtl.engines.elementwise import fields_of
+from hw.rtl.engines.stream import BEAT_CYCLES, FILL, Place, StreamPorts
 from hw.rtl.pipeline import (
     PLUS,
     PRODUCT,
@@ -22,7 +23,6 @@ from hw.rtl.pipeline import (
     round_shift,
     wide_product,
 )
-from hw.rtl.stream import BEAT_CYCLES, FILL, Place, StreamPorts
 
 POOLS = (Opcode.AVERAGE_POOL, Opcode.MAX_POOL)
 # Cycles before a pool's loops: its arguments, what padding and kernel take off, the limits.

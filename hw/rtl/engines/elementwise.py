@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
+from cosim.program.table import Buffer as Target
 from cosim.program.table import Opcode
 from hw.interface.descriptors import Field, argument_fields
+from hw.rtl.engines.stream import BEAT_CYCLES, Constants, StreamPorts
 from hw.rtl.pipeline import (
     LOOP_FILL,
     PRODUCT,
@@ -22,7 +24,6 @@ from hw.rtl.pipeline import (
     round_shift,
     saturate,
 )
-from hw.rtl.stream import BEAT_CYCLES, StreamPorts
 
 ELEMENTWISE = (Opcode.ADD, Opcode.MULTIPLY, Opcode.AFFINE, Opcode.FLOW_SUM)
 #: Limits and bases are chosen among the operators first.
@@ -50,11 +51,14 @@ class ElementwiseEngine(StreamPorts, Elaboratable):
     1 (affine), or one a channel (flow sum)."""
 
     def __init__(self, in_lanes: int, out_lanes: int, waits: int, signals: int,
-                 address_bits: int = 16) -> None:
+                 address_bits: int = 16, entries: int = 512) -> None:
         StreamPorts.__init__(self, fields_of(ELEMENTWISE), in_lanes, out_lanes, waits, signals,
                              address_bits)
         self.parameter_address = Signal(address_bits)
         self.parameter_data = Signal(64 * PARAMETER_LANES)
+        self.constants = (Constants("vector_parameters", Target.VECTOR_PARAMETERS, entries,
+                                    PARAMETER_LANES, self.parameter_address,
+                                    self.parameter_data),)
 
     def _pick(self, names: dict[Opcode, str | int], bits: int | None = None) -> Value:
         """The argument that the head's opcode calls `names[opcode]`, or a number."""
