@@ -33,12 +33,12 @@ COMMANDS: dict[str, str] = {
     "what-if": "what_if.what_if_command",
     "compare": "compare.compare_designs",
     "explain": "explain.explain_design",
-    "report": "report.report",
+    "report": "simulate.report",
     "boards": "boards.boards",
     "measure": "measure.measure",
     "calibrate": "calibrate.calibrate",
     "serve": "serve.serve_studies",
-    "benchmark": "benchmark.benchmark_command",
+    "benchmark": "measure.benchmark_command",
 }
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "board": ("Look after board files of your own.", {"check": "boards.check_board"}),
@@ -54,15 +54,19 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "onnx": "validate.onnx",
         "page": "validate.page",
     }),
-    "study": ("Make the pages of results anew: whole studies, minutes to hours each.", {
+    "study": ("Make pages of results and models' tables anew; some take minutes to hours.", {
         "demo": "study.demo",
         "headline": "study.headline",
         "proof": "study.proof",
         "enumerate": "study.enumerate_wide",
         "efficiency": "study.efficiency",
         "quality": "study.quality",
-        "resources": "study.resources",
-        "fit-vta": "study.fit_vta",
+        "resources": "fits.resources",
+        "timing": "fits.timing",
+        "fit-energy": "fits.fit_energy",
+        "fit-vta": "fits.fit_vta",
+        "toggles": "fits.toggles",
+        "paths": "fits.paths",
     }),
 }
 HELP = """Predict how fast and how hungry an FPGA accelerator for a neural codec decoder will be, \

@@ -86,7 +86,7 @@ MANY_PARAMETERS = {
     "studies/search/exploration.py explore": 12,
 }
 #: Folders with more modules than the budget.
-WIDE_FOLDERS = {"workloads/training": 19, "studies/commands": 18}
+WIDE_FOLDERS = {"workloads/training": 19}
 INSIDE = [item for item in MODULES if item != FACE]
 
 

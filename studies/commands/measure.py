@@ -1,7 +1,7 @@
-"""`cosim measure`: run an emitted project on the board it is called on.
+"""`cosim measure` and `cosim benchmark`: time a project on its board, and this program here.
 
-It is the project's own `board/run.py` under another name. This command needs the Python of cosim,
-which is newer than that of the boards' images; those run the project's script instead.
+They predict nothing. `measure` is the project's own `board/run.py` under another name; it needs the
+Python of cosim, which is newer than that of the boards' images, and those run the project's script.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from studies.commands.options import Json
+from studies.plain.files import check_writable
 
 
 def measure(
@@ -36,3 +39,18 @@ def measure(
     code = main([*given, *(["--power", str(power)] if power is not None else [])])
     if code:
         raise typer.Exit(code)
+
+
+def benchmark_command(
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Runs of each measurement.")] = 5,
+    peer: Annotated[bool, typer.Option(
+        help="Also install and time the public simulator SCALE-Sim v3 (needs the network).",
+    )] = False,
+    json: Json = None,
+) -> None:
+    """Measure the speed of the executors and of design evaluations on this machine."""
+    from studies.speed.benchmark import run_benchmark
+
+    if json is not None:
+        check_writable(json)
+    run_benchmark(runs, peer, json)

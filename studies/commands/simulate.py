@@ -1,4 +1,4 @@
-"""`cosim simulate`: one design, one workload, one board; everything predicted, shown and stored.
+"""`cosim simulate` and `cosim report`: predict one design, show and store it; draw what was stored.
 
 It does not search; see `explore`.
 """
@@ -19,11 +19,13 @@ from studies.commands.options import (
     Design,
     Json,
     MemoryModel,
+    OutFolder,
     Symmetric,
     Workload,
 )
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
+from studies.evaluation.stored import load_evaluation
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_whole
 from studies.plain.records import save
@@ -100,3 +102,27 @@ def _show_both(console: Console, graph, overlay, on, model: str, executor: Execu
             raise UserError(f"the executors differ in {', '.join(names)}; this is a fault of the "
                             "program, please report it with the design file.")
         console.print("numba executor: the same, equal in every field")
+
+
+def report(
+    results: Annotated[list[Path], typer.Argument(
+        help="Result files (.json) of `cosim simulate --json`; the last one is looked into, the "
+        "others stand beside it.")],
+    out: OutFolder = Path("out/report"),
+) -> None:
+    """Draw roofline, time and energy of each layer, and the energy split, with a page (HTML).
+
+    Example: cosim report out/default.json out/best.json --out out/report
+    """
+    from studies.report.page import write_report
+
+    loaded = [(path, load_evaluation(path)) for path in results]
+    designs = [item.overlay for _, item in loaded]
+    items = {item.overlay if designs.count(item.overlay) == 1 else f"{item.overlay} ({path.stem})":
+             item for path, item in loaded}
+    last = list(items.values())[-1]
+    board = inputs.board(last.board)
+    written = write_report(items, board.ddr.peak_bytes_per_s, out)
+    console = terminal()
+    console.print(tables.summary(list(items.values()), list(items)))
+    console.print(f"wrote {written[0]} and {len(written) - 1} pictures beside it")

@@ -5,7 +5,6 @@ It parses and writes; what is computed, and what the figures mean, is in the stu
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -164,43 +163,3 @@ def quality(
     if json is not None:
         write_json(json, found)
     study.show(terminal(), found)
-
-
-def resources(
-    synthesize: Annotated[list[str] | None, typer.Option(
-        help="Synthesize the rows of this part anew with Yosys first; may be repeated; `all` "
-             "takes every part.", show_default=False)] = None,
-    grid: Annotated[Path | None, typer.Option(
-        help="The grid.", show_default="arch_models/data/resource_grid.csv")] = None,
-    write: Annotated[bool, typer.Option(
-        "--write", help="Write the coefficients that the resource model reads.")] = False,
-    whole: Annotated[str | None, typer.Option(
-        help="Synthesize this whole design instead, beside the model.", show_default=False,
-    )] = None,
-) -> None:
-    """Fit the resource model to Yosys runs of every part of the RTL."""
-    from amaranth.hdl import UnusedElaboratable
-
-    from studies.resources import fit_resources as study
-
-    warnings.simplefilter("ignore", UnusedElaboratable)  # parts of units that are holes
-    try:
-        if whole is not None:
-            print(study.compare_whole(whole))
-            return
-        where = grid or study.GRID_FILE
-        if synthesize:
-            study.synthesize_parts([] if synthesize == ["all"] else synthesize, where)
-        rows = study.read_grid(where)
-    except (RuntimeError, OSError) as error:
-        raise UserError(str(error)) from error
-    if write:
-        study.write_coefficients(rows)
-    print(study.told(rows))
-
-
-def fit_vta() -> None:
-    """Fit VTA's timing coefficients to the public timed rows and cross-validate them."""
-    from studies.validate.fit_vta import run
-
-    run()

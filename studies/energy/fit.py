@@ -1,9 +1,8 @@
 """Fits the energy coefficients to measured rails and a vendor's reports, each with its error.
 
 It measures nothing. Rails are carried as lines (`data/zc702_rails.csv`); the sweep behind them and
-the reports are read from beside the repository where they are present. Run `python -m
-studies.energy.fit --write` to write `data/fitted_energy.toml` anew; `--tables` writes the carried
-table.
+the reports are read from beside the repository where they are present. `cosim study fit-energy
+--write` writes `data/fitted_energy.toml` anew; `--tables` writes the carried table.
 
 The form (one coefficient for LUTs, one for DSP48 and RAMB36 together) was chosen with the nine
 designs in view, so the cross-validation judges the numbers and not the form.
@@ -11,11 +10,9 @@ designs in view, so the cross-validation judges the numbers and not the form.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -276,7 +273,7 @@ def fitted() -> list[Value]:
 
 def energy_toml(found: Sequence[Value]) -> str:
     """The file of coefficients that the energy model reads."""
-    lines = ["# Written by `python -m studies.energy.fit --write`; do not edit. `error`: standard",
+    lines = ["# Written by `cosim study fit-energy --write`; do not edit. `error`: standard",
              "# deviation of the logarithm, cross-validated."]
     last = ""
     for item in sorted(found, key=lambda value: value.name.partition(".")[0]):
@@ -298,28 +295,17 @@ def table_text(rows: Sequence[Mapping[str, object]]) -> str:
     return file.getvalue()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the coefficients; `--write` writes them, `--tables` the carried table first."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write fitted_energy.toml")
-    parser.add_argument("--tables", action="store_true", help="write zc702_rails.csv")
-    chosen = parser.parse_args(arguments)
-    steps: list[Callable[[], None]] = []
-    if chosen.tables:
-        steps.append(lambda: write_text(LINES_FILE, table_text(carried_rows())))
-    try:
-        for step in steps:
-            step()
-        found = fitted()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for item in found:
-        print(f"{item.name:28}{item.value:10.4g} {item.unit:16} error {item.error:.2f}")
-    if chosen.write:
-        write_text(ENERGY_FILE, energy_toml(found))
-    return 0
+def write_tables() -> None:
+    """Write the carried table of rails anew."""
+    write_text(LINES_FILE, table_text(carried_rows()))
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def write_coefficients(found: Sequence[Value]) -> None:
+    """Write the file of coefficients that the energy model reads."""
+    write_text(ENERGY_FILE, energy_toml(found))
+
+
+def told(found: Sequence[Value]) -> str:
+    """The coefficients as text, one a line."""
+    return "\n".join(f"{item.name:28}{item.value:10.4g} {item.unit:16} error {item.error:.2f}"
+                     for item in found)

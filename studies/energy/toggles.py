@@ -6,13 +6,12 @@ column, input word, kernel row, kernel column). Counted are the bits that change
 next at every multiplier: the pixel, the weight, the product, the sum down the cascade; and at the
 accumulator. The same walk over seeded noise is what a factor is held against: 1 is noise.
 
-`python -m studies.energy.toggles --write` makes the table anew. Networks that are not in it, and
+`cosim study toggles --write` makes the table anew. Networks that are not in it, and
 everything beside the array, are taken to toggle as noise does.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,22 +174,23 @@ def table_text(rows: Sequence[Toggles]) -> str:
     return file.getvalue()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print how far noise is off, by network; `--write` writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write studies/data/toggles.csv")
-    chosen = parser.parse_args(arguments)
-    rows = [row for name in NETWORKS for row in of_network(name)]
-    for name in dict.fromkeys(row.network for row in rows):
-        mine = [row for row in rows if row.network == name]
-        found = np.array([row.factor for row in mine])
-        print(f"{name}: {len(mine)} layers, factor median {np.median(found):.2f}, "
-              f"{found.min():.2f} to {found.max():.2f}; zeros "
-              f"{np.mean([row.zeros for row in mine]):.0%}")
-    if chosen.write:
-        write_text(TABLE, table_text(rows))
-    return 0
+def rows() -> list[Toggles]:
+    """The whole table anew: every network with a real frame."""
+    return [row for name in NETWORKS for row in of_network(name)]
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def write_table(found: Sequence[Toggles]) -> None:
+    """Write the table that the energy model reads."""
+    write_text(TABLE, table_text(found))
+
+
+def told(found: Sequence[Toggles]) -> str:
+    """How far noise is off, a line a network."""
+    lines = []
+    for name in dict.fromkeys(row.network for row in found):
+        mine = [row for row in found if row.network == name]
+        factor = np.array([row.factor for row in mine])
+        lines.append(f"{name}: {len(mine)} layers, factor median {np.median(factor):.2f}, "
+                     f"{factor.min():.2f} to {factor.max():.2f}; zeros "
+                     f"{np.mean([row.zeros for row in mine]):.0%}")
+    return "\n".join(lines)

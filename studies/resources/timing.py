@@ -1,21 +1,18 @@
-"""Longest paths of a part of the RTL, or of a whole design: `python -m studies.resources.timing`.
+"""Longest paths of a part of the RTL, of a whole design or of a netlist: `cosim study paths`.
 
 It synthesizes with Yosys (the extra `rtl`) and asks `paths`; it predicts no design's clock.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from amaranth.hdl import UnusedElaboratable
 
-from arch_models.fields import FieldError
 from arch_models.nets import read_net_model
 from arch_models.overlay import load_overlay
 from studies.plain.errors import UserError, unknown
@@ -25,6 +22,31 @@ from studies.resources.resource_grid import PARTS, Sites, points, top_of, whole
 
 #: What a result of synthesis, and no parameter, is.
 _COUNTS = frozenset({"part", "dsp", "bram36", "lut", "ff"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """`subject`: a part (with `name=value` parameters), a design's .toml or a netlist's .json file.
+
+    `share`: of the fabric's LUTs that the whole design uses, 0 to 1. `registers`: leave out paths
+    from and to ports. `count`: so many paths.
+    """
+
+    subject: str
+    parameters: tuple[str, ...] = ()
+    share: float = 0.5
+    registers: bool = False
+    count: int = 10
+
+
+@dataclass(frozen=True)
+class Longest:
+    """The longest paths of a netlist, longest first, and what finding them took."""
+
+    paths: tuple[TimingPath, ...]
+    cells: int
+    synthesis_s: float
+    analysis_s: float
 
 
 def row_of(part: str, given: Sequence[str]) -> Sites:
@@ -67,35 +89,23 @@ def _hop_line(hop: Hop) -> str:
     return f"      {net} {hop.cell:18} {hop.logic_ns:5.2f}  {name:36} {hop.source}".rstrip()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("part", help="a design's .toml file, a netlist's .json file, or one of: "
-                        + ", ".join(PARTS))
-    parser.add_argument("parameters", nargs="*", help="name=value, as the columns of the grid")
-    parser.add_argument("--share", type=float, default=0.5,
-                        help="of the fabric's LUTs that the whole design uses (default 0.5)")
-    parser.add_argument("--registers", action="store_true",
-                        help="leave out paths from and to ports")
-    parser.add_argument("--count", type=int, default=10, help="so many paths (default 10)")
-    parser.add_argument("--hops", type=int, default=2, help="of so many, all hops (default 2)")
-    given = parser.parse_args(arguments)
+def run(request: Request) -> Longest:
+    """Synthesize and look for the longest paths; `UserError` without such a part or Yosys."""
     began = time.monotonic()
     try:
-        netlist = netlist_of(given.part, given.parameters)
-    except (UserError, FieldError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        netlist = netlist_of(request.subject, request.parameters)
+    except RuntimeError as error:
+        raise UserError(str(error)) from error
     made = time.monotonic()
-    if given.registers:
+    if request.registers:
         netlist = replace(netlist, inputs={}, outputs={})
-    for index, path in enumerate(
-            Paths(netlist, read_net_model(), given.share).longest(given.count)):
-        print("\n".join(path_lines(path, index < given.hops)))
-    print(f"{len(netlist.cells)} cells; synthesis {made - began:.0f} s, "
-          f"analysis {time.monotonic() - made:.1f} s; nets for {given.share:.0%} of the fabric")
-    return 0
+    paths = Paths(netlist, read_net_model(), request.share).longest(request.count)
+    return Longest(tuple(paths), len(netlist.cells), made - began, time.monotonic() - made)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def told(request: Request, found: Longest, hops: int = 2) -> str:
+    """The paths as text; of the first `hops`, every hop."""
+    lines = [line for index, path in enumerate(found.paths)
+             for line in path_lines(path, index < hops)]
+    return "\n".join([*lines, f"{found.cells} cells; synthesis {found.synthesis_s:.0f} s, analysis "
+                      f"{found.analysis_s:.1f} s; nets for {request.share:.0%} of the fabric"])

@@ -1,15 +1,13 @@
 """Makes the grid of longest paths that the clock model reads, from netlists of parts of the RTL.
 
-It fits and predicts nothing: `python -m studies.resources.timing_grid` writes
-`arch_models/data/timing_grid.csv`, whole or some parts of it anew.
+It fits and predicts nothing: `cosim study timing` writes `arch_models/data/timing_grid.csv`, whole
+or some parts of it anew.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import re
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +20,7 @@ from amaranth.hdl import UnusedElaboratable
 from arch_models.channels import channels
 from arch_models.clock import GRID_FILE, NUMBERS, PartPath, Way
 from arch_models.nets import Net, read_net_model
+from studies.plain.errors import UserError, unknown
 from studies.resources.netlist import synthesized
 from studies.resources.paths import Paths, TimingPath
 from studies.resources.resource_grid import PARTS, STREAMS, Sites, top_of
@@ -177,24 +176,14 @@ def remade(parts: Sequence[str], path: Path) -> Iterator[Sequence[object]]:
             yield from (line for line in kept if line[0] == part)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("parts", nargs="*", help="parts to synthesize anew (all of them)")
-    parser.add_argument("--grid", type=Path, default=GRID_FILE, help="the file to write")
-    given = parser.parse_args(arguments)
+def remake(parts: Sequence[str], path: Path = GRID_FILE) -> None:
+    """Synthesize these parts anew (none named: all) and write the grid; `UserError` if it can't."""
+    known = list(dict.fromkeys(row.part for row in points()))
+    for name in parts:
+        if name not in known:
+            raise unknown("part", name, known)
     warnings.simplefilter("ignore", UnusedElaboratable)  # parts of units that are holes
-    wrong = [name for name in given.parts if name not in {row.part for row in points()}]
-    if wrong:
-        print(f"error: no part {wrong[0]!r}; known: {', '.join(PARTS)}", file=sys.stderr)
-        return 2
     try:
-        write_lines(remade(given.parts or PARTS, given.grid), given.grid)
-    except (OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        write_lines(remade(parts or known, path), path)
+    except RuntimeError as error:
+        raise UserError(str(error)) from error

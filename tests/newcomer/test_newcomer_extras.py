@@ -52,6 +52,7 @@ def test_a_command_without_its_extra_ends_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"")
     wanted = {"validate rtl": "rtl", "validate onnx a.onnx": "onnx", "simulate a.onnx": "onnx",
               "study quality": "torch", "study efficiency": "torch", "study resources": "rtl",
+              "study paths norm": "rtl", "study timing": "rtl",
               "emit agc-w16 --rtl --out out": "rtl", "validate page --out page.md": "rtl"}
     done = without_extras(tmp_path, *wanted)
     lines = done.stderr.splitlines()

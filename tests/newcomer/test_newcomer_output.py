@@ -103,7 +103,8 @@ def test_an_output_that_takes_nothing_ends_with_one_line() -> None:
 SMALL_DISK = """import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from studies.cli import main
-from studies.commands import boards, calibrate, compare, explain, explore, report, simulate, what_if
+from studies.commands import boards, calibrate, compare, explain, explore, simulate, what_if
+from studies.report import page
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
 main(sys.argv[1:])
 """
