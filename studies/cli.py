@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "simulate": "simulate.simulate",
     "explore": "explore.explore",
     "emit": "emit.emit_design",
+    "decode": "simulate.decode",
     "what-if": "what_if.what_if_command",
     "compare": "compare.compare_designs",
     "explain": "explain.explain_design",

@@ -27,6 +27,8 @@ from workloads.training.photos import FACES, moved_face, photo_tensor
 from workloads.weights_torch import fill, load_parts
 
 ROWS = COLS = 256
+#: Clips that can be shown: a rendered head that is held out, and the two real faces.
+CLIPS = ("head", *reversed(FACES))
 #: Where the seeds of held-out identities and of each use's motions begin.
 TEST_IDENTITY, TEST_MOTION, CALIBRATION_MOTION = 1_000_000, 2_000_000, 3_000_000
 
@@ -124,6 +126,19 @@ def real_clips(count: int, seed: int, width: int = 16, name: str = "hopper") -> 
         motion = TEST_MOTION + 10_000 * seed + 5_000 + number
         pairs.append(make_pair(detector, name, *real_frames(name, motion, two_times(motion))))
     return pairs
+
+
+def clip(kind: str, seed: int, times: list[float], width: int = 16) -> list[ClipPair]:
+    """Return a pair for each time in seconds of one motion, all from the same source at time 0.
+
+    `kind`: one of `CLIPS`. Head and motion are those of the held-out pair of that number.
+    """
+    motion = TEST_MOTION + seed
+    wanted = [0.0, *times]
+    frames = (head_frames(TEST_IDENTITY + seed, motion, wanted) if kind == "head"
+              else real_frames(kind, motion, wanted))
+    detector = load_detector(width)
+    return [make_pair(detector, kind, frames[0], frame) for frame in frames[1:]]
 
 
 def quarter(frame: np.ndarray) -> np.ndarray:
