@@ -67,9 +67,7 @@ LOOPS = {
     ("arch_models/board.py", "arch_models/board_rules.py"),
 }
 #: Files over the budget, with their lines.
-LONG_FILES = {
-    "cosim/analysis/interpret.py": 418,
-}
+LONG_FILES: dict[str, int] = {}
 #: Functions over the budget, with their lines.
 LONG_FUNCTIONS = {
     "workloads/training/faces.py render": 66, "workloads/training/finetune_unicorn.py main": 74,

@@ -15,6 +15,7 @@ import numpy as np
 from arch_models.engines import Tile, Work
 from arch_models.overlay import Engine, Infeasible, Overlay
 from cosim.engines import rows
+from cosim.engines.buffers import Buffers
 from cosim.engines.rows import Area, Common, Wires
 from cosim.mapping.choose import Chooser
 from cosim.mapping.layout import Layouts
@@ -144,6 +145,9 @@ class EngineSlice(Protocol):
 
     def least(self, mapped: Mapped) -> Demand:
         """A lower bound of the layer's work, from its tile alone."""
+
+    def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
+        """What an operation with these arguments does to the bytes of the on-chip memories."""
 
 
 def share(masters: np.ndarray, least_words: int, least_positions: int) -> int:

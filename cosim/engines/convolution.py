@@ -14,9 +14,11 @@ from arch_models.engines import Tile, Work, timing
 from arch_models.overlay import Engine, Fusion, Infeasible, Overlay
 from arch_models.units import ceil_div
 from cosim.engines.base import Demand, Job, Mapped, Site, edge, share
+from cosim.engines.buffers import Buffers
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.convolution_rows import ConvolutionPlan, convolution_rows
 from cosim.engines.convolution_search import ConvolutionShape, search
+from cosim.engines.convolution_values import convolve
 from cosim.mapping.choose import Chooser, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from cosim.mapping.words import convolution_words, group_channels, group_words
@@ -142,6 +144,10 @@ class ConvolutionSlice:
         return Demand(trips * found.interval
                       + spatial * out_tiles * in_tiles * (found.fill + found.drain),
                       loaded, weights, block * overlay.weight_banks, stored, trips)
+
+    def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
+        """See `EngineSlice`."""
+        convolve(memories, values)
 
 
 def least_read(count: int, stride: int, taps: int, padding: int, upsample: int,

@@ -16,6 +16,7 @@ from arch_models.units import ceil_div
 from cosim.compiled import kept
 from cosim.engines import rows as row_parts
 from cosim.engines.base import Demand, Job, Mapped, Site
+from cosim.engines.buffers import BEAT, Buffers
 from cosim.engines.rows import (
     IN_FILLED,
     IN_FREE,
@@ -35,6 +36,7 @@ from cosim.mapping.choose import Chooser, work_of
 from cosim.mapping.tile_search import TRANSFER_CYCLES, Totals, sizes, total
 from cosim.mapping.tiles import GridTile, LayerMapping
 from cosim.program.table import Opcode
+from workloads import arithmetic
 from workloads.graph import Layer
 
 GRID_SAMPLE = int(Opcode.GRID_SAMPLE)
@@ -107,6 +109,17 @@ class GridSampleSlice:
         return Demand(grid.channels // 2 * grid.positions * each,
                       mapped.bytes_of(item.inputs[0]) + mapped.bytes_of(item.inputs[1]),
                       store_bytes=mapped.bytes_of(item.output))
+
+    def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
+        """See `EngineSlice`."""
+        rows, columns, planes = (values[name] for name in ("in_rows", "in_columns", "planes"))
+        image = memories.read(values["in_base"], rows * columns, planes).transpose(0, 2, 1)
+        image = image.reshape(planes * BEAT, rows, columns).astype(np.int8)
+        beats = memories.read(values["grid_base"], values["positions"], 1)[0].astype(np.int8)
+        grid = np.ascontiguousarray(beats).view("<i2")[:, :2].T[:, :, None]
+        result = arithmetic.bilinear(image, grid, values["fraction_bits"])[:, :, 0]
+        memories.write(values["out_base"],
+                       result.reshape(planes, BEAT, -1).transpose(0, 2, 1))
 
 
 class GridShape(NamedTuple):

@@ -18,6 +18,7 @@ from arch_models.units import ceil_div
 from cosim.compiled import kept
 from cosim.engines import rows as row_parts
 from cosim.engines.base import Demand, Job, Mapped, Site, edge, share
+from cosim.engines.buffers import BEAT, Buffers, span_of
 from cosim.engines.constants import ENTRY_BYTES
 from cosim.engines.rows import (
     IN_FILLED,
@@ -37,6 +38,7 @@ from cosim.mapping.choose import Chooser
 from cosim.mapping.tile_search import TRANSFER_CYCLES, Totals, sizes, total
 from cosim.mapping.tiles import LayerMapping, NormTile
 from cosim.program.table import NORM_CONSTANTS, Buffer, Opcode
+from workloads import arithmetic
 from workloads.graph import Layer
 
 NORM_PARAMETERS = int(Buffer.NORM_PARAMETERS)
@@ -130,6 +132,52 @@ class NormSlice:
         """Bytes alone."""
         return Demand(0, mapped.bytes_of(mapped.item.inputs[0]),
                       store_bytes=mapped.bytes_of(mapped.item.output))
+
+    def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
+        """See `EngineSlice`."""
+        (_sums if opcode is Opcode.GROUP_SUMS else _norm)(memories, values)
+
+
+def _sums(memories: Buffers, a: Mapping[str, int]) -> None:
+    """Sums of a block's channels; behind the last of them the entries of its affine step."""
+    planes, channels, each = a["planes"], a["channels"], a["group_channels"]
+    value = memories.read(a["in_base"], a["positions"], planes).transpose(0, 2, 1)
+    value = value.reshape(planes * BEAT, -1)[:channels]
+    if a["first"]:
+        memories.sums[:] = 0
+    memories.sums[0, :channels] += value.sum(axis=1)
+    memories.sums[1, :channels] += (value * value).sum(axis=1)
+    if not a["last"]:
+        return
+    beats = memories.beats[Buffer.NORM_PARAMETERS]
+    constants = beats.view("<i4").astype(np.int64)
+    scale, offset = constants[span_of(constants, a["parameter_base"], channels)].T
+    if a["film"]:
+        gain, moved = (
+            beats[span_of(beats, base, planes)].reshape(-1)[:channels].astype(np.int64)
+            for base in (a["gain_base"], a["offset_base"]))
+        scale, offset = arithmetic.modulated(scale, offset, gain, moved, constants[1])
+    epsilon = int(beats[0].view("<i8")[0])
+    memories.entries[:, channels : planes * BEAT] = 0
+    for start in range(0, channels, each):
+        group = slice(start, start + each)
+        sums = (each * a["all_positions"], int(memories.sums[0, group].sum()),
+                int(memories.sums[1, group].sum()))
+        memories.entries[:, group] = arithmetic.group_norm_entries(
+            sums, scale[group], offset[group], epsilon)
+
+
+def _norm(memories: Buffers, a: Mapping[str, int]) -> None:
+    """The affine step of a block with the entries of its sums."""
+    planes, stride = a["planes"], a["in_positions"]
+    lanes = memories.tn // BEAT
+    value = np.concatenate([
+        memories.read(a["in_base"] + word * stride, a["positions"], min(lanes, planes - first))
+        for word, first in enumerate(range(0, planes, lanes))])
+    multiplier, begin, shift = (
+        item[: planes * BEAT].reshape(planes, 1, BEAT) for item in memories.entries)
+    result = arithmetic.saturate(arithmetic.round_shift(value * multiplier + begin, shift))
+    memories.write(a["out_base"], np.maximum(result, 0) if a["relu"] else result)
 
 
 def _misfit(chooser: Chooser, layer: Layer) -> str:

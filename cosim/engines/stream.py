@@ -18,9 +18,11 @@ from arch_models.overlay import Engine
 from arch_models.units import ceil_div
 from cosim.compiled import kept
 from cosim.engines.base import Demand, Job, Mapped, Site, edge, share
+from cosim.engines.buffers import Buffers
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.rows import BY_ONE
 from cosim.engines.stream_rows import StreamPlan, stream_rows
+from cosim.engines.stream_values import pointwise, windows
 from cosim.mapping import tile_search
 from cosim.mapping.choose import Chooser, work_of
 from cosim.mapping.tile_search import TRANSFER_CYCLES, Totals, sizes, total
@@ -46,6 +48,8 @@ OPCODES = {
     Operator.UPSAMPLE: Opcode.UPSAMPLE, Operator.SOFTMAX: Opcode.SOFTMAX,
     Operator.REQUANTIZE: Opcode.AFFINE,
 }
+#: Operations that read more positions than they write, or fewer.
+WINDOWS = (Opcode.AVERAGE_POOL, Opcode.MAX_POOL, Opcode.UPSAMPLE)
 BEATS, CHANNELS = ("positions", "planes"), ("positions", "channels")
 IMAGE = ("in_rows", "in_columns", "planes")
 COST_ARGUMENTS: Mapping[Engine, Mapping[Opcode, tuple[str, ...]]] = {
@@ -197,6 +201,10 @@ class StreamSlice:
         return Demand(trips * interval_cycles(found, work, planes, spec.channels)
                       + stages * (found.fill + found.drain), loaded,
                       store_bytes=mapped.bytes_of(item.output))
+
+    def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
+        """See `EngineSlice`."""
+        (windows if opcode in WINDOWS else pointwise)(memories, opcode, values)
 
 
 def _parameters(mapped: Mapped, site: Site) -> tuple[int, int, int, int]:

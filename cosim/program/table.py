@@ -14,11 +14,15 @@ so a dependent operation may start at `end`. No operation takes zero cycles.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
+
+from arch_models.overlay import Engine, Overlay
 
 MAX_CHANNELS = 62  # the masks are signed 64-bit integers
 
@@ -96,6 +100,36 @@ class Buffer(IntEnum):
     VECTOR_PARAMETERS = 4
     TABLE = 5
     NORM_PARAMETERS = 6
+
+
+class BeatMemory(NamedTuple):
+    """How many beats a memory holds: a field of the overlay over `per_beat`, `times` other ones.
+
+    `engine`: without it in fabric there is no such memory; "": several engines read it.
+    """
+
+    field: str
+    per_beat: int = 1
+    times: tuple[str, ...] = ()
+    engine: str = ""
+
+
+#: Memories of the weight master in which a word is a beat.
+BEAT_MEMORIES: dict[Buffer, BeatMemory] = {
+    Buffer.CONVOLUTION_PARAMETERS: BeatMemory("parameter_entries"),
+    Buffer.VECTOR_PARAMETERS: BeatMemory("vector_entries"),
+    Buffer.TABLE: BeatMemory("table_bytes", 8),
+    Buffer.NORM_PARAMETERS: BeatMemory("vector_entries", engine="norm"),
+}
+
+
+def beats_of(buffer: Buffer, overlay: Overlay) -> int:
+    """Beats of one of `BEAT_MEMORIES` in an overlay; 0 if it has no engine that reads them."""
+    memory = BEAT_MEMORIES[buffer]
+    if memory.engine and Engine(memory.engine) not in overlay.engines:
+        return 0
+    return -(-getattr(overlay, memory.field) // memory.per_beat) * math.prod(
+        getattr(overlay, name) for name in memory.times)
 
 
 class WeightOrder(IntEnum):

@@ -12,7 +12,7 @@ operations between host layers.
 
 from __future__ import annotations
 
-from cosim.program.table import Program
+from cosim.program.table import BEAT_MEMORIES, Program
 from hw.interface.configuration import COMMAND_DEPTH, Configuration, UnitRole
 from hw.interface.descriptors import local_channels
 from hw.interface.ports import memory_ports
@@ -24,25 +24,23 @@ _CALLS = {
     UnitRole.INPUT: "load_tile(decode_transfer(command), decode_load_arguments(command), "
                     "memory_{unit}, input, skip);",
     UnitRole.WEIGHT: "load_block(decode_transfer(command), decode_load_arguments(command), "
-                     "memory_{unit}, weight, parameters, vector_parameters, table, "
-                     "norm_parameters);",
-    UnitRole.ENGINE: "execute_engine(command, input, weight, parameters, vector_parameters, "
-                     "table, norm_parameters, norm_channels, accumulator, skip, output);",
+                     "memory_{unit}, weight, COSIM_BEAT_ARGUMENTS);",
+    UnitRole.ENGINE: "execute_engine(command, input, weight, COSIM_BEAT_ARGUMENTS, "
+                     "norm_channels, accumulator, skip, output);",
     UnitRole.OUTPUT: "store_tile(decode_transfer(command), decode_store_arguments(command), "
                      "output, memory_{unit});",
 }
+_BEATS = {buffer.name.lower(): buffer.name for buffer in BEAT_MEMORIES}
 _BUFFERS = {
     "load": ("input", "skip"),
-    "weight": ("weight", "parameters", "vector_parameters", "table", "norm_parameters"),
-    "compute": ("input", "weight", "parameters", "vector_parameters", "table", "norm_parameters",
-                "skip", "output"),
+    "weight": ("weight", *_BEATS),
+    "compute": ("input", "weight", *_BEATS, "skip", "output"),
     "store": ("output",),
 }
 _BUFFER_TYPES = {
     "input": "InputWord input[COLUMNS][INPUT_SIZE]", "skip": "OutputWord skip[OUTPUT_SIZE]",
-    "weight": "WeightWord weight[WEIGHT_SIZE]", "parameters": "Beat parameters[PARAMETER_ENTRIES]",
-    "vector_parameters": "Beat vector_parameters[VECTOR_ENTRIES]",
-    "table": "Beat table[TABLE_BEATS]", "norm_parameters": "Beat norm_parameters[NORM_ENTRIES]",
+    "weight": "WeightWord weight[WEIGHT_SIZE]",
+    **{name: f"Beat {name}[{buffer}_SIZE]" for name, buffer in _BEATS.items()},
     "output": "OutputWord output[OUTPUT_SIZE]",
 }
 _HEAD = """\
@@ -152,7 +150,7 @@ class _Wiring:
         if name == "compute":
             lines += ["    static AccumulatorWord accumulator[ACCUMULATOR_SIZE];",
                       "    COSIM_BLOCK_RAM(accumulator)",
-                      "    static NormChannel norm_channels[NORM_ENTRIES];",
+                      "    static NormChannel norm_channels[NORM_PARAMETERS_SIZE];",
                       "    COSIM_BLOCK_RAM(norm_channels)"]
         first = [(index, self.program.channels[index].initial) for index in channels
                  if self.process_of[self.program.channels[index].source] == name

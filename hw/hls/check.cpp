@@ -72,19 +72,23 @@ bool bad_group_sums(const GroupSumsArguments &item) {
         return fails("group sums: a block has whole groups, within its planes");
     }
     return outside("INPUT", item.in_base, in_words(planes) * item.positions, INPUT_SIZE) ||
-           outside("NORM channels", 0, planes * BEAT_BYTES, NORM_ENTRIES) ||
-           outside("NORM_PARAMETERS", item.parameter_base, item.channels, NORM_ENTRIES) ||
-           (item.film && (outside("NORM_PARAMETERS", item.gain_base, planes, NORM_ENTRIES) ||
-                          outside("NORM_PARAMETERS", item.offset_base, planes, NORM_ENTRIES)));
+           outside("NORM channels", 0, planes * BEAT_BYTES, NORM_PARAMETERS_SIZE) ||
+           outside("NORM_PARAMETERS", item.parameter_base, item.channels, NORM_PARAMETERS_SIZE) ||
+           (item.film && (outside("NORM_PARAMETERS", item.gain_base, planes, NORM_PARAMETERS_SIZE) ||
+                          outside("NORM_PARAMETERS", item.offset_base, planes, NORM_PARAMETERS_SIZE)));
 }
 
 bool bad_group_norm(const GroupNormArguments &item) {
     const std::int64_t planes = item.planes;
     return outside("INPUT", item.in_base,
                    (in_words(planes) - 1) * item.in_positions + item.positions, INPUT_SIZE) ||
-           outside("NORM channels", 0, planes * BEAT_BYTES, NORM_ENTRIES) ||
+           outside("NORM channels", 0, planes * BEAT_BYTES, NORM_PARAMETERS_SIZE) ||
            outside("OUTPUT", item.out_base, out_words(planes) * item.positions, OUTPUT_SIZE);
 }
+
+#define COSIM_FITS(name, buffer, size) \
+    case Buffer::buffer: \
+        return outside(#buffer, place.base, block, size);
 
 bool bad_load(const Command &command, std::size_t memory_bytes) {
     const Transfer item = decode_transfer(command);
@@ -107,14 +111,7 @@ bool bad_load(const Command &command, std::size_t memory_bytes) {
         }
         return outside("WEIGHT", place.base,
                        (block * BEAT_BYTES + TM * TN - 1) / (TM * TN), WEIGHT_SIZE);
-    case Buffer::CONVOLUTION_PARAMETERS:
-        return outside("CONVOLUTION_PARAMETERS", place.base, block, PARAMETER_ENTRIES);
-    case Buffer::VECTOR_PARAMETERS:
-        return outside("VECTOR_PARAMETERS", place.base, block, VECTOR_ENTRIES);
-    case Buffer::TABLE:
-        return outside("TABLE", place.base, block, TABLE_BEATS);
-    case Buffer::NORM_PARAMETERS:
-        return outside("NORM_PARAMETERS", place.base, block, NORM_ENTRIES);
+        COSIM_BEAT_MEMORIES(COSIM_FITS)
     }
     return fails("load: unknown buffer");
 }
@@ -130,7 +127,7 @@ bool bad_convolution(const ConvolutionArguments &item) {
            outside("WEIGHT", item.weight_base, item.out_words * item.in_words * kernel,
                    WEIGHT_SIZE) ||
            outside("CONVOLUTION_PARAMETERS", item.parameter_base, std::int64_t{item.out_words} * TM,
-                   PARAMETER_ENTRIES) ||
+                   CONVOLUTION_PARAMETERS_SIZE) ||
            (!(item.first && item.last) &&
             outside("ACCUMULATOR", 0, item.out_words * out, ACCUMULATOR_SIZE)) ||
            (item.last && outside("OUTPUT", item.out_base,
@@ -172,17 +169,17 @@ bool bad_vector(const Command &command, Opcode opcode) {
     if (opcode == Opcode::AFFINE) {
         const AffineArguments item = decode_affine_arguments(command);
         return bad_beats(item) || outside("VECTOR_PARAMETERS", item.parameter_base,
-                                          item.planes * BEAT_BYTES, VECTOR_ENTRIES);
+                                          item.planes * BEAT_BYTES, VECTOR_PARAMETERS_SIZE);
     }
     if (opcode == Opcode::LOOKUP) {
         const LookupArguments item = decode_lookup_arguments(command);
-        return bad_beats(item) || outside("TABLE", item.table_base, 32, TABLE_BEATS);
+        return bad_beats(item) || outside("TABLE", item.table_base, 32, TABLE_SIZE);
     }
     if (opcode == Opcode::SOFTMAX) {
         const SoftmaxArguments item = decode_softmax_arguments(command);
         const std::int64_t planes = (item.channels + BEAT_BYTES - 1) / BEAT_BYTES;
         return tile(item.in_base, item.out_base, planes, item.positions, item.positions) ||
-               outside("TABLE", item.table_base, 64, TABLE_BEATS);
+               outside("TABLE", item.table_base, 64, TABLE_SIZE);
     }
     const FlowSumArguments item = decode_flow_sum_arguments(command);
     if (item.columns < 1) {
@@ -191,7 +188,7 @@ bool bad_vector(const Command &command, Opcode opcode) {
     const std::int64_t planes = (item.channels + BEAT_BYTES - 1) / BEAT_BYTES;
     return outside("INPUT", item.in_base, in_words(planes) * item.positions, INPUT_SIZE) ||
            outside("OUTPUT", item.out_base, item.positions, OUTPUT_SIZE) ||
-           outside("VECTOR_PARAMETERS", item.parameter_base, item.channels, VECTOR_ENTRIES);
+           outside("VECTOR_PARAMETERS", item.parameter_base, item.channels, VECTOR_PARAMETERS_SIZE);
 }
 
 bool breaks(const Command &command, std::size_t memory_bytes) {

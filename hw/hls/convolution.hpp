@@ -140,7 +140,7 @@ inline OutputWord finish(const ConvolutionArguments &item, const std::int32_t su
 // `skip` holds the tile that a fused addition reads, at the place of the result in `output`.
 inline void convolution(const ConvolutionArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
                         const WeightWord weight[WEIGHT_SIZE],
-                        const Beat parameters[PARAMETER_ENTRIES],
+                        const Beat parameters[CONVOLUTION_PARAMETERS_SIZE],
                         AccumulatorWord accumulator[ACCUMULATOR_SIZE],
                         const OutputWord skip[OUTPUT_SIZE], OutputWord output[OUTPUT_SIZE]) {
     const int positions = item.out_rows * item.out_columns;

@@ -11,20 +11,18 @@
 
 namespace cosim {
 
+#define COSIM_READ(name, buffer, size) , const Beat name[size]
 
 inline void execute_engine(const Command &command, const InputWord input[COLUMNS][INPUT_SIZE],
-                           const WeightWord weight[WEIGHT_SIZE],
-                           const Beat parameters[PARAMETER_ENTRIES],
-                           const Beat vector_parameters[VECTOR_ENTRIES],
-                           const Beat table[TABLE_BEATS],
-                           const Beat norm_parameters[NORM_ENTRIES],
-                           NormChannel norm_channels[NORM_ENTRIES],
+                           const WeightWord weight[WEIGHT_SIZE]
+                               COSIM_BEAT_MEMORIES(COSIM_READ),
+                           NormChannel norm_channels[NORM_PARAMETERS_SIZE],
                            AccumulatorWord accumulator[ACCUMULATOR_SIZE],
                            const OutputWord skip[OUTPUT_SIZE], OutputWord output[OUTPUT_SIZE]) {
     switch (static_cast<Opcode>(decode_header(command).opcode)) {
     case Opcode::CONVOLUTION:
-        convolution(decode_convolution_arguments(command), input, weight, parameters, accumulator,
-                    skip, output);
+        convolution(decode_convolution_arguments(command), input, weight, convolution_parameters,
+                    accumulator, skip, output);
         break;
     case Opcode::ADD:
         add(decode_add_arguments(command), input, output);

@@ -29,8 +29,8 @@ inline std::int64_t int32_of(const Beat &beat, int half) {
     return static_cast<std::int32_t>(int64_of(beat) >> (32 * half) & 0xffffffff);
 }
 
-inline void entries_of_block(const GroupSumsArguments &item, const Beat parameters[NORM_ENTRIES],
-                             NormChannel channels[NORM_ENTRIES]) {
+inline void entries_of_block(const GroupSumsArguments &item, const Beat parameters[NORM_PARAMETERS_SIZE],
+                             NormChannel channels[NORM_PARAMETERS_SIZE]) {
     const std::int64_t epsilon = int64_of(parameters[0]);
     for (int channel = item.channels; channel < item.planes * BEAT_BYTES; ++channel) {
         COSIM_PIPELINE
@@ -59,7 +59,7 @@ inline void entries_of_block(const GroupSumsArguments &item, const Beat paramete
 }
 
 inline void group_sums(const GroupSumsArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
-                       const Beat parameters[NORM_ENTRIES], NormChannel channels[NORM_ENTRIES]) {
+                       const Beat parameters[NORM_PARAMETERS_SIZE], NormChannel channels[NORM_PARAMETERS_SIZE]) {
     for (int plane = 0; plane < item.planes; ++plane) {
         std::int32_t total[BEAT_BYTES];
         std::int64_t squares[BEAT_BYTES];
@@ -93,7 +93,7 @@ inline void group_sums(const GroupSumsArguments &item, const InputWord input[COL
 }
 
 inline void group_norm(const GroupNormArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
-                       const NormChannel channels[NORM_ENTRIES], OutputWord output[OUTPUT_SIZE]) {
+                       const NormChannel channels[NORM_PARAMETERS_SIZE], OutputWord output[OUTPUT_SIZE]) {
     for (int plane = 0; plane < item.planes; ++plane) {
         Entry entry[BEAT_BYTES];
         COSIM_PARTITION(entry)

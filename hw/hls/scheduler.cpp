@@ -12,11 +12,9 @@ namespace {
 // The on-chip memories.
 InputWord input[COLUMNS][INPUT_SIZE];
 WeightWord weight[WEIGHT_SIZE];
-Beat parameters[PARAMETER_ENTRIES];
-Beat vector_parameters[VECTOR_ENTRIES];
-Beat table[TABLE_BEATS];
-Beat norm_parameters[NORM_ENTRIES];
-NormChannel norm_channels[NORM_ENTRIES];
+#define COSIM_MEMORY(name, buffer, size) Beat name[size];
+COSIM_BEAT_MEMORIES(COSIM_MEMORY)
+NormChannel norm_channels[NORM_PARAMETERS_SIZE];
 AccumulatorWord accumulator[ACCUMULATOR_SIZE];
 OutputWord skip[OUTPUT_SIZE];
 OutputWord output[OUTPUT_SIZE];
@@ -122,14 +120,14 @@ bool execute(const Simulation &simulation, int unit, const Command &command, Rep
         return true;
     case Role::WEIGHT:
         load_block(decode_transfer(command), decode_load_arguments(command), memory, weight,
-                   parameters, vector_parameters, table, norm_parameters);
+                   COSIM_BEAT_ARGUMENTS);
         return true;
     case Role::OUTPUT:
         store_tile(decode_transfer(command), decode_store_arguments(command), output, memory);
         return true;
     case Role::ENGINE:
-        execute_engine(command, input, weight, parameters, vector_parameters, table,
-                       norm_parameters, norm_channels, accumulator, skip, output);
+        execute_engine(command, input, weight, COSIM_BEAT_ARGUMENTS, norm_channels, accumulator,
+                       skip, output);
         return true;
     case Role::FETCH:
     case Role::HOST:

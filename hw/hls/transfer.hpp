@@ -78,11 +78,15 @@ inline void load_operand(const Transfer &item, const LoadArguments &place, const
     }
 }
 
+#define COSIM_FILLED(name, buffer_name, size) , Beat name[size]
+#define COSIM_FILL(name, buffer_name, size) \
+    if (place.buffer == static_cast<int>(Buffer::buffer_name)) { \
+        name[word] = value; \
+    }
+
 // Consecutive bytes into WEIGHT, a parameter buffer or TABLE, from word `base` on; or an operand.
 inline void load_block(const Transfer &item, const LoadArguments &place, const Beat *memory,
-                       WeightWord weight[WEIGHT_SIZE], Beat parameters[PARAMETER_ENTRIES],
-                       Beat vector_parameters[VECTOR_ENTRIES], Beat table[TABLE_BEATS],
-                       Beat norm_parameters[NORM_ENTRIES]) {
+                       WeightWord weight[WEIGHT_SIZE] COSIM_BEAT_MEMORIES(COSIM_FILLED)) {
     if (place.order != static_cast<int>(WeightOrder::STORED)) {
         load_operand(item, place, memory, weight);
         return;
@@ -108,15 +112,7 @@ inline void load_block(const Transfer &item, const LoadArguments &place, const B
                         ++word;
                     }
                 } else {
-                    if (place.buffer == static_cast<int>(Buffer::CONVOLUTION_PARAMETERS)) {
-                        parameters[word] = value;
-                    } else if (place.buffer == static_cast<int>(Buffer::VECTOR_PARAMETERS)) {
-                        vector_parameters[word] = value;
-                    } else if (place.buffer == static_cast<int>(Buffer::NORM_PARAMETERS)) {
-                        norm_parameters[word] = value;
-                    } else {
-                        table[word] = value;
-                    }
+                    COSIM_BEAT_MEMORIES(COSIM_FILL)
                     ++word;
                 }
             }

@@ -54,7 +54,7 @@ inline void multiply(const MultiplyArguments &item, const InputWord input[COLUMN
 }
 
 inline void affine(const AffineArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
-                   const Beat parameters[VECTOR_ENTRIES], OutputWord output[OUTPUT_SIZE]) {
+                   const Beat parameters[VECTOR_PARAMETERS_SIZE], OutputWord output[OUTPUT_SIZE]) {
     for (int plane = 0; plane < item.planes; ++plane) {
         Parameter parameter[BEAT_BYTES];
         COSIM_PARTITION(parameter)
@@ -85,7 +85,7 @@ inline void affine(const AffineArguments &item, const InputWord input[COLUMNS][I
 
 // Masks times displacements, added to the identity grid. The tile spans whole rows.
 inline void flow_sum(const FlowSumArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
-                     const Beat parameters[VECTOR_ENTRIES], OutputWord output[OUTPUT_SIZE]) {
+                     const Beat parameters[VECTOR_PARAMETERS_SIZE], OutputWord output[OUTPUT_SIZE]) {
     int row = item.first_row;
     int column = 0;
     for (int position = 0; position < item.positions; ++position) {
@@ -117,7 +117,7 @@ inline void flow_sum(const FlowSumArguments &item, const InputWord input[COLUMNS
 }
 
 inline void lookup(const LookupArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
-                   const Beat table[TABLE_BEATS], OutputWord output[OUTPUT_SIZE]) {
+                   const Beat table[TABLE_SIZE], OutputWord output[OUTPUT_SIZE]) {
     for (int plane = 0; plane < item.planes; ++plane) {
         for (int position = 0; position < item.positions; ++position) {
             COSIM_PIPELINE
@@ -135,7 +135,7 @@ inline void lookup(const LookupArguments &item, const InputWord input[COLUMNS][I
 }
 
 // exp(d) of the difference d = maximum - value, as uint16.
-inline std::int64_t exponential(const Beat table[TABLE_BEATS], int base, int difference) {
+inline std::int64_t exponential(const Beat table[TABLE_SIZE], int base, int difference) {
     COSIM_INLINE
     const Beat &beat = table[base + difference / 4];
     return byte_of(beat, difference % 4 * 2) | (byte_of(beat, difference % 4 * 2 + 1) << 8);
@@ -144,7 +144,7 @@ inline std::int64_t exponential(const Beat table[TABLE_BEATS], int base, int dif
 // Three passes over the channels of a position: maximum, sum, result. The first takes a beat a
 // trip, the others half a beat, as the RTL does. Padded channels get zero.
 inline void softmax(const SoftmaxArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
-                    const Beat table[TABLE_BEATS], OutputWord output[OUTPUT_SIZE]) {
+                    const Beat table[TABLE_SIZE], OutputWord output[OUTPUT_SIZE]) {
     const int half_beat = BEAT_BYTES / 2;
     const int planes = (item.channels + BEAT_BYTES - 1) / BEAT_BYTES;
     for (int position = 0; position < item.positions; ++position) {

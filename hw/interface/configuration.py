@@ -10,9 +10,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from arch_models.fields import FieldError, identifier
-from arch_models.overlay import Engine, Overlay
+from arch_models.overlay import Overlay
 from arch_models.overlay import Role as MasterRole
-from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
+from cosim.program.table import (
+    ARGUMENTS,
+    BEAT_MEMORIES,
+    Buffer,
+    Column,
+    Opcode,
+    Program,
+    UnitKind,
+    beats_of,
+)
 from hw.interface.descriptors import MAX_LOCAL_CHANNELS, local_channels
 
 BEAT_BYTES = 8
@@ -50,10 +59,7 @@ class Configuration:
     weight_size: int
     output_size: int
     accumulator_size: int
-    parameter_entries: int
-    vector_entries: int
-    table_beats: int
-    norm_entries: int
+    beats: tuple[tuple[Buffer, int], ...]
     roles: tuple[UnitRole, ...]
 
 
@@ -79,10 +85,9 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
         overlay.tm, overlay.tn, overlay.columns, overlay.dsp_packing,
         overlay.input_words * overlay.input_banks,
         overlay.weight_words * overlay.weight_banks, overlay.output_words * overlay.output_banks,
-        overlay.accumulator_words, overlay.parameter_entries, overlay.vector_entries,
-        -(-overlay.table_bytes // BEAT_BYTES),
+        overlay.accumulator_words,
         # C++ has no arrays of length zero.
-        overlay.vector_entries if Engine.NORM in overlay.engines else 1,
+        tuple((buffer, max(1, beats_of(buffer, overlay))) for buffer in BEAT_MEMORIES),
         tuple(_role(program, unit, overlay) for unit in range(len(program.units))))
 
 
@@ -148,9 +153,8 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
         "TM": item.tm, "TN": item.tn, "COLUMNS": item.columns,
         "DSP_PACKING": int(item.dsp_packing), "INPUT_SIZE": item.input_size,
         "WEIGHT_SIZE": item.weight_size, "OUTPUT_SIZE": item.output_size,
-        "ACCUMULATOR_SIZE": item.accumulator_size, "PARAMETER_ENTRIES": item.parameter_entries,
-        "VECTOR_ENTRIES": item.vector_entries, "TABLE_BEATS": item.table_beats,
-        "NORM_ENTRIES": item.norm_entries,
+        "ACCUMULATOR_SIZE": item.accumulator_size,
+        **{f"{buffer.name}_SIZE": beats for buffer, beats in item.beats},
         "COMMAND_DEPTH": COMMAND_DEPTH, "MAX_LOCAL_CHANNELS": MAX_LOCAL_CHANNELS,
         "UNIT_COUNT": len(program.units), "CHANNEL_COUNT": len(program.channels),
     }
@@ -162,6 +166,12 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
         "enum class Role : std::uint8_t { INPUT, WEIGHT, OUTPUT, ENGINE, HOST, FETCH };", "",
     ]
     lines += [f"constexpr int {name} = {value};" for name, value in sizes.items()]
+    held = [(buffer.name.lower(), buffer.name) for buffer, _ in item.beats]
+    lines += [
+        "", "// Memories of the weight master in which a word is a beat: name, buffer and size.",
+        "#define COSIM_BEAT_MEMORIES(use) "
+        + " ".join(f"use({name}, {buffer}, {buffer}_SIZE)" for name, buffer in held),
+        f"#define COSIM_BEAT_ARGUMENTS {', '.join(name for name, _ in held)}"]
     roles = ", ".join(f"Role::{role.value}" for role in item.roles)
     names = ", ".join(f'"{unit.name}"' for unit in program.units)
     # One entry more than there are channels: C++ has no arrays of length zero.

@@ -11,27 +11,7 @@ from arch_models.engines import Tile
 from arch_models.fields import FieldError
 from arch_models.overlay import Overlay
 from arch_models.units import ceil_div
-from cosim.program.table import Buffer, Opcode
-
-BEAT_BYTES = 8
-
-#: What a block of bytes for this buffer counts against.
-FIELDS = {Buffer.WEIGHT: "weight_words", Buffer.CONVOLUTION_PARAMETERS: "parameter_entries",
-          Buffer.VECTOR_PARAMETERS: "vector_entries", Buffer.TABLE: "table_bytes",
-          Buffer.NORM_PARAMETERS: "vector_entries"}
-
-
-def room(overlay: Overlay) -> dict[str, int]:
-    """Words of each buffer, all banks together; a word of parameters or tables has 8 bytes."""
-    return {
-        "input_words": overlay.input_words * overlay.input_banks,
-        "weight_words": overlay.weight_words * overlay.weight_banks,
-        "output_words": overlay.output_words * overlay.output_banks,
-        "accumulator_words": overlay.accumulator_words,
-        "parameter_entries": overlay.parameter_entries,
-        "vector_entries": overlay.vector_entries,
-        "table_bytes": max(1, overlay.table_bytes // BEAT_BYTES),
-    }
+from cosim.program.table import BEAT_MEMORIES, Buffer, Opcode, beats_of
 
 
 def check_room(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, output_end: int,
@@ -40,20 +20,23 @@ def check_room(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, out
 
     Ends count words. `blocks`: (words, buffer, first word) of weights, parameters, tables.
     """
-    has = room(overlay)
-    for name, need in _needs(overlay, opcode, tile, input_end, output_end, blocks):
-        if need > has[name]:
+    for name, need, has in _needs(overlay, opcode, tile, input_end, output_end, blocks):
+        if need > has:
             value = getattr(overlay, name)
             raise FieldError(f"{name} is {value}, too small for random {opcode.name.lower()} "
-                             f"tiles: one needs {ceil_div(need * value, has[name])}")
+                             f"tiles: one needs {ceil_div(need * value, has)}")
 
 
 def _needs(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, output_end: int,
-           blocks: list[tuple[int, Buffer, int]]) -> Iterator[tuple[str, int]]:
-    yield "input_words", input_end
-    yield "output_words", output_end
+           blocks: list[tuple[int, Buffer, int]]) -> Iterator[tuple[str, int, int]]:
+    """A field, words that are needed, and what there is, all banks together."""
+    yield "input_words", input_end, overlay.input_words * overlay.input_banks
+    yield "output_words", output_end, overlay.output_words * overlay.output_banks
     for words, buffer, base in blocks:
-        yield FIELDS[buffer], base + words
+        if buffer is Buffer.WEIGHT:
+            yield "weight_words", base + words, overlay.weight_words * overlay.weight_banks
+        else:
+            yield BEAT_MEMORIES[buffer].field, base + words, beats_of(buffer, overlay)
     if opcode is Opcode.CONVOLUTION:  # each column of the array has sums of its own
         sums = tile.out_words * tile.rows * ceil_div(tile.columns, overlay.columns)
-        yield "accumulator_words", sums * overlay.columns
+        yield "accumulator_words", sums * overlay.columns, overlay.accumulator_words
