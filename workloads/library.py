@@ -23,6 +23,7 @@ from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, GraphError, Layer, TensorSpec
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import unicorn_graph
+from workloads.unicorn.run import looped
 from workloads.verify import nearest, verify
 
 DATA = Path(__file__).parent / "data"
@@ -51,7 +52,8 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Graph:
     """The named graph, verified; a name that ends in .onnx is a file to import.
 
-    `GraphError` with the nearest name if there is none.
+    A decoder with sampler steps comes with its loop inside, so that what is evaluated is what is
+    emitted. `GraphError` with the nearest name if there is none.
     """
     if name.endswith(".onnx"):
         return imported(name)[0]
@@ -61,9 +63,11 @@ def load(name: str) -> Graph:
     name = ALIASES.get(name, name)
     stem = DATA / name.replace("-", "_")
     if stem.with_suffix(".json").exists():
-        return load_graph(stem)
-    config = GENERATED[name]
-    return agc_graph(config) if isinstance(config, AgcConfig) else unicorn_graph(config)
+        graph = load_graph(stem)
+    else:
+        config = GENERATED[name]
+        graph = agc_graph(config) if isinstance(config, AgcConfig) else unicorn_graph(config)
+    return looped(graph) if graph.steps > 1 else graph
 
 
 def provenance(name: str) -> dict[str, Any]:

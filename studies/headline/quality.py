@@ -24,8 +24,8 @@ from workloads.training import evaluate_agc, evaluate_unicorn
 from workloads.training.clips import ClipPair, calibration_clips, test_clips
 from workloads.training.metrics import average, measure
 from workloads.training.picture_set import picture_set
-from workloads.unicorn.config import UnicornConfig, bits_per_pixel
-from workloads.unicorn.run import decode as decode_integers
+from workloads.unicorn.config import bits_per_pixel
+from workloads.unicorn.run import picture as decoded
 
 Row = dict[str, object]
 #: Integer networks by the width of the float one, with the name of the number format.
@@ -73,8 +73,8 @@ def _float(decoder: evaluate_unicorn.UnicornDecoder, number: int) -> np.ndarray:
     return evaluate_unicorn.decode(decoder, [number])[0]
 
 
-def _integers(graph: Graph, config: UnicornConfig, number: int) -> np.ndarray:
-    return frame_bytes(decode_integers(graph, config, number))
+def _integers(graph: Graph, number: int) -> np.ndarray:
+    return frame_bytes(decoded(graph, number))
 
 
 def drawn_numbers(count: int, images: int, seed: int) -> list[int]:
@@ -99,7 +99,7 @@ def unicorn_rows(networks: Iterable[str], count: int, seed: int) -> Iterable[Row
             "float": (partial(_float, decoder), 0)}
         for name, form in UNICORN_FORMATS.get(short, {}).items():
             narrow = int(provenance(name).get("four_bit_weights", 0))
-            answers[form] = partial(_integers, load(name), config), narrow
+            answers[form] = partial(_integers, load(name)), narrow
         for form, (answer, narrow) in answers.items():
             # Sent at 8 bits, also the float ones, as the paper counts; a 4-bit weight is half one.
             yield {"network": f"unicorn-{short}", "format": form, "pictures": count,
@@ -137,7 +137,7 @@ def unicorn_strip(short: str, count: int, seed: int) -> np.ndarray:
     columns = []
     numbers = drawn_numbers(count, config.images, seed)
     for number, picture in zip(numbers, pictures_of(numbers), strict=True):
-        found = [_float(decoder, number), *(_integers(graph, config, number) for graph in graphs)]
+        found = [_float(decoder, number), *(_integers(graph, number) for graph in graphs)]
         columns.append(np.vstack([picture, *found, difference(found[-1], picture)]))
     return np.hstack(columns)
 

@@ -14,6 +14,7 @@ from studies.evaluation import emission
 from studies.evaluation.batch import Batch
 from studies.evaluation.evaluate import evaluate
 from studies.validate import rtl
+from workloads.frames import whole_frame
 from workloads.graph import Graph
 from workloads.library import load
 from workloads.unicorn.config import UnicornConfig
@@ -25,7 +26,8 @@ SAMPLED = UnicornConfig(
     steps=3, width=16, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=16,
     embedding=64, latent_rows=16, latent_cols=16, decoder_widths=(32, 16), images=4, groups=4)
 CASES = (pytest.param("agc-w64", "default", marks=pytest.mark.long), ("agc-w16", "default"),
-         ("a sampled network", "diffusion"))
+         ("a sampled network", "diffusion"),
+         pytest.param("unicorn", "diffusion", marks=pytest.mark.long))
 
 
 class Lowering(Exception):
@@ -33,7 +35,7 @@ class Lowering(Exception):
 
 
 def network(name: str) -> Graph:
-    """A network with its sampler loop inside, as it is emitted."""
+    """A network as `load` gives it: one with sampler steps has its loop inside."""
     return looped(unicorn_graph(SAMPLED)) if name == "a sampled network" else load(name)
 
 
@@ -74,6 +76,12 @@ def test_evaluate_emit_and_rtl_lower_to_one_content_hash(
     batch = Batch(graph, BOARD)
     batch.evaluate([overlay])
     assert wanted in {item.lowered.program.content_hash() for item in batch.programs.values()}
+
+
+def test_a_shipped_sampler_is_evaluated_with_the_loop_that_is_emitted() -> None:
+    graph = load("unicorn")
+    assert graph.steps == 8 and graph.carried
+    assert whole_frame(graph)[0] is graph
 
 
 def test_the_clock_changes_tiles_of_agc() -> None:

@@ -117,6 +117,11 @@ def starting_values(graph: Graph, index: int) -> dict[str, np.ndarray]:
     return {**execute(graph, values, [Phase.GROUP]), "step": np.zeros((1, 1, 1), np.int16)}
 
 
+def picture(graph: Graph, index: int) -> np.ndarray:
+    """The int8 picture (3, rows, columns), scale 2 ** -7, of one index, by a looped graph."""
+    return execute(graph, starting_values(graph, index), [Phase.STEP, Phase.FRAME])[OUTPUT]
+
+
 def steps(graph: Graph, config: UnicornConfig, index: int) -> Iterator[dict[str, np.ndarray]]:
     """Every tensor of each sampler step, one step after another."""
     values = quantized(graph, fixed_inputs(config))
@@ -130,7 +135,7 @@ def steps(graph: Graph, config: UnicornConfig, index: int) -> Iterator[dict[str,
 
 
 def decode(graph: Graph, config: UnicornConfig, index: int) -> np.ndarray:
-    """The int8 picture (3, rows, columns), scale 2 ** -7, of one index."""
+    """The picture of one index, by a caller that runs the steps of a graph without its loop."""
     latent = np.zeros(0, np.int16)
     for values in steps(graph, config, index):
         latent = values[NEXT_LATENT]
