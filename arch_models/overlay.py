@@ -143,13 +143,13 @@ class Overlay:
     at least; more cycles, fewer requantizers (`result_cycles`, `requantizers`). `dsp_packing`: two
     int8 MACs a DSP48. `channel_block`: channels that lie together in DRAM. `backend`: which
     timing coefficients hold: a table of `data/engines.toml`, or a file of `cosim calibrate`.
-    `clock_gating`: an engine's or a master's clock stops while it has nothing to do. `headroom`:
-    the share of every kind of site that must stay free. `build`: a file of `cosim calibrate
-    --reports`, what a vendor's build reached. `rate`: what becomes of `clock_hz` on a board
-    (`clock.clocked`). `parameter_entries`, `vector_entries`, `table_bytes`: bytes / 8, bytes / 8
-    and bytes. `most_in_words`, `most_out_words`: bound on the words of one convolution operation
-    (0: as many as fit), for accelerators that make one pass a word; `tile_rows`, `tile_columns`:
-    its output rows and columns, at most (0: the mapping chooses).
+    `clock_gating`: the clock of an engine or a master stops while no operation is with it; shells
+    and memories go on. `headroom`: the share of every kind of site that must stay free. `build`: a
+    file of `cosim calibrate --reports`, what a vendor's build reached. `rate`: what becomes of
+    `clock_hz` on a board (`clock.clocked`). `parameter_entries`, `vector_entries`, `table_bytes`:
+    bytes / 8, bytes / 8 and bytes. `most_in_words`, `most_out_words`: bound on the words of one
+    convolution operation (0: as many as fit), for accelerators that make one pass a word;
+    `tile_rows`, `tile_columns`: its output rows and columns, at most (0: the mapping chooses).
     """
 
     name: str

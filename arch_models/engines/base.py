@@ -18,6 +18,8 @@ from arch_models.files import read_toml
 from arch_models.overlay import Engine, Overlay
 
 DATA = Path(__file__).parent.parent / "data"
+#: Cycles that a gated clock goes on after an operation's end: of the RTL, which is empty by then.
+HOLD_CYCLES = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from arch_models.board import Board
-from arch_models.engines.base import values
+from arch_models.engines.base import Resources, values
 from arch_models.fields import Coefficient
 from arch_models.overlay import Overlay, Wait
 from arch_models.power.fabric import (
@@ -34,7 +34,15 @@ from arch_models.power.fabric import (
     fitted_coefficients,
     leakage_ratio,
 )
-from arch_models.power.intervals import Errors, error_of, limits, ratio_limits, spread, variances
+from arch_models.power.intervals import (
+    OWN_VARIANCE,
+    Errors,
+    error_of,
+    limits,
+    ratio_limits,
+    spread,
+    variances,
+)
 from arch_models.resources import estimate
 from arch_models.units import NS_PER_S, joules, joules_from_pj, seconds_from_cycles
 
@@ -56,6 +64,7 @@ class Activity:
     works on operators, starts and cache upkeep. `working`: cycles by part of the design (the names
     of `resources.estimate`) in which the part works; of a buffer, accesses over its width.
     `toggling`: the same of parts whose data are known, weighted by how much they toggle (1: noise).
+    `clocked`: cycles in which an engine's clock goes on if it is gated, filling and draining too.
     `bytes_read`, `bytes_written`: DRAM traffic of
     the fabric. `row_misses` None: a memory model without rows.
     """
@@ -68,6 +77,7 @@ class Activity:
     bytes_read: int = 0
     bytes_written: int = 0
     row_misses: int | None = None
+    clocked: Mapping[str, float] = field(default_factory=dict)
 
 
 class Share(NamedTuple):
@@ -82,13 +92,15 @@ class Share(NamedTuple):
 class Energy:
     """Joules of a stretch of time, by part and by coefficient; either adds up to the whole.
 
-    `low`, `high`: 80 % limits of the whole, from the coefficients' errors.
+    `low`, `high`: 80 % limits of the whole, from the coefficients' errors. `sites`: of each part of
+    the fabric, as far as known.
     """
 
     parts: Mapping[str, float]
     coefficients: Mapping[str, float] = field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0
+    sites: tuple[tuple[str, Resources], ...] = ()
 
     @property
     def total_j(self) -> float:
@@ -139,7 +151,7 @@ def energy(activity: Activity, overlay: Overlay, board: Board) -> Energy:
         parts[part] = parts.get(part, 0.0) + float(value)
         by_coefficient[name] = by_coefficient.get(name, 0.0) + float(value)
     low, high = limits(_added(parts.values()), spread(by_coefficient, errors(board)))
-    return Energy(parts, by_coefficient, low, high)
+    return Energy(parts, by_coefficient, low, high, estimate(overlay).parts)
 
 
 def total_joules(activity: Activity, overlay: Overlay, board: Board) -> Any:
@@ -177,17 +189,18 @@ def _fabric(activity: Activity, overlay: Overlay, board: Board, time_s: Any) -> 
               joules(power.vccint_static_w * leakage_ratio(power.vccint_ratio), time_s)),
         Share(STATIC, "power.aux_static_w", joules(power.aux_static_w, time_s)),
         Share(TREE, SPINE, joules_from_pj(table[SPINE] * volts * cycles))]
+    engines = {item.value for item in overlay.engines}
     for part, sites in estimate(overlay).parts:
         works = activity.working.get(part, 0.0)
-        stops = overlay.clock_gating and part != CONTROL and not part.startswith(BUFFER)
+        stops = overlay.clock_gating and part in engines
+        clocked = max(activity.clocked.get(part, 0.0), works) if stops else cycles
         if part == CONTROL:
             works, waits = working_cycles, None
-        elif part.startswith(BUFFER) or stops:
+        elif part.startswith(BUFFER):
             waits = None
         else:
-            waits = working_cycles - works
+            waits = (clocked if stops else working_cycles) - works
         name = FABRIC + part
-        clocked = works if stops else cycles
         active = activity.toggling.get(part, works)
         logic = table[LOGIC] * volts * sites.lut
         block = table[BLOCK] * volts * (sites.dsp + sites.bram36)
@@ -272,5 +285,9 @@ class Ratio:
 
 
 def ratio(one: Energy, other: Energy, board: Board) -> Ratio:
-    """one over other on one board: what both share cancels, so the limits are narrower."""
-    return Ratio(*ratio_limits(one.coefficients, other.coefficients, errors(board)))
+    """one over other on one board: what both share cancels, so the limits are narrower.
+
+    With the same sites they are one design, run in two ways: what sites do not tell is shared.
+    """
+    own = 0.0 if one.sites and one.sites == other.sites else OWN_VARIANCE
+    return Ratio(*ratio_limits(one.coefficients, other.coefficients, errors(board), own))

@@ -87,8 +87,8 @@ def limits(total: float, deviation: float) -> tuple[float, float]:
 
 
 def ratio_limits(one: Mapping[str, float], other: Mapping[str, float],
-                 errors: Errors) -> tuple[float, float, float]:
-    """one / other, and its 80 % limits: what both share cancels.
+                 errors: Errors, own: float = OWN_VARIANCE) -> tuple[float, float, float]:
+    """one / other, and its 80 % limits: what both share cancels; `own`: of a design's variance.
 
     A coefficient that makes the same share of both moves both alike. Both sums by coefficient,
     neither zero.
@@ -98,7 +98,7 @@ def ratio_limits(one: Mapping[str, float], other: Mapping[str, float],
     apart = {name: sides[0].get(name, 0.0) - sides[1].get(name, 0.0) for name in names}
     family = [_family(side, errors) for side in sides]
     variance = (sum(_of_coefficients(apart, errors).values())
-                + errors.design ** 2 * ((1 - OWN_VARIANCE) * (family[0] - family[1]) ** 2
-                                        + OWN_VARIANCE * sum(part * part for part in family)))
+                + errors.design ** 2 * ((1 - own) * (family[0] - family[1]) ** 2
+                                        + own * sum(part * part for part in family)))
     ratio = sum(one.values()) / sum(other.values())
     return ratio, *limits(ratio, sqrt(max(0.0, variance)))

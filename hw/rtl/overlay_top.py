@@ -81,6 +81,8 @@ class OverlayTop(Elaboratable):
         self.masters: dict[str, ReadMaster | WriteMaster] = {}
         self.units = [self._unit(unit, *map(len, self.local[index]))
                       for index, unit in enumerate(units)]
+        for made in self.units:
+            made.shell.gated = overlay.clock_gating and not isinstance(made, TimedUnit)
         self.ports = Ports(self.units, {})
         self.keep = Signal()  # tokens stay as they are while `go` is low
 
@@ -117,7 +119,8 @@ class OverlayTop(Elaboratable):
             m.d.comb += [bank.initial[number].eq(channel.initial),
                          bank.give[number].eq(giver.give[give_bit]),
                          bank.take[number].eq(taker.take[take_bit]),
-                         taker.available[take_bit].eq(bank.available[number])]
+                         taker.available[take_bit].eq(bank.available[number]),
+                         taker.coming[take_bit].eq(bank.coming[number])]
         self._inputs(m)
         self._outputs(m)
         self._constants(m)

@@ -10,6 +10,7 @@ from typing import Any
 
 from amaranth.hdl import Array, Module, Signal
 
+from hw.rtl.gate import on_gated_clock
 from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import COUNTER_BITS
 from hw.rtl.transfers.masters import ReadMaster, WriteMaster
@@ -64,7 +65,8 @@ def connect_units(m: Module, ports: Ports) -> None:
         m, ports.counter_select[places:], 2)
     values = []
     for index, unit in enumerate(ports.units):
-        m.submodules[f"u{index}"] = unit
+        name = f"u{index}"
+        m.submodules[name] = on_gated_clock(m, unit, name) if unit.shell.gated else unit
         m.d.comb += [unit.shell.go.eq(ports.go),
                      ports.started[index].eq(unit.shell.start),
                      ports.ended[index].eq(unit.shell.ends)]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
+from amaranth.hdl import Cat, DomainRenamer, Elaboratable, Module, Mux, Signal, Value
 
 from cosim.program.table import Opcode
 from hw.interface.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_fields
@@ -28,6 +28,8 @@ QUEUE_DEPTH = 8  # commands; a unit that ends an operation every cycle never see
 OPCODE_BITS = max(Opcode).bit_length()
 COUNTER_BITS = 40  # 2**40 cycles are 3 hours at 100 MHz
 COUNTER_LAG = 2  # cycles from an event to its count
+#: The clock domain of a shell whose body's clock stops.
+ALWAYS = "always"
 _HEADER = {field.name: field for field in HEADER}
 
 
@@ -62,6 +64,7 @@ class Shell(Elaboratable):
         self.command_valid = Signal()
         self.command_ready = Signal()
         self.available = Signal(max(1, waits))
+        self.coming = Signal(max(1, waits))  # what `available` is in the next cycle
         self.take = Signal(max(1, waits))
         self.give = Signal(max(1, signals))
         self.head = Signal(COMMAND_BITS)
@@ -71,6 +74,8 @@ class Shell(Elaboratable):
         self.done = Signal()
         self.ends = Signal()
         self.at_once = False  # may an operation end in the cycle in which it starts?
+        self.gated = False  # does the body's clock stop while no operation is there?
+        self.soon = Signal()  # if gated: may the next cycle have an operation?
         self.moving = Signal(init=1)  # low in cycles in which the body waits for the memory
         self.busy_cycles = Signal(COUNTER_BITS)
         self.idle_cycles = Signal(COUNTER_BITS)
@@ -94,7 +99,7 @@ class Shell(Elaboratable):
         """busy, idle, memory stall, then the stall of every channel that ends here."""
         return [self.busy_cycles, self.idle_cycles, self.memory_cycles, *self.stall_cycles]
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, platform: object) -> Elaboratable:
         """Build the queue, the start condition and the counters."""
         m = Module()
         m.submodules.queue = queue = Queue(len(self.kept), self.depth, spare=2)
@@ -122,7 +127,15 @@ class Shell(Elaboratable):
         ]
         m.d.sync += [running.eq(self.active & ~self.ends), self.begins.eq(self.start)]
         self._count(m, pending, missing)
-        return m
+        if not self.gated:
+            return m
+        fills, after = self.ends | ~pending, Signal(COMMAND_BITS)
+        lacks = Mux(fills, read_field(after, _HEADER["wait"]), wait) & ~self.coming
+        m.d.comb += [
+            Cat(after[bit] for bit in self.kept).eq(queue.r_data),
+            self.soon.eq((self.active & ~self.ends)
+                         | ((queue.r_rdy | ~fills) & (lacks[: len(wait)] == 0)))]
+        return DomainRenamer(ALWAYS)(m)
 
     def _count(self, m: Module, pending: Signal, missing: Signal) -> None:
         """Book a whole wait when it ends: on idle, or on the channel whose token came last.

@@ -27,6 +27,7 @@ class TokenBank(Elaboratable):
         self.take = Signal(channel_count)
         self.give = Signal(channel_count)
         self.available = Signal(channel_count)
+        self.coming = Signal(channel_count)  # what `available` is in the next cycle
         self.overflow = Signal()
 
     def elaborate(self, platform: object) -> Module:
@@ -35,9 +36,11 @@ class TokenBank(Elaboratable):
         for number, initial in enumerate(self.initial):
             count = Signal(TOKEN_BITS, name=f"tokens_{number}", reset_less=True)
             some = Signal(name=f"some_{number}", reset_less=True)  # is the count not zero?
-            m.d.comb += self.available[number].eq(some)
+            m.d.comb += [self.available[number].eq(some), self.coming[number].eq(some)]
+            m.d.sync += some.eq(self.coming[number])
             with m.If(~self.go & ~self.keep):
-                m.d.sync += [count.eq(initial), some.eq(initial != 0)]
+                m.d.sync += count.eq(initial)
+                m.d.comb += self.coming[number].eq(initial != 0)
             with m.Elif(self.go):
                 give, take = self.give[number], self.take[number]
                 more = Signal(name=f"more_{number}")
@@ -46,7 +49,7 @@ class TokenBank(Elaboratable):
                     m.d.sync += count.eq(count + 1)
                 with m.Elif(take & ~give):
                     m.d.sync += count.eq(count - 1)
-                m.d.sync += some.eq(give | more)
+                m.d.comb += self.coming[number].eq(give | more)
                 with m.If(give & ~take & count.all()):
                     m.d.sync += self.overflow.eq(1)
         return m

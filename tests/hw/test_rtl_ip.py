@@ -24,12 +24,13 @@ from hw.project.scripts import template
 from hw.rtl.ip.axi_shell import AxiShell
 from hw.rtl.verilog import ip_verilog
 from hw.rtl_sim.board import RtlBoard
-from hw.rtl_sim.model import _verilator_root
+from hw.rtl_sim.model import TESTBENCH, _verilator_root
 from hw.rtl_sim.stand_in import IDLE
 from hw.rtl_sim.tiles import random_tiles
 from tests.support.small_frames import board
 
-OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8, engines=frozenset({Engine.LOOKUP}))
+OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8, engines=frozenset({Engine.LOOKUP}),
+                              clock_gating=True)
 #: What Amaranth's Verilog always has: implicit widths, cases without default, `interrupt`.
 STYLE = ("-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-CASEINCOMPLETE", "-Wno-SYMRSVDWORD")
 
@@ -46,7 +47,8 @@ def test_the_verilog_has_no_latch_loop_or_missing_driver(shell, tmp_path):
     root = _verilator_root()
     done = subprocess.run(
         [str(root / "bin" / "verilator_bin"), "--lint-only", *STYLE, "--top-module", "overlay",
-         "overlay.v"], cwd=tmp_path, capture_output=True, text=True, check=False,
+         "overlay.v", str(TESTBENCH / "bufgce.v")],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "VERILATOR_ROOT": str(root)})
     assert done.returncode == 0, done.stderr[-2000:]
     program, _ = random_tiles(OVERLAY, board(), 9, 0)
