@@ -15,6 +15,8 @@ from arch_models.files import read_toml
 
 DATA = Path(__file__).parent / "data" / "vta.toml"
 DEFAULT_ARRAY = "1x16"
+#: Widest memory that the vendor's tools of that time built in one piece.
+BANK_BITS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,24 @@ class VtaArray:
         """Peak multiply-accumulates a cycle."""
         return self.block_batch * self.block_in * self.block_out
 
+    @property
+    def weight_beat_cycles(self) -> int:
+        """Cycles for a 64-bit beat into the weight buffer: one for each bank of a weight block.
+
+        The published build splits a memory into banks of at most 1024 bits (`config/pkg_config.py`
+        of apache/tvm-vta, `wgt_mem_banks`). A block of 2048 bits takes a beat every two cycles on
+        the board (the public rows of load-bound layers); that the banks are the cause, and so that
+        a block of one bank takes a beat a cycle, is inferred.
+        """
+        return -(-8 * self.weight_block_bytes // BANK_BITS)
+
 
 @dataclass(frozen=True, slots=True)
 class FittedCoefficient:
     """A timing coefficient that was fitted: what it is, how well it is known.
 
-    `low` and `high` bound what is physically plausible; `spread` is half the range of the values
-    that the folds of the cross-validation found, in the same unit.
+    `low` and `high` bound what is physically plausible; `spread` is the standard deviation that
+    the rows leave when all coefficients may move together, in the same unit.
     """
 
     name: str
@@ -100,10 +113,22 @@ class VtaTiming:
 
     host_cycles: int
     instruction_cycles: int
+    gemm_cycles: int
     row_cycles: int
-    miss_burst_cycles: int
-    weight_beat_cycles: int
+    padded_row_cycles: int
+    store_row_cycles: int
+    miss_burst_cycles: float
+    miss_wide_burst_cycles: float
     cache_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """How two fitted coefficients move together: the rows separate them badly near 1 and -1."""
+
+    first: str
+    second: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -112,6 +137,7 @@ class VtaModel:
 
     arrays: tuple[VtaArray, ...]
     fitted: tuple[FittedCoefficient, ...]
+    correlations: tuple[Correlation, ...]
     coefficients: tuple[Coefficient, ...]
     fit_error_percent: float
     cross_validated_error_percent: float
@@ -126,9 +152,13 @@ class VtaModel:
 
     @property
     def timing(self) -> VtaTiming:
-        """The fitted coefficients as whole cycles."""
-        values = {item.name: round(item.value) for item in self.fitted}
-        return VtaTiming(**values)
+        """The fitted coefficients: whole cycles but for the two means over bursts."""
+        values = {item.name: item.value for item in self.fitted}
+        return VtaTiming(**{name: value if name in MEANS else round(value)
+                            for name, value in values.items()})  # type: ignore[arg-type]
+
+#: Coefficients that are means over many bursts and so need not be whole.
+MEANS = ("miss_burst_cycles", "miss_wide_burst_cycles")
 
 
 def load_vta(path: str | Path = DATA) -> VtaModel:
@@ -143,12 +173,14 @@ def load_vta(path: str | Path = DATA) -> VtaModel:
 @cache
 def _load(path: str) -> VtaModel:
     tables = read_toml(path)
-    check_keys(path, tables, ("array", "fit", "coefficient"))
+    check_keys(path, tables, ("array", "fit", "coefficient", "correlation"))
     found: list[Coefficient] = []
     arrays = tuple(build(VtaArray, table, f"array[{index}]", found)
                    for index, table in enumerate(tables["array"]))
     fitted = tuple(build(FittedCoefficient, table, f"coefficient[{index}]")
                    for index, table in enumerate(tables["coefficient"]))
+    correlations = tuple(build(Correlation, table, f"correlation[{index}]")
+                         for index, table in enumerate(tables["correlation"]))
     expected = [item.name for item in fields(VtaTiming)]
     check_keys(path, {item.name: item for item in fitted}, expected)
     missing = set(expected) - {item.name for item in fitted}
@@ -161,4 +193,4 @@ def _load(path: str) -> VtaModel:
     if values[1] > values[2]:
         raise FieldError(f"{path}: cross_validated_error_percent is {values[1]}, must not exceed "
                          f"declared_error_percent, {values[2]}")
-    return VtaModel(arrays, fitted, tuple(found), values[0], values[1])
+    return VtaModel(arrays, fitted, correlations, tuple(found), values[0], values[1])

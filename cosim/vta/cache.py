@@ -1,10 +1,15 @@
-"""Which loads of VTA find their data in the processor's cache, which the coherent port looks into.
+"""How much of each load of VTA misses the processor's cache, which the coherent port looks into.
 
 It moves no data and knows no cycles; see `cosim.vta.lower`.
 
-The rule is a reuse distance: a load is near if the bytes touched since its data were last touched
-fit `cache_bytes`. Data touched for the first time in a call were last touched in the call before,
-a whole layer ago. Two virtual threads load what they share one right after the other.
+The rule is a reuse distance: the bytes touched since a load's data were last touched. Data touched
+for the first time in a call were last touched in the call before, a whole layer ago. Two virtual
+threads load what they share one right after the other.
+
+Bytes that lie together fill the sets of the cache evenly, a line in every set each `WAY_BYTES`.
+What comes round again and again leaves a set whole once it has one line more than the set keeps.
+So all is near up to `cache_bytes`, all misses a way beyond, and between the two the share of sets
+with a line too many misses.
 """
 
 from __future__ import annotations
@@ -14,13 +19,16 @@ from dataclasses import dataclass
 from arch_models.vta import VtaArray
 from cosim.vta.schedule import Blocks, VtaConvolution, VtaSchedule
 
+#: AMD UG585, 3.2.2: the second-level cache has 512 KiB in eight ways.
+WAY_BYTES = 64 * 1024
+
 
 @dataclass(frozen=True)
-class Far:
-    """Loads that miss, for the first thread and for the others."""
+class Missing:
+    """Shares of a load's bytes that miss, from 0 to 1, for the first thread and for the others."""
 
-    input: tuple[bool, bool] = (False, False)
-    weight: tuple[bool, bool] = (False, False)
+    input: tuple[float, float] = (0.0, 0.0)
+    weight: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,13 @@ def distances(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray,
         all_weights + band + results * layer.out_channels)
 
 
-def far_loads(schedule: VtaSchedule, known: Distances, cache_bytes: int, *, first_row: bool,
-              first_channel: bool, first_column: bool) -> Far:
+def missing_share(touched: int, cache_bytes: int) -> float:
+    """Share of data that is gone when `touched` bytes were used since."""
+    return min(1.0, max(0, touched - cache_bytes) / WAY_BYTES)
+
+
+def missing_loads(schedule: VtaSchedule, known: Distances, cache_bytes: int, *, first_row: bool,
+                  first_channel: bool, first_column: bool) -> Missing:
     """What misses in a tile group that is the first of some of its loops, or not.
 
     The loops are rows (with images), output channels, columns, from the outside in.
@@ -70,7 +83,8 @@ def far_loads(schedule: VtaSchedule, known: Distances, cache_bytes: int, *, firs
         touched_weight = known.column_tile
     else:
         touched_weight = known.layer if first_row else known.row_tile
-    far_input, far_weight = touched_input > cache_bytes, touched_weight > cache_bytes
+    inputs = missing_share(touched_input, cache_bytes)
+    weights = missing_share(touched_weight, cache_bytes)
     # Threads over channels share the input, threads over rows the weights.
-    return Far((far_input, far_input and schedule.out_threads == 1),
-               (far_weight, far_weight and schedule.row_threads == 1))
+    return Missing((inputs, inputs if schedule.out_threads == 1 else 0.0),
+                   (weights, weights if schedule.row_threads == 1 else 0.0))

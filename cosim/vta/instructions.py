@@ -17,7 +17,7 @@ from math import prod
 import numpy as np
 
 from arch_models.vta import VtaArray
-from cosim.vta.cache import Far, distances, far_loads
+from cosim.vta.cache import Missing, distances, missing_loads
 from cosim.vta.queue import Field, Kind, Module, Queue, Token
 from cosim.vta.schedule import Blocks, VtaConvolution, VtaSchedule, check_layer, patch
 
@@ -73,7 +73,7 @@ def instructions(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, 
 
     `vector_operations`: ALU passes over each tile (shift, minimum and maximum: 3). `bias`: one
     more pass adds a bias that is loaded for each tile. `cache_bytes`: what the processor's cache
-    keeps, to tell near loads from far ones (all are near without it). Raises `VtaScheduleError`
+    keeps, to say which bytes miss it (none without it). Raises `VtaScheduleError`
     if a tile does not divide its dimension.
     """
     found = check_layer(layer, schedule, array)
@@ -87,11 +87,11 @@ def instructions(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, 
             queue.push(Token.STORED)
     parts: list[np.ndarray] = []
     templates: dict[tuple, np.ndarray] = {}
-    for index, (shape, far, offsets) in enumerate(groups):
-        key = (shape, far, index == 0)
+    for index, (shape, missing, offsets) in enumerate(groups):
+        key = (shape, missing, index == 0)
         if key not in templates:
             start = len(queue.rows)
-            _group(queue, stream, shape, far, first=index == 0, carried=carried)
+            _group(queue, stream, shape, missing, first=index == 0, carried=carried)
             templates[key] = np.array(queue.rows[start:], np.int64)
             prologue = queue.rows[:start] if index == 0 else []
             if prologue:
@@ -120,7 +120,7 @@ def _epilogue(queue: Queue, last_group: np.ndarray, carried_threads: int) -> np.
     return np.array(queue.rows[1:], np.int64)
 
 
-def _groups(stream: _Stream) -> list[tuple[tuple, Far, dict[Kind, int]]]:
+def _groups(stream: _Stream) -> list[tuple[tuple, Missing, dict[Kind, int]]]:
     """Tile groups in execution order: (padding of the patches, what misses, address offsets)."""
     layer, schedule, array = stream.layer, stream.schedule, stream.array
     found = stream.found
@@ -130,7 +130,7 @@ def _groups(stream: _Stream) -> list[tuple[tuple, Far, dict[Kind, int]]]:
     row_step = schedule.tile_rows * schedule.row_threads
     out_step = schedule.tile_out_blocks * schedule.out_threads
     reuse = distances(layer, schedule, array, found)
-    listed: list[tuple[tuple, Far, dict[Kind, int]]] = []
+    listed: list[tuple[tuple, Missing, dict[Kind, int]]] = []
     for batch in range(0, found.batch, schedule.tile_batch_blocks):
         for row in range(0, layer.out_rows, row_step):
             for out in range(0, found.out_blocks, out_step):
@@ -141,10 +141,10 @@ def _groups(stream: _Stream) -> list[tuple[tuple, Far, dict[Kind, int]]]:
                              + batch * found.in_blocks * in_plane)
                     place = ((batch * found.out_blocks + out) * out_plane
                              + row * layer.out_columns + column)
-                    far = Far() if stream.cache_bytes is None else far_loads(
+                    missing = Missing() if stream.cache_bytes is None else missing_loads(
                         schedule, reuse, stream.cache_bytes, first_row=batch == row == 0,
                         first_channel=out == 0, first_column=column == 0)
-                    listed.append((shape, far, {
+                    listed.append((shape, missing, {
                         Kind.INPUT: start * array.input_block_bytes,
                         Kind.WEIGHT: out * found.in_blocks * kernel * array.weight_block_bytes,
                         Kind.BIAS: out * array.accumulator_block_bytes,
@@ -164,7 +164,7 @@ def _clips(layer: VtaConvolution, schedule: VtaSchedule, row: int, column: int) 
     return (*clips, (max(0, -left), max(0, left + columns - layer.in_columns)))
 
 
-def _group(queue: Queue, stream: _Stream, shape: tuple, far: Far, *, first: bool,
+def _group(queue: Queue, stream: _Stream, shape: tuple, missing: Missing, *, first: bool,
            carried: bool) -> None:
     """Instructions of the tiles that run as virtual threads."""
     schedule = stream.schedule
@@ -180,8 +180,8 @@ def _group(queue: Queue, stream: _Stream, shape: tuple, far: Far, *, first: bool
     for step in range(steps):
         for thread in threads:
             queue.pop(Token.CONSUMED)
-            _load_input(queue, stream, shape, step, thread, far.input[thread > 0])
-            _load_weight(queue, stream, step, thread, far.weight[thread > 0])
+            _load_input(queue, stream, shape, step, thread, missing.input[thread > 0])
+            _load_weight(queue, stream, step, thread, missing.weight[thread > 0])
             queue.push(Token.LOADED)
         for thread in threads:
             queue.pop(Token.LOADED)
@@ -255,7 +255,7 @@ def _finish_tile(queue: Queue, stream: _Stream, cached: _Kernels, thread: int) -
 
 
 def _load_input(queue: Queue, stream: _Stream, shape: tuple, step: int, thread: int,
-                far: bool) -> None:
+                missing: float) -> None:
     layer, schedule = stream.layer, stream.schedule
     block = stream.array.input_block_bytes
     rows, columns = patch(layer, schedule)
@@ -275,10 +275,11 @@ def _load_input(queue: Queue, stream: _Stream, shape: tuple, step: int, thread: 
                             (columns, 1)))
     queue.add(Module.LOAD, Kind.INPUT, stream.places.input + start * block, pattern[0] * block,
               pattern[1], pattern[2] * block,
-              rows * columns - real_rows * real_columns if layer.padded else 0, far=far)
+              rows * columns - real_rows * real_columns if layer.padded else 0, missing=missing)
 
 
-def _load_weight(queue: Queue, stream: _Stream, step: int, thread: int, far: bool) -> None:
+def _load_weight(queue: Queue, stream: _Stream, step: int, thread: int,
+                 missing: float) -> None:
     layer, schedule = stream.layer, stream.schedule
     kernel = layer.kernel_rows * layer.kernel_columns * stream.array.weight_block_bytes
     out = thread * schedule.tile_out_blocks if schedule.out_threads > 1 else 0
@@ -286,7 +287,7 @@ def _load_weight(queue: Queue, stream: _Stream, step: int, thread: int, far: boo
     pattern = _pattern(((schedule.tile_out_blocks, stream.found.in_blocks),
                         (schedule.tile_in_blocks, 1)))
     queue.add(Module.LOAD, Kind.WEIGHT, stream.places.weight + start * kernel,
-              pattern[0] * kernel, pattern[1], pattern[2] * kernel, far=far)
+              pattern[0] * kernel, pattern[1], pattern[2] * kernel, missing=missing)
 
 
 def _store(queue: Queue, stream: _Stream, thread: int) -> None:

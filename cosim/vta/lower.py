@@ -7,10 +7,20 @@ loads micro-ops and biases; load clears padding) is several units here that hand
 fro, so only one of them works at a time. The fetch module reads one instruction a request and may
 run at most a command queue ahead of each module.
 
-Times (`arch_models.vta.VtaTiming`): every instruction costs `instruction_cycles`; each run of a
-two-dimensional read waits `row_cycles` for its first beat, because the copy loops start the next
-row when the last one has arrived. Inside a run a burst follows one cycle after the last, and
-`miss_burst_cycles` later where the processor's cache does not hold the data (`cosim.vta.cache`).
+Times (`arch_models.vta.VtaTiming`), with what the published HLS source
+(`hardware/xilinx/src/vta.cc` of apache/tvm-vta) says of each:
+
+- every instruction costs `instruction_cycles`, since a module is started anew for each; GEMM (and
+  its other use, the reset) costs `gemm_cycles` more, for it fills and drains its deep pipeline;
+- each row of a two-dimensional load is one copy, which starts when the row before has arrived:
+  `row_cycles` from request to first beat;
+- a padded load clears both edges of every row in loops of their own: `padded_row_cycles` to enter
+  and leave them, and a cycle a cleared block;
+- each row of a store is one copy, too, and waits for its write response: `store_row_cycles`;
+- inside a row a burst follows one cycle after the last. A burst that misses the cache takes the
+  slower of DRAM and consumer, on the mean `miss_burst_cycles` longer where the consumer takes a
+  beat a cycle, `miss_wide_burst_cycles` where it takes two. The module does one thing at a time, so
+  only the sum of these waits matters; it is taken before the load.
 """
 
 from __future__ import annotations
@@ -38,13 +48,12 @@ from cosim.vta.instructions import instructions, memory_map
 from cosim.vta.queue import Field, Kind, Module, Token
 from cosim.vta.schedule import VtaConvolution, VtaSchedule
 
-UNIT_NAMES = ("host", "fetch", "load", "load_input", "load_input_far", "load_weight",
-              "load_weight_far", "compute", "load_micro_op", "load_bias", "store",
-              "store_output")
-(HOST, FETCH, LOAD, LOAD_INPUT, LOAD_INPUT_FAR, LOAD_WEIGHT, LOAD_WEIGHT_FAR, COMPUTE,
- LOAD_MICRO_OP, LOAD_BIAS, STORE, STORE_OUTPUT) = range(12)
+UNIT_NAMES = ("host", "fetch", "load", "load_input", "load_weight", "compute", "load_micro_op",
+              "load_bias", "store", "store_output")
+(HOST, FETCH, LOAD, LOAD_INPUT, LOAD_WEIGHT, COMPUTE, LOAD_MICRO_OP, LOAD_BIAS, STORE,
+ STORE_OUTPUT) = range(10)
 #: The units of the load module that move data.
-LOADS = (LOAD_INPUT, LOAD_INPUT_FAR, LOAD_WEIGHT, LOAD_WEIGHT_FAR)
+LOADS = (LOAD_INPUT, LOAD_WEIGHT)
 
 #: Which unit of each module runs what transfers nothing.
 _CONTROL = np.array([LOAD, COMPUTE, STORE])
@@ -53,7 +62,7 @@ _TRANSFER_UNIT = {Kind.INPUT: LOAD_INPUT, Kind.WEIGHT: LOAD_WEIGHT, Kind.BIAS: L
 _CAUSE = {Token.LOADED: "input", Token.CONSUMED: "buffer", Token.COMPUTED: "data",
           Token.STORED: "output"}
 
-PORT, FAR_PORT, WEIGHT_PORT, FAR_WEIGHT_PORT, MICRO_OP_PORT = range(5)
+PORT, WEIGHT_PORT, MICRO_OP_PORT = range(3)
 
 
 @dataclass(frozen=True)
@@ -75,19 +84,17 @@ class _Places:
     tail: np.ndarray
 
 
-def vta_memory(array: VtaArray, timing: VtaTiming) -> Memory:
+def vta_memory(array: VtaArray) -> Memory:
     """The one merged port, flat; its latencies are those between the bursts of a run.
 
-    Ports are what differs in width or latency. The weight buffer takes a beat every
-    `weight_beat_cycles` cycles, which is the same transfer as on a port that many times narrower;
-    the micro-op master is 32 bits wide; far data come `miss_burst_cycles` later. The load module
+    Ports are what differs in width. A weight buffer that takes a beat every two cycles is the same
+    transfer as on a port of half the width; the micro-op master is 32 bits wide. The load module
     uses one port at a time; what else reads meanwhile is under 1 % of the bytes.
     """
-    full, narrow = array.port_width_bytes, array.port_width_bytes // timing.weight_beat_cycles
-    far = 1 + timing.miss_burst_cycles
-    kinds = (("ACP", full, 1), ("ACP, far", full, far), ("ACP to weights", narrow, 1),
-             ("ACP to weights, far", narrow, far), ("ACP to micro-ops", array.micro_op_bytes, 1))
-    return Memory("flat", tuple(Port(name, width, gap, 1, 1) for name, width, gap in kinds))
+    full = array.port_width_bytes
+    widths = (("ACP", full), ("ACP to weights", full // array.weight_beat_cycles),
+              ("ACP to micro-ops", array.micro_op_bytes))
+    return Memory("flat", tuple(Port(name, width, 1, 1, 1) for name, width in widths))
 
 
 def lower_vta(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, timing: VtaTiming, *,
@@ -102,55 +109,69 @@ def lower_vta(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray, tim
     stream = memory_map(layer, array).instruction
     name = (f"vta {array.name} {layer.in_channels}x{layer.in_rows}x{layer.in_columns} to "
             f"{layer.out_channels}, {layer.kernel_rows}x{layer.kernel_columns}")
-    return lower_instructions(name, table, stream, array, timing)
+    return lower_instructions(name, table, stream, array, timing, padded=layer.padded)
 
 
 def lower_instructions(name: str, table: np.ndarray, stream: int, array: VtaArray,
-                       timing: VtaTiming) -> Program:
-    """The Program of an instruction table (`vta_instructions.Field`) that lies at `stream`."""
+                       timing: VtaTiming, *, padded: bool) -> Program:
+    """The Program of an instruction table (`vta_instructions.Field`) that lies at `stream`.
+
+    `padded`: input loads clear edges (`VtaConvolution.padded`).
+    """
     operations, places = _operations(table, stream, array, timing)
     channels = _connect(operations, _edges(table, operations, places, array))
     for unit in range(len(UNIT_NAMES)):
         own = np.flatnonzero(operations[:, Column.UNIT] == unit)
         operations[own[:1], Column.FLAGS] = FLAG_FIRST
     arguments = np.zeros((len(operations), ARGUMENT_COUNT), np.int32)
-    return Program(name, _units(array, timing), channels, ("convolution",), operations, arguments,
-                   (Segment(0, len(operations)),))
+    return Program(name, _units(array, timing, padded), channels, ("convolution",), operations,
+                   arguments, (Segment(0, len(operations)),))
 
 
-def _units(array: VtaArray, timing: VtaTiming) -> tuple[Unit, ...]:
-    def master(name: str, kind: UnitKind, setup: int, row: int, port: int = PORT) -> Unit:
-        weights = port in (WEIGHT_PORT, FAR_WEIGHT_PORT)
-        slower = timing.weight_beat_cycles if weights else 1
-        return Unit(name, kind, port, 1, array.burst_beats * slower, setup, 1, False, row)
+def _units(array: VtaArray, timing: VtaTiming, padded: bool) -> tuple[Unit, ...]:
+    row = timing.row_cycles
+    input_row = row + timing.padded_row_cycles * padded
 
-    first = timing.instruction_cycles + timing.row_cycles
-    compute = UnitKind.COMPUTE
+    def master(unit: int, kind: UnitKind, row: int, port: int = PORT,
+               setup: int = timing.instruction_cycles) -> Unit:
+        slower = array.weight_beat_cycles if port == WEIGHT_PORT else 1
+        return Unit(UNIT_NAMES[unit], kind, port, 1, array.burst_beats * slower, setup + row, 1,
+                    False, row)
+
+    compute, read = UnitKind.COMPUTE, UnitKind.READ
     return (
         Unit(UNIT_NAMES[HOST], compute),
-        master(UNIT_NAMES[FETCH], UnitKind.READ, timing.row_cycles, 0),
+        master(FETCH, read, row, setup=0),
         Unit(UNIT_NAMES[LOAD], compute),
-        *(master(UNIT_NAMES[unit], UnitKind.READ, first, timing.row_cycles, port)
-          for unit, port in zip(LOADS, (PORT, FAR_PORT, WEIGHT_PORT, FAR_WEIGHT_PORT),
-                                strict=True)),
+        master(LOAD_INPUT, read, input_row),
+        master(LOAD_WEIGHT, read, row, WEIGHT_PORT),
         Unit(UNIT_NAMES[COMPUTE], compute),
-        master(UNIT_NAMES[LOAD_MICRO_OP], UnitKind.READ, first, timing.row_cycles, MICRO_OP_PORT),
-        master(UNIT_NAMES[LOAD_BIAS], UnitKind.READ, first, timing.row_cycles),
+        master(LOAD_MICRO_OP, read, row, MICRO_OP_PORT),
+        master(LOAD_BIAS, read, row),
         Unit(UNIT_NAMES[STORE], compute),
-        master(UNIT_NAMES[STORE_OUTPUT], UnitKind.WRITE, timing.instruction_cycles, 1),
+        master(STORE_OUTPUT, UnitKind.WRITE, timing.store_row_cycles),
     )
+
+
+def miss_cycles(table: np.ndarray, array: VtaArray, timing: VtaTiming) -> np.ndarray:
+    """Cycles that each instruction of a table waits for bursts that miss the cache, int64."""
+    wide = array.weight_beat_cycles > 1
+    weights = timing.miss_wide_burst_cycles if wide else timing.miss_burst_cycles
+    wait = np.where(table[:, Field.KIND] == Kind.WEIGHT, weights, timing.miss_burst_cycles)
+    burst = array.burst_beats * array.port_width_bytes
+    return np.rint(table[:, Field.MISS_BYTES] * wait / burst).astype(np.int64)
 
 
 def _operations(table: np.ndarray, stream: int, array: VtaArray,
                 timing: VtaTiming) -> tuple[np.ndarray, _Places]:
-    """One host row, then for each instruction: its fetch, its padding if any, itself."""
+    """One host row, then for each instruction: its fetch, its padding and waits if any, itself."""
     count = len(table)
     kind = table[:, Field.KIND]
     unit = _CONTROL[table[:, Field.MODULE]]
     moves = table[:, Field.RUN_BYTES] * table[:, Field.RUNS] > 0
     for transfer, its_unit in _TRANSFER_UNIT.items():
-        unit = np.where((kind == transfer) & moves, its_unit + table[:, Field.FAR], unit)
-    pads = table[:, Field.PAD_BLOCKS]
+        unit = np.where((kind == transfer) & moves, its_unit, unit)
+    pads = table[:, Field.PAD_BLOCKS] + miss_cycles(table, array, timing)
     split = (pads > 0) & moves
     step = 2 + split
     fetch = 1 + np.cumsum(step) - step
@@ -171,8 +192,10 @@ def _operations(table: np.ndarray, stream: int, array: VtaArray,
     for column, field in ((Column.ADDRESS, Field.ADDRESS), (Column.ROW_BYTES, Field.RUN_BYTES),
                           (Column.ROWS, Field.RUNS), (Column.ROW_STRIDE, Field.RUN_STRIDE)):
         rows[tail, column] = np.where(moves, table[:, field], 0)
+    multiplies = (kind == Kind.GEMM) | (kind == Kind.RESET)
     rows[tail, Column.FILL] = np.where(
-        moves, 0, timing.instruction_cycles + np.where(split, 0, pads))
+        moves, 0, timing.instruction_cycles + timing.gemm_cycles * multiplies
+        + np.where(split, 0, pads))
     rows[tail, Column.INTERVAL] = np.where(kind == Kind.ALU, array.alu_interval_cycles,
                                            array.gemm_interval_cycles)
     rows[tail, Column.TRIPS] = table[:, Field.TRIPS]

@@ -57,7 +57,7 @@ class Field(IntEnum):
     RUN_STRIDE = 7
     PAD_BLOCKS = 8  # blocks that padding clears on chip
     TRIPS = 9  # block operations of GEMM, RESET and ALU
-    FAR = 10  # 1: the data are not in the processor's cache
+    MISS_BYTES = 10  # bytes that are not in the processor's cache
 
 
 #: Source and target of each token.
@@ -76,10 +76,10 @@ class Queue:
 
     def add(self, module: Module, kind: Kind, address: int = 0, run_bytes: int = 0, runs: int = 0,
             run_stride: int = 0, pad_blocks: int = 0, trips: int = 0,
-            far: bool = False) -> None:
+            missing: float = 0.0) -> None:
         """Append an instruction; pops that its module waits for go with it."""
         self.rows.append([module, kind, self.pending[module], 0, address, run_bytes, runs,
-                          run_stride, pad_blocks, trips, int(far)])
+                          run_stride, pad_blocks, trips, round(missing * run_bytes * runs)])
         self.pending[module] = 0
 
     def pop(self, token: Token) -> None:

@@ -128,7 +128,7 @@ def _pair(times: list[dict[VtaSchedule, float]], costs: list[dict[VtaSchedule, f
 def _milliseconds(layer: VtaConvolution, schedule: VtaSchedule, array: VtaArray,
                   timing: VtaTiming) -> float:
     program = lower_vta(layer, schedule, array, timing)
-    cycles = fast.simulate(program, vta_memory(array, timing)).total_cycles
+    cycles = fast.simulate(program, vta_memory(array)).total_cycles
     return cycles / array.clock_hz * 1e3
 
 

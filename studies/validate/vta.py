@@ -17,7 +17,7 @@ import numpy as np
 from arch_models.vta import VtaTiming, load_vta
 from cosim.executors import fast
 from cosim.program.result import SimResult
-from cosim.program.table import Program
+from cosim.program.table import Column, Program
 from cosim.vta.instructions import bus_bytes, instructions
 from cosim.vta.lower import (
     COMPUTE,
@@ -35,6 +35,10 @@ TIMED_TABLES = ("vta_pynq_board_ms_2019.csv", "vta_pynq_board_ms_2022.csv")
 BYTES_TABLE = "vta_pynq_bus_bytes_2022.csv"
 LEGALITY_TABLE = "vta_pynq_schedule_legality_2022.csv"
 REGIMES = ("compute-bound", "load-bound", "small")
+#: Where the time of a row goes: the array and vector unit at work; compute waiting for loads, for
+#: stores, for its own micro-ops and biases; what starting its instructions costs; the host; and the
+#: rest (fetching, the first load and the last store).
+CAUSES = ("compute", "load wait", "store wait", "micro-ops", "instruction cost", "host", "rest")
 #: Timed rows of both tables, of which the carried one holds a part.
 PUBLIC_TIMED_ROWS = 48
 #: Below this a start, a first load and a last store weigh as much as the work between.
@@ -47,7 +51,8 @@ class Prediction:
 
     `illegal`: why the compiler would not build the schedule (the time is predicted all the same).
     `bytes`: predicted at each bus master. `shares`: what compute did and waited for, and how long
-    the load module worked, each in parts of the whole time.
+    the load module worked, each in parts of the whole time. `causes`: the whole time divided among
+    `CAUSES`.
     """
 
     table: str
@@ -57,6 +62,13 @@ class Prediction:
     illegal: str | None
     bytes: dict[str, int]
     shares: dict[str, float] = field(default_factory=dict)
+    causes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def largest_wait(self) -> str:
+        """The cause, compute aside, that takes most of the time; empty without a time."""
+        waits = [name for name in self.causes if name != "compute"]
+        return max(waits, key=lambda name: self.causes[name], default="")
 
     @property
     def error(self) -> float | None:
@@ -79,10 +91,11 @@ class Report:
         """Rows with a measured time."""
         return tuple(item for item in self.predictions if item.error is not None)
 
-    def errors(self, regime: str | None = None) -> np.ndarray:
-        """Signed errors, of one regime or of all rows."""
+    def errors(self, regime: str | None = None, wait: str | None = None) -> np.ndarray:
+        """Signed errors, of one regime, of one `largest_wait` or of all rows."""
         return np.array([item.error for item in self.timed
-                         if regime is None or item.regime == regime], float)
+                         if (regime is None or item.regime == regime)
+                         and (wait is None or item.largest_wait == wait)], float)
 
 
 def validate(rows_file: Path | None = None, config: str | None = None,
@@ -131,7 +144,7 @@ def predict(table: VtaTable, row: VtaRow, timing: VtaTiming) -> Prediction:
         return Prediction(table.name, row, None, "", illegal, bus_bytes(stream, row.array))
     program = lower_vta(row.layer, row.schedule, row.array, timing, bias=row.bias,
                         vector_operations=row.vector_operations)
-    result = fast.simulate(program, vta_memory(row.array, timing))
+    result = fast.simulate(program, vta_memory(row.array))
     ms = result.total_cycles / row.array.clock_hz * 1e3
     shares = _shares(program, result)
     moved = {"load": int(result.layer_bytes[0, LOADS].sum()),
@@ -139,7 +152,8 @@ def predict(table: VtaTable, row: VtaRow, timing: VtaTiming) -> Prediction:
     regime = ("small" if ms < SMALL_MS else
               "compute-bound" if shares["compute works"] >= shares["load works"] else
               "load-bound")
-    return Prediction(table.name, row, ms, regime, illegal, moved, shares)
+    return Prediction(table.name, row, ms, regime, illegal, moved, shares,
+                      _causes(program, result, timing))
 
 
 def _shares(program: Program, result: SimResult) -> dict[str, float]:
@@ -153,6 +167,19 @@ def _shares(program: Program, result: SimResult) -> dict[str, float]:
             shares[name] = (shares.get(name, 0.0)
                             + result.token_stall[COMPUTE, index] / total)
     return {name: float(value) for name, value in shares.items()}
+
+
+def _causes(program: Program, result: SimResult, timing: VtaTiming) -> dict[str, float]:
+    """The whole time divided among `CAUSES`, as the compute module spends it."""
+    own = program.operations[program.operations[:, Column.UNIT] == COMPUTE]
+    waits = dict.fromkeys(("input", "output", "dependence"), 0)
+    for index, channel in enumerate(program.channels):
+        if channel.target == COMPUTE and channel.cause in waits:
+            waits[channel.cause] += int(result.token_stall[COMPUTE, index])
+    parts = [int((own[:, Column.INTERVAL] * own[:, Column.TRIPS]).sum()), *waits.values(),
+             int(own[:, Column.FILL].sum()), timing.host_cycles]
+    parts.append(result.total_cycles - sum(parts))
+    return {name: part / result.total_cycles for name, part in zip(CAUSES, parts, strict=True)}
 
 
 def summary(errors: np.ndarray) -> dict[str, float | int | None]:
@@ -177,6 +204,7 @@ def as_json(report: Report) -> dict[str, object]:
         "absent_tables": list(report.absent),
         **total,
         "by_regime": {name: summary(report.errors(name)) for name in REGIMES},
+        "by_largest_wait": {name: summary(report.errors(wait=name)) for name in CAUSES[1:]},
         "predictions": [{
             "table": item.table, "line": item.row.line, "label": item.row.label,
             "config": item.row.array.name, "predicted_ms": item.predicted_ms,
@@ -184,6 +212,6 @@ def as_json(report: Report) -> dict[str, object]:
             "regime": item.regime or None, "rejected_because": item.illegal,
             "accepted": item.row.accepted, "predicted_bytes": item.bytes,
             "counted_bytes": dict(item.row.counted) if item.row.counted else None,
-            "shares": item.shares,
+            "shares": item.shares, "causes": item.causes,
         } for item in report.predictions],
     }

@@ -15,7 +15,14 @@ from rich.table import Table
 
 from studies.plain.files import write_whole
 from studies.plain.terminal import terminal
-from studies.validate.vta import PUBLIC_TIMED_ROWS, REGIMES, Prediction, Report, summary
+from studies.validate.vta import (
+    CAUSES,
+    PUBLIC_TIMED_ROWS,
+    REGIMES,
+    Prediction,
+    Report,
+    summary,
+)
 from studies.validate.vta_rows import COUNTERS
 
 WORST = 5
@@ -34,6 +41,7 @@ def show(report: Report, console: Console | None = None) -> None:
     if timed:
         out.print(_rows(timed))
         out.print(_regimes(report))
+        out.print(_waits(report))
         for line in explanations(timed):
             out.print(line)
     predicted = [item for item in report.predictions
@@ -75,6 +83,38 @@ def _regimes(report: Report) -> Table:
             table.add_row(name, str(found["rows"]), *(
                 f"{100 * float(found[key] or 0):.2f}"
                 for key in ("median_abs_error", "p95_abs_error", "max_abs_error")))
+    return table
+
+
+def wait_rows(report: Report) -> list[tuple[str, ...]]:
+    """Rows grouped by what takes most of their time beside the arithmetic, and their errors.
+
+    (cause, rows, its mean share of the time, mean signed error, median and largest error), in per
+    cent: a term of the model that is wrong shows as a mean error of its group.
+    """
+    found = []
+    for name in CAUSES[1:]:
+        mine = [item for item in report.timed if item.largest_wait == name]
+        if mine:
+            errors = report.errors(wait=name)
+            share = float(np.mean([item.causes[name] for item in mine]))
+            found.append((name, str(len(mine)), *(f"{100 * value:{form}}" for value, form in (
+                (share, ".0f"), (float(errors.mean()), "+.2f"),
+                (float(np.median(np.abs(errors))), ".2f"),
+                (float(np.abs(errors).max()), ".2f")))))
+    return found
+
+
+WAIT_HEAD = ("most time beside compute", "rows", "mean share %", "mean error %",
+             "median absolute error %", "maximum %")
+
+
+def _waits(report: Report) -> Table:
+    table = Table(title="Error by cause", title_justify="left")
+    for index, name in enumerate(WAIT_HEAD):
+        table.add_column(name, justify="right" if index else "left")
+    for row in wait_rows(report):
+        table.add_row(*row)
     return table
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from arch_models.fields import FieldError
-from arch_models.vta import VtaTiming, load_vta
+from arch_models.vta import VtaArray, VtaTiming, load_vta
 from cosim.executors import des, fast
 from cosim.program.table import Column
 from cosim.program.verify import verify
+from cosim.vta.cache import missing_share
 from cosim.vta.instructions import bus_bytes, instructions, micro_operations
 from cosim.vta.lower import (
     COMPUTE,
     FETCH,
     LOADS,
     STORE_OUTPUT,
+    WEIGHT_PORT,
     lower_vta,
+    miss_cycles,
     vta_memory,
 )
 from cosim.vta.queue import Field, Kind, Module, Token
@@ -74,7 +79,7 @@ def test_programs_verify_and_executors_agree(layer: VtaConvolution,
                                              schedule: VtaSchedule) -> None:
     program = lower_vta(layer, schedule, ARRAY, TIMING)
     verify(program)
-    memory = vta_memory(ARRAY, TIMING)
+    memory = vta_memory(ARRAY)
     result = fast.simulate(program, memory)
     assert result.differences(des.simulate(program, memory)) == []
     work = program.operations[program.operations[:, Column.UNIT] == COMPUTE]
@@ -99,25 +104,88 @@ def test_second_array_does_the_same_layer() -> None:
 
 def test_overlap_is_faster_and_the_first_output_waits_for_compute() -> None:
     serial = VtaSchedule(8, 56, 1, 2)
-    memory = vta_memory(ARRAY, TIMING)
+    memory = vta_memory(ARRAY)
     times = [fast.simulate(lower_vta(LAYER, one, ARRAY, TIMING), memory).total_cycles
              for one in (SCHEDULE, serial)]
     assert times[0] < times[1]
 
 
 def test_slower_coefficients_never_speed_a_layer_up() -> None:
-    memory = vta_memory(ARRAY, TIMING)
+    memory = vta_memory(ARRAY)
     base = fast.simulate(lower_vta(LAYER, SCHEDULE, ARRAY, TIMING), memory).total_cycles
-    slower = VtaTiming(TIMING.host_cycles + 100, TIMING.instruction_cycles + 10,
-                       TIMING.row_cycles + 10, TIMING.miss_burst_cycles,
-                       TIMING.weight_beat_cycles, TIMING.cache_bytes)
-    assert fast.simulate(lower_vta(LAYER, SCHEDULE, ARRAY, slower), memory).total_cycles > base
+    for name in ("host_cycles", "instruction_cycles", "gemm_cycles", "row_cycles",
+                 "padded_row_cycles", "store_row_cycles"):
+        slower = replace(TIMING, **{name: getattr(TIMING, name) + 10})
+        assert fast.simulate(lower_vta(LAYER, SCHEDULE, ARRAY, slower),
+                             memory).total_cycles > base, name
+
+
+def cycles(layer: VtaConvolution, schedule: VtaSchedule, timing: VtaTiming = TIMING,
+           array: VtaArray = ARRAY) -> int:
+    program = lower_vta(layer, schedule, array, timing)
+    return fast.simulate(program, vta_memory(array)).total_cycles
+
+
+#: One thread, one tile, one step: nothing overlaps, so every cost adds up.
+ALONE = VtaConvolution(1, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1)
+WHOLE = VtaSchedule(8, 8, 1, 1)
+
+
+def test_one_tile_alone_takes_the_sum_of_its_parts() -> None:
+    """Fetch, host, padded load, weights, arithmetic and store of a layer of one tile, by hand."""
+    nothing = VtaTiming(0, 1, 0, 0, 0, 0, 0.0, 0.0, 10**9)
+    base = cycles(ALONE, WHOLE, nothing)
+    # Eight rows of 8 blocks, in one instruction.
+    assert cycles(ALONE, WHOLE, replace(nothing, padded_row_cycles=5)) == base + 8 * 5
+    assert cycles(ALONE, WHOLE, replace(nothing, host_cycles=70)) == base + 70
+    # Reset and GEMM.
+    assert cycles(ALONE, WHOLE, replace(nothing, gemm_cycles=11)) >= base + 11
+    # The whole output is one run, so one response; of four columns each row is a run.
+    assert cycles(ALONE, WHOLE, replace(nothing, store_row_cycles=9)) == base + 9
+    halves = VtaSchedule(8, 4, 1, 1)
+    serial = cycles(ALONE, halves, nothing)
+    assert cycles(ALONE, halves, replace(nothing, store_row_cycles=9)) == serial + 2 * 8 * 9
+
+
+def test_an_unpadded_load_pays_nothing_for_edges() -> None:
+    layer = VtaConvolution(1, 16, 10, 10, 16, 3, 3)
+    slower = replace(TIMING, padded_row_cycles=TIMING.padded_row_cycles + 9)
+    assert cycles(layer, WHOLE, slower) == cycles(layer, WHOLE)
+
+
+def test_a_weight_block_of_one_bank_takes_a_beat_a_cycle() -> None:
+    assert [MODEL.array(name).weight_beat_cycles for name in ("1x16", "4x8")] == [2, 1]
+    memory = vta_memory(MODEL.array("4x8"))
+    assert memory.ports[WEIGHT_PORT].width_bytes == 8
+    assert vta_memory(ARRAY).ports[WEIGHT_PORT].width_bytes == 4
+
+
+def test_misses_wait_for_the_slower_of_memory_and_buffer() -> None:
+    """Half the bytes of a load gone, half its bursts longer; wide blocks wait less."""
+    layer = VtaConvolution(1, 512, 7, 7, 512, 3, 3, 1, 1, 1, 1, 1, 1)
+    schedule = VtaSchedule(7, 7, 1, 16, 2, 1)
+    table = instructions(layer, schedule, ARRAY, cache_bytes=TIMING.cache_bytes)
+    waits = miss_cycles(table, ARRAY, TIMING)
+    kind = table[:, Field.KIND]
+    size = table[:, Field.RUN_BYTES] * table[:, Field.RUNS]
+    weights = kind == Kind.WEIGHT
+    assert (waits[weights] == np.rint(size[weights] / 128 * TIMING.miss_wide_burst_cycles)).all()
+    first = np.flatnonzero(kind == Kind.INPUT)[0]
+    assert waits[first] == round(7 * 7 * 16 / 128 * TIMING.miss_burst_cycles)
+    assert not waits[~np.isin(kind, (Kind.INPUT, Kind.WEIGHT))].any()
+
+
+@pytest.mark.parametrize("touched,share", [(0, 0), (393216, 0), (393216 + 16384, 0.25),
+                                           (458752, 1), (10**9, 1)])
+def test_sets_with_a_line_too_many_miss(touched: int, share: float) -> None:
+    """From whole ways kept to one way more the sets fill one after the other."""
+    assert missing_share(touched, 393216) == share
 
 
 def far(layer: VtaConvolution, schedule: VtaSchedule, cache_bytes: int) -> tuple[int, int]:
-    """Input and weight loads that miss."""
+    """Input and weight loads that miss, whole or in part."""
     table = instructions(layer, schedule, ARRAY, cache_bytes=cache_bytes)
-    missing = table[:, Field.FAR] == 1
+    missing = table[:, Field.MISS_BYTES] > 0
     return tuple(int((missing & (table[:, Field.KIND] == kind)).sum())  # type: ignore[return-value]
                  for kind in (Kind.INPUT, Kind.WEIGHT))
 
@@ -150,7 +218,7 @@ def test_nothing_stays_in_a_cache_of_nothing() -> None:
 def test_fetch_stays_within_the_command_queues() -> None:
     layer = VtaConvolution(1, 512, 14, 14, 64, 1, 1)
     program = lower_vta(layer, VtaSchedule(1, 14, 1, 1), ARRAY, TIMING)
-    trace = fast.simulate(program, vta_memory(ARRAY, TIMING), trace=True).trace
+    trace = fast.simulate(program, vta_memory(ARRAY), trace=True).trace
     assert trace is not None
     table = instructions(layer, VtaSchedule(1, 14, 1, 1), ARRAY)
     fetched = trace.start[program.operations[:, Column.UNIT] == FETCH]

@@ -33,16 +33,16 @@ def test_carried_rows_are_predicted_within_the_stated_error() -> None:
     report = validate_vta.validate(truth.CARRIED / "vta_pynq_board_ms_2019.csv")
     found = validate_vta.summary(report.errors())
     assert found["rows"] == 10 and not report.refused
-    assert found["median_abs_error"] <= 0.02
-    assert found["p95_abs_error"] <= 0.06
+    assert found["median_abs_error"] <= 0.01
+    assert found["p95_abs_error"] <= 0.02
 
 
 def test_public_rows_hold_what_is_promised() -> None:
-    """Load bytes exactly, legality in 99 %, time within 2 % and 6 %; only carried rows if alone."""
+    """Load bytes exactly, legality in 99 %, time in 0.6 % and 1.5 %; alone only carried rows."""
     report = validate_vta.validate()
     errors = np.abs(report.errors())
     assert len(errors) == (10 if validate_vta.TIMED_TABLES[1] in report.absent else 48)
-    assert np.median(errors) <= 0.02 and np.quantile(errors, 0.95) <= 0.06
+    assert np.median(errors) <= 0.006 and np.quantile(errors, 0.95) <= 0.015
     exact = [item for item in report.predictions if item.row.exact]
     assert len(exact) == (0 if validate_vta.BYTES_TABLE in report.absent else 203)
     assert all(item.row.counted["load"] == item.bytes["load"] for item in exact
@@ -128,10 +128,25 @@ def test_poor_schedules_are_slower_than_the_best(tmp_path: Path, tile: str) -> N
 
 def test_coefficients_are_few_and_within_their_ranges() -> None:
     model = load_vta()
-    assert len(model.fitted) <= 6
+    assert len(model.fitted) <= 9
     for item in model.fitted:
         assert item.low <= item.value <= item.high and item.samples > 0
     assert model.cross_validated_error_percent <= 2.0
+    names = {item.name for item in model.fitted}
+    assert all({item.first, item.second} <= names and 0.5 <= abs(item.value) <= 1
+               for item in model.correlations)
+
+
+def test_the_time_of_a_row_is_divided_whole_among_causes() -> None:
+    report = validate_vta.validate(truth.CARRIED / "vta_pynq_board_ms_2019.csv")
+    for item in report.timed:
+        assert tuple(item.causes) == validate_vta.CAUSES
+        assert sum(item.causes.values()) == pytest.approx(1)
+        assert min(item.causes.values()) >= 0
+    shown = vta_report.wait_rows(report)
+    assert sum(int(row[1]) for row in shown) == 10
+    # 512 channels in and out on 7 x 7 pixels: weights stream past an array that waits for them.
+    assert report.timed[1].largest_wait == "load wait"
 
 
 def test_golden_times() -> None:
