@@ -51,7 +51,7 @@ def agreement(path: Path, seed: int = 0) -> list[Agreement]:
     """
     imported = import_onnx(path)
     graph = imported.graph
-    inputs = random_inputs(graph, 1, seed)[0]
+    inputs = random_inputs(imported.model, 1, seed)[0]
     stated = _stated(path, imported, inputs)
     values = dict(stated)
     found, behind = [], []
@@ -110,12 +110,8 @@ def _stated(path: Path, imported: Imported, inputs: dict[str, np.ndarray]) -> di
     # Each operator by itself: fused kernels round less often than the file says.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    feeds = {}
-    for item in session.get_inputs():
-        shape = [size if isinstance(size, int) and size > 0 else 1 for size in item.shape]
-        feeds[item.name] = inputs[item.name].reshape(shape)
     found: dict[str, np.ndarray] = {}
-    for name, array in zip(names, session.run(names, feeds), strict=True):
+    for name, array in zip(names, session.run(names, inputs), strict=True):
         view = imported.views[name]
         spec = imported.graph.tensors[view.tensor]
         counted = array.astype(int) - (128 if array.dtype == np.uint8 else 0)

@@ -198,7 +198,8 @@ def test_the_lowered_program_computes_the_reference(name: str, tmp_path: Path) -
         path = tmp_path / "gates.onnx"
         path.write_bytes(model_of([node], {"a": (1, 24, 41, 37), "b": (1, 24, 1, 1)}, "y")
                          .SerializeToString())
-        given = random_inputs(import_onnx(path).graph, 1, 3)[0]
+        given = random_inputs(read_model(path), 1, 3)[0]
+        given = {name: array[0] for name, array in given.items()}
     graph = import_onnx(path, recipe=Recipe(power_of_two=False, correct_bias=False)).graph
     counted, board = quantized_inputs(graph, given), load_board("pynq-z1")
     wanted = execute(graph, counted)[graph.outputs[0]]

@@ -248,7 +248,7 @@ def test_a_mask_before_a_softmax_sets_no_scale(
 
 
 @pytest.mark.parametrize(("operator", "domain"), [
-    ("Quant", "qonnx.custom_op.general"), ("QLinearAdd", "com.microsoft")])
+    ("Trunc", "qonnx.custom_op.general"), ("NGramRepeatBlock", "com.microsoft")])
 def test_an_operator_of_another_domain_is_named(
     operator: str, domain: str, tmp_path: Path,
 ) -> None:

@@ -16,14 +16,18 @@ from workloads.onnx.read import Node
 
 #: Elements of a computed constant or of a tensor.
 MOST_ELEMENTS = 1 << 27
-#: Operators that exporters use to compute shapes and small constants.
+#: Operators that exporters use to compute shapes and constants.
 FOLDED = frozenset({
-    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal",
-    "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Max", "Min",
-    "Mod", "Mul", "Neg", "Not", "Pow", "Range", "Reciprocal", "ReduceProd", "Reshape", "Round",
-    "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"})
+    "Abs", "Add", "And", "ArgMax", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape",
+    "Cos", "CumSum", "Div", "Einsum", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor",
+    "Gather", "GatherElements", "GatherND", "Gemm", "Greater", "GreaterOrEqual", "Identity",
+    "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "MatMul", "Max", "Mean", "Min", "Mod", "Mul",
+    "Neg", "NonZero", "Not", "OneHot", "Or", "Pad", "Pow", "Range", "Reciprocal", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Round",
+    "ScatterElements", "ScatterND", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Split", "Sqrt",
+    "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"})
 #: Operators whose output may be larger than their inputs together.
-GROWING = frozenset({"ConstantOfShape", "Expand", "Range", "Tile", "Pad"})
+GROWING = frozenset({"ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Tile"})
 
 
 def constant_of(node: Node) -> np.ndarray | None:
@@ -40,7 +44,7 @@ def constant_of(node: Node) -> np.ndarray | None:
     return None
 
 
-def run_node(node: Node, inputs: Sequence[np.ndarray | None], opset: int) -> list[np.ndarray]:
+def run_node(node: Node, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray]:
     """The outputs of one node. ValueError if it would make too much or does not work."""
     grown = _grown(node, inputs)
     if grown > MOST_ELEMENTS:
@@ -53,7 +57,7 @@ def run_node(node: Node, inputs: Sequence[np.ndarray | None], opset: int) -> lis
         [node.proto], "one",
         [onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()],
         [onnx.helper.make_empty_tensor_value_info(name) for name in node.outputs])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", node.opset)])
     try:
         return [np.asarray(item) for item in ReferenceEvaluator(model).run(None, feeds)]
     except Exception as error:  # the reference raises many types
@@ -75,13 +79,17 @@ def _grown(node: Node, inputs: Sequence[np.ndarray | None]) -> int:
             third = inputs[2]
             assert third is not None
             sizes = [abs(float(second - first)) / max(abs(float(third)), 1e-30) + 1]
+        case "OneHot":
+            sizes = [float(first.size), float(second.reshape(-1)[0])]
         case "Tile":
             sizes = [float(first.size), *(float(size) for size in second.reshape(-1))]
         case "Pad":
-            pads = node.attribute("pads", second)
-            half = len(pads) // 2
-            sizes = [float(size) + max(0, float(pads[axis])) + max(0, float(pads[axis + half]))
-                     for axis, size in enumerate(first.shape)]
+            pads = np.asarray(node.attribute("pads", second), np.float64).reshape(2, -1)
+            axes = inputs[3] if len(inputs) > 3 and inputs[3] is not None else (
+                np.arange(first.ndim))
+            sizes = [float(size) for size in first.shape]
+            for axis, more in zip(axes.tolist(), np.maximum(pads, 0).sum(axis=0), strict=True):
+                sizes[axis] += float(more)
         case _:
             wanted = tuple(int(size) for size in second.reshape(-1))
             sizes = [float(size) for size in np.broadcast_shapes(first.shape, wanted)]

@@ -1,16 +1,16 @@
 """Imports ONNX networks: static int8 (QDQ) as they are, float ones by quantizing them.
 
-It reads no files itself (`onnx_read`) and invents no meaning: an operator it does not know is
+It reads no files itself (`read`) and invents no meaning: an operator it does not know is
 listed with its nodes, all of them at once, and nothing is dropped.
 
-Batch one. Activations of a QDQ network must be symmetric int8; uint8 with zero point 128 is the
-same. With `symmetric` other zero points are taken too, and the ranges widened.
+Activations of a QDQ network must be symmetric int8; uint8 with zero point 128 is the same. With
+`symmetric` other zero points are taken too, and the ranges widened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,31 +21,41 @@ from workloads.graph import Graph, GraphError
 from workloads.onnx.fold import FOLDED, constant_of, run_node
 from workloads.onnx.operators import RULES
 from workloads.onnx.patterns import with_normalizations
-from workloads.onnx.read import Model, Node, read_model
-from workloads.onnx.stated import on_integers
+from workloads.onnx.read import Model, Node, Sizes, read_file, read_model
+from workloads.onnx.rules.curves import Linear
+from workloads.onnx.rules.expansions import EXPANSIONS
+from workloads.onnx.rules.stated import on_integers
 from workloads.onnx.walk import Unsupported, View, Walk, three
 from workloads.quantization.float_network import FloatNetwork
 from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 
 RANDOM_INPUTS = 4
+#: Operators of ONNX's own domain that mean something here.
+KNOWN = frozenset({*RULES, *EXPANSIONS, *FOLDED, "Constant", "Shape", "Size"})
 
 
 @dataclass(frozen=True)
 class Imported:
     """A quantized graph, the float network behind it, and how its numbers came about.
 
-    `views`: where each activation of the file lies in the graph's tensors.
+    `views`: where each activation of the file lies in the graph's tensors. `model`: the file.
     """
 
     graph: Graph
     network: FloatNetwork
     note: str
-    views: Mapping[str, View] = field(default_factory=dict)
+    views: Mapping[str, View]
+    model: Model
+
+    def entered(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs by the file's names as the graph's real inputs."""
+        return entered(self.model, self.graph, given)
 
 
 def import_onnx(
     path: Path, calibration: Sequence[Mapping[str, np.ndarray]] | None = None,
     recipe: Recipe | None = None, seed: int = 0, symmetric: bool = False,
+    sizes: Sizes | None = None,
 ) -> Imported:
     """The integer graph of an ONNX file.
 
@@ -53,37 +63,60 @@ def import_onnx(
     without it, four seeded inputs from a standard normal distribution are used and the note says
     so. Scales and weights that the file states (QDQ) are kept; `symmetric` widens ranges with a
     zero point to symmetric ones, and the note says so. `recipe`: multiplier-and-shift scales if
-    not given. `GraphError` lists every unsupported node.
+    not given. `sizes`: shapes of inputs with open axes; else those of the calibration.
+    `GraphError` lists every unsupported node.
     """
-    walk = walked(read_model(path), symmetric)
+    walk = walked(read_sized(path, sizes, calibration), symmetric)
     network = walk.network()
-    stated = bool(network.weight_steps) and any(
-        node.operator == "QuantizeLinear" for node in walk.model.nodes)
-    recipe = recipe or Recipe(power_of_two=False, correct_bias=not stated)
+    recipe = recipe or Recipe(power_of_two=False, correct_bias=not walk.stated)
     if calibration is None:
-        calibration = random_inputs(network.graph, RANDOM_INPUTS, seed)
+        calibration = random_inputs(walk.model, RANDOM_INPUTS, seed)
         origin = f"random calibration (standard normal, {RANDOM_INPUTS} inputs)"
     else:
-        calibration = [_shaped(walk.model, network.graph, item) for item in calibration]
         origin = f"calibrated with {len(calibration)} given inputs"
+    shaped = [entered(walk.model, network.graph, item) for item in calibration]
     try:
-        graph = replace(quantize(network, calibration, recipe), name=made_label(path.stem))
+        graph = replace(quantize(network, shaped, recipe), name=made_label(path.stem))
     except GraphError:
         raise
     except ValueError as error:  # numbers that no scale holds
         raise GraphError(f"{path.name} cannot be quantized: {shortened(error, 200)}") from error
-    note = "scales as the file states them" if stated else f"float network, {origin}"
+    note = "scales as the file states them" if walk.stated else f"float network, {origin}"
     if walk.widened:
         note += f", {walk.widened} ranges with a zero point widened to symmetric ones"
     views = {name: view for name, view in walk.views.items() if view.function is None}
-    return Imported(graph, network, note, views)
+    return Imported(graph, network, note, views, walk.model)
 
 
-def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, np.ndarray]]:
-    """Seeded standard normal inputs of a graph."""
+def read_sized(path: Path, sizes: Sizes | None,
+               calibration: Sequence[Mapping[str, np.ndarray]] | None) -> Model:
+    """The model of a file; axes that it leaves open are as given, or as in the calibration."""
+    if calibration is None:
+        return read_model(path, sizes)
+    try:
+        return read_model(path, sizes)
+    except GraphError:
+        proto, found = read_file(path), dict(sizes or {})
+        for value in proto.graph.input:
+            if value.name in calibration[0]:
+                shape = np.shape(calibration[0][value.name])
+                missing = len(value.type.tensor_type.shape.dim) - len(shape)
+                found.setdefault(value.name, (*[1] * missing, *shape))
+        return read_model(path, found)
+
+
+def random_inputs(model: Model, count: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Seeded inputs as the file shapes them: standard normal, or any integers of the type."""
     random = np.random.default_rng(seed)
-    return [{name: random.normal(0, 1, graph.tensors[name].shape).astype(np.float32)
-             for name in graph.inputs} for _ in range(count)]
+
+    def drawn(name: str) -> np.ndarray:
+        kind = np.dtype(model.kinds[name])
+        if kind.kind == "f":
+            return random.normal(0, 1, model.shapes[name]).astype(kind)
+        bounds = np.iinfo(kind)
+        return random.integers(bounds.min, bounds.max, model.shapes[name], kind, endpoint=True)
+
+    return [{name: drawn(name) for name in model.inputs} for _ in range(count)]
 
 
 def read_calibration(path: Path) -> list[dict[str, np.ndarray]]:
@@ -106,14 +139,16 @@ def read_calibration(path: Path) -> list[dict[str, np.ndarray]]:
             for index in range(counts.pop())]
 
 
-def first_input(path: Path, graph: Graph, calibration: Path) -> dict[str, np.ndarray]:
+def first_input(path: Path, graph: Graph, calibration: Path,
+                sizes: Sizes | None = None) -> dict[str, np.ndarray]:
     """The first of the given inputs as integers of the imported graph: a real frame to run."""
-    given = _shaped(read_model(path), graph, read_calibration(calibration)[0])
-    return quantized_inputs(graph, given)
+    given = read_calibration(calibration)
+    return quantized_inputs(graph, entered(read_sized(path, sizes, given), graph, given[0]))
 
 
-def _shaped(model: Model, graph: Graph, item: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One set of inputs, by the file's names, as the graph names and shapes them."""
+def entered(model: Model, graph: Graph, item: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One set of inputs, by the file's names, as the graph names, shapes and counts them: uint8
+    as what lies above 128."""
     found = {}
     unknown = set(item) - set(model.inputs)
     if unknown:
@@ -123,9 +158,12 @@ def _shaped(model: Model, graph: Graph, item: Mapping[str, np.ndarray]) -> dict[
         if name not in item:
             raise GraphError(f"calibration: input {name!r} is missing")
         wanted, array = model.shapes[name], np.asarray(item[name], np.float32)
-        if array.shape not in (wanted, wanted[1:], graph.tensors[tensor].shape):
-            raise GraphError(f"calibration: input {name!r} is {array.shape}, must be {wanted[1:]}")
-        found[tensor] = array.reshape(graph.tensors[tensor].shape)
+        batched = bool(wanted) and wanted[0] == 1
+        if array.shape != wanted and not (batched and array.shape == wanted[1:]):
+            raise GraphError(f"calibration: input {name!r} is {array.shape}, must be "
+                             f"{wanted[1:] if batched else wanted}")
+        array = array.reshape(graph.tensors[tensor].shape)
+        found[tensor] = array - (128 if model.kinds[name] == "uint8" else 0)
     return found
 
 
@@ -146,10 +184,7 @@ def walked(model: Model, symmetric: bool = False) -> Walk:
     failed: set[str] = set()
     for name in model.inputs:
         try:
-            shape = model.shapes[name]
-            if shape[0] != 1:
-                raise Unsupported(f"batch {shape[0]} must be 1; export with batch one")
-            walk.views[name] = View(walk.declare(walk.fresh(name), three(shape)), shape)
+            _enter(walk, name)
         except Unsupported as problem:
             problems.setdefault(("input", str(problem)), []).append(name)
             failed.add(name)
@@ -159,8 +194,7 @@ def walked(model: Model, symmetric: bool = False) -> Walk:
                 _import_node(walk, node)
             else:
                 failed.update(node.outputs)
-                if node.operator not in RULES and node.operator not in FOLDED | {"Shape"}:
-                    raise Unsupported("no such operator here")
+                _check_known(node)
         except Unsupported as problem:
             problems.setdefault((node.operator, str(problem)), []).append(node.name)
             failed.update(node.outputs)
@@ -175,9 +209,33 @@ def walked(model: Model, symmetric: bool = False) -> Walk:
         count = sum(len(names) for names in problems.values())
         name = model.file or model.name
         raise GraphError(f"{name}: {count} nodes are not supported: " + "; ".join(
-            f"{operator} {', '.join(map(repr, names))}: {reason}"
+            f"{_readable(operator)} {', '.join(map(repr, names))}: {reason}"
             for (operator, reason), names in problems.items()))
     return walk
+
+
+def _readable(operator: str) -> str:
+    """An operator with its domain behind it."""
+    domain, _, name = operator.rpartition(":")
+    return f"{name} ({domain})" if domain else name
+
+
+def _check_known(node: Node) -> None:
+    if node.operator not in KNOWN:
+        foreign = ":" in node.operator
+        raise Unsupported("no such operator here" + (
+            "; export with operators of ONNX's own domain, a quantized network with QuantizeLinear "
+            "and DequantizeLinear (QCDQ, QuantFormat.QDQ)" if foreign else ""))
+
+
+def _enter(walk: Walk, name: str) -> None:
+    """An input of the file; integers count by one."""
+    shape, kind = walk.model.shapes[name], walk.model.kinds[name]
+    tensor = walk.declare(walk.fresh(name), three(shape))
+    walk.entrances.append(tensor)
+    walk.views[name] = View(tensor, shape, None, Linear(1.0, 128.0) if kind == "uint8" else None)
+    if not kind.startswith("float"):
+        walk.fixed[tensor] = 1.0
 
 
 def _import_node(walk: Walk, node: Node) -> None:
@@ -195,18 +253,22 @@ def _import_node(walk: Walk, node: Node) -> None:
         return
     if node.operator in FOLDED and all(not name or name in walk.constants for name in node.inputs):
         try:
-            outputs = run_node(node, [walk.constants.get(name) for name in node.inputs],
-                               walk.model.opset)
+            outputs = run_node(node, [walk.constants.get(name) for name in node.inputs])
         except ValueError as error:
             raise Unsupported(str(error)) from error
         walk.constants.update(zip(node.outputs, outputs, strict=True))
         return
-    if node.operator not in RULES:
-        raise Unsupported("no such operator here")
+    _check_known(node)
     if any(item.HasField("g") for item in node.proto.attribute):
         raise Unsupported("graphs inside a node are not imported")
-    rule = RULES[node.operator]
     try:
+        steps = EXPANSIONS[node.operator](walk, node) if node.operator in EXPANSIONS else None
+        if steps is not None:
+            walk.expand(steps)
+            for step in steps:
+                _import_node(walk, step)
+            return
+        rule = RULES[node.operator]
         if node.operator != "DequantizeLinear" and not walk.counted.keys().isdisjoint(node.inputs):
             on_integers(walk, node, rule)
         else:

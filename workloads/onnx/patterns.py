@@ -78,7 +78,8 @@ def _match(node: Node, makers: Mapping[str, Node],
     if not squared or mean.inputs[0] != centered.inputs[0] or not axes or axes != same:
         return None
     attributes = {"axes": axes, "epsilon": float(epsilon.reshape(-1)[0])}
-    made = Node(node.name, OVER_AXES, (centered.inputs[0],), node.outputs, attributes, node.proto)
+    made = Node(node.name, OVER_AXES, (centered.inputs[0],), node.outputs, attributes, node.proto,
+                node.opset)
     return made, [*used, total, variance, square, mean]
 
 

@@ -1,11 +1,11 @@
-"""Reads an ONNX file safely: size, outside data, versions, order, batch one, shapes.
+"""Reads an ONNX file safely: size, outside data, versions, order, sizes of the inputs.
 
-It gives operators no meaning; `onnx_import` does. Constants are computed by `onnx_fold`.
+It gives operators no meaning; the walk does. Constants are computed by `fold`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.inliner
-from onnx import TensorProto, numpy_helper, shape_inference
+from onnx import TensorProto, numpy_helper
 
 from arch_models.fields import FieldError
 from arch_models.files import read_bytes
@@ -21,19 +21,23 @@ from workloads.graph import GraphError
 
 MOST_BYTES = 512 << 20
 MOST_NODES = 20_000
-#: Operators of the default domain that compute with integers.
-INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
-                     "DynamicQuantizeLinear"})
+#: Types of inputs, by ONNX's number. Floats of any width are real numbers here.
+KINDS: Mapping[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16",
+         TensorProto.DOUBLE: "float64", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
 #: Operator sets of the default domain; later ones than the installed package knows are refused.
 OLDEST_OPSET = 9
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
+
+
+Sizes = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
 class Node:
     """One ONNX node with plain attributes. Absent optional inputs are empty strings.
 
-    An operator of another domain than ONNX's own carries the domain before a colon.
+    An operator of another domain than ONNX's own carries the domain before a colon. `opset`: the
+    operator set whose rules it follows.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     proto: onnx.NodeProto
+    opset: int
 
     def attribute(self, name: str, default: Any) -> Any:
         """The attribute, or the default of the operator's specification."""
@@ -55,8 +60,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Model:
-    """An ONNX graph: nodes in order, constants by name, shapes of all known tensors with batch
-    one, and the version of the operator set."""
+    """An ONNX graph: nodes in order, constants by name, the shape and the type of each input, and
+    the version of the operator set."""
 
     name: str
     inputs: tuple[str, ...]
@@ -64,14 +69,18 @@ class Model:
     nodes: tuple[Node, ...]
     constants: Mapping[str, np.ndarray]
     shapes: Mapping[str, tuple[int, ...]]
+    kinds: Mapping[str, str]
     opset: int
     file: str = ""
 
 
-def read_model(path: Path) -> Model:
-    """Read and check a file. `GraphError` names the file and the rule it breaks."""
+def read_model(path: Path, sizes: Sizes | None = None) -> Model:
+    """Read and check a file. `GraphError` names the file and the rule it breaks.
+
+    `sizes`: whole shapes of inputs, for axes that the file leaves open.
+    """
     try:
-        return checked_model(read_file(path), path.name)
+        return checked_model(read_file(path), path.name, sizes)
     except GraphError:
         raise
     except Exception as error:  # the parser lets names through that are no text, and the like
@@ -92,39 +101,20 @@ def read_file(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def checked_model(proto: onnx.ModelProto, file: str) -> Model:
+def checked_model(proto: onnx.ModelProto, file: str, sizes: Sizes | None = None) -> Model:
     """The model of a parsed file, after the checks that need no file system."""
     proto = _plain(proto, file)
     graph = proto.graph
     constants = {item.name: _array(item, file) for item in graph.initializer}
-    _fix_batch(graph, constants, file)
-    try:
-        inferred = shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph
-    except Exception as error:
-        foreign = _foreign(graph)
-        if foreign:
-            raise GraphError(f"{file}: {len(foreign)} nodes are not supported: "
-                             + ", ".join(foreign) + ": no such operator here; export with "
-                             "QuantizeLinear and DequantizeLinear (QCDQ, QuantFormat.QDQ), or "
-                             "with operators of the default domain") from error
-        raise GraphError(f"{file}: the shapes do not fit together: {_line(error)}") from error
-    nodes = tuple(_node(item, index) for index, item in enumerate(graph.node))
-    inputs = tuple(item.name for item in graph.input if item.name not in constants)
+    opset = _opset(proto, file)
+    nodes = tuple(_node(item, index, opset) for index, item in enumerate(graph.node))
+    entering = [item for item in graph.input if item.name not in constants]
+    inputs = tuple(item.name for item in entering)
     _check_order(file, nodes, set(constants) | set(inputs))
-    shapes = {name: array.shape for name, array in constants.items()}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        dimensions = [item.dim_value for item in value.type.tensor_type.shape.dim]
-        if value.type.tensor_type.HasField("shape") and min(dimensions, default=1) > 0:
-            shapes[value.name] = tuple(dimensions)
+    kinds = {item.name: _kind(item, file) for item in entering}
     return Model(graph.name or "model", inputs, tuple(item.name for item in graph.output),
-                 nodes, constants, shapes, _opset(proto, file), file)
-
-
-def _foreign(graph: onnx.GraphProto) -> list[str]:
-    """Operators of other domains and those that take integers, which shapes may hang on."""
-    nodes = [(item, _node(item, index)) for index, item in enumerate(graph.node)]
-    return [f"{item.op_type}{f' ({item.domain})' if item.domain else ''} {node.name!r}"
-            for item, node in nodes if ":" in node.operator or node.operator in INTEGER]
+                 nodes, constants, _shapes(entering, sizes or {}, file),
+                 kinds, opset, file)
 
 
 def _line(error: Exception) -> str:
@@ -207,33 +197,81 @@ def _array(item: TensorProto, file: str) -> np.ndarray:
         raise GraphError(f"{file}: constant {item.name!r} is damaged: {_line(error)}") from error
 
 
-def _fix_batch(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray], file: str) -> None:
-    """Give an unknown first dimension the size one; outputs follow from the inputs."""
-    for value in graph.input:
-        if value.name in constants:
+def _kind(value: onnx.ValueInfoProto, file: str) -> str:
+    kind = value.type.tensor_type.elem_type
+    if not value.type.HasField("tensor_type") or kind not in KINDS:
+        said = TensorProto.DataType.Name(kind).lower() if kind else "no tensor"
+        raise GraphError(f"{file}: input {value.name!r} must be {', '.join(KINDS.values())}, is "
+                         f"{said}" + ("; tokens are looked up before the network: give it what "
+                                      "the table holds" if said.startswith("int") else ""))
+    return KINDS[kind]
+
+
+def _shapes(values: Sequence[onnx.ValueInfoProto], sizes: Sizes,
+            file: str) -> dict[str, tuple[int, ...]]:
+    """The shape of each input. An open first axis is a batch of one; other open axes take the
+    size that was given for them, or for an axis of the same name."""
+    unknown = set(sizes) - {value.name for value in values}
+    if unknown:
+        raise GraphError(f"{file} has no input {min(unknown)!r} to give a shape to; it has "
+                         + ", ".join(value.name for value in values))
+    named: dict[str, int] = {}
+    for value in values:
+        if not value.type.tensor_type.HasField("shape"):
+            if value.name not in sizes:
+                raise GraphError(f"{file}: input {value.name!r} has no shape; give --shape "
+                                 f"{value.name}=1,..., or export with fixed sizes")
             continue
-        kind = value.type.tensor_type
-        if kind.elem_type != TensorProto.FLOAT:
-            raise GraphError(f"{file}: input {value.name!r} must be float32")
-        dimensions = kind.shape.dim
-        if not dimensions:
-            raise GraphError(f"{file}: input {value.name!r} has no shape; export with fixed sizes")
-        if not dimensions[0].dim_value:
-            dimensions[0].dim_value = 1
-        for axis, item in enumerate(dimensions):
-            if item.dim_value < 1:
-                raise GraphError(f"{file}: input {value.name!r} has no fixed size along axis "
-                                 f"{axis} ({item.dim_param or 'unnamed'}); export with fixed sizes")
-    del graph.value_info[:]
-    for value in graph.output:
-        value.type.tensor_type.ClearField("shape")
+        axes = value.type.tensor_type.shape.dim
+        wanted = sizes.get(value.name)
+        if wanted is not None and len(wanted) != len(axes):
+            raise GraphError(f"{file}: input {value.name!r} has {len(axes)} axes, the shape given "
+                             f"for it {len(wanted)}")
+        for axis, size in zip(axes, wanted or (), strict=bool(wanted)):
+            named.setdefault(axis.dim_param, size)
+    named.pop("", None)
+    return {value.name: _shape(value, sizes.get(value.name), named, file) for value in values}
 
 
-def _node(item: onnx.NodeProto, index: int) -> Node:
+def _shape(value: onnx.ValueInfoProto, wanted: Sequence[int] | None, named: Mapping[str, int],
+           file: str) -> tuple[int, ...]:
+    """One input's shape."""
+    if not value.type.tensor_type.HasField("shape"):
+        return tuple(wanted or ())
+    found = []
+    for index, axis in enumerate(value.type.tensor_type.shape.dim):
+        given = wanted[index] if wanted is not None else named.get(axis.dim_param)
+        if axis.HasField("dim_value") and axis.dim_value >= 0:
+            if axis.dim_value == 0:
+                raise GraphError(f"{file}: input {value.name!r} has no elements: axis {index} is 0")
+            if wanted is not None and given != axis.dim_value:
+                raise GraphError(f"{file}: input {value.name!r} has {axis.dim_value} along axis "
+                                 f"{index}, given is {given}; only open axes take another size")
+            given = axis.dim_value
+        if given is None and index == 0:
+            given = 1
+        if given is None or given < 1:
+            shape = ",".join(str(item.dim_value) if item.dim_value > 0 else
+                             item.dim_param or "?" for item in value.type.tensor_type.shape.dim)
+            raise GraphError(f"{file}: input {value.name!r} has no fixed size along axis {index} "
+                             f"({axis.dim_param or 'unnamed'}); give --shape "
+                             f"{value.name}={shape} with numbers, or a --calibration of that size")
+        found.append(int(given))
+    return tuple(found)
+
+
+def made_node(operator: str, inputs: Sequence[str], outputs: Sequence[str], name: str = "",
+              **attributes: Any) -> Node:
+    """A node of the newest operator set, as one of several that stand for a node of the file."""
+    proto = onnx.helper.make_node(operator, inputs, outputs, name=name, **attributes)
+    return _node(proto, 0, NEWEST_OPSET)
+
+
+def _node(item: onnx.NodeProto, index: int, opset: int) -> Node:
     attributes = {part.name: onnx.helper.get_attribute_value(part) for part in item.attribute}
     domain = "" if item.domain in ("", "ai.onnx") else f"{item.domain}:"
     return Node(item.name or f"{item.op_type.lower()}{index}", domain + item.op_type,
-                tuple(item.input), tuple(item.output), attributes, item)
+                tuple(item.input), tuple(item.output), attributes, item, opset)
 
 
 def _check_order(file: str, nodes: tuple[Node, ...], known: set[str]) -> None:

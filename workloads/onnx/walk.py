@@ -1,6 +1,6 @@
 """Keeps what the nodes of an ONNX model have become while they are walked in order.
 
-It gives no operator a meaning; `onnx_operators` and its neighbours do.
+It gives no operator a meaning; the rules do.
 
 An ONNX tensor is a *view* of a graph tensor: which of its elements stands where, and a function
 of one variable that is still to be applied. Reshapes, transposes and slices only change views,
@@ -11,7 +11,7 @@ another order, functions are applied when somebody reads the values.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,9 +84,13 @@ class Walk:
     counted: dict[str, Counted] = field(default_factory=dict)
     #: Steps of dequantized constants by name, shaped to broadcast to the constant.
     steps: dict[str, np.ndarray] = field(default_factory=dict)
+    #: Tensors of the inputs, in their order.
+    entrances: list[str] = field(default_factory=list)
     #: Graph constants that follow from the structure alone.
     structure: dict[str, np.ndarray] = field(default_factory=dict)
     widened: int = 0
+    #: Does the file state scales of activations?
+    stated: bool = False
     #: Nodes that were walked although something about them cannot be kept.
     problems: list[tuple[Node, str]] = field(default_factory=list)
     _applied: dict[tuple[str, int], tuple[str, Function]] = field(default_factory=dict)
@@ -116,10 +120,40 @@ class Walk:
         return self.constant(node.inputs[index])
 
     def lazy(self, name: str) -> View:
-        """The view of an ONNX activation; its function may still have to be applied."""
+        """The view of an ONNX activation; its function may still have to be applied. A constant
+        that stands where an activation is read becomes one."""
         if name not in self.views:
-            raise Unsupported(f"input {name!r} is a constant, must be computed from an input")
+            self.views[name] = self._held(name)
         return self.views[name]
+
+    def rank(self, name: str) -> int:
+        """How many axes a tensor of the file has."""
+        return len(self.views[name].shape) if name in self.views else self.constant(name).ndim
+
+    def _held(self, name: str) -> View:
+        """A constant as a tensor: an affine step that reads zeros and adds the values."""
+        array = self.constant(name)
+        if array.dtype.kind not in "iufb" or not array.size or not self.entrances:
+            raise Unsupported(f"{name!r} must hold numbers")
+        source = self.entrances[0]
+        nothing = self._move(source, Operator.GATHER, (array.size, 1, 1),
+                             np.full(array.size, -1))
+        made = self.add(name or "constant", Operator.AFFINE, (nothing,),
+                        ("multiplier", "offset", "shift"))
+        self.weights[f"{made}.scale"] = np.zeros(array.size, np.float32)
+        self.weights[f"{made}.offset"] = array.reshape(-1).astype(np.float32)
+        return View(made, array.shape)
+
+    def put(self, name: str, tensor: str, places: np.ndarray) -> None:
+        """An ONNX tensor is these places of a graph tensor; plain if nothing is moved."""
+        plain = bool((places.reshape(-1) == np.arange(places.size)).all())
+        self.views[name] = View(tensor, places.shape, None if plain else places)
+
+    def expand(self, nodes: Sequence[Node]) -> None:
+        """Nodes that stand for one of the file's: from now on they read what they read."""
+        for node in nodes:
+            for name in node.inputs:
+                self._readers.setdefault(name, []).append(node)
 
     def view(self, name: str) -> View:
         """The view of an ONNX activation with its function applied."""
@@ -234,7 +268,7 @@ class Walk:
                 made = self.keep_scale(self.add(name, Operator.RESHAPE, (made,)), made)
                 self.views[name] = View(made, view.shape)
             outputs.append(made)
-        inputs = tuple(self.views[name].tensor for name in self.model.inputs)
+        inputs = tuple(self.entrances)
         graph = Graph(self.model.name, inputs, tuple(dict.fromkeys(outputs)), self.tensors,
                       tuple(self.layers), self.structure)
         return FloatNetwork(graph, self.weights, self.functions, self.fixed, self.weight_steps)

@@ -6,69 +6,16 @@ It walks no graph. A rule that cannot keep a node's meaning raises Unsupported.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from workloads.graph import Operator
-from workloads.onnx.read import Node
+from workloads.onnx.read import Node, made_node
+from workloads.onnx.rules.curves import ONE, Linear, safe
 from workloads.onnx.walk import Unsupported, View, Walk, as_three, first_axes
 from workloads.quantization.float_network import FUNCTIONS, Function
-
-_ERF = np.vectorize(math.erf, otypes=[np.float64])
-
-
-def _gelu(node: Node) -> Function:
-    if node.text("approximate", "none") == "tanh":
-        slope = math.sqrt(2 / math.pi)
-        return lambda x: 0.5 * x * (1 + np.tanh(slope * (x + 0.044715 * x**3)))
-    return lambda x: 0.5 * x * (1 + _ERF(x / math.sqrt(2)))
-
-
-def _hard_sigmoid(node: Node) -> Function:
-    slope, start = node.attribute("alpha", 0.2), node.attribute("beta", 0.5)
-    return lambda x: np.clip(slope * x + start, 0, 1)
-
-
-def _leaky(node: Node) -> Function:
-    slope = node.attribute("alpha", 0.01)
-    return lambda x: np.where(x < 0, slope * x, x)
-
-
-def _elu(node: Node) -> Function:
-    height = node.attribute("alpha", 1.0)
-    return lambda x: np.where(x < 0, height * np.expm1(np.minimum(x, 0)), x)
-
-
-def _swish(node: Node) -> Function:
-    steep = node.attribute("alpha", 1.0)
-    return lambda x: x * FUNCTIONS["sigmoid"](steep * x)
-
-
-def _softplus(x: np.ndarray) -> np.ndarray:
-    return np.logaddexp(0, x)
-
-
-def _safe(function: Function) -> Function:
-    """Infinities and undefined values, where no activation should be, become finite."""
-    def found(x: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return np.nan_to_num(function(np.asarray(x, np.float64)), posinf=1e30, neginf=-1e30)
-    return found
-
-
-#: Functions of one variable, from a node's attributes.
-ONE: Mapping[str, Callable[[Node], Function]] = {
-    "Abs": lambda node: np.abs, "Ceil": lambda node: np.ceil, "Elu": _elu,
-    "Erf": lambda node: _ERF, "Exp": lambda node: _safe(np.exp),
-    "Floor": lambda node: np.floor, "Gelu": _gelu, "HardSigmoid": _hard_sigmoid,
-    "HardSwish": lambda node: FUNCTIONS["hard_swish"], "LeakyRelu": _leaky,
-    "Log": lambda node: _safe(np.log), "Mish": lambda node: lambda x: x * np.tanh(_softplus(x)),
-    "Reciprocal": lambda node: _safe(lambda x: 1 / x), "Sigmoid": lambda node: FUNCTIONS["sigmoid"],
-    "Softplus": lambda node: _softplus, "Softsign": lambda node: lambda x: x / (1 + np.abs(x)),
-    "Sqrt": lambda node: _safe(np.sqrt), "Swish": _swish, "Tanh": lambda node: np.tanh,
-}
 
 
 def one(walk: Walk, node: Node) -> None:
@@ -77,8 +24,12 @@ def one(walk: Walk, node: Node) -> None:
 
 
 def _chain(walk: Walk, node: Node, view: View, function: Function) -> None:
-    inner = view.function
-    joined = function if inner is None else (lambda x: function(inner(x)))
+    inner, joined = view.function, function
+    if isinstance(inner, Linear) and isinstance(function, Linear):
+        joined = Linear(inner.scale * function.scale,
+                        inner.offset * function.scale + function.offset)
+    elif inner is not None:
+        joined = lambda x: function(inner(x))  # noqa: E731
     walk.views[node.outputs[0]] = replace(view, function=joined)
 
 
@@ -200,21 +151,28 @@ def mul(walk: Walk, node: Node) -> None:
         name, array, first = with_constant(walk, node)
         if divides and first:
             if array.size != 1:
-                raise Unsupported("the dividend must be one number")
+                turned = f"{node.outputs[0]}.reciprocal"
+                one(walk, replace(node, operator="Reciprocal", inputs=(name,), outputs=(turned,)))
+                affine(walk, node, turned, array, np.array(0.0))
+                return
             value = float(array.reshape(-1)[0])
-            _chain(walk, node, walk.lazy(name), _safe(lambda x: value / x))
+            _chain(walk, node, walk.lazy(name), safe(lambda x: value / x))
         else:
             affine(walk, node, name, 1 / array if divides else array, np.array(0.0))
         return
     left, right = walk.lazy(node.inputs[0]), walk.lazy(node.inputs[1])
-    if _of_one_variable(walk, node, left, right, _safe2(np.divide) if divides else np.multiply):
+    join = _safe_of_two(np.divide) if divides else np.multiply
+    if _of_one_variable(walk, node, left, right, join):
         return
-    if divides:
-        raise Unsupported("the divisor must be a constant, or a function of the dividend")
+    if divides:  # by an activation: times its reciprocal
+        turned = f"{node.outputs[0]}.reciprocal"
+        one(walk, replace(node, operator="Reciprocal", inputs=node.inputs[1:], outputs=(turned,)))
+        right = walk.lazy(turned)
+        node = replace(node, operator="Mul", inputs=(node.inputs[0], turned))
     _combine(walk, node, left, right, Operator.MULTIPLY)
 
 
-def _safe2(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+def _safe_of_two(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     def found(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             return np.nan_to_num(function(left, right), posinf=1e30, neginf=-1e30)
@@ -224,10 +182,13 @@ def _safe2(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 def power(walk: Walk, node: Node) -> None:
     """Pow with a constant exponent."""
     exponent = walk.constant(node.inputs[1])
-    if exponent.size != 1:
+    if np.unique(exponent).size != 1:
         raise Unsupported("the exponent must be one number")
-    value = float(exponent.reshape(-1)[0])
-    _chain(walk, node, walk.lazy(node.inputs[0]), _safe(lambda x: np.power(x, value)))
+    value, view = float(exponent.reshape(-1)[0]), walk.lazy(node.inputs[0])
+    shape = np.broadcast_shapes(view.shape, exponent.shape)
+    if shape != view.shape:
+        view = replace(view, shape=shape, moved=np.broadcast_to(view.places, shape))
+    _chain(walk, node, view, safe(lambda x: np.power(x, value)))
 
 
 def negative(walk: Walk, node: Node) -> None:
@@ -236,16 +197,29 @@ def negative(walk: Walk, node: Node) -> None:
 
 
 def slope(walk: Walk, node: Node) -> None:
-    """PRelu with one slope."""
-    array = walk.constant(node.inputs[1])
-    if array.size != 1 and len(np.unique(array)) != 1:
-        raise Unsupported("the slope must be one number for all channels")
-    value = float(array.reshape(-1)[0])
+    """PRelu with one slope; `slopes_in_steps` takes others."""
+    value = float(walk.constant(node.inputs[1]).reshape(-1)[0])
     _chain(walk, node, walk.lazy(node.inputs[0]), lambda x: np.where(x < 0, value * x, x))
+
+
+def slopes_in_steps(walk: Walk, node: Node) -> list[Node] | None:
+    """PRelu with a slope a channel: relu(x) - relu(-x) * slope."""
+    name, slopes = node.inputs
+    if slopes in walk.constants and np.unique(walk.constants[slopes]).size == 1:
+        return None
+    out = node.outputs[0]
+    return [made_node("Relu", (name,), (f"{out}.above",), name=node.name),
+            made_node("Neg", (name,), (f"{out}.turned",), name=node.name),
+            made_node("Relu", (f"{out}.turned",), (f"{out}.below",), name=node.name),
+            made_node("Mul", (f"{out}.below", slopes), (f"{out}.sloped",), name=node.name),
+            made_node("Sub", (f"{out}.above", f"{out}.sloped"), (out,), name=node.name)]
 
 
 def batch_norm(walk: Walk, node: Node) -> None:
     """BatchNormalization: an affine step for each channel."""
+    if node.attribute("training_mode", 0) or any(
+            walk.consumers(name) or name in walk.model.outputs for name in node.outputs[1:]):
+        raise Unsupported("training_mode must be 0, without further outputs; export for inference")
     gamma, beta, mean, variance = (
         walk.constant(name).astype(np.float64) for name in node.inputs[1:5])
     scale = gamma / np.sqrt(variance + node.attribute("epsilon", 1e-5))
@@ -264,9 +238,14 @@ def affine(walk: Walk, node: Node, name: str, scale: np.ndarray, offset: np.ndar
         if view.function is None and _fold(walk, node, view, one_scale, one_offset):
             walk.views[node.outputs[0]] = view
         else:
-            _chain(walk, node, view, lambda x: x * one_scale + one_offset)
+            _chain(walk, node, view, Linear(one_scale, one_offset))
         return
-    view = walk.view(name)
+    if isinstance(view.function, Linear):
+        offset = view.function.offset * scale + offset
+        scale = view.function.scale * scale
+        view = replace(view, function=None)
+    else:
+        view = walk.view(name)
     if shape != view.shape:
         places = np.broadcast_to(view.places, shape)
         view = View(view.tensor, shape, places)

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from workloads.onnx import functions
-from workloads.onnx.functions import is_symmetric, stated_step, stated_zero
 from workloads.onnx.read import Node
+from workloads.onnx.rules import functions
+from workloads.onnx.rules.functions import is_symmetric, stated_step, stated_zero
 from workloads.onnx.walk import Counted, Unsupported, View, Walk
 from workloads.quantization.float_network import FUNCTIONS
 
@@ -37,6 +37,7 @@ def quantize_linear(walk: Walk, node: Node) -> None:
         walk.constants[node.outputs[0]] = np.clip(
             counted, bounds.min, bounds.max).astype(zero.dtype)
         return
+    walk.stated = True
     if scale.size != 1:
         raise Unsupported("activations must have one scale")
     if zero.dtype not in (np.int8, np.uint8):
@@ -88,6 +89,9 @@ def dequantize_linear(walk: Walk, node: Node) -> None:
 def _recounted(walk: Walk, node: Node) -> None:
     """A DequantizeLinear of an activation: (integer - zero point) * scale, both its own."""
     counted = walk.counted.get(node.inputs[0])
+    if counted is None and walk.model.kinds.get(node.inputs[0], "float") in ("int8", "uint8"):
+        counted = Counted(1.0, 0, np.dtype(walk.model.kinds[node.inputs[0]]))
+        walk.stated = True
     if counted is None:
         raise Unsupported(f"{node.inputs[0]!r} must be integers made by a QuantizeLinear")
     scale, zero = walk.constant(node.inputs[1]), walk.optional(node, 2)
