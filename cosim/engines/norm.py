@@ -15,7 +15,7 @@ from arch_models.engines import Tile, Work
 from arch_models.engines.norm import MOST_VALUES
 from arch_models.overlay import Engine
 from arch_models.units import ceil_div
-from cosim.compiled import kept
+from cosim.compiled import PLAIN_RULE, kept
 from cosim.engines import rows as row_parts
 from cosim.engines.base import Demand, Job, Mapped, Site, edge, share
 from cosim.engines.buffers import BEAT, Buffers, span_of
@@ -210,7 +210,7 @@ class NormShape(NamedTuple):
     interval: int
 
 
-@kept(row_parts, tile_search)
+@kept(tile_search)
 def search(shape, budget):
     """(cost, planes, chunk, part) of the best tile; cost < 0: none fits.
 
@@ -272,79 +272,129 @@ class NormPlan(NamedTuple):
     film: int
 
 
-@kept(row_parts, tile_search)
+class NormTokens(NamedTuple):
+    """The tokens of a group norm's masters as masks, and whether a block stays in its bank."""
+
+    in_filled: int
+    in_free: int
+    out_filled: int
+    out_free: int
+    resident: bool
+
+
+class Chunk(NamedTuple):
+    """A stretch of positions of a block of planes; `filled`: what the first operation waits for.
+
+    `ends_layer`: nothing of the layer comes after it.
+    """
+
+    plane: int
+    planes: int
+    begin: int
+    size: int
+    in_base: int
+    filled: int
+    ends_layer: bool
+
+
+@PLAIN_RULE
+def _norm_tokens(common, plan, wires):
+    ins, outs = wires.inputs, wires.outputs
+    return NormTokens(channel_mask(ins, IN_FILLED, common.input_share),
+                      channel_mask(ins, IN_FREE, common.input_share),
+                      channel_mask(outs, OUT_FILLED, common.output_share),
+                      channel_mask(outs, OUT_FREE, common.output_share),
+                      plan.chunk >= plan.positions)
+
+
+@PLAIN_RULE
+def _parameter_loads(table, row, common, plan, wires):
+    """Constants, then the modulating gains and offsets; the last of them gives the token."""
+    turn = Turn(common.layer, wires.weight_unit, wires.weight_free,
+                0 if plan.film else wires.weight_filled)
+    row = block_load(table, row, turn, NORM_PARAMETERS, 0, plan.constant_address,
+                     plan.constant_bytes)
+    if plan.film:
+        base = plan.constant_bytes // 8
+        turn = Turn(common.layer, wires.weight_unit, 0, 0)
+        row = block_load(table, row, turn, NORM_PARAMETERS, base, plan.gain_address, plan.film)
+        turn = Turn(common.layer, wires.weight_unit, 0, wires.weight_filled)
+        row = block_load(table, row, turn, NORM_PARAMETERS, base + plan.film // 8,
+                         plan.offset_address, plan.film)
+    return row
+
+
+@PLAIN_RULE
+def _sums_row(table, row, common, plan, wires, tokens, chunk):
+    """The first pass over a chunk; returns the next row."""
+    wait = chunk.filled
+    if chunk.plane == 0 and chunk.begin == 0:
+        wait |= wires.weight_filled
+    compute_row(table, row, common, GROUP_SUMS, wait, 0 if tokens.resident else tokens.in_free, 0)
+    line = table.arguments[row]
+    line[0], line[1], line[2] = chunk.in_base, chunk.size, chunk.planes
+    line[3] = min(plan.channels - chunk.plane * 8, chunk.planes * 8)
+    line[4], line[5] = plan.group_channels, NORM_CONSTANTS + chunk.plane * 8
+    if plan.film:
+        gain = plan.constant_bytes // 8 + chunk.plane
+        line[6], line[7], line[11] = gain, gain + plan.film // 8, 1
+    line[8], line[9] = plan.positions, chunk.begin == 0
+    line[10] = chunk.begin + chunk.size == plan.positions
+    return row + 1
+
+
+@PLAIN_RULE
+def _norm_row(table, row, common, plan, wires, tokens, chunk, part):
+    """The second pass over a part of a chunk (its first position, its place in OUTPUT); returns
+    the next row."""
+    offset, out_base = part
+    size = min(plan.part, chunk.size - offset)
+    wait = tokens.out_free | (chunk.filled if offset == 0 else 0)
+    signal = tokens.out_filled
+    if offset + size == chunk.size:
+        signal |= tokens.in_free
+        if chunk.ends_layer:
+            signal |= wires.weight_free
+    compute_row(table, row, common, GROUP_NORM, wait, signal, 0)
+    line = table.arguments[row]
+    line[0], line[1], line[2] = chunk.in_base + offset, chunk.size, out_base
+    line[3], line[4], line[5] = size, chunk.planes, plan.relu
+    return row + 1
+
+
+@kept(row_parts)
 def norm_rows(table, row, common, plan, areas, wires):
     """Write one group norm (areas: source, target); return the next row.
 
     A block that fits one bank is loaded once, any other once for each pass.
     """
     source, target = areas
-    ins, outs = wires.inputs, wires.outputs
-    in_filled = channel_mask(ins, IN_FILLED, common.input_share)
-    in_free = channel_mask(ins, IN_FREE, common.input_share)
-    out_filled = channel_mask(outs, OUT_FILLED, common.output_share)
-    out_free = channel_mask(outs, OUT_FREE, common.output_share)
-    signal = 0 if plan.film else wires.weight_filled
-    turn = Turn(common.layer, wires.weight_unit, wires.weight_free, signal)
-    row = block_load(table, row, turn, NORM_PARAMETERS, 0, plan.constant_address,
-                     plan.constant_bytes)
-    gain_base = plan.constant_bytes // 8
-    offset_base = gain_base + plan.film // 8
-    if plan.film:
-        turn = Turn(common.layer, wires.weight_unit, 0, 0)
-        row = block_load(table, row, turn, NORM_PARAMETERS, gain_base, plan.gain_address,
-                         plan.film)
-        turn = Turn(common.layer, wires.weight_unit, 0, wires.weight_filled)
-        row = block_load(table, row, turn, NORM_PARAMETERS, offset_base, plan.offset_address,
-                         plan.film)
-    resident = plan.chunk >= plan.positions
-    bank, stage = 0, 0
-    in_base = 0
+    tokens = _norm_tokens(common, plan, wires)
+    row = _parameter_loads(table, row, common, plan, wires)
+    loads, stage, in_base = 0, 0, 0
     for plane in range(0, plan.planes, plan.tile_planes):
         planes = min(plan.tile_planes, plan.planes - plane)
-        channels = min(plan.channels - plane * 8, planes * 8)
-        last_block = plane + planes == plan.planes
         for second in range(2):
             for begin in range(0, plan.positions, plan.chunk):
                 size = min(plan.chunk, plan.positions - begin)
-                end = begin + size == plan.positions
                 filled = 0
-                if second == 0 or not resident:
-                    in_base = bank % common.input_banks * common.input_words
-                    bank += 1
-                    row = shared_load(table, row, common, ins, in_base, source,
+                if second == 0 or not tokens.resident:
+                    in_base = loads % common.input_banks * common.input_words
+                    loads += 1
+                    row = shared_load(table, row, common, wires.inputs, in_base, source,
                                       Box(plane, planes, begin, size, 0, 1))
-                    filled = in_filled
+                    filled = tokens.in_filled
+                chunk = Chunk(plane, planes, begin, size, in_base, filled,
+                              plane + planes == plan.planes and begin + size == plan.positions)
                 if second == 0:
-                    wait = filled
-                    if plane == 0 and begin == 0:
-                        wait |= wires.weight_filled
-                    compute_row(table, row, common, GROUP_SUMS, wait,
-                                0 if resident else in_free, 0)
-                    line = table.arguments[row]
-                    line[0], line[1], line[2], line[3] = in_base, size, planes, channels
-                    line[4], line[5] = plan.group_channels, NORM_CONSTANTS + plane * 8
-                    if plan.film:
-                        line[6], line[7], line[11] = gain_base + plane, offset_base + plane, 1
-                    line[8], line[9], line[10] = plan.positions, begin == 0, end
-                    row += 1
+                    row = _sums_row(table, row, common, plan, wires, tokens, chunk)
                     continue
                 for offset in range(0, size, plan.part):
-                    part = min(plan.part, size - offset)
                     out_base = stage % common.output_banks * common.output_words
                     stage += 1
-                    wait, signal = out_free, out_filled
-                    if offset == 0:
-                        wait |= filled
-                    if offset + part == size:
-                        signal |= in_free
-                        if last_block and end:
-                            signal |= wires.weight_free
-                    compute_row(table, row, common, GROUP_NORM, wait, signal, 0)
-                    line = table.arguments[row]
-                    line[0], line[1], line[2] = in_base + offset, size, out_base
-                    line[3], line[4], line[5] = part, planes, plan.relu
-                    row += 1
-                    row = tile_store(table, row, common, outs, 0, out_base, target,
-                                     Box(plane, planes, begin + offset, part, 0, 1))
+                    row = _norm_row(table, row, common, plan, wires, tokens, chunk,
+                                    (offset, out_base))
+                    row = tile_store(table, row, common, wires.outputs, 0, out_base, target,
+                                     Box(plane, planes, begin + offset,
+                                         min(plan.part, size - offset), 0, 1))
     return row
