@@ -7,12 +7,12 @@ ROOMS := arch_models cosim workloads hw studies tests
 # numpy ignores the names of features that it does not know.
 OTHER_MACHINE := OPENBLAS_CORETYPE=Prescott PYTHONHASHSEED=1 TZ=Asia/Tokyo LC_ALL=C \
 	NPY_DISABLE_CPU_FEATURES="AVX2 FMA3 AVX512F AVX512_SKX AVX512_ICL AVX512_SPR X86_V3 X86_V4"
-TEST_EXTRAS := torch,onnx,rtl,scale,dev
+TEST_EXTRAS := torch,onnx,rtl,scale,page,dev
 
 .PHONY: demo test long benchmark lint clean
 
 demo:
-	scripts/setup.sh
+	scripts/setup.sh page
 	$(PYTHON) -m cosim study demo --out out/demo
 	@echo "From here on: . .venv/bin/activate, then cosim --help (or .venv/bin/cosim --help)."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv with this project and the extras named ("scripts/setup.sh torch,dev"), and installs
-# the Debian packages that the emitted C++ needs. Runs again only when pyproject.toml changed.
+# the Debian packages that the emitted C++ and the tests need. Runs again only when pyproject.toml changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 extras="${1:-}"
@@ -37,6 +37,8 @@ if command -v dpkg-query >/dev/null; then
     python3 -c 'import ensurepip' 2>/dev/null || install_debian python3-venv
     command -v g++ >/dev/null || install_debian g++
     command -v make >/dev/null || install_debian make
+    # The tests look at pages in a real browser; without it they say that they were skipped.
+    case ",$extras," in *,dev,*) command -v chromium >/dev/null || install_debian chromium ;; esac
 fi
 
 digest=$(sha256sum pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1)

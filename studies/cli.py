@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -23,22 +24,21 @@ from studies.plain.stopping import Stopped, Stopping, exit_code
 
 EXIT_USER_ERROR = 2
 EXIT_SYSTEM_ERROR = 1
-DISTRIBUTION = "cosim-codesign"
 
 #: Name of a subcommand: module of `studies.commands` and function there; a group has a table.
 COMMANDS: dict[str, str] = {
     "simulate": "simulate.simulate",
     "explore": "explore.explore",
     "emit": "emit.emit_design",
-    "decode": "simulate.decode",
+    "decode": "report.decode",
     "what-if": "what_if.what_if_command",
     "compare": "compare.compare_designs",
     "explain": "explain.explain_design",
-    "report": "simulate.report",
+    "report": "report.report",
     "boards": "boards.boards",
     "measure": "measure.measure",
     "calibrate": "calibrate.calibrate",
-    "serve": "serve.serve_studies",
+    "serve": "explore.serve_studies",
     "benchmark": "measure.benchmark_command",
 }
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
@@ -143,6 +143,8 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
+        from studies.plain.made_by import DISTRIBUTION
+
         typer.echo(f"cosim {version(DISTRIBUTION)}")
         raise typer.Exit
 
@@ -160,8 +162,8 @@ def _root(version: Annotated[bool, typer.Option(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user error prints one message and ends with exit code 2."""
-    guarded(lambda: app(args=list(arguments) if arguments is not None else None,
-                        prog_name="cosim"))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    guarded(lambda: app(args=words, prog_name="cosim", obj=shlex.join(["cosim", *words])))
 
 
 def guarded(work: Callable[[], object]) -> None:

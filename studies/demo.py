@@ -16,17 +16,20 @@ from rich.table import Table
 from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.analysis.trace import write_trace
-from studies.commands.explore import SearchProgress, front_picture, show, summary
+from studies.commands.explore import SearchProgress, show
 from studies.evaluation import inputs
 from studies.evaluation.emission import check_emitted, check_layers, emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.files import output_folder, write_json, write_text, write_whole
+from studies.plain.made_by import invocation, program
 from studies.plain.records import save
 from studies.plain.terminal import terminal
 from studies.report import tables
-from studies.report.page import write_report
+from studies.report.collect import Network, collect
+from studies.report.documents import Asked, search_document
+from studies.report.page import require_library, write_page
 from studies.search.exploration import explore
 from studies.search.outcomes import Settings
 from workloads.agc.config import AgcConfig, conv_macs, conv_table, folded_parameters
@@ -88,6 +91,7 @@ def executors_equal(console: Console, graph: Graph, overlay: Overlay, board: Boa
 
 def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]:
     """Do everything, write the files, return what `summary.json` holds."""
+    require_library()
     console = terminal()
     output_folder(out)
     steps = Steps(console)
@@ -106,7 +110,8 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
     with SearchProgress(console, designs) as told:
         found = explore(graph, board, base, Settings(designs, seed), workers=workers,
                         progress=told.record)
-    write_json(out / "explore.json", summary(found))
+    asked = Asked(FULL, graph.name, BOARD, board, base, invocation())
+    write_json(out / "explore.json", search_document(found, asked))
     if found.chosen is not None:
         write_text(out / "best.toml", overlay_toml(found.chosen.overlay))
     show(console, found)
@@ -138,18 +143,16 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
     console.print("bit-exact" if exact else "NOT bit-exact",
                   style="bold green" if exact else "bold red")
 
-    steps.step("Report: pictures, page, trace")
-    front = front_picture(found, FULL, BOARD)
-    written = write_report({"made by hand": before, "chosen": after},
-                           board.ddr.peak_bytes_per_s, out / "report",
-                           [("Pareto front", front)])
+    steps.step("Report: page and trace")
+    page = write_page(collect([out / "explore.json"], Network(), invocation(), program()),
+                      out / "report.html")
     run = feasible(simulate_design(graph, chosen, board, MEMORY, trace=True))
     write_whole(out / "trace.pftrace", lambda file: write_trace(
         run.lowered.program, run.result, chosen.clock_hz, file))
     result = _summary(before, after, found.found.evaluated, found.found.infeasible, equal, exact,
                       frame.values_compared + layers.values_compared)
     write_json(out / "summary.json", result)
-    console.print(f"wrote {written[0]}, {len(written) - 1} pictures, trace.pftrace (open it at "
+    console.print(f"wrote {page} (open it in a browser), trace.pftrace (open it at "
                   f"ui.perfetto.dev), result.json and summary.json to {out}")
     spent = time.perf_counter() - steps.start
     console.print(f"the whole demo took {spent:.0f} s", style="bold")

@@ -12,13 +12,21 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkload, stored_note
+from studies.commands.options import (
+    Json,
+    MaybeBoard,
+    MaybeMemory,
+    MaybeWorkload,
+    stored_note,
+)
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.plain.files import check_writable, write_json
-from studies.plain.records import encode
+from studies.plain.made_by import invocation
+from studies.plain.records import encode, header
 from studies.plain.terminal import terminal
 from studies.report import tables
+from studies.report.documents import COMPARISON
 from studies.why.compare import Comparison, Difference, compare
 
 
@@ -44,7 +52,8 @@ def compare_designs(
     first, second = inputs.pair(a, b, workload, board, memory)
     found = feasible(compare(first, second))
     if json is not None:
-        write_json(json, {"predicted": True, "a": encode(found.a), "b": encode(found.b),
+        write_json(json, {**header(COMPARISON, invocation()), "predicted": True,
+                          "a": encode(found.a), "b": encode(found.b),
                           **{name: [_figures(row) for row in getattr(found, name)]
                              for name in ("layers", "states", "cells", "units")},
                           "energy": encode(found.energy),

@@ -1,6 +1,6 @@
-"""`cosim explore`: search the design space for a workload on a board, and write the best design.
+"""`cosim explore` and `cosim serve`: search a design space, share the studies of searches.
 
-It does not emit hardware; give the design file it writes to `cosim emit`.
+They emit no hardware; give the design file that a search writes to `cosim emit`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ from studies.evaluation import inputs
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.machine import default_workers
-from studies.plain.records import encode, save
+from studies.plain.made_by import invocation
+from studies.plain.records import save
 from studies.plain.stopping import Stopping, exit_code
 from studies.plain.terminal import terminal
 from studies.report import pictures, tables
+from studies.report.documents import Asked, search_document
 from studies.search.exploration import Exploration, Place
 from studies.search.exploration import explore as run_exploration
 from studies.search.outcomes import Objective, Record, Sampler, Settings
 from studies.search.search import parse_names
 from studies.search.space import WORKLOAD, default_space
 from studies.search.space_file import load_space
+from studies.search.storage import serve, shown
 from studies.search.warm_start import earlier_designs
 
 #: Between two drawings of the bar.
@@ -95,6 +98,7 @@ def explore(
     base, on = inputs.design(design), inputs.board(board)
     settings = _settings(designs, seed, sampler, objectives)
     axes = load_space(space, on, graph) if space else default_space(on, graph)
+    asked = Asked(workload, graph.name, board, on, base, invocation())
     earlier = earlier_designs(start or [], axes)
     out = out or Path("out/explore") / f"{Path(workload).stem}-{on.name}"
     output_folder(out)
@@ -117,8 +121,8 @@ def explore(
                                 earlier=earlier)
         if found.signal:
             told.stop()
-            _say_stopped(console, found, _write(found, out, json), out)
-    written = _write(found, out, json)
+            _say_stopped(console, found, _write(found, asked, out, json), out)
+    written = _write(found, asked, out, json)
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
@@ -138,16 +142,16 @@ def _say_stopped(console: Console, found: Exploration, written: list[str], out: 
     raise typer.Exit(exit_code(found.signal))
 
 
-def _write(found: Exploration, out: Path, json: Path | None) -> list[str]:
+def _write(found: Exploration, asked: Asked, out: Path, json: Path | None) -> list[str]:
     """Write the chosen design and what was tried; the names of the files in the folder."""
     written = []
     if found.chosen is not None:
         network = found.chosen.record.choice.get(WORKLOAD)
         write_text(out / "best.toml", (f"# Of the networks in the space this is for {network}.\n"
                                        if network else "") + overlay_toml(found.chosen.overlay))
-        save(out / "best.json", "evaluation", found.chosen.evaluation)
+        save(out / "best.json", "evaluation", found.chosen.evaluation, asked.command)
         written += ["best.toml", "best.json"]
-    document = summary(found)
+    document = search_document(found, asked)
     write_json(out / "explore.json", document)
     if json is not None:
         write_json(json, document)
@@ -251,38 +255,30 @@ def nearest_miss(found: Exploration) -> str:
     return "Nearest miss: " + min(failures, key=lambda item: item.excess).reason
 
 
-def summary(found: Exploration) -> dict[str, Any]:
-    """The exploration as JSON values."""
-    search = found.found
-    designs = [{"number": record.number, "choice": record.choice,
-                "latency_ms": record.evaluation.latency_ms if record.evaluation else None,
-                "energy_uj_per_pixel":
-                    record.evaluation.energy_uj_per_pixel if record.evaluation else None,
-                "resources": {item.name: item.used for item in (
-                    record.evaluation.resources if record.evaluation else ())},
-                "infeasible": record.failure.reason if record.failure else None}
-               for record in search.records]
-    chosen = found.chosen
-    return {
-        "predicted": True, "search_memory_model": "flat", "final_memory_model": "ddr3",
-        "settings": encode(search.settings), "designs_asked": search.asked,
-        "designs_evaluated": search.evaluated, "designs_infeasible": search.infeasible,
-        "designs_pruned": search.pruned, "complete": not found.signal,
-        "front": list(search.front), "designs": designs,
-        "default": _short(found.default),
-        "energy_over_default": encode(found.energy_ratio),
-        "chosen": _short(chosen.evaluation) if chosen else None,
-        "chosen_number": chosen.record.number if chosen else None,
-        "candidates": [{"number": item.record.number, **(_short(item.evaluation) or {})}
-                       for item in found.candidates],
-    }
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def _short(item: Any) -> dict[str, Any] | None:
-    if item is None:
-        return None
-    return {"overlay": item.overlay, "memory_model": item.memory_model,
-            "clock_mhz": item.clock_hz / 1e6, "clock": encode(item.clock),
-            "latency_ms": item.latency_ms, "energy_uj_per_pixel": item.energy_uj_per_pixel,
-            "energy_limits_uj_per_pixel": list(item.energy_limits_uj_per_pixel),
-            "resources": {entry.name: entry.used for entry in item.resources}}
+def reach(host: str) -> str:
+    """Who can reach a server that listens at this address, at the start of a sentence."""
+    if host in LOOPBACK:
+        return "Every user of this machine, and nobody else,"
+    if host in ("0.0.0.0", "::", "[::]"):
+        return "Whoever can send to any of this machine's addresses"
+    return f"Whoever can send to {host}"
+
+
+def serve_studies(
+    storage: Annotated[str, typer.Argument(
+        help="The database: sqlite:///FILE or postgresql://...")],
+    host: Annotated[str, typer.Option(
+        help="Address to listen on; 0.0.0.0 is every one. There is no password.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 13000,
+) -> None:
+    """Serve studies to other machines (gRPC) until Ctrl-C.
+
+    Needs the extra scale: .venv/bin/python -m pip install -e '.[scale]' in the project's folder.
+    """
+    terminal().print(f"serving {shown(storage)} as grpc://{host}:{port}; Ctrl-C ends. "
+                    f"{reach(host)} can read and change every study: there is no password.",
+                    highlight=False, soft_wrap=True)
+    serve(storage, host, port)

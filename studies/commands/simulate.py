@@ -1,4 +1,4 @@
-"""`cosim simulate` and `cosim report`: predict one design, show and store it; draw what was stored.
+"""`cosim simulate`: one design, one workload, one board; everything predicted, shown and stored.
 
 It does not search; see `explore`.
 """
@@ -19,15 +19,14 @@ from studies.commands.options import (
     Design,
     Json,
     MemoryModel,
-    OutFolder,
     Symmetric,
     Workload,
 )
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
-from studies.evaluation.stored import load_evaluation
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_json, write_whole
+from studies.plain.files import check_writable, write_whole
+from studies.plain.made_by import invocation
 from studies.plain.records import save
 from studies.plain.terminal import terminal
 from studies.report import tables
@@ -72,7 +71,7 @@ def simulate(
     model, on = inputs.memory_model(memory), inputs.board(board)
     item = feasible(evaluate(graph, overlay, on, model, frames=frames, detail=True))
     if json is not None:
-        save(json, "evaluation", item)
+        save(json, "evaluation", item, invocation())
     console.print(tables.heading(item), style="bold")
     if note:
         console.print(note)
@@ -102,69 +101,3 @@ def _show_both(console: Console, graph, overlay, on, model: str, executor: Execu
             raise UserError(f"the executors differ in {', '.join(names)}; this is a fault of the "
                             "program, please report it with the design file.")
         console.print("numba executor: the same, equal in every field")
-
-
-def report(
-    results: Annotated[list[Path], typer.Argument(
-        help="Result files (.json) of `cosim simulate --json`; the last one is looked into, the "
-        "others stand beside it.")],
-    out: OutFolder = Path("out/report"),
-) -> None:
-    """Draw roofline, time and energy of each layer, and the energy split, with a page (HTML).
-
-    Example: cosim report out/default.json out/best.json --out out/report
-    """
-    from studies.report.page import write_report
-
-    loaded = [(path, load_evaluation(path)) for path in results]
-    designs = [item.overlay for _, item in loaded]
-    items = {item.overlay if designs.count(item.overlay) == 1 else f"{item.overlay} ({path.stem})":
-             item for path, item in loaded}
-    last = list(items.values())[-1]
-    board = inputs.board(last.board)
-    written = write_report(items, board.ddr.peak_bytes_per_s, out)
-    console = terminal()
-    console.print(tables.summary(list(items.values()), list(items)))
-    console.print(f"wrote {written[0]} and {len(written) - 1} pictures beside it")
-
-
-def decode(
-    network: Annotated[str, typer.Argument(
-        help="A shipped trained network, for example agc-w16 or unicorn.")],
-    out: Annotated[Path, typer.Option(
-        "--out", "-o", help="A video to write (.mp4, .mkv), or a folder for PNG files.")],
-    frames: Annotated[int, typer.Option(
-        help="Frames at 25 a second, or pictures of Unicorn's set; each takes seconds.")] = 50,
-    clip: Annotated[str, typer.Option(
-        help="head (rendered, held out), hopper (a real face never trained on) or astronaut (a "
-             "real face that was).")] = "head",
-    seed: Annotated[int, typer.Option(
-        min=0, max=9999, help="Of the head and its motion.")] = 0,
-    json: Json = None,
-) -> None:
-    """Decode a clip to a video or pictures: wanted, float, int8 and their difference, side by side.
-
-    The int8 frames are those of the integer reference, to the bit what the hardware makes. PSNR of
-    every frame is measured before the video is coded.
-
-    Example: cosim decode agc-w16 --out clip.mp4
-    """
-    from studies.headline import decode as study
-    from studies.report import video
-
-    if json is not None:
-        check_writable(json)
-    request = study.Request(network, frames, clip, seed)
-    study.check(request)
-    video.check_target(out, frames)
-    panels, rows = [], []
-    for found in study.run(request):
-        panels.append(found.panel())
-        rows.append(found.row())
-    video.write(out, panels, study.RATE)
-    if json is not None:
-        write_json(json, {"network": network, "clip": clip, "seed": seed, "frames": rows})
-    console = terminal()
-    study.show(console, rows)
-    console.print(f"from left to right: {', '.join(study.COLUMNS)}")
-    console.print(f"wrote {out}")

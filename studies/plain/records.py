@@ -49,14 +49,41 @@ def decode(kind: type[T], value: Any, where: str = "content") -> T:
     return found
 
 
-def save(path: Path, kind: str, value: Any) -> None:
+def header(kind: str, command: str = "") -> dict[str, Any]:
+    """What every file of results begins with: what it is, and the command that made it."""
+    return {"format": FORMAT, "version": VERSION, "kind": kind,
+            **({"command": command} if command else {})}
+
+
+def save(path: Path, kind: str, value: Any, command: str = "") -> None:
     """Write a result under a kind, for example `evaluation`; whole or not at all."""
-    write_json(path, {"format": FORMAT, "version": VERSION, "kind": kind,
-                      "content": encode(value)})
+    write_json(path, {**header(kind, command), "content": encode(value)})
+
+
+def kind_of(path: Path) -> tuple[str, str]:
+    """Kind of a file of results, and the command that made it ("" if it does not say).
+
+    `UserError` if it is no such file, or of another version of the format.
+    """
+    document = _document(path)
+    command = document.get("command", "")
+    return str(document.get("kind")), command if isinstance(command, str) else ""
 
 
 def load(path: Path, kind: str, into: type[T]) -> T:
     """Read a result that `save` wrote; `UserError` if it is anything else."""
+    document = _of_kind(path, kind)
+    return decode(into, document.get("content"), f"{path}: content")
+
+
+def load_flat(path: Path, kind: str, into: type[T]) -> T:
+    """Read those fields of a file that `into` has: it stands beside its header, not under it."""
+    document = _of_kind(path, kind)
+    names = [item.name for item in dataclasses.fields(into)]  # type: ignore[arg-type]
+    return decode(into, {name: document[name] for name in names if name in document}, str(path))
+
+
+def _document(path: Path) -> dict[str, Any]:
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UserError(f"{str(path)!r} is no result file of this program: it has no "
@@ -64,7 +91,12 @@ def load(path: Path, kind: str, into: type[T]) -> T:
     if document.get("version") != VERSION:
         raise UserError(f"{str(path)!r}: version is {shortened(document.get('version'))}, must be "
                         f"{VERSION}. Write it again with this program.")
+    return document
+
+
+def _of_kind(path: Path, kind: str) -> dict[str, Any]:
+    document = _document(path)
     if document.get("kind") != kind:
         raise UserError(f"{str(path)!r}: kind is {shortened(document.get('kind'))!r}, must be "
                         f"{kind!r}.")
-    return decode(into, document.get("content"), f"{path}: content")
+    return document

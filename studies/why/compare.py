@@ -90,7 +90,8 @@ def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
     items: list[Evaluation] = []
     runs: list[Run] = []
     for side in (a, b):
-        item = evaluate(side.graph, side.overlay, side.board, side.memory, frames=1)
+        item = evaluate(side.graph, side.overlay, side.board, side.memory, frames=1,
+                        detail=True)
         run = (item if isinstance(item, Infeasible) else
                simulate_design(side.graph, side.overlay, side.board, side.memory, trace=True))
         if isinstance(item, Infeasible) or isinstance(run, Infeasible):

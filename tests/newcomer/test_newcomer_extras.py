@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from studies.cli import COMMANDS, DISTRIBUTION, GROUPS
+from studies.cli import COMMANDS, GROUPS
 from studies.plain.errors import EXTRAS
+from studies.plain.made_by import DISTRIBUTION
 from tests.support.command import cosim
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def test_a_command_without_its_extra_ends_with_one_line(tmp_path: Path) -> None:
               "study quality": "torch", "study efficiency": "torch", "study resources": "rtl",
               "study paths norm": "rtl", "study timing": "rtl",
               "emit agc-w16 --rtl --out out": "rtl", "validate page --out page.md": "rtl",
-              "decode agc-w16 --out clip": "torch"}
+              "decode agc-w16 --out clip": "torch", "report a.json": "page"}
     done = without_extras(tmp_path, *wanted)
     lines = done.stderr.splitlines()
     assert len(lines) == len(wanted)

@@ -18,7 +18,8 @@ from studies.evaluation.values import Evaluation
 from studies.plain.records import save
 from studies.plain.terminal import printable, terminal
 from studies.report import pictures, tables
-from studies.report.page import write_report
+from studies.report.page import Content, page_html
+from studies.report.sheet import sheet
 from tests.support.command import cosim
 from workloads.library import load
 
@@ -45,8 +46,11 @@ def test_a_name_is_shown_as_it_is_in_tables_pictures_and_the_page(
     console.print(f"names: {name}", highlight=False)
     shown = capsys.readouterr().out
     assert f"names: {name}" in shown and f"{name}{len(layers) - 1}" in shown
-    page = write_report({name: item}, 1e9, tmp_path)[0].read_text()
-    assert "<script>" not in page and len(list(tmp_path.glob("*.png"))) == 4
+    shown = page_html(Content(name, name, name, sheets={name: sheet(item, load_board("pynq-z1"))}))
+    page, _, data = shown.partition('id="data">')
+    assert "<" not in name or name not in page
+    kept = json.loads(data.partition("</script>")[0])
+    assert kept["title"] == name and kept["sheets"][name]["layers"][1]["name"] == f"{name}1"
     pictures.save_picture(pictures.pareto(
         __import__("numpy").array([[1.0, 2.0, 0.5]]), [0], {name: (1.0, 2.0)}, name),
         tmp_path / "front.png")
@@ -103,8 +107,9 @@ def test_an_output_that_takes_nothing_ends_with_one_line() -> None:
 SMALL_DISK = """import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from studies.cli import main
-from studies.commands import boards, calibrate, compare, explain, explore, simulate, what_if
-from studies.report import page
+from studies.commands import (
+    boards, calibrate, compare, explain, explore, report, simulate, what_if)
+import plotly.offline
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
 main(sys.argv[1:])
 """
@@ -114,7 +119,7 @@ main(sys.argv[1:])
     ("boards", "--json", "a.json"), ("simulate", "agc-w16", "-m", "flat", "--json", "a.json"),
     ("compare", "default", "default", "-w", "agc-w16", "-m", "flat", "--json", "a.json"),
     ("what-if", "default", "-w", "agc-w16", "--set", "tm=8", "--out", "out"),
-    ("report", "result.json", "--out", "out"), ("emit", "agc-w16", "--out", "out"),
+    ("report", "result.json", "--out", "page.html"), ("emit", "agc-w16", "--out", "out"),
     ("explore", "agc-w16", "--designs", "2", "--workers", "1", "--out", "out"),
 ), ids=lambda words: words[0])
 def test_a_full_disk_ends_every_command_with_one_line(tmp_path: Path, result: Evaluation,

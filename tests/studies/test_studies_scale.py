@@ -21,7 +21,7 @@ from test_studies_shared_study import ALONE, ROOT, finish, finished, start, wait
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
-from studies.commands.serve import reach, serve_studies
+from studies.commands.explore import reach, serve_studies
 from studies.plain.errors import UserError
 from studies.search.dask_workers import connected
 from studies.search.exploration import Place, explore

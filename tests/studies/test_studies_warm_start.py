@@ -9,8 +9,8 @@ import pytest
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay, overlay_toml
-from studies.commands.explore import summary
 from studies.plain.errors import UserError
+from studies.report.documents import Asked, search_document
 from studies.search.exploration import Place, explore
 from studies.search.outcomes import Settings
 from studies.search.space import default_space
@@ -28,7 +28,8 @@ def earlier(tmp_path_factory):
     """The explore.json of a search, and that search."""
     found = explore(GRAPH, BOARD, BASE, SETTINGS, depth=1)
     path = tmp_path_factory.mktemp("earlier") / "explore.json"
-    path.write_text(json.dumps(summary(found)))
+    asked = Asked(GRAPH.name, GRAPH.name, BOARD.name, BOARD, BASE)
+    path.write_text(json.dumps(search_document(found, asked)))
     return path, found.found
 
 

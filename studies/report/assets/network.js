@@ -1,0 +1,65 @@
+// The network as a list of layers with arcs for tensors that are read later, and three bars a layer.
+"use strict";
+function networkBlock(item, starts) {
+  const node = plotNode();
+  starts.push(() => plot(node, () => networkPlot(item)));
+  return node;
+}
+
+function arcs(edges) {
+  const longest = Math.max(1, ...edges.map(([from, to]) => to - from));
+  return edges.filter(([from, to]) => to - from > 1).map(([from, to]) => {
+    const depth = Math.sqrt((to - from) / longest);
+    const steps = Array.from({ length: 13 }, (_, step) => step / 12);
+    return { x: steps.map((at) => -depth * Math.sin(Math.PI * at)),
+      y: steps.map((at) => from + (to - from) * at) };
+  });
+}
+
+function networkPlot(item) {
+  const { nodes, edges } = item.network;
+  const layers = new Map(item.layers.map((layer) => [layer.name, layer]));
+  const hosts = new Map(item.layers.flatMap((layer) => layer.absorbed.map(
+    (name) => [name, layer.name])));
+  const places = nodes.map((_, place) => place);
+  const measures = [["ms", "--accent", (layer) => layer.ms],
+    ["MB", "--mark", (layer) => (layer.read + layer.written) / 1e6],
+    ["mJ", "--soft", (layer) => layer.mj]];
+  const lines = { x: [], y: [] };
+  for (const arc of arcs(edges)) {
+    lines.x.push(...arc.x, null); lines.y.push(...arc.y, null);
+  }
+  const texts = nodes.map((entry) => {
+    const found = layers.get(entry.name);
+    const inside = hosts.has(entry.name) ? `<br>absorbed by ${plain(hosts.get(entry.name))}` : "";
+    return `${plain(entry.name)}: ${plain(entry.operator)}, ${entry.shape}, each ${entry.phase}`
+      + (found ? `<br>${number(found.ms)} ms, ${number((found.read + found.written) / 1e6)} MB, `
+        + `${number(found.mj)} mJ on ${plain(found.engine)}` : "") + inside;
+  });
+  const small = narrow();
+  const edge = small ? 0.16 : 0.14;
+  const wide = (1 - edge) / 3;
+  const data = [
+    { type: "scatter", mode: "lines", x: lines.x, y: lines.y, xaxis: "x", hoverinfo: "skip",
+      line: { color: colour("--ghost"), width: 1.2 } },
+    { type: "scatter", mode: "lines+markers", x: places.map(() => 0), y: places, xaxis: "x",
+      line: { color: colour("--ghost"), width: 1.2 }, text: texts,
+      marker: { size: 7, color: nodes.map((entry) => colour(layers.has(entry.name) ? "--accent"
+        : "--ghost")) }, hovertemplate: "%{text}<extra></extra>" },
+    ...measures.map(([, tint, value], place) => ({ type: "bar", orientation: "h", y: places,
+      x: nodes.map((entry) => (layers.has(entry.name) ? value(layers.get(entry.name)) : 0)),
+      xaxis: `x${place + 2}`, text: texts, textposition: "none", marker: { color: colour(tint) },
+      hovertemplate: "%{text}<extra></extra>" })),
+  ];
+  const axes = { xaxis: axis("", { domain: [0, edge - 0.03], showticklabels: false,
+    showgrid: false, zeroline: false, range: [-1.1, 0.15], fixedrange: true }) };
+  measures.forEach(([name], place) => {
+    axes[`xaxis${place + 2}`] = axis(name, { side: "top", nticks: small ? 3 : 6,
+      tickfont: { size: 10 }, domain: [edge + place * wide, edge + (place + 0.93) * wide] });
+  });
+  return { data, layout: layout(90 + 16 * nodes.length, { showlegend: false, bargap: 0.2,
+    margin: { l: 50, r: 12, t: 50, b: 10 }, hovermode: "closest", ...axes,
+    yaxis: axis("", { range: [nodes.length - 0.4, -0.6], tickvals: places, showgrid: false,
+      ticktext: nodes.map((entry) => plain(shortName(entry.name, small ? 13 : 36))),
+      tickfont: { size: small ? 9 : 10 } }) }) };
+}

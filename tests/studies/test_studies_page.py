@@ -1,0 +1,224 @@
+"""Does the page show what the files hold, and does a real browser draw it and answer?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arch_models.board import load_board
+from arch_models.overlay import load_overlay
+from studies.evaluation import inputs
+from studies.evaluation.stored import load_evaluation
+from studies.plain.errors import UserError
+from studies.report.collect import Network, collect
+from studies.report.documents import load_search
+from studies.report.sheet import network, operations, parameters, split
+from tests.support.browser import chromium, opened
+from tests.support.command import cosim
+from workloads.library import load
+
+NETWORK = "agc-w16"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file of every kind, as the commands write them."""
+    folder = tmp_path_factory.mktemp("results")
+    assert cosim("explore", NETWORK, "--designs", 12, "--workers", 1, "--out", folder) == 0
+    assert cosim("simulate", NETWORK, "--frames", 1, "--json", folder / "result.json") == 0
+    assert cosim("compare", "default", folder / "best.toml", "-w", NETWORK,
+                 "--json", folder / "compared.json") == 0
+    assert cosim("what-if", "default", "-w", NETWORK, "--set", "tm=8,16", "--set", "tn=8,16",
+                 "--out", folder / "what-if", "--json", folder / "grid.json") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(files: Path) -> dict[str, str]:
+    """Addresses of a page of the search with a result, and of one of the other kinds."""
+    made = {"search": ("explore.json", "result.json"), "others": ("compared.json", "grid.json")}
+    for name, wanted in made.items():
+        assert cosim("report", *(files / item for item in wanted),
+                     "--out", files / f"{name}.html") == 0
+    return {name: (files / f"{name}.html").as_uri() for name in made}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+def test_a_layers_time_is_split_without_rest(files: Path) -> None:
+    item = load_evaluation(files / "result.json")
+    for layer in item.layers:
+        assert sum(split(layer).values()) == layer.cycles
+        assert min(split(layer).values()) >= 0
+
+
+def test_a_search_is_read_back_with_every_design_of_its_front(files: Path) -> None:
+    found = load_search(files / "explore.json")
+    assert (found.network, found.board) == (NETWORK, "pynq-z1")
+    assert found.base() == load_overlay("default")
+    assert found.chosen_number is not None
+    assert found.design(found.chosen_number) == load_overlay(files / "best.toml")
+    assert {str(number) for number in found.front} <= set(found.members)
+    with pytest.raises(UserError, match="design 9999 is not held whole"):
+        found.design(9999)
+
+
+def test_the_timeline_is_the_trace_and_adds_up(files: Path) -> None:
+    content = collect([files / "result.json"], Network(), "cosim report", "program")
+    item, stored = next(iter(content.sheets.values())), load_evaluation(files / "result.json")
+    assert item["timeline"]["end"] == stored.latency_cycles and content.notes == []
+    causes = item["timeline"]["causes"]
+    for unit, known in zip(item["timeline"]["units"], stored.units, strict=True):
+        assert unit["name"] == known.name
+        worked = sum(unit["length"])
+        assert worked == known.busy_cycles + known.stalls.get("memory", 0)
+        waited = {causes[cause]: 0 for cause in unit["cause"] if cause >= 0}
+        for cause, cycles in zip(unit["cause"], unit["waited"], strict=True):
+            if cause >= 0:
+                waited[causes[cause]] += cycles
+        assert waited == {name: cycles for name, cycles in known.stalls.items()
+                          if name != "memory"}
+    assert sum(sum(unit["misses"]) for unit in item["timeline"]["units"]) == stored.row_misses
+
+
+def test_the_drawing_of_a_network_has_its_arrows() -> None:
+    graph = load(NETWORK)
+    drawn = network(graph)
+    assert [node["name"] for node in drawn["nodes"]] == [layer.name for layer in graph.layers]
+    for start, end in drawn["edges"]:
+        assert graph.layers[start].output in graph.layers[end].inputs
+    assert len(drawn["edges"]) == sum(
+        name not in graph.inputs and any(layer.output == name for layer in graph.layers)
+        for layer in graph.layers for name in layer.inputs)
+
+
+def test_a_timeline_that_no_page_can_carry_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from studies.evaluation.evaluate import feasible, simulate_design
+
+    run = feasible(simulate_design(load(NETWORK), load_overlay("default"),
+                                   load_board("pynq-z1"), trace=True))
+    assert run.result.trace is not None
+    monkeypatch.setattr("studies.report.sheet.MOST_OPERATIONS", len(run.result.trace.start) - 1)
+    assert operations(run.lowered.program, run.result.trace) is None
+
+
+def test_parameters_name_every_field_of_a_design_file() -> None:
+    shown = dict(map(tuple, parameters(inputs.design("default"))))  # type: ignore[arg-type]
+    assert shown["tm"] == "16" and shown["masters.weight.port"] == "HP1"
+    assert shown["control.wait"] == "poll" and "convolution" in shown["engines"]
+
+
+@pytest.mark.parametrize(("text", "said"), (
+    ("{}", 'no "format"'),
+    ('{"format": "cosim", "version": 1, "kind": "search"}', "field 'front' is missing"),
+    ('{"format": "cosim", "version": 1, "kind": "poem"}', "kind is 'poem'"),
+    ('{"format": "cosim", "version": 9, "kind": "search"}', "version is 9"),
+))
+def test_a_file_of_no_result_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture,
+                                                 text: str, said: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert cosim("report", tmp_path / "a.json", "--out", tmp_path / "a.html") == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "a.html").exists()
+
+
+def test_a_front_that_names_no_design_is_refused(files: Path, tmp_path: Path) -> None:
+    document = json.loads((files / "explore.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps({**document, "front": [10**6]}))
+    with pytest.raises(UserError, match="front names design 1000000"):
+        load_search(tmp_path / "a.json")
+
+
+def test_two_searches_do_not_fit_on_a_page(files: Path) -> None:
+    with pytest.raises(UserError, match="a second search"):
+        collect([files / "explore.json"] * 2, Network(), "", "")
+
+
+@pytest.mark.parametrize("scheme", ("light", "dark"))
+@pytest.mark.parametrize("width", (1280, 400))
+@pytest.mark.parametrize("name", ("search", "others"))
+def test_a_page_loads_quietly_and_fits(browser: Any, pages: dict[str, str], name: str, width: int,
+                                       scheme: str) -> None:
+    with opened(browser, pages[name], width, scheme) as page:
+        page.wait_for_selector("#timeline .main-svg")
+        wide, room = page.evaluate("[document.documentElement.scrollWidth, "
+                                   "document.documentElement.clientWidth]")
+        assert wide <= room == width
+        back, text = page.evaluate("['backgroundColor', 'color'].map("
+                                   "(name) => getComputedStyle(document.body)[name])")
+        assert (brightness(back) > brightness(text)) == (scheme == "light")
+
+
+def brightness(colour: str) -> int:
+    return sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+
+
+def test_a_design_is_told_of_under_the_pointer_and_opened_by_a_click(
+        browser: Any, pages: dict[str, str], files: Path) -> None:
+    chosen = load_search(files / "explore.json").chosen_number
+    with opened(browser, pages["search"]) as page:
+        assert page.inner_text("#sheet-name") == f"design {chosen}"
+        start = page.locator("#front .plot").first.locator(".trace.scatter").nth(-2)
+        box = start.locator("path").bounding_box()
+        at = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.move(*at)
+        page.wait_for_selector("#front .hoverlayer .hovertext")
+        assert page.locator("#front .hoverlayer").first.text_content().startswith("start")
+        page.mouse.click(*at)
+        page.wait_for_function("document.getElementById('sheet-name').textContent === 'start'")
+
+
+def test_a_box_lists_the_designs_in_it(browser: Any, pages: dict[str, str]) -> None:
+    with opened(browser, pages["search"]) as page:
+        listed = page.locator("#designs tbody tr")
+        before = listed.count()
+        box = page.locator("#front .plot").first.locator(".nsewdrag").bounding_box()
+        page.mouse.move(box["x"] + 2, box["y"] + 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2, steps=5)
+        page.mouse.up()
+        page.wait_for_function(f"document.querySelectorAll('#designs tbody tr').length > {before}")
+        listed.first.click()
+        assert page.inner_text("#sheet-name") == listed.first.get_attribute("data-design")
+
+
+def test_the_timeline_zooms_to_single_operations(browser: Any, pages: dict[str, str]) -> None:
+    with opened(browser, pages["search"]) as page:
+        note = page.locator("#timeline p.soft").first
+        assert "slice of time" in note.inner_text()
+        picker = page.locator("#timeline select")
+        picker.select_option(label="dec0")
+        page.wait_for_function("document.querySelector('#timeline p.soft').textContent"
+                               ".startsWith('Each bar is one operation')")
+        page.click("#timeline button")
+        assert "slice of time" in note.inner_text()
+
+
+def test_two_designs_stand_side_by_side(browser: Any, pages: dict[str, str]) -> None:
+    with opened(browser, pages["search"]) as page:
+        rows = page.locator("#sides tr.differs")
+        before = rows.count()
+        assert before > 0
+        page.locator("#sides select").nth(1).select_option("start")
+        assert page.locator("#sides tr.differs").count() == 0
+        assert "The same parameters." in page.inner_text("#sides")
+
+
+def test_a_hostile_name_draws_no_elements(browser: Any, files: Path, tmp_path: Path) -> None:
+    document = json.loads((files / "result.json").read_text())
+    evil = "</script><img src=x onerror=document.title='evil'>"
+    document["content"]["layers"][0]["name"] = evil
+    document["command"] = evil
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    assert cosim("report", tmp_path / "result.json", "--out", tmp_path / "page.html") == 0
+    with opened(browser, (tmp_path / "page.html").as_uri()) as page:
+        page.wait_for_selector("#timeline .main-svg")
+        assert page.title() != "evil" and page.locator("img").count() == 0
+        assert evil in page.inner_text("#made")
