@@ -21,9 +21,9 @@ from workloads.graph import Graph, Phase
 from workloads.library import ALIASES, load
 from workloads.reference import execute
 from workloads.training import evaluate_agc, evaluate_unicorn
-from workloads.training.clips import CLIPS, ClipPair, clip
 from workloads.training.metrics import psnr_db
-from workloads.training.picture_set import picture_set
+from workloads.training.pictures.clips import CLIPS, ClipPair, clip
+from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.graph import INDEX_TABLE
 from workloads.unicorn.run import decode as decode_integers
 

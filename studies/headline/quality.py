@@ -21,9 +21,9 @@ from workloads.library import load, provenance
 from workloads.quantization.narrow import least_sensitive, narrowed
 from workloads.reference import execute
 from workloads.training import evaluate_agc, evaluate_unicorn
-from workloads.training.clips import ClipPair, calibration_clips, test_clips
 from workloads.training.metrics import average, measure
-from workloads.training.picture_set import picture_set
+from workloads.training.pictures.clips import ClipPair, calibration_clips, test_clips
+from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.config import bits_per_pixel
 from workloads.unicorn.run import picture as decoded
 

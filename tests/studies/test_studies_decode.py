@@ -16,8 +16,8 @@ from studies.report.video import encoded, frame_name, write
 from tests.support.command import cosim
 from workloads import library
 from workloads.frames import AGC_TRAINED
-from workloads.training.clips import clip, test_clips
 from workloads.training.metrics import psnr_db
+from workloads.training.pictures.clips import clip, test_clips
 
 
 def test_a_clip_is_decoded_to_pictures_with_what_was_measured(tmp_path, capsys):

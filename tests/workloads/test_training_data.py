@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from workloads.agc.torch import DATA, load_agc
-from workloads.training import clips
 from workloads.training.evaluate_agc import decode
 from workloads.training.evaluate_unicorn import decode as decode_numbers
 from workloads.training.evaluate_unicorn import nearest_rate
-from workloads.training.faces import render
-from workloads.training.heads import MOTION_NAMES, draw_identities
-from workloads.training.keypoints import KeypointDetector
 from workloads.training.losses import RandomWarp
 from workloads.training.metrics import average, measure, perceptual_distance, psnr_db, ssim
-from workloads.training.motion import draw_motion
-from workloads.training.photos import FACES, NAMES, load_photo, moved_face, photo_tensor
-from workloads.training.picture_set import picture_set
+from workloads.training.pictures import clips
+from workloads.training.pictures.faces import render
+from workloads.training.pictures.heads import MOTION_NAMES, draw_identities
+from workloads.training.pictures.keypoints import KeypointDetector
+from workloads.training.pictures.motion import draw_motion
+from workloads.training.pictures.photos import FACES, NAMES, load_photo, moved_face, photo_tensor
+from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.config import UnicornConfig, bits_per_pixel, signal_and_noise
 from workloads.unicorn.torch import build_unicorn, load_unicorn
 

@@ -12,8 +12,8 @@ from workloads.frames import AGC_FRAME, GIVEN, NOISE, whole_frame
 from workloads.graph import GraphError, Phase
 from workloads.library import load
 from workloads.reference import execute
-from workloads.training.clips import quarter
 from workloads.training.metrics import psnr_db
+from workloads.training.pictures.clips import quarter
 
 
 @pytest.mark.parametrize("name", ["agc-w16", "agc-w32"])

@@ -27,8 +27,8 @@ from workloads.quantization.post_training import (
     quantized_inputs,
 )
 from workloads.reference import execute
-from workloads.training import clips
 from workloads.training.metrics import psnr_db
+from workloads.training.pictures import clips
 from workloads.training.quantize_agc import (
     float_network,
     lively_agc,

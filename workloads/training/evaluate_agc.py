@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from workloads.agc.torch import TRAINED, AgcDecoder, load_agc
-from workloads.training.clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
 from workloads.training.metrics import average, measure
+from workloads.training.pictures.clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
 
 
 @torch.no_grad()

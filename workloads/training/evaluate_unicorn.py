@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from workloads.training.metrics import average, measure
-from workloads.training.picture_set import picture_set
+from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.config import bits_per_pixel
 from workloads.unicorn.torch import TRAINED, UnicornDecoder, load_unicorn
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from workloads.library import save_graph
 from workloads.training.losses import RandomFeatures
-from workloads.training.picture_set import picture_set
+from workloads.training.pictures.picture_set import picture_set
 from workloads.training.rounded_unicorn import RoundedUnicorn, calibrated
 from workloads.training.train_unicorn import TABLE_RATE, batch_of, falling, picture_loss
 from workloads.unicorn.torch import TRAINED, load_unicorn
@@ -118,8 +118,22 @@ class Update:
         self.replay()
 
 
-def main() -> None:
-    """Calibrate, fine-tune for some seconds, measure, write the integer graph and a report."""
+def fine_tuned(update: Update, seconds: float) -> int:
+    """Update weights for so many seconds; returns the number of steps."""
+    began, steps = time.monotonic(), 0
+    print(f"captured, {len(update.all)} tensors", flush=True)
+    while (share := (time.monotonic() - began) / seconds) < 1:
+        update(share)
+        steps += 1
+        if steps % 50 == 0:
+            error = update.error.item()
+            if steps % 200 == 0:
+                print(f"{share:4.0%} step {steps}: mse {error:.6f}, "
+                      f"{(time.monotonic() - began) / steps * 1e3:.0f} ms a step", flush=True)
+    return steps
+
+
+def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("name", choices=sorted(TRAINED))
     parser.add_argument("--seconds", type=float, required=True, help="of fine-tuning alone")
@@ -130,7 +144,12 @@ def main() -> None:
                         help="share of the weights that get 4 bits")
     parser.add_argument("--suffix", default="int8", help="of the graph's name")
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Calibrate, fine-tune for some seconds, measure, write the integer graph and a report."""
+    options = _asked()
     options.out.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(options.seed)
@@ -148,17 +167,7 @@ def main() -> None:
     before = each_psnr(decoder, pictures), each_psnr(rounded, pictures)
     print(f"{options.name}: float {before[0].mean():.3f} dB, rounded {before[1].mean():.3f} dB, "
           f"ready in {time.monotonic() - began:.0f} s", flush=True)
-    update = Update(rounded, pictures, options.batch, options.rate)
-    began, steps = time.monotonic(), 0
-    print(f"captured, {len(update.all)} tensors", flush=True)
-    while (share := (time.monotonic() - began) / options.seconds) < 1:
-        update(share)
-        steps += 1
-        if steps % 50 == 0:
-            error = update.error.item()
-            if steps % 200 == 0:
-                print(f"{share:4.0%} step {steps}: mse {error:.6f}, "
-                      f"{(time.monotonic() - began) / steps * 1e3:.0f} ms a step", flush=True)
+    steps = fine_tuned(Update(rounded, pictures, options.batch, options.rate), options.seconds)
     after = each_psnr(rounded, pictures)
     weights = sum(value.numel() for part in rounded.parts() for layer, value in part.values.items()
                   if value.requires_grad) + rounded.table.numel()

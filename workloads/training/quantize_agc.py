@@ -38,8 +38,8 @@ from workloads.library import DATA, save_graph
 from workloads.quantization.float_network import FloatNetwork, execute_real
 from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 from workloads.reference import execute
-from workloads.training.clips import ClipPair, calibration_clips, test_clips
 from workloads.training.metrics import psnr_db
+from workloads.training.pictures.clips import ClipPair, calibration_clips, test_clips
 
 #: Held-out pairs on which the command measures.
 TEST_PAIRS = 12

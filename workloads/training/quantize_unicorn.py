@@ -21,7 +21,7 @@ from workloads.library import DATA, save_graph
 from workloads.quantization.float_network import FloatNetwork, execute_real
 from workloads.quantization.post_training import Recipe, quantize
 from workloads.training.metrics import psnr_db
-from workloads.training.picture_set import picture_set
+from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT, unicorn_structure
 from workloads.unicorn.run import decode, fixed_inputs, step_inputs

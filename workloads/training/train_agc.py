@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from workloads.agc.config import AgcConfig
 from workloads.agc.torch import TRAINED, AgcDecoder
-from workloads.training.batches import TRAIN_IDENTITIES, PairMaker
-from workloads.training.keypoints import KeypointDetector, coded
 from workloads.training.losses import (
     RandomFeatures,
     RandomWarp,
@@ -23,6 +21,8 @@ from workloads.training.losses import (
     pyramid_loss,
     structure_loss,
 )
+from workloads.training.pictures.batches import TRAIN_IDENTITIES, PairMaker
+from workloads.training.pictures.keypoints import KeypointDetector, coded
 from workloads.weights_torch import compact, fill, load_parts, save_parts
 
 # Weights of the loss terms; equivariance is small because the pyramid is small too.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workloads.training.losses import RandomFeatures, feature_loss
-from workloads.training.picture_set import picture_set
+from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.config import UnicornConfig, signal_and_noise, time_code
 from workloads.unicorn.torch import PictureDecoder, ResidualUnit, UnicornDecoder
 from workloads.weights_torch import compact, fill, load_parts, save_parts

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from workloads.training.faces import render
-from workloads.training.heads import draw_identities
-from workloads.training.motion import draw_motion
-from workloads.training.photos import NAMES, load_photo
+from workloads.training.pictures.faces import render
+from workloads.training.pictures.heads import draw_identities
+from workloads.training.pictures.motion import draw_motion
+from workloads.training.pictures.photos import NAMES, load_photo
 
 SIZE = 256
 #: Identities and motion of the rendered half start here, apart from all AGC clips.

@@ -3,7 +3,7 @@
 Calibration pairs show training identities; test identities and motions occur nowhere else. As a
 command it writes the one pair that emitted projects ship:
 
-    python -m workloads.training.clips
+    python -m workloads.training.pictures.clips
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from workloads.agc.torch import DATA
 from workloads.frames import AGC_FRAME
-from workloads.training.batches import CLIP_SECONDS, TRAIN_IDENTITIES
-from workloads.training.faces import render
-from workloads.training.heads import draw_identities
-from workloads.training.keypoints import KeypointDetector, coded
-from workloads.training.motion import draw_motion
-from workloads.training.photos import FACES, moved_face, photo_tensor
+from workloads.training.pictures.batches import CLIP_SECONDS, TRAIN_IDENTITIES
+from workloads.training.pictures.faces import render
+from workloads.training.pictures.heads import draw_identities
+from workloads.training.pictures.keypoints import KeypointDetector, coded
+from workloads.training.pictures.motion import draw_motion
+from workloads.training.pictures.photos import FACES, moved_face, photo_tensor
 from workloads.weights_torch import fill, load_parts
 
 ROWS = COLS = 256

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workloads.training.faces import render
-from workloads.training.heads import MOTION_NAMES, Identities, draw_identities
-from workloads.training.motion import waves
-from workloads.training.photos import FACES, moved_face, photo_tensor
+from workloads.training.pictures.faces import render
+from workloads.training.pictures.heads import MOTION_NAMES, Identities, draw_identities
+from workloads.training.pictures.motion import waves
+from workloads.training.pictures.photos import FACES, moved_face, photo_tensor
 
 #: Seconds of motion that a pair is drawn from.
 CLIP_SECONDS = 8.0

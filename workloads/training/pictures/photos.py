@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from workloads.training.heads import MOTION_NAMES
+from workloads.training.pictures.heads import MOTION_NAMES
 
 PHOTOS = Path(__file__).parent / "photos.npz"
 #: Face centre (x, y), half width of the face and half side of the crop, in pixels of the photo.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workloads.training.heads import MOTION_NAMES
+from workloads.training.pictures.heads import MOTION_NAMES
 
 #: Per value: centre, spread of the clip's mean, spread within the clip, slowest and fastest Hz.
 RANGES = {

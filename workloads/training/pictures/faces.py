@@ -5,10 +5,20 @@ It decides what a head looks like at one instant; motion over time lies in `moti
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from workloads.training.heads import MOTION_NAMES, Camera, Identities, look, over, soft, texture
+from workloads.training.pictures.heads import (
+    MOTION_NAMES,
+    Camera,
+    Identities,
+    look,
+    over,
+    soft,
+    texture,
+)
 
 # Skin, lip, hair and iris colours run between these ends (red, green, blue in 0..1).
 SKIN = ((0.32, 0.19, 0.13), (0.96, 0.78, 0.67))
@@ -98,6 +108,59 @@ def paint_mouth(
     return colour
 
 
+@dataclass(frozen=True)
+class Painter:
+    """Lays lit, grainy ellipsoids on a picture of N people; `glow`: light of each [N, 1, 1]."""
+
+    people: Identities
+    glow: Tensor
+
+    def place(self, x: float, y: float, z: float) -> Tensor:
+        """One point of the space of the heads, for everybody."""
+        return self.scaled(x, y, z).expand(len(self.people.values), 3)
+
+    def scaled(self, x: float, y: float, z: float) -> Tensor:
+        """Three numbers beside the people's own."""
+        return torch.tensor([x, y, z], device=self.people.values.device)
+
+    def lit(self, colour: Tensor, shade: Tensor, gloss: float = 0.0) -> Tensor:
+        """A colour in the light."""
+        if colour.ndim == 2:
+            colour = colour[:, :, None, None]
+        bright = self.glow * (0.5 + 0.55 * shade.clamp(min=0))
+        return (colour * bright[:, None]
+                + gloss * (shade.clamp(min=0) ** 12 * self.glow)[:, None])
+
+    def blob(self, camera: Camera, picture: Tensor, centre: Tensor, size: Tensor, colour: Tensor,
+             grain: float, show: Tensor | float = 1.0) -> Tensor:
+        """The picture with one ellipsoid more in front."""
+        cover, point, shade = camera.hit(centre, size)
+        marks = 1 + grain * texture(self.people.noise[:, 1:], point, (0.9, 0.5))
+        painted = self.lit(colour, shade) * marks[:, None]
+        return over(picture, cover * show, painted)
+
+
+def paint_behind_face(painter: Painter, head: Camera, body: Camera, radii: Tensor, skin: Tensor,
+                      hair: Tensor, mouth_open: Tensor) -> Tensor:
+    """The backdrop with torso, long hair, neck, ears and jaw."""
+    value, place, blob = painter.people.values, painter.place, painter.blob
+    cloth = 0.08 + 0.8 * value[:, 31:34]
+    long_hair = (value[:, 7] > 0.5).float()[:, None, None]
+    picture = blob(body, painter.people.backdrop, place(0.0, 1.45, -0.1), place(0.95, 0.72, 0.4),
+                   cloth, 0.18)
+    stretch = painter.scaled(1.2, 1.15, 1.0)
+    back = place(0.0, 0.1, -0.14)
+    picture = blob(head, picture, back, radii * stretch, 0.8 * hair, 0.3, long_hair)
+    picture = blob(body, picture, place(0.0, 0.7, -0.1), place(0.2, 0.36, 0.22), 0.8 * skin, 0.03)
+    for side in (-1.0, 1.0):
+        centre = radii * painter.scaled(side * 0.98, 0.02, -0.05)
+        picture = blob(head, picture, centre, place(0.07, 0.13, 0.08), 0.9 * skin, 0.05)
+    drop = mouth_open[:, None] * painter.scaled(0.0, 0.05, 0.0)
+    chin = radii * painter.scaled(0.0, 0.42, 0.12) + drop
+    shape = radii * painter.scaled(0.78, 0.62, 0.8)
+    return blob(head, picture, chin, shape, skin, 0.04)
+
+
 def render(people: Identities, frames: Tensor) -> Tensor:
     """Render one frame per head: [N, 15] motion values to [N, 3, rows, cols] in 0..1.
 
@@ -111,41 +174,10 @@ def render(people: Identities, frames: Tensor) -> Tensor:
                          0.46 + 0.06 * value[:, 3]], dim=1)
     skin, hair = blend(SKIN, value[:, 4]), blend(HAIR, value[:, 5] * value[:, 6])
     skin = skin * (0.92 + 0.16 * value[:, 28:31])
-    glow = motion["light"][:, None, None]
+    painter = Painter(people, motion["light"][:, None, None])
+    picture = paint_behind_face(painter, head, body, radii, skin, hair, motion["mouth_open"])
 
-    def place(x: float, y: float, z: float) -> Tensor:
-        return torch.tensor([x, y, z], device=value.device).expand(len(value), 3)
-
-    def lit(colour: Tensor, shade: Tensor, gloss: float = 0.0) -> Tensor:
-        if colour.ndim == 2:
-            colour = colour[:, :, None, None]
-        bright = glow * (0.5 + 0.55 * shade.clamp(min=0))
-        return colour * bright[:, None] + gloss * (shade.clamp(min=0) ** 12 * glow)[:, None]
-
-    def blob(camera: Camera, picture: Tensor, centre: Tensor, size: Tensor, colour: Tensor,
-             grain: float, show: Tensor | float = 1.0) -> Tensor:
-        cover, point, shade = camera.hit(centre, size)
-        marks = 1 + grain * texture(people.noise[:, 1:], point, (0.9, 0.5))
-        painted = lit(colour, shade) * marks[:, None]
-        return over(picture, cover * show, painted)
-
-    picture = people.backdrop
-    cloth = 0.08 + 0.8 * value[:, 31:34]
-    long_hair = (value[:, 7] > 0.5).float()[:, None, None]
-    picture = blob(body, picture, place(0.0, 1.45, -0.1), place(0.95, 0.72, 0.4), cloth, 0.18)
-    stretch = torch.tensor([1.2, 1.15, 1.0], device=value.device)
-    back = place(0.0, 0.1, -0.14)
-    picture = blob(head, picture, back, radii * stretch, 0.8 * hair, 0.3, long_hair)
-    picture = blob(body, picture, place(0.0, 0.7, -0.1), place(0.2, 0.36, 0.22), 0.8 * skin, 0.03)
-    for side in (-1.0, 1.0):
-        centre = radii * torch.tensor([side * 0.98, 0.02, -0.05], device=value.device)
-        picture = blob(head, picture, centre, place(0.07, 0.13, 0.08), 0.9 * skin, 0.05)
-    drop = motion["mouth_open"][:, None] * torch.tensor([0.0, 0.05, 0.0], device=value.device)
-    chin = radii * torch.tensor([0.0, 0.42, 0.12], device=value.device) + drop
-    shape = radii * torch.tensor([0.78, 0.62, 0.8], device=value.device)
-    picture = blob(head, picture, chin, shape, skin, 0.04)
-
-    cover, point, shade = head.hit(place(0.0, 0.0, 0.0), radii)
+    cover, point, shade = head.hit(painter.place(0.0, 0.0, 0.0), radii)
     pores = 1 + 0.07 * texture(people.noise[:, :1], point, (0.8, 0.8))
     colour = skin[:, :, None, None] * pores[:, None]
     beard = (value[:, 8] > 0.75).float() * 0.7
@@ -157,10 +189,10 @@ def render(people: Identities, frames: Tensor) -> Tensor:
     line = point[:, 1] - fringe - 0.06 * strands - 0.5 * (0.35 - point[:, 2]).clamp(min=0)
     strand_colour = hair[:, :, None, None] * (1 + 0.4 * strands)[:, None]
     colour = over(colour, soft(line, 0.06) * (value[:, 34] > 0.08)[:, None, None], strand_colour)
-    picture = over(picture, cover, lit(colour, shade, 0.06))
-    bridge = radii * torch.tensor([0.0, 0.14, 0.95], device=value.device)
+    picture = over(picture, cover, painter.lit(colour, shade, 0.06))
+    bridge = radii * painter.scaled(0.0, 0.14, 0.95)
     nose = torch.stack([0.045 + 0.03 * value[:, 35], 0.1 + 0.05 * value[:, 36],
                         0.08 + 0.06 * value[:, 37]], dim=1)
     cover, point, shade = head.hit(bridge, nose)
     fade = soft(-point[:, 1] - 0.3, 1.2)
-    return over(picture, cover * fade, lit(skin, shade, 0.1)).clamp(0, 1)
+    return over(picture, cover * fade, painter.lit(skin, shade, 0.1)).clamp(0, 1)
