@@ -6,12 +6,14 @@ They emit no hardware; give the design file that a search writes to `cosim emit`
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
 from arch_models.overlay import overlay_toml
 from studies.commands.options import (
@@ -27,14 +29,14 @@ from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.machine import default_workers
 from studies.plain.made_by import invocation
-from studies.plain.records import save
+from studies.plain.records import kind_of, save
 from studies.plain.stopping import Stopping, exit_code
 from studies.plain.terminal import terminal
 from studies.report import pictures, tables
 from studies.report.documents import Asked, search_document
 from studies.search.exploration import Exploration, Place
 from studies.search.exploration import explore as run_exploration
-from studies.search.outcomes import Objective, Record, Sampler, Settings
+from studies.search.outcomes import Objective, Progress, Record, Sampler, Settings
 from studies.search.search import parse_names
 from studies.search.space import WORKLOAD, default_space
 from studies.search.space_file import load_space
@@ -79,6 +81,8 @@ def explore(
     start: Annotated[list[Path] | None, typer.Option(
         help="Also start from the front of an earlier search (its explore.json, of any network or "
              "board) or from a design (.toml); may be repeated.", show_default=False)] = None,
+    live: Annotated[bool, typer.Option(
+        "--live", help="Serve a page that follows the search, on this machine.")] = False,
     prune: Annotated[bool, typer.Option(
         help="Leave out designs whose lower bounds something evaluated dominates.")] = True,
     out: Annotated[Path | None, typer.Option(
@@ -101,27 +105,26 @@ def explore(
     asked = Asked(workload, graph.name, board, on, base, invocation())
     earlier = earlier_designs(start or [], axes)
     out = out or Path("out/explore") / f"{Path(workload).stem}-{on.name}"
-    output_folder(out)
+    console = terminal()
+    _say_replaced(console, output_folder(out) / "explore.json")
     if json is not None:
         check_writable(json)
-    if study is not None and storage is None:
-        raise UserError(f"--study {study!r} names a study and no storage; add --storage FILE.")
-    place = Place(storage, study or workload) if storage is not None else None
-    console = terminal()
-    if note:
-        console.print(note)
-    console.print(f"{axes.size():,} designs in the space, {len(axes.axes)} axes")
-    if start:
-        console.print(f"{len(earlier)} designs of {', '.join(map(str, start))} are tried first")
+    place = _place(storage, study, workload)
+    for line in (note, f"{axes.size():,} designs in the space, {len(axes.axes)} axes",
+                 f"{len(earlier)} designs of {', '.join(map(str, start))} are tried first"
+                 if start else ""):
+        if line:
+            console.print(line)
     most = axes.size() if settings.sampler is Sampler.EXHAUSTIVE else designs
-    with Stopping(), SearchProgress(console, most) as told:
+    with Stopping(), ExitStack() as stack:
+        view = _watched(stack, console, asked, settings, most) if live else None
+        told = stack.enter_context(SearchProgress(console, most, view))
         found = run_exploration(graph, on, base, settings, axes,
-                                workers or default_workers(), progress=told.record,
-                                place=place, scheduler=scheduler, prune=prune,
-                                earlier=earlier)
+                                workers or default_workers(), progress=told.record, place=place,
+                                scheduler=scheduler, prune=prune, earlier=earlier)
         if found.signal:
             told.stop()
-            _say_stopped(console, found, _write(found, asked, out, json), out)
+            _say_stopped(console, found, _write(found, asked, out, json), out, storage)
     written = _write(found, asked, out, json)
     show(console, found)
     if found.chosen is None:
@@ -136,9 +139,39 @@ def _settings(designs: int, seed: int, sampler: str, objectives: str) -> Setting
                     objectives=parse_names("objective", names, Objective))
 
 
-def _say_stopped(console: Console, found: Exploration, written: list[str], out: Path) -> None:
+def _place(storage: str | None, study: str | None, workload: str) -> Place | None:
+    if study is not None and storage is None:
+        raise UserError(f"--study {study!r} names a study and no storage; add --storage FILE.")
+    return Place(storage, study or workload) if storage is not None else None
+
+
+def _watched(stack: ExitStack, console: Console, asked: Asked, settings: Settings,
+             most: int) -> Progress:
+    from studies.report.live import live_search
+
+    view, address = stack.enter_context(live_search(asked, settings.objectives, most))
+    stack.callback(view.end, "The search has ended; `cosim report` makes a page of what it wrote.")
+    console.print(f"follow the search at {address}", soft_wrap=True)
+    return view.record
+
+
+def _say_replaced(console: Console, path: Path) -> None:
+    """Say which earlier search this one will replace."""
+    if path.exists():
+        command = ""
+        with suppress(UserError):  # a file that cannot be read is replaced all the same
+            command = kind_of(path)[1]
+        console.print(f"{path} holds an earlier search{f' ({command})' if command else ''}; this "
+                      "one replaces it (--out FOLDER keeps both)", soft_wrap=True)
+
+
+def _say_stopped(console: Console, found: Exploration, written: list[str], out: Path,
+                 storage: str | None) -> None:
     console.print(f"stopped: {found.found.judged} designs judged, {len(found.candidates)} of them "
                   f"again with ddr3; wrote {', '.join(written)} to {out}", soft_wrap=True)
+    console.print("the same command goes on from here" if storage is not None else
+                  f"to begin another search with this front: --start {out}/explore.json; with "
+                  "--storage FILE the same command goes on where it ended", soft_wrap=True)
     raise typer.Exit(exit_code(found.signal))
 
 
@@ -164,8 +197,9 @@ class SearchProgress:
     It starts no thread, since workers are forked while it is there; so it moves with the designs.
     """
 
-    def __init__(self, console: Console, designs: int) -> None:
-        self._bar = Progress(TextColumn("searching"), BarColumn(), MofNCompleteColumn(),
+    def __init__(self, console: Console, designs: int, also: Progress | None = None) -> None:
+        self._also = also
+        self._bar = Bar(TextColumn("searching"), BarColumn(), MofNCompleteColumn(),
                              TextColumn("{task.description}"), TimeElapsedColumn(),
                              console=console, auto_refresh=False)
         self._task = self._bar.add_task("", total=designs)
@@ -192,8 +226,10 @@ class SearchProgress:
         else:
             self._records += 1
             self._infeasible += record.failure is not None
-        if record.evaluation:
-            self._best = min(self._best, record.evaluation.latency_ms)
+            if record.evaluation:
+                self._best = min(self._best, record.evaluation.latency_ms)
+        if self._also is not None:
+            self._also(record, done)
         again = f", {self._finals} again with ddr3" if self._finals else ""
         self._bar.update(self._task, completed=done, description=(
             f"{self._infeasible} infeasible, best {self._best:.1f} ms{again}"))

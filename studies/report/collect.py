@@ -167,8 +167,12 @@ def search_section(found: Search, board: Board) -> dict[str, Any]:
     kept = {name: encode(getattr(found, name)) for name in (
         "designs_asked", "designs_evaluated", "designs_infeasible", "designs_pruned", "complete",
         "front", "designs", "chosen_number")}
-    sites = {name.upper(): getattr(board.part, name) for name in ("dsp", "bram36", "lut", "ff")}
-    return {**kept, "available": sites}
+    return {**kept, "available": sites(board)}
+
+
+def sites(board: Board) -> dict[str, int]:
+    """What the board's part has of each kind of site."""
+    return {name.upper(): getattr(board.part, name) for name in ("dsp", "bram36", "lut", "ff")}
 
 
 def _best_first(found: Search) -> list[int]:

@@ -5,7 +5,7 @@ It evaluates nothing; `records` checks, the commands that made the files write t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from studies.evaluation.values import Displaced, Evaluation
 from studies.plain.errors import UserError
 from studies.plain.records import encode, header, load_flat
 from studies.search.exploration import Exploration
+from studies.search.outcomes import Record
 from studies.search.space_overlays import overlay_of
 
 SEARCH, COMPARISON, WHAT_IF = "search", "comparison", "what-if"
@@ -100,14 +101,6 @@ def search_document(found: Exploration, asked: Asked) -> dict[str, Any]:
     """A search as JSON values, which `load_search` reads back."""
     search = found.found
     whole = dict.fromkeys([*search.front, *(item.record.number for item in found.candidates)])
-    designs = [{"number": record.number, "choice": record.choice,
-                "latency_ms": record.evaluation.latency_ms if record.evaluation else None,
-                "energy_uj_per_pixel":
-                    record.evaluation.energy_uj_per_pixel if record.evaluation else None,
-                "resources": {item.name: item.used for item in (
-                    record.evaluation.resources if record.evaluation else ())},
-                "infeasible": record.failure.reason if record.failure else None}
-               for record in search.records]
     chosen = found.chosen
     return {
         **header(SEARCH, asked.command),
@@ -116,7 +109,7 @@ def search_document(found: Exploration, asked: Asked) -> dict[str, Any]:
         "settings": encode(search.settings), "designs_asked": search.asked,
         "designs_evaluated": search.evaluated, "designs_infeasible": search.infeasible,
         "designs_pruned": search.pruned, "complete": not found.signal,
-        "front": list(search.front), "designs": designs,
+        "front": list(search.front), "designs": tried(search.records),
         "default": _final(found.default), "base_file": overlay_toml(asked.base),
         "energy_over_default": encode(found.energy_ratio),
         "chosen": _final(chosen.evaluation) if chosen else None,
@@ -127,6 +120,18 @@ def search_document(found: Exploration, asked: Asked) -> dict[str, Any]:
             search.records[number].choice, asked.base, asked.board, f"explored-{number}"))
             for number in whole},
     }
+
+
+def tried(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The designs of a search as JSON values, as `Tried` has them."""
+    return [{"number": record.number, "choice": record.choice,
+             "latency_ms": record.evaluation.latency_ms if record.evaluation else None,
+             "energy_uj_per_pixel":
+                 record.evaluation.energy_uj_per_pixel if record.evaluation else None,
+             "resources": {item.name: item.used for item in (
+                 record.evaluation.resources if record.evaluation else ())},
+             "infeasible": record.failure.reason if record.failure else None}
+            for record in records]
 
 
 def _final(item: Evaluation | None) -> dict[str, Any] | None:

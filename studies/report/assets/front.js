@@ -88,17 +88,21 @@ function designList(kept) {
       onkeydown: (event) => { if (event.key === "Enter") openDesign(row[0]); } }) }));
 }
 
-function searchSection() {
+function searchText() {
   const found = DATA.search;
+  return `${found.designs_evaluated} designs simulated, ${found.designs_pruned} left out because `
+    + `their bounds are dominated, ${found.designs_infeasible} not feasible. `
+    + (found.complete ? "" : "The search was ended early. ")
+    + "Figures here are those of the search (flat memory); sheets are simulated with ddr3. "
+    + "Chosen is the smallest product of latency and energy.";
+}
+
+function searchSection() {
+  const text = el("p", {}, searchText());
   const nodes = [plotNode(), plotNode()];
   const list = el("div", { id: "designs" }, designList(null));
   const shown = section("front", "Designs of the search",
-    el("p", {}, `${found.designs_evaluated} designs simulated, ${found.designs_pruned} left out `
-      + `because their bounds are dominated, ${found.designs_infeasible} not feasible. `
-      + (found.complete ? "" : "The search was ended early. ")
-      + "Figures here are those of the search (flat memory); sheets are simulated with ddr3. "
-      + "Chosen is the smallest product of latency and energy."),
-    el("p", { class: "soft" }, "Click a design for its sheet; drag a box to select."),
+    text, el("p", { class: "soft" }, "Click a design for its sheet; drag a box to select."),
     el("div", { class: "pair" }, ...nodes), list);
   const answer = (kept) => list.replaceChildren(designList(kept));
   const events = {
@@ -109,7 +113,11 @@ function searchSection() {
   return { node: shown, start: () => {
     plot(nodes[0], () => frontPlot(["latency", "energy"]), events);
     plot(nodes[1], () => frontPlot(["latency", "fabric"]), events);
-  }, again: () => { redraw(); answer(null); } };
+  }, again: () => {
+    text.textContent = searchText();
+    redraw();
+    answer(null);
+  } };
 }
 
 // The sheet of a design that was not simulated again: what the search knows of it.

@@ -1,0 +1,74 @@
+"""Does `explore --live` show a search while it runs, and leave nothing behind?"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arch_models.board import load_board
+from arch_models.overlay import default_overlay
+from studies.report.documents import Asked
+from studies.report.live import live_search
+from studies.search.exploration import explore
+from studies.search.outcomes import OBJECTIVES, Settings
+from tests.support.browser import chromium, opened
+from workloads.library import load
+
+ROOT = Path(__file__).parents[2]
+BOARD, GRAPH = load_board("pynq-z1"), load("agc-w16")
+ASKED = Asked(GRAPH.name, GRAPH.name, BOARD.name, BOARD, default_overlay(), "cosim explore")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+def test_a_page_follows_a_search_to_its_end(browser: Any) -> None:
+    with live_search(ASKED, OBJECTIVES, 6) as (view, address), opened(browser, address) as page:
+        found = explore(GRAPH, BOARD, default_overlay(), Settings(designs=6, rounds=0), depth=1,
+                        progress=view.record).found
+        view.end("it is over")
+        page.wait_for_function("document.getElementById('state').textContent === 'it is over'")
+        assert page.locator("#designs tbody tr").count() == len(found.front)
+        assert f"{found.evaluated} designs simulated" in page.inner_text("#front")
+        assert f"{found.infeasible} not feasible" in page.inner_text("#front")
+
+
+def test_the_server_shows_its_folder_only_and_goes_with_the_search() -> None:
+    with live_search(ASKED, OBJECTIVES, 6) as (_, address):
+        assert address.startswith("http://127.0.0.1:")
+        assert b"<!doctype html>" in urllib.request.urlopen(address, timeout=20).read(100)
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{address}../../etc/passwd", timeout=20)
+    with pytest.raises(OSError):
+        urllib.request.urlopen(address, timeout=20)
+
+
+def test_a_killed_search_takes_its_server_with_it(tmp_path: Path) -> None:
+    with subprocess.Popen(
+            [sys.executable, "-m", "studies.cli", "explore", "agc-w16", "--designs", "100000",
+             "--live", "--workers", "1", "--out", str(tmp_path)], stdout=subprocess.PIPE,
+            text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}) as running:
+        assert running.stdout is not None
+        address = next(found.group() for line in running.stdout
+                       if (found := re.search(r"http://\S+", line)))
+        assert urllib.request.urlopen(f"{address}live.json", timeout=20).status == 200
+        running.send_signal(signal.SIGKILL)
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(address, timeout=1)
+        except OSError:
+            return
+        signal.sigtimedwait((), 0.1)
+    raise AssertionError("the server is still there")
