@@ -53,3 +53,8 @@ def kept(*modules: ModuleType) -> Callable[[Callable[..., Any]], Callable[..., A
         return CACHED(stamped)
 
     return compiled
+
+
+def plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The Python body of a compiled function; itself where compiling is switched off."""
+    return getattr(function, "py_func", function)

@@ -30,6 +30,7 @@ import numpy as np
 import simpy
 
 from arch_models.memory import Memory
+from cosim.compiled import plain
 from cosim.executors.des_memory import DdrChannel, DdrController, FlatChannel, Request, Transfer
 from cosim.memory.bursts import burst_beats, burst_bytes, next_request
 from cosim.program.result import SimResult, Trace
@@ -47,8 +48,8 @@ from cosim.program.table import (
 from cosim.program.totals import refuse_beyond
 
 # The Python bodies of the shared rules: a call from here need not enter numba.
-_burst_bytes, _burst_beats = burst_bytes.py_func, burst_beats.py_func
-_next_request = next_request.py_func
+_burst_bytes, _burst_beats = plain(burst_bytes), plain(burst_beats)
+_next_request = plain(next_request)
 
 Events = Generator[simpy.Event, int, None]
 

@@ -24,6 +24,7 @@ from typing import Protocol
 import numpy as np
 
 from arch_models.memory import Memory, Port
+from cosim.compiled import plain
 from cosim.memory.bursts import FAR, flat_accept
 from cosim.memory.controller import controller
 from cosim.memory.ddr3 import (
@@ -57,7 +58,7 @@ class Clock(Protocol):
         """Call at the end of a cycle, lower priorities first, then in the order asked."""
 
 
-_flat_accept = flat_accept.py_func  # a call from here need not enter numba
+_flat_accept = plain(flat_accept)  # a call from here need not enter numba
 
 
 @dataclass

@@ -25,11 +25,11 @@ BANK, ROW = 2048, 2048 * 8
 Burst = tuple[int, int, int]  # arrival clock, address, write
 
 
-def columns(timing: Ddr3Timing, *bursts: Burst) -> list[int]:
-    """First column command of each burst, in the order given. All are one DRAM burst long."""
+def columns(timing: Ddr3Timing, *bursts: Burst, size: int = 16) -> list[int]:
+    """First column command of each burst of `size` bytes, in the order given."""
     dram = controller(Memory("ddr3", (Port("p"),), timing), len(bursts))
     for index, (arrival, address, write) in enumerate(bursts):
-        rules.ddr_insert(dram, arrival, 0, index, address, 16, write)
+        rules.ddr_insert(dram, arrival, 0, index, address, size, write)
         dram.s[0].inside += 1
     found = {}
     while rules.ddr_next(dram, 1) != FAR:
@@ -83,6 +83,26 @@ def test_refresh_keeps_the_memory_closed(clocks: int) -> None:
     assert columns(timing, (90, 0, READ), (100, 0, READ))[-1] == 100 + 5 + clocks + 1
 
 
+@pytest.mark.parametrize("gate,write", [("rd2pre", READ), ("wr2pre", WRITE)])
+def test_a_row_closes_after_the_last_column_of_a_long_burst(gate: str, write: int) -> None:
+    """Eight DRAM bursts: the last column is at 1 + 28, the precharge 40 later, then t_rp, t_rcd."""
+    bursts = ((0, 0, write), (0, ROW, write))
+    assert columns(replace(LOOSE, **{gate: 40}), *bursts, size=128) == [1, 1 + 28 + 40 + 1 + 1]
+
+
+@pytest.mark.parametrize("name,clocks", [("t_ras", 60), ("rd2pre", 59)])
+def test_refresh_waits_until_the_row_may_close(name: str, clocks: int) -> None:
+    """Opened at 90 and read at 91, the row may not close at 100, when the refresh is due."""
+    timing = replace(LOOSE, t_refi=100, t_rfc=30, t_rp=5, **{name: clocks})
+    assert columns(timing, (90, 0, READ), (100, 0, READ))[-1] == 150 + 5 + 30 + 1
+
+
+def test_refresh_waits_for_the_data_bus() -> None:
+    """Eight DRAM bursts that begin at 91 keep the bus until 91 + 32, and their row until then."""
+    timing = replace(LOOSE, t_refi=100, t_rfc=30, t_rp=5)
+    assert columns(timing, (90, 0, READ), (100, 0, READ), size=128)[-1] == 123 + 5 + 30 + 1
+
+
 @pytest.mark.parametrize(("arrival", "due"), [(99, False), (100, True)])
 def test_refresh_is_due_at_its_clock_and_not_before(arrival: int, due: bool) -> None:
     timing = replace(LOOSE, t_refi=100, t_rfc=50)
@@ -126,3 +146,27 @@ def test_a_written_transaction_costs_the_fitted_gap() -> None:
 def test_an_opened_row_costs_the_fitted_gap() -> None:
     timing = replace(LOOSE, miss_gap_clocks=3)
     assert columns(timing, (0, 0, READ), (0, 16, READ), (0, 32, READ)) == [1, 8, 12]
+
+
+def test_every_dram_burst_of_a_write_costs_the_fitted_gap() -> None:
+    """Four DRAM bursts of half a clock each: two clocks a burst of 64 bytes."""
+    timing = replace(LOOSE, write_gap_eighths=4)
+    found = columns(timing, *((0, 64 * index, WRITE) for index in range(3)), size=64)
+    assert found == [1, 1 + 16 + 2, 1 + 2 * (16 + 2)]
+
+
+def test_a_burst_that_is_not_aligned_takes_every_dram_burst_it_touches() -> None:
+    assert columns(LOOSE, (0, 8, READ), (0, 32, READ)) == [1, 1 + 2 * 4]
+    assert columns(LOOSE, (0, 16, READ), (0, 32, READ)) == [1, 1 + 4]
+
+
+def test_a_row_for_the_other_direction_opens_after_its_last_command() -> None:
+    """The write has waited since 0, but its row opens when the read's column is out at 7."""
+    timing = replace(LOOSE, t_rcd=7)
+    assert columns(timing, (0, 0, READ), (0, BANK, WRITE)) == [7, 7 + 7]
+
+
+@pytest.mark.parametrize("gap", [0, 9])
+def test_a_turn_that_an_empty_queue_allows_costs_the_idle_gap(gap: int) -> None:
+    timing = replace(LOOSE, idle_gap=gap)
+    assert columns(timing, (0, 0, READ), (50, 16, WRITE)) == [1, 50 + gap]
