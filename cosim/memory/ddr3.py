@@ -30,7 +30,7 @@ from cosim.compiled import CACHED_RULE, PLAIN_RULE
 from cosim.memory.bursts import FAR, precedes
 from cosim.memory.controller import Controller
 
-#: Clocks are below 3.2 GHz (`arch_models.board_rules`), so products of smaller times fit 63 bits.
+#: Clocks are below 3.2 GHz (`arch_models.boards.rules`), so products of smaller times fit 63 bits.
 SMALL = 1 << 31
 
 NOTHING, ADMITTED, SERVED = range(3)  # what `ddr_step` did

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from arch_models.board import Board, board_names, load_board, read_board
-from arch_models.board_rules import problems
+from arch_models.boards.rules import problems
 from studies.commands.options import Json
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json

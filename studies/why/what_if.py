@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from arch_models.board import RATE_TOLERANCE_HZ, Board, SoftwareCosts
-from arch_models.board_rules import most, problems
+from arch_models.boards.rules import most, problems
 from arch_models.clock import clocked
 from arch_models.fields import FieldError, nearest, shortened, with_value
 from arch_models.overlay import Infeasible, Overlay, Rate

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from arch_models.board import BOARDS, Board, PortKind, board_names, load_board, read_board
-from arch_models.board_rules import problems
+from arch_models.boards.rules import problems
 from arch_models.fields import FieldError, Status
 from arch_models.memory import board_memory
 from arch_models.overlay import load_overlay

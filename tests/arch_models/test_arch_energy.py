@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arch_models.board import load_board
-from arch_models.board_rules import problems
+from arch_models.boards.rules import problems
 from arch_models.clock import predict, rate_hz
 from arch_models.engines.base import values
 from arch_models.overlay import Control, Wait, default_overlay

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arch_models.board import board_names, load_board
-from arch_models.board_rules import problems
+from arch_models.boards.rules import problems
 from arch_models.fields import FieldError, identifier, label, made_label, prose, with_value
 from arch_models.overlay import UNIT_NAMES, default_overlay, load_overlay, overlay_toml
 

@@ -23,7 +23,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from arch_models.board import BOARDS, load_board, read_board
-from arch_models.board_rules import problems
+from arch_models.boards.rules import problems
 from arch_models.builds import build_of
 from arch_models.engines.base import backend_timing
 from arch_models.files import parse_toml

@@ -8,12 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from arch_models.boards.values import Board, BoardPort, Ddr
 from arch_models.fields import FieldError, identifier, label, prose
-
-if TYPE_CHECKING:
-    from arch_models.board import Board, BoardPort, Ddr
 
 #: DDR4 on 64 bits is the widest that ships; 8 bits is one device.
 BUS_BITS = (8, 16, 32, 64)
