@@ -5,11 +5,10 @@ It wires nothing: `cosim.lowering.wiring` does, and a test says that the counts 
 
 from __future__ import annotations
 
-from arch_models.overlay import Engine, Fetch, Overlay, Role
+from arch_models.overlay import PARAMETER_SETS, Engine, Fetch, Overlay, Role
 
 #: Engines that the weight master feeds.
-FED = frozenset({Engine.CONVOLUTION, Engine.ELEMENTWISE, Engine.LOOKUP, Engine.SOFTMAX,
-                 Engine.NORM})
+FED = frozenset({Engine.CONVOLUTION, *PARAMETER_SETS})
 
 
 def engine_channels(overlay: Overlay, engine: Engine) -> int:

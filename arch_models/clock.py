@@ -25,7 +25,7 @@ from .channels import channels, engine_channels, master_channels
 from .engines import MODELS
 from .fields import FieldError
 from .nets import NetModel, read_clock_data, read_net_model
-from .overlay import NOMINAL_CLOCK_HZ, Engine, Overlay, Rate, Role
+from .overlay import NOMINAL_CLOCK_HZ, Overlay, Rate, Role
 from .power.fabric import speed_ratio
 from .resources import estimate
 
@@ -258,12 +258,8 @@ def _units(overlay: Overlay) -> Iterator[Row]:
         if model.engine in overlay.engines:
             numbers = {"tm": overlay.tm, "tn": overlay.tn,
                        "channels": engine_channels(overlay, model.engine)}
-            if model.engine is Engine.CONVOLUTION:
-                numbers |= {"columns": overlay.columns, "dsp_packing": int(overlay.dsp_packing),
-                            "requantize_cycles": overlay.requantize_cycles}
-            if model.engine is Engine.NORM:
-                numbers["depth"] = overlay.vector_entries
-            yield _nearest(model.engine.value, tuple(numbers.items()))
+            yield _nearest(model.engine.value,
+                           tuple((numbers | model.grid_row(overlay)).items()))
     for master in dict.fromkeys((item.role, item.width_bits) for item in overlay.masters):
         role, width = master
         part = "write_master" if role is Role.OUTPUT else "read_master"

@@ -12,8 +12,10 @@ import stat
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
+from enum import Enum
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from arch_models.fields import FieldError
 
@@ -108,3 +110,23 @@ def _reason(error: OSError) -> str:
 def toml_string(text: str) -> str:
     """A text as a TOML string: JSON's escapes are TOML's, which wants one more."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def toml_value(value: Any) -> str:
+    """A number, text, switch, choice, or list of them as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Enum):
+        return toml_value(str(value.value))
+    if isinstance(value, str):
+        return toml_string(value)
+    if isinstance(value, (frozenset, tuple)):
+        parts = sorted(value) if isinstance(value, frozenset) else value
+        return "[" + ", ".join(toml_value(part) for part in parts) + "]"
+    return str(value)
+
+
+def toml_lines(value: Any) -> str:
+    """The fields of a dataclass as lines of a TOML table."""
+    return "".join(f"{item.name} = {toml_value(getattr(value, item.name))}\n"
+                   for item in fields(value))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from enum import Enum, StrEnum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from arch_models.fields import FieldError, build, identifier, label, prose, shortened
 from arch_models.files import read_toml
-from arch_models.output import toml_string, write_text
+from arch_models.output import toml_lines, toml_value, write_text
 
 DESIGNS = Path(__file__).parent / "designs"
 #: What an overlay without a board is counted at; every board that ships makes it.
@@ -40,6 +40,8 @@ class Engine(StrEnum):
     NORM = "norm"  # group norm in two passes
 
 
+#: Engines that the weight master feeds, besides the convolution: sets of constants on chip.
+PARAMETER_SETS = {Engine.ELEMENTWISE: 2, Engine.LOOKUP: 2, Engine.SOFTMAX: 1, Engine.NORM: 1}
 #: Units of a program that are no masters.
 UNIT_NAMES = frozenset({*(engine.value for engine in Engine), "host"})
 
@@ -370,29 +372,12 @@ def overlay_toml(overlay: Overlay) -> str:
     for item in fields(overlay):
         value = getattr(overlay, item.name)
         if is_dataclass(value):
-            tables.append(f"\n[{item.name}]\n" + _plain_lines(value))
+            tables.append(f"\n[{item.name}]\n" + toml_lines(value))
         elif isinstance(value, tuple) and value and is_dataclass(value[0]):
-            tables += [f"\n[[{item.name}]]\n" + _plain_lines(part) for part in value]
+            tables += [f"\n[[{item.name}]]\n" + toml_lines(part) for part in value]
         else:
-            plain.append(f"{item.name} = {_toml(value)}\n")
+            plain.append(f"{item.name} = {toml_value(value)}\n")
     return "".join(plain) + "".join(tables)
-
-
-def _plain_lines(value: Any) -> str:
-    return "".join(f"{item.name} = {_toml(getattr(value, item.name))}\n" for item in fields(value))
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Enum):
-        return _toml(str(value.value))
-    if isinstance(value, str):
-        return toml_string(value)
-    if isinstance(value, (frozenset, tuple)):
-        parts = sorted(value) if isinstance(value, frozenset) else value
-        return "[" + ", ".join(_toml(part) for part in parts) + "]"
-    return str(value)
 
 
 def default_overlay() -> Overlay:

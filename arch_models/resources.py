@@ -12,7 +12,7 @@ from math import ceil
 from arch_models.board import Board
 from arch_models.channels import channels, master_channels
 from arch_models.engines import MODELS, Resources
-from arch_models.engines.base import logic, values
+from arch_models.engines.base import PARAMETER_BITS, VECTOR_LANES, logic, values
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from arch_models.units import ceil_div
 
@@ -23,8 +23,6 @@ RAMB18_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 
 RAMB36_SHAPES = ((32768, 1), (16384, 2), (8192, 4), (4096, 9), (2048, 18), (1024, 36), (512, 72))
 ACCUMULATOR_BITS = 32
 ENTRY_BITS = 64
-PARAMETER_BITS = 54  # of an entry that an engine reads: bias, multiplier, shift
-VECTOR_LANES = 8  # channels of a beat
 SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
 #: LUTs a lane of a buffer that is written, or read, two beats a cycle; that two masters write, a
@@ -134,12 +132,10 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
             ("parameters", buffer_sites(ceil_div(
                 overlay.parameter_entries, overlay.requantizers), overlay.requantizers,
                 constants, bits=PARAMETER_BITS))]
-    if Engine.ELEMENTWISE in overlay.engines:
-        found.append(("vector parameters", buffer_sites(
-            ceil_div(overlay.vector_entries, VECTOR_LANES), VECTOR_LANES, constants,
-            bits=PARAMETER_BITS)))
-    if Engine.NORM in overlay.engines:
-        found.append(("norm parameters", buffer_sites(overlay.vector_entries, 1, constants)))
+    for model in MODELS:
+        if model.engine in overlay.engines:
+            found += [(item.name, buffer_sites(item.words, item.lanes, constants, bits=item.bits))
+                      for item in model.memories(overlay)]
     if overlay.engines & {Engine.LOOKUP, Engine.SOFTMAX}:
         copies = VECTOR_LANES if Engine.LOOKUP in overlay.engines else SOFTMAX_LANES
         found.append(("table", copies * buffer_sites(

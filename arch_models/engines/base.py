@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from arch_models.channels import engine_channels
 from arch_models.fields import Coefficient, FieldError, build, nearest
@@ -20,6 +20,8 @@ from arch_models.overlay import Engine, Overlay
 DATA = Path(__file__).parent.parent / "data"
 #: Cycles that a gated clock goes on after an operation's end: of the RTL, which is empty by then.
 HOLD_CYCLES = 8
+PARAMETER_BITS = 54  # of an entry that an engine reads: bias, multiplier, shift
+VECTOR_LANES = 8  # channels of a beat
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,16 @@ class Resources:
                          self.lut + other.lut, self.ff + other.ff)
 
 
+class Memory(NamedTuple):
+    """A memory of an engine's own that the weight master fills: words of `lanes` beats, of which
+    the engine reads `bits` each."""
+
+    name: str
+    words: int
+    lanes: int
+    bits: int = 64
+
+
 class EngineModel(Protocol):
     """The seam. Implementations are plain objects without state."""
 
@@ -125,7 +137,14 @@ class EngineModel(Protocol):
         """Cycles of one tile. `FieldError` if the engine does not support the work."""
 
     def resources(self, overlay: Overlay) -> Resources:
-        """Sites of the engine's logic, without the shared buffers."""
+        """Sites of the engine's logic, without its memories."""
+
+    def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
+        """Memories that only this engine reads; those that engines share are not among them."""
+
+    def grid_row(self, overlay: Overlay) -> dict[str, int]:
+        """What tells rows of the engine apart in the grids of sites and paths, besides `tm`, `tn`
+        and the channels that end at it."""
 
 
 @cache

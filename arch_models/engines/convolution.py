@@ -6,7 +6,7 @@ It does not choose tiles or load weights.
 from __future__ import annotations
 
 from arch_models.channels import engine_channels
-from arch_models.engines.base import Resources, Tile, TileCost, Work, logic, refuse, timing
+from arch_models.engines.base import Memory, Resources, Tile, TileCost, Work, logic, refuse, timing
 from arch_models.overlay import Engine, Fusion, Overlay
 from arch_models.units import ceil_div
 
@@ -43,6 +43,15 @@ class Convolution:
         rest = logic(self.engine.value, {
             **array_terms(overlay), "channel": engine_channels(overlay, self.engine)})
         return Resources(slices + rest.dsp, 0.0, rest.lut, rest.ff)
+
+    def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
+        """See `EngineModel`."""
+        return ()
+
+    def grid_row(self, overlay: Overlay) -> dict[str, int]:
+        """See `EngineModel`."""
+        return {"columns": overlay.columns, "dsp_packing": int(overlay.dsp_packing),
+                "requantize_cycles": overlay.requantize_cycles}
 
 
 def array_terms(overlay: Overlay) -> dict[str, float]:

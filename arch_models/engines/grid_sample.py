@@ -6,6 +6,7 @@ It holds whole source planes on chip; whether they fit is the mapping's question
 from __future__ import annotations
 
 from arch_models.engines.base import (
+    Memory,
     Resources,
     Tile,
     TileCost,
@@ -39,3 +40,11 @@ class GridSample:
     def resources(self, overlay: Overlay) -> Resources:
         """Logic for one beat of channels."""
         return logic(self.engine.value, stream_terms(overlay, self.engine))
+
+    def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
+        """See `EngineModel`."""
+        return ()
+
+    def grid_row(self, overlay: Overlay) -> dict[str, int]:
+        """See `EngineModel`."""
+        return {}

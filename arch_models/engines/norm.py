@@ -6,6 +6,7 @@ It holds the entries of one block of whole groups; how a tensor is cut is the ma
 from __future__ import annotations
 
 from arch_models.engines.base import (
+    Memory,
     Resources,
     Tile,
     TileCost,
@@ -46,3 +47,11 @@ class Norm:
     def resources(self, overlay: Overlay) -> Resources:
         """Logic for one beat of channels, and the divider; its memories are elsewhere."""
         return logic(self.engine.value, stream_terms(overlay, self.engine))
+
+    def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
+        """See `EngineModel`."""
+        return (Memory("norm parameters", overlay.vector_entries, 1),)
+
+    def grid_row(self, overlay: Overlay) -> dict[str, int]:
+        """See `EngineModel`."""
+        return {"depth": overlay.vector_entries}

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arch_models.engines.base import (
+    PARAMETER_BITS,
+    VECTOR_LANES,
+    Memory,
     Resources,
     Tile,
     TileCost,
@@ -19,6 +22,7 @@ from arch_models.engines.base import (
     timing,
 )
 from arch_models.overlay import Engine, Overlay
+from arch_models.units import ceil_div
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,17 @@ class Stream:
     def resources(self, overlay: Overlay) -> Resources:
         """Logic for one beat of channels."""
         return logic(self.engine.value, stream_terms(overlay, self.engine))
+
+    def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
+        """See `EngineModel`."""
+        if self.engine is not Engine.ELEMENTWISE:
+            return ()
+        return (Memory("vector parameters", ceil_div(overlay.vector_entries, VECTOR_LANES),
+                       VECTOR_LANES, PARAMETER_BITS),)
+
+    def grid_row(self, overlay: Overlay) -> dict[str, int]:
+        """See `EngineModel`."""
+        return {}
 
 
 ELEMENTWISE = Stream(Engine.ELEMENTWISE, frozenset({"add", "multiply", "affine", "flow_sum"}),

@@ -11,13 +11,9 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.engines import MODELS
-from arch_models.overlay import Engine, Fetch, Master, Overlay, Role
+from arch_models.overlay import PARAMETER_SETS, Engine, Fetch, Master, Overlay, Role
 from cosim.engines.rows import Wires
 from cosim.program.table import Channel, Unit, UnitKind
-
-#: Engines that get parameters or tables from the weight master, and how many sets are on chip.
-PARAMETER_SETS = {Engine.ELEMENTWISE: 2, Engine.LOOKUP: 2, Engine.SOFTMAX: 1,
-                  Engine.NORM: 1}
 
 
 @dataclass(frozen=True)
