@@ -38,10 +38,12 @@ class Engine(StrEnum):
     SOFTMAX = "softmax"
     GRID_SAMPLE = "grid_sample"
     NORM = "norm"  # group norm in two passes
+    DEPTHWISE = "depthwise"  # convolutions of one channel each
 
 
 #: Engines that the weight master feeds, besides the convolution: sets of constants on chip.
-PARAMETER_SETS = {Engine.ELEMENTWISE: 2, Engine.LOOKUP: 2, Engine.SOFTMAX: 1, Engine.NORM: 1}
+PARAMETER_SETS = {Engine.ELEMENTWISE: 2, Engine.LOOKUP: 2, Engine.SOFTMAX: 1, Engine.NORM: 1,
+                  Engine.DEPTHWISE: 2}
 #: Units of a program that are no masters.
 UNIT_NAMES = frozenset({*(engine.value for engine in Engine), "host"})
 
@@ -152,6 +154,8 @@ class Overlay:
     bytes / 8, bytes / 8 and bytes. `most_in_words`, `most_out_words`: bound on the words of one
     convolution operation (0: as many as fit), for accelerators that make one pass a word;
     `tile_rows`, `tile_columns`: its output rows and columns, at most (0: the mapping chooses).
+    `depthwise_taps`: taps of a kernel row that the depthwise engine multiplies in a cycle, of 8
+    channels.
     """
 
     name: str
@@ -181,6 +185,7 @@ class Overlay:
     parameter_entries: int = 2048
     vector_entries: int = 512
     table_bytes: int = 1024
+    depthwise_taps: int = 3
     fusions: frozenset[Fusion] = frozenset(Fusion)
     fetch: Fetch = Fetch.ON_CHIP
     control: Control = Control()
@@ -246,7 +251,7 @@ class Overlay:
 MOST_WORDS, MOST_CYCLES, MOST_MASTERS = 1 << 24, 1 << 20, 32
 BOUNDS = {
     "clock_hz": (1_000_000, 2_000_000_000), "tm": (1, 4096), "tn": (1, 4096), "headroom": (0, 0.9),
-    "requantize_cycles": (1, MOST_CYCLES), "channel_block": (1, 4096),
+    "requantize_cycles": (1, MOST_CYCLES), "channel_block": (1, 4096), "depthwise_taps": (1, 7),
     **{name: (1, MOST_WORDS) for name in (
         "input_words", "weight_words", "output_words", "accumulator_words", "parameter_entries",
         "vector_entries", "table_bytes")},

@@ -18,12 +18,13 @@ from arch_models.engines.base import (
     timing,
 )
 from arch_models.engines.convolution import Convolution
+from arch_models.engines.depthwise import Depthwise
 from arch_models.engines.grid_sample import GridSample
 from arch_models.engines.norm import Norm
 
 MODELS: tuple[EngineModel, ...] = (
     Convolution(), stream.ELEMENTWISE, stream.LOOKUP, stream.POOL, stream.UPSAMPLE,
-    stream.SOFTMAX, GridSample(), Norm(),
+    stream.SOFTMAX, GridSample(), Norm(), Depthwise(),
 )
 
 

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from arch_models.overlay import Engine
 from cosim.engines.base import EngineSlice
 from cosim.engines.convolution import ConvolutionSlice
+from cosim.engines.depthwise import DepthwiseSlice
 from cosim.engines.grid_sample import GridSampleSlice
 from cosim.engines.norm import NormSlice
 from cosim.engines.stream import COST_ARGUMENTS, StreamSlice
 
 _ALL: tuple[EngineSlice, ...] = (
     ConvolutionSlice(), *(StreamSlice(engine) for engine in COST_ARGUMENTS), GridSampleSlice(),
-    NormSlice())
+    NormSlice(), DepthwiseSlice())
 SLICES: Mapping[Engine, EngineSlice] = {item.engine: item for item in _ALL}
 
 __all__ = ["SLICES", "EngineSlice"]

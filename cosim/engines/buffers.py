@@ -25,7 +25,7 @@ class Buffers:
     """
 
     def __init__(self, overlay: Overlay) -> None:
-        self.tm, self.tn = overlay.tm, overlay.tn
+        self.overlay, self.tm, self.tn = overlay, overlay.tm, overlay.tn
         # Stale contents must not matter, so buffers start with garbage.
         garbage = np.random.default_rng(7)
 

@@ -6,6 +6,7 @@ in memory. Capacity rules are exact: a tile that is chosen fits the banks it nee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Mapping as Table
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Protocol
 
 from arch_models.board import Board
 from arch_models.channels import channels
-from arch_models.engines import Work, engine_for, engines_that_run, timing
+from arch_models.engines import Work, engines_that_run, timing
 from arch_models.engines.base import Timing
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from cosim.mapping import tile_search
@@ -60,8 +61,8 @@ def memory_rate(masters: tuple[Master, ...], clock_hz: int, board: Board) -> flo
 
 def engines_for(graph: Graph) -> frozenset[Engine]:
     """The engines that have work to do in a network, if all were in fabric."""
-    models = (engine_for(work_of(graph, layer)) for layer in graph.layers)
-    return frozenset(model.engine for model in models if model)
+    return frozenset(model.engine for layer in graph.layers
+                     for model in engines_that_run(work_of(graph, layer)))
 
 
 def budget_of(overlay: Overlay, board: Board) -> tile_search.Budget:
@@ -144,7 +145,7 @@ class Chooser:
         return Mapping(self.phases, tuple(found), self.layouts.frozen())
 
     def _layer(self, layer: Layer) -> LayerMapping | Infeasible | None:
-        """None: its reader does it. Of several engines the first that can hold it."""
+        """None: its reader does it. Of several engines the one that costs the least."""
         if layer.operator is Operator.UPSAMPLE and self.upsample_absorbed(layer):
             return None
         if layer.operator is Operator.TRANSPOSE and self._absorbing_matmul(layer):
@@ -156,11 +157,37 @@ class Chooser:
         there = [model for model in models if model.engine in self.overlay.engines]
         if not there:
             return self.host(layer, f"engine {models[-1].engine.value} is not in fabric")
-        for model in there[:-1]:
-            found = self.engines[model.engine].tile(self, layer)
-            if isinstance(found, LayerMapping) and found.engine is not None:
-                return found
-        return self.engines[there[-1].engine].tile(self, layer)
+        if len(there) == 1:
+            return self.engines[there[0].engine].tile(self, layer)
+        return self._fastest(layer, [model.engine for model in there])
+
+    def _fastest(self, layer: Layer, engines: list[Engine]) -> LayerMapping | Infeasible:
+        """The engine whose tile costs the fewest cycles; what it absorbs is not counted for it."""
+        tried = []
+        before = self._told()
+        for place, engine in enumerate(engines):
+            found = self.engines[engine].tile(self, layer)
+            fits = isinstance(found, LayerMapping) and found.engine is not None
+            cost = found.cost_cycles if fits and isinstance(found, LayerMapping) else math.inf
+            tried.append((cost, place, found, self._told()))
+            self._tell(before)
+        _, _, found, after = min(tried, key=lambda item: item[:2])
+        self._tell(after)
+        return found
+
+    def _told(self) -> tuple[dict, ...]:
+        """What engines may tell: layouts, and which layers are absorbed."""
+        layouts = self.layouts
+        return (dict(layouts.channels), dict(layouts.counts), dict(self.turned),
+                dict.fromkeys(self.absorbed))
+
+    def _tell(self, told: tuple[dict, ...]) -> None:
+        """Go back, or on, to what was told then."""
+        kept: tuple[dict, ...] = (self.layouts.channels, self.layouts.counts, self.turned)
+        for now, then in zip(kept, told[:3], strict=True):
+            now.clear()
+            now.update(then)
+        self.absorbed = set(told[3])
 
     def timing(self, engine: Engine, operator: str) -> Timing:
         """The coefficients of an operator on this design."""

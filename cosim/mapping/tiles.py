@@ -59,6 +59,15 @@ class NormTile:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaneTile:
+    """Channel planes, and rows and columns of outputs of each."""
+
+    planes: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
 class LayerMapping:
     """One layer of a program: a graph layer with those it absorbs.
 

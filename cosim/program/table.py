@@ -88,6 +88,7 @@ class Opcode(IntEnum):
     FETCH = 15
     OTHER = 16  # timed only; no functional meaning (accelerators that are not emitted)
     GROUP_SUMS = 17  # the first pass of a group norm; GROUP_NORM is the second
+    DEPTHWISE = 18
 
 
 class Buffer(IntEnum):
@@ -100,6 +101,8 @@ class Buffer(IntEnum):
     VECTOR_PARAMETERS = 4
     TABLE = 5
     NORM_PARAMETERS = 6
+    DEPTHWISE_PARAMETERS = 7
+    DEPTHWISE_WEIGHTS = 8
 
 
 class BeatMemory(NamedTuple):
@@ -120,6 +123,9 @@ BEAT_MEMORIES: dict[Buffer, BeatMemory] = {
     Buffer.VECTOR_PARAMETERS: BeatMemory("vector_entries"),
     Buffer.TABLE: BeatMemory("table_bytes", 8),
     Buffer.NORM_PARAMETERS: BeatMemory("vector_entries", engine="norm"),
+    Buffer.DEPTHWISE_PARAMETERS: BeatMemory("vector_entries", engine="depthwise"),
+    Buffer.DEPTHWISE_WEIGHTS: BeatMemory("vector_entries", times=("depthwise_taps",),
+                                         engine="depthwise"),
 }
 
 
@@ -176,6 +182,9 @@ ARGUMENTS: dict[Opcode, tuple[str, ...]] = {
                         "parameter_base", "gain_base", "offset_base", "all_positions", "first",
                         "last", "film"),
     Opcode.GROUP_NORM: ("in_base", "in_positions", "out_base", "positions", "planes", "relu"),
+    Opcode.DEPTHWISE: ("in_base", "in_rows", "in_columns", "planes", "weight_base",
+                       "parameter_base", "out_base", "row_span", "column_span", "kernel_rows",
+                       "kernel_columns", "stride", "pad_top", "pad_left", "relu"),
     Opcode.HOST: ("layer",),
     Opcode.FETCH: (),
     Opcode.OTHER: (),

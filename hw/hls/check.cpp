@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 
+#include "depthwise.hpp"
 #include "types.hpp"
 
 namespace cosim {
@@ -134,6 +135,23 @@ bool bad_convolution(const ConvolutionArguments &item) {
                                  item.out_words * (item.pool ? out / 4 : out), OUTPUT_SIZE));
 }
 
+bool bad_depthwise(const DepthwiseArguments &item) {
+    const std::int64_t planes = item.planes;
+    if (item.stride < 1 || item.kernel_rows < 1 || item.kernel_columns < 1 || item.row_span < 1 ||
+        item.column_span < 1) {
+        return fails("depthwise: kernel, stride and spans must be at least 1");
+    }
+    const std::int64_t groups = (item.kernel_columns + DEPTHWISE_TAPS - 1) / DEPTHWISE_TAPS;
+    const std::int64_t rows = (item.row_span - 1) / item.stride + 1;
+    const std::int64_t columns = (item.column_span - 1) / item.stride + 1;
+    return tile(item.in_base, item.out_base, planes, std::int64_t{item.in_rows} * item.in_columns,
+                rows * columns) ||
+           outside("DEPTHWISE_PARAMETERS", item.parameter_base, planes * BEAT_BYTES,
+                   DEPTHWISE_PARAMETERS_SIZE) ||
+           outside("DEPTHWISE_WEIGHTS", std::int64_t{item.weight_base} * DEPTHWISE_TAPS,
+                   planes * groups * item.kernel_rows * DEPTHWISE_TAPS, DEPTHWISE_WEIGHTS_SIZE);
+}
+
 template <class Item> bool bad_pool(const Item &item, int padding) {
     if (item.stride < 1 || item.kernel < 1) {
         return fails("pool: kernel and stride must be at least 1");
@@ -226,6 +244,8 @@ bool breaks(const Command &command, std::size_t memory_bytes) {
         return bad_group_sums(decode_group_sums_arguments(command));
     case Opcode::GROUP_NORM:
         return bad_group_norm(decode_group_norm_arguments(command));
+    case Opcode::DEPTHWISE:
+        return bad_depthwise(decode_depthwise_arguments(command));
     case Opcode::OTHER:
         return fails("opcode: timed only, not emitted");
     default:

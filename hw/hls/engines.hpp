@@ -4,6 +4,7 @@
 #define COSIM_ENGINES_HPP
 
 #include "convolution.hpp"
+#include "depthwise.hpp"
 #include "norm.hpp"
 #include "spatial.hpp"
 #include "transfer.hpp"
@@ -59,6 +60,10 @@ inline void execute_engine(const Command &command, const InputWord input[COLUMNS
         break;
     case Opcode::GROUP_NORM:
         group_norm(decode_group_norm_arguments(command), input, norm_channels, output);
+        break;
+    case Opcode::DEPTHWISE:
+        depthwise(decode_depthwise_arguments(command), input, depthwise_parameters,
+                  depthwise_weights, output);
         break;
     default:
         break;

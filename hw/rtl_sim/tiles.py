@@ -12,6 +12,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.engines import Tile, Work
+from arch_models.engines.depthwise import words_of_plane
 from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fusion, Overlay
 from cosim.lowering.wiring import wire
@@ -324,11 +325,39 @@ def group_norm(sheet: Sheet) -> None:
                before=before)
 
 
+def depthwise(sheet: Sheet) -> None:
+    """Kernel 1 to 7, stride 1 to 3, padding, ReLU."""
+    draw, overlay = sheet.draw, sheet.overlay
+    planes, kernel_rows, kernel_columns, stride = (sheet.below(limit) for limit in (4, 7, 7, 3))
+    rows, columns = sheet.below(6), reaches(sheet, 6)
+    words = planes * words_of_plane(kernel_rows, kernel_columns, overlay)
+    in_rows, in_columns = sheet.below(9), sheet.below(9)
+    values = {
+        "in_base": sheet.below(9), "in_rows": in_rows, "in_columns": in_columns, "planes": planes,
+        "weight_base": sheet.below(WEIGHT_BASES), "parameter_base": BEAT * sheet.below(3),
+        "out_base": sheet.below(9), "row_span": (rows - 1) * stride + 1,
+        "column_span": (columns - 1) * stride + 1, "kernel_rows": kernel_rows,
+        "kernel_columns": kernel_columns, "stride": stride,
+        "pad_top": int(draw.integers(kernel_rows)), "pad_left": int(draw.integers(kernel_columns)),
+        "relu": int(draw.integers(2))}
+    sheet.tile(
+        Engine.DEPTHWISE,
+        Step(Opcode.DEPTHWISE, values,
+             Work("convolution", kernel_rows, kernel_columns, stride, groups=2, depthwise=True),
+             Tile(rows, columns, planes)),
+        [(sheet.random_bytes(planes * in_rows * in_columns * BEAT), planes, in_rows * in_columns,
+          values["in_base"])], planes, rows * columns,
+        [Block(entries(sheet, planes * BEAT, 1 << 14), Buffer.DEPTHWISE_PARAMETERS,
+               values["parameter_base"]),
+         Block(sheet.random_bytes(words * overlay.depthwise_taps * BEAT),
+               Buffer.DEPTHWISE_WEIGHTS, values["weight_base"] * overlay.depthwise_taps)])
+
+
 TILES: dict[Engine, tuple[Callable[[Sheet], None], ...]] = {
     Engine.CONVOLUTION: (convolution, matmul), Engine.ELEMENTWISE: (two_operands, affine, flow_sum),
     Engine.LOOKUP: (lookup,), Engine.POOL: (pool,), Engine.UPSAMPLE: (upsample,),
     Engine.SOFTMAX: (softmax,), Engine.GRID_SAMPLE: (grid_sample,),
-    Engine.NORM: (group_norm,),
+    Engine.NORM: (group_norm,), Engine.DEPTHWISE: (depthwise,),
 }
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from arch_models.engines.base import HOLD_CYCLES, values
+from arch_models.engines import MODELS
+from arch_models.engines.base import HOLD_CYCLES, VECTOR_LANES, values
 from arch_models.overlay import Engine, Overlay, Role
 from arch_models.power.energy import Activity
 from arch_models.power.fabric import FILE, STALLED
-from arch_models.resources import SOFTMAX_LANES, VECTOR_LANES
+from arch_models.resources import SOFTMAX_LANES
 from arch_models.units import NS_PER_S, ceil_div
 from cosim.lowering.lower import Lowered
 from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
@@ -48,9 +49,8 @@ PARAMETERS: Mapping[Opcode, str] = {
     Opcode.GROUP_NORM: "norm parameters", Opcode.LOOKUP: "table", Opcode.SOFTMAX: "table"}
 #: The memory that a LOAD writes.
 LOADED: Mapping[Buffer, str] = {
-    Buffer.INPUT: "input", Buffer.WEIGHT: "weight", Buffer.OUTPUT: "skip",
-    Buffer.CONVOLUTION_PARAMETERS: "parameters", Buffer.VECTOR_PARAMETERS: "vector parameters",
-    Buffer.TABLE: "table", Buffer.NORM_PARAMETERS: "norm parameters"}
+    **{buffer: buffer.name.lower().replace("_", " ") for buffer in Buffer},
+    Buffer.OUTPUT: "skip", Buffer.CONVOLUTION_PARAMETERS: "parameters"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def count(lowered: Lowered, moved: np.ndarray, overlay: Overlay) -> Counts:
     _units(found, clocked, program, overlay, moved, times)
     _convolutions(found, program, overlay, times)
     _streams(found, program, overlay, times)
+    _depthwise(found, program, overlay, times)
     _transfers(found, program, overlay, times)
     kinds = np.array([unit.kind for unit in program.units])
     hosts = np.flatnonzero(program.operations[:, Column.KIND] == Opcode.HOST)
@@ -185,6 +186,26 @@ def _streams(found: _Working, program: Program, overlay: Overlay, times: np.ndar
             found.add(f"buffer {PARAMETERS[opcode]}", layer, beats)
 
 
+def _depthwise(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:
+    """A trip reads a beat of INPUT and a word of weights; a result is a beat, and reads entries."""
+    rows = np.flatnonzero(program.operations[:, Column.KIND] == Opcode.DEPTHWISE)
+    if not len(rows):
+        return
+    layer, arguments = program.operations[rows, Column.LAYER], program.arguments[rows]
+    trips = program.operations[rows, Column.TRIPS] * times[rows]
+
+    def argument(name: str) -> np.ndarray:
+        return arguments[:, ARGUMENTS[Opcode.DEPTHWISE].index(name)].astype(np.int64)
+
+    results = argument("planes") * times[rows]
+    for name in ("row_span", "column_span"):
+        results = results * ((argument(name) - 1) // argument("stride") + 1)
+    found.add("buffer input", layer, trips / (overlay.tn // VECTOR_LANES * overlay.columns))
+    found.add("buffer depthwise weights", layer, trips)
+    found.add("buffer depthwise parameters", layer, results)
+    found.add("buffer output", layer, results / (overlay.tm // VECTOR_LANES))
+
+
 def _product(opcode: Opcode, arguments: np.ndarray) -> np.ndarray:
     value = np.ones(len(arguments), np.int64)
     for name in BEATS[opcode]:
@@ -217,5 +238,5 @@ def _lanes(overlay: Overlay) -> dict[str, int]:
     return {"input": overlay.tn // VECTOR_LANES, "output": overlay.tm // VECTOR_LANES,
             "skip": overlay.tm // VECTOR_LANES,
             "weight": ceil_div(overlay.tm * overlay.tn * overlay.weight_bits, 64),
-            "parameters": overlay.requantizers, "vector parameters": VECTOR_LANES,
-            "norm parameters": 1, "table": copies}
+            "parameters": overlay.requantizers, "table": copies,
+            **{item.name: item.lanes for model in MODELS for item in model.memories(overlay)}}

@@ -75,6 +75,9 @@ def terms_of(row: Sites, site: str) -> dict[str, float]:
         # The words' width moves a few flip-flops only, and little of an engine as large as norm.
         if site != "ff" and row.part != "norm":
             found = {**beat_terms(row.overlay), **found}
+        if row.part == "depthwise":  # products are DSPs alone
+            found.pop("mixed", None)
+            found = {"tap": row.lanes} if site == "dsp" else found
     else:
         found = {**array_terms(row.overlay), "channel": row.channels}
         del found["adder"]  # every row of the grid has the fused addition

@@ -38,8 +38,8 @@ GRID_FILE = Path(__file__).parents[2] / "arch_models" / "data" / "resource_grid.
 STREAMS = ("elementwise", "lookup", "pool", "upsample", "softmax", "grid_sample")
 #: `places`: what an overlay has between masters, memories and engines. `control`: what is left.
 #: `whole`: all of it.
-PARTS = ("convolution", *STREAMS, "norm", "read_master", "write_master", "control", "places",
-         "buffer", "whole")
+PARTS = ("convolution", *STREAMS, "norm", "depthwise", "read_master", "write_master", "control",
+         "places", "buffer", "whole")
 #: tm, tn, columns, dsp_packing, requantize_cycles, channels; all fusions.
 CONVOLUTIONS = (
     (8, 8, 1, 0, 8, 4), (8, 8, 1, 1, 8, 4), (8, 8, 2, 0, 8, 4), (16, 8, 1, 0, 8, 4),
@@ -52,6 +52,9 @@ STREAM_ARRAYS = ((8, 8, 4), (16, 8, 4), (8, 16, 4), (16, 16, 6), (24, 8, 4), (8,
 #: tm, tn, channels, parameter entries: the norm engine holds the entries of so many channels.
 NORMS = ((8, 8, 4, 512), (16, 8, 4, 512), (16, 16, 4, 512), (8, 8, 6, 512), (8, 8, 2, 512),
          (8, 8, 4, 1024))
+#: tm, tn, channels, taps a cycle of the depthwise engine.
+DEPTHWISE = ((8, 8, 4, 3), (16, 8, 2, 3), (8, 16, 6, 1), (16, 16, 4, 5), (8, 8, 6, 7),
+             (24, 8, 6, 3))
 MASTERS = tuple((width, channels) for width in (32, 64, 128) for channels in (3, 7, 12))
 #: engines, inputs, outputs, width of every port.
 CONTROLS = ((1, 1, 1, 64), (2, 1, 1, 64), (4, 1, 1, 64), (7, 1, 1, 64), (8, 1, 1, 64),
@@ -92,9 +95,10 @@ _LUTS = {"RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
 class Sites:
     """What one synthesis took.
 
-    `depth`: words of a buffer, parameter entries of the norm engine. `lanes`, `form`: of a
-    buffer. `width`: bits of a master's port, or of all of them. `channels`: that end, and that
-    begin, at a unit. `engines`: so many of `MODELS`. 0 where a part has no such thing.
+    `depth`: words of a buffer, parameter entries of the norm engine. `lanes`: of a buffer, taps of
+    the depthwise engine. `form`: of a buffer. `width`: bits of a master's port, or of all of them.
+    `channels`: that end, and that begin, at a unit. `engines`: so many of `MODELS`. 0 where a part
+    has no such thing.
     """
 
     part: str
@@ -130,6 +134,7 @@ class Sites:
             base, tm=self.tm or base.tm, tn=self.tn or base.tn, columns=self.columns,
             dsp_packing=bool(self.dsp_packing), requantize_cycles=self.requantize_cycles,
             masters=masters, vector_entries=self.depth or base.vector_entries,
+            depthwise_taps=self.lanes or base.depthwise_taps,
             engines=frozenset(item.engine for item in MODELS[: self.engines or len(MODELS)]))
 
 
@@ -295,6 +300,9 @@ def points(part: str) -> list[Sites]:
     if part == "norm":
         return [Sites(part, tm, tn, depth=depth, channels=waits)
                 for tm, tn, waits, depth in NORMS]
+    if part == "depthwise":
+        return [Sites(part, tm, tn, lanes=taps, channels=waits)
+                for tm, tn, waits, taps in DEPTHWISE]
     if part == "buffer":
         return [Sites(part, form=form, lanes=lanes, depth=depth) for form, lanes, depth in BUFFERS]
     if part == "whole":

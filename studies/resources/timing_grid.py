@@ -37,6 +37,7 @@ CONVOLUTIONS = ((8, 8, 1, 0, 8), (16, 8, 1, 0, 8), (8, 16, 1, 0, 8), (16, 16, 1,
                 (8, 8, 1, 1, 8), (16, 16, 1, 1, 8), (8, 8, 1, 0, 4), (16, 8, 2, 1, 8))
 STREAM_ARRAYS = ((8, 8), (24, 16))
 NORMS = ((8, 8, 512), (16, 16, 512), (8, 8, 1024))
+DEPTHWISE = ((8, 8, 3), (24, 16, 5))
 MASTERS = ((32, 7), (64, 3), (64, 12), (128, 7))
 CONTROLS = ((1, 1, 1, 64), (4, 1, 1, 64), (8, 1, 1, 64), (4, 2, 2, 64))
 PLACED = ((8, 8, 1, 8, 1, 1, 1, 64), (8, 8, 1, 8, 8, 1, 1, 64), (16, 8, 1, 8, 7, 1, 1, 64),
@@ -57,6 +58,8 @@ def points() -> Iterator[Sites]:
             yield Sites(part, tm, tn, channels=WAITS)
     for tm, tn, depth in NORMS:
         yield Sites("norm", tm, tn, depth=depth, channels=WAITS)
+    for tm, tn, taps in DEPTHWISE:
+        yield Sites("depthwise", tm, tn, lanes=taps, channels=WAITS)
     for part in ("read_master", "write_master"):
         for width, waits in MASTERS:
             yield Sites(part, width=width, channels=waits)

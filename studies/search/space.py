@@ -30,8 +30,7 @@ Choice = dict[str, Value]
 
 #: Engines whose place, fabric or ARM, is a choice. Convolution stays in fabric: on the ARM one
 #: frame would take most of a minute, at the host costs of the board file.
-MOVABLE = (Engine.ELEMENTWISE, Engine.LOOKUP, Engine.POOL, Engine.UPSAMPLE, Engine.SOFTMAX,
-           Engine.GRID_SAMPLE, Engine.NORM)
+MOVABLE = tuple(engine for engine in Engine if engine is not Engine.CONVOLUTION)
 MEGAHERTZ = 1_000_000
 #: An axis that a space file may add: a rate in MHz for all designs, whatever they reach.
 CLOCK = "clock_mhz"

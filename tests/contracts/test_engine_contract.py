@@ -34,6 +34,8 @@ WORKS = {
     Engine.SOFTMAX: (Work("softmax"),),
     Engine.GRID_SAMPLE: (Work("grid_sample"),),
     Engine.NORM: (Work("group_sums"), Work("group_norm")),
+    Engine.DEPTHWISE: (Work("convolution", 3, 3, 1, 1, groups=8, depthwise=True),
+                       Work("convolution", 5, 5, 2, 2, groups=8, depthwise=True)),
 }
 CASES = [(model, work) for model in MODELS for work in WORKS[model.engine]]
 TILES = (Tile(1, 1), Tile(4, 6, 3, 24, 2, 5, groups=2), Tile(16, 16, 8, 64, 8, 1))

@@ -10,6 +10,7 @@ from typing import Any
 
 from arch_models.overlay import Engine, Overlay
 from hw.rtl.engines.convolution import ConvolutionEngine
+from hw.rtl.engines.depthwise import DepthwiseEngine
 from hw.rtl.engines.elementwise import ElementwiseEngine, LookupEngine
 from hw.rtl.engines.norm import NormEngine
 from hw.rtl.engines.softmax import SoftmaxEngine
@@ -37,4 +38,5 @@ BUILT: Mapping[Engine, Build] = {
     Engine.SOFTMAX: _stream(SoftmaxEngine),
     Engine.GRID_SAMPLE: _stream(GridSampleEngine),
     Engine.NORM: _stream(NormEngine, most_channels="vector_entries"),
+    Engine.DEPTHWISE: _stream(DepthwiseEngine, entries="vector_entries", taps="depthwise_taps"),
 }

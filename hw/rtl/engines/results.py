@@ -53,6 +53,8 @@ _OLD = _VALUE + PRODUCT - 1 - PRODUCT  # old * multiplier is what the other prod
 _SKIP = _OLD - 3
 _ADDED = _VALUE + PRODUCT + ROUND
 _POOLED = _ADDED + 1
+#: Cycles from a sum and its entry to the result: `requantize`.
+REQUANTIZE = _VALUE - _SUMS
 #: Cycles from a slice's turn to its place in a word of OUTPUT.
 WRITE = _POOLED + 1
 #: Cycles from the sums of a group to its last result, less those in which results leave.
@@ -63,7 +65,7 @@ def requantize(m: Module, total: Value, entry: Value, positive: Value) -> Signal
     """(total + offset) * multiplier >> shift, rounded and clipped to 8 bits.
 
     `total` is a signed sum of 32 bits; `entry` a parameter entry (offset 32, multiplier 16, shift
-    6 bits). The value comes _VALUE - _SUMS cycles after them. Sources of all but the carry chain
+    6 bits). The value comes REQUANTIZE cycles after them. Sources of all but the carry chain
     of the offset are registers; two DSP48.
     """
     biased = register(m, (total + entry[:SUM_BITS].as_signed())[:SUM_BITS].as_signed())

@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
 
 from cosim.program.table import Opcode
 from hw.rtl.engines.elementwise import fields_of
-from hw.rtl.engines.stream import BEAT_CYCLES, FILL, Place, StreamPorts
+from hw.rtl.engines.stream import BEAT_CYCLES, FILL, StreamPorts
 from hw.rtl.pipeline import (
     PLUS,
     PRODUCT,
@@ -102,25 +102,10 @@ class PoolEngine(StreamPorts, Elaboratable):
                          most.eq(Mux(opens | (now > most), now, most))]
             both_kinds = register(m, Mux(averages, total, most).as_signed())
             result.append(round_shift(m, both_kinds, shift))
-        self.store(m, ends[3], self._out(m, ends, both("out_base")), Value.cast(0), result,
-                   POOL_DRAIN)
+        self.store(m, ends[3], self.counted(m, ends[3], ends[1], both("out_base")),
+                   Value.cast(0), result, POOL_DRAIN)
         m.d.comb += shell.done.eq(delay(m, ends[0], POOL_DRAIN))
         return m
-
-    def _out(self, m: Module, ends: list[Value], base: Value) -> Place:
-        """The place of the next result. Positions are counted, so that no division says how many
-        a plane has."""
-        word, group = Signal(16, reset_less=True), Signal(16, reset_less=True)
-        lane = Signal(range(max(2, self.out_lanes)))
-        with m.If(delay(m, self.shell.start, 2)):
-            m.d.sync += [word.eq(base), group.eq(base), lane.eq(0)]
-        with m.Elif(ends[1] & (lane != self.out_lanes - 1)):
-            m.d.sync += [word.eq(group), lane.eq(lane + 1)]
-        with m.Elif(ends[3]):
-            m.d.sync += word.eq(word + 1)
-            with m.If(ends[1]):
-                m.d.sync += [group.eq(word + 1), lane.eq(0)]
-        return register(m, word), register(m, lane)
 
 
 class UpsampleEngine(StreamPorts, Elaboratable):

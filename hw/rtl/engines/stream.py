@@ -98,6 +98,24 @@ class StreamPorts:
                          lane.eq(Mux(whole, 0, lane + 1))]
         return first, lane
 
+    def counted(self, m: Module, written: Value, plane_ends: Value, base: Value) -> Place:
+        """The place of the next result, a cycle after a step that `written` says has one.
+
+        Positions are counted, so that no division says how many a plane has. The last step of a
+        plane writes.
+        """
+        word, group = Signal(16, reset_less=True), Signal(16, reset_less=True)
+        lane = Signal(range(max(2, self.out_lanes)))
+        with m.If(delay(m, self.shell.start, 2)):
+            m.d.sync += [word.eq(base), group.eq(base), lane.eq(0)]
+        with m.Elif(plane_ends & (lane != self.out_lanes - 1)):
+            m.d.sync += [word.eq(group), lane.eq(lane + 1)]
+        with m.Elif(written):
+            m.d.sync += word.eq(word + 1)
+            with m.If(plane_ends):
+                m.d.sync += [group.eq(word + 1), lane.eq(0)]
+        return register(m, word), register(m, lane)
+
     def fetch(self, m: Module, place: Place, position: Value) -> list[Value]:
         """The bytes of the beat at a position of a plane, BEAT_CYCLES after the step."""
         first, lane = place
