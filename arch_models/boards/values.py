@@ -14,6 +14,11 @@ from arch_models.power.dram import Dram
 
 #: A file may round a rate: 142857000 Hz for 1 GHz / 7.
 RATE_TOLERANCE_HZ = 1000
+#: Parts (by the beginning of their names) whose DRAM controller, ports and host the models are
+#: made for and were held against measurements.
+CHECKED_PARTS = "xc7z"
+#: What no measurement was held against on other parts.
+UNCHECKED = ("DRAM controller", "ports", "host", "energy")
 
 
 class PortKind(StrEnum):
@@ -246,6 +251,17 @@ class Board:
     host: Host
     power: Power
     coefficients: tuple[Coefficient, ...] = ()
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What of this board stands in for another family's and was never checked; empty on the
+        family that the models are made for. Every output that is about the board says it."""
+        return () if self.part.name.lower().startswith(CHECKED_PARTS) else UNCHECKED
+
+    @property
+    def label(self) -> str:
+        """The name, marked if anything of the board is unchecked."""
+        return f"{self.name} (unchecked)" if self.unchecked else self.name
 
     def port(self, name: str) -> BoardPort:
         """The port of that name; `FieldError` with the nearest name if the board lacks it."""

@@ -27,7 +27,8 @@ def _row(board: Board) -> dict[str, object]:
             "ddr_bits": board.ddr.data_bus_bits,
             "ddr_mt_per_s": round(2 * board.ddr.clock_hz / 1e6),
             "ddr_peak_mb_per_s": round(board.ddr.peak_bytes_per_s / 1e6),
-            "numbers": len(board.coefficients), "of_them_guesses": guesses}
+            "numbers": len(board.coefficients), "of_them_guesses": guesses,
+            "unchecked": list(board.unchecked)}
 
 
 def boards(json: Json = None) -> None:
@@ -38,13 +39,14 @@ def boards(json: Json = None) -> None:
     if json is not None:
         write_json(json, rows)
     table = tables.grid("Boards", ("name", "DSP", "BRAM36", "LUT", "ports", "bits", "MT/s",
-                                   "MB/s", "guesses"), ("ports",))
+                                   "MB/s", "guesses", "unchecked"), ("ports", "unchecked"))
     for row in rows:
         table.add_row(*(str(row[key]) for key in ("name", "dsp", "bram36", "lut")),
                       " ".join(row["ports"]),  # type: ignore[arg-type]
                       *(str(row[key]) for key in ("ddr_bits", "ddr_mt_per_s",
                                                   "ddr_peak_mb_per_s")),
-                      f"{row['of_them_guesses']} of {row['numbers']}")
+                      f"{row['of_them_guesses']} of {row['numbers']}",
+                      ", ".join(row["unchecked"]) or "-")  # type: ignore[arg-type]
     terminal().print(table)
 
 
@@ -68,5 +70,6 @@ def check_board(
         f"{file}: fine. {board.title}: {board.part.dsp} DSP, {board.part.bram36} BRAM36; ports "
         f"{', '.join(port.name for port in board.ports)}; DRAM {ddr.data_bus_bits} bits at "
         f"{2 * ddr.clock_hz / 1e6:.0f} MT/s, {ddr.size_bytes >> 20} MiB; "
-        f"{len(board.coefficients)} numbers with source and status, {guesses} of them guesses",
+        f"{len(board.coefficients)} numbers with source and status, {guesses} of them guesses"
+        + (f"; unchecked: {', '.join(board.unchecked)}" if board.unchecked else ""),
         soft_wrap=True, highlight=False)

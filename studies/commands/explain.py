@@ -46,6 +46,8 @@ def explain_design(
     found = feasible(explain(subject.graph, subject.overlay, subject.board, subject.memory, top))
     if json is not None:
         write_json(json, {"predicted": True, "memory_model": subject.memory,
+                          "board": subject.board.name,
+                          "unchecked": list(subject.board.unchecked),
                           "latency_ms": found.evaluation.latency_ms,
                           "latency_cycles": found.evaluation.latency_cycles,
                           "path_cycles_by_unit": by_unit(found.path),
@@ -72,7 +74,7 @@ def _show_energy(console: Console, found: Explanation) -> None:
 def _show(console: Console, found: Explanation) -> None:
     item = found.evaluation
     console.print(f"{item.workload} on {item.overlay}: {item.latency_ms:.2f} ms "
-                  f"(predicted, {item.memory_model})", style="bold")
+                  f"(predicted, {item.memory_model}{tables.unchecked(item)})", style="bold")
     total = item.latency_cycles
     length = sum(link.cycles for link in found.chain)
     console.print(f"The critical path: {sum(link.operations for link in found.chain)} operations, "

@@ -129,7 +129,7 @@ def explore(
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
-    pictures.save_picture(front_picture(found, workload, board), out / "front.png")
+    pictures.save_picture(front_picture(found, workload, on.label), out / "front.png")
     console.print(f"wrote {', '.join(written)} and front.png to {out}", soft_wrap=True)
 
 

@@ -88,8 +88,8 @@ def what_if_command(
         figures = {"rows": [_figures(row) for row in found]}
     if json is not None:
         names = {"workload": graph.name, "design": overlay.name, "board": on.name}
-        write_json(json, {**header(WHAT_IF, invocation()), "memory_model": model,
-                          "predicted": True, **names, **figures})
+        write_json(json, {**header(WHAT_IF, invocation()), "memory_model": model, "predicted": True,
+                          **names, "unchecked": list(on.unchecked), **figures})
     picture = out / ("what_if.png" if wanted else "tornado.png")
     if not wanted:
         _show_tornado(console, start, rows)
@@ -97,7 +97,7 @@ def what_if_command(
     else:
         _show_sweep(console, found)
         save_picture(what_if_pictures.sweep(
-            found, f"What if: {graph.name} on {overlay.name} / {on.name}, predicted ({model})"),
+            found, f"What if: {graph.name} on {overlay.name} / {on.label}, predicted ({model})"),
             picture)
     console.print(f"{count} designs in {spent:.1f} s; wrote {picture}", highlight=False)
     if wanted and not any(row.evaluation for row in found):

@@ -143,7 +143,7 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         design_file=overlay_toml(overlay) if detail else "",
         step_cycles=(result.total_cycles - once.result.total_cycles) // (graph.steps - 1)
         if detail and sampled else None,
-        displaced=displaced(graph, overlay, run.lowered.mapping))
+        displaced=displaced(graph, overlay, run.lowered.mapping), unchecked=board.unchecked)
 
 
 def displaced(graph: Graph, overlay: Overlay, mapping: Mapping) -> tuple[Displaced, ...]:

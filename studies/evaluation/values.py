@@ -131,6 +131,7 @@ class Evaluation:
     in to last out. `layers` and `design_file` (the overlay as TOML) are
     empty unless detail was asked for. `step_cycles`: of one sampler step, None without detail or
     for a network without steps. `displaced`: layers that the fabric was meant to run and could not.
+    `unchecked`: what of the board was held against no measurement (`Board.unchecked`).
     """
 
     workload: str
@@ -161,6 +162,12 @@ class Evaluation:
     design_file: str = ""
     step_cycles: int | None = None
     displaced: tuple[Displaced, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def board_label(self) -> str:
+        """The board's name, marked if anything of it is unchecked (`Board.unchecked`)."""
+        return f"{self.board} (unchecked)" if self.unchecked else self.board
 
     def newly_displaced(self, before: Evaluation) -> tuple[Displaced, ...]:
         """Layers that this design moves to the host and `before` does not."""

@@ -127,7 +127,7 @@ def _result(path: Path, network: Network) -> Part:
                         "`cosim simulate --json FILE`.")
     overlay = inputs.design_of(item) if item.design_file else None
     shown, notes = evaluated(item, inputs.board(item.board), overlay, network.load(item.workload))
-    return Part({item.overlay: shown}, notes=notes, title=f"{item.workload} on {item.board}")
+    return Part({item.overlay: shown}, notes=notes, title=f"{item.workload} on {item.board_label}")
 
 
 def search_part(found: Search, network: Network, most_sheets: int = SHEETS) -> Part:
@@ -138,7 +138,7 @@ def search_part(found: Search, network: Network, most_sheets: int = SHEETS) -> P
     """
     board = inputs.board(found.board)
     section = {"search": search_section(found, board)}
-    title = f"Search: {found.workload} on {found.board}"
+    title = f"Search: {found.workload} on {board.label}"
     try:
         graph = network.load(network.name or found.network)
     except (UserError, GraphError) as error:
@@ -203,4 +203,5 @@ def _comparison(found: Compared, network: Network) -> Part:
 
 def _what_if(found: WhatIf) -> Part:
     return Part({}, {"what_if": encode(found)}, (),
-                f"What if: {found.workload} on {found.design} / {found.board}")
+                f"What if: {found.workload} on {found.design} / "
+                f"{inputs.board(found.board).label}")

@@ -106,6 +106,7 @@ def search_document(found: Exploration, asked: Asked) -> dict[str, Any]:
         **header(SEARCH, asked.command),
         "predicted": True, "search_memory_model": "flat", "final_memory_model": "ddr3",
         "network": asked.network, "workload": asked.workload, "board": asked.board_name,
+        "unchecked": list(asked.board.unchecked),
         "settings": encode(search.settings), "designs_asked": search.asked,
         "designs_evaluated": search.evaluated, "designs_infeasible": search.infeasible,
         "designs_pruned": search.pruned, "complete": not found.signal,

@@ -29,9 +29,14 @@ def grid(title: str, columns: Sequence[str], left: Sequence[str] = ()) -> Table:
 
 def heading(item: Evaluation) -> str:
     """One line: what was predicted, by which model."""
-    return (f"predicted: {item.workload} on {item.overlay} / {item.board}, "
+    return (f"predicted: {item.workload} on {item.overlay} / {item.board_label}, "
             f"memory model {item.memory_model}, {item.clock_hz / 1e6:g} MHz "
-            f"({item.clock.basis})")
+            f"({item.clock.basis}){unchecked(item)}")
+
+
+def unchecked(item: Evaluation) -> str:
+    """What of the board was held against no measurement, to stand behind a line; may be empty."""
+    return f"; unchecked on this board: {', '.join(item.unchecked)}" if item.unchecked else ""
 
 
 def displaced(items: Sequence[Displaced], most: int = 4) -> str:
@@ -60,6 +65,8 @@ def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
     table = grid("Frame (predicted)", ["", *(names or [item.overlay for item in items])])
     rows = [
         ("memory model", [item.memory_model for item in items]),
+        *([("unchecked", [", ".join(item.unchecked) or "-" for item in items])]
+          if any(item.unchecked for item in items) else []),
         ("clock, MHz", [f"{item.clock_hz / 1e6:g} {item.clock.basis}" for item in items]),
         ("fabric reaches, MHz", [item.clock.interval for item in items]),
         ("latency, ms", [f"{item.latency_ms:.2f}" for item in items]),
@@ -101,7 +108,7 @@ def energy(item: Evaluation) -> Table:
 
 def resources(item: Evaluation) -> Table:
     """Estimated use of the fabric, the interconnect around the accelerator included."""
-    table = grid(f"Fabric (estimated with the block design, {item.overlay} on {item.board})",
+    table = grid(f"Fabric (estimated with the block design, {item.overlay} on {item.board_label})",
                  ("resource", "used", "on the board", "%"))
     for entry in item.resources:
         table.add_row(entry.name, f"{entry.used:g}", str(entry.available),

@@ -166,7 +166,7 @@ def tornado(base: Evaluation, rows: Sequence[Sensitivity]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(f"{len(rows) - len(shown)} further parameters: under "
                        f"{100 * LEAST_EFFECT:g} % a step", fontsize=8)
-    figure.suptitle(f"Sensitivity of {base.workload} on {base.overlay} / {base.board}, predicted "
-                    f"({base.memory_model}): one step down (blue), one step up (yellow)",
+    figure.suptitle(f"Sensitivity of {base.workload} on {base.overlay} / {base.board_label}, "
+                    f"predicted ({base.memory_model}): one step down (blue), one step up (yellow)",
                     fontsize=10)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from arch_models.memory import board_memory
 from arch_models.overlay import load_overlay
 from studies.evaluation.evaluate import Infeasible, evaluate
 from studies.evaluation.values import Evaluation
+from tests.support.command import cosim
 from workloads.library import load
 
 
@@ -167,3 +169,25 @@ def test_everything_that_is_wrong_with_the_names_is_said_at_once(tmp_path: Path)
     assert len(lines) == 3 and all("mine.toml" in line for line in lines)
     assert "did you mean 'acp'?" in lines[0] and "did you mean 't_rcd'?" in lines[1]
     assert "'t_rcd' is missing" in lines[2]
+
+
+@pytest.mark.parametrize("name,marked", [
+    ("pynq-z1", False), ("zedboard", False), ("zc702", False), ("zcu104", True),
+    ("kria-kv260", True), ("ultra96", True)])
+def test_boards_priced_with_another_chips_controller_are_marked_in_every_output(
+        name: str, marked: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = load_board(name)
+    assert bool(board.unchecked) == marked == ("(unchecked)" in board.label)
+    item = evaluate(load("agc-w16"), load_overlay("default"), board, "flat", frames=1)
+    assert isinstance(item, Evaluation) and item.unchecked == board.unchecked
+    out = tmp_path / "out.json"
+    for command, lines in (("simulate", ("agc-w16", "--frames", "1", "--memory", "flat")),
+                           ("explain", ("default", "--workload", "agc-w16", "--memory", "flat",
+                                        "--top", "1"))):
+        assert cosim(command, *lines, "--board", name, "--json", out) == 0
+        assert ("unchecked on this board" in capsys.readouterr().out) == marked, command
+        text = out.read_text()
+        assert '"unchecked"' in text and ("DRAM controller" in text) == marked, command
+    assert cosim("boards", "--json", out) == 0
+    rows = {row["name"]: row["unchecked"] for row in json.loads(out.read_text())}
+    assert bool(rows[name]) == marked
