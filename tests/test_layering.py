@@ -54,8 +54,8 @@ ONLY_IN = {
     "grpc": {"studies/search/storage.py", "hw/pynq/protocol.py", "hw/pynq/server.py"},
     "distributed": {"studies/search/dask_workers.py"},
     "pynq": {"hw/board/hardware.py"},
-    "onnx": {"workloads/onnx", "studies/validate/onnx.py"},
-    "onnxruntime": {"workloads/onnx", "studies/validate/onnx.py"},
+    "onnx": {"workloads/onnx", "studies/validate/onnx/layers.py"},
+    "onnxruntime": {"studies/validate/onnx/outputs.py"},
     "torch": {"workloads/agc/torch.py", "workloads/unicorn/torch.py", "workloads/weights_torch.py",
               "workloads/training", "studies/headline/efficiency.py"},
 }

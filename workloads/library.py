@@ -6,7 +6,7 @@ It builds and quantizes nothing by itself; unknown names and damaged files are r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,17 +82,18 @@ def provenance(name: str) -> dict[str, Any]:
 
 
 def imported(name: str, calibration: Path | None = None,
-             symmetric: bool = False) -> tuple[Graph, str]:
+             symmetric: bool = False,
+             sizes: Mapping[str, Sequence[int]] | None = None) -> tuple[Graph, str]:
     """The graph of an ONNX file and how its numbers came about.
 
-    `calibration`: an .npz file with inputs (`onnx_import.read_calibration`), random ones without
-    it. `symmetric`: take ranges with a zero point and widen them. `GraphError` for anything that
-    cannot be imported.
+    `calibration`: an .npz file with inputs (`importer.read_calibration`), random ones without
+    it. `symmetric`: take ranges with a zero point and widen them. `sizes`: shapes of inputs with
+    open axes. `GraphError` for anything that cannot be imported.
     """
     from workloads.onnx.importer import import_onnx, read_calibration  # needs the extra onnx
 
     given = None if calibration is None else read_calibration(calibration)
-    found = import_onnx(Path(name), given, symmetric=symmetric)
+    found = import_onnx(Path(name), given, symmetric=symmetric, sizes=sizes)
     return found.graph, found.note
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from studies.commands.options import BoardName, Design, Json
+from studies.commands.options import BoardName, Design, Json, reads_onnx
+from studies.evaluation.inputs import PLAIN, Reading, network
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json, write_text
 from studies.plain.records import encode
@@ -22,8 +23,10 @@ from studies.report import tables
 
 if TYPE_CHECKING:
     from studies.energy.power_report import PowerReport
+    from workloads.graph import Graph
 
 
+@reads_onnx
 def calibrate(
     csynth: Annotated[Path | None, typer.Option(
         help="csynth.xml of a Vitis HLS solution.", show_default=False)] = None,
@@ -47,6 +50,7 @@ def calibrate(
     workload: Annotated[str, typer.Option(
         help="The network whose frames the running readings are of.")] = "agc-w16",
     json: Json = None,
+    reading: Reading = PLAIN,
 ) -> None:
     """Read a synthesis report, power reports or a meter's readings into coefficients.
 
@@ -68,7 +72,8 @@ def calibrate(
     elif reports is not None:
         _reports(reports, design, board, out or Path("out/build.toml"), json)
     else:
-        _power(power or [], out or Path("out/board.toml"), board, design, workload)
+        _power(power or [], out or Path("out/board.toml"), board, design,
+               network(workload, reading)[0])
 
 
 def _csynth(path: Path, out: Path, loops_by_hand: list[str], board: str) -> None:
@@ -175,7 +180,7 @@ def _estimates(powers: Sequence[PowerReport]) -> list[dict[str, object]]:
     return found
 
 
-def _power(paths: list[Path], out: Path, board: str, design: str, workload: str) -> None:
+def _power(paths: list[Path], out: Path, board: str, design: str, graph: Graph) -> None:
     from studies.energy.own_board import board_text, calibrated, read_readings
     from studies.evaluation import inputs
     from studies.evaluation.activity import count
@@ -183,7 +188,7 @@ def _power(paths: list[Path], out: Path, board: str, design: str, workload: str)
 
     check_writable(out)
     readings = [item for path in paths for item in read_readings(path)]
-    graph, overlay, on = inputs.workload(workload), inputs.design(design), inputs.board(board)
+    overlay, on = inputs.design(design), inputs.board(board)
     run = feasible(simulate_design(graph, overlay, on, "ddr3"))
     frame = count(run.lowered, run.result.layer_bytes, overlay).activity(
         int(run.result.total_cycles), overlay.clock_hz, int(run.result.row_misses))

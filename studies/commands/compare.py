@@ -17,6 +17,7 @@ from studies.commands.options import (
     MaybeBoard,
     MaybeMemory,
     MaybeWorkload,
+    reads_onnx,
     stored_note,
 )
 from studies.evaluation import inputs
@@ -30,6 +31,7 @@ from studies.report.documents import COMPARISON
 from studies.why.compare import Comparison, Difference, compare
 
 
+@reads_onnx
 def compare_designs(
     a: Annotated[str, typer.Argument(
         help="A design (a shipped name or a .toml file), or a result that `cosim simulate "
@@ -40,6 +42,7 @@ def compare_designs(
     memory: MaybeMemory = None,
     top: Annotated[int, typer.Option(min=1, max=10000, help="Rows to show in each table.")] = 12,
     json: Json = None,
+    reading: inputs.Reading = inputs.PLAIN,
 ) -> None:
     """Compare two designs layer by layer and stall by stall; every table adds up exactly.
 
@@ -49,7 +52,7 @@ def compare_designs(
     """
     if json is not None:
         check_writable(json)
-    first, second = inputs.pair(a, b, workload, board, memory)
+    first, second = inputs.pair(a, b, workload, board, memory, reading)
     found = feasible(compare(first, second))
     if json is not None:
         write_json(json, {**header(COMPARISON, invocation()), "predicted": True,

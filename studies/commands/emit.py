@@ -12,12 +12,11 @@ import typer
 
 from studies.commands.options import (
     BoardName,
-    Calibration,
     Design,
     Json,
     OutFolder,
-    Symmetric,
     Workload,
+    reads_onnx,
 )
 from studies.evaluation import inputs
 from studies.evaluation.emission import check_emittable, check_emitted, emit_for
@@ -27,6 +26,7 @@ from studies.plain.records import encode
 from studies.plain.terminal import terminal
 
 
+@reads_onnx
 def emit_design(
     workload: Workload,
     design: Design = "default",
@@ -36,19 +36,18 @@ def emit_design(
         help="Compile the C++ with g++, run one whole frame on it, and compare every value with "
         "the reference.")] = False,
     json: Json = None,
-    calibration: Calibration = None,
-    symmetric: Symmetric = False,
     force: Annotated[bool, typer.Option(
         help="Overwrite files in the folder that were changed or that no emission wrote. What is "
         "not in the way stays in any case.")] = False,
     rtl: Annotated[bool, typer.Option(
         help="Also write the IP as Verilog, with cycle counters and the same registers.")] = False,
+    reading: inputs.Reading = inputs.PLAIN,
 ) -> None:
     """Write the accelerator as HLS C++ for this network, ready for the vendor's tools.
 
     Example: cosim emit agc-w64 --design out/explore/agc-w64-pynq-z1/best.toml --check
     """
-    graph, note = inputs.network(workload, calibration, symmetric)
+    graph, note = inputs.network(workload, reading)
     overlay, on = inputs.design(design), inputs.board(board)
     check_emittable(on, out)
     if json is not None:
@@ -56,7 +55,7 @@ def emit_design(
     console = terminal()
     if note:
         console.print(note)
-    given = None if calibration is None else inputs.first_input(workload, graph, calibration)
+    given = inputs.first_input(workload, graph, reading)
     emitted = emit_for(graph, overlay, on, out, rtl, force, given)
     console.print(f"wrote {emitted.files} files to {out} for {graph.name} on {overlay.name}")
     figures = {"files": emitted.files, "folder": str(out), "workload": graph.name,

@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from studies.commands.options import Json, MaybeBoard, MaybeMemory, MaybeWorkload, stored_note
+from studies.commands.options import (
+    Json,
+    MaybeBoard,
+    MaybeMemory,
+    MaybeWorkload,
+    reads_onnx,
+    stored_note,
+)
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.plain.files import check_writable, write_json
@@ -24,6 +31,7 @@ from studies.why.explain import Explanation, explain
 WIDEST = 4
 
 
+@reads_onnx
 def explain_design(
     design: Annotated[str, typer.Argument(
         help="A design (a shipped name or a .toml file), or a result that `cosim simulate "
@@ -33,6 +41,7 @@ def explain_design(
     memory: MaybeMemory = None,
     top: Annotated[int, typer.Option(min=1, max=20, help="Changes to name.")] = 3,
     json: Json = None,
+    reading: inputs.Reading = inputs.PLAIN,
 ) -> None:
     """Name the critical path and the changes that would shorten it, each one simulated again.
 
@@ -42,7 +51,7 @@ def explain_design(
     """
     if json is not None:
         check_writable(json)
-    subject = inputs.subject(design, workload, board, memory)
+    subject = inputs.subject(design, workload, board, memory, reading)
     found = feasible(explain(subject.graph, subject.overlay, subject.board, subject.memory, top))
     if json is not None:
         write_json(json, {"predicted": True, "memory_model": subject.memory,

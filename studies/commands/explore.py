@@ -18,11 +18,10 @@ from rich.progress import Progress as Bar
 from arch_models.overlay import overlay_toml
 from studies.commands.options import (
     BoardName,
-    Calibration,
     Design,
     Json,
-    Symmetric,
     Workload,
+    reads_onnx,
 )
 from studies.evaluation import inputs
 from studies.plain.errors import UserError
@@ -47,6 +46,7 @@ from studies.search.warm_start import earlier_designs
 DRAW_SECONDS = 0.1
 
 
+@reads_onnx
 def explore(
     workload: Workload,
     design: Design = "default",
@@ -89,8 +89,7 @@ def explore(
         "--out", "-o", help="Folder for the files this command writes; made if missing.",
         show_default="out/explore/WORKLOAD-BOARD")] = None,
     json: Json = None,
-    calibration: Calibration = None,
-    symmetric: Symmetric = False,
+    reading: inputs.Reading = inputs.PLAIN,
 ) -> None:
     """Search for designs that are faster, need less energy and less fabric than --design.
 
@@ -98,7 +97,7 @@ def explore(
     again with ddr3. Writes best.toml, best.json, explore.json and front.png to the folder. Ctrl-C
     ends it within two seconds and writes what was found so far.
     """
-    graph, note = inputs.network(workload, calibration, symmetric)
+    graph, note = inputs.network(workload, reading)
     base, on = inputs.design(design), inputs.board(board)
     settings = _settings(designs, seed, sampler, objectives)
     axes = load_space(space, on, graph) if space else default_space(on, graph)

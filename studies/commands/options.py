@@ -5,13 +5,16 @@ It evaluates nothing.
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import typer
 from rich.console import Console
 
-from studies.evaluation.inputs import Subject
+from studies.evaluation.inputs import Reading, Subject
 from studies.evaluation.values import Evaluation
 
 Workload = Annotated[str, typer.Argument(
@@ -23,6 +26,9 @@ Calibration = Annotated[Path | None, typer.Option(
 Symmetric = Annotated[bool, typer.Option(
     "--symmetric", help="For an .onnx file with zero points: widen its ranges to symmetric "
     "ones instead of refusing it.")]
+Shape = Annotated[list[str] | None, typer.Option(
+    "--shape", metavar="INPUT=1,3,160,160", help="For an .onnx file with open axes: the shape of "
+    "an input; may be repeated. Else the sizes of --calibration are taken.", show_default=False)]
 WorkloadOption = Annotated[str, typer.Option(
     "--workload", "-w", help="The network to run, for example agc-w64 or agc-w16.")]
 MaybeWorkload = Annotated[str | None, typer.Option(
@@ -43,6 +49,27 @@ Json = Annotated[Path | None, typer.Option(
     "--json", help="Also write the figures to this file, as JSON.", show_default=False)]
 OutFolder = Annotated[Path, typer.Option(
     "--out", "-o", help="Folder for the files this command writes; made if missing.")]
+
+
+def reads_onnx(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of .onnx files in place of its argument `reading`."""
+    hints = get_type_hints(command, include_extras=True)
+    own = inspect.signature(command)
+    kept = [item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for item in own.parameters.values() if item.name != "reading"]
+    options = {"calibration": (Calibration, None), "symmetric": (Symmetric, False),
+               "shape": (Shape, None)}
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default,
+                               annotation=kind) for name, (kind, default) in options.items()]
+
+    @functools.wraps(command)
+    def wrapped(*, calibration: Path | None = None, symmetric: bool = False,
+                shape: list[str] | None = None, **others: object) -> None:
+        command(reading=Reading(calibration, symmetric, tuple(shape or ())), **others)
+
+    wrapped.__annotations__ = {item.name: item.annotation for item in (*kept, *added)}
+    wrapped.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+    return wrapped
 
 
 def stored_note(console: Console, subject: Subject, now: Evaluation) -> None:

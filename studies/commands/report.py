@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from studies.commands.options import Calibration, Json, Symmetric
+from studies.commands.options import Json, reads_onnx
+from studies.evaluation.inputs import PLAIN, Reading
 from studies.plain.files import check_writable, write_json
 from studies.plain.made_by import invocation, program
 from studies.plain.terminal import terminal
@@ -18,6 +19,7 @@ from studies.report.collect import SHEETS, Network, collect
 from studies.report.page import require_library, write_page
 
 
+@reads_onnx
 def report(
     files: Annotated[list[Path], typer.Argument(
         help="Files of results, any number: of simulate, compare or what-if (--json), or the "
@@ -29,8 +31,7 @@ def report(
         ".onnx file.", show_default="by its name in the file")] = None,
     sheets: Annotated[int, typer.Option(
         min=0, max=200, help="Designs of a search's front to simulate for their sheets.")] = SHEETS,
-    calibration: Calibration = None,
-    symmetric: Symmetric = False,
+    reading: Reading = PLAIN,
 ) -> None:
     """Write a page to look at: front, roofline, timeline, energy, network, accelerator.
 
@@ -41,7 +42,7 @@ def report(
     """
     require_library()
     check_writable(out)
-    content = collect(files, Network(workload, calibration, symmetric), invocation(), program(),
+    content = collect(files, Network(workload, reading), invocation(), program(),
                       most_sheets=sheets)
     write_page(content, out)
     console = terminal()

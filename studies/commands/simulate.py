@@ -15,12 +15,11 @@ from rich.console import Console
 from cosim.analysis.trace import write_trace
 from studies.commands.options import (
     BoardName,
-    Calibration,
     Design,
     Json,
     MemoryModel,
-    Symmetric,
     Workload,
+    reads_onnx,
 )
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
@@ -40,6 +39,7 @@ class Executor(StrEnum):
     BOTH = "both"
 
 
+@reads_onnx
 def simulate(
     workload: Workload,
     design: Design = "default",
@@ -56,8 +56,7 @@ def simulate(
     trace: Annotated[Path | None, typer.Option(
         help="Write a Perfetto trace of one frame; open it at ui.perfetto.dev.",
         show_default=False)] = None,
-    calibration: Calibration = None,
-    symmetric: Symmetric = False,
+    reading: inputs.Reading = inputs.PLAIN,
 ) -> None:
     """Predict latency, energy and fabric use of a design, and show where the time goes.
 
@@ -67,7 +66,7 @@ def simulate(
         if path is not None:
             check_writable(path)
     console = terminal()
-    (graph, note), overlay = inputs.network(workload, calibration, symmetric), inputs.design(design)
+    (graph, note), overlay = inputs.network(workload, reading), inputs.design(design)
     model, on = inputs.memory_model(memory), inputs.board(board)
     item = feasible(evaluate(graph, overlay, on, model, frames=frames, detail=True))
     if json is not None:

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from studies.commands.options import BoardName, Design, Json, MemoryModel
-from studies.evaluation.inputs import memory_model
+from studies.commands.options import BoardName, Design, Json, MemoryModel, reads_onnx
+from studies.evaluation.inputs import PLAIN, Reading, memory_model
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
 
@@ -105,6 +105,7 @@ def board(
         study.draw(found, plot)
 
 
+@reads_onnx
 def rtl(
     design: Annotated[str, typer.Option(help="A design file, or a shipped design.")] = "default",
     programs: Annotated[int, typer.Option(
@@ -112,7 +113,8 @@ def rtl(
     tiles: Annotated[int, typer.Option(
         min=0, max=MOST_PROGRAMS, help="Random tiles through the design's engines.")] = 90,
     network: Annotated[str | None, typer.Option(
-        help="Also run one frame of a shipped network, as emitted.", show_default=False)] = None,
+        help="Also run one frame of a network, as emitted: a shipped one, or an .onnx file.",
+        show_default=False)] = None,
     steps: Annotated[int | None, typer.Option(
         min=1, max=1000, help="Sampler steps of that frame, if it has any.",
         show_default=False)] = None,
@@ -120,6 +122,7 @@ def rtl(
     seed: Annotated[int, typer.Option(
         min=0, max=MOST_SEED, help="Repeats programs, tiles and inputs.")] = 0,
     json: Json = None,
+    reading: Reading = PLAIN,
 ) -> None:
     """Run the same programs on Verilated RTL and on the executors; count what differs."""
     from studies.validate import rtl as study
@@ -127,7 +130,7 @@ def rtl(
     if json is not None:
         check_writable(json)
     found = study.run(study.Request(design, programs, tiles, network, steps,
-                                    memory_model(memory), seed))
+                                    memory_model(memory), seed, reading))
     if json is not None:
         write_json(json, found.summary())
     print(study.report(found))
@@ -168,18 +171,25 @@ def clock(
         raise typer.Exit(code)
 
 
+@reads_onnx
 def onnx(
-    model: Annotated[Path, typer.Argument(help="A static int8 .onnx file (QDQ).")],
+    model: Annotated[Path, typer.Argument(help="An .onnx file, float or static int8 (QDQ).")],
     seed: Annotated[int, typer.Option(
         min=0, max=MOST_SEED, help="Of the random network inputs.")] = 0,
     json: Json = None,
+    reading: Reading = PLAIN,
 ) -> None:
-    """Compare the integer reference with onnxruntime on a static int8 network, layer by layer."""
+    """Compare an imported network with onnxruntime: at its outputs, and layer by layer.
+
+    At the outputs of the file as given: the float network, the int8 one, and what onnxruntime's
+    own static quantizer makes of a float file. A static int8 file also layer by layer, on the
+    integers that onnxruntime computes.
+    """
     if json is not None:
         check_writable(json)
-    from studies.validate.onnx import run
+    from studies.validate.onnx.study import run
 
-    code = run(model, seed, json)
+    code = run(model, reading, seed, json)
     if code:
         raise typer.Exit(code)
 

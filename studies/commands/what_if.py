@@ -19,6 +19,7 @@ from studies.commands.options import (
     MemoryModel,
     OutFolder,
     WorkloadOption,
+    reads_onnx,
 )
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
@@ -44,6 +45,7 @@ from studies.why.what_if import (
 )
 
 
+@reads_onnx
 def what_if_command(
     base: Annotated[str, typer.Argument(
         help="The design to start from: a shipped name or a .toml file.")] = "default",
@@ -59,6 +61,7 @@ def what_if_command(
     memory: MemoryModel = "flat",
     out: OutFolder = Path("out/what-if"),
     json: Json = None,
+    reading: inputs.Reading = inputs.PLAIN,
 ) -> None:
     """Show what happens to latency, energy, fabric and the bottleneck when parameters change.
 
@@ -68,16 +71,15 @@ def what_if_command(
     """
     if step_all and settings:
         raise UserError("--tornado steps every parameter, --set names them; give one of the two.")
-    graph, overlay, on = inputs.workload(workload), inputs.design(base), inputs.board(board)
-    model = inputs.memory_model(memory)
+    graph, overlay = inputs.workload(workload, reading), inputs.design(base)
+    on, model = inputs.board(board), inputs.memory_model(memory)
     wanted = [parse_setting(text) for text in settings or []]
     for setting in wanted:
         resolve(setting.path, overlay, on)
     if json is not None:
         check_writable(json)
     output_folder(out)
-    console = terminal()
-    began = time.perf_counter()
+    console, began = terminal(), time.perf_counter()
     if not wanted:
         start, rows = feasible(tornado(graph, overlay, on, model))
         spent, count, figures = (time.perf_counter() - began, 2 * len(rows) + 1,

@@ -23,6 +23,35 @@ MEMORY_MODELS = ("flat", "ddr3")
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How an .onnx file is read.
+
+    `calibration`: an .npz file with inputs by name, samples along the first axis; without it
+    random inputs are used. `symmetric`: widen ranges with a zero point to symmetric ones.
+    `shapes`: NAME=1,3,160,160 for inputs whose sizes the file leaves open.
+    """
+
+    calibration: Path | None = None
+    symmetric: bool = False
+    shapes: tuple[str, ...] = ()
+
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes by input; `UserError` for text that is none."""
+        found = {}
+        for text in self.shapes:
+            name, _, numbers = text.rpartition("=")
+            sizes = numbers.split(",")
+            if not name or not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+                raise UserError(f"--shape {text!r} must be INPUT=1,3,160,160: the input's name and "
+                                "a size above 0 for each axis.")
+            found[name] = tuple(int(size) for size in sizes)
+        return found
+
+
+PLAIN = Reading()
+
+
+@dataclass(frozen=True)
 class Subject:
     """What a study looks into: a design with the network, the board and the memory model.
 
@@ -41,7 +70,7 @@ DEFAULT_WORKLOAD, DEFAULT_BOARD, DEFAULT_MEMORY = "agc-w64", "pynq-z1", "ddr3"
 
 
 def subject(text: str, workload_name: str | None = None, board_name: str | None = None,
-            memory: str | None = None) -> Subject:
+            memory: str | None = None, reading: Reading = PLAIN) -> Subject:
     """A design (shipped name or .toml file), or a result that `cosim simulate --json` wrote.
 
     A result brings its own network, board and memory model; the arguments replace them, and
@@ -55,57 +84,57 @@ def subject(text: str, workload_name: str | None = None, board_name: str | None 
         board_name, memory = board_name or stored.board, memory or stored.memory_model
     else:
         overlay = design(text)
-    return Subject(text, workload(workload_name or DEFAULT_WORKLOAD), overlay,
+    return Subject(text, workload(workload_name or DEFAULT_WORKLOAD, reading), overlay,
                    board(board_name or DEFAULT_BOARD), memory_model(memory or DEFAULT_MEMORY),
                    stored)
 
 
 def pair(a: str, b: str, workload_name: str | None = None, board_name: str | None = None,
-         memory: str | None = None) -> tuple[Subject, Subject]:
+         memory: str | None = None, reading: Reading = PLAIN) -> tuple[Subject, Subject]:
     """Two subjects; a design beside a result takes the result's network, board and memory."""
-    first, second = (subject(text, workload_name, board_name, memory) for text in (a, b))
+    first, second = (subject(text, workload_name, board_name, memory, reading)
+                     for text in (a, b))
     known = first if first.stored else second
     if known.stored is None:
         return first, second
     shared = (workload_name or library_name(known.stored), board_name or known.stored.board,
-              known.memory)
+              known.memory, reading)
     return (first if first.stored else subject(a, *shared),
             second if second.stored else subject(b, *shared))
 
 
-def workload(name: str, calibration: Path | None = None, symmetric: bool = False) -> Graph:
+def workload(name: str, reading: Reading = PLAIN) -> Graph:
     """A network of the library by name, or an .onnx file, as an int8 graph.
 
-    `calibration`: for a float .onnx file, an .npz file with inputs by name, samples along the
-    first axis; without it random inputs are used. `symmetric`: for an .onnx file with zero points,
-    widen its ranges to symmetric ones. Raises `UserError` with the nearest name for an unknown
-    network, `GraphError` with the reason for a file that cannot be imported.
+    `reading` is for .onnx files. Raises `UserError` with the nearest name for an unknown network,
+    `GraphError` with the reason for a file that cannot be imported.
     """
-    return network(name, calibration, symmetric)[0]
+    return network(name, reading)[0]
 
 
-def network(name: str, calibration: Path | None = None,
-            symmetric: bool = False) -> tuple[Graph, str]:
+def network(name: str, reading: Reading = PLAIN) -> tuple[Graph, str]:
     """A workload, and how an .onnx file's numbers came about ("" for a network of the library).
 
-    `calibration` (.npz) and `symmetric` are for .onnx files only; `UserError` otherwise.
+    A `reading` other than the plain one is for .onnx files only; `UserError` otherwise.
     """
     if name.endswith(".onnx"):
-        graph, note = imported(name, calibration, symmetric)
+        graph, note = imported(name, reading.calibration, reading.symmetric, reading.sizes())
         return graph, f"{Path(name).name}: {note}"
-    if calibration is not None or symmetric:
-        raise UserError(f"--calibration and --symmetric are for .onnx files; {name!r} is a network "
-                        "of the library, quantized already.")
+    if reading != PLAIN:
+        raise UserError(f"--calibration, --symmetric and --shape are for .onnx files; {name!r} is "
+                        "a network of the library, quantized already.")
     if name not in names():
         raise unknown("workload", name, (*names(), "an .onnx file"))
     return load(name), ""
 
 
-def first_input(name: str, graph: Graph, calibration: Path) -> dict[str, np.ndarray]:
-    """The first calibration input of an .onnx file as integers of its graph."""
+def first_input(name: str, graph: Graph, reading: Reading) -> dict[str, np.ndarray] | None:
+    """The first calibration input of an .onnx file as integers of its graph, None without one."""
+    if reading.calibration is None:
+        return None
     from workloads.onnx import importer
 
-    return importer.first_input(Path(name), graph, calibration)
+    return importer.first_input(Path(name), graph, reading.calibration, reading.sizes())
 
 
 def board(name: str) -> Board:

@@ -34,16 +34,15 @@ SHEETS = 8
 @dataclass(frozen=True)
 class Network:
     """How to come by the network where a file only names it: a name of the library or an .onnx
-    file, with its calibration; all None: by the name in the file."""
+    file, and how that is read; None: by the name in the file."""
 
     name: str | None = None
-    calibration: Path | None = None
-    symmetric: bool = False
+    reading: inputs.Reading = inputs.PLAIN
 
     def load(self, stored: str) -> Graph | None:
         """The network that a file names, None where it is neither given nor of the library."""
         if self.name is not None:
-            return inputs.network(self.name, self.calibration, self.symmetric)[0]
+            return inputs.workload(self.name, self.reading)
         known = [name for name in library_names() if stored.startswith(name)]
         return inputs.workload(max(known, key=len)) if known else None
 

@@ -37,10 +37,10 @@ from hw.rtl_sim.model import RtlError
 from hw.rtl_sim.program import OverlayBench, with_descriptors
 from hw.rtl_sim.tiles import random_tiles
 from hw.rtl_sim.timed import RtlRun, TimedBench, buildable
+from studies.evaluation import inputs
 from studies.evaluation.emission import whole_frame
 from studies.plain.errors import UserError
 from workloads.graph import Graph
-from workloads.library import load
 
 Host = Callable[[int, np.ndarray], None]
 TILES_A_PROGRAM = 45
@@ -214,6 +214,7 @@ class Request:
     """What to compare: so many random programs and tiles of a design, and a frame if asked for.
 
     `steps`: sampler steps of that frame. `memory`: "flat" or "ddr3". `seed` repeats all inputs.
+    `reading`: how the network is read if it is an .onnx file.
     """
 
     design: str = "default"
@@ -223,6 +224,7 @@ class Request:
     steps: int | None = None
     memory: str = "flat"
     seed: int = 0
+    reading: inputs.Reading = inputs.PLAIN
 
 
 def run(request: Request) -> Comparison:
@@ -256,7 +258,7 @@ def _compared(request: Request, overlay: Overlay, board: Board) -> Comparison:
     if request.tiles:
         total = total + compare_tiles(request.tiles, request.seed, overlay, board, request.memory)
     if request.network:
-        graph = load(request.network)
+        graph = inputs.workload(request.network, request.reading)
         if request.steps is not None and graph.steps > 1:
             graph = replace(graph, steps=request.steps)
         total = total + compare_frame(graph, overlay, board, request.seed, request.memory)

@@ -20,7 +20,7 @@ from arch_models.overlay import default_overlay, load_overlay
 from cosim.analysis.interpret import interpret
 from cosim.build import build
 from studies.evaluation.evaluate import feasible, simulate_design
-from studies.validate.onnx import Agreement, agreement, share_within_one
+from studies.validate.onnx.layers import Agreement, agreement, share_within_one
 from tests.support.onnx_models import (
     ATTENTIVE,
     BUILDERS,
@@ -124,6 +124,10 @@ def test_a_float_model_is_quantized_with_given_data(
     assert np.sqrt(np.mean((real - wanted) ** 2)) < limit * wanted.std()
 
 
+def agreed(path: Path) -> list[Agreement]:
+    return agreement(import_onnx(path), path)
+
+
 def assert_agrees(found: list[Agreement]) -> None:
     """What is asked is one step on 99.9 %. What holds: never more, and every value that differs
     lies near a half before it is rounded, so that a scale of 15 bits or float32 tips it."""
@@ -136,7 +140,7 @@ def assert_agrees(found: list[Agreement]) -> None:
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_static_int8_model_agrees_layer_by_layer(name: str, folder: Path) -> None:
     assert int8_import(name, folder).note == "scales as the file states them"
-    assert_agrees(agreement(int8_file(name, folder)))
+    assert_agrees(agreed(int8_file(name, folder)))
 
 
 @pytest.mark.parametrize("name", ATTENTIVE)
@@ -144,7 +148,7 @@ def test_static_int8_attention_agrees_layer_by_layer(name: str, tmp_path: Path) 
     """What differs lies near a half, or behind a layer that rounds on its own (softmax, one axis
     of an interpolation, coordinates of a sampling)."""
     source, picture = attentive_model(name, tmp_path, dynamo=False)
-    found = agreement(int8_model(name, tmp_path, source, shape=picture.shape))
+    found = agreed(int8_model(name, tmp_path, source, shape=picture.shape))
     assert share_within_one(found) >= 0.999
     assert sum(item.values for item in found) > 30_000
     assert {"group_norm", "lookup", "concat", "add", "affine"} <= {
@@ -156,7 +160,7 @@ def test_static_int8_attention_agrees_layer_by_layer(name: str, tmp_path: Path) 
 
 def test_uint8_with_the_zero_in_the_middle_is_int8(folder: Path, tmp_path: Path) -> None:
     """Weights as onnxruntime's symmetric uint8 has them."""
-    assert_agrees(agreement(int8_model(
+    assert_agrees(agreed(int8_model(
         "unet", tmp_path, float_file("unet", folder), activation=QuantType.QUInt8)))
 
 

@@ -7,6 +7,7 @@ along other axes, rules of older operator sets. The integer graph is compared, n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from studies.evaluation.inputs import PLAIN
+from studies.validate.onnx.outputs import outputs
 from tests.support.onnx_models import model_of
 from workloads.graph import GraphError
 from workloads.onnx.importer import import_onnx
@@ -258,3 +261,58 @@ def test_an_operator_of_another_domain_is_named(
     with pytest.raises(GraphError, match=(
             rf"case.onnx: 1 nodes are not supported: {operator} \({domain}\) '.*QDQ")):
         import_onnx(tmp_path / "case.onnx")
+
+
+def test_shapes_of_open_axes_are_given_or_those_of_the_calibration(tmp_path: Path) -> None:
+    model = model_of([node("Conv", ["x", "w"], ["c"]), node("Add", ["c", "b"], ["y"])],
+                     {"x": ("n", 2, "rows", "columns"), "b": ("n", 1, "rows", "columns")}, "y",
+                     {"w": drawn(3, 2, 1, 1)})
+    path = tmp_path / "open.onnx"
+    onnx.save(model, path)
+    with pytest.raises(GraphError, match=r"axis 2 \(rows\); give --shape x=n,2,rows,columns"):
+        import_onnx(path)
+    # An axis of the same name has the same size.
+    graph = import_onnx(path, sizes={"x": (1, 2, 5, 7)}).graph
+    assert [graph.tensors[name].shape for name in graph.inputs] == [(2, 5, 7), (1, 5, 7)]
+    given = [{"x": drawn(2, 6, 4), "b": drawn(1, 6, 4)}]
+    assert import_onnx(path, given).graph.tensors["x"].shape == (2, 6, 4)
+    for sizes, said in (({"x": (1, 2, 5)}, "has 4 axes, the shape given for it 3"),
+                        ({"x": (1, 3, 5, 7)}, "has 2 along axis 1, given is 3"),
+                        ({"z": (1,)}, "no input 'z' to give a shape to; it has x, b")):
+        with pytest.raises(GraphError, match=said):
+            import_onnx(path, sizes=sizes)
+
+
+@pytest.mark.parametrize("size", [32, 128])
+def test_what_only_a_sampling_reads_has_16_bits(size: int, tmp_path: Path) -> None:
+    """A picture moved by half a pixel or by nothing does not come out jagged, of any size."""
+    line = np.linspace(-1, 1, size)
+    still = np.stack(np.meshgrid(line, line), -1)[None].astype(np.float32)
+    checks = (np.add.outer(np.arange(size) // 4, np.arange(size) // 4) % 2).astype(np.float32)
+    values = {"x": 2 * checks[None, None] - 1,
+              "flow": np.full((1, size, size, 2), 1 / size, np.float32)}
+    moved = model_of([node("Add", ["flow", "still"], ["g"]),
+                      node("GridSample", ["x", "g"], ["y"], align_corners=1)],
+                     {name: array.shape for name, array in values.items()}, "y", {"still": still})
+    assert decibels(moved, values, tmp_path) > 40
+    graph = import_onnx(tmp_path / "case.onnx", [values]).graph
+    assert graph.tensors["g"].bits == 16 and graph.tensors["x"].bits == 8
+    # A tensor that something else reads too stays at 8 bits.
+    moved.graph.output.append(onnx.helper.make_empty_tensor_value_info("g"))
+    onnx.save(moved, tmp_path / "case.onnx")
+    assert import_onnx(tmp_path / "case.onnx", [values]).graph.tensors["g"].bits == 8
+
+
+def test_validation_sees_a_fault_at_the_outputs(tmp_path: Path) -> None:
+    """Whatever the import believes of a file, the file itself is what onnxruntime runs."""
+    path = tmp_path / "case.onnx"
+    onnx.save(model_of([node("Conv", ["x", "w"], ["c"]), node("Relu", ["c"], ["y"])],
+                       {"x": (1, 2, 6, 5)}, "y", {"w": drawn(4, 2, 3, 3)}), path)
+    found, reason = outputs(path, import_onnx(path), PLAIN)
+    assert not reason and [item.output for item in found] == ["y"]
+    assert found[0].good and found[0].float_error is not None and found[0].float_error < 1e-6
+    assert found[0].quantizer_db is not None and found[0].int8_db > 30
+    imported = import_onnx(path)
+    damaged = replace(imported.network, weights={
+        name: array * np.float32(1.001) for name, array in imported.network.weights.items()})
+    assert not outputs(path, replace(imported, network=damaged), PLAIN)[0][0].good

@@ -245,7 +245,11 @@ def test_the_command_line_says_how_numbers_came_about(tmp_path: Path, capsys) ->
     (("simulate", "{unknown}"), "Hardmax 'one': no such operator"),
     (("simulate", "agc-w16", "--symmetric"), "are for .onnx files"),
     (("simulate", "{unknown}", "--calibration", "absent.npz"), "there is no file 'absent.npz'"),
-    (("validate", "onnx", "{relu}"), "states no integers"),
+    (("validate", "onnx", "{cut}"), "no ONNX file, or is cut off"),
+    (("what-if", "default", "--workload", "{cut}"), "no ONNX file, or is cut off"),
+    (("explain", "default", "--workload", "{relu}", "--shape", "x0=1,a"), "must be INPUT=1,3"),
+    (("simulate", "{relu}", "--shape", "z=1,4"), "has no input 'z'"),
+    (("simulate", "{relu}", "--shape", "x0=1,4,8,9"), "has 8 along axis 3, given is 9"),
 ])
 def test_a_bad_file_ends_with_one_line_and_code_2(
     tmp_path: Path, capsys, monkeypatch, arguments: tuple[str, ...], said: str

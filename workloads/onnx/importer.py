@@ -25,7 +25,8 @@ from workloads.onnx.read import Model, Node, Sizes, read_file, read_model
 from workloads.onnx.rules.curves import Linear
 from workloads.onnx.rules.expansions import EXPANSIONS
 from workloads.onnx.rules.stated import on_integers
-from workloads.onnx.walk import Unsupported, View, Walk, three
+from workloads.onnx.walk import Counted, Unsupported, View, Walk, three
+from workloads.quantization.coordinates import with_wide_coordinates
 from workloads.quantization.float_network import FloatNetwork
 from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 
@@ -38,18 +39,33 @@ KNOWN = frozenset({*RULES, *EXPANSIONS, *FOLDED, "Constant", "Shape", "Size"})
 class Imported:
     """A quantized graph, the float network behind it, and how its numbers came about.
 
-    `views`: where each activation of the file lies in the graph's tensors. `model`: the file.
+    `views`: where each activation of the file lies in the graph's tensors. `counted`: those that
+    are integers in the file. `model`: the file. `stated`: does it state scales of activations?
     """
 
     graph: Graph
     network: FloatNetwork
     note: str
     views: Mapping[str, View]
+    counted: Mapping[str, Counted]
     model: Model
+    stated: bool
 
     def entered(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by the file's names as the graph's real inputs."""
         return entered(self.model, self.graph, given)
+
+    def real(self, name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """An activation of the file from the real values of the graph's tensors, as the file
+        shapes and counts it."""
+        view = self.views[name]
+        flat = values[view.tensor].reshape(-1)
+        found = np.where(view.places >= 0, flat[view.places], 0)
+        if name not in self.counted:
+            return found
+        counted = self.counted[name]
+        bounds = np.iinfo(counted.kind)
+        return np.clip(np.rint(found / counted.step) + counted.zero, bounds.min, bounds.max)
 
 
 def import_onnx(
@@ -67,7 +83,7 @@ def import_onnx(
     `GraphError` lists every unsupported node.
     """
     walk = walked(read_sized(path, sizes, calibration), symmetric)
-    network = walk.network()
+    network = with_wide_coordinates(walk.network())
     recipe = recipe or Recipe(power_of_two=False, correct_bias=not walk.stated)
     if calibration is None:
         calibration = random_inputs(walk.model, RANDOM_INPUTS, seed)
@@ -85,7 +101,7 @@ def import_onnx(
     if walk.widened:
         note += f", {walk.widened} ranges with a zero point widened to symmetric ones"
     views = {name: view for name, view in walk.views.items() if view.function is None}
-    return Imported(graph, network, note, views, walk.model)
+    return Imported(graph, network, note, views, walk.counted, walk.model, walk.stated)
 
 
 def read_sized(path: Path, sizes: Sizes | None,

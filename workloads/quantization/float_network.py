@@ -42,7 +42,8 @@ class FloatNetwork:
     `functions`: what each lookup layer computes, by a name in `FUNCTIONS` or as it is.
     `fixed_scales`: tensors whose scale follows from their meaning (masks, pictures, grids); the
     others are calibrated. `weight_steps`: steps of convolution weights by layer and output channel
-    where they are given, not to be chosen.
+    where they are given, not to be chosen. `wide`: tensors of 16 bits whose scale is calibrated;
+    the scale of others stays as the graph says.
     """
 
     graph: Graph
@@ -50,6 +51,7 @@ class FloatNetwork:
     functions: Mapping[str, str | Function]
     fixed_scales: Mapping[str, float]
     weight_steps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    wide: frozenset[str] = frozenset()
 
     def function(self, layer: Layer) -> Function:
         """What a lookup layer computes."""

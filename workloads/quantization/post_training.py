@@ -79,7 +79,8 @@ def _widened(network: FloatNetwork, recipe: Recipe) -> FloatNetwork:
     graph = network.graph
     narrow = {layer.inputs[0] for layer in graph.layers if layer.operator is Operator.SOFTMAX}
     narrow.update(graph.inputs)
-    stated = {name: spec.scale for name, spec in graph.tensors.items() if spec.bits != 8}
+    stated = {name: spec.scale for name, spec in graph.tensors.items()
+              if spec.bits != 8 and name not in network.wide}
     fixed = {**network.fixed_scales, **stated}
     groups = tied(graph)
     held = {groups[name] for name in (*fixed, *narrow)}
@@ -213,7 +214,8 @@ def choose_scales(
     network: FloatNetwork, samples: Mapping[str, np.ndarray], recipe: Recipe,
     cut: frozenset[str] = frozenset(),
 ) -> dict[str, float]:
-    """The scale of every tensor; those of wider integers stay as the graph says."""
+    """The scale of every tensor; those of wider integers stay as the graph says, unless they are
+    to be calibrated."""
     graph = network.graph
     groups = tied(graph, cut)
     judged = {layer.inputs[0]: network.function(layer)
@@ -228,8 +230,10 @@ def choose_scales(
         if group in fixed:
             chosen[group] = fixed[group]
         elif graph.tensors[members[0]].bits != 8:
-            chosen[group] = graph.tensors[members[0]].scale if recipe.activation_bits == 8 else (
-                wide_scale(np.concatenate([samples[name] for name in members]), recipe))
+            free = recipe.activation_bits != 8 or not network.wide.isdisjoint(members)
+            chosen[group] = wide_scale(np.concatenate(
+                [samples[name] for name in members]), recipe) if free else (
+                graph.tensors[members[0]].scale)
         else:
             function = judged.get(members[0]) if len(members) == 1 else None
             # A softmax counts in fraction bits, whatever the form of the other scales.

@@ -1,23 +1,20 @@
 """Compares the integer reference with onnxruntime on a static int8 network, layer by layer.
 
-It imports and quantizes nothing itself and judges no float network: those have no integers to
-compare with.
+It imports and quantizes nothing itself and judges no float network: those have no integers of
+their own; `outputs` compares those of any file.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from studies.plain.errors import UserError
-from studies.plain.files import write_json
-from studies.plain.terminal import terminal
+from studies.validate.onnx.outputs import run_model
 from workloads.graph import Layer
-from workloads.onnx.importer import Imported, import_onnx, random_inputs
+from workloads.onnx.importer import Imported, random_inputs
 from workloads.onnx.read import read_file
 from workloads.quantization.float_network import execute_real_layer
 from workloads.reference import execute_layer
@@ -44,15 +41,13 @@ class Agreement:
     behind: tuple[str, ...]
 
 
-def agreement(path: Path, seed: int = 0) -> list[Agreement]:
+def agreement(imported: Imported, path: Path, seed: int = 0) -> list[Agreement]:
     """Compare each layer on the same inputs: those that onnxruntime computed.
 
-    `seed`: standard normal network inputs. `UserError` if the file states no integers.
+    `seed`: of the random network inputs. `UserError` if the file states no integers.
     """
-    imported = import_onnx(path)
     graph = imported.graph
-    inputs = random_inputs(imported.model, 1, seed)[0]
-    stated = _stated(path, imported, inputs)
+    stated = _stated(path, imported, random_inputs(imported.model, 1, seed)[0])
     values = dict(stated)
     found, behind = [], []
     for layer in graph.layers:
@@ -95,7 +90,6 @@ def _stated(path: Path, imported: Imported, inputs: dict[str, np.ndarray]) -> di
     Of two that are one tensor here, before and behind a fused ReLU, the later one counts.
     """
     import onnx
-    import onnxruntime
 
     model = read_file(path)
     names = [node.output[0] for node in model.graph.node
@@ -105,13 +99,9 @@ def _stated(path: Path, imported: Imported, inputs: dict[str, np.ndarray]) -> di
                         "give a static int8 network in quantize-dequantize form")
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    # Each operator by itself: fused kernels round less often than the file says.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    computed = run_model(model.SerializeToString(), names, [inputs])[0]
     found: dict[str, np.ndarray] = {}
-    for name, array in zip(names, session.run(names, inputs), strict=True):
+    for name, array in computed.items():
         view = imported.views[name]
         spec = imported.graph.tensors[view.tensor]
         counted = array.astype(int) - (128 if array.dtype == np.uint8 else 0)
@@ -139,26 +129,3 @@ def by_operator(found: list[Agreement]) -> dict[str, dict[str, int]]:
         for key in ("values", "equal", "one_step", "further", "near_half"):
             own[key] += getattr(item, key)
     return sums
-
-
-def run(path: Path, seed: int = 0, json: Path | None = None) -> int:
-    """Print the comparison; 0 if enough values agree, else 1."""
-    found = agreement(path, seed)
-    share = share_within_one(found)
-    console = terminal()
-    table = Table(title=f"{path.name}: reference against onnxruntime, layer by layer")
-    for name in ("operator", "layers", "values", "equal, %", "one step", "further",
-                 f"within {NEAR_HALF_STEPS} of a half"):
-        table.add_column(name, justify="left" if name == "operator" else "right")
-    for operator, own in by_operator(found).items():
-        table.add_row(operator, str(own["layers"]), str(own["values"]),
-                      f"{100 * own['equal'] / own['values']:.4f}", str(own["one_step"]),
-                      str(own["further"]), str(own["near_half"]))
-    if json is not None:
-        document: dict[str, Any] = {
-            "file": path.name, "share_within_one_step": share, "operators": by_operator(found),
-            "layers": [vars(item) for item in found]}
-        write_json(json, document)
-    console.print(table)
-    console.print(f"{100 * share:.4f} % of the values within one step, {100 * WANTED_SHARE} wanted")
-    return 0 if share >= WANTED_SHARE else 1

@@ -1,0 +1,1 @@
+"""Imported networks beside onnxruntime."""

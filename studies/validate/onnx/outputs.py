@@ -1,0 +1,178 @@
+"""Compares an imported network with onnxruntime at the outputs of the file as it was given.
+
+It looks at no layer; `layers` does. A fault of the import shows here whatever the import believes
+of the file.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from studies.evaluation.inputs import Reading
+from studies.plain.errors import UserError
+from workloads.onnx.importer import Imported, import_onnx, random_inputs, read_calibration
+from workloads.onnx.read import Model, read_file
+from workloads.quantization.float_network import execute_real
+from workloads.quantization.post_training import quantized_inputs
+from workloads.reference import execute
+
+Arrays = Mapping[str, np.ndarray]
+#: Greatest difference of a float file's network, as a share of the output's greatest value.
+WANTED_FLOAT = 1e-5
+#: Signal to error of a static int8 file: what differs is rounding near a half.
+WANTED_STATED_DB = 20.0
+#: How far below onnxruntime's own quantizer the int8 network of a float file may be.
+WANTED_BEHIND_DB = 1.0
+#: So many of the given inputs are compared, and so many random ones without any.
+MOST_INPUTS = 4
+
+
+@dataclass(frozen=True)
+class OutputAgreement:
+    """One output over all inputs compared: the float network's greatest difference as a share of
+    the greatest value, and signal to error of the int8 network and of onnxruntime's quantizer,
+    with symmetric activations (all that the hardware counts in) and with zero points.
+
+    None: not comparable (a file that states scales has no float values of its own).
+    """
+
+    output: str
+    values: int
+    float_error: float | None
+    int8_db: float
+    quantizer_db: float | None
+    zero_points_db: float | None
+
+    @property
+    def good(self) -> bool:
+        """Is it as near as is asked?"""
+        if self.float_error is None:
+            return self.int8_db >= WANTED_STATED_DB
+        behind = 0.0 if self.quantizer_db is None else self.quantizer_db - self.int8_db
+        return self.float_error <= WANTED_FLOAT and behind <= WANTED_BEHIND_DB
+
+
+def read(path: Path, reading: Reading) -> Imported:
+    """The imported network."""
+    given = None if reading.calibration is None else read_calibration(reading.calibration)
+    return import_onnx(path, given, symmetric=reading.symmetric, sizes=reading.sizes())
+
+
+def feeds_of(model: Model, reading: Reading, seed: int) -> list[dict[str, np.ndarray]]:
+    """Inputs as the file shapes and types them: given ones, or random ones of the seed."""
+    if reading.calibration is None:
+        return random_inputs(model, MOST_INPUTS, seed)
+    return [{name: item[name].reshape(model.shapes[name]).astype(model.kinds[name])
+             for name in model.inputs} for item in read_calibration(reading.calibration)]
+
+
+def outputs(path: Path, imported: Imported, reading: Reading,
+            seed: int = 0) -> tuple[list[OutputAgreement], str]:
+    """Each output beside onnxruntime's, and why its quantizer could not be compared ("" if so)."""
+    feeds = feeds_of(imported.model, reading, seed)
+    model = read_file(path).SerializeToString()
+    names = list(imported.model.outputs)
+    chosen = feeds[:MOST_INPUTS]
+    wanted = run_model(model, names, chosen)
+    others: list[list[dict[str, np.ndarray]] | None] = [None, None]
+    reason = ""
+    if not imported.stated:
+        calibrated = feeds if reading.calibration else random_inputs(
+            imported.model, MOST_INPUTS, 0)
+        try:
+            others = [run_model(_quantized(path, calibrated, symmetric), names, chosen)
+                      for symmetric in (True, False)]
+        except Exception as error:  # the quantizer raises anything
+            reason = " ".join(str(error).split())[:160]
+    real, counted = ([] for _ in range(2))
+    for item in chosen:
+        entered = imported.entered(item)
+        real.append(execute_real(imported.network, entered))
+        whole = execute(imported.graph, quantized_inputs(imported.graph, entered))
+        counted.append({name: array * imported.graph.tensors[name].scale
+                        for name, array in whole.items()})
+    found = []
+    for name in names:
+        truth = _all(item[name] for item in wanted)
+        ours, eight = (_all(imported.real(name, item) for item in part)
+                       for part in (real, counted))
+        theirs = [None if part is None else decibels(truth, _all(item[name] for item in part))
+                  for part in others]
+        greatest = max(float(np.abs(truth).max()), 1e-30)
+        found.append(OutputAgreement(
+            name, truth.size,
+            None if imported.stated else float(np.abs(ours - truth).max()) / greatest,
+            decibels(truth, eight), *theirs))
+    return found, reason
+
+
+def _all(parts: Iterator[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.asarray(part, np.float64).reshape(-1) for part in parts])
+
+
+def decibels(wanted: np.ndarray, found: np.ndarray) -> float:
+    """Signal to error; at most 200."""
+    error = float(((wanted - found) ** 2).sum())
+    return min(200.0, 10 * float(np.log10(max((wanted**2).sum(), 1e-30) / max(error, 1e-30))))
+
+
+def run_model(model: bytes, names: Sequence[str],
+              feeds: Sequence[Arrays]) -> list[dict[str, np.ndarray]]:
+    """The named tensors as onnxruntime computes them, each operator by itself: fused kernels
+    round less often than the file says."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(model, options)
+        return [dict(zip(names, session.run(list(names), dict(item)), strict=True))
+                for item in feeds]
+    except Exception as error:  # onnxruntime has no common type of its own
+        raise UserError("onnxruntime does not run the file: "
+                        + " ".join(str(error).split())[:200]) from error
+
+
+def _quantized(path: Path, feeds: Sequence[Arrays], symmetric: bool) -> bytes:
+    """The float file as onnxruntime's static quantizer makes it int8: weights by channel,
+    `symmetric` activations or such with zero points."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Given(CalibrationDataReader):
+        left = iter([dict(item) for item in feeds])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.left, None)
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        source.write_bytes(read_file(path).SerializeToString())
+        quantize_static(str(source), str(target), Given(), quant_format=QuantFormat.QDQ,
+                        per_channel=True, activation_type=QuantType.QInt8,
+                        weight_type=QuantType.QInt8,
+                        extra_options={"ActivationSymmetric": symmetric})
+        return target.read_bytes()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantizer's advice on the root logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

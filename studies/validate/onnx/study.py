@@ -1,0 +1,85 @@
+"""`cosim validate onnx`: an imported network beside onnxruntime, at its outputs and by layers.
+
+It compares nothing itself; `outputs` and `layers` do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from studies.evaluation.inputs import PLAIN, Reading
+from studies.plain.errors import UserError
+from studies.plain.files import write_json
+from studies.plain.terminal import terminal
+from studies.validate.onnx.layers import (
+    NEAR_HALF_STEPS,
+    WANTED_SHARE,
+    Agreement,
+    agreement,
+    by_operator,
+    share_within_one,
+)
+from studies.validate.onnx.outputs import OutputAgreement, outputs, read
+
+
+def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None = None) -> int:
+    """Print the comparison; 0 if everything agrees as far as is asked, else 1."""
+    imported = read(path, reading)
+    ends, reason = outputs(path, imported, reading, seed)
+    layers, apart = list[Agreement](), ""
+    if imported.stated:
+        try:
+            layers = agreement(imported, path, seed)
+        except UserError as error:  # partly quantized: its outputs are compared all the same
+            apart = str(error)
+    if json is not None:
+        document: dict[str, Any] = {
+            "file": path.name, "note": imported.note, "outputs": [vars(item) for item in ends],
+            "quantizer": reason, "share_within_one_step": share_within_one(layers),
+            "operators": by_operator(layers), "layers": [vars(item) for item in layers]}
+        write_json(json, document)
+    console = terminal()
+    console.print(f"{path.name}: {imported.note}")
+    console.print(_outputs_table(ends))
+    if reason:
+        console.print(f"onnxruntime's quantizer does not take the file: {reason}", markup=False)
+    if apart:
+        console.print(f"not compared layer by layer: {apart}", markup=False)
+    good = all(item.good for item in ends)
+    if layers:
+        console.print(_layers_table(path, layers))
+        share = share_within_one(layers)
+        console.print(f"{100 * share:.4f} % of the values within one step, {100 * WANTED_SHARE} "
+                      "wanted")
+        good = good and share >= WANTED_SHARE
+    return 0 if good else 1
+
+
+def _outputs_table(found: list[OutputAgreement]) -> Table:
+    table = Table(title="outputs of the file as given, beside onnxruntime")
+    for name in ("output", "values", "float, error", "int8, dB", "its quantizer, dB",
+                 "with zero points", "as asked"):
+        table.add_column(name, justify="left" if name == "output" else "right")
+    for item in found:
+        table.add_row(
+            item.output, str(item.values),
+            "" if item.float_error is None else f"{item.float_error:.1e}", f"{item.int8_db:.1f}",
+            *("" if value is None else f"{value:.1f}"
+              for value in (item.quantizer_db, item.zero_points_db)),
+            "yes" if item.good else "no")
+    return table
+
+
+def _layers_table(path: Path, found: list[Agreement]) -> Table:
+    table = Table(title=f"{path.name}: reference against onnxruntime, layer by layer")
+    for name in ("operator", "layers", "values", "equal, %", "one step", "further",
+                 f"within {NEAR_HALF_STEPS} of a half"):
+        table.add_column(name, justify="left" if name == "operator" else "right")
+    for operator, own in by_operator(found).items():
+        table.add_row(operator, str(own["layers"]), str(own["values"]),
+                      f"{100 * own['equal'] / own['values']:.4f}", str(own["one_step"]),
+                      str(own["further"]), str(own["near_half"]))
+    return table
