@@ -13,6 +13,7 @@ from arch_models.board import Board
 from arch_models.channels import channels, master_channels
 from arch_models.engines import MODELS, Resources
 from arch_models.engines.base import PARAMETER_BITS, VECTOR_LANES, logic, values
+from arch_models.literature import Origin
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from arch_models.units import ceil_div
 
@@ -241,11 +242,13 @@ LEVERS = {
 def check(overlay: Overlay, board: Board) -> Infeasible | None:
     """The first thing that a board cannot give an overlay; None if it can hold it.
 
-    Looked at in order: ports and their widths, bursts, clock, DSP, BRAM36, LUT, FF. Raises
+    Looked at in order: ports and their widths, bursts, clock, DSP, BRAM36, LUT, FF; the sites of
+    our own RTL only, since a design of the literature was built. Raises
     `FieldError` for a port that the board does not have.
     """
     return (check_masters(overlay.masters, board) or check_clock(overlay.clock_hz, board)
-            or check_sites(needed(overlay), board, overlay.headroom))
+            or (check_sites(needed(overlay), board, overlay.headroom)
+                if overlay.origin is Origin.OWN else None))
 
 
 def check_masters(masters: tuple[Master, ...], board: Board) -> Infeasible | None:
@@ -273,6 +276,23 @@ def check_clock(clock_hz: int, board: Board) -> Infeasible | None:
         return None
     near = min(board.clocks.nearest_hz(clock_hz), key=lambda rate: abs(rate - clock_hz))
     return Infeasible("clock_hz", clock_hz, near, "Hz", ("clock_hz",))
+
+
+def sites_of(overlay: Overlay) -> Resources:
+    """The sites that an output shows: what the file states of a built design, else `needed`."""
+    if not overlay.sites.stated:
+        return needed(overlay)
+    found = overlay.sites
+    return Resources(dsp=found.dsp, bram36=found.bram36, lut=found.lut, ff=found.ff)
+
+
+def sites_basis(overlay: Overlay) -> str:
+    """Where those numbers come from, in words."""
+    if overlay.sites.stated:
+        return "stated in the design file"
+    if overlay.origin is Origin.LITERATURE:
+        return "as our RTL would take, not this design's"
+    return "estimated"
 
 
 def check_sites(total: Resources, board: Board, headroom: float = 0.0) -> Infeasible | None:

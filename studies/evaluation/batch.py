@@ -21,6 +21,7 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.clock import clocked
 from arch_models.engines import Resources
+from arch_models.literature import Origin
 from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, Master, Overlay
 from arch_models.power.energy import total_joules
@@ -140,7 +141,8 @@ class Batch:
         ports = [check_masters(item, self.board) for item in masters]
         rates = [check_clock(item, self.board) for item in clocks_hz]
         designs = [replace(overlay, dsp_packing=item, masters=masters[0]) for item in packings]
-        sites = [check_sites(self._sites(item), self.board, item.headroom) for item in designs]
+        sites = [check_sites(self._sites(item), self.board, item.headroom)
+                 if item.origin is Origin.OWN else None for item in designs]
         roles: list[Hashable] = [_roles(item) for item in masters]
         members: dict[Hashable, list[int]] = {}
         for index, role in enumerate(roles):

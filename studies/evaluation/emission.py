@@ -13,6 +13,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.clock import clocked
+from arch_models.literature import Origin
 from arch_models.overlay import Overlay, Rate
 from arch_models.resources import check
 from cosim.build import build
@@ -64,6 +65,9 @@ def whole_frame(graph: Graph, overlay: Overlay, board: Board,
     except GraphError as error:
         raise UserError(f"{graph.name} runs {graph.steps} sampler steps a frame and cannot be "
                         f"emitted: {error}") from error
+    if overlay.origin is not Origin.OWN:
+        raise UserError(f"the design {overlay.name!r} cannot be emitted: its origin is "
+                        f"{overlay.origin.value!r}, so it describes hardware that is not ours.")
     # The project is of one rate, whatever is predicted later.
     overlay = replace(clocked(overlay, board), rate=Rate.FIXED)
     return WholeFrame(whole, overlay, lowered_frame(whole, overlay, board), frame)

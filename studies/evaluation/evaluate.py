@@ -17,7 +17,7 @@ from arch_models.engines import Resources, engine_for
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from arch_models.power.energy import energy
-from arch_models.resources import check, needed
+from arch_models.resources import check, sites_basis, sites_of
 from cosim.analysis.bounds import bounds
 from cosim.build import build
 from cosim.executors import des, fast
@@ -59,7 +59,7 @@ def feasible(value: T | Infeasible) -> T:
 def estimated_resources(overlay: Overlay, board: Board,
                         total: Resources | None = None) -> tuple[Resource, ...]:
     """Estimated DSP, BRAM36, LUT and FF against the board's, the block design's included."""
-    total = total or needed(overlay)
+    total = total or sites_of(overlay)
     return tuple(Resource(name.upper(), float(getattr(total, name)), getattr(board.part, name))
                  for name in ("dsp", "bram36", "lut", "ff"))
 
@@ -143,7 +143,8 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         design_file=overlay_toml(overlay) if detail else "",
         step_cycles=(result.total_cycles - once.result.total_cycles) // (graph.steps - 1)
         if detail and sampled else None,
-        displaced=displaced(graph, overlay, run.lowered.mapping), unchecked=board.unchecked)
+        displaced=displaced(graph, overlay, run.lowered.mapping), unchecked=board.unchecked,
+        sites_basis=sites_basis(overlay))
 
 
 def displaced(graph: Graph, overlay: Overlay, mapping: Mapping) -> tuple[Displaced, ...]:

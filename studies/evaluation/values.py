@@ -132,6 +132,7 @@ class Evaluation:
     empty unless detail was asked for. `step_cycles`: of one sampler step, None without detail or
     for a network without steps. `displaced`: layers that the fabric was meant to run and could not.
     `unchecked`: what of the board was held against no measurement (`Board.unchecked`).
+    `sites_basis`: where the numbers of `resources` come from.
     """
 
     workload: str
@@ -163,6 +164,7 @@ class Evaluation:
     step_cycles: int | None = None
     displaced: tuple[Displaced, ...] = ()
     unchecked: tuple[str, ...] = ()
+    sites_basis: str = "estimated"
 
     @property
     def board_label(self) -> str:

@@ -108,7 +108,8 @@ def energy(item: Evaluation) -> Table:
 
 def resources(item: Evaluation) -> Table:
     """Estimated use of the fabric, the interconnect around the accelerator included."""
-    table = grid(f"Fabric (estimated with the block design, {item.overlay} on {item.board_label})",
+    whole = ", with the block design" if item.sites_basis == "estimated" else ""
+    table = grid(f"Fabric ({item.sites_basis}{whole}, {item.overlay} on {item.board_label})",
                  ("resource", "used", "on the board", "%"))
     for entry in item.resources:
         table.add_row(entry.name, f"{entry.used:g}", str(entry.available),
