@@ -18,7 +18,7 @@ import numpy as np
 
 from arch_models.vta import VtaArray
 from cosim.vta.cache import Missing, distances, missing_loads
-from cosim.vta.queue import Field, Kind, Module, Queue, Token
+from cosim.vta.queue import Field, Kind, Module, Moved, Queue, Token
 from cosim.vta.schedule import Blocks, VtaConvolution, VtaSchedule, check_layer, patch
 
 #: A convolution with these vector operations after it: bias, shift, clip from both sides.
@@ -219,7 +219,7 @@ class _Kernels:
             return
         self.known.add((name, thread))
         size = micro_operations(loops) * self.width
-        self.queue.add(Module.COMPUTE, Kind.MICRO_OP, self.place, size, 1)
+        self.queue.add(Module.COMPUTE, Kind.MICRO_OP, Moved(self.place, size, 1))
         self.place += size
 
 
@@ -245,9 +245,9 @@ def _finish_tile(queue: Queue, stream: _Stream, cached: _Kernels, thread: int) -
     schedule, array = stream.schedule, stream.array
     if stream.bias:
         out = thread * schedule.tile_out_blocks if schedule.out_threads > 1 else 0
-        queue.add(Module.COMPUTE, Kind.BIAS,
-                  stream.places.bias + out * array.accumulator_block_bytes,
-                  schedule.tile_out_blocks * array.accumulator_block_bytes, 1)
+        queue.add(Module.COMPUTE, Kind.BIAS, Moved(
+            stream.places.bias + out * array.accumulator_block_bytes,
+            schedule.tile_out_blocks * array.accumulator_block_bytes, 1))
     for number in range(stream.vector_operations):
         cached.load((), thread, f"alu{number}")
         queue.add(Module.COMPUTE, Kind.ALU, trips=prod(_reset_loops(schedule)))
@@ -273,9 +273,9 @@ def _load_input(queue: Queue, stream: _Stream, shape: tuple, step: int, thread: 
     else:
         pattern = _pattern((images, (schedule.tile_in_blocks, plane), (rows, layer.in_columns),
                             (columns, 1)))
-    queue.add(Module.LOAD, Kind.INPUT, stream.places.input + start * block, pattern[0] * block,
-              pattern[1], pattern[2] * block,
-              rows * columns - real_rows * real_columns if layer.padded else 0, missing=missing)
+    queue.add(Module.LOAD, Kind.INPUT, Moved(
+        stream.places.input + start * block, pattern[0] * block, pattern[1], pattern[2] * block,
+        rows * columns - real_rows * real_columns if layer.padded else 0, missing))
 
 
 def _load_weight(queue: Queue, stream: _Stream, step: int, thread: int,
@@ -286,8 +286,9 @@ def _load_weight(queue: Queue, stream: _Stream, step: int, thread: int,
     start = out * stream.found.in_blocks + step * schedule.tile_in_blocks
     pattern = _pattern(((schedule.tile_out_blocks, stream.found.in_blocks),
                         (schedule.tile_in_blocks, 1)))
-    queue.add(Module.LOAD, Kind.WEIGHT, stream.places.weight + start * kernel,
-              pattern[0] * kernel, pattern[1], pattern[2] * kernel, missing=missing)
+    queue.add(Module.LOAD, Kind.WEIGHT, Moved(
+        stream.places.weight + start * kernel, pattern[0] * kernel, pattern[1],
+        pattern[2] * kernel, missing=missing))
 
 
 def _store(queue: Queue, stream: _Stream, thread: int) -> None:
@@ -299,9 +300,9 @@ def _store(queue: Queue, stream: _Stream, thread: int) -> None:
     pattern = _pattern(((schedule.tile_batch_blocks, stream.found.out_blocks * plane),
                         (schedule.tile_out_blocks, plane),
                         (schedule.tile_rows, layer.out_columns), (schedule.tile_columns, 1)))
-    queue.add(Module.STORE, Kind.OUTPUT,
-              stream.places.output + (out * plane + row * layer.out_columns) * block,
-              pattern[0] * block, pattern[1], pattern[2] * block)
+    queue.add(Module.STORE, Kind.OUTPUT, Moved(
+        stream.places.output + (out * plane + row * layer.out_columns) * block,
+        pattern[0] * block, pattern[1], pattern[2] * block))
 
 
 def _pattern(parts: tuple[tuple[int, int], ...]) -> tuple[int, int, int]:

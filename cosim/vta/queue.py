@@ -10,6 +10,7 @@ instruction of its module.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Module(IntEnum):
@@ -67,6 +68,24 @@ _MODULE_OF = {Token.LOADED: (Module.LOAD, Module.COMPUTE),
               Token.STORED: (Module.STORE, Module.COMPUTE)}
 
 
+class Moved(NamedTuple):
+    """What a transfer moves: `runs` of `run_bytes`, `run_stride` apart, from an address on.
+
+    `pad_blocks`: blocks that padding clears on chip. `missing`: share of the bytes that are not in
+    the processor's cache.
+    """
+
+    address: int = 0
+    run_bytes: int = 0
+    runs: int = 0
+    run_stride: int = 0
+    pad_blocks: int = 0
+    missing: float = 0.0
+
+
+NOTHING = Moved()
+
+
 class Queue:
     """The command queue: attaches tokens to instructions as the runtime does."""
 
@@ -74,12 +93,11 @@ class Queue:
         self.rows: list[list[int]] = []
         self.pending = [0, 0, 0]
 
-    def add(self, module: Module, kind: Kind, address: int = 0, run_bytes: int = 0, runs: int = 0,
-            run_stride: int = 0, pad_blocks: int = 0, trips: int = 0,
-            missing: float = 0.0) -> None:
+    def add(self, module: Module, kind: Kind, moved: Moved = NOTHING, trips: int = 0) -> None:
         """Append an instruction; pops that its module waits for go with it."""
-        self.rows.append([module, kind, self.pending[module], 0, address, run_bytes, runs,
-                          run_stride, pad_blocks, trips, round(missing * run_bytes * runs)])
+        self.rows.append([module, kind, self.pending[module], 0, moved.address, moved.run_bytes,
+                          moved.runs, moved.run_stride, moved.pad_blocks, trips,
+                          round(moved.missing * moved.run_bytes * moved.runs)])
         self.pending[module] = 0
 
     def pop(self, token: Token) -> None:

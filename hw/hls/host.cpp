@@ -80,73 +80,61 @@ void write(const Place &place, const Tensor &tensor, std::uint8_t *memory) {
     }
 }
 
-void run(const Record &layer, std::uint8_t *memory) {
-    const Tensor first = read(layer.input[0], memory);
-    const Tensor second = read(layer.input[1], memory);
-    const Tensor third = read(layer.input[2], memory);
-    Tensor out(layer.output.channels, layer.output.rows, layer.output.columns);
+void compute(const Record &layer, const Tensor &first, const Tensor &second, const Tensor &third,
+             Tensor &out) {
     switch (layer.kind) {
     case CONVOLUTION:
-        convolution(layer, first, out);
-        break;
+        return convolution(layer, first, out);
     case UPSAMPLE:
-        upsample(first, out);
-        break;
+        return upsample(first, out);
     case AVERAGE_POOL:
     case DOWNSAMPLE:
     case MAX_POOL:
-        window(layer, first, out);
-        break;
+        return window(layer, first, out);
     case ADD:
     case MULTIPLY:
     case AFFINE:
     case LOOKUP:
     case REQUANTIZE:
-        elementwise(layer, first, second, out);
-        break;
+        return elementwise(layer, first, second, out);
     case SOFTMAX:
-        softmax(layer, first, out);
-        break;
+        return softmax(layer, first, out);
     case GRID_SAMPLE:
-        grid_sample(layer, first, second, out);
-        break;
+        return grid_sample(layer, first, second, out);
     case CONCAT:
-        concat(first, second, out);
-        break;
+        return concat(first, second, out);
     case DISPLACEMENTS:
-        displacements(layer, first, second, out);
-        break;
+        return displacements(layer, first, second, out);
     case HEAT_MAPS:
-        heat_maps(layer, first, second, out);
-        break;
+        return heat_maps(layer, first, second, out);
     case SPARSE_FLOW:
-        sparse_flow(layer, first, out);
-        break;
+        return sparse_flow(layer, first, out);
     case FLOW_SUM:
-        flow_sum(layer, first, second, out);
-        break;
+        return flow_sum(layer, first, second, out);
     case MATMUL:
-        matmul(layer, first, second, out);
-        break;
+        return matmul(layer, first, second, out);
     case TRANSPOSE:
-        transpose(first, out);
-        break;
+        return transpose(first, out);
     case GATHER:
-        gather(layer, first, out);
-        break;
+        return gather(layer, first, out);
     case RESHAPE:
         out.value = first.value;
-        break;
+        return;
     case SAMPLER:
-        sampler(layer, first, second, third, out);
-        break;
+        return sampler(layer, first, second, third, out);
     case ROW:
-        row(layer, first, out);
-        break;
+        return row(layer, first, out);
     default:
-        group_norm(layer, first, second, third, out);
-        break;
+        return group_norm(layer, first, second, third, out);
     }
+}
+
+void run(const Record &layer, std::uint8_t *memory) {
+    const Tensor first = read(layer.input[0], memory);
+    const Tensor second = read(layer.input[1], memory);
+    const Tensor third = read(layer.input[2], memory);
+    Tensor out(layer.output.channels, layer.output.rows, layer.output.columns);
+    compute(layer, first, second, third, out);
     write(layer.output, out, memory);
 }
 

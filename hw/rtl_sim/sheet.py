@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,6 +53,21 @@ class Step:
     values: dict[str, int]
     work: Work
     tile: Tile
+
+
+class Part(NamedTuple):
+    """What one master moves of a tile."""
+
+    master: int
+    planes: range
+    positions: range
+
+
+class Tokens(NamedTuple):
+    """Masks of the channels that an operation waits for and signals."""
+
+    wait: int
+    signal: int
 
 
 @dataclass
@@ -104,25 +120,26 @@ class Sheet:
                  PLANES=planes, PLANE_STRIDE=BEAT * (pitch or beats), **columns)
 
     def parts(self, masters: list[int], planes: int, positions: int, lanes: int
-              ) -> list[tuple[int, range, range]]:
-        """A tile split between masters as lowering does: (master, planes, positions)."""
+              ) -> list[Part]:
+        """A tile split between masters as lowering does."""
         words, count = -(-planes // lanes), len(masters)
         if words >= count and self.draw.integers(2):
-            return [(master, range(words * index // count * lanes,
-                                   min(planes, words * (index + 1) // count * lanes)),
-                     range(positions)) for index, master in enumerate(masters)]
-        return [(master, range(planes),
-                 range(positions * index // count, positions * (index + 1) // count))
+            return [Part(master, range(words * index // count * lanes,
+                                       min(planes, words * (index + 1) // count * lanes)),
+                         range(positions)) for index, master in enumerate(masters)]
+        return [Part(master, range(planes),
+                     range(positions * index // count, positions * (index + 1) // count))
                 for index, master in enumerate(masters)]
 
     def move(self, unit: int, opcode: Opcode, values: dict[str, int], address: int, lanes: int,
-             positions: int, part: tuple[range, range], wait: int, signal: int) -> int:
+             positions: int, part: Part, tokens: Tokens) -> int:
         """A part of a tile; the number of its row."""
-        planes, places = part
+        planes, places = part.planes, part.positions
         base = values["base"] + planes.start // lanes * positions + places.start
         self.transfer(unit, opcode, {**values, "base": base, "positions": positions},
                       address + BEAT * (planes.start * positions + places.start), len(planes),
-                      len(places), positions, WAIT=wait, SIGNAL=signal)
+                      len(places), positions, WAIT=tokens.wait,
+                      SIGNAL=tokens.signal)
         return len(self.rows) - 1
 
     def sharers(self, count: int, positions: int) -> list[int]:
@@ -179,11 +196,11 @@ class Sheet:
                   for master in sorted(working)}
         for index, (data, planes, positions, base) in enumerate(inputs):
             address, last = self.put(data), index == len(inputs) - 1
-            for master, *part in self.parts(readers, planes, positions, lanes_in):
-                self.move(wiring.inputs[master], Opcode.LOAD,
+            for part in self.parts(readers, planes, positions, lanes_in):
+                self.move(wiring.inputs[part.master], Opcode.LOAD,
                           {"buffer": Buffer.INPUT, "base": base}, address, lanes_in, positions,
-                          (part[0], part[1]), begins.pop(master, 0),
-                          int(wires.inputs[master, 1]) if last else 0)
+                          part, Tokens(begins.pop(part.master, 0),
+                                       int(wires.inputs[part.master, 1]) if last else 0))
         needs = sum(int(wires.inputs[i, 1]) for i in readers)
         needs += sum(int(wires.outputs[j, 2]) for j in writers)
         gives = sum(int(wires.inputs[i, 2]) for i in readers)
@@ -191,9 +208,9 @@ class Sheet:
         if skip is not None:
             self.move(wiring.inputs[0], Opcode.LOAD,
                       {"buffer": Buffer.OUTPUT, "base": step.values["out_base"]}, self.put(skip),
-                      lanes_out, out_positions, (range(out_planes), range(out_positions)),
-                      sum(int(wires.outputs[j, 3]) for j in writers) | begins.pop(0, 0),
-                      wires.skip_filled)
+                      lanes_out, out_positions, Part(0, range(out_planes), range(out_positions)),
+                      Tokens(sum(int(wires.outputs[j, 3]) for j in writers) | begins.pop(0, 0),
+                             wires.skip_filled))
             needs |= wires.skip_filled
         for index, block in enumerate(blocks):
             wait = 0 if index else wires.weight_free | self.tokens(
@@ -202,22 +219,27 @@ class Sheet:
                             wires.weight_filled if index == len(blocks) - 1 else 0)
         if blocks:
             needs, gives = needs | wires.weight_filled, gives | wires.weight_free
-        model = next(item for item in MODELS if item.engine is engine)
-        for item in (*before, step):
-            cost = model.cost(item.work, item.tile, self.overlay)
-            self.row(wires.unit, item.opcode, item.values, WAIT=needs,
-                     SIGNAL=gives if item is step else 0, FILL=cost.fill,
-                     INTERVAL=cost.interval, TRIPS=cost.trips, DRAIN=cost.drain)
-            needs = 0
+        self.compute(engine, (*before, step), Tokens(needs, gives))
         address = self.put(np.full(out_planes * out_positions * BEAT, 85, np.uint8))
-        self.stored = [(master, self.move(
-            wiring.outputs[master], Opcode.STORE, {"base": step.values["out_base"]}, address,
-            lanes_out, out_positions, (part[0], part[1]), int(wires.outputs[master, 1]),
-            int(wires.outputs[master, 2])
-            | (int(wires.outputs[master, 3]) if skip is not None else 0)))
-            for master, *part in self.parts(writers, out_planes, out_positions, lanes_out)]
+        self.stored = [(part.master, self.move(
+            wiring.outputs[part.master], Opcode.STORE, {"base": step.values["out_base"]}, address,
+            lanes_out, out_positions, part, Tokens(
+                int(wires.outputs[part.master, 1]), int(wires.outputs[part.master, 2])
+                | (int(wires.outputs[part.master, 3]) if skip is not None else 0))))
+            for part in self.parts(writers, out_planes, out_positions, lanes_out)]
         if blocks:
             self.kept = self.stored
+
+    def compute(self, engine: Engine, steps: Sequence[Step], tokens: Tokens) -> None:
+        """Operations of an engine on the same banks; the first waits, the last signals."""
+        model = next(item for item in MODELS if item.engine is engine)
+        wait = tokens.wait
+        for item in steps:
+            cost = model.cost(item.work, item.tile, self.overlay)
+            self.row(self.wiring.engines[engine].unit, item.opcode, item.values, WAIT=wait,
+                     SIGNAL=tokens.signal if item is steps[-1] else 0, FILL=cost.fill,
+                     INTERVAL=cost.interval, TRIPS=cost.trips, DRAIN=cost.drain)
+            wait = 0
 
     def program(self, name: str) -> Program:
         """The rows as a program of one layer; descriptors that are fetched lie behind the image."""

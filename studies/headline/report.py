@@ -134,7 +134,27 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
         "are those of other software (`arch_models/boards`), energies have 80 % limits "
         "(`arch_models/data/fitted_energy.toml`); sites are fitted to Yosys runs of the RTL "
         "(`docs/validation.md`). A design is the best of those tried, not proved best; whether the "
-        "vendor's tools pack two products into a DSP at these clocks is unchecked.", "",
+        "vendor's tools pack two products into a DSP at these clocks is unchecked.", ""]
+    lines += _limits(points) + _front(points)
+    lines += _power(points)
+    lines += _paths(points) + _uses(points)
+    for point in points:
+        lines += _ablation_table(f"{point.workload}, {point.clock} MHz, fastest design",
+                                 point.ablation)
+    first = points[0]
+    lines += _ablation_table(f"{first.workload}, {first.clock} MHz, the hand-made default "
+                             "design, which has every engine in fabric", first.hand_made)
+    lines += ["", "Not shown:", ""]
+    lines += [f"- {name}: {why}." for name, why in LEFT_OUT.items()]
+    lines += ["", "A device can cost: an engine in fabric may be slower than the ARM is taken to "
+              "be, and its DSPs are missing from the array. An engine may also stand idle "
+              "because no bank holds its smallest tile."]
+    lines += _phases(points)
+    return "\n".join(lines) + "\n"
+
+
+def _limits(points: Sequence[Point]) -> list[str]:
+    lines = [
         "## Fastest designs, and the limits", "",
         "DSP limit: the frame's products on all 220 DSPs, two each. Array: the design's own "
         "products a cycle. Convolutions: useful products over the array's, in the cycles of "
@@ -156,31 +176,21 @@ def page(points: Sequence[Point], designs: int, seed: int) -> str:
                      f"{found.energy_uj_per_pixel:.2f} | {at.dsp_ms:.1f} | "
                      + " | ".join(f"{100 * share:.1f}" for share in shares)
                      + f" | {shape(item)} |")
-    lines += ["", "## Front between latency and energy", "",
-              "Power passes mostly with time, so the fastest design is nearly the one of least "
-              "energy and the fronts are short.", "",
-              "| workload | MHz | designs | fastest: ms, uJ | least energy: ms, uJ |",
-              "| --- | --- | --- | --- | --- |"]
+    return lines
+
+
+def _front(points: Sequence[Point]) -> list[str]:
+    lines = ["", "## Front between latency and energy", "",
+             "Power passes mostly with time, so the fastest design is nearly the one of least "
+             "energy and the fronts are short.", "",
+             "| workload | MHz | designs | fastest: ms, uJ | least energy: ms, uJ |",
+             "| --- | --- | --- | --- | --- |"]
     for point in points:
         ends = [f"{item.evaluation.latency_ms:.2f}, {item.evaluation.energy_uj_per_pixel:.3f}"
                 for item in (point.latency_best, point.energy_best)]
         lines.append(f"| {point.workload} | {point.clock} | {len(point.front)} | "
                      + " | ".join(ends) + " |")
-    lines += _power(points)
-    lines += _paths(points) + _uses(points)
-    for point in points:
-        lines += _ablation_table(f"{point.workload}, {point.clock} MHz, fastest design",
-                                 point.ablation)
-    first = points[0]
-    lines += _ablation_table(f"{first.workload}, {first.clock} MHz, the hand-made default "
-                             "design, which has every engine in fabric", first.hand_made)
-    lines += ["", "Not shown:", ""]
-    lines += [f"- {name}: {why}." for name, why in LEFT_OUT.items()]
-    lines += ["", "A device can cost: an engine in fabric may be slower than the ARM is taken to "
-              "be, and its DSPs are missing from the array. An engine may also stand idle "
-              "because no bank holds its smallest tile."]
-    lines += _phases(points)
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _command(points: Sequence[Point], designs: int, seed: int) -> str:
