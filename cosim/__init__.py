@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from studies.evaluation.inputs import design as load_design
     from studies.evaluation.inputs import workload as load_network
     from studies.evaluation.values import Evaluation
-    from studies.search.exploration import explore
+    from studies.search.exploration import Means, explore
     from studies.search.outcomes import Objective, Settings
 
 _PLACES = {
@@ -38,12 +38,13 @@ _PLACES = {
     "emit": ("studies.evaluation.emission", "emit_for"),
     "Evaluation": ("studies.evaluation.values", "Evaluation"),
     "Infeasible": ("arch_models.overlay", "Infeasible"),
+    "Means": ("studies.search.exploration", "Means"),
     "Objective": ("studies.search.outcomes", "Objective"),
     "Settings": ("studies.search.outcomes", "Settings"),
 }
 
 __all__ = [
-    "Evaluation", "Infeasible", "Objective", "Settings", "emit", "evaluate", "explore",
+    "Evaluation", "Infeasible", "Means", "Objective", "Settings", "emit", "evaluate", "explore",
     "load_board", "load_design", "load_network", "simulate",
 ]
 

@@ -16,7 +16,6 @@ from rich.table import Table
 from arch_models.board import Board
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.analysis.trace import write_trace
-from studies.commands.explore import SearchProgress, show
 from studies.evaluation import inputs
 from studies.evaluation.emission import check_emitted, check_layers, emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
@@ -30,7 +29,8 @@ from studies.report import tables
 from studies.report.collect import Network, collect
 from studies.report.documents import Asked, search_document
 from studies.report.page import require_library, write_page
-from studies.search.exploration import explore
+from studies.report.search import SearchProgress, show
+from studies.search.exploration import Exploration, Means, explore
 from studies.search.outcomes import Settings
 from workloads.agc.config import AgcConfig, conv_macs, conv_table, folded_parameters
 from workloads.graph import Graph
@@ -89,6 +89,39 @@ def executors_equal(console: Console, graph: Graph, overlay: Overlay, board: Boa
     return not names
 
 
+def searched(console: Console, graph: Graph, board: Board, base: Overlay, settings: Settings,
+             workers: int, out: Path) -> tuple[Exploration, Overlay]:
+    """Search, write and show what was found; with the chosen design."""
+    with SearchProgress(console, settings.designs) as told:
+        found = explore(graph, board, base, settings, means=Means(workers), progress=told.record)
+    asked = Asked(FULL, graph.name, BOARD, board, base, invocation())
+    write_json(out / "explore.json", search_document(found, asked))
+    show(console, found)
+    if found.chosen is None:
+        raise UserError("the search found no feasible design")
+    write_text(out / "best.toml", overlay_toml(found.chosen.overlay))
+    return found, found.chosen.overlay
+
+
+def emitted_and_run(console: Console, graph: Graph, chosen: Overlay, board: Board,
+                    folder: Path) -> tuple[bool, int]:
+    """Emit the design, and run its C++: whether every value is the reference's, how many are."""
+    emitted = emit_for(graph, chosen, board, folder)
+    console.print(f"wrote {emitted.files} files to {folder}")
+    narrow = inputs.workload(NARROW)
+    frame = check_emitted(narrow, chosen, board)
+    console.print(f"C simulation of the whole {NARROW} frame: {frame.values_compared:,} values "
+                  f"of {frame.tensors} tensors compared, {frame.values_differing} differ")
+    layers = check_layers(graph, chosen, board)
+    console.print(f"C simulation of {layers.layers} full-width layers, one of each distinct "
+                  f"shape: {layers.values_compared:,} values compared, "
+                  f"{layers.values_differing} differ")
+    exact = frame.values_differing == 0 and layers.values_differing == 0
+    console.print("bit-exact" if exact else "NOT bit-exact",
+                  style="bold green" if exact else "bold red")
+    return exact, frame.values_compared + layers.values_compared
+
+
 def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]:
     """Do everything, write the files, return what `summary.json` holds."""
     require_library()
@@ -107,17 +140,7 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
     equal = executors_equal(console, graph, base, board)
 
     steps.step(f"Search: {designs} designs over the whole frame")
-    with SearchProgress(console, designs) as told:
-        found = explore(graph, board, base, Settings(designs, seed), workers=workers,
-                        progress=told.record)
-    asked = Asked(FULL, graph.name, BOARD, board, base, invocation())
-    write_json(out / "explore.json", search_document(found, asked))
-    if found.chosen is not None:
-        write_text(out / "best.toml", overlay_toml(found.chosen.overlay))
-    show(console, found)
-    if found.chosen is None:
-        raise UserError("the search found no feasible design")
-    chosen = found.chosen.overlay
+    found, chosen = searched(console, graph, board, base, Settings(designs, seed), workers, out)
 
     steps.step("The chosen design against the one made by hand")
     after = feasible(evaluate(graph, chosen, board, MEMORY, detail=True))
@@ -129,19 +152,7 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
         console.print(table)
 
     steps.step("Emit the chosen design as HLS C++, and run it")
-    emitted = emit_for(graph, chosen, board, out / "hls")
-    console.print(f"wrote {emitted.files} files to {out / 'hls'}")
-    narrow = inputs.workload(NARROW)
-    frame = check_emitted(narrow, chosen, board)
-    console.print(f"C simulation of the whole {NARROW} frame: {frame.values_compared:,} values "
-                  f"of {frame.tensors} tensors compared, {frame.values_differing} differ")
-    layers = check_layers(graph, chosen, board)
-    console.print(f"C simulation of {layers.layers} full-width layers, one of each distinct "
-                  f"shape: {layers.values_compared:,} values compared, "
-                  f"{layers.values_differing} differ")
-    exact = frame.values_differing == 0 and layers.values_differing == 0
-    console.print("bit-exact" if exact else "NOT bit-exact",
-                  style="bold green" if exact else "bold red")
+    exact, compared = emitted_and_run(console, graph, chosen, board, out / "hls")
 
     steps.step("Report: page and trace")
     page = write_page(collect([out / "explore.json"], Network(), invocation(), program()),
@@ -150,7 +161,7 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
     write_whole(out / "trace.pftrace", lambda file: write_trace(
         run.lowered.program, run.result, chosen.clock_hz, file))
     result = _summary(before, after, found.found.evaluated, found.found.infeasible, equal, exact,
-                      frame.values_compared + layers.values_compared)
+                      compared)
     write_json(out / "summary.json", result)
     console.print(f"wrote {page} (open it in a browser), trace.pftrace (open it at "
                   f"ui.perfetto.dev), result.json and summary.json to {out}")

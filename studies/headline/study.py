@@ -25,7 +25,7 @@ from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import MICROJOULES, Evaluation
 from studies.plain.errors import UserError
-from studies.search.exploration import FINAL_MEMORY, explore
+from studies.search.exploration import FINAL_MEMORY, Means, explore
 from studies.search.front import pareto_mask
 from studies.search.outcomes import Objective, Settings
 from studies.search.space import (
@@ -215,7 +215,7 @@ def study(graph: Graph, board: Board, base: Overlay, settings: Settings, workers
     Seeded: the same arguments give the same point. Raises `UserError` if nothing was feasible.
     """
     space = default_space(board, graph)
-    found = explore(graph, board, base, settings, space, workers,
+    found = explore(graph, board, base, settings, space, Means(workers),
                     earlier=largest_arrays(space, base, board))
     if not found.candidates:
         raise UserError("no design was feasible; try more --designs.")

@@ -177,19 +177,30 @@ class Place:
         return study.remembering(work, width)
 
 
+@dataclass(frozen=True)
+class Means:
+    """With what means a search is run; its result does not depend on who works, nor where.
+
+    `workers`: processes of this machine, or `scheduler`: a Dask scheduler that takes their place.
+    `place`: where outcomes are kept. `prune`: do not simulate designs whose lower bounds are
+    dominated. `depth`: see `finalists`.
+    """
+
+    workers: int = 1
+    scheduler: str | None = None
+    place: Place | None = None
+    prune: bool = True
+    depth: int = DEPTH
+
+
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
-            space: Space | None = None, workers: int = 1, depth: int = DEPTH,
-            progress: Progress | None = None, place: Place | None = None,
-            scheduler: str | None = None, prune: bool = True,
-            earlier: Sequence[Choice] = ()) -> Exploration:
+            space: Space | None = None, means: Means = Means(), earlier: Sequence[Choice] = (),
+            progress: Progress | None = None) -> Exploration:
     """Search, then evaluate the base and the most promising designs with `ddr3`.
 
-    `depth`: see `finalists`. The result depends on the settings and the space only: not on
-    `workers` (processes) or the Dask `scheduler` that takes their place, nor on what `place`
-    already holds, nor on who else works there. `prune`: do not simulate designs whose lower
-    bounds are dominated. `earlier`: designs to try behind the first ones, for example the front
-    of an earlier study (`warm_start`). A `Stopped` that is raised meanwhile ends it; what was
-    found is returned, see `Exploration.signal`.
+    The result depends on the settings, the space and `earlier` only: designs to try behind the
+    first ones, for example the front of an earlier study (`warm_start`). A `Stopped` that is raised
+    meanwhile ends it; what was found is returned, see `Exploration.signal`.
     """
     space = space or default_space(board, graph)
     start = starting_choices(space, base, board)
@@ -201,24 +212,26 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
     if Objective.QUALITY in settings.objectives:
         for item in asked.graphs:
             quality_db(item.name)  # refuses now what was never measured
-    evaluators = asked.on_cores(workers) if scheduler is None else asked.on_dask(scheduler)
+    evaluators = (asked.on_cores(means.workers) if means.scheduler is None
+                  else asked.on_dask(means.scheduler))
     with evaluators as using:
         searching: Evaluate = using.search
         finally_: Evaluate = using.finals
-        if place is not None:
+        if means.place is not None:
             known = {**identity(asked.graphs, board, base, space, settings),
-                     "start": digest(start), "prune": prune}
+                     "start": digest(start), "prune": means.prune}
             searching, finally_ = (
-                place.remembering(space, settings, known, memory, work, using.width)
+                means.place.remembering(space, settings, known, memory, work, using.width)
                 for memory, work in ((SEARCH_MEMORY, searching), (FINAL_MEMORY, finally_)))
+        bounded = means.prune and asked.bounded(settings)
         found = search(searching, space, settings, start, progress,
-                       bounder(graph, board, base) if prune and asked.bounded(settings) else None)
+                       bounder(graph, board, base) if bounded else None)
         if found.signal:
             return Exploration(found, None, (), signal=found.signal)
         finals = _Finals(base, board)
         try:
             finals.base(next(iter(using.finals([None]))))
-            chosen = finalists(found, depth)
+            chosen = finalists(found, means.depth)
             for record, final in zip(chosen, finally_([item.choice for item in chosen]),
                                      strict=True):
                 finals.add(record, final)

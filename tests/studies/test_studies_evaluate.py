@@ -8,14 +8,14 @@ import pytest
 
 from arch_models.board import load_board
 from arch_models.overlay import Engine, Infeasible, default_overlay, load_overlay
-from studies.commands.explore import nearest_miss
 from studies.evaluation.emission import emit_for
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.quality_table import quality_db
 from studies.plain.records import decode, encode
-from studies.search.exploration import Question, explore
+from studies.report.search import nearest_miss
+from studies.search.exploration import Means, Question, explore
 from studies.search.outcomes import Objective, Settings
 from studies.search.space import default_space
 from studies.search.space_file import load_space
@@ -124,7 +124,8 @@ def test_two_processes_answer_as_one_does():
 
 def test_the_same_seed_explores_the_same_front():
     settings = Settings(designs=30, seed=7, rounds=1)
-    first, second = (explore(GRAPH, BOARD, OVERLAY, settings, depth=1) for _ in range(2))
+    first, second = (explore(GRAPH, BOARD, OVERLAY, settings, means=Means(depth=1))
+                     for _ in range(2))
     assert first.found.front == second.found.front
     assert first.chosen == second.chosen
     assert first.default is not None and first.chosen is not None
@@ -172,7 +173,7 @@ def test_the_workload_is_an_axis_and_quality_and_period_are_objectives(tmp_path)
     wanted = (Objective.PERIOD, Objective.QUALITY)
     found = explore(GRAPH, BOARD, OVERLAY,
                     Settings(designs=6, batch=6, rounds=0, objectives=wanted),
-                    load_space(path, BOARD), depth=1)
+                    load_space(path, BOARD), Means(depth=1))
     done = [record for record in found.found.records if record.evaluation]
     assert {record.choice["workload"] for record in done} \
         == {record.evaluation.workload for record in done}

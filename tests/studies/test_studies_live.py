@@ -18,7 +18,7 @@ from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from studies.report.documents import Asked
 from studies.report.live import live_search
-from studies.search.exploration import explore
+from studies.search.exploration import Means, explore
 from studies.search.outcomes import OBJECTIVES, Settings
 from tests.support.browser import chromium, opened
 from workloads.library import load
@@ -36,8 +36,8 @@ def browser() -> Iterator[Any]:
 
 def test_a_page_follows_a_search_to_its_end(browser: Any) -> None:
     with live_search(ASKED, OBJECTIVES, 6) as (view, address), opened(browser, address) as page:
-        found = explore(GRAPH, BOARD, default_overlay(), Settings(designs=6, rounds=0), depth=1,
-                        progress=view.record).found
+        found = explore(GRAPH, BOARD, default_overlay(), Settings(designs=6, rounds=0),
+                        means=Means(depth=1), progress=view.record).found
         view.end("it is over")
         page.wait_for_function("document.getElementById('state').textContent === 'it is over'")
         assert page.locator("#designs tbody tr").count() == len(found.front)

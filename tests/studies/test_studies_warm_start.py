@@ -11,7 +11,7 @@ from arch_models.board import load_board
 from arch_models.overlay import default_overlay, overlay_toml
 from studies.plain.errors import UserError
 from studies.report.documents import Asked, search_document
-from studies.search.exploration import Place, explore
+from studies.search.exploration import Means, Place, explore
 from studies.search.outcomes import Settings
 from studies.search.space import default_space
 from studies.search.space_overlays import choice_of, starting_choices
@@ -26,7 +26,7 @@ SETTINGS = Settings(designs=16, batch=8, rounds=0)
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
     """The explore.json of a search, and that search."""
-    found = explore(GRAPH, BOARD, BASE, SETTINGS, depth=1)
+    found = explore(GRAPH, BOARD, BASE, SETTINGS, means=Means(depth=1))
     path = tmp_path_factory.mktemp("earlier") / "explore.json"
     asked = Asked(GRAPH.name, GRAPH.name, BOARD.name, BOARD, BASE)
     path.write_text(json.dumps(search_document(found, asked)))
@@ -40,7 +40,7 @@ def test_the_front_of_an_earlier_search_is_tried_behind_the_first_designs(earlie
     begin = starting_choices(SPACE, BASE, BOARD)
     want = [*begin, *(choice for choice in front if choice not in begin)]
     again = explore(GRAPH, BOARD, BASE, replace(SETTINGS, seed=5, local=0.0, designs=len(want)),
-                    depth=1, earlier=front, prune=False).found
+                    means=Means(depth=1, prune=False), earlier=front).found
     tried = [record.choice for record in again.records]
     assert tried[: len(want)] == want
     best = min(record.evaluation.latency_ms for record in first.records if record.evaluation)
@@ -66,8 +66,9 @@ def test_what_is_no_search_is_refused(tmp_path, text):
 def test_a_stored_search_with_bounds_goes_on_and_refuses_other_settings(tmp_path):
     place = Place(str(tmp_path / "study.log"), "w16")
 
-    def run(**changes):
-        return explore(GRAPH, BOARD, BASE, SETTINGS, depth=1, place=place, **changes)
+    def run(prune=True, earlier=()):
+        return explore(GRAPH, BOARD, BASE, SETTINGS, means=Means(place=place, prune=prune, depth=1),
+                       earlier=earlier)
 
     first, second = run(), run()
     assert first.found == second.found and first.chosen == second.chosen

@@ -1,0 +1,119 @@
+"""What a person sees of a search: a bar while it runs, then tables and the picture of its front.
+
+It searches nothing (`studies.search` does) and writes no file.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from studies.report import pictures, tables
+from studies.search.exploration import Exploration
+from studies.search.outcomes import Objective, Progress, Record
+
+#: Between two drawings of the bar.
+DRAW_SECONDS = 0.1
+
+
+class SearchProgress:
+    """A bar that counts judged designs while a search runs, then those simulated with ddr3.
+
+    It starts no thread, since workers are forked while it is there; so it moves with the designs.
+    """
+
+    def __init__(self, console: Console, designs: int, also: Progress | None = None) -> None:
+        self._also = also
+        self._bar = Bar(TextColumn("searching"), BarColumn(), MofNCompleteColumn(),
+                        TextColumn("{task.description}"), TimeElapsedColumn(),
+                        console=console, auto_refresh=False)
+        self._task = self._bar.add_task("", total=designs)
+        self._drawn = 0.0
+        self._records = self._infeasible = self._finals = 0
+        self._best = float("inf")
+
+    def __enter__(self) -> SearchProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Draw it for the last time."""
+        self._bar.refresh()
+        self._bar.stop()
+
+    def record(self, record: Record, done: int) -> None:
+        """Take note of one more record, or of one that was simulated again with ddr3."""
+        if record.number < self._records:
+            self._finals += 1
+        else:
+            self._records += 1
+            self._infeasible += record.failure is not None
+            if record.evaluation:
+                self._best = min(self._best, record.evaluation.latency_ms)
+        if self._also is not None:
+            self._also(record, done)
+        again = f", {self._finals} again with ddr3" if self._finals else ""
+        self._bar.update(self._task, completed=done, description=(
+            f"{self._infeasible} infeasible, best {self._best:.1f} ms{again}"))
+        if time.monotonic() - self._drawn > DRAW_SECONDS:
+            self._drawn = time.monotonic()
+            self._bar.refresh()
+
+
+def show(console: Console, found: Exploration) -> None:
+    """Print what was tried, why designs failed, and the best against the default."""
+    search = found.found
+    console.print(f"{search.evaluated} designs evaluated, {search.pruned} not simulated (bounds "
+                  f"dominated), {search.infeasible} infeasible, "
+                  f"{search.asked} asked, {len(search.front)} on the front (flat memory)")
+    reasons: dict[str, int] = {}
+    for record in search.records:
+        if record.failure:
+            name = record.failure.reason.split(" needs ")[0].split(":")[-1].strip()
+            reasons[name] = reasons.get(name, 0) + 1
+    if reasons:
+        table = tables.grid("Why designs were infeasible", ("what did not fit", "designs"))
+        for name, count in sorted(reasons.items(), key=lambda item: -item[1])[:8]:
+            table.add_row(name[:70], str(count))
+        console.print(table)
+    if found.chosen:
+        shown = [item for item in (found.default, found.chosen.evaluation) if item]
+        console.print(tables.summary(shown))
+        if found.default:
+            best = found.chosen.evaluation
+            console.print(f"the chosen design is {found.default.latency_ms / best.latency_ms:.2f} "
+                          f"times as fast as {found.default.overlay!r} and takes "
+                          f"{found.energy_ratio} of its energy (predicted, ddr3)", style="bold")
+
+
+def front_picture(found: Exploration, workload: str, board: str) -> Any:
+    """The Pareto front with the default and the chosen design marked, all by the flat memory."""
+    wanted = (Objective.LATENCY, Objective.ENERGY, Objective.RESOURCES)
+    rows = [[objective.of(record.evaluation) if record.evaluation else np.nan
+             for objective in wanted] for record in found.found.records]
+    marks = {}
+    first = found.found.records[0].evaluation
+    if first:
+        marks["start (hand-made)"] = (first.latency_ms, first.energy_uj_per_pixel)
+    if found.chosen and found.chosen.record.evaluation:
+        chosen = found.chosen.record.evaluation
+        marks["chosen"] = (chosen.latency_ms, chosen.energy_uj_per_pixel)
+    return pictures.pareto(
+        np.array(rows, float).reshape(-1, 3), found.found.front, marks,
+        f"{found.found.evaluated} designs for {workload} on {board}, predicted (flat)")
+
+
+def nearest_miss(found: Exploration) -> str:
+    """The infeasible design that missed by least, and why."""
+    failures = [record.failure for record in found.found.records if record.failure]
+    if not failures:
+        return ""
+    return "Nearest miss: " + min(failures, key=lambda item: item.excess).reason
