@@ -35,14 +35,17 @@ COMMANDS: dict[str, str] = {
     "compare": "compare.compare_designs",
     "explain": "explain.explain_design",
     "report": "report.report",
-    "boards": "boards.boards",
+    "list": "catalogue.list_all",
+    "design": "catalogue.show_design",
+    "lint": "catalogue.lint_design",
+    "boards": "catalogue.boards",
     "measure": "measure.measure",
     "calibrate": "calibrate.calibrate",
     "serve": "explore.serve_studies",
     "benchmark": "measure.benchmark_command",
 }
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
-    "board": ("Look after board files of your own.", {"check": "boards.check_board"}),
+    "board": ("Look after board files of your own.", {"check": "catalogue.check_board"}),
     "validate": ("Check the models against figures that others measured.", {
         "memory": "validate.memory",
         "vta-pynq": "validate.vta_pynq",

@@ -42,6 +42,24 @@ GENERATED: Mapping[str, AgcConfig | UnicornConfig] = {
 }
 
 
+#: What the families of networks are, by the beginning of their names.
+DESCRIPTIONS: Mapping[str, str] = {
+    "agc-w64": "AGC face animation, full width: a source picture and ten keypoints a frame give a "
+               "256 x 256 face (source branch once a group); seeded weights",
+    "agc": "AGC face animation, narrower",
+    "unicorn": "Unicorn latent diffusion: a latent and its condition, some sampler steps, give a "
+               "picture",
+}
+
+
+def description(name: str) -> str:
+    """One phrase on a network of the library; what it adds to the family's is in its name."""
+    family = max((key for key in DESCRIPTIONS if name.startswith(key)), key=len, default="")
+    shipped = (DATA / f"{name.replace('-', '_')}.safetensors").exists()
+    trained = "; trained and quantized" if shipped else ""
+    return f"{DESCRIPTIONS.get(family, 'a shipped network')}{trained}"
+
+
 def names() -> tuple[str, ...]:
     """Every name that `load` knows: shipped quantized networks, generated ones, short names."""
     shipped = sorted(path.stem.replace("_", "-") for path in DATA.glob("*.json")

@@ -108,7 +108,7 @@ SMALL_DISK = """import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from studies.cli import main
 from studies.commands import (
-    boards, calibrate, compare, explain, explore, report, simulate, what_if)
+    catalogue, calibrate, compare, explain, explore, report, simulate, what_if)
 import plotly.offline
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
 main(sys.argv[1:])

@@ -1,0 +1,68 @@
+"""Does `cosim lint` find each thing that it looks for, and nothing where nothing is?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from arch_models.board import load_board
+from arch_models.overlay import Engine, Infeasible, Overlay, Rate, load_overlay
+from studies.evaluation.evaluate import feasible, simulate_design
+from studies.why.lint import lint
+from tests.support.command import cosim
+from workloads.library import load
+
+GRAPH, BOARD = load("agc-w16"), load_board("pynq-z1")
+DESIGN = load_overlay("default")
+
+
+def fields(overlay: Overlay) -> dict[str, str]:
+    found = lint(GRAPH, overlay, BOARD)
+    assert not isinstance(found, Infeasible)
+    return {item.field: item.said for item in found}
+
+
+def test_an_engine_without_a_layer_is_found_and_gone_when_taken_out() -> None:
+    said = lint(GRAPH, DESIGN, BOARD)
+    assert not isinstance(said, Infeasible)
+    assert [item.said.partition(" ")[0] for item in said if item.field == "engines"] == [
+        "pool", "upsample"]
+    lean = replace(DESIGN, engines=DESIGN.engines - {Engine.POOL, Engine.UPSAMPLE})
+    assert "engines" not in fields(lean)
+
+
+def test_a_buffer_that_no_layer_fills_costs_no_cycle_when_it_is_halved() -> None:
+    assert "weight_words" in fields(DESIGN) and "input_words" not in fields(DESIGN)
+    same = replace(DESIGN, rate=Rate.FIXED, clock_hz=83_333_333)
+    half = replace(same, weight_words=DESIGN.weight_words // 2)
+    runs = [feasible(simulate_design(GRAPH, item, BOARD)).result.total_cycles
+            for item in (same, half)]
+    assert runs[1] <= runs[0]
+
+
+def test_masters_that_share_a_port_beside_a_free_one_are_found() -> None:
+    shared = replace(DESIGN, masters=tuple(replace(master, port="HP0")
+                                           for master in DESIGN.masters))
+    assert fields(shared)["masters"].startswith("input and weight and output share HP0")
+    assert "masters" not in fields(DESIGN)
+
+
+@pytest.mark.parametrize(("hertz", "said"), (
+    (123_456_789, "the board cannot make 123.457 MHz; nearest 125 MHz"),
+    (200_000_000, "200 MHz is assumed; the fabric is predicted to reach 89 MHz"),
+))
+def test_a_clock_beyond_the_board_or_the_fabric_is_found(hertz: int, said: str) -> None:
+    assert fields(replace(DESIGN, rate=Rate.FIXED, clock_hz=hertz))["clock_hz"] == said
+
+
+def test_a_design_too_large_is_no_finding_but_infeasible() -> None:
+    assert isinstance(lint(GRAPH, replace(DESIGN, tm=64, tn=64), BOARD), Infeasible)
+
+
+def test_the_command_names_what_it_found(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert cosim("lint", "default", "-w", "agc-w16", "--json", tmp_path / "found.json") == 0
+    text = capsys.readouterr().out
+    assert "pool runs no layer of agc-w16" in text and "findings: default for agc-w16" in text
+    assert "weight_words" in (tmp_path / "found.json").read_text()
