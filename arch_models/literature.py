@@ -10,12 +10,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from arch_models.fields import FieldError
+
 
 class Origin(StrEnum):
     """Whose hardware a design is."""
 
     OWN = "own"  # built from the RTL of this project
     LITERATURE = "literature"  # somebody else's, described; it was built, so it fits its part
+
+
+class Reads(StrEnum):
+    """Do several input masters run each on its own, or row by row together?"""
+
+    FREE = "free"
+    JOINED = "joined"  # one loop starts a row on every port and waits for all of them
 
 
 class Phases(StrEnum):
@@ -52,6 +61,14 @@ PRESETS = {"hls": HLS_MASTER}
 #: Defaults of a described design: results leave as fast as they are made, while the requantizers of
 #: our RTL take eight cycles for the results of a position, which every 1x1 kernel would wait for.
 DESCRIBED: Mapping[str, object] = {"requantize_cycles": 1}
+
+
+def check_origin(origin: Origin, phases: Phases, reads: Reads, sites: Sites) -> None:
+    """Refuse what only somebody else's hardware can be, of a design that is ours."""
+    if origin is Origin.OWN and (phases, reads, sites) != (Phases.OVERLAPPED, Reads.FREE,
+                                                           NOT_STATED):
+        raise FieldError("phases, reads and sites describe somebody else's hardware; with them "
+                         f"origin must be {Origin.LITERATURE.value!r}")
 
 
 def filled_in(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from arch_models.fields import FieldError, build, identifier, label, prose, shortened
 from arch_models.files import read_toml
-from arch_models.literature import NOT_STATED, Origin, Phases, Sites, filled_in
+from arch_models.literature import NOT_STATED, Origin, Phases, Reads, Sites, check_origin, filled_in
 from arch_models.output import toml_lines, toml_value, write_text
 
 DESIGNS = Path(__file__).parent / "designs"
@@ -155,7 +155,7 @@ class Overlay:
     bytes / 8, bytes / 8 and bytes. `most_in_words`, `most_out_words`: bound on the words of one
     convolution operation (0: as many as fit), for accelerators that make one pass a word;
     `tile_rows`, `tile_columns`: its output rows and columns, at most (0: the mapping chooses).
-    `origin`, `phases`, `sites`: of hardware that is somebody else's (`literature`).
+    `origin`, `phases`, `reads`, `sites`: of hardware that is somebody else's (`literature`).
     `depthwise_taps`: taps of a kernel row that the depthwise engine multiplies in a cycle, of 8
     channels.
     """
@@ -199,6 +199,7 @@ class Overlay:
     pipelines: tuple[Pipeline, ...] = ()
     origin: Origin = Origin.OWN
     phases: Phases = Phases.OVERLAPPED
+    reads: Reads = Reads.FREE
     sites: Sites = NOT_STATED
 
     def __post_init__(self) -> None:
@@ -337,9 +338,7 @@ def _check_masters(overlay: Overlay) -> None:
 
 def _check_parts(overlay: Overlay) -> None:
     """Everything else that is counted or named."""
-    if overlay.origin is Origin.OWN and (overlay.phases is Phases.SERIAL or overlay.sites.stated):
-        raise FieldError("phases and sites describe somebody else's hardware; with them origin "
-                         f"must be {Origin.LITERATURE.value!r}")
+    check_origin(overlay.origin, overlay.phases, overlay.reads, overlay.sites)
     _between("control.register_writes", overlay.control.register_writes, 0, MOST_CYCLES)
     if len(overlay.masters) > MOST_MASTERS:
         raise FieldError(f"masters: {len(overlay.masters)} of them, must be at most "

@@ -13,7 +13,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.engines.host import cache_ns, software_ns, start_ns
-from arch_models.literature import Phases
+from arch_models.literature import Phases, Reads
 from arch_models.overlay import Overlay, Start
 from arch_models.units import cycles_from_ns
 from cosim.engines import SLICES
@@ -21,7 +21,7 @@ from cosim.engines.base import Job, Mapped
 from cosim.engines.rows import Table
 from cosim.lowering.fetches import with_fetches
 from cosim.lowering.jobs import fill_costs, jobs, mapped_layer
-from cosim.lowering.phases import serial
+from cosim.lowering.phases import joined, serial
 from cosim.lowering.placement import KnownPlaces, Placement, place
 from cosim.lowering.wiring import Wiring, units_of, wire
 from cosim.mapping.layout import Layouts
@@ -140,9 +140,11 @@ class _Lowering:
             segments.append(Segment(begin, self.row, repeat))
         self.ops, self.args = self.ops[: self.row], self.args[: self.row]
         channels = self.wiring.with_initial(self.initial)
+        if self.overlay.reads is Reads.JOINED:
+            self.ops, self.args, segments, channels = joined(
+                self.ops, self.args, segments, channels, self.wiring)
         if self.overlay.phases is Phases.SERIAL:
-            channels = serial(self.ops, [(part.first, part.last) for part in segments],
-                              self.wiring.units, channels)
+            channels = serial(self.ops, segments, self.wiring.units, channels)
         if self.wiring.fetch >= 0:
             self.ops, self.args, segments = with_fetches(
                 self.ops, self.args, segments, self.wiring, self.placement.size_bytes)
