@@ -159,7 +159,7 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
                       out / "report.html")
     run = feasible(simulate_design(graph, chosen, board, MEMORY, trace=True))
     write_whole(out / "trace.pftrace", lambda file: write_trace(
-        run.lowered.program, run.result, chosen.clock_hz, file))
+        run.lowered.program, run.result, after.clock_hz, file))
     result = _summary(before, after, found.found.evaluated, found.found.infeasible, equal, exact,
                       compared)
     write_json(out / "summary.json", result)

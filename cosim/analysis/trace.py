@@ -1,4 +1,5 @@
-"""Writes a run as a Perfetto trace: units are tracks, operations and stalls are slices.
+"""Writes a run as a Perfetto trace: units are tracks, operations and stalls are slices, bytes a
+second of each direction and tokens of each channel are counters.
 
 It does not run anything; it needs a result that was simulated with `trace=True`.
 Open the file at ui.perfetto.dev.
@@ -16,7 +17,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket, Track
 
 from cosim.analysis.timeline import NONE, Timeline, timeline
 from cosim.program.result import SimResult, Trace
-from cosim.program.table import Opcode, Program
+from cosim.program.table import Column, Opcode, Program, UnitKind, flat
 
 SEQUENCE = 1
 CHUNK = 20_000  # packets held in memory before they are written
@@ -74,6 +75,50 @@ def _rows(trace: Trace, index: int) -> tuple[int, int]:
     return (found, opened) if found + opened else (-1, -1)
 
 
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A value over time: `values[i]` holds from cycle `cycles[i]` on (int64, rising)."""
+
+    name: str
+    unit: str
+    cycles: np.ndarray
+    values: np.ndarray
+
+
+def counters(program: Program, result: SimResult, clock_hz: float) -> Iterator[Counter]:
+    """Bytes a second read and written, each transfer spread evenly over its time; transfers under
+    way of each master's direction; tokens that wait in each channel. See `slices` for errors."""
+    if result.trace is None:
+        raise ValueError("the result holds no trace; simulate with trace=True")
+    line = timeline(program, result.trace)
+    for kind, name in ((UnitKind.READ, "read"), (UnitKind.WRITE, "written")):
+        units = [index for index, unit in enumerate(program.units) if unit.kind == kind]
+        own = np.isin(line.unit, units)
+        rate = line.bytes[own] / (line.end[own] - line.start[own]) * clock_hz
+        yield _stacked(f"bytes a second {name}", "B/s", line.start[own], line.end[own], rate)
+        yield _stacked(f"transfers under way, {name}", "", line.start[own], line.end[own],
+                       np.ones(int(own.sum())))
+    rows = flat(program).operations
+    for bit, channel in enumerate(program.channels):
+        given = line.end[(rows[:, Column.SIGNAL] >> bit & 1) == 1]
+        taken = line.start[(rows[:, Column.WAIT] >> bit & 1) == 1]
+        cycles = np.concatenate([np.zeros(1, np.int64), given, taken])
+        steps = np.concatenate([[channel.initial], np.ones(len(given)), -np.ones(len(taken))])
+        yield _summed(f"tokens: {channel.name}", "", cycles, steps)
+
+
+def _stacked(name: str, unit: str, start: np.ndarray, end: np.ndarray, height: np.ndarray
+             ) -> Counter:
+    return _summed(name, unit, np.concatenate([start, end]), np.concatenate([height, -height]))
+
+
+def _summed(name: str, unit: str, cycles: np.ndarray, steps: np.ndarray) -> Counter:
+    """The running sum of steps, one value a cycle; what floating point leaves of zero is zero."""
+    when, places = np.unique(cycles, return_inverse=True)
+    values = np.rint(np.cumsum(np.bincount(places, steps, len(when)))).astype(np.int64)
+    return Counter(name, unit, when, values)
+
+
 def write_trace(program: Program, result: SimResult, clock_hz: float, file: BinaryIO) -> int:
     """Write the run to a binary file as Perfetto protobuf; returns the number of slices.
 
@@ -85,6 +130,8 @@ def write_trace(program: Program, result: SimResult, clock_hz: float, file: Bina
     for item in slices(program, result):
         writer.add(item)
         count += 1
+    for place, counter in enumerate(counters(program, result, clock_hz)):
+        writer.count(PROCESS_TRACK + 1 + len(program.units) + place, counter)
     writer.flush()
     return count
 
@@ -140,6 +187,20 @@ class _Writer:
         end.track_event.track_uuid = track
         if len(self.message.packet) >= CHUNK:
             self.flush()
+
+    def count(self, track: int, counter: Counter) -> None:
+        packet = self._packet()
+        packet.track_descriptor.uuid = track
+        packet.track_descriptor.parent_uuid = PROCESS_TRACK
+        packet.track_descriptor.name = counter.name
+        packet.track_descriptor.counter.unit_name = counter.unit
+        for cycle, value in zip(counter.cycles, counter.values, strict=True):
+            packet = self._packet(int(cycle))
+            packet.track_event.type = TrackEvent.TYPE_COUNTER
+            packet.track_event.track_uuid = track
+            packet.track_event.counter_value = int(value)
+            if len(self.message.packet) >= CHUNK:
+                self.flush()
 
     def flush(self) -> None:
         self.file.write(self.message.SerializeToString())

@@ -181,6 +181,7 @@ def _estimates(powers: Sequence[PowerReport]) -> list[dict[str, object]]:
 
 
 def _power(paths: list[Path], out: Path, board: str, design: str, graph: Graph) -> None:
+    from arch_models.clock import clocked
     from studies.energy.own_board import board_text, calibrated, read_readings
     from studies.evaluation import inputs
     from studies.evaluation.activity import count
@@ -188,7 +189,8 @@ def _power(paths: list[Path], out: Path, board: str, design: str, graph: Graph) 
 
     check_writable(out)
     readings = [item for path in paths for item in read_readings(path)]
-    overlay, on = inputs.design(design), inputs.board(board)
+    on = inputs.board(board)
+    overlay = clocked(inputs.design(design), on)
     run = feasible(simulate_design(graph, overlay, on, "ddr3"))
     frame = count(run.lowered, run.result.layer_bytes, overlay).activity(
         int(run.result.total_cycles), overlay.clock_hz, int(run.result.row_misses))

@@ -24,7 +24,7 @@ from studies.commands.options import (
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_whole
+from studies.plain.files import check_writable, write_text, write_whole
 from studies.plain.made_by import invocation
 from studies.plain.records import save
 from studies.plain.terminal import terminal
@@ -56,13 +56,15 @@ def simulate(
     trace: Annotated[Path | None, typer.Option(
         help="Write a Perfetto trace of one frame; open it at ui.perfetto.dev.",
         show_default=False)] = None,
+    csv: Annotated[Path | None, typer.Option(
+        help="Write the layers as a table (CSV).", show_default=False)] = None,
     reading: inputs.Reading = inputs.PLAIN,
 ) -> None:
     """Predict latency, energy and fabric use of a design, and show where the time goes.
 
     Example: cosim simulate agc-w64 --design default --json out/result.json
     """
-    for path in (json, trace):
+    for path in (json, trace, csv):
         if path is not None:
             check_writable(path)
     console = terminal()
@@ -71,6 +73,8 @@ def simulate(
     item = feasible(evaluate(graph, overlay, on, model, frames=frames, detail=True))
     if json is not None:
         save(json, "evaluation", item, invocation())
+    if csv is not None:
+        write_text(csv, tables.layers_csv(item))
     console.print(tables.heading(item), style="bold")
     if note:
         console.print(note)
@@ -81,12 +85,12 @@ def simulate(
         console.print(tables.displaced(item.displaced), markup=False, soft_wrap=True)
     if executor is not Executor.FAST:
         _show_both(console, graph, overlay, on, model, executor)
-    if json is not None:
-        console.print(f"wrote {json}")
+    for path in filter(None, (json, csv)):
+        console.print(f"wrote {path}")
     if trace is not None:
         run = feasible(simulate_design(graph, overlay, on, model, trace=True))
         write_whole(trace, lambda file: write_trace(
-            run.lowered.program, run.result, overlay.clock_hz, file))
+            run.lowered.program, run.result, item.clock_hz, file))
         console.print(f"wrote {trace}; open it at ui.perfetto.dev")
 
 

@@ -5,6 +5,8 @@ It does not compute figures; every table says that its numbers are predicted, an
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -156,3 +158,26 @@ def layers(item: Evaluation, top: int | None = None) -> Table:
             f"{layer.bytes_moved / 1e6:.1f}", f"{layer.intensity:.0f}" if layer.macs else "-",
             f"{layer.energy_j * 1e3:.1f}", layer.bound)
     return table
+
+
+def layers_csv(item: Evaluation) -> str:
+    """All layers as CSV: cycles, milliseconds, MACs, bytes, millijoules, cycles by state.
+
+    States are those of the layer's engine: busy, stalls by cause; see `UnitTime`.
+    """
+    engines = {layer.name: next((unit for unit in layer.units if unit.name == layer.engine), None)
+               for layer in item.layers}
+    causes = sorted({cause for unit in engines.values() if unit for cause in unit.stalls})
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(["layer", "operator", "engine", "absorbed", "start_cycles", "cycles", "ms",
+                   "macs", "bytes_read", "bytes_written", "utilization", "mj", "bound",
+                   "busy_cycles", *(f"stall_{cause}_cycles" for cause in causes)])
+    for layer in item.layers:
+        unit = engines[layer.name]
+        rows.writerow([layer.name, layer.operator, layer.engine, " ".join(layer.absorbed),
+                       layer.start_cycles, layer.cycles, layer.cycles / item.clock_hz * 1e3,
+                       layer.macs, layer.bytes_read, layer.bytes_written, layer.utilization,
+                       layer.energy_j * 1e3, layer.bound, unit.busy_cycles if unit else "",
+                       *(unit.stalls.get(cause, 0) if unit else "" for cause in causes)])
+    return out.getvalue()

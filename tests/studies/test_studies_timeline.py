@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import io
 
 import numpy as np
 import pytest
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace as TraceMessage
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackEvent
 
+from arch_models.board import load_board
+from arch_models.overlay import load_overlay
 from cosim.analysis.timeline import critical_path, timeline
-from cosim.analysis.trace import slices
+from cosim.analysis.trace import counters, slices
 from cosim.program.result import Trace
 from cosim.program.table import (
     ARGUMENT_COUNT,
@@ -22,6 +26,10 @@ from cosim.program.table import (
     UnitKind,
 )
 from cosim.program.verify import verify
+from studies.evaluation.evaluate import feasible, simulate_design
+from studies.evaluation.stored import load_evaluation
+from tests.support.command import cosim
+from workloads.library import load
 
 
 def ping_pong_program() -> Program:
@@ -76,9 +84,49 @@ def test_the_trace_file_reads_back_in_nanoseconds():
     file = io.BytesIO()
     count = write_trace(ping_pong_program(), _Result(), 100e6, file)  # type: ignore[arg-type]
     message = TraceMessage.FromString(file.getvalue())
-    events = [packet for packet in message.packet if packet.HasField("track_event")]
+    events = [packet for packet in message.packet if packet.HasField("track_event")
+              and packet.track_event.type != TrackEvent.TYPE_COUNTER]
     assert len(events) == 2 * count
     assert max(packet.timestamp for packet in events) == 210
     tracks = [packet.track_descriptor.thread.thread_name for packet in message.packet
               if packet.track_descriptor.HasField("thread")]
     assert tracks == ["make", "use"]
+
+
+def test_tokens_are_counted_from_their_end_to_their_start():
+    found = {item.name: item for item in
+             counters(ping_pong_program(), _Result(), 1.0)}  # type: ignore[arg-type]
+    free, full = found["tokens: free"], found["tokens: full"]
+    assert dict(zip(free.cycles.tolist(), free.values.tolist(), strict=True)) == {
+        0: 0, 7: 0, 14: 0, 21: 1}
+    assert set(full.values.tolist()) == {0} and full.cycles.tolist() == [0, 2, 9, 16]
+
+
+def test_bytes_a_second_sum_to_the_bytes_and_no_token_is_taken_before_it_is_given():
+    board, design = load_board("pynq-z1"), load_overlay("default")
+    run = feasible(simulate_design(load("agc-w16"), design, board, "ddr3", trace=True))
+    units = run.lowered.program.units
+    moved = run.result.layer_bytes.sum(axis=0)
+    found = {item.name: item for item in counters(run.lowered.program, run.result, 1e9)}
+    for name, kind in (("read", UnitKind.READ), ("written", UnitKind.WRITE)):
+        item = found[f"bytes a second {name}"]
+        spread = np.diff(item.cycles) @ item.values[:-1] / 1e9
+        wanted = sum(moved[place] for place, unit in enumerate(units) if unit.kind == kind)
+        assert spread == pytest.approx(wanted, rel=1e-6)
+        assert found[f"transfers under way, {name}"].values[-1] == 0
+    tokens = [item for name, item in found.items() if name.startswith("tokens")]
+    assert len(tokens) == len(run.lowered.program.channels)
+    assert min(item.values.min() for item in tokens) == 0
+
+
+def test_a_trace_is_in_the_time_of_the_clock_that_the_board_gives(tmp_path):
+    assert cosim("simulate", "agc-w16", "--frames", 1, "--json", tmp_path / "a.json",
+                 "--trace", tmp_path / "a.pftrace", "--csv", tmp_path / "a.csv") == 0
+    item = load_evaluation(tmp_path / "a.json")
+    message = TraceMessage.FromString((tmp_path / "a.pftrace").read_bytes())
+    end = max(packet.timestamp for packet in message.packet)
+    assert end == pytest.approx(item.latency_s * 1e9, abs=1)
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["layer"] for row in rows] == [layer.name for layer in item.layers]
+    assert sum(int(row["cycles"]) for row in rows) == item.latency_cycles
