@@ -35,9 +35,11 @@ def sources(*modules: ModuleType) -> int:
     return int.from_bytes(digest.digest()[:6], "big")
 
 
-def kept(*modules: ModuleType) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def kept(*modules: ModuleType, compiler: Callable[..., Any] = CACHED
+         ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function that calls into these modules, and keep it until one of them changes.
 
+    `compiler`: `CACHED`, or `CACHED_RULE` for what must not allocate.
     The digest of their files becomes a closed-over variable, which numba's key holds. (A default
     argument would do as well, but each call with one is resolved anew, in a millisecond.)
     """
@@ -50,7 +52,7 @@ def kept(*modules: ModuleType) -> Callable[[Callable[..., Any]], Callable[..., A
                                function.__defaults__, (CellType(stamp),))
         stamped.__module__, stamped.__qualname__ = function.__module__, function.__qualname__
         stamped.__doc__ = function.__doc__
-        return CACHED(stamped)
+        return compiler(stamped)
 
     return compiled
 

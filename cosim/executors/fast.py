@@ -12,7 +12,7 @@ import numpy as np
 from arch_models.memory import Memory
 from cosim.compiled import sources
 from cosim.executors import fast_ddr3, fast_loop, fast_state
-from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, build_loop
+from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, loop
 from cosim.executors.fast_state import (
     CHANNEL,
     KNOWN,
@@ -30,9 +30,8 @@ from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
 from cosim.program.totals import refuse_beyond
 
-#: Changes with any file that the compiled loop comes from.
+#: Changes with any file that compiled rules of time come from.
 SOURCES = sources(arbiter, bursts, controller_records, ddr3, fast_state, fast_ddr3, fast_loop)
-_RUN = build_loop(SOURCES)
 
 
 def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult:
@@ -47,7 +46,7 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     machine = _machine(program, memory)
     tokens = Tokens(np.array([channel.initial for channel in program.channels], np.int64),
                     np.zeros(len(program.channels), np.int64))
-    total, stuck, _ = _RUN(Run(machine, code, tokens, counts, one_record(MOMENT)))
+    total, stuck = loop(Run(machine, code, tokens, counts, one_record(MOMENT)))
     if stuck >= 0:
         raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
                            f"comes, at cycle {total}")

@@ -9,12 +9,12 @@ DDR controller act, up to the cycle in which a unit is next due.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cosim.compiled import CACHED_RULE, PLAIN_RULE
+from cosim.compiled import CACHED_RULE, PLAIN_RULE, kept
+from cosim.executors import fast_ddr3, fast_state
 from cosim.executors.fast_ddr3 import controller_act, port_accept
 from cosim.executors.fast_state import (
     BLOCKED,
@@ -27,6 +27,7 @@ from cosim.executors.fast_state import (
     next_burst,
     reschedule,
 )
+from cosim.memory import arbiter, bursts, controller, ddr3
 from cosim.memory.bursts import FAR, flat_accept, flat_transfer
 from cosim.memory.controller import record_type
 
@@ -303,28 +304,22 @@ def _cycle(run):
     moment.now = soonest
 
 
-def build_loop(sources: int) -> Callable:
-    """Compile the loop. `sources` enters numba's cache key, so a changed callee recompiles it."""
-
-    @CACHED_RULE
-    def loop(run):
-        """(last end, unit that never finishes or -1, stamp)."""
-        stamp = sources  # keeps the constant in the closure
-        machine, moment = run.machine, run.moment[0]
-        for channel in range(len(run.tokens.held)):
-            if run.tokens.held[channel] > 0:
-                moment.available |= np.int64(1) << channel
-        for unit in range(len(machine.units)):
-            machine.due[unit] = FAR
-            machine.progress[unit].segment = -1
-            _advance(machine, run.code, unit)
-        moment.ended = 1
-        while moment.now != FAR:
-            _cycle(run)
-        stuck = -1
-        for unit in range(len(machine.units)):
-            if machine.doing[unit] != FINISHED and stuck < 0:
-                stuck = unit
-        return moment.total, stuck, stamp
-
-    return loop
+@kept(arbiter, bursts, controller, ddr3, fast_ddr3, fast_state, compiler=CACHED_RULE)
+def loop(run):
+    """(last end, unit that never finishes or -1)."""
+    machine, moment = run.machine, run.moment[0]
+    for channel in range(len(run.tokens.held)):
+        if run.tokens.held[channel] > 0:
+            moment.available |= np.int64(1) << channel
+    for unit in range(len(machine.units)):
+        machine.due[unit] = FAR
+        machine.progress[unit].segment = -1
+        _advance(machine, run.code, unit)
+    moment.ended = 1
+    while moment.now != FAR:
+        _cycle(run)
+    stuck = -1
+    for unit in range(len(machine.units)):
+        if machine.doing[unit] != FINISHED and stuck < 0:
+            stuck = unit
+    return moment.total, stuck

@@ -7,17 +7,17 @@ that it waits for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from cosim.compiled import CACHED_RULE
-from cosim.executors.fast import SOURCES
+from cosim.compiled import CACHED_RULE, kept
+from cosim.executors import fast_loop, fast_state
 from cosim.executors.fast_loop import bit_index
 from cosim.executors.fast_state import COMPUTE
 from cosim.memory.controller import record_type
+from cosim.recurrence import cpu
 from cosim.recurrence.cpu import CURSOR, DEEPEST, SETTINGS, SHAPE, SPAN, Prepared, enter, step_on
 
 #: Ends that a thread holds at once: one a unit, and one for every operation whose tokens wait.
@@ -75,12 +75,12 @@ def linearize(prepared: Prepared, units: int) -> Steps | None:
     what[prepared.hosts] = -1 - shapes - np.arange(hosts)
     if count > MOST_STEPS or what.max(initial=0) > np.iinfo(np.int32).max or units >= SLOTS:
         return None
-    waits = int(_BITS(prepared))
+    waits = int(_bits(prepared))
     channels = len(prepared.tokens)
     line = Line(prepared, what, np.empty((count, 4), np.int32), np.empty(waits, np.int32),
                 np.empty((channels, DEEPEST), np.int64), np.zeros(channels, SPAN),
                 np.zeros(units, CURSOR), np.zeros(SLOTS, np.int64), np.zeros(1, WRITTEN))
-    used = _LINEARIZE(line)
+    used = _sources(line)
     if used < 0:
         return None
     table = np.zeros(shapes + hosts, ROW)
@@ -140,22 +140,18 @@ class Line(NamedTuple):
     written: np.ndarray  # WRITTEN
 
 
-def _build_bits(sources: int) -> Callable:
-    @CACHED_RULE
-    def bits(program):
-        """Tokens that all operations wait for."""
-        stamp = sources  # noqa: F841
-        total = 0
-        for segment in range(len(program.repeats)):
-            for place in range(program.starts[segment, 0],
-                               program.starts[segment, program.starts.shape[1] - 1]):
-                wait = program.rows[place].wait
-                while wait:
-                    wait &= wait - 1
-                    total += program.repeats[segment]
-        return total
-
-    return bits
+@kept(cpu, fast_loop, fast_state, compiler=CACHED_RULE)
+def _bits(program):
+    """Tokens that all operations wait for."""
+    total = 0
+    for segment in range(len(program.repeats)):
+        for place in range(program.starts[segment, 0],
+                           program.starts[segment, program.starts.shape[1] - 1]):
+            wait = program.rows[place].wait
+            while wait:
+                wait &= wait - 1
+                total += program.repeats[segment]
+    return total
 
 
 @CACHED_RULE
@@ -201,45 +197,35 @@ def _give(line, signal):
     return keep
 
 
-def _build_linearize(digest: int) -> Callable:
-    """Compile the walk; `digest` enters numba's cache key."""
-
-    @CACHED_RULE
-    def walk(line):
-        """Sources written, or -1."""
-        stamp = digest  # noqa: F841
-        program, written = line.program, line.written[0]
-        for channel in range(len(program.tokens)):
-            line.spans[channel].last = program.tokens[channel]
-            for place in range(program.tokens[channel]):
-                line.fifo[channel, place & (DEEPEST - 1)] = _NO_SOURCE
-            if program.tokens[channel] > 0:
-                written.available |= np.int64(1) << channel
+@kept(cpu, fast_loop, fast_state, compiler=CACHED_RULE)
+def _sources(line):
+    """Sources written, or -1."""
+    program, written = line.program, line.written[0]
+    for channel in range(len(program.tokens)):
+        line.spans[channel].last = program.tokens[channel]
+        for place in range(program.tokens[channel]):
+            line.fifo[channel, place & (DEEPEST - 1)] = _NO_SOURCE
+        if program.tokens[channel] > 0:
+            written.available |= np.int64(1) << channel
+    for unit in range(len(line.cursors)):
+        enter(program, line.cursors[unit], unit)
+    moved = True
+    while moved:
+        moved = False
         for unit in range(len(line.cursors)):
-            enter(program, line.cursors[unit], unit)
-        moved = True
-        while moved:
-            moved = False
-            for unit in range(len(line.cursors)):
-                cursor = line.cursors[unit]
-                while cursor.segment < len(program.repeats):
-                    row = program.rows[cursor.place]
-                    if row.wait & ~written.available:
-                        break
-                    _take(line, row.wait)
-                    keep = _give(line, row.signal)
-                    if keep == -2:
-                        return -1
-                    step = line.steps[written.steps]
-                    step[0], step[1] = line.what[cursor.place], unit
-                    step[2], step[3] = keep, written.sources
-                    written.steps += 1
-                    moved = True
-                    step_on(program, cursor, unit)
-        return written.sources if written.steps == len(line.steps) else -1
-
-    return walk
-
-
-_BITS = _build_bits(SOURCES)
-_LINEARIZE = _build_linearize(SOURCES)
+            cursor = line.cursors[unit]
+            while cursor.segment < len(program.repeats):
+                row = program.rows[cursor.place]
+                if row.wait & ~written.available:
+                    break
+                _take(line, row.wait)
+                keep = _give(line, row.signal)
+                if keep == -2:
+                    return -1
+                step = line.steps[written.steps]
+                step[0], step[1] = line.what[cursor.place], unit
+                step[2], step[3] = keep, written.sources
+                written.steps += 1
+                moved = True
+                step_on(program, cursor, unit)
+    return written.sources if written.steps == len(line.steps) else -1

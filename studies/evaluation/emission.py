@@ -75,11 +75,10 @@ def whole_frame(graph: Graph, overlay: Overlay, board: Board,
 
 def lowered_frame(graph: Graph, overlay: Overlay, board: Board,
                   steps: int | None = None) -> Lowered:
-    """One frame of the graph as it is; `UserError` if the design does not work out.
+    """One frame of the graph as it is, of a design at its rate; `UserError` if it doesn't work out.
 
     `steps`: as in `cosim.build.build`.
     """
-    overlay = clocked(overlay, board)
     misfit = check(overlay, board)
     if misfit is not None:
         feasible(misfit)

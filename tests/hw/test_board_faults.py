@@ -77,6 +77,8 @@ def test_a_driver_is_opened_and_closed_without_a_with(tiny):
     driver.close()
     with driver_of(tiny):  # its lock is free again
         pass
+    told = (tiny / "log").read_text().split()
+    assert told[:2] == told[-2:] == ["download", "stop"] and told.count("download") == 2
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int64, np.float32])

@@ -161,12 +161,17 @@ def test_a_signal_that_a_library_catches_comes_again():
 
 
 def test_a_signal_that_was_taken_does_not_come_again():
+    raised = 0
     with Stopping():
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-        except Stopped:
-            taken()
-        time.sleep(3 * AGAIN_SECONDS)
+        for _ in range(2):
+            try:
+                if not raised:
+                    os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(3 * AGAIN_SECONDS)
+            except Stopped:
+                raised += 1
+                taken()
+    assert raised == 1
 
 
 def double(number: int) -> int:
