@@ -21,15 +21,19 @@ MOST_SEED, MOST_PROGRAMS = 2**32 - 1, 10**6
 
 def memory(json: Json = None) -> None:
     """Check the ddr3 memory against the vendor's efficiencies and measured latencies."""
+    from studies.validate import dram_commands
     from studies.validate import memory as study
 
     if json is not None:
         check_writable(json)
     found, absent = study.checks()
+    commands = dram_commands.check_commands()
     if json is not None:
-        write_json(json, study.as_json(found, absent))
+        write_json(json, {**study.as_json(found, absent),
+                          "commands": dram_commands.as_json(commands)})
     print(study.report(found, absent))
-    if any(item.ok is False for item in found):
+    print("\n".join(dram_commands.told(commands)))
+    if any(item.ok is False for item in found) or not all(item.as_known for item in commands):
         raise typer.Exit(1)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from arch_models.board import load_board
+from studies.validate import dram_commands
 from studies.validate import memory as validate_memory
+from studies.validate.dram_commands import KNOWN, board_timing, check_commands
 from studies.validate.memory import checks, hp_read_cycles, vendor_efficiency
 from tests.support.command import cosim
 
@@ -21,6 +24,29 @@ def test_vendor_figures_and_latency_are_met(monkeypatch: pytest.MonkeyPatch) -> 
     assert absent == [validate_memory.CURVE]
     assert len(found) == 7
     assert [item.name for item in found if not item.ok] == []
+
+
+def test_column_commands_are_another_simulators_but_for_the_known_gaps() -> None:
+    found = check_commands()
+    assert len(found) == 19 and {item.scenario for item in found} >= set(KNOWN)
+    assert [item.scenario for item in found if not item.as_known] == []
+    # Refreshes, turnarounds, recovery, row and bank gates: to the clock.
+    assert sum(item.equal for item in found) == len(found) - len(KNOWN) == 14
+
+
+# Four times t_rrd is longer than the board's t_faw, which so never holds anything up.
+@pytest.mark.parametrize("gate", ["t_rcd", "t_rp", "t_ras", "t_rrd", "rd2wr", "wr2rd", "rd2pre",
+                                  "wr2pre", "t_rfc", "t_refi", "t_ccd"])
+def test_every_gate_of_the_board_is_seen_by_the_other_simulator(
+        monkeypatch: pytest.MonkeyPatch, gate: str) -> None:
+    """One clock more or less and the scenarios differ."""
+    timing = board_timing()
+    seen = []
+    for step in (1, -1):
+        off = replace(timing, **{gate: getattr(timing, gate) + step})
+        monkeypatch.setattr(dram_commands, "board_timing", lambda off=off: off)
+        seen.append(not all(item.as_known for item in check_commands()))
+    assert any(seen), gate
 
 
 def test_random_addresses_cost_more_than_sequential_ones() -> None:
