@@ -291,8 +291,8 @@ class Infeasible:
 
     def __str__(self) -> str:
         """One line for a person."""
-        place = f"{self.where}: " if self.where else ""
-        return (f"{place}{self.field} needs {self.demand:.10g} {self.unit}, bound "
+        where = f"{self.where}: " if self.where else ""
+        return (f"{where}{self.field} needs {self.demand:.10g} {self.unit}, bound "
                 f"{self.bound:.10g} (gap {self.gap:.10g}); try: {', '.join(self.levers)}")
 
 
@@ -359,13 +359,13 @@ def load_overlay(path: str | Path) -> Overlay:
     """
     text = str(path)
     shipped = DESIGNS / f"{text.replace('-', '_')}.toml"
-    place = shipped if not text.endswith(".toml") and shipped.exists() else Path(text)
+    path = shipped if not text.endswith(".toml") and shipped.exists() else Path(text)
     try:
-        return overlay_of_table(read_toml(place))
+        return overlay_of_table(read_toml(path))
     except FieldError as error:
-        if str(place) in str(error):
+        if str(path) in str(error):
             raise
-        raise FieldError(f"{place}: {error}") from None
+        raise FieldError(f"{path}: {error}") from None
 
 
 def overlay_of_table(table: Mapping[str, Any], where: str = "") -> Overlay:

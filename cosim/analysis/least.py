@@ -60,10 +60,10 @@ def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
     total, cycles, weight_bytes = Least(), 0.0, 0
     begin = host_cycles(start_ns(board, overlay.control), overlay.clock_hz)
     before: LayerMapping | None = None
-    for place, item in enumerate(mapping.layers):
+    for index, item in enumerate(mapping.layers):
         repeats = graph.steps if item.phase.value == "step" else 1
         if item.engine is None:
-            after = mapping.layers[place + 1] if place + 1 < len(mapping.layers) else None
+            after = mapping.layers[index + 1] if index + 1 < len(mapping.layers) else None
             to_fabric = after is not None and after.engine is not None
             if graph.steps == 1:
                 cycles += host_cycles(host_ns(graph, overlay, board, mapping.layouts,

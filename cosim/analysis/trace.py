@@ -130,8 +130,8 @@ def write_trace(program: Program, result: SimResult, clock_hz: float, file: Bina
     for item in slices(program, result):
         writer.add(item)
         count += 1
-    for place, counter in enumerate(counters(program, result, clock_hz)):
-        writer.count(PROCESS_TRACK + 1 + len(program.units) + place, counter)
+    for index, counter in enumerate(counters(program, result, clock_hz)):
+        writer.count(PROCESS_TRACK + 1 + len(program.units) + index, counter)
     writer.flush()
     return count
 

@@ -158,8 +158,8 @@ class _Machine:
             else:
                 address = operation[Column.ADDRESS] + repeat * operation[Column.ADVANCE]
                 counts = [0, 0]
-                place = -1 if ledger.trace is None else self.place(segment, repeat, row)
-                yield from self.transfer(index, unit, operation, address, counts, place)
+                traced = -1 if ledger.trace is None else self.traced(segment, repeat, row)
+                yield from self.transfer(index, unit, operation, address, counts, traced)
                 work = counts[0] + unit.setup_cycles + unit.tail_cycles
                 ledger.layer_bursts[layer, index] += counts[1]
                 ledger.layer_bytes[layer, index] += (
@@ -176,11 +176,11 @@ class _Machine:
             if segment == len(self.program.segments) - 1:
                 ledger.segment_end[repeat] = max(ledger.segment_end[repeat], end)
             if ledger.trace is not None:
-                place = self.place(segment, repeat, row)
-                ledger.trace.start[place], ledger.trace.end[place] = start, end
+                traced = self.traced(segment, repeat, row)
+                ledger.trace.start[traced], ledger.trace.end[traced] = start, end
             self.put(operation[Column.SIGNAL])
 
-    def place(self, segment: int, repeat: int, row: int) -> int:
+    def traced(self, segment: int, repeat: int, row: int) -> int:
         """Index of an executed operation when repeats are written out."""
         before = sum((part.last - part.first) * part.repeat
                      for part in self.program.segments[:segment])
@@ -215,7 +215,7 @@ class _Machine:
                     wake.succeed()
 
     def transfer(self, index: int, unit: Unit, operation: list[int], address: int,
-                 counts: list[int], place: int) -> Events:
+                 counts: list[int], traced: int) -> Events:
         """All bursts of one operation; `counts` receives (beats, bursts)."""
         env = self.env
         width = self.memory.ports[unit.port].width_bytes
@@ -243,7 +243,7 @@ class _Machine:
                 beats = _burst_beats(here, size, width)
                 grant = env.event()
                 port.present(Request(env.now, index, issued, here, size, beats, transfer,
-                                     grant.succeed, place))
+                                     grant.succeed, traced))
                 accepted = yield grant
                 counts[0] += beats
                 counts[1] += 1
@@ -287,8 +287,8 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     trace_of_run = book.trace
     if trace_of_run is not None and machine.controller is not None:
         rows = np.zeros((len(trace_of_run.start), 2), np.int64)
-        for place, counts in machine.controller.rows.items():
-            rows[place] = counts
+        for traced, counts in machine.controller.rows.items():
+            rows[traced] = counts
         trace_of_run = Trace(trace_of_run.start, trace_of_run.end, rows[:, 0], rows[:, 1])
     dram = machine.controller.dram.s[0] if machine.controller is not None else None
     hits, misses, refreshes = (0, 0, 0) if dram is None else (

@@ -89,7 +89,7 @@ class Request:
     beats: int
     transfer: Transfer
     accepted: Callable[[int], object]
-    place: int  # of the operation in the trace, -1 if none is kept
+    traced: int  # of the operation in the trace, -1 if none is kept
 
 
 class FlatChannel:
@@ -242,8 +242,8 @@ class DdrController:
             if what == NOTHING or self.unit_of[entry] >= self.background:
                 continue
             channel, request = self.inside[entry]
-            if what == SERVED and request.place >= 0:
-                self.rows[request.place] = self.rows.get(request.place, 0) + np.array(
+            if what == SERVED and request.traced >= 0:
+                self.rows[request.traced] = self.rows.get(request.traced, 0) + np.array(
                     [int(count[0]) for count in self.rows_found])
             if what == ADMITTED:
                 channel.admitted(request, clock)

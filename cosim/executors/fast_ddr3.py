@@ -42,9 +42,9 @@ def port_accept(machine, unit, accepted):
         crossing.crossing = arrival
     else:
         arrival = to_ddr(accepted + settings.request, dram.t)
-        place = number & (machine.rings.done.shape[1] - 1)
-        machine.rings.beats[unit, place] = beats
-        machine.rings.last[unit, place] = -1
+        slot = number & (machine.rings.done.shape[1] - 1)
+        machine.rings.beats[unit, slot] = beats
+        machine.rings.last[unit, slot] = -1
     ddr_insert(dram, arrival, unit, number, address, size, write, x.traced)
     dram.s[0].inside += 1
     x.accepted = accepted
@@ -58,13 +58,13 @@ def _deliver(machine, unit):
     x, settings, rings = machine.progress[unit], machine.units[unit], machine.rings
     channel = machine.channels[settings.channel]
     while x.known < x.issued:
-        place = x.known & (rings.done.shape[1] - 1)
-        if rings.last[unit, place] < 0:
+        slot = x.known & (rings.done.shape[1] - 1)
+        if rings.last[unit, slot] < 0:
             break
         channel.data_free = ddr_read_data(
-            machine.dram.t, rings.first[unit, place], rings.last[unit, place], settings.response,
-            channel.data_free, rings.beats[unit, place])
-        rings.done[unit, place] = channel.data_free
+            machine.dram.t, rings.first[unit, slot], rings.last[unit, slot], settings.response,
+            channel.data_free, rings.beats[unit, slot])
+        rings.done[unit, slot] = channel.data_free
         x.done = channel.data_free
         x.known += 1
     reschedule(machine, unit)
@@ -117,13 +117,13 @@ def _served_read(machine, entry, first, last):
     burst = dram.pool[entry]
     unit = burst.unit
     ready = t.t_cl + t.t_ccd + t.pipeline
-    place = burst.number & (rings.done.shape[1] - 1)
+    slot = burst.number & (rings.done.shape[1] - 1)
     crossing = machine.channels[2 * machine.units[unit].controller]
     begin, end = controller_port(dram.t, first + ready, crossing.crossing, burst.moved)
-    rings.first[unit, place] = begin
-    rings.last[unit, place] = max(end, last + ready)
-    crossing.crossing = rings.last[unit, place]
-    if place != machine.progress[unit].known & (rings.done.shape[1] - 1):
+    rings.first[unit, slot] = begin
+    rings.last[unit, slot] = max(end, last + ready)
+    crossing.crossing = rings.last[unit, slot]
+    if slot != machine.progress[unit].known & (rings.done.shape[1] - 1):
         return FAR
     _deliver(machine, unit)
     return machine.due[unit]
@@ -146,8 +146,8 @@ def controller_act(machine, counts, limit):
         if what == NOTHING or burst.unit >= background:
             continue
         if what == SERVED and len(counts.trace_hits):
-            counts.trace_hits[burst.place] += dram.s[0].new_hits
-            counts.trace_misses[burst.place] += dram.s[0].new_misses
+            counts.trace_hits[burst.traced] += dram.s[0].new_hits
+            counts.trace_misses[burst.traced] += dram.s[0].new_misses
         if what == ADMITTED:
             limit = min(limit, _admitted(machine, burst.unit, clock))
         elif machine.units[burst.unit].kind == READ:

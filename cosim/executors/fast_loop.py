@@ -136,18 +136,18 @@ def _alone(machine, unit, address):
     key = key * 31 + operation.row_stride
     key = key * 31 + operation.planes
     key = (key * 31 + operation.plane_stride) * 31 + offset
-    place = (key ^ (key >> 12) ^ (key >> 24)) & (MEMO - 1)
-    kept = machine.known[place]
+    slot = (key ^ (key >> 12) ^ (key >> 24)) & (MEMO - 1)
+    kept = machine.known[slot]
     if (kept.unit == unit + 1 and kept.offset == offset and kept.row_bytes == operation.row_bytes
             and kept.rows == operation.rows and kept.row_stride == operation.row_stride
             and kept.planes == operation.planes and kept.plane_stride == operation.plane_stride):
-        return place
+        return slot
     kept.unit, kept.offset, kept.row_bytes = unit + 1, offset, operation.row_bytes
     kept.rows, kept.row_stride = operation.rows, operation.row_stride
     kept.planes, kept.plane_stride = operation.planes, operation.plane_stride
     kept.done, kept.beats, kept.bursts = flat_transfer(
         offset, operation, machine.units[unit], machine.rings.done[unit])
-    return place
+    return slot
 
 
 @CACHED_RULE

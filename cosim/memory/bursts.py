@@ -87,7 +87,7 @@ def flat_transfer(address: int, shape: Any, settings: Any,
                                        settings.run_setup)
     row_bytes, rows, row_stride = shape.row_bytes, shape.rows, shape.row_stride
     accepted, done, data_free = -1, 0, 0
-    total_beats, count, place = 0, 0, 0
+    total_beats, count, slot = 0, 0, 0
     shift = 0
     while (1 << shift) < width:
         shift += 1
@@ -101,17 +101,17 @@ def flat_transfer(address: int, shape: Any, settings: Any,
             while left > 0:
                 request = 0
                 if count:
-                    request = next_request(accepted, done, ring[place], new_run, overlap,
+                    request = next_request(accepted, done, ring[slot], new_run, overlap,
                                            run_setup)
                 size = burst_bytes(here, left, width, max_beats)
                 beats = ((here & (width - 1)) + size + width - 1) >> shift
                 accepted, begin = flat_accept(request, accepted, lead, data_free)
                 data_free = begin + beats
                 done = data_free + trail
-                ring[place] = done
-                place += 1
-                if place == outstanding:
-                    place = 0
+                ring[slot] = done
+                slot += 1
+                if slot == outstanding:
+                    slot = 0
                 count += 1
                 total_beats += beats
                 here += size

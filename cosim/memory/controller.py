@@ -47,10 +47,10 @@ STATE = record_type(
     "misses", "refreshes", "seen", "unused", "when", "admit", "new_hits", "new_misses",
     column=2, since=2, space=2, occupied=2, in_line=2, in_window=2, activates=4)
 BANK = record_type("row", "column_ready", "precharge_ready", "activate_ready")
-#: A burst in the controller. `number`: of the burst in its operation; `place`: of the operation
+#: A burst in the controller. `number`: of the burst in its operation; `traced`: of the operation
 #: in a trace; `moved`: bytes; `atoms`: DRAM bursts.
 BURST = record_type("arrival", "unit", "number", "address", "moved", "atoms", "write", "admitted",
-                    "place")
+                    "traced")
 #: A source of background traffic: one burst out at most, the next a period later.
 SOURCE = record_type("period", "moved", "write", "region", "next_at", "random", "out")
 

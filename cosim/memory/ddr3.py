@@ -101,7 +101,7 @@ def _atoms(t: Any, address: int, size: int) -> int:
 # Not cached: numba would not see a change of `cosim.memory.arbiter`.
 @PLAIN_RULE
 def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: int, size: int,
-               write: int, place: int = -1) -> None:
+               write: int, traced: int = -1) -> None:
     """Put a burst that arrives at DDR clock `arrival` into its line; oldest first, then unit."""
     s = dram.s[0]
     s.unused -= 1
@@ -114,7 +114,7 @@ def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: 
     burst.moved = size
     burst.atoms = _atoms(dram.t[0], address, size)
     burst.write = write
-    burst.place = place  # of its operation in a trace; not used here
+    burst.traced = traced  # of its operation in a trace; not used here
     line = dram.lines[write]
     rank = s.in_line[write]
     s.in_line[write] += 1
@@ -126,9 +126,9 @@ def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: 
 
 
 @CACHED_RULE
-def _remove(row, count, place):
-    entry = row[place]
-    for index in range(place, count - 1):
+def _remove(row, count, first):
+    entry = row[first]
+    for index in range(first, count - 1):
         row[index] = row[index + 1]
     return entry
 
@@ -255,11 +255,11 @@ def _choose(dram, write, now):
     window = dram.windows[write]
     best, soonest = 0, FAR
     slot = max(now, _bus_at(dram, write))
-    for place in range(dram.s[0].in_window[write]):
-        burst = dram.pool[window[place]]
+    for index in range(dram.s[0].in_window[write]):
+        burst = dram.pool[window[index]]
         column = max(slot, _column_at(dram, burst.address, burst.admitted))
         if column < soonest:
-            best, soonest = place, column
+            best, soonest = index, column
         if soonest == slot or dram.s[0].bypassed >= dram.t[0].bypass:
             break
     return best
@@ -348,15 +348,15 @@ def _serve(dram, background, now):
         s.bypassed = 0
         if idle:
             s.bus = max(s.bus, now + t.idle_gap)
-    place = _choose(dram, write, now)
-    entry = _remove(dram.windows[write], s.in_window[write], place)
+    chosen = _choose(dram, write, now)
+    entry = _remove(dram.windows[write], s.in_window[write], chosen)
     s.in_window[write] -= 1
     burst = dram.pool[entry]
     hits, misses = s.hits, s.misses
     first, last = _transfer(dram, burst, now)
     s.new_hits = s.hits - hits
     s.new_misses = s.misses - misses
-    s.bypassed = s.bypassed + burst.atoms if place else 0
+    s.bypassed = s.bypassed + burst.atoms if chosen else 0
     s.run += burst.atoms
     s.occupied[write] -= burst.atoms
     s.space[write] = now

@@ -315,9 +315,9 @@ def layer_bytes(program: Program) -> np.ndarray:
     for part in program.segments:
         repeats[part.first : part.last] = part.repeat
     size = table[:, Column.ROW_BYTES] * table[:, Column.ROWS] * table[:, Column.PLANES] * repeats
-    place = table[:, Column.LAYER] * units + table[:, Column.UNIT]
+    cell = table[:, Column.LAYER] * units + table[:, Column.UNIT]
     # Sums of bytes stay far below 2^53, so counting in float64 is exact.
-    moved = np.bincount(place, size, len(program.layers) * units).astype(np.int64)
+    moved = np.bincount(cell, size, len(program.layers) * units).astype(np.int64)
     moved = moved.reshape(len(program.layers), units)
     moved[:, [unit.kind == UnitKind.COMPUTE for unit in program.units]] = 0
     return moved

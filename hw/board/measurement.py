@@ -91,16 +91,16 @@ def measurement_text(measurement: Measurement) -> str:
 
 def check_output(path: str) -> None:
     """Refuse, before anything is measured, a file that `save_measurement` could not write."""
-    place = os.path.realpath(path)
-    folder = os.path.dirname(place)
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
         raise MeasurementError(f"{path}: the folder {folder} is not there or cannot be written")
-    if not os.path.lexists(place):
+    if not os.path.lexists(target):
         return
-    found = os.stat(place)
+    found = os.stat(target)
     if not stat.S_ISREG(found.st_mode):
         raise MeasurementError(f"{path}: is not a plain file; name another")
-    if not found.st_mode & 0o222 or not os.access(place, os.W_OK):
+    if not found.st_mode & 0o222 or not os.access(target, os.W_OK):
         raise MeasurementError(f"{path}: is read-only; name another, or make it writable")
     if found.st_nlink > 1:
         raise MeasurementError(f"{path}: has a second name (a hard link); name another file")
@@ -117,18 +117,18 @@ def write_whole(path: str, data: bytes) -> None:
     Raises `MeasurementError` if that cannot be, on a full disk for example.
     """
     check_output(path)
-    place = os.path.realpath(path)
-    mode = stat.S_IMODE(os.stat(place).st_mode) if os.path.exists(place) else 0o644
+    target = os.path.realpath(path)
+    mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else 0o644
     partial = ""
     try:
-        handle, partial = tempfile.mkstemp(dir=os.path.dirname(place),
-                                           prefix="." + os.path.basename(place) + ".")
+        handle, partial = tempfile.mkstemp(dir=os.path.dirname(target),
+                                           prefix="." + os.path.basename(target) + ".")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(partial, mode)
-        os.replace(partial, place)
+        os.replace(partial, target)
     except BaseException as error:
         if partial and os.path.exists(partial):
             os.unlink(partial)

@@ -127,8 +127,8 @@ def _role(program: Program, unit: int, overlay: Overlay) -> UnitRole:
     if Opcode.FETCH in opcodes or what.name == "fetch":
         return _only(what.name, opcodes, {Opcode.FETCH}, UnitRole.FETCH)
     loads = mine & (program.operations[:, Column.KIND] == Opcode.LOAD)
-    place = ARGUMENTS[Opcode.LOAD].index("buffer")
-    buffers = {Buffer(value) for value in set(program.arguments[loads, place].tolist())}
+    column = ARGUMENTS[Opcode.LOAD].index("buffer")
+    buffers = {Buffer(value) for value in set(program.arguments[loads, column].tolist())}
     tiles = buffers & {Buffer.INPUT, Buffer.OUTPUT}
     if tiles and buffers - tiles:
         raise EmissionError(f"unit {what.name!r} loads {sorted(item.name for item in buffers)}, "

@@ -95,7 +95,7 @@ def steps(program: Program, configuration: Configuration) -> tuple[Step, ...]:
     _require_sequential(program, configuration)
     host = np.array([role is UnitRole.HOST for role in configuration.roles])
     is_host = host[program.operations[:, Column.UNIT]]
-    place = ARGUMENTS[Opcode.HOST].index("layer")
+    column = ARGUMENTS[Opcode.HOST].index("layer")
     found: list[Step] = []
     for segment in program.segments:
         cuts = [segment.first + int(row)
@@ -111,7 +111,7 @@ def steps(program: Program, configuration: Configuration) -> tuple[Step, ...]:
                 if cut > first:
                     found.append(Start(first, cut - first, 1, repeat))
                 if cut < segment.last:
-                    found.append(HostStep(int(program.arguments[cut, place])))
+                    found.append(HostStep(int(program.arguments[cut, column])))
                 first = cut + 1
     return tuple(found)
 

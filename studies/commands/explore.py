@@ -32,7 +32,7 @@ from studies.plain.terminal import terminal
 from studies.report import pictures
 from studies.report.documents import Asked, search_document
 from studies.report.search import SearchProgress, front_picture, nearest_miss, show
-from studies.search.exploration import Exploration, Means, Place
+from studies.search.exploration import Exploration, Means, Store
 from studies.search.exploration import explore as run_exploration
 from studies.search.outcomes import Objective, Progress, Sampler, Settings
 from studies.search.search import parse_names
@@ -120,7 +120,7 @@ def explore(
     axes = load_space(space, on, graph) if space else default_space(on, graph)
     run(Job(graph, Asked(workload, graph.name, board, on, base, invocation()),
             _settings(designs, seed, sampler, objectives), axes,
-            Means(workers or default_workers(), scheduler, _place(storage, study, workload), prune),
+            Means(workers or default_workers(), scheduler, _store(storage, study, workload), prune),
             earlier_designs(start or [], axes),
             out or Path("out/explore") / f"{Path(workload).stem}-{on.name}", json, live),
         note, start or [])
@@ -161,10 +161,10 @@ def _settings(designs: int, seed: int, sampler: str, objectives: str) -> Setting
                     objectives=parse_names("objective", names, Objective))
 
 
-def _place(storage: str | None, study: str | None, workload: str) -> Place | None:
+def _store(storage: str | None, study: str | None, workload: str) -> Store | None:
     if study is not None and storage is None:
         raise UserError(f"--study {study!r} names a study and no storage; add --storage FILE.")
-    return Place(storage, study or workload) if storage is not None else None
+    return Store(storage, study or workload) if storage is not None else None
 
 
 def _watched(stack: ExitStack, console: Console, job: Job) -> Progress:
@@ -190,7 +190,7 @@ def _say_replaced(console: Console, path: Path) -> None:
 def _say_stopped(console: Console, found: Exploration, written: list[str], job: Job) -> None:
     console.print(f"stopped: {found.found.judged} designs judged, {len(found.candidates)} of them "
                   f"again with ddr3; wrote {', '.join(written)} to {job.out}", soft_wrap=True)
-    console.print("the same command goes on from here" if job.means.place is not None else
+    console.print("the same command goes on from here" if job.means.store is not None else
                   f"to begin another search with this front: --start {job.out}/explore.json; with "
                   "--storage FILE the same command goes on where it ended", soft_wrap=True)
     raise typer.Exit(exit_code(found.signal))

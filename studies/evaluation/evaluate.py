@@ -189,12 +189,12 @@ def _layers(graph: Graph, overlay: Overlay, board: Board, run: Run, counts: Coun
     reports = []
     for item in layer_times(program, result):
         mapped = run.lowered.mapping.layer(item.name)
-        place = program.layers.index(item.name)
-        moved = int(result.layer_bytes[place].sum())
+        index = program.layers.index(item.name)
+        moved = int(result.layer_bytes[index].sum())
         misses = round(result.row_misses * moved / total_bytes)
         spent = energy(counts.activity(
             item.cycles, overlay.clock_hz, misses if run.memory.model == "ddr3" else None,
-            slice(place, place + 1)), overlay, board)
+            slice(index, index + 1)), overlay, board)
         reports.append(LayerReport(
             item.name, operators.get(item.name, "host"), item.main_unit,
             mapped.absorbed if mapped else (), item.start_cycles, item.cycles, item.macs,

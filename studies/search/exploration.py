@@ -159,7 +159,7 @@ def _answer(asked: tuple[Question, str], choice: Choice | None) -> Outcome:
 
 
 @dataclass(frozen=True)
-class Place:
+class Store:
     """Where a search keeps its outcomes: storage (see `studies.search.storage`), study name."""
 
     storage: str
@@ -182,13 +182,13 @@ class Means:
     """With what means a search is run; its result does not depend on who works, nor where.
 
     `workers`: processes of this machine, or `scheduler`: a Dask scheduler that takes their place.
-    `place`: where outcomes are kept. `prune`: do not simulate designs whose lower bounds are
+    `store`: where outcomes are kept. `prune`: do not simulate designs whose lower bounds are
     dominated. `depth`: see `finalists`.
     """
 
     workers: int = 1
     scheduler: str | None = None
-    place: Place | None = None
+    store: Store | None = None
     prune: bool = True
     depth: int = DEPTH
 
@@ -217,11 +217,11 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
     with evaluators as using:
         searching: Evaluate = using.search
         finally_: Evaluate = using.finals
-        if means.place is not None:
+        if means.store is not None:
             known = {**identity(asked.graphs, board, base, space, settings),
                      "start": digest(start), "prune": means.prune}
             searching, finally_ = (
-                means.place.remembering(space, settings, known, memory, work, using.width)
+                means.store.remembering(space, settings, known, memory, work, using.width)
                 for memory, work in ((SEARCH_MEMORY, searching), (FINAL_MEMORY, finally_)))
         bounded = means.prune and asked.bounded(settings)
         found = search(searching, space, settings, start, progress,

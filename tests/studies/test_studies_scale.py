@@ -24,7 +24,7 @@ from arch_models.overlay import default_overlay
 from studies.commands.explore import reach, serve_studies
 from studies.plain.errors import UserError
 from studies.search.dask_workers import connected
-from studies.search.exploration import Means, Place, explore
+from studies.search.exploration import Means, Store, explore
 from studies.search.outcomes import Settings
 from studies.search.search import search
 from studies.search.storage import open_storage, serve
@@ -109,13 +109,13 @@ def test_whole_designs_are_explored_alike_with_and_without_dask(tmp_path):
     graph, board, base = load("agc-w16"), load_board("pynq-z1"), default_overlay()
     settings = Settings(designs=4, batch=4, rounds=0)
     alone = explore(graph, board, base, settings, means=Means(depth=1))
-    place = Place(str(tmp_path / "study.log"), "agc")
+    store = Store(str(tmp_path / "study.log"), "agc")
     with dask(tmp_path) as (address, _):
         spread = explore(graph, board, base, settings,
-                         means=Means(depth=1, scheduler=address, place=place))
+                         means=Means(depth=1, scheduler=address, store=store))
     assert spread == alone
     assert explore(graph, board, base, settings,
-                   means=Means(depth=1, place=place)) == alone
+                   means=Means(depth=1, store=store)) == alone
 
 
 def test_a_scheduler_that_is_not_there_is_named_in_one_line(monkeypatch):

@@ -11,7 +11,7 @@ from arch_models.board import load_board
 from arch_models.overlay import default_overlay, overlay_toml
 from studies.plain.errors import UserError
 from studies.report.documents import Asked, search_document
-from studies.search.exploration import Means, Place, explore
+from studies.search.exploration import Means, Store, explore
 from studies.search.outcomes import Settings
 from studies.search.space import default_space
 from studies.search.space_overlays import choice_of, starting_choices
@@ -64,10 +64,10 @@ def test_what_is_no_search_is_refused(tmp_path, text):
 
 
 def test_a_stored_search_with_bounds_goes_on_and_refuses_other_settings(tmp_path):
-    place = Place(str(tmp_path / "study.log"), "w16")
+    store = Store(str(tmp_path / "study.log"), "w16")
 
     def run(prune=True, earlier=()):
-        return explore(GRAPH, BOARD, BASE, SETTINGS, means=Means(place=place, prune=prune, depth=1),
+        return explore(GRAPH, BOARD, BASE, SETTINGS, means=Means(store=store, prune=prune, depth=1),
                        earlier=earlier)
 
     first, second = run(), run()

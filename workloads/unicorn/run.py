@@ -101,11 +101,11 @@ def looped(graph: Graph) -> Graph:
     layers.append(Layer("step_next", Operator.AFFINE, ("step",), "step_next", phase=Phase.STEP,
                         constants={role: f"step_next.{role}"
                                    for role in ("multiplier", "offset", "shift")}))
-    place = next(index for index, layer in enumerate(graph.layers) if layer.phase is Phase.STEP)
+    first = next(index for index, layer in enumerate(graph.layers) if layer.phase is Phase.STEP)
     return replace(
         graph, inputs=(*(name for name in graph.inputs if name not in rows[0]), "step"),
         tensors={**graph.tensors, **{spec.name: spec for spec in counter}},
-        layers=(*graph.layers[:place], *layers, *graph.layers[place:]),
+        layers=(*graph.layers[:first], *layers, *graph.layers[first:]),
         constants=ChainMap(constants, graph.constants),  # type: ignore[arg-type]
         carried=(("latent", NEXT_LATENT), ("step", "step_next")))
 
