@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.case.test_case import TestCase
 
+from tests.support.source import ROOT
 from workloads.graph import GraphError
 from workloads.onnx.importer import walked
 from workloads.onnx.operators import RULES
@@ -30,13 +31,18 @@ from workloads.quantization.float_network import execute_real
 Variant = tuple[onnx.ModelProto, dict[str, np.ndarray], np.ndarray]
 OPERATORS = sorted({*RULES, *EXPANSIONS})
 FLOATS = (np.float16, np.float32, np.float64)
+#: These take integers, which `test_workloads_onnx_foreign.py` gives them.
+INTEGERS = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
+            "DynamicQuantizeLinear"}
 #: Reasons for a refusal, each with the operators that it may be given for.
 TRUE_REASONS = {
     # Weights, scales, bounds, sizes and exponents are constants of the hardware.
     r"'[^']+' must be a constant": {
         "LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization",
         "Clip", "Conv", "ConvTranspose", "Pad", "Pow", "QuantizeLinear", "DequantizeLinear",
-        "Resize", "Upsample"},
+        "Resize", "Upsample", "LSTM", "GRU", "RNN", "RMSNormalization", *INTEGERS},
+    r"its integers must be read by ConvInteger": {"DynamicQuantizeLinear"},
+    r"peepholes must be left out|layout must be 0": {"LSTM", "GRU", "RNN"},
     r"has no elements: axis \d is 0": {*OPERATORS},
     r"would have no elements": {"Slice"},
     r"activations must stay floating point": {"Cast", "CastLike"},
@@ -134,6 +140,16 @@ def assert_right_or_refused(operator: str, case: TestCase, variant: Variant) -> 
     return True
 
 
+def test_the_documents_name_every_operator_and_no_other() -> None:
+    rows = re.findall(r"^\| ([A-Z][^|]*|com.microsoft[^|]*|qonnx[^|]*) \|",
+                      (ROOT / "docs/extending.md").read_text("utf-8"), re.M)
+    named = set()
+    for row in rows:
+        domain, _, operators = row.rpartition(": ")
+        named |= {f"{domain}:{name}" if domain else name for name in operators.split(", ")}
+    assert named == set(OPERATORS) - {"Normalize over axes", "Root mean square"}
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_the_standards_own_node_tests(operator: str) -> None:
     right = 0
@@ -141,7 +157,8 @@ def test_the_standards_own_node_tests(operator: str) -> None:
         for variant in variants(case):
             right += assert_right_or_refused(operator, case, variant)
     # No operators of ONNX, or tested with integers alone.
-    untested = {"Normalize over axes", "Root mean square", "DequantizeLinear", "Trilu"}
+    untested = {"Normalize over axes", "Root mean square", "DequantizeLinear", "Trilu",
+                *(name for name in OPERATORS if not cases()[name]), *INTEGERS}
     assert right or operator in untested
 
 

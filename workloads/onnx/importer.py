@@ -100,6 +100,8 @@ def import_onnx(
     note = "scales as the file states them" if walk.stated else f"float network, {origin}"
     if walk.widened:
         note += f", {walk.widened} ranges with a zero point widened to symmetric ones"
+    if walk.dynamic:
+        note += f", {walk.dynamic} ranges that the file takes at run time calibrated"
     views = {name: view for name, view in walk.views.items() if view.function is None}
     return Imported(graph, network, note, views, walk.counted, walk.model, walk.stated)
 

@@ -89,6 +89,8 @@ class Walk:
     #: Graph constants that follow from the structure alone.
     structure: dict[str, np.ndarray] = field(default_factory=dict)
     widened: int = 0
+    #: Ranges that the file would take from each input.
+    dynamic: int = 0
     #: Does the file state scales of activations?
     stated: bool = False
     #: Nodes that were walked although something about them cannot be kept.

@@ -43,10 +43,14 @@ def _candidates(graph: Graph, makers: Mapping[str, Layer]) -> set[str]:
     left = [layer.inputs[1] for layer in graph.layers if layer.operator is Operator.GRID_SAMPLE]
     while left:
         layer = makers.get(left.pop())
-        if layer is None or layer.operator not in _WIDE:
+        # A table of 16-bit values is wide already; one of int8 values stays as it is.
+        table = layer is not None and layer.operator is Operator.LOOKUP and (
+            graph.tensors[layer.inputs[0]].bits == 16)
+        if layer is None or not (table or layer.operator in _WIDE):
             continue
         for name in layer.inputs:
-            wide = name in graph.inputs or (name in makers and makers[name].operator in _WIDE)
+            wide = name not in makers or graph.tensors[name].bits == 16 or (
+                makers[name].operator in _WIDE)
             if wide and name not in found:
                 found.add(name)
                 left.append(name)

@@ -7,38 +7,15 @@ node is simple already.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
-from workloads.onnx.read import Node, made_node
-from workloads.onnx.rules import functions, matrices, moves
+from workloads.onnx.read import Node
+from workloads.onnx.rules import foreign, functions, matrices, moves
 from workloads.onnx.rules.norms import reduced_axes
+from workloads.onnx.rules.recurrent import recurrent
+from workloads.onnx.rules.steps import Steps
 from workloads.onnx.walk import Unsupported, Walk
-
-
-class Steps:
-    """Collects the nodes that stand for one, and names what they make after its output."""
-
-    def __init__(self, walk: Walk, node: Node) -> None:
-        self.walk, self.node, self.nodes = walk, node, list[Node]()
-
-    def __call__(self, operator: str, *inputs: str, out: str = "", **attributes: Any) -> str:
-        """Append a node; return the name of what it makes."""
-        made = out or f"{self.node.outputs[0]}.step{len(self.nodes)}"
-        self.nodes.append(made_node(operator, inputs, (made,), name=self.node.name, **attributes))
-        return made
-
-    def constant(self, value: object, kind: type = np.float32) -> str:
-        """A constant by a name of its own."""
-        name = f"{self.node.outputs[0]}.constant{len(self.walk.constants)}"
-        self.walk.constants[name] = np.asarray(value, kind)
-        return name
-
-    def last(self, name: str) -> list[Node]:
-        """All nodes; the node's output is what `name` is."""
-        self("Identity", name, out=self.node.outputs[0])
-        return self.nodes
 
 
 def _several(walk: Walk, node: Node) -> list[Node] | None:
@@ -168,4 +145,5 @@ EXPANSIONS: Mapping[str, Expansion] = {
                      "ReduceLogSumExp"), _reduced),
     "LpNormalization": _lp_norm, "LogSoftmax": _log_softmax, "Einsum": _einsum,
     "MeanVarianceNormalization": _mean_variance,
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), recurrent), **foreign.FOREIGN,
 }

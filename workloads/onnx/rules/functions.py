@@ -24,13 +24,18 @@ def one(walk: Walk, node: Node) -> None:
 
 
 def _chain(walk: Walk, node: Node, view: View, function: Function) -> None:
-    inner, joined = view.function, function
+    walk.views[node.outputs[0]] = replace(view, function=chained(view, function))
+
+
+def chained(view: View, function: Function) -> Function:
+    """The function behind those that the view still has to apply."""
+    inner = view.function
+    if inner is None:
+        return function
     if isinstance(inner, Linear) and isinstance(function, Linear):
-        joined = Linear(inner.scale * function.scale,
-                        inner.offset * function.scale + function.offset)
-    elif inner is not None:
-        joined = lambda x: function(inner(x))  # noqa: E731
-    walk.views[node.outputs[0]] = replace(view, function=joined)
+        return Linear(inner.scale * function.scale,
+                      inner.offset * function.scale + function.offset)
+    return lambda x: function(inner(x))
 
 
 def relu(walk: Walk, node: Node) -> None:

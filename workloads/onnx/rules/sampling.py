@@ -191,18 +191,8 @@ def _pixels(walk: Walk, node: Node, grid: str, sizes: tuple[int, ...], digits: i
     if around == "zeros":
         return _moved(walk, name, grid, scale, offset, digits)
     if around == "reflection":
-        whole = _moved(walk, f"{name}.all", grid, scale, offset, digits)
-        order = np.arange(walk.tensors[whole].elements).reshape(walk.tensors[whole].shape)
-        parts = []
-        for axis, length in enumerate(sizes):
-            source = walk.arranged(whole, order[axis : axis + 1])
-            parts.append(walk.add(f"{name}.axis{axis}", Operator.LOOKUP, (source,), ("table",),
-                                  bits=16))
-            walk.functions[parts[-1]] = _mirrored(length, corners)
-            walk.fixed[parts[-1]] = 2.0**-digits
-        made = walk.add(name, Operator.CONCAT, tuple(parts), (), walk.tensors[whole].shape, bits=16)
-        return walk.keep_scale(made, parts[0])
-    if around != "border":
+        grid = _mirrored(walk, name, grid)
+    elif around != "border":
         raise Unsupported(f"padding_mode {around} must be zeros, border or reflection")
     # min(max(p, 0), last) = last - relu(last - relu(p)): exact in integers.
     low = _moved(walk, f"{name}.low", grid, scale, offset, digits, relu=True)
@@ -220,15 +210,14 @@ def _moved(walk: Walk, name: str, source: str, scale: np.ndarray, offset: np.nda
     return made
 
 
-def _mirrored(size: int, corners: bool) -> Function:
-    """Coordinates reflected at the first and last pixel, or half a pixel beyond them."""
-    low, high = (0.0, size - 1.0) if corners else (-0.5, size - 0.5)
+def _mirrored(walk: Walk, name: str, grid: str) -> str:
+    """Coordinates reflected at -1 and 1 as often as needed.
 
-    def found(place: np.ndarray) -> np.ndarray:
-        width = max(high - low, 1e-9)
-        along = np.mod(np.asarray(place, np.float64) - low, 2 * width)
-        return np.clip(low + np.minimum(along, 2 * width - along), 0, size - 1)
-
-    return found
-
-
+    The table's entries are 1/32 apart, so that it holds the bends exactly.
+    """
+    ones = np.ones(walk.tensors[grid].channels)
+    wide = _moved(walk, f"{name}.grid", grid, ones, 0 * ones, 13)
+    made = walk.add(f"{name}.mirrored", Operator.LOOKUP, (wide,), ("table",), bits=16)
+    walk.functions[made] = lambda place: np.abs(np.mod(place - 1, 4) - 2) - 1
+    walk.fixed[made] = 2.0**-14
+    return made

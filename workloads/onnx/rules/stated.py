@@ -12,6 +12,7 @@ import numpy as np
 
 from workloads.onnx.read import Node
 from workloads.onnx.rules import functions
+from workloads.onnx.rules.curves import Linear
 from workloads.onnx.rules.functions import is_symmetric, stated_step, stated_zero
 from workloads.onnx.walk import Counted, Unsupported, View, Walk
 from workloads.quantization.float_network import FUNCTIONS
@@ -100,12 +101,10 @@ def _recounted(walk: Walk, node: Node) -> None:
     step, middle = float(scale.reshape(-1)[0]), 0 if zero is None else int(zero.reshape(-1)[0])
     view = walk.lazy(node.inputs[0])
     if (step, middle) != (counted.step, counted.zero):
-        factor = step / counted.step
-        offset = (counted.zero - middle) * step
-        old = walk.fixed.get(view.tensor)
-        view = walk.settled(replace(view, function=lambda x: x * factor + offset),
-                            node.outputs[0])
-        if offset == 0 and old is not None:
+        factor, old = step / counted.step, walk.fixed.get(view.tensor)
+        function = functions.chained(view, Linear(factor, (counted.zero - middle) * step))
+        view = walk.settled(replace(view, function=function), node.outputs[0])
+        if isinstance(function, Linear) and function.offset == 0 and old is not None:
             walk.fixed[view.tensor] = old * factor
     walk.views[node.outputs[0]] = view
 

@@ -1,0 +1,261 @@
+"""Do integer operators, those of other domains, and steps in time come out as onnxruntime's?
+
+Files of onnxruntime (QOperator, com.microsoft) and of QONNX, recurrent cells, windows and
+samplings of three axes, padded samplings, inputs of integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from arch_models.board import load_board
+from arch_models.overlay import load_overlay
+from cosim.analysis.interpret import interpret
+from cosim.build import build
+from studies.evaluation.evaluate import feasible
+from studies.validate.onnx.outputs import decibels
+from tests.support.onnx_models import model_of
+from workloads.graph import GraphError
+from workloads.onnx.importer import Imported, import_onnx
+from workloads.quantization.float_network import execute_real
+from workloads.quantization.post_training import quantized_inputs
+from workloads.reference import execute
+
+node = onnx.helper.make_node
+MICROSOFT, QONNX = "com.microsoft", "qonnx.custom_op.general"
+Arrays = Mapping[str, np.ndarray]
+RANDOM = np.random.default_rng(7)
+
+
+def drawn(*shape: int, spread: float = 0.5) -> np.ndarray:
+    return RANDOM.normal(0, spread, shape).astype(np.float32)
+
+
+def counts(*shape: int) -> np.ndarray:
+    return RANDOM.integers(-128, 128, shape).astype(np.int8)
+
+
+def saved(folder: Path, nodes: list[onnx.NodeProto], inputs: Arrays,
+          constants: Mapping[str, object]) -> Path:
+    """A model whose output is `y`."""
+    model = model_of(nodes, {name: array.shape for name, array in inputs.items()}, "y",
+                     {name: np.asarray(value) for name, value in constants.items()})
+    for item in model.graph.input:
+        kind = onnx.helper.np_dtype_to_tensor_dtype(inputs[item.name].dtype)
+        item.type.tensor_type.elem_type = kind
+    model.opset_import.extend(onnx.helper.make_opsetid(name, 1) for name in (MICROSOFT, QONNX))
+    onnx.save(model, folder / "case.onnx")
+    return folder / "case.onnx"
+
+
+def computed(path: Path, inputs: Arrays) -> tuple[Imported, np.ndarray, np.ndarray]:
+    """The import, and the output of its float and of its integer network."""
+    found = import_onnx(path, [inputs])
+    given = found.entered(inputs)
+    whole = execute(found.graph, quantized_inputs(found.graph, given))
+    steps = {name: array * found.graph.tensors[name].scale for name, array in whole.items()}
+    return found, found.real("y", execute_real(found.network, given)), found.real("y", steps)
+
+
+def runtime(path: Path, inputs: Arrays) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(str(path), options).run(None, dict(inputs))[0]
+
+
+def assert_lowered(found: Imported, inputs: Arrays) -> None:
+    """Every byte of the output, from the operations of the Program."""
+    counted = quantized_inputs(found.graph, found.entered(inputs))
+    overlay = load_overlay("default")
+    lowered = feasible(build(found.graph, overlay, load_board("pynq-z1")))
+    made = interpret(lowered, found.graph, overlay, counted, seed=0)
+    name = found.graph.outputs[0]
+    assert np.array_equal(made[name], execute(found.graph, counted)[name])
+
+
+PICTURE = {"x": drawn(1, 4, 8, 8)}
+TOKENS = {"x": drawn(1, 6, 32, spread=2)}
+SEQUENCE = {"x": drawn(6, 2, 10)}
+INTO = node("QuantizeLinear", ["x", "s", "z"], ["q"])
+STEPS = {"s": np.float32(0.02), "z": np.int8(0), "t": np.float32(0.05), "w": counts(6, 4, 3, 3),
+         "ws": np.linspace(0.002, 0.006, 6, dtype=np.float32), "wz": np.zeros(6, np.int8),
+         "b": np.array([300, -200, 100, 0, 5, -90], np.int32), "m": counts(8, 5),
+         "ms": np.float32(0.004)}
+
+
+@pytest.mark.parametrize("nodes", [
+    [node("QLinearConv", ["q", "s", "z", "w", "ws", "wz", "t", "z", "b"], ["c"], pads=[1] * 4),
+     node("Relu", ["c"], ["o"])],
+    [node("QLinearMatMul", ["q", "s", "z", "m", "ms", "z", "t", "z"], ["o"])],
+    [node("QLinearAdd", ["q", "s", "z", "q", "s", "z", "t", "z"], ["o"], domain=MICROSOFT)],
+    [node("QLinearSigmoid", ["q", "s", "z", "t", "z"], ["o"], domain=MICROSOFT)],
+    [node("QLinearLeakyRelu", ["q", "s", "z", "t", "z"], ["o"], alpha=0.1, domain=MICROSOFT)],
+    [node("QLinearGlobalAveragePool", ["q", "s", "z", "s", "z"], ["g"], domain=MICROSOFT),
+     node("QLinearConcat", ["t", "z", "g", "s", "z", "g", "s", "z"], ["o"], axis=1,
+          domain=MICROSOFT)],
+], ids=lambda nodes: nodes[0].op_type)
+def test_operators_on_stated_integers_keep_them(nodes: list[onnx.NodeProto],
+                                                tmp_path: Path) -> None:
+    path = saved(tmp_path, [INTO, *nodes, node("DequantizeLinear", ["o", "t", "z"], ["y"])],
+                 PICTURE, STEPS)
+    found, _, counted = computed(path, PICTURE)
+    assert found.note == "scales as the file states them"
+    assert np.abs(counted - runtime(path, PICTURE)).max() <= 0.05 * 1.001
+    assert decibels(runtime(path, PICTURE), counted) > 35
+
+
+@pytest.mark.parametrize(("nodes", "inputs", "constants"), [
+    *(([node(name, ["x"], ["y"], domain=MICROSOFT)], TOKENS, {})
+      for name in ("Gelu", "FastGelu", "QuickGelu")),
+    ([node("BiasGelu", ["x", "b"], ["y"], domain=MICROSOFT)], TOKENS, {"b": drawn(32)}),
+    ([node("FusedConv", ["x", "w"], ["y"], domain=MICROSOFT, activation="LeakyRelu",
+           activation_params=[0.2])], PICTURE, {"w": drawn(3, 4, 3, 3)}),
+    ([node("FusedMatMul", ["x", "w"], ["y"], domain=MICROSOFT, transB=1, alpha=0.5)], TOKENS,
+     {"w": drawn(5, 32)}),
+    ([node("SimplifiedLayerNormalization", ["x", "g"], ["y"], epsilon=1e-6)], TOKENS,
+     {"g": drawn(32) + 1}),
+    ([node("SkipLayerNormalization", ["x", "x", "g", "b"], ["y"], domain=MICROSOFT)], TOKENS,
+     {"g": drawn(32) + 1, "b": drawn(32)}),
+    ([node("PRelu", ["x", "s"], ["y"])], PICTURE, {"s": np.abs(drawn(4, 1, 1))}),
+    ([node("Concat", ["x", "c"], ["y"], axis=1)], PICTURE, {"c": drawn(1, 2, 8, 8)}),
+    ([node("ReduceL2", ["x", "a"], ["n"]), node("Clip", ["n", "e"], ["c"]),
+      node("Div", ["x", "c"], ["y"])], TOKENS, {"a": [-1], "e": np.float32(1e-12)}),
+    ([node("Sin", ["x"], ["s"]), node("Cos", ["x"], ["c"]), node("Mul", ["s", "c"], ["y"])],
+     TOKENS, {}),
+    ([node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)],
+     PICTURE, {}),
+    ([node("Einsum", ["x", "k"], ["y"], equation="bid,bjd->bij")], TOKENS,
+     {"k": drawn(1, 4, 32)}),
+    *(([node(name, ["x", "w", "r", "b"], ["y"], hidden_size=8, direction=way, **more)], SEQUENCE,
+       {"w": drawn(count, gates * 8, 10), "r": drawn(count, gates * 8, 8),
+        "b": drawn(count, 2 * gates * 8)})
+      for name, gates, way, count, more in (
+          ("LSTM", 4, "forward", 1, {}), ("LSTM", 4, "bidirectional", 2, {}),
+          ("GRU", 3, "reverse", 1, {"linear_before_reset": 1}), ("GRU", 3, "forward", 1, {}),
+          ("RNN", 1, "forward", 1, {}))),
+], ids=lambda item: item[0].op_type if isinstance(item, list) else "")
+def test_float_files_of_other_domains_and_in_time(
+    nodes: list[onnx.NodeProto], inputs: Arrays, constants: Mapping[str, object], tmp_path: Path
+) -> None:
+    path = saved(tmp_path, nodes, inputs, constants)
+    wanted = runtime(path, inputs)
+    _, real, counted = computed(path, inputs)
+    assert np.abs(real - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
+    assert decibels(wanted, counted) > 28
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_whole_numbers_come_in(kind: type, tmp_path: Path) -> None:
+    """A picture as a camera gives it, or integers for ConvInteger, without losing a bit."""
+    bounds = np.iinfo(kind)
+    inputs = {"x": RANDOM.integers(bounds.min, bounds.max, (1, 3, 8, 8), kind, endpoint=True)}
+    means = np.array([120, 110, 100], np.float32).reshape(1, 3, 1, 1)
+    cast = [node("Cast", ["x"], ["f"], to=1), node("Sub", ["f", "m"], ["d"]),
+            node("Conv", ["d", "w"], ["y"])]
+    path = saved(tmp_path, cast, inputs, {"m": means, "w": drawn(4, 3, 3, 3)})
+    wanted = runtime(path, inputs)
+    found, real, counted = computed(path, inputs)
+    assert found.graph.tensors[found.graph.inputs[0]].scale == 1
+    assert np.abs(real - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert decibels(wanted, counted) > 35
+    assert_lowered(found, inputs)
+    if kind is np.uint8:
+        path = saved(tmp_path, [node("ConvInteger", ["x", "w", "xz"], ["c"], pads=[1] * 4),
+                                node("Cast", ["c"], ["y"], to=1)], inputs,
+                     {"w": counts(4, 3, 3, 3), "xz": np.uint8(100)})
+        wanted = runtime(path, inputs)
+        assert np.abs(computed(path, inputs)[1] - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+def test_ranges_taken_at_run_time_are_calibrated(tmp_path: Path) -> None:
+    nodes = [node("DynamicQuantizeLinear", ["x"], ["q", "s", "qz"]),
+             node("MatMulInteger", ["q", "w", "qz"], ["m"]), node("Cast", ["m"], ["f"], to=1),
+             node("Mul", ["s", "ws"], ["both"]), node("Mul", ["f", "both"], ["y"])]
+    path = saved(tmp_path, nodes, TOKENS, {"w": counts(32, 7), "ws": np.float32(0.01)})
+    found, _, counted = computed(path, TOKENS)
+    assert "1 ranges that the file takes at run time calibrated" in found.note
+    assert decibels(runtime(path, TOKENS), counted) > 30
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(4, 1), (8, 1), (2, 1), (4, 0)])
+def test_qonnx_files_keep_their_low_bits(bits: int, signed: int, tmp_path: Path) -> None:
+    """Quant rounds to scale * integer, bounded by its width, weights and activations."""
+    limits = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    scale, weights = np.float32(0.25), drawn(5, 4, 1, 1)
+    steps = (np.abs(weights).max(axis=(1, 2, 3), keepdims=True) / 7).astype(np.float32)
+    path = saved(tmp_path, [
+        node("Quant", ["x", "s", "z", "n"], ["a"], domain=QONNX, signed=signed, narrow=0,
+             rounding_mode="ROUND"),
+        node("Quant", ["w", "ws", "z", "four"], ["v"], domain=QONNX, signed=1, narrow=1),
+        node("Conv", ["a", "v"], ["y"])], PICTURE,
+        {"s": scale, "z": np.float32(0), "n": np.float32(bits), "four": np.float32(4),
+         "w": weights, "ws": steps})
+    active = np.clip(np.rint(PICTURE["x"] / scale), *limits) * scale
+    rounded = np.clip(np.rint(weights / steps), -7, 7) * steps
+    wanted = np.einsum("oc,bcij->boij", rounded[:, :, 0, 0], active)
+    found, _, counted = computed(path, PICTURE)
+    assert decibels(wanted, counted) > 35
+    quantized = next(found.graph.constant(layer, "weights") for layer in found.graph.layers
+                     if "weights" in layer.constants)
+    assert np.array_equal(quantized, np.rint(weights / steps).clip(-7, 7).astype(np.int8))
+
+
+@pytest.mark.parametrize("around", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("corners", [0, 1])
+@pytest.mark.parametrize("constant", [False, True])
+def test_samplings_beyond_the_picture(around: str, corners: int, constant: bool,
+                                      tmp_path: Path) -> None:
+    grid = np.clip(drawn(1, 5, 4, 2, spread=1.3), -2.4, 2.4)
+    inputs = {"x": drawn(1, 3, 16, 12), **({} if constant else {"g": grid})}
+    path = saved(tmp_path, [node("GridSample", ["x", "g"], ["y"], align_corners=corners,
+                                 padding_mode=around)], inputs, {"g": grid} if constant else {})
+    wanted = runtime(path, inputs)
+    found, real, counted = computed(path, inputs)
+    assert np.abs(real - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert decibels(wanted, counted) > 30
+    assert_lowered(found, inputs)
+
+
+@pytest.mark.parametrize("operator", ["Conv", "GridSample", "MaxPool", "ConvTranspose", "Resize"])
+def test_three_axes(operator: str, tmp_path: Path) -> None:
+    """What face-animation generators have between their two-dimensional ends."""
+    inputs, constants = {"x": drawn(2, 4, 3, 6, 5)}, {"w": drawn(4, 4, 3, 3, 3)}
+    match operator:
+        case "GridSample":
+            inputs = {**inputs, "g": np.clip(drawn(2, 3, 5, 4, 3), -1.1, 1.1)}
+            made = node(operator, ["x", "g"], ["y"], align_corners=0)
+        case "MaxPool":
+            made = node(operator, ["x"], ["y"], kernel_shape=[1, 2, 2], strides=[1, 2, 2])
+        case "Resize":
+            constants = {"scales": np.float32([1, 1, 1, 2, 2])}
+            made = node(operator, ["x", "", "scales"], ["y"], mode="nearest")
+        case _:
+            made = node(operator, ["x", "w"], ["y"], pads=[1] * 6, strides=[1, 2, 2])
+    path = saved(tmp_path, [made], inputs, constants)
+    wanted = runtime(path, inputs)
+    found, real, counted = computed(path, inputs)
+    assert real.shape == wanted.shape
+    assert np.abs(real - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert decibels(wanted, counted) > 28
+    assert_lowered(found, inputs)
+
+
+@pytest.mark.parametrize(("nodes", "reason"), [
+    ([node("Quant", ["x", "s", "one", "n"], ["y"], domain=QONNX)], "zero point must be 0"),
+    ([node("LSTM", ["x", "w", "r"], ["y"], hidden_size=2, clip=1.0)], "clip and input_forget"),
+    ([node("DynamicQuantizeLinear", ["x"], ["y", "a", "b"])], "quantize the network statically"),
+])
+def test_refusals_say_what_to_do(nodes: list[onnx.NodeProto], reason: str,
+                                 tmp_path: Path) -> None:
+    path = saved(tmp_path, nodes, {"x": drawn(3, 1, 4)}, {
+        "s": np.float32(1), "one": np.float32(1), "n": np.float32(4), "w": drawn(1, 8, 4),
+        "r": drawn(1, 8, 2)})
+    with pytest.raises(GraphError, match=f"case.onnx: 1 nodes are not supported: .*{reason}"):
+        import_onnx(path)

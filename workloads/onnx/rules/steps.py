@@ -1,0 +1,37 @@
+"""Collects the nodes that stand for one of the file's.
+
+It gives no operator a meaning; `expansions`, `recurrent` and `foreign` do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from workloads.onnx.read import Node, made_node
+from workloads.onnx.walk import Walk
+
+
+class Steps:
+    """Nodes in order; names what they make after the output of the node they stand for."""
+
+    def __init__(self, walk: Walk, node: Node) -> None:
+        self.walk, self.node, self.nodes = walk, node, list[Node]()
+
+    def __call__(self, operator: str, *inputs: str, out: str = "", **attributes: Any) -> str:
+        """Append a node; return the name of what it makes."""
+        made = out or f"{self.node.outputs[0]}.step{len(self.nodes)}"
+        self.nodes.append(made_node(operator, inputs, (made,), name=self.node.name, **attributes))
+        return made
+
+    def constant(self, value: object, kind: type = np.float32) -> str:
+        """A constant by a name of its own."""
+        name = f"{self.node.outputs[0]}.constant{len(self.walk.constants)}"
+        self.walk.constants[name] = np.asarray(value, kind)
+        return name
+
+    def last(self, name: str) -> list[Node]:
+        """All nodes; the node's output is what `name` is."""
+        self("Identity", name, out=self.node.outputs[0])
+        return self.nodes
