@@ -9,7 +9,7 @@ OTHER_MACHINE := OPENBLAS_CORETYPE=Prescott PYTHONHASHSEED=1 TZ=Asia/Tokyo LC_AL
 	NPY_DISABLE_CPU_FEATURES="AVX2 FMA3 AVX512F AVX512_SKX AVX512_ICL AVX512_SPR X86_V3 X86_V4"
 TEST_EXTRAS := torch,onnx,rtl,scale,page,dev
 
-.PHONY: demo test long benchmark lint clean
+.PHONY: demo test long docs benchmark lint clean
 
 demo:
 	scripts/setup.sh page
@@ -27,6 +27,11 @@ lint:
 	scripts/setup.sh $(TEST_EXTRAS)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+
+docs:
+	scripts/setup.sh $(TEST_EXTRAS)
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+	@echo "Open out/site/index.html, or: $(PYTHON) -m mkdocs serve"
 
 benchmark:
 	scripts/setup.sh

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from studies.plain.made_by import DISTRIBUTION, running
 from studies.plain.stopping import Stopped, Stopping, exit_code
 
 EXIT_USER_ERROR = 2
@@ -38,6 +39,7 @@ COMMANDS: dict[str, str] = {
     "list": "catalogue.list_all",
     "design": "catalogue.show_design",
     "lint": "catalogue.lint_design",
+    "schema": "catalogue.print_schema",
     "boards": "catalogue.boards",
     "measure": "measure.measure",
     "calibrate": "calibrate.calibrate",
@@ -146,8 +148,6 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        from studies.plain.made_by import DISTRIBUTION
-
         typer.echo(f"cosim {version(DISTRIBUTION)}")
         raise typer.Exit
 
@@ -166,7 +166,8 @@ def _root(version: Annotated[bool, typer.Option(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user error prints one message and ends with exit code 2."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    guarded(lambda: app(args=words, prog_name="cosim", obj=shlex.join(["cosim", *words])))
+    with running(shlex.join(["cosim", *words])):
+        guarded(lambda: app(args=words, prog_name="cosim"))
 
 
 def guarded(work: Callable[[], object]) -> None:

@@ -1,10 +1,11 @@
-"""What there is and whether it is sound: `cosim list`, `boards`, `board check`, `design`, `lint`.
+"""What there is and whether it is sound: `list`, `design`, `lint`, `schema`, `boards`.
 
 It changes nothing and searches nothing.
 """
 
 from __future__ import annotations
 
+from json import dumps as dump
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from studies.plain.records import encode
 from studies.plain.terminal import terminal
 from studies.report import tables
 from studies.report.documents import Search, load_search
+from studies.report.schemas import schema
 from studies.report.sheet import parameters
 from studies.why.lint import lint
 from workloads.library import ALIASES, description, names
@@ -163,6 +165,17 @@ def lint_design(
         console.print(f"{item.field}: {item.said}", soft_wrap=True, highlight=False)
     console.print(f"{len(found)} finding{'s' * (len(found) != 1)}: {design} for {workload} on "
                   f"{board}", soft_wrap=True, highlight=False)
+
+
+def print_schema(
+    kind: Annotated[str, typer.Argument(
+        help="design, board, evaluation, search, comparison or what-if.")],
+) -> None:
+    """Print the JSON Schema of a kind of file, for editors and other programs.
+
+    Example: cosim schema design
+    """
+    typer.echo(dump(schema(kind), indent=2))
 
 
 def check_board(

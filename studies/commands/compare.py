@@ -79,7 +79,7 @@ def compare_designs(
                       - Fraction(found.a.latency_cycles, found.a.clock_hz))
     console.print(f"the differences sum to {float(total) * 1e3:.3f} ms; the latencies differ by "
                   f"{found.b.latency_ms - found.a.latency_ms:.3f} ms"
-                  + ("; exactly equal" if exact else ""))
+                  + ("; exactly equal" if exact else ""), soft_wrap=True)
 
 
 def _figures(row: Difference) -> dict[str, object]:

@@ -5,12 +5,14 @@ It writes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import version
-
-import click
 
 #: The package index has a stranger's `cosim`.
 DISTRIBUTION = "cosim-codesign"
+_COMMAND: ContextVar[str] = ContextVar("command", default="")
 
 
 def program() -> str:
@@ -18,7 +20,16 @@ def program() -> str:
     return f"{DISTRIBUTION} {version(DISTRIBUTION)}"
 
 
+@contextmanager
+def running(command: str) -> Iterator[None]:
+    """While this command line runs, `invocation` names it."""
+    token = _COMMAND.set(command)
+    try:
+        yield
+    finally:
+        _COMMAND.reset(token)
+
+
 def invocation() -> str:
-    """The command line that runs now; "" outside of one. The command line hands it on as `obj`."""
-    context = click.get_current_context(silent=True)
-    return str(context.find_root().obj or "") if context else ""
+    """The command line that runs now; "" outside of one."""
+    return _COMMAND.get()

@@ -25,7 +25,8 @@ def grid(title: str, columns: Sequence[str], left: Sequence[str] = ()) -> Table:
                   padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         words = index == 0 or column in left
-        table.add_column(column, justify="left" if words else "right", no_wrap=index == 0)
+        table.add_column(column, justify="left" if words else "right", no_wrap=index == 0,
+                         overflow="fold")  # a figure is folded, never cut
     return table
 
 

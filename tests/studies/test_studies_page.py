@@ -14,6 +14,7 @@ from arch_models.overlay import load_overlay
 from studies.evaluation import inputs
 from studies.evaluation.stored import load_evaluation
 from studies.plain.errors import UserError
+from studies.plain.records import kind_of
 from studies.report.collect import Network, collect
 from studies.report.documents import load_search
 from studies.report.sheet import network, operations, parameters, split
@@ -51,6 +52,15 @@ def pages(files: Path) -> dict[str, str]:
 def browser() -> Iterator[Any]:
     with chromium() as found:
         yield found
+
+
+def test_every_file_says_which_command_made_it(files: Path) -> None:
+    for name, begins in (("explore.json", "cosim explore agc-w16 --designs 12"),
+                         ("best.json", "cosim explore agc-w16"),
+                         ("result.json", "cosim simulate agc-w16 --frames 1"),
+                         ("compared.json", "cosim compare default"),
+                         ("grid.json", "cosim what-if default -w agc-w16 --set tm=8,16")):
+        assert kind_of(files / name)[1].startswith(begins)
 
 
 def test_a_layers_time_is_split_without_rest(files: Path) -> None:
@@ -165,6 +175,7 @@ def test_a_design_is_told_of_under_the_pointer_and_opened_by_a_click(
     chosen = load_search(files / "explore.json").chosen_number
     with opened(browser, pages["search"]) as page:
         assert page.inner_text("#sheet-name") == f"design {chosen}"
+        assert "cosim report" in page.inner_text("#made pre")
         start = page.locator("#front .plot").first.locator(".trace.scatter").nth(-2)
         box = start.locator("path").bounding_box()
         at = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
