@@ -18,7 +18,7 @@ from arch_models.engines import Work, engines_that_run, timing
 from arch_models.engines.base import Timing
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from cosim.mapping import tile_search
-from cosim.mapping.layout import Layouts
+from cosim.mapping.layout import Drawing
 from cosim.mapping.tiles import LayerMapping, Mapping
 from cosim.mapping.words import group_channels
 from cosim.program.table import MAX_CHANNELS
@@ -107,7 +107,7 @@ class Chooser:
                  phases: tuple[Phase, ...], engines: Engines, known: Known) -> None:
         self.graph, self.overlay, self.phases, self.engines = graph, overlay, phases, engines
         self.budget = budget_of(overlay, board)
-        self.layouts = Layouts.start(graph, overlay)
+        self.layouts = Drawing.start(graph, overlay)
         self.known = known
         self.timings: dict[tuple[Engine, str], Timing] = {}
         self.absorbed: set[str] = set()
@@ -142,7 +142,7 @@ class Chooser:
                     found += [self.host(self.turned.pop(name), item.why_host)
                               for name in layer.inputs if name in self.turned]
                 found.append(item)
-        return Mapping(self.phases, tuple(found), self.layouts.frozen())
+        return Mapping(self.phases, tuple(found), self.layouts.finished())
 
     def _layer(self, layer: Layer) -> LayerMapping | Infeasible | None:
         """None: its reader does it. Of several engines the one that costs the least."""

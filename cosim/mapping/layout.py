@@ -5,6 +5,7 @@ It gives no addresses; see `placement`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,44 +29,12 @@ class Layouts:
     channel_block: int
     position_bytes: int
     wide: bool  # the overlay's own data are 16 bits or more: no tensor is a grid
-    channels: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    concats: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    known_real: dict[tuple[int, tuple[int, ...]], np.ndarray] = field(default_factory=dict)
-
-    @classmethod
-    def start(cls, graph: Graph, overlay: Overlay) -> Layouts:
-        """The inputs of the graph, each dense."""
-        found = cls(graph, overlay.channel_block, overlay.position_bytes, overlay.data_bits != 8)
-        for name in graph.inputs:
-            found.dense(name)
-        return found
-
-    def frozen(self) -> Layouts:
-        """The same, finished."""
-        return self
-
-    def dense(self, name: str) -> None:
-        """All channels behind one another."""
-        self.counts.pop(name, None)
-        self.channels[name] = (self.graph.tensors[name].channels,)
-
-    def same(self, name: str, like: str) -> None:
-        """As another tensor with the same channels."""
-        self.channels[name] = self.parts(like)
-
-    def repeated(self, name: str, source: str, times: int) -> None:
-        """The source's parts, once for each grid."""
-        self.channels[name] = self.parts(source) * times
-
-    def concat(self, layer: Layer) -> None:
-        """The parts of the inputs behind one another."""
-        for name in layer.inputs:
-            if not self.known(name):
-                self.dense(name)
-        self.channels[layer.output] = tuple(
-            part for name in layer.inputs for part in self.parts(name))
-        self.concats[layer.output] = layer.inputs
+    channels: Mapping[str, tuple[int, ...]]
+    concats: Mapping[str, tuple[str, ...]]
+    #: What was worked out before: planes by tensor, real channels by lanes and parts.
+    counts: dict[str, int] = field(default_factory=dict, compare=False)
+    known_real: dict[tuple[int, tuple[int, ...]], np.ndarray] = field(
+        default_factory=dict, compare=False)
 
     def known(self, name: str) -> bool:
         """Has the tensor a layout yet?"""
@@ -127,3 +96,47 @@ class Layouts:
         if name not in self.concats:
             return (name,)
         return tuple(leaf for part in self.concats[name] for leaf in self.leaves(part))
+
+
+class Drawing(Layouts):
+    """Layouts while a mapping chooses them, tensor by tensor; `finished` makes a value of them."""
+
+    channels: dict[str, tuple[int, ...]]
+    concats: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def start(cls, graph: Graph, overlay: Overlay) -> Drawing:
+        """The inputs of the graph, each dense."""
+        found = cls(graph, overlay.channel_block, overlay.position_bytes, overlay.data_bits != 8,
+                    {}, {})
+        for name in graph.inputs:
+            found.dense(name)
+        return found
+
+    def finished(self) -> Layouts:
+        """The layouts as they are now; later changes here leave them alone."""
+        return Layouts(self.graph, self.channel_block, self.position_bytes, self.wide,
+                       dict(self.channels), dict(self.concats), dict(self.counts),
+                       self.known_real)
+
+    def dense(self, name: str) -> None:
+        """All channels behind one another."""
+        self.counts.pop(name, None)
+        self.channels[name] = (self.graph.tensors[name].channels,)
+
+    def same(self, name: str, like: str) -> None:
+        """As another tensor with the same channels."""
+        self.channels[name] = self.parts(like)
+
+    def repeated(self, name: str, source: str, times: int) -> None:
+        """The source's parts, once for each grid."""
+        self.channels[name] = self.parts(source) * times
+
+    def concat(self, layer: Layer) -> None:
+        """The parts of the inputs behind one another."""
+        for name in layer.inputs:
+            if not self.known(name):
+                self.dense(name)
+        self.channels[layer.output] = tuple(
+            part for name in layer.inputs for part in self.parts(name))
+        self.concats[layer.output] = layer.inputs

@@ -73,6 +73,10 @@ class Failure:
     resources: tuple[Resource, ...] = ()
 
 
+#: What became of a design.
+Outcome = Evaluation | Failure
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to search. `designs`: different feasible designs that are judged, by simulation or by
@@ -97,12 +101,21 @@ class Settings:
 
 @dataclass(frozen=True)
 class Record:
-    """One different design that was tried. `evaluation` or `failure` is None."""
+    """One different design that was tried, and what became of it."""
 
     number: int
     choice: Choice
-    evaluation: Evaluation | None
-    failure: Failure | None
+    outcome: Outcome
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """What the design does, None if it was not feasible."""
+        return None if isinstance(self.outcome, Failure) else self.outcome
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it was not feasible, None if it was."""
+        return self.outcome if isinstance(self.outcome, Failure) else None
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,6 @@ class Pruned:
         return self.bound.resources
 
 
-Outcome = Evaluation | Failure
 Bound = Callable[[Choice], Scored | None]
 Evaluate = Callable[[Sequence[Choice]], Iterable[Outcome]]
 Progress = Callable[[Record, int], None]

@@ -193,8 +193,7 @@ class _Book:
 
     def _record(self, choice: Choice, outcome: Outcome) -> None:
         number = len(self.records)
-        record = (Record(number, choice, None, outcome) if isinstance(outcome, Failure)
-                  else Record(number, choice, outcome, None))
+        record = Record(number, choice, outcome)
         self.records.append(record)
         self.evaluated += record.failure is None
         if self.progress:
