@@ -6,7 +6,6 @@ import functools
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,7 +182,7 @@ def test_a_network_runs_through_the_fast_executor(name: str, folder: Path, tmp_p
     """All multiplications of the graph are accounted for."""
     graph = int8_import(name, folder).graph if name in BUILDERS else import_onnx(
         attentive_model(name, tmp_path, dynamo=True)[0]).graph
-    overlay = replace(default_overlay(), parameter_entries=4096)  # MobileNetV2 has 1280 channels
+    overlay = default_overlay()
     run = feasible(simulate_design(graph, overlay, load_board("pynq-z1")))
     known = sum(layer.operator in (Operator.CONVOLUTION, Operator.MATMUL)
                 for layer in graph.layers)

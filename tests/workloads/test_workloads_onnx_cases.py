@@ -15,12 +15,17 @@ import onnx
 import onnxruntime
 import pytest
 
+from arch_models.board import load_board
+from arch_models.overlay import load_overlay
+from cosim.analysis.interpret import interpret
+from cosim.build import build
+from studies.evaluation.evaluate import feasible
 from studies.evaluation.inputs import PLAIN
 from studies.validate.onnx.outputs import outputs
 from tests.support.onnx_models import model_of
-from workloads.graph import GraphError
+from workloads.graph import GraphError, Operator
 from workloads.onnx.importer import import_onnx
-from workloads.quantization.post_training import quantized_inputs
+from workloads.quantization.post_training import Recipe, quantized_inputs
 from workloads.reference import execute
 
 Arrays = Mapping[str, np.ndarray]
@@ -316,3 +321,30 @@ def test_validation_sees_a_fault_at_the_outputs(tmp_path: Path) -> None:
     damaged = replace(imported.network, weights={
         name: array * np.float32(1.001) for name, array in imported.network.weights.items()})
     assert not outputs(path, replace(imported, network=damaged), PLAIN)[0][0].good
+
+
+@pytest.mark.parametrize("channels", [1024, 1280, 2049])
+def test_more_channels_than_parameters_are_held_become_parts(channels: int,
+                                                             tmp_path: Path) -> None:
+    """Same integers as in one layer, and the default design runs them, to the byte."""
+    values = {"x": drawn(1, 8, 3, 3)}
+    weights, bias = drawn(channels, 8, 1, 1), drawn(channels, seed=2)
+    path = tmp_path / "case.onnx"
+    onnx.save(model_of([node("Conv", ["x", "w", "b"], ["c"]), node("Relu", ["c"], ["y"])],
+                       {"x": (1, 8, 3, 3)}, "y", {"w": weights, "b": bias}), path)
+    graph = import_onnx(path, [values], Recipe(power_of_two=False, correct_bias=False)).graph
+    found = [layer for layer in graph.layers if layer.operator is Operator.CONVOLUTION]
+    assert len(found) == -(-channels // 1024)
+    for role, axis in (("weights", 0), ("bias", 0), ("multiplier", 0), ("shift", 0)):
+        whole = np.concatenate([graph.constant(layer, role) for layer in found], axis)
+        assert len(whole) == channels
+    counted = quantized_inputs(graph, {"x": values["x"][0]})
+    wanted = execute(graph, counted)[graph.outputs[0]]
+    overlay = load_overlay("default")
+    lowered = feasible(build(graph, overlay, load_board("pynq-z1")))
+    assert np.array_equal(interpret(lowered, graph, overlay, counted, seed=0)[graph.outputs[0]],
+                          wanted)
+    real = np.maximum(np.einsum("oc,cij->oij", weights[:, :, 0, 0], values["x"][0])
+                      + bias[:, None, None], 0)
+    step = graph.tensors[graph.outputs[0]].scale
+    assert np.abs(wanted * step - real).max() < 8 * step

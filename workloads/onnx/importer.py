@@ -28,6 +28,7 @@ from workloads.onnx.rules.stated import on_integers
 from workloads.onnx.walk import Counted, Unsupported, View, Walk, three
 from workloads.quantization.coordinates import with_wide_coordinates
 from workloads.quantization.float_network import FloatNetwork
+from workloads.quantization.parts import in_parts
 from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 
 RANDOM_INPUTS = 4
@@ -83,7 +84,7 @@ def import_onnx(
     `GraphError` lists every unsupported node.
     """
     walk = walked(read_sized(path, sizes, calibration), symmetric)
-    network = with_wide_coordinates(walk.network())
+    network = in_parts(with_wide_coordinates(walk.network()))
     recipe = recipe or Recipe(power_of_two=False, correct_bias=not walk.stated)
     if calibration is None:
         calibration = random_inputs(walk.model, RANDOM_INPUTS, seed)
