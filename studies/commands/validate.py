@@ -122,6 +122,7 @@ def rtl(
     steps: Annotated[int | None, typer.Option(
         min=1, max=1000, help="Sampler steps of that frame, if it has any.",
         show_default=False)] = None,
+    board: BoardName = "pynq-z1",
     memory: Annotated[str, typer.Option(help="flat or ddr3, for tiles and frames.")] = "flat",
     seed: Annotated[int, typer.Option(
         min=0, max=MOST_SEED, help="Repeats programs, tiles and inputs.")] = 0,
@@ -134,7 +135,7 @@ def rtl(
     if json is not None:
         check_writable(json)
     found = study.run(study.Request(design, programs, tiles, network, steps,
-                                    memory_model(memory), seed, reading))
+                                    memory_model(memory), seed, reading, board))
     if json is not None:
         write_json(json, found.summary())
     print(study.report(found))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arch_models.board import Board, load_board
+from arch_models.board import Board
 from arch_models.clock import clocked
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Overlay, load_overlay
@@ -214,7 +214,7 @@ class Request:
     """What to compare: so many random programs and tiles of a design, and a frame if asked for.
 
     `steps`: sampler steps of that frame. `memory`: "flat" or "ddr3". `seed` repeats all inputs.
-    `reading`: how the network is read if it is an .onnx file.
+    `reading`: how the network is read if it is an .onnx file. `board`: its ports and its memory.
     """
 
     design: str = "default"
@@ -225,11 +225,12 @@ class Request:
     memory: str = "flat"
     seed: int = 0
     reading: inputs.Reading = inputs.PLAIN
+    board: str = BOARD
 
 
 def run(request: Request) -> Comparison:
     """Run everything that is asked for on both; `UserError` for what cannot be built."""
-    board = load_board(BOARD)
+    board = inputs.board(request.board)
     try:
         overlay = clocked(load_overlay(request.design), board)
         return _compared(request, overlay, board)

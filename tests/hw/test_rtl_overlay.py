@@ -18,6 +18,7 @@ from hw.rtl.overlay_top import check_buildable
 from hw.rtl_sim.program import OverlayBench
 from hw.rtl_sim.tiles import random_tiles
 from studies.evaluation.emission import whole_frame
+from studies.validate import rtl
 from studies.validate.rtl import (
     _no_host,
     compare_frame,
@@ -135,9 +136,20 @@ def test_another_wiring_is_refused():
 
 
 def test_bad_arguments_end_with_two(tmp_path, capsys):
-    for words in (("--programs", "-1"), ("--design", "missing.toml"), ("--json", tmp_path)):
+    for words in (("--programs", "-1"), ("--design", "missing.toml"), ("--json", tmp_path),
+                  ("--board", "pink-z1")):
         assert cosim("validate", "rtl", *words) == 2
         assert capsys.readouterr().err
+
+
+def test_the_board_is_the_one_that_is_named(monkeypatch):
+    asked = []
+    monkeypatch.setattr(rtl, "_compared", lambda request, overlay, on: asked.append(
+        (on.name, overlay.clock_hz)) or rtl.Comparison())
+    for name in ("pynq-z1", "zedboard", "ultra96"):
+        assert cosim("validate", "rtl", "--board", name) in (0, 1)
+    assert [name for name, _ in asked] == ["pynq-z1", "zedboard", "ultra96"]
+    assert asked[2][1] != asked[0][1]  # another generator, another rate
 
 
 @pytest.mark.long

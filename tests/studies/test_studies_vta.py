@@ -13,6 +13,7 @@ import pytest
 from arch_models.vta import load_vta
 from studies.plain import truth
 from studies.plain.errors import UserError
+from studies.validate import page as validate_page
 from studies.validate import vta as validate_vta
 from studies.validate import vta_report
 from tests.support.command import cosim
@@ -163,8 +164,8 @@ def test_the_page_names_every_check_and_its_sources(tmp_path: Path) -> None:
     page = tmp_path / "validation.md"
     assert cosim("validate", "page", "--out", page) == 0
     text = page.read_text()
-    for part in ("## VTA on PYNQ", "## VTA 2018", "## FPGA 2015", "## The DDR3 memory",
-                 "arXiv 1807.04188", "`cache_bytes`"):
+    for part in ("## Blind, by others", "## VTA on PYNQ", "## VTA 2018", "## FPGA 2015",
+                 "## The DDR3 memory", "arXiv 1807.04188", "`cache_bytes`"):
         assert part in text
     assert (tmp_path / "pictures" / "validation_vta.png").is_file()
 
@@ -189,3 +190,15 @@ def test_a_page_is_not_overwritten_with_one_of_fewer_rows(
     page.write_text("old")
     assert cosim("validate", "page", "--out", page) == 2
     assert "--fewer" in capsys.readouterr().err and page.read_text() == "old"
+
+
+def test_blind_figures_stand_apart_from_public_ones() -> None:
+    """On the page and in the README, in a part of their own, from the carried table."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "validation.md").read_text(encoding="utf-8")
+    blind, public = page.index("## Blind, by others"), page.index("## VTA on PYNQ")
+    with validate_page.BLIND.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+    assert all(blind < page.index(row["found"]) < public for row in rows)
+    assert "Blind, by" in (root / "README.md").read_text(encoding="utf-8")
