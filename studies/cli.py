@@ -47,7 +47,8 @@ COMMANDS: dict[str, str] = {
     "benchmark": "measure.benchmark_command",
 }
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
-    "board": ("Look after board files of your own.", {"check": "catalogue.check_board"}),
+    "board": ("Look after board files of your own; stand in a board's place.", {
+        "check": "catalogue.check_board", "serve": "measure.serve_board"}),
     "validate": ("Check the models against figures that others measured.", {
         "memory": "validate.memory",
         "vta-pynq": "validate.vta_pynq",

@@ -1,4 +1,4 @@
-"""The DDR3 controller as integer functions on its records: queues, direction, banks, refresh.
+"""The DDR3 controller as integer functions: queues, direction, ACTIVATE, PRECHARGE, refresh.
 
 It does not know units, ports or tokens; both executors bring it bursts and carry out what it
 decides. `cosim.memory.controller` holds the records and says what each field means.

@@ -3,16 +3,13 @@
 It interprets no register of the IP. It stands for a Zynq-7000 board: bitstream download, control
 port, system registers, memory. Time passes while the IP's registers are accessed, and up to
 `POLL_CYCLES` at each look at its interrupt, since the protocol has no other way to wait.
-
-    python -m hw.pynq.server --project PROJECT
+`cosim board serve PROJECT` runs it.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,18 +18,15 @@ import grpc
 import numpy as np
 
 from arch_models.board import load_board
-from arch_models.fields import FieldError
 from arch_models.memory import memory_for
 from arch_models.overlay import load_overlay
 from hw.board.emitted import DriverError, Project
-from hw.interface.configuration import EmissionError
-from hw.interface.descriptors import DescriptorError, unpack
+from hw.interface.descriptors import unpack
 from hw.interface.registers import CONTROL_ADDRESS, CONTROL_BYTES, INTERRUPT_STATUS
 from hw.pynq.files import prepare
 from hw.pynq.protocol import handlers
 from hw.rtl_sim.board import CYCLES_A_SECOND, RtlBoard
 from hw.rtl_sim.cache import default_cache
-from hw.rtl_sim.model import RtlError
 from hw.rtl_sim.stand_in import Buffer
 
 #: pynq appends the port to what `PYNQ_REMOTE_DEVICES` says, also to a `unix:` path.
@@ -245,30 +239,17 @@ def open_board(folder: Path) -> RtlBoard:
     return RtlBoard(program, overlay, memory_for(board, overlay, model="flat"))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Serve until Ctrl-C; exit code 2 with one line if that cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m hw.pynq.server",
-                                     description=__doc__.splitlines()[0])
-    parser.add_argument("--project", type=Path, required=True,
-                        help="a project emitted with --backend rtl")
-    parser.add_argument("--address", default=LOCAL, help="where to listen")
-    given = parser.parse_args(arguments)
-    try:
-        bitstream = prepare(given.project)
-        with PynqServer(open_board(given.project), given.address) as server:
-            print(f"compiled models are kept in {default_cache()}\n"
-                  f"serving {given.project} at {server.address}, which only this machine reaches; "
-                  "with a Python that has pynq 4:\n"
-                  f"PYNQ_REMOTE_DEVICES={server.address.removesuffix(f':{PORT}')} python "
-                  f"{given.project}/board/run.py --bitstream {bitstream}", flush=True)
-            server.wait()
-    except (DescriptorError, DriverError, EmissionError, FieldError, OSError, RtlError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 0
-    return 0
+def serve(folder: Path, address: str, told: Callable[[str], None]) -> None:
+    """Serve an emitted project until somebody ends it; `told` gets what a person needs to know.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises `DriverError`, `EmissionError`, `DescriptorError`, `FieldError` or `RtlError` for a
+    project that it cannot serve.
+    """
+    bitstream = prepare(folder)
+    with PynqServer(open_board(folder), address) as server:
+        told(f"compiled models are kept in {default_cache()}\n"
+             f"serving {folder} at {server.address}, which only this machine reaches; "
+             "with a Python that has pynq 4:\n"
+             f"PYNQ_REMOTE_DEVICES={server.address.removesuffix(f':{PORT}')} python "
+             f"{folder}/board/run.py --bitstream {bitstream}")
+        server.wait()

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from studies.commands.options import Json
+from studies.plain.errors import UserError
 from studies.plain.files import check_writable
 
 
@@ -54,3 +55,24 @@ def benchmark_command(
     if json is not None:
         check_writable(json)
     run_benchmark(runs, peer, json)
+
+
+def serve_board(
+    project: Annotated[Path, typer.Argument(help="A project emitted with --rtl.")],
+    address: Annotated[str, typer.Option(help="Where to listen.",
+                                         show_default="127.0.0.1:7967")] = "",
+) -> None:
+    """Stand in a board's place: the compiled IP of a project, for pynq's remote devices.
+
+    Until Ctrl-C. Needs the extras rtl and scale. Example: cosim board serve out/emit
+    """
+    from hw.board.emitted import DriverError
+    from hw.interface.configuration import EmissionError
+    from hw.interface.descriptors import DescriptorError
+    from hw.pynq import server
+    from hw.rtl_sim.model import RtlError
+
+    try:
+        server.serve(project, address or server.LOCAL, lambda text: print(text, flush=True))
+    except (DescriptorError, DriverError, EmissionError, RtlError) as error:
+        raise UserError(str(error)) from error

@@ -25,11 +25,12 @@ from hw.interface.registers import CONTROL_ADDRESS
 from hw.project.emit import emit
 from hw.pynq.files import bit_file, prepare
 from hw.pynq.protocol import CALLS, messages
-from hw.pynq.server import PORT, PynqServer, SystemRegisters, main, open_board
+from hw.pynq.server import PORT, PynqServer, SystemRegisters, open_board
 from hw.rtl_sim.board import RtlBoard
 from hw.rtl_sim.stand_in import StandIn
 from studies.validate.board import validate
 from tests.support.board_counters import same_counters
+from tests.support.command import cosim
 from tests.support.small_frames import board, lowered_frame, small_graph
 from workloads.frames import AGC_MEANINGS, Frame
 
@@ -151,8 +152,9 @@ def test_an_address_for_others_or_in_use_is_refused():
 
 
 def test_a_project_that_is_none_is_refused_in_one_line(tmp_path, capsys):
-    assert main(["--project", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.endswith("has no manifest.json; is it an emitted project?\n")
+    assert cosim("board", "serve", tmp_path) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.endswith("has no manifest.json; is it an emitted project?")
 
 
 def test_a_project_without_verilog_or_with_a_real_bitstream_is_refused(tmp_path):

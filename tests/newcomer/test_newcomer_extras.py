@@ -53,7 +53,7 @@ def test_a_command_without_its_extra_ends_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"")
     wanted = {"validate rtl": "rtl", "validate onnx a.onnx": "onnx", "simulate a.onnx": "onnx",
               "study quality": "torch", "study efficiency": "torch", "study resources": "rtl",
-              "study paths norm": "rtl", "study timing": "rtl",
+              "study paths norm": "rtl", "study timing": "rtl", "board serve out": "scale",
               "emit agc-w16 --rtl --out out": "rtl", "validate page --out page.md": "rtl",
               "decode agc-w16 --out clip": "torch", "report a.json": "page"}
     done = without_extras(tmp_path, *wanted)
