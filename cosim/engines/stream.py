@@ -285,7 +285,10 @@ def _units(layer: Layer, rows: int, columns: int, out_rows: int,
         return ways
     if operator is Operator.UPSAMPLE:
         return [(columns, 4 * columns, rows)]
-    if operator is Operator.AVERAGE_POOL and rows % window.stride == columns % window.stride == 0:
+    # Windows that lie apart are cut between any two rows of them.
+    apart = max(window.rows, window.columns) <= window.stride and window.padding == 0
+    if operator in (Operator.AVERAGE_POOL, Operator.MAX_POOL) and apart and (
+            rows % window.stride == columns % window.stride == 0):
         return [(window.stride * columns, out_columns, out_rows)]
     if operator is Operator.FLOW_SUM:
         return [(columns, columns, rows)]

@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 
 from arch_models.board import load_board
-from arch_models.overlay import load_overlay
+from arch_models.overlay import Engine, load_overlay
 from cosim.analysis.interpret import interpret
 from cosim.build import build
 from studies.evaluation.evaluate import feasible
@@ -348,3 +348,19 @@ def test_more_channels_than_parameters_are_held_become_parts(channels: int,
                       + bias[:, None, None], 0)
     step = graph.tensors[graph.outputs[0]].scale
     assert np.abs(wanted * step - real).max() < 8 * step
+
+
+@pytest.mark.parametrize(("shape", "kernel"), [((20, 416), 2), ((9, 300), 3), ((21, 21), 2)])
+def test_wide_maxima_run_on_the_fabric(shape: tuple[int, int], kernel: int,
+                                       tmp_path: Path) -> None:
+    """Windows that lie apart are cut by rows; the first layers of detectors are 416 wide."""
+    values, path = {"x": drawn(1, 8, *shape)}, tmp_path / "case.onnx"
+    onnx.save(model_of([node("Relu", ["x"], ["r"]),
+                        node("MaxPool", ["r"], ["y"], kernel_shape=[kernel] * 2,
+                             strides=[kernel] * 2)], {"x": (1, 8, *shape)}, "y"), path)
+    graph, overlay = import_onnx(path, [values]).graph, load_overlay("default")
+    lowered = feasible(build(graph, overlay, load_board("pynq-z1")))
+    assert lowered.mapping.layers[-1].engine is Engine.POOL
+    counted = quantized_inputs(graph, {"x": values["x"][0]})
+    made = interpret(lowered, graph, overlay, counted, seed=0)
+    assert np.array_equal(made[graph.outputs[0]], execute(graph, counted)[graph.outputs[0]])
