@@ -155,7 +155,7 @@ def test_an_unknown_batch_becomes_one(tmp_path: Path) -> None:
     assert import_onnx(saved(tmp_path, model)).graph.tensors["x"].shape == (4, 8, 8)
 
 
-@pytest.mark.parametrize("version", [0, 1, 8, onnx_read.NEWEST_OPSET + 1])
+@pytest.mark.parametrize("version", [0, 1, 5, onnx_read.NEWEST_OPSET + 1])
 def test_an_operator_set_out_of_range_is_refused(version: int) -> None:
     model = one_node("Relu")
     model.opset_import[0].version = version

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.inliner
+import onnx.version_converter
 from onnx import TensorProto, numpy_helper
 
 from arch_models.fields import FieldError
@@ -25,7 +26,9 @@ MOST_NODES = 20_000
 KINDS: Mapping[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16",
          TensorProto.DOUBLE: "float64", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
 #: Operator sets of the default domain; later ones than the installed package knows are refused.
-OLDEST_OPSET = 9
+OLDEST_OPSET = 6
+#: Older ones are converted to this one, by the package of ONNX itself.
+LEAST_RULES = 9
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
 
 
@@ -176,9 +179,20 @@ def _plain(proto: onnx.ModelProto, file: str) -> onnx.ModelProto:
     if len(proto.graph.node) > MOST_NODES:
         raise GraphError(f"{file} has {len(proto.graph.node)} nodes, must have at most "
                          f"{MOST_NODES}")
+    if _opset(proto, file) < LEAST_RULES:
+        return _converted(proto, file)
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     return copy
+
+
+def _converted(proto: onnx.ModelProto, file: str) -> onnx.ModelProto:
+    """The model with the rules of a later operator set, which broadcast as numpy does."""
+    try:
+        return onnx.version_converter.convert_version(proto, LEAST_RULES)
+    except Exception as error:  # the converter raises RuntimeError and others
+        raise GraphError(f"{file} uses operator set {_opset(proto, file)}, which the package onnx "
+                         f"does not bring to {LEAST_RULES}; export anew: {_line(error)}") from error
 
 
 def _opset(proto: onnx.ModelProto, file: str) -> int:
