@@ -39,7 +39,9 @@ WORKLOAD = "workload"
 #: Axes that set the field of the overlay with the same name.
 SIZES = ("tm", "tn", "columns", "requantize_cycles", "input_words", "weight_words",
          "output_words", "accumulator_words", "input_banks", "weight_banks", "output_banks",
-         "parameter_entries", "vector_entries", "table_bytes")
+         "parameter_entries", "vector_entries", "table_bytes", "depthwise_taps")
+#: Axes of an engine's own, which exist while it is in fabric.
+OWN_AXES = {Engine.DEPTHWISE: (("depthwise_taps", (1, 3, 5)),)}
 #: Roles whose width may be an axis of its own, in place of one for all.
 WIDTH_ROLES = (Role.INPUT, Role.WEIGHT, Role.OUTPUT)
 #: The array's three extents share the DSPs.
@@ -277,4 +279,6 @@ def default_space(board: Board, graph: Graph | None = None) -> Space:
     for engine in movable:
         when = Condition(absorbed[engine], (False,)) if engine in absorbed else None
         axes.append(Axis(f"fabric_{engine.value}", switch, when))
+        axes += [Axis(name, values, Condition(f"fabric_{engine.value}", (True,)))
+                 for name, values in OWN_AXES.get(engine, ())]
     return Space(tuple(axes), COUPLINGS)

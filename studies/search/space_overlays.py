@@ -193,13 +193,8 @@ def values_of(overlay: Overlay, space: Space | None = None) -> Choice:
     weight, output = overlay.masters_of(Role.WEIGHT)[0], overlay.masters_of(Role.OUTPUT)[0]
     fetch = overlay.masters_of(Role.FETCH)
     choice: Choice = {
-        "tm": overlay.tm, "tn": overlay.tn, "columns": overlay.columns,
-        "dsp_packing": overlay.dsp_packing,
-        "requantize_cycles": overlay.requantize_cycles, CLOCK: overlay.clock_hz // MEGAHERTZ,
-        "input_words": overlay.input_words, "weight_words": overlay.weight_words,
-        "output_words": overlay.output_words, "accumulator_words": overlay.accumulator_words,
-        "input_banks": overlay.input_banks, "weight_banks": overlay.weight_banks,
-        "output_banks": overlay.output_banks, "input_masters": len(inputs),
+        "dsp_packing": overlay.dsp_packing, CLOCK: overlay.clock_hz // MEGAHERTZ,
+        "input_masters": len(inputs),
         "input_port": inputs[0].port, "weight_port": weight.port, "output_port": output.port,
         "port_width_bits": min(master.width_bits for master in overlay.masters),
         "read_outstanding": weight.outstanding,
@@ -207,8 +202,7 @@ def values_of(overlay: Overlay, space: Space | None = None) -> Choice:
         "start": overlay.control.start.value, "layout": overlay.layout.value,
         "wait": overlay.control.wait.value, "clock_gating": overlay.clock_gating,
     }
-    choice |= {name: getattr(overlay, name)
-               for name in ("parameter_entries", "vector_entries", "table_bytes")}
+    choice |= {name: getattr(overlay, name) for name in SIZES}
     choice |= {f"{role.value}_width_bits": overlay.masters_of(role)[0].width_bits
                for role in WIDTH_ROLES}
     choice["max_burst_beats"] = min(master.max_burst_beats for master in overlay.masters)

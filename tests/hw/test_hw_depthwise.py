@@ -22,6 +22,7 @@ from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode
 from hw.csim.fabric import Fabric, SimulationError
 from hw.csim.simulate import run_frame
 from hw.interface.descriptors import encode
+from studies.evaluation.activity import count
 from studies.validate.rtl import _no_host, compare_frame, compare_tiles
 from tests.support.small_frames import QUICK, board
 from tests.support.tiny_graphs import TinyGraph
@@ -89,9 +90,9 @@ def test_a_frame_on_rtl_has_the_cycles_and_bytes_of_the_program():
     assert compare_frame(graph, BASE, board()).equal
 
 
-@pytest.mark.parametrize(("tm", "tn", "taps"), [(8, 8, 3), (24, 16, 2)])
-def test_tiles_on_rtl(tm, tn, taps):
-    only = dataclasses.replace(BASE, tm=tm, tn=tn, depthwise_taps=taps,
+@pytest.mark.parametrize(("tm", "tn", "taps", "gated"), [(8, 8, 3, True), (24, 16, 2, False)])
+def test_tiles_on_rtl(tm, tn, taps, gated):
+    only = dataclasses.replace(BASE, tm=tm, tn=tn, depthwise_taps=taps, clock_gating=gated,
                                engines=frozenset({Engine.DEPTHWISE}))
     found = compare_tiles(60, 0, only, board())
     assert found.equal and found.operations_compared > 200
@@ -232,6 +233,24 @@ def test_sites_and_clock_know_the_taps():
     assert "depthwise" in dict(predict(one, board()).parts)
     without = dataclasses.replace(BASE, engines=frozenset({Engine.CONVOLUTION}))
     assert estimate(dataclasses.replace(without, depthwise_taps=7)) == estimate(without)
+
+
+def test_energy_counts_every_access():
+    """A trip reads a beat of INPUT and a word of weights; a result is a beat; loads write."""
+    _, graph = small()
+    lowered = build(graph, BASE, board())
+    result = fast.simulate(lowered.program, memory_for(board(), BASE, model="flat"))
+    found = count(lowered, result.layer_bytes, BASE)
+    names = lowered.program.layers
+    for name, (trips, results) in {
+            "three": (6 * 13 * 17 * 3, 6 * 13 * 15),
+            "five": (6 * 7 * 17 * 10, 6 * 7 * 8), "bare": (6 * 3 * 7 * 3, 6 * 3 * 3)}.items():
+        place = names.index(name)
+        words = {"three": 3, "five": 10, "bare": 3}[name] * 6
+        assert found.working["depthwise"][place] == trips
+        assert found.working["buffer depthwise weights"][place] == trips + words
+        assert found.working["buffer depthwise parameters"][place] == results + 6
+        assert found.working["buffer output"][place] == 2 * results
 
 
 def test_useful_products_are_those_of_the_layer():

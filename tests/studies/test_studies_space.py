@@ -17,6 +17,7 @@ from studies.plain.errors import UserError
 from studies.search.space import Axis, Condition, Space, default_space, designs
 from studies.search.space_file import load_space
 from studies.search.space_overlays import choice_of, nearest_choice, overlay_of, starting_choices
+from tests.support.tiny_graphs import TinyGraph
 from workloads.library import load
 
 BOARD = load_board("pynq-z1")
@@ -94,6 +95,18 @@ def test_a_search_keeps_the_norm_engine_of_its_base():
     assert choice is not None and choice["fabric_norm"]
     assert Engine.NORM in overlay_of(choice, base, BOARD).engines
     assert Engine.NORM not in overlay_of(choice | {"fabric_norm": False}, base, BOARD).engines
+
+
+def test_taps_are_a_choice_where_a_network_has_depthwise_layers_and_an_engine_for_them():
+    tiny = TinyGraph(0, 16, 9, 9)
+    graph = tiny.graph(tiny.convolution("each", "in", 16, 3, 1, 1, groups=16))
+    space = default_space(BOARD, graph)
+    choice = space.nearest({"fabric_depthwise": True, "depthwise_taps": 4})
+    design = overlay_of(choice, default_overlay(), BOARD)
+    assert Engine.DEPTHWISE in design.engines and design.depthwise_taps == 3
+    assert "depthwise_taps" not in space.nearest({"fabric_depthwise": False, "depthwise_taps": 3})
+    agc = {axis.name for axis in default_space(BOARD, load("agc-w16")).axes}
+    assert not {"fabric_depthwise", "depthwise_taps"} & agc
 
 
 def test_a_file_may_add_the_engine_of_another_network(tmp_path):

@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from onnxruntime.quantization import QuantType
 
 from arch_models.board import load_board
-from arch_models.overlay import default_overlay, load_overlay
+from arch_models.overlay import Engine, Rate, default_overlay, load_overlay
 from cosim.analysis.interpret import interpret
 from cosim.build import build
 from studies.evaluation.evaluate import feasible, simulate_design
@@ -212,6 +213,21 @@ def test_the_lowered_program_computes_the_reference(name: str, tmp_path: Path) -
         assert np.array_equal(found[graph.outputs[0]], wanted)
 
 
+def test_the_depthwise_engine_makes_mobilenet_faster_and_changes_no_value(folder: Path) -> None:
+    """All 17 depthwise layers move to it; the program's bytes are the reference's."""
+    graph, board = int8_import("mobilenet_v2", folder).graph, load_board("pynq-z1")
+    there = replace(load_overlay("mobile"), rate=Rate.FIXED)
+    without = replace(there, engines=there.engines - {Engine.DEPTHWISE})
+    fast, slow = (feasible(simulate_design(graph, item, board)) for item in (there, without))
+    moved = [item for item in fast.lowered.mapping.layers if item.engine is Engine.DEPTHWISE]
+    assert len(moved) == sum(layer.window.groups > 1 for layer in graph.layers) == 17
+    assert fast.result.total_cycles < 0.9 * slow.result.total_cycles
+    assert fast.result.layer_macs.sum() == slow.result.layer_macs.sum()
+    counted = quantized_inputs(graph, {"input": random_pictures(1, 3)[0][0]})
+    found = interpret(fast.lowered, graph, there, counted)[graph.outputs[0]]
+    assert np.array_equal(found, execute(graph, counted)[graph.outputs[0]])
+
+
 def test_without_data_the_note_says_random(folder: Path) -> None:
     path = float_file("unet", folder)
     first, second = import_onnx(path), import_onnx(path)
@@ -235,6 +251,7 @@ def test_the_library_opens_a_file_by_its_ending(folder: Path, tmp_path: Path) ->
 
 GRAPH_DIGEST = """
 import hashlib, sys
+from dataclasses import replace
 from pathlib import Path
 from workloads.onnx.importer import import_onnx
 graph = import_onnx(Path(sys.argv[1])).graph
