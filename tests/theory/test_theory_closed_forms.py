@@ -9,6 +9,7 @@ import pytest
 
 from arch_models.memory import Memory, Port
 from cosim.executors import des, fast
+from cosim.memory.bursts import flat_accept
 from cosim.program.table import (
     ARGUMENT_COUNT,
     Channel,
@@ -203,3 +204,11 @@ def test_ten_million_repeats_need_no_room_of_their_own() -> None:
     result = fast.simulate(built, MEMORY)
     assert result.total_cycles == LATENCY + 128 + 1_000_000 * 200
     assert result.layer_bursts.tolist() == [[8_000_000, 0]]
+
+
+@pytest.mark.parametrize(("request_cycle", "last", "free", "found"), [
+    (5, -1, 0, (5, 8)), (5, 5, 0, (6, 9)), (5, 9, 0, (10, 13)), (5, 4, 40, (5, 40))])
+def test_a_flat_channel_accepts_one_burst_a_cycle(request_cycle: int, last: int, free: int,
+                                                  found: tuple[int, int]) -> None:
+    """Lead of three cycles: (acceptance, first beat)."""
+    assert flat_accept(request_cycle, last, 3, free) == found
