@@ -212,6 +212,19 @@ def test_the_timeline_zooms_to_single_operations(browser: Any, pages: dict[str, 
         assert "slice of time" in note.inner_text()
 
 
+def test_a_large_network_is_drawn_when_it_is_asked_for(browser: Any, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    assert cosim("simulate", "unicorn", "--design", "diffusion", "--frames", 1,
+                 "--memory", "flat", "--json", result) == 0
+    assert cosim("report", result, "--out", tmp_path / "page.html") == 0
+    with opened(browser, (tmp_path / "page.html").as_uri()) as page:
+        assert "sampler step" in page.inner_text("#page")
+        drawn = page.locator("details", has_text="Draw all").locator(".main-svg")
+        assert drawn.count() == 0
+        page.get_by_text("Draw all").click()
+        drawn.first.wait_for()
+
+
 def test_two_designs_stand_side_by_side(browser: Any, pages: dict[str, str]) -> None:
     with opened(browser, pages["search"]) as page:
         rows = page.locator("#sides tr.differs")

@@ -1,9 +1,17 @@
 // The network as a list of layers with arcs for tensors that are read later, and three bars a layer.
 "use strict";
+const MOST_NODES = 150; // drawn without being asked
+
 function networkBlock(item, starts) {
   const node = plotNode();
-  starts.push(() => plot(node, () => networkPlot(item)));
-  return node;
+  const start = () => plot(node, () => networkPlot(item));
+  const count = item.network.nodes.length;
+  if (count <= MOST_NODES) {
+    starts.push(start);
+    return node;
+  }
+  return el("details", { ontoggle: () => { if (!node.data) start(); } },
+    el("summary", {}, `Draw all ${count} layers`), node);
 }
 
 function arcs(edges) {

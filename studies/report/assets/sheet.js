@@ -25,7 +25,7 @@ function showSheet(name) {
   };
   const timeline = item.timeline ? timelineBlock(item) : null;
   const parts = [
-    el("p", {}, `${item.heading}. ${item.displaced ? item.displaced + "." : ""}`),
+    el("p", {}, `${item.heading}${item.displaced ? "; " + item.displaced : ""}.`),
     el("div", { class: "pair" },
       el("div", {}, el("h3", {}, "Figures"), table(["", ""], item.figures, { words: true })),
       el("div", {}, el("h3", {}, "Fabric, estimated"), table(["", "used", "on the board", "%"],
@@ -36,7 +36,9 @@ function showSheet(name) {
       add("Roofline", "One dot a layer; its area is the layer's time.", rooflinePlot),
       add("Energy by part", "uJ a pixel of every design here; the whole with its 80 % interval.", energyPlot)) : null,
     timeline && timeline.node,
-    item.layers.length ? add("Layers: time, as the engine spends it", "", layerPlot) : null,
+    item.layers.length ? add("Layers: time, as the engine spends it",
+      item.layers.length > MOST_BARS ? `The ${MOST_BARS} longest of ${item.layers.length}.` : "",
+      layerPlot) : null,
     item.network ? el("div", {}, el("h3", {}, "The network: time, bytes and energy by layer"),
       el("p", { class: "soft" }, "From first to last layer; arcs are tensors read later. A layer "
         + "without bars was absorbed by another or costs nothing."),
@@ -83,12 +85,22 @@ function unitPlot(item) {
     yaxis: axis("", { autorange: "reversed" }) }) };
 }
 
+const MOST_BARS = 80;
+
+// The longest layers in their order, all if they are few.
+function longest(layers, most = MOST_BARS) {
+  if (layers.length <= most) return layers;
+  const kept = new Set([...layers].sort((one, other) => other.ms - one.ms).slice(0, most));
+  return layers.filter((layer) => kept.has(layer));
+}
+
 function layerPlot(item) {
-  const names = item.layers.map((layer) => plain(shortName(layer.name, narrow() ? 16 : 40)));
-  const data = stateBars(item.layers.map((layer) => layer.states), item.layers.map((_, at) => at),
+  const layers = longest(item.layers);
+  const names = layers.map((layer) => plain(shortName(layer.name, narrow() ? 16 : 40)));
+  const data = stateBars(layers.map((layer) => layer.states), layers.map((_, at) => at),
     () => 1, "ms");
   for (const trace of data) {
-    trace.customdata = item.layers.map((layer) => plain(layer.name));
+    trace.customdata = layers.map((layer) => plain(layer.name));
     trace.hovertemplate = `%{customdata}: ${trace.name} %{x:.4~f} ms<extra></extra>`;
   }
   return { data, layout: layout(100 + 16 * names.length, { barmode: "stack", bargap: 0.15,

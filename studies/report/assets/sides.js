@@ -43,7 +43,7 @@ function sideTables(a, b) {
 
 function sidesPlot(a, b) {
   const sides = [[a, "--soft"], [b, "--accent"]];
-  const names = [...new Set(sides.flatMap(([name]) => DATA.sheets[name].layers.map(
+  const names = [...new Set(sides.flatMap(([name]) => longest(DATA.sheets[name].layers).map(
     (layer) => layer.name)))];
   const data = sides.map(([side, tint]) => {
     const found = new Map(DATA.sheets[side].layers.map((layer) => [layer.name, layer.ms]));
