@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
+#: A page is 5 MB of code for a machine that may be busy with other tests.
+PATIENCE_MS = 180_000
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
@@ -37,6 +39,7 @@ def opened(browser: Any, address: str, width: int = 1280, scheme: str = "light")
     The network is off but for the address itself: what else a page asks for is an error.
     """
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     said: list[str] = []
     page.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
