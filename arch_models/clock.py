@@ -18,6 +18,7 @@ from enum import StrEnum
 from functools import cache, lru_cache
 from math import exp, inf, log2
 from pathlib import Path
+from typing import NamedTuple
 
 from .board import RATE_TOLERANCE_HZ, Board, Part
 from .builds import build_of
@@ -174,8 +175,7 @@ def _predicted(overlay: Overlay, part: Part) -> Prediction:
     slower = part.fabric_delay
     longest: tuple[float, tuple[PartPath, ...]] = (0.0, ())
     parts: dict[str, float] = {}
-    for pieces in _combined(tuple(_units(overlay)), tuple(_memories(overlay)),
-                            _nearest(*_control(overlay)), _nearest(*_places(overlay))):
+    for pieces in _combined(rows_of(overlay)):
         period = sum(item.ns(model, share) for item in pieces) + model.uncertainty_ns
         longest = max(longest, (period, pieces), key=lambda item: item[0])
         for item in pieces:
@@ -225,19 +225,36 @@ def basis(overlay: Overlay, board: Board) -> ClockBasis:
     return ClockBasis.MEASURED if overlay.build else ClockBasis.PREDICTED
 
 
+class Rows(NamedTuple):
+    """The rows of the grid that stand for an overlay's parts."""
+
+    units: tuple[Row, ...]
+    memories: tuple[Row, ...]
+    control: tuple[Row, ...]
+    places: tuple[Row, ...]
+
+
+def rows_of(overlay: Overlay) -> Rows:
+    """The rows of an overlay: engines and masters, buffers, control, the places between."""
+    return Rows(tuple(_units(overlay)), tuple(_memories(overlay)),
+                (_nearest(*_control(overlay)),), (_nearest(*_places(overlay)),))
+
+
+#: Paths that cross parts: each is gone through one of the kinds of parts (fields of `Rows`) after
+#: another, in each by the part that is slowest in that way.
+LEGS: tuple[tuple[tuple[str, Way], ...], ...] = (
+    (("control", Way.TO_CONTROL), ("units", Way.FROM_CONTROL)),
+    (("units", Way.TO_CONTROL), ("control", Way.FROM_CONTROL)),
+    *((("units", way), ("places", way), ("memories", met)) for way, met in INTO_MEMORY.items()),
+    *((("memories", Way.READ_DATA), ("places", way), ("units", way)) for way in OUT_OF_MEMORY))
+
+
 @lru_cache(4096)
-def _combined(units: tuple[Row, ...], memories: tuple[Row, ...], control: Row, places: Row
-              ) -> tuple[tuple[PartPath, ...], ...]:
+def _combined(rows: Rows) -> tuple[tuple[PartPath, ...], ...]:
     """Every path that may be the longest: one piece, or pieces that follow each other."""
-    found = [(inside,) for row in (*units, *memories, control, places)
-             if (inside := row.path(Way.INSIDE))]
-    legs = [(((control,), Way.TO_CONTROL), (units, Way.FROM_CONTROL)),
-            ((units, Way.TO_CONTROL), ((control,), Way.FROM_CONTROL)),
-            *(((units, way), ((places,), way), (memories, met))
-              for way, met in INTO_MEMORY.items()),
-            *(((memories, Way.READ_DATA), ((places,), way), (units, way))
-              for way in OUT_OF_MEMORY)]
-    return (*found, *(pieces for leg in legs for pieces in _joined(*leg)))
+    found = [(inside,) for kind in rows for row in kind if (inside := row.path(Way.INSIDE))]
+    return (*found, *(pieces for leg in LEGS
+                      for pieces in _joined(*((getattr(rows, kind), way) for kind, way in leg))))
 
 
 def _joined(*legs: tuple[tuple[Row, ...], Way]) -> Iterator[tuple[PartPath, ...]]:

@@ -38,8 +38,8 @@ FLOORS = {
     "cosim": ("compiled", "memory", "program", "mapping", "engines", "lowering", "build",
               "executors", "recurrence", "analysis", "vta"),
     "hw": ("interface", "board", "csim", "rtl", "project", "rtl_sim", "pynq"),
-    "studies": ("plain", "energy", "evaluation", "search", "why", "report", "resources", "validate",
-                "proof", "headline", "speed", "demo", "commands", "cli"),
+    "studies": ("plain", "energy", "evaluation", "search", "certify", "why", "report",
+                "resources", "validate", "proof", "headline", "speed", "demo", "commands", "cli"),
 }
 #: Readers and checks of files and names, that every room may use.
 SHARED = {Path(f"arch_models/{name}.py") for name in ("fields", "files", "output")}
@@ -68,7 +68,6 @@ LOOPS: set[tuple[str, ...]] = set()
 LONG_FILES: dict[str, int] = {}
 #: Functions over the budget, with their lines.
 LONG_FUNCTIONS = {
-    "cosim/engines/convolution_search.py search": 117,
 }
 #: Functions with more parameters than the budget (not the commands, whose parameters are options).
 MANY_PARAMETERS: dict[str, int] = {}

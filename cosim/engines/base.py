@@ -102,10 +102,12 @@ class Job(NamedTuple):
 class Demand:
     """What a layer takes at the very least: cycles of its engine, bytes, trips of the array.
 
-    `ahead_bytes`: weights that may be loaded before the layer begins.
+    `ahead_bytes`: weights that may be loaded before the layer begins. `untiled_cycles`: of the
+    engine, whatever the tile.
     """
 
     compute_cycles: int = 0
+    untiled_cycles: int = 0
     load_bytes: int = 0
     weight_bytes: int = 0
     ahead_bytes: int = 0

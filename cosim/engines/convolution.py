@@ -120,6 +120,7 @@ class ConvolutionSlice:
         column_tiles = ceil_div(out.columns, tile.columns)
         column_trips = ((column_tiles - 1) * ceil_div(tile.columns, overlay.columns)
                         + ceil_div(edge(out.columns, tile.columns), overlay.columns))
+        group = max(in_words * taps, overlay.result_cycles) * out_words * out.rows
         trips = in_words * taps * out_words * out.rows * column_trips
         spatial = ceil_div(out.rows, tile.rows) * column_tiles
         out_tiles = ceil_div(out_words, tile.out_words)
@@ -141,8 +142,10 @@ class ConvolutionSlice:
             once = tile.weights_outer or out_tiles * in_tiles == 1
             weights = in_words * out_words * taps * word * (1 if once else spatial)
             block = tile.out_words * tile.in_words * taps * word
-        return Demand(trips * found.interval
-                      + spatial * out_tiles * in_tiles * (found.fill + found.drain),
+        overhead = found.fill + found.drain
+        return Demand(group * column_trips * found.interval + spatial * out_tiles * in_tiles
+                      * overhead,
+                      group * ceil_div(out.columns, overlay.columns) * found.interval + overhead,
                       loaded, weights, block * overlay.weight_banks, stored, trips)
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:

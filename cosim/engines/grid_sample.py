@@ -105,8 +105,9 @@ class GridSampleSlice:
         found = timing(mapped.overlay, Engine.GRID_SAMPLE, "grid_sample")
         grid = mapped.graph.tensors[item.inputs[1]]
         planes = mapped.planes(item.inputs[0])
-        each = ceil_div(planes, tile.planes) * found.interval + planes * found.interval_per_plane
-        return Demand(grid.channels // 2 * grid.positions * each,
+        positions, whole = grid.channels // 2 * grid.positions, planes * found.interval_per_plane
+        return Demand(positions * (ceil_div(planes, tile.planes) * found.interval + whole),
+                      positions * (found.interval + whole),
                       mapped.bytes_of(item.inputs[0]) + mapped.bytes_of(item.inputs[1]),
                       store_bytes=mapped.bytes_of(item.output))
 

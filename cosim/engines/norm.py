@@ -130,7 +130,7 @@ class NormSlice:
 
     def least(self, mapped: Mapped) -> Demand:
         """Bytes alone."""
-        return Demand(0, mapped.bytes_of(mapped.item.inputs[0]),
+        return Demand(load_bytes=mapped.bytes_of(mapped.item.inputs[0]),
                       store_bytes=mapped.bytes_of(mapped.item.output))
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:

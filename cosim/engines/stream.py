@@ -198,8 +198,8 @@ class StreamSlice:
         units = spec.positions // tile.unit_in
         trips = units * tile.unit_out * (1 if layer.operator in BY_POSITION else planes)
         stages = ceil_div(planes, tile.planes) * ceil_div(units, tile.units)
-        return Demand(trips * interval_cycles(found, work, planes, spec.channels)
-                      + stages * (found.fill + found.drain), loaded,
+        cycles = trips * interval_cycles(found, work, planes, spec.channels)
+        return Demand(cycles + stages * (found.fill + found.drain), cycles, loaded,
                       store_bytes=mapped.bytes_of(item.output))
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:

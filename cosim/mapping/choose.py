@@ -110,6 +110,8 @@ class Chooser:
         self.layouts = Drawing.start(graph, overlay)
         self.known = known
         self.timings: dict[tuple[Engine, str], Timing] = {}
+        self.shapes: dict[str, tuple] = {}  # by layer: what its tile was last searched for
+        self.layer = ""
         self.absorbed: set[str] = set()
         self.turned: dict[str, Layer] = {}  # by output: transpositions that a matmul may absorb
         self.readers: dict[str, list[Layer]] = {}
@@ -133,6 +135,7 @@ class Chooser:
             if layer.phase not in wanted:
                 self.layouts.dense(layer.output)
                 continue
+            self.layer = layer.name
             item = self._layer(layer)
             if isinstance(item, Infeasible):
                 return replace(item, where=f"layer {layer.name!r}")
@@ -223,6 +226,7 @@ class Chooser:
 
     def search(self, search: Callable[..., tuple], shape: tuple) -> tuple:
         """Solve a shape once a budget."""
+        self.shapes[self.layer] = shape
         key = (type(shape), shape, self.budget)
         found = self.known.get(key)
         if found is None:

@@ -19,7 +19,7 @@ import numpy as np
 from cosim.compiled import CACHED_RULE
 from cosim.executors.fast import SOURCES
 from cosim.executors.fast_loop import bit_index
-from cosim.executors.fast_state import COMPUTE, OPERATION
+from cosim.executors.fast_state import COMPUTE, OPERATION, UNIT
 from cosim.memory.bursts import flat_transfer
 from cosim.memory.controller import record_type
 from cosim.program.table import Column, Opcode, Program, UnitKind, rows_by_unit
@@ -133,6 +133,28 @@ class Timer:
             np.zeros((channels, DEEPEST), np.int64), np.zeros(channels, SPAN),
             np.zeros(len(units), CURSOR)))
         return int(total) if total >= 0 else None
+
+
+#: Earlier than anything that waits for something.
+LONG_AGO = -(1 << 50)
+
+
+def makespan(steps: np.ndarray, starts: np.ndarray, tokens: np.ndarray,
+             ready: np.ndarray) -> int | None:
+    """The last end of operations whose cycles are all known; None if a token never comes.
+
+    `steps`: STEP records sorted by unit (`starts`, (units + 1,)); `tokens`: in each channel long
+    ago; `ready`: (units,) when each unit may begin.
+    """
+    units, channels = len(ready), len(tokens)
+    cursors = np.zeros(units, CURSOR)
+    cursors["end"] = ready
+    none = np.zeros(0, np.int64)
+    program = Prepared(steps, starts[None], np.ones(1, np.int64), np.zeros(0, SHAPE), none, tokens)
+    total = _RUN(Walk(program, np.zeros(units, UNIT), none, none, np.zeros(0, TIMED), none, none,
+                      np.full((channels, DEEPEST), LONG_AGO, np.int64), np.zeros(channels, SPAN),
+                      cursors))
+    return int(total) if total >= 0 else None
 
 
 def _build_prepare(sources: int) -> Callable:

@@ -1,4 +1,4 @@
-"""`cosim explore` and `cosim serve`: search a design space, share the studies of searches.
+"""`cosim explore`, `check` and `serve`: search a design space, prove it, share studies.
 
 They emit no hardware; give the design file that a search writes to `cosim emit`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +15,21 @@ import typer
 from rich.console import Console
 
 from arch_models.overlay import overlay_toml
+from studies.certify.bounds import Question
+from studies.certify.branch import Settings as ProofSettings
+from studies.certify.certificate import Certificate, question_of, said
+from studies.certify.session import Effort, run_proof
 from studies.commands.options import (
     BoardName,
     Design,
+    Gap,
     Json,
+    Minutes,
+    Prove,
+    Proving,
+    Scheduler,
+    Storage,
+    Study,
     Workload,
     reads_onnx,
 )
@@ -86,16 +98,13 @@ def explore(
         show_default=False)] = None,
     workers: Annotated[int, typer.Option(
         min=0, max=512, help="Processes to use; 0 takes every core. The result is the same.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(
-        help="Evaluate on the workers of this Dask scheduler, for example tcp://HOST:8786, "
-             "in place of --workers.", show_default=False)] = None,
-    storage: Annotated[str | None, typer.Option(
-        help="Keep every outcome here, and go on from what is here: a file, sqlite:///FILE, "
-             "postgresql://... or grpc://HOST:PORT. Several terminals may share it.",
-        show_default=False)] = None,
-    study: Annotated[str | None, typer.Option(
-        help="Name of the study in --storage; the workload's name if left out.",
-        show_default=False)] = None,
+    scheduler: Scheduler = None,
+    storage: Storage = None,
+    study: Study = None,
+    prove: Prove = False,
+    memory: Proving = "flat",
+    gap: Gap = 0.0,
+    minutes: Minutes = 0.0,
     start: Annotated[list[Path] | None, typer.Option(
         help="Also start from the front of an earlier search (its explore.json, of any network or "
              "board) or from a design (.toml); may be repeated.", show_default=False)] = None,
@@ -118,11 +127,15 @@ def explore(
     graph, note = inputs.network(workload, reading)
     base, on = inputs.design(design), inputs.board(board)
     axes = load_space(space, on, graph) if space else default_space(on, graph)
-    run(Job(graph, Asked(workload, graph.name, board, on, base, invocation()),
+    folder = out or Path("out/explore") / f"{Path(workload).stem}-{on.name}"
+    if prove:
+        return run_proof(Question(graph, on, base, axes, workload),
+                         ProofSettings(memory, gap, 60 * minutes or inf), terminal(), folder,
+                         Effort(storage, workers or default_workers(), scheduler))
+    return run(Job(graph, Asked(workload, graph.name, board, on, base, invocation()),
             _settings(designs, seed, sampler, objectives), axes,
             Means(workers or default_workers(), scheduler, _store(storage, study, workload), prune),
-            earlier_designs(start or [], axes),
-            out or Path("out/explore") / f"{Path(workload).stem}-{on.name}", json, live),
+            earlier_designs(start or [], axes), folder, json, live),
         note, start or [])
 
 
@@ -222,6 +235,23 @@ def reach(host: str) -> str:
     if host in ("0.0.0.0", "::", "[::]"):
         return "Whoever can send to any of this machine's addresses"
     return f"Whoever can send to {host}"
+
+
+def check_certificate(
+    file: Annotated[Path, typer.Argument(
+        help="A certificate that `cosim explore --prove` wrote.")],
+    reading: inputs.Reading = inputs.PLAIN,
+) -> None:
+    """Check a certificate: every box of designs is bounded again, the best design is simulated.
+
+    Ends with an error that names the first thing that does not hold.
+    """
+    console = terminal()
+    found = Certificate(file)
+    graph, _ = inputs.network(found.claim.workload, reading)
+    checked = found.check(question_of(found, graph, inputs.board(found.claim.board)))
+    console.print(f"{file} holds: {said(found.claim)} ({checked.boxes} boxes, {checked.tables} "
+                  f"tables, {checked.programs} programs)", soft_wrap=True)
 
 
 def serve_studies(

@@ -47,6 +47,26 @@ MemoryModel = Annotated[str, typer.Option(
     "banks, refresh, arbitration).")]
 Json = Annotated[Path | None, typer.Option(
     "--json", help="Also write the figures to this file, as JSON.", show_default=False)]
+Scheduler = Annotated[str | None, typer.Option(
+    help="Evaluate on the workers of this Dask scheduler, for example tcp://HOST:8786, "
+    "in place of --workers.", show_default=False)]
+Storage = Annotated[str | None, typer.Option(
+    help="Keep every outcome here, and go on from what is here: a file, sqlite:///FILE, "
+    "postgresql://... or grpc://HOST:PORT. Several terminals may share it. With --prove: a file.",
+    show_default=False)]
+Study = Annotated[str | None, typer.Option(
+    help="Name of the study in --storage; the workload's name if left out.",
+    show_default=False)]
+Prove = Annotated[bool, typer.Option(
+    "--prove", help="Find the fastest design there is and write a certificate, in place of a "
+    "search; see docs/proof.md.")]
+Proving = Annotated[str, typer.Option(
+    "--memory", "-m", help="With --prove: whose latency, flat or ddr3.")]
+Gap = Annotated[float, typer.Option(
+    min=0, max=0.5, help="With --prove: by which part of its latency the design that is found may "
+    "be slower than the best there is.")]
+Minutes = Annotated[float, typer.Option(
+    min=0, help="With --prove: end after so long and state the gap; 0 has no limit.")]
 OutFolder = Annotated[Path, typer.Option(
     "--out", "-o", help="Folder for the files this command writes; made if missing.")]
 

@@ -1,0 +1,1 @@
+"""Proofs that a whole design space holds nothing better, and their certificates."""

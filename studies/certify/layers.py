@@ -1,0 +1,153 @@
+"""The layers of one network on one array at one clock, for every size of the buffers at once.
+
+It adds no layers up; `tables` does. `known`, which callers keep, holds what was worked out before.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from arch_models.board import Board
+from arch_models.overlay import Overlay, Role
+from cosim.analysis.alone import Alone
+from cosim.engines import SLICES
+from cosim.engines.base import Mapped
+from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
+from cosim.mapping.choose import Chooser
+from cosim.mapping.tiles import ConvolutionTile, LayerMapping
+from studies.certify.sizes import BANKS, Sizes, resized
+
+
+def sized(like: Chooser, board: Board, overlay: Overlay) -> Chooser:
+    """A chooser for a design with other sizes, that knows the layouts which one has found."""
+    chooser = Chooser(like.graph, overlay, board, like.phases, like.engines, like.known)
+    chooser.layouts = replace(like.layouts, channels=dict(like.layouts.channels),
+                              counts=dict(like.layouts.counts))
+    return chooser
+
+
+class Least(NamedTuple):
+    """A layer by banks and words: at least so many cycles, -1 where it has no tile; the number of
+    its tile; all its tiles."""
+
+    cycles: np.ndarray
+    kinds: np.ndarray
+    tiles: list[object]
+
+
+class Layers:
+    """The layers of one network on one array at one clock, for all sizes of the buffers."""
+
+    def __init__(self, chooser: Chooser, board: Board, sizes: Sizes,
+                 known: dict[Hashable, int]) -> None:
+        self.chooser, self.board, self.sizes, self.known = chooser, board, sizes, known
+        self.graph, self.overlay = chooser.graph, chooser.overlay
+        overlay = chooser.overlay
+        self._timers: dict[int, Alone] = {}
+        self._choosers: dict[tuple[int, int, int], Chooser] = {}
+        self.array = (overlay.tm, overlay.tn, overlay.columns, overlay.result_cycles,
+                      overlay.clock_hz, *((item.role, item.width_bits) for item in overlay.masters))
+        self.rates = {role: sum(item.width_bits for item in overlay.masters_of(role)) / 8
+                      for role in (Role.INPUT, Role.OUTPUT)}
+
+    def _timer(self, bank: int) -> Alone:
+        if bank not in self._timers:
+            self._timers[bank] = Alone(self.graph, resized(self.overlay, dict(zip(
+                BANKS, self.sizes.banks[bank], strict=True))), self.board)
+        return self._timers[bank]
+
+    def least(self, item: LayerMapping, there: np.ndarray) -> Least:
+        """The tile of a layer for all sizes, and what one unit at a time takes for it."""
+        shape = self.chooser.shapes[item.name]
+        if isinstance(shape, ConvolutionShape):
+            kinds, tiles = self._convolution(shape, there)
+        else:
+            kinds, tiles = self._streamed(item, there)
+        cycles = np.array([*(self._slowest(item, tile) for tile in tiles), -1], np.int64)
+        return Least(cycles[kinds], kinds, tiles)
+
+    def _slowest(self, item: LayerMapping, tile: object) -> int:
+        mapped = self._mapped(item, tile)
+        assert item.engine is not None
+        key = ("least", self._key(item, (), tile))
+        known = self.known.get(key)
+        if known is None:
+            work = SLICES[item.engine].least(mapped)
+            known = self.known[key] = int(max(
+                work.compute_cycles, work.load_bytes / self.rates[Role.INPUT],
+                work.store_bytes / self.rates[Role.OUTPUT]))
+        return known
+
+    def _mapped(self, item: LayerMapping, tile: object) -> Mapped:
+        return Mapped(self.graph, self.overlay, self.chooser.layouts,
+                      self.graph.layer(item.name), replace(item, tile=tile))
+
+    def alone(self, item: LayerMapping, least: Least, there: np.ndarray) -> np.ndarray:
+        """What the layer takes alone, where it is asked for."""
+        found = np.full(self.sizes.shape, -1, np.int64)
+        banks = np.arange(len(self.sizes.banks))[:, None, None, None, None]
+        pairs = least.kinds * len(self.sizes.banks) + banks
+        for pair in np.unique(pairs[there]).tolist():
+            kind, bank = divmod(pair, len(self.sizes.banks))
+            key = self._key(item, self.sizes.banks[bank], least.tiles[kind])
+            known = self.known.get(key)
+            if known is None:
+                known = self.known[key] = self._timer(bank).cycles(
+                    self.chooser.layouts, replace(item, tile=least.tiles[kind]))
+            found[pairs == pair] = known
+        return found
+
+    def _key(self, item: LayerMapping, banks: tuple[int, ...], tile: object) -> Hashable:
+        planes = tuple(self.chooser.layouts.planes(name) for name in (*item.inputs, item.output))
+        return (item.name, item.engine, item.inputs, item.output, item.upsample, item.pool,
+                item.add, planes, banks, tile, self.array)
+
+    def _convolution(self, shape: ConvolutionShape, there: np.ndarray
+                     ) -> tuple[np.ndarray, list[object]]:
+        words = [np.array(values, np.int64) for values in self.sizes.words]
+        best = search_rooms(shape, self.chooser.budget,
+                            Rooms(words[0], words[1], words[2], words[3],
+                                  np.array(self.sizes.banks, np.int64)))
+        kinds = np.full(self.sizes.shape, -1, np.int64)
+        places = there & (best.cost >= 0)
+        if not places.any():
+            return kinds, []
+        rows, inverse = np.unique(best.tile[places], axis=0, return_inverse=True)
+        kinds[places] = inverse.reshape(-1)
+        return kinds, [ConvolutionTile(row[0], row[1], row[2], row[3], bool(row[4]), bool(row[5]))
+                       for row in rows.tolist()]
+
+    def _streamed(self, item: LayerMapping, there: np.ndarray
+                  ) -> tuple[np.ndarray, list[object]]:
+        """An engine that knows nothing of WEIGHT and accumulators, size by size."""
+        assert item.engine is not None
+        kinds = np.full(self.sizes.shape, -1, np.int64)
+        tiles: dict[object, int] = {}
+        layer = self.graph.layer(item.name)
+        for bank, place_in, place_out in itertools.product(
+                range(len(self.sizes.banks)), range(len(self.sizes.words[0])),
+                range(len(self.sizes.words[2]))):
+            place = (bank, place_in, slice(None), place_out, slice(None))
+            if not there[place].any():
+                continue
+            chooser = self._sized(place_in, place_out, bank)
+            mine = SLICES[item.engine].tile(chooser, layer)
+            if isinstance(mine, LayerMapping) and mine.engine is item.engine:
+                kinds[place] = tiles.setdefault(mine.tile, len(tiles))
+        return kinds, list(tiles)
+
+    def _sized(self, place_in: int, place_out: int, bank: int) -> Chooser:
+        """A chooser with these sizes, that knows the layouts of the largest."""
+        key = (place_in, place_out, bank)
+        if key not in self._choosers:
+            overlay = resized(self.overlay, {
+                "input_words": self.sizes.words[0][place_in],
+                "output_words": self.sizes.words[2][place_out],
+                **dict(zip(BANKS, self.sizes.banks[bank], strict=True))})
+            self._choosers[key] = sized(self.chooser, self.board, overlay)
+        return self._choosers[key]

@@ -1,0 +1,228 @@
+"""What the designs of a box need of a board at the least, and the clock they reach at the most.
+
+It has no numbers of its own: sites and periods are those of `arch_models`, part by part. A part
+depends on few axes (`DEPENDS`), so the least of it over a box is the least over their values; a sum
+is at least the sum of the least parts. A part with too many combinations counts as nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
+
+from arch_models.board import Board
+from arch_models.clock import Row, rows_of
+from arch_models.engines import Resources
+from arch_models.overlay import NOMINAL_CLOCK_HZ, Overlay, Rate
+from arch_models.resources import block_design, estimate
+from studies.certify.boxes import Box
+from studies.certify.clock_ceiling import RowSets, ceiling_mhz, every_row
+from studies.search.space import CLOCK, MOVABLE, Choice, Value
+from studies.search.space_overlays import overlay_of
+
+#: More combinations than this are not looked at.
+MOST = 128
+#: The same for parts that do not depend on the array, so that many boxes share them.
+MOST_SHARED = 4096
+ENGINES = tuple(f"fabric_{engine.value}" for engine in MOVABLE)
+PORTS = ("input_port", "input_port_2", "weight_port", "output_port", "fetch_port")
+WIDTHS = ("port_width_bits", "input_width_bits", "weight_width_bits", "output_width_bits")
+MASTERS = ("input_masters", "fetch")
+_ARRAY = ("tm", "tn", "columns")
+_FUSED = ("fuse_pool", "fuse_upsample")  # they say which engines exist
+ROLES = {"input_port": "input", "input_port_2": "input", "weight_port": "weight",
+         "output_port": "output"}
+#: Axes on which the sites of a part, and its row in the grid of the clock, depend; `ports` stands
+#: for the widths of all masters.
+DEPENDS: Mapping[str, tuple[str, ...]] = {
+    "convolution": (*_ARRAY, "dsp_packing", "requantize_cycles", "fuse_add", *MASTERS),
+    "engine": ("tm", "tn", "vector_entries", "parameter_entries", *MASTERS),
+    "buffer input": ("tn", "columns", "input_words", "input_banks", "input_masters", "ports"),
+    "buffer output": ("tm", "output_words", "output_banks", "ports"),
+    "buffer skip": ("fuse_add", "tm", "output_words", "output_banks", "ports"),
+    "buffer weight": ("tm", "tn", "weight_words", "weight_banks", "ports"),
+    "buffer accumulator": ("tm", "columns", "accumulator_words"),
+    "buffer parameters": ("tm", "columns", "requantize_cycles", "parameter_entries", "ports"),
+    "buffer": ("vector_entries", "table_bytes", *ENGINES, *_FUSED, "ports"),
+    "master": (*ENGINES, *_FUSED, *MASTERS, "ports"),
+    "control row": (*ENGINES, *_FUSED, *MASTERS, "ports"),
+    "control": ("tm", "tn", "fuse_add", *ENGINES, *_FUSED, *MASTERS, "ports"),
+}
+#: Parts that every design has.
+ALWAYS = ("convolution", "buffer input", "buffer output", "buffer weight", "buffer accumulator",
+          "buffer parameters", "master input", "master weight", "master output", "control")
+
+
+def depends(part: str) -> tuple[str, ...]:
+    """The axes on which a part of `resources.estimate` depends."""
+    for name in (part, part.split()[0]):
+        if name in DEPENDS:
+            return DEPENDS[name]
+    return DEPENDS["engine"]
+
+
+class Parts:
+    """Sites and clocks of the designs around a base on a board; keeps what it worked out."""
+
+    def __init__(self, board: Board, base: Overlay) -> None:
+        self.board, self.base = board, base
+        self._plain = replace(base, rate=Rate.FIXED, clock_hz=NOMINAL_CLOCK_HZ)
+        self._sites: dict[Hashable, Resources] = {}
+        self._least: dict[Hashable, Resources] = {}
+        self._ceilings: dict[Hashable, float] = {}
+        self._row_of: dict[Hashable, tuple[Row | None, ...]] = {}
+        self._rows: dict[Hashable, tuple[tuple[Row | None, ...], ...]] = {}
+
+    def overlay(self, choice: Choice) -> Overlay:
+        """The overlay of a choice at the nominal clock: no clock is predicted."""
+        return overlay_of({name: value for name, value in choice.items() if name != CLOCK},
+                          self._plain, self.board)
+
+    def least(self, box: Box) -> Resources:
+        """Sites that every design of the box needs."""
+        total = self._around(box)
+        for part in self._there(box):
+            total = total + self.part(box, part)
+        return total
+
+    def _around(self, box: Box) -> Resources:
+        """The block design, with the fewest masters of the box."""
+        key = ("around", box.values("input_masters"), box.values("fetch"))
+        if key not in self._least:
+            self._least[key] = block_design(self.overlay(box.design(_fewest(box))))
+        return self._least[key]
+
+    def part(self, box: Box, part: str) -> Resources:
+        """The least sites of one part that every design of the box has."""
+        names = depends(part)
+        key = (part, *(box.values(name) for name in names),
+               *(box.values(name) for name in (*PORTS, *WIDTHS) if "ports" in names))
+        known = self._least.get(key)
+        if known is None:
+            found = [self._sites_of(part, choice) for choice in self.combinations(box, names)]
+            known = self._least[key] = Resources(*(
+                min((getattr(item, kind) for item in found), default=0)
+                for kind in ("dsp", "bram36", "lut", "ff")))
+        return known
+
+    def _there(self, box: Box) -> Iterator[str]:
+        yield from ALWAYS
+        if box.values("input_masters")[:1] == (2,):
+            yield "master input_2"
+        if box.values("fuse_add") in ((True,), ()):
+            yield "buffer skip"
+        for name in ENGINES:
+            axis = next((item for item in box.root.axes if item.name == name), None)
+            if axis is not None and box.values(name) == (True,) and box.must_have(axis):
+                yield name.removeprefix("fabric_")
+
+    def _sites_of(self, part: str, choice: Choice) -> Resources:
+        key = self._key(part, choice)
+        found = self._sites.get(key)
+        if found is None:
+            for name, sites in estimate(self.overlay(choice)).parts:
+                self._sites[self._key(name, choice)] = sites
+            found = self._sites.setdefault(key, Resources())
+        return found
+
+    def _key(self, part: str, choice: Choice) -> Hashable:
+        names = depends(part)
+        wide = tuple(self.width(choice, port) for port in PORTS) if "ports" in names else ()
+        return part, tuple(choice.get(name) for name in names), wide
+
+    def width(self, choice: Choice, port: str) -> int | None:
+        """Bits of the master whose port this axis names; None without the axis."""
+        if port not in choice:
+            return None
+        role = ROLES.get(port)
+        wanted = choice.get(f"{role}_width_bits", choice.get("port_width_bits", 0))
+        legal = self.board.port(str(choice[port])).widths_bits
+        return _nearest(int(wanted), legal)
+
+    def _kinds(self, box: Box, name: str) -> tuple[Value, ...]:
+        """Values of a port's axis, one for each set of widths that a master has there."""
+        wanted = [box.values(axis) for axis in (f"{ROLES.get(name)}_width_bits",
+                                                "port_width_bits") if box.values(axis)]
+        kinds: dict[Hashable, Value] = {}
+        for port in box.values(name):
+            legal = self.board.port(str(port)).widths_bits
+            kinds.setdefault(tuple(_nearest(int(bits), legal) for bits in wanted[0])
+                             if wanted else legal, port)
+        return tuple(kinds.values())
+
+    def combinations(self, box: Box, names: tuple[str, ...]) -> list[Choice]:
+        """A design for each combination of the values of some axes; none if there are too many.
+
+        Of ports that have the same widths one is enough.
+        """
+        sides = {name: box.values(name) for name in names if box.values(name)}
+        if "ports" in names:
+            sides |= {name: self._kinds(box, name) for name in PORTS if box.may_have_named(name)}
+            sides |= {name: box.values(name) for name in WIDTHS if box.values(name)}
+        if math.prod(map(len, sides.values())) > (MOST if "tm" in names else MOST_SHARED):
+            return []
+        return [box.design(dict(zip(sides, values, strict=True)))
+                for values in itertools.product(*sides.values())]
+
+    def ceiling_hz(self, box: Box, least: Resources) -> int:
+        """No design of the box has a faster clock. `least`: sites of the box."""
+        if self.base.rate is Rate.FIXED and not box.values(CLOCK):
+            return self.base.clock_hz
+        if box.values(CLOCK):
+            return max(self.board.clocks.rates_hz)
+        share = min(1.0, (least.lut - self._around(box).lut) / self.board.part.lut)
+        around = self._options(box, "control row")
+        key = (share, around, *(box.values(name) for name in DEPENDS["convolution"]))
+        if key not in self._ceilings:
+            control, reader, writer = zip(*around, strict=True)
+            rows = [row for row, in self._options(box, "convolution")]
+            self._ceilings[key] = ceiling_mhz(RowSets(
+                (rows, reader, writer, *self._others()), (), (control,), ()), share, self.board)
+        return self.board.clocks.fastest_hz(self._ceilings[key] * 1e6)
+
+    def _options(self, box: Box, part: str) -> tuple[tuple[Row | None, ...], ...]:
+        """The rows that the convolution may have in a box; or those of the control together with
+        the first master that reads and the first that writes."""
+        names = depends(part)
+        key = (part, *(box.values(name) for name in names),
+               *(box.values(name) for name in (*PORTS, *WIDTHS) if "ports" in names))
+        found = self._rows.get(key)
+        if found is None:
+            rows = (self._row(part, choice) for choice in self.combinations(box, names))
+            found = self._rows[key] = tuple(dict.fromkeys(rows)) or tuple(
+                (row,) if part == "convolution" else (row, None, None)
+                for row in every_row(part.split()[0]))
+        return found
+
+    def _row(self, part: str, choice: Choice) -> tuple[Row | None, ...]:
+        key = self._key(part, choice)
+        if key not in self._row_of:
+            rows = rows_of(self.overlay(choice))
+            masters = [next(row for row in rows.units if row.part == name)
+                       for name in ("read_master", "write_master")]
+            self._row_of[self._key("convolution", choice)] = (rows.units[0],)
+            self._row_of[self._key("control row", choice)] = (rows.control[0], *masters)
+        return self._row_of[key]
+
+    @staticmethod
+    def _others() -> list[list[Row | None]]:
+        """Every other unit, which may or may not be there."""
+        return [[None, *every_row(part)] for part in (
+            *(name.removeprefix("fabric_") for name in ENGINES), "read_master", "write_master")]
+
+
+def _nearest(wanted: int, legal: tuple[int, ...]) -> int:
+    return min(legal, key=lambda bits: abs(bits - wanted))
+
+
+def _fewest(box: Box) -> dict[str, Value]:
+    """What has the fewest masters."""
+    found: dict[str, Value] = {}
+    if box.values("input_masters"):
+        found["input_masters"] = min(box.values("input_masters"))
+    if "on_chip" in box.values("fetch"):
+        found["fetch"] = "on_chip"
+    return found
+

@@ -1,0 +1,101 @@
+"""The least latency of designs that share a program: those that differ in ports and limits.
+
+It chooses no buffers. The bound is the program on private ports, each as quick as the quickest of
+the board, with the highest limits: on these the end of every operation follows from others by `max`
+and `+` alone, so that a port that is shared, a lower limit and a slower memory come no earlier.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import NamedTuple
+
+from arch_models.board import Board
+from arch_models.memory import Memory, Port, memory_for
+from arch_models.overlay import Infeasible, Overlay
+from cosim.build import Builder
+from cosim.executors import fast
+from cosim.program.table import Program, UnitKind
+from studies.certify.boxes import Box
+from studies.certify.parts import PORTS
+from studies.search.space import Choice, Value
+from studies.search.space_overlays import overlay_of
+
+LIMITS = ("read_outstanding", "write_outstanding")
+READERS = ("input_port", "input_port_2", "weight_port", "fetch_port")
+#: Axes that no row of a program depends on, but for the addresses of `layout`.
+LATE = (*PORTS, *LIMITS, "start", "layout")
+
+
+class Timed(NamedTuple):
+    """A bound for all designs of a box, and a design of the box that comes near it."""
+
+    cycles: int
+    clock_hz: int
+    choice: Choice
+
+
+class Programs:
+    """Bounds of boxes in which only ports, limits, starts and layouts are open."""
+
+    def __init__(self, builder: Builder, base: Overlay) -> None:
+        self.builder, self.base = builder, base
+
+    @property
+    def board(self) -> Board:
+        """The board of the designs."""
+        return self.builder.board
+
+    def bounds(self, box: Box) -> list[Timed]:
+        """One for each layout; none where nothing can be built."""
+        found = []
+        for layout in box.values("layout") or (None,):
+            part = box if layout is None else box.narrowed(layout=(layout,))
+            timed = self.bound(part)
+            if timed is not None:
+                found.append(timed)
+        return found
+
+    def bound(self, box: Box) -> Timed | None:
+        """Of a box with one layout."""
+        choice = box.design(self._quickest(box))
+        overlay = overlay_of(choice, self.base, self.board)
+        mapping = self.builder.mapping(overlay)
+        if isinstance(mapping, Infeasible):
+            return None
+        lowered = self.builder.lower(overlay, mapping)
+        if isinstance(lowered, Infeasible):
+            return None
+        alone = fast.simulate(*private(lowered.program, memory_for(self.board, overlay, "flat")))
+        return Timed(int(alone.total_cycles), overlay.clock_hz, choice)
+
+    def _quickest(self, box: Box) -> dict[str, Value]:
+        """The highest limits, fewest starts, and ports that no two readers share if there are."""
+        found: dict[str, Value] = {name: max(box.values(name)) for name in LIMITS
+                                   if box.values(name)}
+        if "frame" in box.values("start"):
+            found["start"] = "frame"
+        names = [name for name in PORTS if box.values(name)
+                 and box.may_have(box.root.axis(name))]
+        readers = [index for index, name in enumerate(names) if name in READERS]
+        ways = itertools.product(*(box.values(name) for name in names))
+        best = min(ways, key=lambda way: -len({way[index] for index in readers}), default=())
+        return {**found, **dict(zip(names, best, strict=True))}
+
+
+def private(program: Program, memory: Memory) -> tuple[Program, Memory]:
+    """The program with a port for each master, as wide as its own and as quick as the quickest."""
+    ports: list[Port] = []
+    units = []
+    for unit in program.units:
+        if unit.kind == UnitKind.COMPUTE:
+            units.append(unit)
+            continue
+        units.append(replace(unit, port=len(ports)))
+        ports.append(replace(
+            memory.ports[unit.port],
+            read_latency_cycles=min(item.read_latency_cycles for item in memory.ports),
+            write_latency_cycles=min(item.write_latency_cycles for item in memory.ports),
+            write_lead_cycles=min(item.write_lead_cycles for item in memory.ports)))
+    return replace(program, units=tuple(units)), Memory("flat", tuple(ports))

@@ -1,0 +1,252 @@
+"""Is a bound ever above a simulation, and can a certificate lie?
+
+Bounds are asked on random designs of whole default spaces and on a space that is enumerated.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from math import inf
+
+import numpy as np
+import pytest
+
+from arch_models.board import load_board
+from arch_models.clock import rate_hz
+from arch_models.fields import FieldError
+from arch_models.overlay import Infeasible, Overlay, load_overlay
+from arch_models.resources import check, needed
+from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
+from cosim.mapping.tile_search import Budget
+from studies.certify.bounds import Bounds, Question
+from studies.certify.boxes import Box
+from studies.certify.branch import Book, Branch, Settings
+from studies.certify.certificate import (
+    Certificate,
+    Claim,
+    _sum,
+    certificate,
+    question_of,
+    write_certificate,
+)
+from studies.certify.sizes import Sizes
+from studies.evaluation.evaluate import evaluate
+from studies.plain.errors import UserError
+from studies.search.space import Axis, Space, default_space, designs
+from studies.search.space_overlays import choice_of, overlay_of
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
+from workloads.library import load
+
+BOARD, BASE = load_board("pynq-z1"), load_overlay("default")
+SMALL = agc_graph(AgcConfig(width=8, blocks=1, motion_width=8, motion_max=32, motion_blocks=2,
+                            rows=32, cols=32, keypoints=3))
+#: A sub-space that is enumerated: arrays, engines, buffers, masters, limits and layouts.
+NARROW = {"tm": (8, 16), "tn": (8,), "columns": (2,), "dsp_packing": (True,),
+          "requantize_cycles": (8,), "input_words": (1024, 4096), "weight_words": (128,),
+          "output_words": (512, 2048), "accumulator_words": (1024,), "input_banks": (1, 2),
+          "weight_banks": (2,), "output_banks": (2,), "input_masters": (1,),
+          "input_port": ("HP0", "ACP"), "weight_port": ("HP1",), "output_port": ("HP0",),
+          "port_width_bits": (32, 64), "read_outstanding": (2, 12), "write_outstanding": (8,),
+          "fetch": ("on_chip",), "start": ("frame",), "layout": ("dense", "row_aligned"),
+          "fuse_pool": (True,), "fuse_upsample": (True,), "fuse_add": (True,),
+          "fabric_elementwise": (False, True), "fabric_lookup": (True,),
+          "fabric_softmax": (True,), "fabric_grid_sample": (True,)}
+
+
+FLAT = Settings()
+
+
+def narrow_space(graph=SMALL) -> Space:
+    space = default_space(BOARD, graph)
+    return Space(tuple(Axis(axis.name, NARROW.get(axis.name, axis.values[:1]), axis.when)
+                       for axis in space.axes))
+
+
+def path_to(bounds: Bounds, design) -> list[Box]:
+    """The boxes that hold a design, from the whole space on."""
+    found = [Box(bounds.question.space)]
+    while parts := bounds.cut(found[-1]):
+        found.append(next(part for part in parts if all(
+            name not in design or design[name] in part.values(name)
+            for name in (axis.name for axis in part.root.axes))))
+    return found
+
+
+def check_designs(graph, count: int, seed: int, memories=("flat",)) -> int:
+    """Every box that holds a random design near the base, against the design's simulation."""
+    space, generator = default_space(BOARD, graph), random.Random(seed)
+    bounds, seen = Bounds(Question(graph, BOARD, BASE, space)), 0
+    start = choice_of(BASE, space)
+    for _ in range(count):
+        last = {axis.name: axis.values[-1] for axis in space.axes}
+        changed = {name: generator.choice(space.axis(name).values)
+                   for name in generator.sample(sorted(start), generator.randint(1, 14))}
+        design = space.canonical({**last, **start, **changed})
+        try:
+            overlay = overlay_of(design, BASE, BOARD)
+        except FieldError:
+            continue
+        path = path_to(bounds, design)
+        least = bounds.parts.least(path[-1])
+        for kind in ("dsp", "bram36", "lut", "ff"):
+            assert getattr(least, kind) <= getattr(needed(overlay), kind), (kind, design)
+        for box in path:
+            assert bounds.parts.ceiling_hz(box, bounds.parts.least(box)) >= overlay.clock_hz
+        if check(overlay, BOARD) is None:
+            seen += held(bounds, path, design, overlay, memories)
+    return seen
+
+
+def held(bounds: Bounds, path: list[Box], design, overlay: Overlay, memories) -> int:
+    """Bounds of a design that the board holds."""
+    graph = bounds.question.graph
+    found = [evaluate(graph, overlay, BOARD, memory, 1) for memory in memories]
+    if isinstance(found[0], Infeasible):
+        return 0
+    least = min(item.latency_ms for item in found)
+    for box in path:
+        assert bounds.bound(box).ms <= least * (1 + 1e-9), (dict(box.sides), design)
+    table = bounds.tables.table(path[-1], inf)
+    assert rate_hz(overlay, BOARD) == overlay.clock_hz
+    sizes = Sizes.of(path[-1], BASE)
+    place = (sizes.banks.index(tuple(design[name] for name in (
+        "input_banks", "weight_banks", "output_banks"))),
+        *(values.index(design[name]) for name, values in zip(
+            ("input_words", "weight_words", "output_words", "accumulator_words"), sizes.words,
+            strict=True)))
+    assert table.rates_hz[place] == overlay.clock_hz
+    assert table.cycles[place] <= min(item.latency_cycles for item in found), design
+    sides = {name: (design[name],) for name in sizes.fields(place)}
+    programs = [item for item in bounds.programs_of(path[-1].narrowed(**sides))
+                if item.timed.choice["layout"] == design["layout"]]
+    assert table.cycles[place] <= programs[0].timed.cycles
+    assert programs[0].timed.cycles <= min(item.latency_cycles for item in found)
+    return 1
+
+
+def test_no_bound_is_above_a_simulation():
+    assert check_designs(SMALL, 150, 1, ("flat", "ddr3")) > 20
+
+
+def test_no_bound_is_above_a_simulation_of_a_shipped_network():
+    assert check_designs(load("agc-w16"), 12, 2) > 2
+
+
+def test_no_bound_is_above_a_simulation_with_sampler_steps():
+    assert check_designs(load("unicorn-n256"), 4, 3) > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(20))
+def test_no_bound_is_above_a_simulation_of_many(seed):
+    assert check_designs(SMALL, 5000, 100 + seed, ("flat", "ddr3")) > 500
+
+
+def test_many_sizes_at_once_have_the_tiles_of_each():
+    generator = random.Random(4)
+    rooms = Rooms(*(np.array(sizes) for sizes in (
+        (256, 1024, 4096), (32, 128, 512), (128, 512, 2048), (64, 1024))),
+        np.array([[1, 2, 2], [2, 1, 1]]))
+    for _ in range(40):
+        rows, planes = generator.choice((4, 7, 16)), generator.randint(1, 9)
+        kernel, pool = generator.choice((1, 3)), generator.random() < 0.3
+        rows += rows % 2 if pool else 0
+        shape = ConvolutionShape(
+            rows, rows, planes, rows, rows, planes, -(-planes // 2), generator.randint(1, 4),
+            kernel, kernel, 1, kernel // 2, 0, int(pool), int(not pool), generator.randint(1, 4),
+            8, 128, 20, 1, planes, 4, 0, 0, 0)
+        budget = Budget(0, 0, 0, 0, 0, 0, 0, 2, 1, 8, 8.0, 8.0, 8.0, 21.0)
+        best = search_rooms(shape, budget, rooms)
+        for place in np.ndindex(best.cost.shape):
+            words = [int(rooms[axis][index]) for axis, index in enumerate(place[1:])]
+            one = search(shape, budget._replace(**dict(zip(
+                ("input_words", "weight_words", "output_words", "accumulator_words"), words,
+                strict=True)), **dict(zip(("input_banks", "weight_banks", "output_banks"),
+                                          map(int, rooms.banks[place[0]]), strict=True))))
+            assert one[0] == best.cost[place]
+            assert one[0] < 0 or one[1:] == tuple(best.tile[place].tolist())
+
+
+def proved(settings=FLAT, workers=1, book=None, space=None):
+    branch = Branch(Question(SMALL, BOARD, BASE, space or narrow_space()), settings,
+                    book or Book(None, ""))
+    return branch, branch.run(workers)
+
+
+def claim_of(branch: Branch, state) -> Claim:
+    return Claim("small", BOARD.name, branch.settings.memory, state.best.ms, state.bound_ms,
+                 branch.question.space.size(), state.best.choice)
+
+
+@pytest.mark.parametrize("memory", ["flat", "ddr3"])
+def test_what_is_proved_is_the_best_of_an_enumerated_space(memory):
+    branch, state = proved(Settings(memory, 0.0 if memory == "flat" else 0.02))
+    latencies = []
+    for design in designs(branch.question.space):
+        found = evaluate(SMALL, overlay_of(design, BASE, BOARD), BOARD, memory, 1)
+        if not isinstance(found, Infeasible):
+            latencies.append(found.latency_ms)
+    assert len(latencies) > 100
+    assert state.bound_ms <= min(latencies) <= state.best.ms
+    if memory == "flat":
+        assert state.gap == 0
+        assert state.best.ms == min(latencies)
+
+
+def test_a_proof_is_the_same_however_it_is_spread_or_cut_short(tmp_path):
+    branch, state = proved()
+    wanted = certificate(branch.bounds, claim_of(branch, state))
+    spread, two = proved(workers=2)
+    assert certificate(spread.bounds, claim_of(spread, two)) == wanted
+    path = tmp_path / "boxes"
+    proved(book=Book(path, "same"))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[: len(lines) // 2 + 1], lines[-1][:9]]))
+    again, three = proved(book=Book(path, "same"))
+    assert certificate(again.bounds, claim_of(again, three)) == wanted
+    with pytest.raises(UserError, match="another"):
+        Book(path, "other")
+
+
+def test_a_proof_that_must_end_early_says_how_far_it_is():
+    branch, state = proved(Settings(seconds=0.0))
+    assert 0 < state.bound_ms < state.best.ms
+    found = certificate(branch.bounds, claim_of(branch, state))
+    assert found["claim"]["bound_ms"] == state.bound_ms
+
+
+def test_a_certificate_holds_and_no_change_does(tmp_path):
+    branch, state = proved()
+    path = tmp_path / "certificate.json"
+    write_certificate(path, branch.bounds, claim_of(branch, state))
+
+    def checked():
+        found = Certificate(path)
+        return found.check(question_of(found, SMALL, BOARD))
+
+    assert checked().boxes > 3
+    good = path.read_text()
+    changed = bytearray(good.encode())
+    changed[len(changed) // 2] ^= 1
+    path.write_bytes(bytes(changed))
+    with pytest.raises(UserError):
+        checked()
+    lies = {
+        "bound": lambda found: found["claim"].update(
+            bound_ms=found["claim"]["best_ms"] * 1.001),
+        "best": lambda found: found["claim"].update(best_ms=found["claim"]["best_ms"] * 0.99),
+        "count": lambda found: found["claim"].update(designs=found["claim"]["designs"] + 1),
+        "part": lambda found: found["boxes"]["parts"].pop(),
+        "rule": lambda found: found.update(boxes={"rule": "layers"}),
+        "board": lambda found: found.update({"board file": "0"}),
+    }
+    for name, lie in lies.items():
+        found = json.loads(good)
+        lie(found)
+        found["sha256"] = _sum(found)
+        path.write_text(json.dumps(found))
+        with pytest.raises(UserError, match="does not hold"):
+            checked()
+            pytest.fail(f"the lie about {name} was believed")
