@@ -159,8 +159,9 @@ def _sides(values: Iterable) -> tuple:
 def closers(closer: Closer, workers: int, scheduler: str | None):  # type: ignore[no-untyped-def]
     """(map over boxes, how many at a time): here, in processes, or on Dask workers."""
     if scheduler is not None:
+        sent = Closer(closer.question, closer.settings)  # without the bounds worked out here
         with connected(scheduler) as there:
-            yield (lambda asked: there.map(_close, closer, asked)), there.width
+            yield (lambda asked: there.map(_close, sent, asked)), there.width
     elif workers > 1:
         with forked(closer.close, workers) as there:
             yield there.map, workers
