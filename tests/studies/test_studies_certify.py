@@ -135,7 +135,7 @@ def test_no_bound_is_above_a_simulation_of_a_shipped_network():
 
 
 def test_no_bound_is_above_a_simulation_with_sampler_steps():
-    assert check_designs(load("unicorn-n256"), 3, 3) > 0
+    assert check_designs(load("unicorn-n256"), 4, 3) > 0
 
 
 @pytest.mark.long
