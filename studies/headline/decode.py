@@ -20,15 +20,15 @@ from workloads.frames import AGC_TRAINED
 from workloads.graph import Graph, Phase
 from workloads.library import ALIASES, load
 from workloads.reference import execute
-from workloads.training import evaluate_agc, evaluate_unicorn
+from workloads.training.agc import evaluate as evaluate_agc
 from workloads.training.metrics import psnr_db
 from workloads.training.pictures.clips import CLIPS, ClipPair, clip
 from workloads.training.pictures.picture_set import picture_set
+from workloads.training.unicorn import evaluate as evaluate_unicorn
 from workloads.unicorn.graph import INDEX_TABLE
 from workloads.unicorn.run import decode as decode_integers
 
-#: Shipped networks with trained weights whose float decoder ships too: its width, or its name.
-AGC_WIDTHS = {name: int(entry.removeprefix("w")) for name, entry in AGC_TRAINED.items()}
+#: Shipped networks with trained weights whose float decoder ships too: their short names.
 UNICORN_NAMES = {"unicorn-n256-int8": "n256"}
 #: Pictures a second of a clip.
 RATE = 25
@@ -69,13 +69,13 @@ class DecodedFrame:
 def check(request: Request) -> str:
     """The network's full name; `UserError` where there is nothing to look at."""
     name = ALIASES.get(request.network, request.network)
-    known = [*AGC_WIDTHS, *UNICORN_NAMES]
+    known = [*AGC_TRAINED, *UNICORN_NAMES]
     if name not in known:
         load(name)  # a name that no network has is another fault
         raise UserError(f"{request.network!r} has no trained weights, so its pictures show "
                         f"nothing; did you mean {nearest(name, known)!r}? "
                         f"Trained: {', '.join(known)}.")
-    if name in AGC_WIDTHS and request.clip not in CLIPS:
+    if name in AGC_TRAINED and request.clip not in CLIPS:
         raise UserError(f"there is no clip {request.clip!r}; known: {', '.join(CLIPS)}.")
     most = len(load(name).constants[INDEX_TABLE]) if name in UNICORN_NAMES else 8 * RATE
     if not 1 <= request.frames <= most:
@@ -90,9 +90,9 @@ def run(request: Request) -> Iterator[DecodedFrame]:
     if name in UNICORN_NAMES:
         yield from _pictures(graph, UNICORN_NAMES[name], request.frames)
         return
-    width = AGC_WIDTHS[name]
-    _, decoder = evaluate_agc.load_agc(width)
-    pairs = clip(request.clip, request.seed, [n / RATE for n in range(request.frames)], width)
+    short = AGC_TRAINED[name]
+    _, decoder = evaluate_agc.load_agc(short)
+    pairs = clip(request.clip, request.seed, [n / RATE for n in range(request.frames)], short)
     for number, (pair, integer) in enumerate(zip(pairs, _clip_integers(graph, pairs), strict=True)):
         yield DecodedFrame(number, pair.driving, evaluate_agc.decode(decoder, pair), integer)
 

@@ -20,18 +20,19 @@ from workloads.graph import Graph
 from workloads.library import load, provenance
 from workloads.quantization.narrow import least_sensitive, narrowed
 from workloads.reference import execute
-from workloads.training import evaluate_agc, evaluate_unicorn
+from workloads.training.agc import evaluate as evaluate_agc
 from workloads.training.metrics import average, measure
 from workloads.training.pictures.clips import ClipPair, calibration_clips, test_clips
 from workloads.training.pictures.picture_set import picture_set
+from workloads.training.unicorn import evaluate as evaluate_unicorn
 from workloads.unicorn.config import bits_per_pixel
 from workloads.unicorn.run import picture as decoded
 
 Row = dict[str, object]
-#: Integer networks by the width of the float one, with the name of the number format.
-AGC_FORMATS: dict[int, dict[str, str]] = {
-    16: {"agc-w16": "int8, power-of-two scales", "agc-w16-multiplier": "int8, multipliers"},
-    32: {"agc-w32": "int8, power-of-two scales"},
+#: Integer networks by the short name of the float one, with the name of the number format.
+AGC_FORMATS: dict[str, dict[str, str]] = {
+    "w16": {"agc-w16": "int8, power-of-two scales", "agc-w16-multiplier": "int8, multipliers"},
+    "w32": {"agc-w32": "int8, power-of-two scales"},
 }
 UNICORN_FORMATS = {"n256": {"unicorn-n256-int8": "int8, fine-tuned"}}
 #: Share of the AGC's weights that get 4 bits in its mixed format, and that format's name.
@@ -48,23 +49,23 @@ def _agc_values(graph: Graph, pair: ClipPair) -> dict[str, np.ndarray]:
     return execute(graph, frame_inputs(pair.source, pair.source_points, pair.driving_points))
 
 
-def mixed_agc(width: int) -> Graph:
+def mixed_agc(short: str) -> Graph:
     """The shipped int8 decoder with 4-bit weights where one calibration pair loses least."""
-    graph = load(f"agc-w{width}")
-    values = _agc_values(graph, calibration_clips(1, 0, width)[0])
+    graph = load(f"agc-{short}")
+    values = _agc_values(graph, calibration_clips(1, 0, short)[0])
     return narrowed(graph, least_sensitive(graph, values, NARROW_SHARE))
 
 
-def agc_rows(widths: Iterable[int], count: int, seed: int) -> Iterable[Row]:
+def agc_rows(networks: Iterable[str], count: int, seed: int) -> Iterable[Row]:
     """Float, integer and trivial answers on held-out heads and motions."""
-    for width in widths:
-        _, decoder = evaluate_agc.load_agc(width)
-        pairs = test_clips(count, seed, width)
+    for short in networks:
+        _, decoder = evaluate_agc.load_agc(short)
+        pairs = test_clips(count, seed, short)
         for answer, found in evaluate_agc.evaluate(decoder, pairs).items():
-            yield {"network": f"agc-w{width}", "format": answer, "pictures": count, **found}
-        graphs = {form: load(name) for name, form in AGC_FORMATS[width].items()}
-        for form, graph in {**graphs, MIXED: mixed_agc(width)}.items():
-            yield {"network": f"agc-w{width}", "format": form, "pictures": count,
+            yield {"network": f"agc-{short}", "format": answer, "pictures": count, **found}
+        graphs = {form: load(name) for name, form in AGC_FORMATS[short].items()}
+        for form, graph in {**graphs, MIXED: mixed_agc(short)}.items():
+            yield {"network": f"agc-{short}", "format": form, "pictures": count,
                    **average([measure(agc_integers(graph, pair), pair.driving)
                               for pair in pairs])}
 
@@ -117,12 +118,12 @@ def difference(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return (np.abs(found.astype(int) - wanted).clip(0, 63) * 4).astype(np.uint8)
 
 
-def agc_strip(width: int, count: int, seed: int) -> np.ndarray:
+def agc_strip(short: str, count: int, seed: int) -> np.ndarray:
     """A row a pair: source, driving, float, int8, four times the difference of int8 to driving."""
-    _, decoder = evaluate_agc.load_agc(width)
-    graph = load(f"agc-w{width}")
+    _, decoder = evaluate_agc.load_agc(short)
+    graph = load(f"agc-{short}")
     rows = []
-    for pair in test_clips(count, seed, width):
+    for pair in test_clips(count, seed, short):
         found = agc_integers(graph, pair)
         rows.append(np.hstack([pair.source, pair.driving, evaluate_agc.decode(decoder, pair),
                                found, difference(found, pair.driving)]))
@@ -158,14 +159,14 @@ def rows(count: int, seed: int, quick: bool = False) -> list[Row]:
 
     `quick`: one picture of the smallest network of each kind.
     """
-    widths, networks, count = _asked(count, quick)
-    return [*agc_rows(widths, count, seed), *unicorn_rows(networks, count, seed)]
+    heads, networks, count = _asked(count, quick)
+    return [*agc_rows(heads, count, seed), *unicorn_rows(networks, count, seed)]
 
 
 def draw_strips(folder: Path, count: int, seed: int, quick: bool = False) -> None:
     """Draw the pictures beside one another, one PNG a network, into a folder that is there."""
-    widths, networks, count = _asked(count, quick)
-    drawn = {f"agc_strip_w{width}": agc_strip(width, min(count, 3), seed) for width in widths}
+    heads, networks, count = _asked(count, quick)
+    drawn = {f"agc_strip_{short}": agc_strip(short, min(count, 3), seed) for short in heads}
     drawn |= {f"unicorn_strip_{name}": unicorn_strip(name, min(count, 6), seed)
               for name in networks}
     for name, pixels in drawn.items():
@@ -175,6 +176,6 @@ def draw_strips(folder: Path, count: int, seed: int, quick: bool = False) -> Non
         small.save(folder / f"{name}.png", optimize=True)
 
 
-def _asked(count: int, quick: bool) -> tuple[list[int], list[str], int]:
-    widths, networks = sorted(AGC_FORMATS), sorted(evaluate_unicorn.TRAINED, reverse=True)
-    return (widths[:1], networks[:1], 1) if quick else (widths, networks, count)
+def _asked(count: int, quick: bool) -> tuple[list[str], list[str], int]:
+    heads, networks = list(AGC_FORMATS), sorted(evaluate_unicorn.TRAINED, reverse=True)
+    return (heads[:1], networks[:1], 1) if quick else (heads, networks, count)

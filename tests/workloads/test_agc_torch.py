@@ -112,7 +112,7 @@ def test_flow_is_the_mask_weighted_sum_of_grids() -> None:
     frame = build_agc(TINY).frame
     _, first, second = tiny_inputs()
     masks = torch.softmax(torch.randn(2, 4, 16, 24, generator=torch.Generator().manual_seed(1)), 1)
-    shift = frame.displacements(first, second)
+    shift = frame.displacements(first, second, frame.identity)
     grids = torch.cat([frame.identity.expand(2, 1, -1, -1, -1),
                        frame.identity + shift[:, :, None, None, :]], dim=1)
     expected = (masks[..., None] * grids).sum(1)

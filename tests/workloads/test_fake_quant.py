@@ -11,9 +11,9 @@ import torch
 from workloads import arithmetic
 from workloads.graph import Operator, Phase
 from workloads.reference import execute_layer
-from workloads.training.fake_quant import RoundedNetwork, Values
-from workloads.training.finetune_unicorn import Update, wide_layers
-from workloads.training.rounded_unicorn import RoundedUnicorn, calibrated, exact
+from workloads.training.unicorn.fake_quant import RoundedNetwork, Values
+from workloads.training.unicorn.finetune import Update, wide_layers
+from workloads.training.unicorn.rounded import RoundedUnicorn, calibrated, exact
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.torch import UnicornDecoder, build_unicorn
 

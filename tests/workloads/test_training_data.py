@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from workloads.agc.torch import DATA, load_agc
-from workloads.training.evaluate_agc import decode
-from workloads.training.evaluate_unicorn import decode as decode_numbers
-from workloads.training.evaluate_unicorn import nearest_rate
-from workloads.training.losses import RandomWarp
+from workloads.training.agc.evaluate import decode
+from workloads.training.agc.losses import RandomWarp
 from workloads.training.metrics import average, measure, perceptual_distance, psnr_db, ssim
 from workloads.training.pictures import clips
 from workloads.training.pictures.faces import render
@@ -22,6 +20,8 @@ from workloads.training.pictures.keypoints import KeypointDetector
 from workloads.training.pictures.motion import draw_motion
 from workloads.training.pictures.photos import FACES, NAMES, load_photo, moved_face, photo_tensor
 from workloads.training.pictures.picture_set import picture_set
+from workloads.training.unicorn.evaluate import decode as decode_numbers
+from workloads.training.unicorn.evaluate import nearest_rate
 from workloads.unicorn.config import UnicornConfig, bits_per_pixel, signal_and_noise
 from workloads.unicorn.torch import build_unicorn, load_unicorn
 
@@ -145,15 +145,15 @@ def test_clip_pairs_are_seeded_and_apart() -> None:
     assert int(one.name.removeprefix("test")) > clips.TRAIN_IDENTITIES
 
 
-@pytest.mark.parametrize("width", [16, 32])
-def test_trained_agc_beats_repeating_the_source(width: int) -> None:
+@pytest.mark.parametrize("network", ["w16", "w32"])
+def test_trained_agc_beats_repeating_the_source(network: str) -> None:
     """On a held-out head the decoder is well above the source frame repeated."""
-    _, decoder = load_agc(width)
-    pair = clips.test_clips(1, 1, width)[0]
+    _, decoder = load_agc(network)
+    pair = clips.test_clips(1, 1, network)[0]
     found = measure(decode(decoder, pair), pair.driving)
     assert found["psnr_db"] > psnr_db(pair.source, pair.driving) + 3
     with pytest.raises(ValueError, match="choose from"):
-        load_agc(48)
+        load_agc("w48")
 
 
 def test_trained_unicorn_rebuilds_its_pictures() -> None:

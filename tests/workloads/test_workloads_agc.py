@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workloads.agc.config import AgcConfig, conv_table
+from workloads.agc.config import SIZES, AgcConfig, conv_table
 from workloads.agc.graph import agc_graph, anti_alias_weights, grid_fraction_bits
 from workloads.graph import Operator, Phase, multiply_accumulates
 from workloads.seeded import SeededConstants
@@ -57,9 +57,9 @@ def test_convolutions_are_those_of_the_table() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, AgcConfig(), AgcConfig(keypoints=20), AgcConfig(rows=128, cols=128),
+    [TINY, AgcConfig(), AgcConfig(keypoints=20), AgcConfig(rows=128, cols=128), SIZES["t48b3"],
      AgcConfig(width=16, blocks=3, motion_width=16, motion_max=256, motion_blocks=4)],
-    ids=["tiny", "full", "20-keypoints", "128x128", "narrow"],
+    ids=["tiny", "full", "20-keypoints", "128x128", "small board", "narrow"],
 )
 def test_every_size_is_well_formed(config: AgcConfig) -> None:
     graph = agc_graph(config)
@@ -87,7 +87,8 @@ def test_grid_digits_hold_twice_the_map() -> None:
         assert reach << grid_fraction_bits(config) < 2**15
 
 
-def test_anti_alias_filter_keeps_brightness() -> None:
-    weights = anti_alias_weights()
+@pytest.mark.parametrize("factor", [4, 8])
+def test_anti_alias_filter_keeps_brightness(factor: int) -> None:
+    weights = anti_alias_weights(factor)
     assert weights.sum(dtype=np.int64) == 1 << 15
     assert np.array_equal(weights, weights.T) and (weights >= 0).all()

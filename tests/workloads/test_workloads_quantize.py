@@ -27,15 +27,15 @@ from workloads.quantization.post_training import (
     quantized_inputs,
 )
 from workloads.reference import execute
-from workloads.training.metrics import psnr_db
-from workloads.training.pictures import clips
-from workloads.training.quantize_agc import (
+from workloads.training.agc.quantize import (
     float_network,
     lively_agc,
     losses,
     main,
     seeded_inputs,
 )
+from workloads.training.metrics import psnr_db
+from workloads.training.pictures import clips
 
 TINY = AgcConfig(
     width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks=3, keypoints=4,
@@ -54,15 +54,18 @@ def quantized(power_of_two: bool, bias: bool = True) -> Graph:
     return quantize(network(), seeded_inputs(TINY, 3, 10), recipe)
 
 
-def test_the_float_graph_is_the_torch_module() -> None:
+@pytest.mark.parametrize("config", [
+    TINY, replace(TINY, motion_factor=8, motion_blocks=2, trunk=24, half=12, full=4, head_kernel=3,
+                  final_kernel=5)], ids=["uniform", "sizes by layer"])
+def test_the_float_graph_is_the_torch_module(config: AgcConfig) -> None:
     """The walk by names misses no step: the same picture within float32 noise."""
-    decoder = lively_agc(TINY, 3)
-    inputs = seeded_inputs(TINY, 1, 5)[0]
+    decoder = lively_agc(config, 3)
+    inputs = seeded_inputs(config, 1, 5)[0]
     points = [torch.from_numpy(inputs[name])[None, :, :, 0].transpose(1, 2)
               for name in ("keypoints_source", "keypoints_driving")]
     with torch.no_grad():
         picture = decoder(torch.from_numpy(inputs["source"])[None], *points)[0].numpy()
-    found = execute_real(network(), inputs)["picture"]
+    found = execute_real(float_network(config, decoder, "tiny"), inputs)["picture"]
     assert np.abs(found - picture).max() < 1e-3
     assert picture.std() > 0.05
 
@@ -228,8 +231,8 @@ def test_shipped_decoders_lost_less_than_a_third_of_a_decibel(name: str) -> None
 
 @pytest.mark.long
 def test_a_shipped_decoder_still_measures_what_its_file_says() -> None:
-    config, decoder = load_agc(16)
+    config, decoder = load_agc("w16")
     real = float_network(config, decoder, "agc-w16")
-    measured = losses(real, library.load("agc-w16"), clips.test_clips(12, 0, 16))
+    measured = losses(real, library.load("agc-w16"), clips.test_clips(12, 0, "w16"))
     for key, value in measured.items():
         assert value == pytest.approx(library.provenance("agc-w16")[key], abs=0.02)

@@ -22,7 +22,7 @@ from workloads.quantization.balance import balance
 from workloads.quantization.float_network import FloatNetwork, execute_real
 from workloads.quantization.post_training import Recipe, observe
 from workloads.reference import execute, execute_layer
-from workloads.training.quantize_unicorn import float_networks, quantized_unicorn, trajectory
+from workloads.training.unicorn.quantize import float_networks, quantized_unicorn, trajectory
 from workloads.unicorn.config import UnicornConfig, signal_and_noise
 from workloads.unicorn.graph import OUTPUT, unicorn_graph
 from workloads.unicorn.run import (

@@ -1,7 +1,7 @@
 """Builds the integer graph of the AGC decoder from its sizes; the same code at every width.
 
 It neither trains nor calibrates: numbers come from a seed, or from
-`workloads.training.quantize_agc`.
+`workloads.training.agc.quantize`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import numpy as np
 
 from workloads import arithmetic
 from workloads.agc.config import (
-    ANTI_ALIAS_SIGMA,
-    ANTI_ALIAS_TAPS,
-    FEATURE_FACTOR,
     HEAT_VARIANCE,
     AgcConfig,
     ConvShape,
+    anti_alias,
     conv_table,
 )
 from workloads.graph import Graph, Layer, Operator, Phase, TensorSpec, Window
@@ -126,9 +124,10 @@ def build_graph(
 def _source(builder: _Builder, shapes: Mapping[str, ConvShape]) -> tuple[str, str]:
     config = builder.config
     source = builder.tensor("source", (3, config.rows, config.cols), scale=UNIT_SCALE)
-    small = builder.tensor("small", (3, config.feature_rows, config.feature_cols),
+    small = builder.tensor("small", (3, config.motion_rows, config.motion_cols),
                            scale=UNIT_SCALE)
-    window = Window(ANTI_ALIAS_TAPS, ANTI_ALIAS_TAPS, FEATURE_FACTOR, ANTI_ALIAS_TAPS // 2)
+    _, taps = anti_alias(config.motion_factor)
+    window = Window(taps, taps, config.motion_factor, taps // 2)
     builder.add("anti_alias", Operator.DOWNSAMPLE, (source,), small, ("weights", "shift"),
                 window=window)
     value = builder.convolution(source, shapes["first"], relu=True)
@@ -139,7 +138,7 @@ def _source(builder: _Builder, shapes: Mapping[str, ConvShape]) -> tuple[str, st
 
 def _motion(builder: _Builder, shapes: Mapping[str, ConvShape], small: str) -> tuple[str, str]:
     config = builder.config
-    maps, size = config.keypoints + 1, (config.feature_rows, config.feature_cols)
+    maps, size = config.keypoints + 1, (config.motion_rows, config.motion_cols)
     digits = grid_fraction_bits(config)
     grid_scale = 2.0**-digits
     points = INPUTS[1:]
@@ -155,15 +154,27 @@ def _motion(builder: _Builder, shapes: Mapping[str, ConvShape], small: str) -> t
                 fraction_bits=digits)
     value = builder.concat("hourglass_input", heat, warped)
     heads = _hourglass(builder, shapes, value)
-    masks = builder.convolution(heads, shapes["mask"], relu=False)
+    size = (config.feature_rows, config.feature_cols)
+    masks = _head(builder, shapes["mask"], heads)
     soft = builder.tensor("mask_softmax", (maps, *size), scale=UNIT_SCALE)
     builder.add("mask_softmax", Operator.SOFTMAX, (masks,), soft, ("table",))
-    logits = builder.convolution(heads, shapes["occlusion"], relu=False)
+    logits = _head(builder, shapes["occlusion"], heads)
     occlusion = builder.tensor("occlusion_sigmoid", (1, *size), scale=UNIT_SCALE)
     builder.add("occlusion_sigmoid", Operator.LOOKUP, (logits,), occlusion, ("table",))
+    if config.coarse_motion:  # counted in steps of the flow's own size
+        shift = builder.tensor("flow_displacements", (2, maps, 1), 16, grid_scale)
+        builder.add("flow_displacements", Operator.DISPLACEMENTS, points, shift,
+                    fraction_bits=digits)
     grid = builder.tensor("flow", (2, *size), 16, grid_scale)
     builder.add("flow", Operator.FLOW_SUM, (soft, shift), grid, fraction_bits=digits)
     return grid, occlusion
+
+
+def _head(builder: _Builder, shape: ConvShape, heads: str) -> str:
+    """The logits of mask or occlusion, at the size of the features."""
+    if builder.config.coarse_motion:
+        heads = builder.upsample(heads, f"{shape.name}.upsample")
+    return builder.convolution(heads, shape, relu=False)
 
 
 def _hourglass(builder: _Builder, shapes: Mapping[str, ConvShape], value: str) -> str:
@@ -229,13 +240,14 @@ def frame_bytes(picture: np.ndarray) -> np.ndarray:
     return np.clip(pixels, 0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
-def anti_alias_weights() -> np.ndarray:
+def anti_alias_weights(factor: int) -> np.ndarray:
     """int16 (taps, taps): the Gaussian of the small source; its sum is exactly 2 ** 15."""
-    taps = np.arange(ANTI_ALIAS_TAPS) - ANTI_ALIAS_TAPS // 2
-    line = np.exp(-(taps**2) / (2 * ANTI_ALIAS_SIGMA**2))
+    sigma, count = anti_alias(factor)
+    half = count // 2
+    taps = np.arange(count) - half
+    line = np.exp(-(taps**2) / (2 * sigma**2))
     square = np.outer(line, line) / line.sum() ** 2
     weights = np.rint(square * (1 << ANTI_ALIAS_BITS)).astype(np.int16)
-    half = ANTI_ALIAS_TAPS // 2
     weights[half, half] += (1 << ANTI_ALIAS_BITS) - weights.sum(dtype=np.int64)
     return weights
 
@@ -243,11 +255,11 @@ def anti_alias_weights() -> np.ndarray:
 def fixed_constants(config: AgcConfig) -> dict[str, np.ndarray]:
     """The constants that depend on no weight: filter, axes and the Gaussian table."""
     return {
-        "anti_alias.weights": anti_alias_weights(),
+        "anti_alias.weights": anti_alias_weights(config.motion_factor),
         "anti_alias.shift": np.array([ANTI_ALIAS_BITS], np.int32),
         "heat_maps.table": arithmetic.gaussian_table(HEAT_VARIANCE),
-        "heat_maps.row_axis": arithmetic.axis_coordinates(config.feature_rows),
-        "heat_maps.column_axis": arithmetic.axis_coordinates(config.feature_cols),
+        "heat_maps.row_axis": arithmetic.axis_coordinates(config.motion_rows),
+        "heat_maps.column_axis": arithmetic.axis_coordinates(config.motion_cols),
     }
 
 

@@ -13,17 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workloads.agc.config import (
-    ANTI_ALIAS_SIGMA,
-    ANTI_ALIAS_TAPS,
     FEATURE_FACTOR,
     HEAT_VARIANCE,
+    SIZES,
     AgcConfig,
+    anti_alias,
 )
 from workloads.weights_torch import fill, load_parts
 
 DATA = Path(__file__).parents[1] / "data"
-#: Widths that ship trained, as (motion_width, motion_max).
-TRAINED = {16: (16, 256), 32: (32, 512)}
 
 
 class ConvUnit(nn.Module):
@@ -72,23 +70,23 @@ class ResidualBlock(nn.Module):
 
 
 class AntiAlias(nn.Module):
-    """Depthwise Gaussian, then every fourth sample: the small source of the motion network."""
+    """Depthwise Gaussian, then every n-th sample: the small source of the motion network."""
 
     kernel: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, factor: int = FEATURE_FACTOR) -> None:
         super().__init__()
-        taps = torch.arange(ANTI_ALIAS_TAPS, dtype=torch.float64) - ANTI_ALIAS_TAPS // 2
-        line = torch.exp(-(taps**2) / (2 * ANTI_ALIAS_SIGMA**2))
+        self.factor = factor
+        sigma, count = anti_alias(factor)
+        taps = torch.arange(count, dtype=torch.float64) - count // 2
+        line = torch.exp(-(taps**2) / (2 * sigma**2))
         square = torch.outer(line, line) / line.sum() ** 2
         self.register_buffer("kernel", square.float().expand(3, 1, -1, -1).clone(), False)
 
     def forward(self, source: Tensor) -> Tensor:
-        """Map [N, 3, rows, cols] to [N, 3, rows / 4, cols / 4], zeros outside the frame."""
-        half = ANTI_ALIAS_TAPS // 2
-        return functional.conv2d(
-            source, self.kernel, stride=FEATURE_FACTOR, padding=half, groups=3
-        )
+        """Map [N, 3, rows, cols] to [N, 3, rows / n, cols / n], zeros outside the frame."""
+        half = self.kernel.shape[-1] // 2
+        return functional.conv2d(source, self.kernel, stride=self.factor, padding=half, groups=3)
 
 
 class GridSample(nn.Module):
@@ -129,19 +127,25 @@ class HeatMaps(nn.Module):
         return torch.cat([torch.zeros_like(maps[:, :1]), maps], dim=1)
 
 
+def own_places(rows: int, cols: int) -> Tensor:
+    """[rows, cols, 2]: the (column, row) of every pixel."""
+    row, col = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
+    return torch.stack([col, row], dim=-1).float()
+
+
 class AgcSource(nn.Module):
     """The part that runs once per group of pictures, on the source frame alone."""
 
     def __init__(self, config: AgcConfig) -> None:
         super().__init__()
         width = config.width
-        self.anti_alias = AntiAlias()
+        self.anti_alias = AntiAlias(config.motion_factor)
         self.first = ConvUnit(3, width, 7)
         self.down0 = ConvUnit(width, 2 * width, pool=True)
-        self.down1 = ConvUnit(2 * width, 4 * width, pool=True)
+        self.down1 = ConvUnit(2 * width, config.feature_channels, pool=True)
 
     def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Map [N, 3, r, c] in 0..1 to features [N, 4w, r/4, c/4] and small [N, 3, r/4, c/4]."""
+        """Map [N, 3, r, c] in 0..1 to features [N, trunk, r/4, c/4] and the small source."""
         small = self.anti_alias(source)
         features = self.down1(self.down0(self.first(source)))
         return features, small
@@ -151,12 +155,13 @@ class AgcFrame(nn.Module):
     """The part that runs for each inter frame."""
 
     identity: Tensor
+    small_identity: Tensor
 
     def __init__(self, config: AgcConfig) -> None:
         super().__init__()
-        rows, cols, levels = config.feature_rows, config.feature_cols, config.motion_blocks
+        levels, coarse = config.motion_blocks, config.coarse_motion
         self.config = config
-        self.heat_maps = HeatMaps(rows, cols)
+        self.heat_maps = HeatMaps(config.motion_rows, config.motion_cols)
         self.warp_source = GridSample()
         deep = config.motion_channels
         self.encoder = nn.ModuleList(
@@ -171,24 +176,29 @@ class AgcFrame(nn.Module):
             )
             for level in reversed(range(levels))
         )
-        self.mask = ConvUnit(config.head_channels, config.keypoints + 1, 7, norm=False)
+        heads, kernel = config.head_channels, config.head_kernel
+        self.mask = ConvUnit(heads, config.keypoints + 1, kernel, upsample=coarse, norm=False)
         self.mask_softmax = nn.Softmax(dim=1)
-        self.occlusion = ConvUnit(config.head_channels, 1, 7, norm=False)
+        self.occlusion = ConvUnit(heads, 1, kernel, upsample=coarse, norm=False)
         self.occlusion_sigmoid = nn.Sigmoid()
         self.warp_features = GridSample()
         self.residual = nn.ModuleList(
             ResidualBlock(config.feature_channels) for _ in range(config.blocks)
         )
-        self.up0 = ConvUnit(4 * config.width, 2 * config.width, upsample=True)
-        self.up1 = ConvUnit(2 * config.width, config.width, upsample=True)
-        self.final = ConvUnit(config.width, 3, 7, norm=False)
+        self.up0 = ConvUnit(config.feature_channels, config.half_channels, upsample=True)
+        self.up1 = ConvUnit(config.half_channels, config.full_channels, upsample=True)
+        self.final = ConvUnit(config.full_channels, 3, config.final_kernel, norm=False)
         self.final_sigmoid = nn.Sigmoid()
-        row, col = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
-        self.register_buffer("identity", torch.stack([col, row], dim=-1).float(), False)
+        self.register_buffer(
+            "identity", own_places(config.feature_rows, config.feature_cols), False)
+        self.register_buffer(
+            "small_identity", own_places(config.motion_rows, config.motion_cols), False)
 
-    def displacements(self, source_points: Tensor, driving_points: Tensor) -> Tensor:
-        """Return d_k = source - driving in feature pixels, [N, K, 2] as (column, row)."""
-        rows, cols = self.config.feature_rows, self.config.feature_cols
+    @staticmethod
+    def displacements(source_points: Tensor, driving_points: Tensor, places: Tensor) -> Tensor:
+        """Return d_k = source - driving in pixels of a map of `places`, [N, K, 2] as (column, row).
+        """
+        rows, cols = places.shape[:2]
         scale = source_points.new_tensor([(cols - 1) / 2, (rows - 1) / 2])
         return (source_points - driving_points) * scale
 
@@ -198,15 +208,15 @@ class AgcFrame(nn.Module):
         """Return [N, 4(K+1), r, c]: K+1 heat maps, the small source, its K warped copies."""
         batch, keypoints = driving_points.shape[:2]
         heat = self.heat_maps(source_points, driving_points)
-        shift = self.displacements(source_points, driving_points)
-        positions = self.identity + shift[:, :, None, None, :]
+        shift = self.displacements(source_points, driving_points, self.small_identity)
+        positions = self.small_identity + shift[:, :, None, None, :]
         copies = small[:, None].expand(-1, keypoints, -1, -1, -1)
         warped = self.warp_source(copies.flatten(0, 1), positions.flatten(0, 1))
         warped = warped.reshape(batch, 3 * keypoints, *warped.shape[-2:])
         return torch.cat([heat, small, warped], dim=1)
 
     def hourglass(self, value: Tensor) -> Tensor:
-        """Map [N, 4(K+1), r, c] to [N, motion_width + 4(K+1), r, c]."""
+        """Map [N, 4(K+1), r, c] of the small source's size to [N, motion_width + 4(K+1), r, c]."""
         skips = [value]
         for unit in self.encoder:
             skips.append(unit(skips[-1]))
@@ -217,7 +227,7 @@ class AgcFrame(nn.Module):
 
     def flow(self, masks: Tensor, source_points: Tensor, driving_points: Tensor) -> Tensor:
         """Return positions [N, r, c, 2] = z + sum_k mask_k(z) * d_k; the background's d is 0."""
-        shift = self.displacements(source_points, driving_points)
+        shift = self.displacements(source_points, driving_points, self.identity)
         moved = masks[:, 1:, :, :, None] * shift[:, :, None, None, :]
         return self.identity + moved.sum(dim=1)
 
@@ -231,7 +241,7 @@ class AgcFrame(nn.Module):
         return masks, occlusion, self.flow(masks, source_points, driving_points)
 
     def generate(self, features: Tensor, occlusion: Tensor, positions: Tensor) -> Tensor:
-        """Warp, occlude and decode [N, 4w, r/4, c/4] features to a [N, 3, r, c] picture."""
+        """Warp, occlude and decode [N, trunk, r/4, c/4] features to a [N, 3, r, c] picture."""
         value = self.warp_features(features, positions)
         value = value * occlusion
         for block in self.residual:
@@ -309,15 +319,14 @@ def build_agc(config: AgcConfig, seed: int = 0) -> AgcDecoder:
         return AgcDecoder(config).eval()
 
 
-def load_agc(width: int) -> tuple[AgcConfig, AgcDecoder]:
-    """Return the trained decoder of that width (16 or 32) at 256x256, in eval mode and float32.
+def load_agc(name: str) -> tuple[AgcConfig, AgcDecoder]:
+    """Return the trained decoder of that short name in `SIZES`, in eval mode and float32.
 
-    Raises ValueError for a width that does not ship trained, FileNotFoundError without its file.
+    Raises ValueError for another name, FileNotFoundError if its weights do not ship.
     """
-    if width not in TRAINED:
-        raise ValueError(f"no trained AGC decoder of width {width}; choose from {sorted(TRAINED)}")
-    motion_width, motion_max = TRAINED[width]
-    config = AgcConfig(width=width, motion_width=motion_width, motion_max=motion_max)
+    if name not in SIZES:
+        raise ValueError(f"no trained AGC decoder {name!r}; choose from {sorted(SIZES)}")
+    config = SIZES[name]
     decoder = AgcDecoder(config)
-    fill(decoder, load_parts(DATA / f"agc_w{width}_float.safetensors"), "decoder")
+    fill(decoder, load_parts(DATA / f"agc_{name}_float.safetensors"), "decoder")
     return config, decoder.eval()

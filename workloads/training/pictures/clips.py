@@ -16,15 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workloads.agc.torch import DATA
 from workloads.frames import AGC_FRAME
 from workloads.training.pictures.batches import CLIP_SECONDS, TRAIN_IDENTITIES
 from workloads.training.pictures.faces import render
 from workloads.training.pictures.heads import draw_identities
-from workloads.training.pictures.keypoints import KeypointDetector, coded
+from workloads.training.pictures.keypoints import KeypointDetector, coded, load_detector
 from workloads.training.pictures.motion import draw_motion
 from workloads.training.pictures.photos import FACES, moved_face, photo_tensor
-from workloads.weights_torch import fill, load_parts
 
 ROWS = COLS = 256
 #: Clips that can be shown: a rendered head that is held out, and the two real faces.
@@ -48,13 +46,6 @@ class ClipPair:
     driving_points: np.ndarray
 
 
-def load_detector(width: int) -> KeypointDetector:
-    """Return the keypoint detector that was trained with the decoder of that width."""
-    detector = KeypointDetector()
-    fill(detector, load_parts(DATA / f"agc_w{width}_float.safetensors"), "detector")
-    return detector.eval()
-
-
 def as_bytes(frame: Tensor) -> np.ndarray:
     """Return a [3, rows, cols] frame in 0..1 as uint8 [rows, cols, 3]."""
     return (frame.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
@@ -75,7 +66,8 @@ def head_frames(identity: int, motion: int, times: list[float]) -> list[np.ndarr
 def real_frames(name: str, motion: int, times: list[float]) -> list[np.ndarray]:
     """Return uint8 frames of a real face ("astronaut", "hopper") warped by a seeded motion."""
     values = draw_motion([motion], torch.tensor([times]))[0]
-    frames = moved_face(photo_tensor(name), FACES[name], values, ROWS, COLS)
+    place = torch.tensor(FACES[name]).expand(len(values), 4)
+    frames = moved_face(photo_tensor(name), place, values, ROWS, COLS)
     return [as_bytes(frame) for frame in frames]
 
 
@@ -94,9 +86,9 @@ def two_times(seed: int) -> list[float]:
     return [0.0, 0.4 + share * (CLIP_SECONDS - 0.4)]
 
 
-def calibration_clips(count: int, seed: int, width: int = 16) -> list[ClipPair]:
+def calibration_clips(count: int, seed: int, network: str = "w16") -> list[ClipPair]:
     """Return `count` pairs of training identities, one in eight the astronaut's real face."""
-    detector, pairs = load_detector(width), []
+    detector, pairs = load_detector(network), []
     for number in range(count):
         motion = CALIBRATION_MOTION + 10_000 * seed + number
         if number % 8 == 7:
@@ -108,9 +100,9 @@ def calibration_clips(count: int, seed: int, width: int = 16) -> list[ClipPair]:
     return pairs
 
 
-def test_clips(count: int, seed: int, width: int = 16) -> list[ClipPair]:
+def test_clips(count: int, seed: int, network: str = "w16") -> list[ClipPair]:
     """Return `count` pairs of held-out identities under held-out motions, rendered heads only."""
-    detector, pairs = load_detector(width), []
+    detector, pairs = load_detector(network), []
     for number in range(count):
         identity = TEST_IDENTITY + 10_000 * seed + number
         motion = TEST_MOTION + 10_000 * seed + number
@@ -119,16 +111,16 @@ def test_clips(count: int, seed: int, width: int = 16) -> list[ClipPair]:
     return pairs
 
 
-def real_clips(count: int, seed: int, width: int = 16, name: str = "hopper") -> list[ClipPair]:
+def real_clips(count: int, seed: int, network: str = "w16", name: str = "hopper") -> list[ClipPair]:
     """Return `count` pairs of a real face; "hopper" was never trained on, "astronaut" was."""
-    detector, pairs = load_detector(width), []
+    detector, pairs = load_detector(network), []
     for number in range(count):
         motion = TEST_MOTION + 10_000 * seed + 5_000 + number
         pairs.append(make_pair(detector, name, *real_frames(name, motion, two_times(motion))))
     return pairs
 
 
-def clip(kind: str, seed: int, times: list[float], width: int = 16) -> list[ClipPair]:
+def clip(kind: str, seed: int, times: list[float], network: str = "w16") -> list[ClipPair]:
     """Return a pair for each time in seconds of one motion, all from the same source at time 0.
 
     `kind`: one of `CLIPS`. Head and motion are those of the held-out pair of that number.
@@ -137,7 +129,7 @@ def clip(kind: str, seed: int, times: list[float], width: int = 16) -> list[Clip
     wanted = [0.0, *times]
     frames = (head_frames(TEST_IDENTITY + seed, motion, wanted) if kind == "head"
               else real_frames(kind, motion, wanted))
-    detector = load_detector(width)
+    detector = load_detector(network)
     return [make_pair(detector, kind, frames[0], frame) for frame in frames[1:]]
 
 
@@ -152,7 +144,7 @@ def write_shipped_pair(path: Path) -> None:
 
     Of the first twelve real pairs it is the one that the shipped decoders follow best.
     """
-    pairs = {f"w{width}": real_clips(12, 0, width)[11] for width in (16, 32)}
+    pairs = {name: real_clips(12, 0, name)[11] for name in ("w16", "w32")}
     first = pairs["w16"]
     points: dict[str, Any] = {name: np.stack([pair.source_points, pair.driving_points])
                               for name, pair in pairs.items()}

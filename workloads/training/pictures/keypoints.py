@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from workloads.agc.torch import AntiAlias, ConvUnit
+from workloads.agc.torch import DATA, AntiAlias, ConvUnit
+from workloads.weights_torch import fill, load_parts
 
 LEVELS = 4
 WIDTHS = (32, 64, 128, 128)
@@ -48,6 +49,13 @@ class KeypointDetector(nn.Module):
         x = (share.sum(2) * torch.linspace(-1, 1, cols, device=heat.device)).sum(-1)
         y = (share.sum(3) * torch.linspace(-1, 1, rows, device=heat.device)).sum(-1)
         return torch.stack([x, y], dim=-1)
+
+
+def load_detector(network: str) -> KeypointDetector:
+    """Return the keypoint detector that was trained with that decoder, in eval mode."""
+    detector = KeypointDetector()
+    fill(detector, load_parts(DATA / f"agc_{network}_float.safetensors"), "detector")
+    return detector.eval()
 
 
 def coded(points: Tensor) -> Tensor:

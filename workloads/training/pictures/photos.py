@@ -25,6 +25,8 @@ FACES = {"astronaut": (225.0, 108.0, 52.0, 106.0), "hopper": (266.0, 215.0, 110.
 NAMES = (
     "astronaut", "hopper", "chelsea", "coffee", "rocket", "hubble", "retina", "brick", "gravel",
 )
+#: Photographs that AGC may train on; Grace Hopper and the cat are kept out for measuring.
+TRAIN_PHOTOS = tuple(name for name in NAMES if name not in ("hopper", "chelsea"))
 
 
 @lru_cache(maxsize=16)
@@ -40,17 +42,27 @@ def photo_tensor(name: str, device: str = "cpu") -> Tensor:
     return picture.permute(2, 0, 1)[None].float() / 255
 
 
+def random_places(count: int, rows: int, cols: int) -> Tensor:
+    """[count, 4] places as `moved_face` takes them, anywhere in a photograph of that size."""
+    draws = torch.rand(count, 4)
+    half = min(rows, cols) * (0.25 + 0.25 * draws[:, 0])
+    centre_x = half + (cols - 2 * half) * draws[:, 1]
+    centre_y = half + (rows - 2 * half) * draws[:, 2]
+    return torch.stack([centre_x, centre_y, half * (0.3 + 0.4 * draws[:, 3]), half], dim=1)
+
+
 def moved_face(
-    photo: Tensor, place: tuple[float, float, float, float], frames: Tensor, rows: int, cols: int
+    photo: Tensor, place: Tensor, frames: Tensor, rows: int, cols: int
 ) -> Tensor:
     """Warp a real face by head motion: [N, 15] motion values to [N, 3, rows, cols].
 
-    `place`: centre x, centre y, half width of the face, half side of the crop, in photo pixels.
+    `place`: [N, 4]: centre x, centre y, half width of the face, half side of the crop, in photo
+    pixels.
     The head region turns, shifts and scales as one; yaw and pitch move it like a dome. The warp
     fades out around the head, so the background stays. Mouth, eyes and light stay as they are.
     """
     motion = {key: frames[:, index, None, None] for index, key in enumerate(MOTION_NAMES)}
-    centre_x, centre_y, face, half = place
+    centre_x, centre_y, face, half = place[:, :, None, None].unbind(1)
     device = photo.device
     y, x = torch.meshgrid(
         torch.linspace(-1, 1, rows, device=device), torch.linspace(-1, 1, cols, device=device),

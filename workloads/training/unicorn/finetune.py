@@ -2,10 +2,11 @@
 
 It writes the integer graph of what it fitted, and starts from the shipped float weights. The whole
 decode is unrolled, all sampler steps and the picture decoder, and the loss is on the picture, as in
-`train_unicorn`. On a GPU one update is captured once and replayed, since it is thousands of small
-kernels.
+`train`. With `--steps` fewer are unrolled than the float weights were trained for: the weights
+learn to do in them what all steps did; the pictures themselves teach. On a GPU one
+update is captured once and replayed, since it is thousands of small kernels.
 
-    python -m workloads.training.finetune_unicorn n256 --seconds 400 --out DIR
+    python -m workloads.training.unicorn.finetune n256 --steps 1 --seconds 400 --out DIR
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,10 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workloads.library import save_graph
-from workloads.training.losses import RandomFeatures
+from workloads.training.agc.losses import RandomFeatures
 from workloads.training.pictures.picture_set import picture_set
-from workloads.training.rounded_unicorn import RoundedUnicorn, calibrated
-from workloads.training.train_unicorn import TABLE_RATE, batch_of, falling, picture_loss
+from workloads.training.unicorn.rounded import RoundedUnicorn, calibrated
+from workloads.training.unicorn.train import TABLE_RATE, batch_of, falling, picture_loss
+from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.torch import TRAINED, load_unicorn
 
 #: Weight steps (as logarithms) learn this many times faster than weights.
@@ -118,22 +121,8 @@ class Update:
         self.replay()
 
 
-def fine_tuned(update: Update, seconds: float) -> int:
-    """Update weights for so many seconds; returns the number of steps."""
-    began, steps = time.monotonic(), 0
-    print(f"captured, {len(update.all)} tensors", flush=True)
-    while (share := (time.monotonic() - began) / seconds) < 1:
-        update(share)
-        steps += 1
-        if steps % 50 == 0:
-            error = update.error.item()
-            if steps % 200 == 0:
-                print(f"{share:4.0%} step {steps}: mse {error:.6f}, "
-                      f"{(time.monotonic() - began) / steps * 1e3:.0f} ms a step", flush=True)
-    return steps
-
-
-def _asked() -> argparse.Namespace:
+def arguments() -> argparse.Namespace:
+    """The options of a run."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("name", choices=sorted(TRAINED))
     parser.add_argument("--seconds", type=float, required=True, help="of fine-tuning alone")
@@ -142,20 +131,50 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--narrow", type=float, default=0.0,
                         help="share of the weights that get 4 bits")
+    parser.add_argument("--steps", type=int, default=UnicornConfig.steps,
+                        help="sampler steps of the decoder that is written")
     parser.add_argument("--suffix", default="int8", help="of the graph's name")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
 
+def fitted_for(update: Update, seconds: float) -> int:
+    """Update until that many seconds are spent, and say how often."""
+    began, count = time.monotonic(), 0
+    while (share := (time.monotonic() - began) / seconds) < 1:
+        update(share)
+        count += 1
+        if count % 50 == 0:
+            error = update.error.item()
+            if count % 200 == 0:
+                print(f"{share:4.0%} step {count}: mse {error:.6f}, "
+                      f"{(time.monotonic() - began) / count * 1e3:.0f} ms a step", flush=True)
+    return count
+
+
+def weights_of(rounded: RoundedUnicorn, bits: Mapping[str, int]) -> dict[str, int]:
+    """How many weights there are, and how many of them have 4 bits."""
+    return {
+        "parameters": sum(value.numel() for part in rounded.parts()
+                          for value in part.values.values() if value.requires_grad)
+        + rounded.table.numel(),
+        "four_bit_layers": len(bits),
+        "four_bit_weights": sum(part.values[f"{layer}.weights"].numel()
+                                for part in rounded.parts() for layer in part.steps
+                                if layer in bits),
+    }
+
+
 def main() -> None:
     """Calibrate, fine-tune for some seconds, measure, write the integer graph and a report."""
-    options = _asked()
+    options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(options.seed)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    config, decoder = load_unicorn(options.name)
+    whole, decoder = load_unicorn(options.name)
+    config = decoder.config = replace(whole, steps=options.steps)
     began = time.monotonic()
     pictures = torch.from_numpy(picture_set(config.images, device)).to(device)
     indices = [number * config.images // 16 for number in range(16)]
@@ -167,19 +186,15 @@ def main() -> None:
     before = each_psnr(decoder, pictures), each_psnr(rounded, pictures)
     print(f"{options.name}: float {before[0].mean():.3f} dB, rounded {before[1].mean():.3f} dB, "
           f"ready in {time.monotonic() - began:.0f} s", flush=True)
-    steps = fine_tuned(Update(rounded, pictures, options.batch, options.rate), options.seconds)
+    update = Update(rounded, pictures, options.batch, options.rate)
+    print(f"captured, {len(update.all)} tensors", flush=True)
+    steps = fitted_for(update, options.seconds)
     after = each_psnr(rounded, pictures)
-    weights = sum(value.numel() for part in rounded.parts() for layer, value in part.values.items()
-                  if value.requires_grad) + rounded.table.numel()
     report = {
         "network": options.name, "steps": steps, "seconds": options.seconds,
         "batch": options.batch, "rate": options.rate, "seed": options.seed,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "pictures": config.images, "parameters": weights,
-        "four_bit_layers": len(bits),
-        "four_bit_weights": sum(part.values[f"{layer}.weights"].numel()
-                                for part in rounded.parts() for layer in part.steps
-                                if layer in bits),
+        "pictures": config.images, "sampler_steps": config.steps, **weights_of(rounded, bits),
         "float_psnr_db": round(before[0].mean().item(), 3),
         "post_training_psnr_db": round(before[1].mean().item(), 3),
         "fine_tuned_psnr_db": round(after.mean().item(), 3),
@@ -189,17 +204,17 @@ def main() -> None:
     print(json.dumps(report), flush=True)
     name = f"unicorn-{options.name}-{options.suffix}"
     stem = options.out / name.replace("-", "_")
-    graph = rounded.graph(name)
     made_by = {
-        "command": f"python -m workloads.training.finetune_unicorn {options.name} --seconds "
+        "command": f"python -m workloads.training.unicorn.finetune {options.name} --seconds "
                    f"{options.seconds:g} --batch {options.batch} --rate {options.rate:g} --seed "
-                   f"{options.seed} --narrow {options.narrow:g}",
+                   f"{options.seed} --narrow {options.narrow:g} --steps {options.steps} --suffix "
+                   f"{options.suffix}",
         "weights": f"unicorn_{options.name}_float.safetensors, fine-tuned with rounding in the "
                    "loop (quantization-aware training)",
         "calibration": "16 pictures of the set, all sampler steps",
         **report,
     }
-    save_graph(graph, stem, made_by)
+    save_graph(rounded.graph(name), stem, made_by)
     print(f"wrote {stem.name}.safetensors and {stem.name}.json", flush=True)
 
 

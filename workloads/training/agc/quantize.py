@@ -8,7 +8,7 @@ structures equal in float32. Tracing (torchao pt2e) would find the same layers w
 machinery, leave the fixed-point steps in floating point, and could not tie the scales of a
 concatenation.
 
-    python -m workloads.training.quantize_agc agc-w16
+    python -m workloads.training.agc.quantize agc-w16
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from workloads.agc.config import HEAT_VARIANCE, AgcConfig
+from workloads.agc.config import HEAT_VARIANCE, SIZES, AgcConfig
 from workloads.agc.graph import build_graph, fixed_constants
 from workloads.agc.torch import (
-    TRAINED,
     AgcDecoder,
     ConvUnit,
     ResidualBlock,
@@ -162,29 +161,29 @@ def losses(network: FloatNetwork, graph: Graph, pairs: list[ClipPair]) -> dict[s
 
 def main(arguments: list[str] | None = None) -> int:
     """Quantize a trained decoder, write its two files, print what was measured."""
-    parser = argparse.ArgumentParser(prog="python -m workloads.training.quantize_agc",
+    parser = argparse.ArgumentParser(prog="python -m workloads.training.agc.quantize",
                                      description=main.__doc__)
-    parser.add_argument("name", choices=[f"agc-w{width}" for width in TRAINED])
+    parser.add_argument("name", choices=[f"agc-{name}" for name in SIZES])
     parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
                         default="power-of-two", help="form of the requantization")
     parser.add_argument("--pairs", type=int, default=8, help="calibration pairs of frames")
     parser.add_argument("--seed", type=int, default=0, help="of the calibration pairs")
     parser.add_argument("--out", type=Path, default=DATA, help="folder to write to")
     options = parser.parse_args(arguments)
-    width = int(options.name.removeprefix("agc-w"))
-    config, decoder = load_agc(width)
+    short = options.name.removeprefix("agc-")
+    config, decoder = load_agc(short)
     name = options.name if options.scales == "power-of-two" else f"{options.name}-multiplier"
     network = float_network(config, decoder, name)
     calibration = [real_inputs(pair)
-                   for pair in calibration_clips(options.pairs, options.seed, width)]
+                   for pair in calibration_clips(options.pairs, options.seed, short)]
     graph = quantize(network, calibration, Recipe(power_of_two=options.scales == "power-of-two"))
-    measured = losses(network, graph, test_clips(TEST_PAIRS, 0, width))
+    measured = losses(network, graph, test_clips(TEST_PAIRS, 0, short))
     for key, value in measured.items():
         print(f"{key}: {value}")
     made_by = {
-        "command": f"python -m workloads.training.quantize_agc {options.name} "
+        "command": f"python -m workloads.training.agc.quantize {options.name} "
                    f"--scales {options.scales} --pairs {options.pairs} --seed {options.seed}",
-        "weights": f"trained, agc_w{width}_float.safetensors",
+        "weights": f"trained, agc_{short}_float.safetensors",
         "calibration": f"{options.pairs} seeded pairs of training identities",
         "measured_on": f"{TEST_PAIRS} seeded pairs of held-out identities",
         **measured,

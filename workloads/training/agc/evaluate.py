@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workloads.agc.torch import TRAINED, AgcDecoder, load_agc
+from workloads.agc.config import SIZES
+from workloads.agc.torch import AgcDecoder, load_agc
 from workloads.training.metrics import average, measure
 from workloads.training.pictures.clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
 
@@ -49,25 +50,25 @@ def evaluate(decoder: AgcDecoder, pairs: list[ClipPair]) -> dict[str, dict[str, 
 def main() -> None:
     """Print the table, and write it as JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--widths", type=int, nargs="+", default=sorted(TRAINED))
+    parser.add_argument("--networks", choices=list(SIZES), nargs="+", default=list(SIZES))
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     result = {}
-    for width in options.widths:
-        _, decoder = load_agc(width)
+    for network in options.networks:
+        _, decoder = load_agc(network)
         sets = {
-            "held_out_heads": test_clips(options.count, options.seed, width),
-            "held_out_real_face": real_clips(options.count // 4, options.seed, width),
-            "seen_real_face": real_clips(options.count // 4, options.seed, width, "astronaut"),
+            "held_out_heads": test_clips(options.count, options.seed, network),
+            "held_out_real_face": real_clips(options.count // 4, options.seed, network),
+            "seen_real_face": real_clips(options.count // 4, options.seed, network, "astronaut"),
         }
         for name, pairs in sets.items():
             found = evaluate(decoder, pairs)
-            result[f"agc_w{width}/{name}"] = {"pairs": len(pairs), **found}
+            result[f"agc_{network}/{name}"] = {"pairs": len(pairs), **found}
             for answer, row in found.items():
                 text = "  ".join(f"{key} {value:.4f}" for key, value in row.items())
-                print(f"agc_w{width} {name} {answer}: {text}", flush=True)
+                print(f"agc_{network} {name} {answer}: {text}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

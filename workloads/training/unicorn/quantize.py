@@ -2,7 +2,7 @@
 
 It trains nothing. Step and picture decoder are calibrated apart, each on what it really sees.
 
-    python -m workloads.training.quantize_unicorn n256
+    python -m workloads.training.unicorn.quantize n256
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def spread(count: int, total: int, first: int = 0) -> list[int]:
 def main(arguments: list[str] | None = None) -> int:
     """Quantize a trained decoder, write its two files, print what was measured."""
     parser = argparse.ArgumentParser(
-        prog="python -m workloads.training.quantize_unicorn", description=main.__doc__)
+        prog="python -m workloads.training.unicorn.quantize", description=main.__doc__)
     parser.add_argument("name", choices=sorted(TRAINED))
     parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
                         default="multiplier", help="form of the requantization")
@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     for key, value in measured.items():
         print(f"{key}: {value}")
     made_by = {
-        "command": f"python -m workloads.training.quantize_unicorn {options.name} "
+        "command": f"python -m workloads.training.unicorn.quantize {options.name} "
                    f"--scales {options.scales} --pictures {options.pictures} "
                    f"--activations {options.activations}",
         "weights": f"trained, unicorn_{options.name}_float.safetensors",

@@ -1,6 +1,6 @@
 """Fits Unicorn to a numbered set: autoencoder first, then U-Net, then the picture decoder again.
 
-It reports only its own progress; the figures that count come from `evaluate_unicorn`.
+It reports only its own progress; the figures that count come from `evaluate`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workloads.training.losses import RandomFeatures, feature_loss
+from workloads.training.agc.losses import RandomFeatures, feature_loss
 from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.config import UnicornConfig, signal_and_noise, time_code
 from workloads.unicorn.torch import PictureDecoder, ResidualUnit, UnicornDecoder

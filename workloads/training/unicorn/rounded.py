@@ -1,6 +1,6 @@
 """The Unicorn decoder with every tensor rounded as its integer graph rounds it, in torch.
 
-It fits nothing: `finetune_unicorn` does. Steps are calibrated on the float trajectories, all
+It fits nothing: `finetune` does. Steps are calibrated on the float trajectories, all
 sampler steps together, since one program with one set of constants serves them all.
 """
 
@@ -17,8 +17,8 @@ from workloads.graph import Graph, Phase
 from workloads.quantization.float_network import FloatNetwork
 from workloads.quantization.layer_constants import Recipe
 from workloads.quantization.post_training import choose_scales, quantize
-from workloads.training.fake_quant import RoundedNetwork, Values
-from workloads.training.quantize_unicorn import float_networks, joined
+from workloads.training.unicorn.fake_quant import RoundedNetwork, Values
+from workloads.training.unicorn.quantize import float_networks, joined
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import NEXT_LATENT, OUTPUT
 from workloads.unicorn.run import fixed_inputs, step_inputs

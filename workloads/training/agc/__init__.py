@@ -1,0 +1,1 @@
+"""Trains, prunes, quantizes and measures the AGC decoder."""

@@ -1,0 +1,1 @@
+"""Trains, fine-tunes, quantizes and measures the Unicorn decoder."""
