@@ -17,12 +17,13 @@ from workloads.graph import Graph, Phase
 from workloads.reference import execute
 from workloads.unicorn.run import looped, starting_values
 
-#: Source picture, keypoints (source, driving; by width) and a quarter of the driving picture, of
+#: Source picture, keypoints (source, driving; by decoder) and a quarter of the driving picture, of
 #: a real face that no training has seen: Grace Hopper (US Navy, public domain), moved. Written by
 #: `workloads.training.pictures.clips`.
 AGC_FRAME = Path(__file__).parent / "agc" / "frame.npz"
 #: The shipped trained AGC decoders, with the entry of their keypoint detector in `AGC_FRAME`.
-AGC_TRAINED = {"agc-w16": "w16", "agc-w16-multiplier": "w16", "agc-w32": "w32"}
+AGC_TRAINED = {"agc-w16": "w16", "agc-w16-multiplier": "w16", "agc-w32": "w32",
+               "agc-t32b4": "t32b4"}
 NOISE = ("Inputs are seeded noise: outputs show that the arithmetic is right, and nothing to look "
          "at.")
 PICTURE = "picture: red, green, blue from 0 to 1"
@@ -60,7 +61,7 @@ def whole_frame(graph: Graph, given: Mapping[str, np.ndarray] | None = None
     comes with its loop inside (it may have it already) and decodes its first picture;
     `GraphError` if nobody said how its steps are tied.
     """
-    if graph.steps > 1:
+    if graph.steps > 1 or graph.phase(Phase.STEP):
         inputs = starting_values(graph, 0)
         whole = graph if graph.carried else looped(graph)
         return whole, Frame(inputs, 0, "Inputs ask for the first picture of the set.",
@@ -69,10 +70,10 @@ def whole_frame(graph: Graph, given: Mapping[str, np.ndarray] | None = None
         return graph, Frame(given, 0, GIVEN)
     if graph.inputs != AGC_INPUTS:
         return graph, Frame()
-    width = AGC_TRAINED.get(graph.name)
+    short = AGC_TRAINED.get(graph.name)
     with np.load(AGC_FRAME) as real:
         source = real["source"]
-        points = real[width] if width else None
+        points = real[short] if short else None
     if points is None or graph.tensors["source"].shape[1:] != source.shape[:2]:
         return graph, Frame(meanings=AGC_MEANINGS)
     given = frame_inputs(source, *points)

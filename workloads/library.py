@@ -20,7 +20,7 @@ from arch_models.files import MOST_ARRAYS, read_bytes, read_json
 from arch_models.output import write_text, write_whole
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.graph import Graph, GraphError, Layer, TensorSpec
+from workloads.graph import Graph, GraphError, Layer, Phase, TensorSpec
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import unicorn_graph
 from workloads.unicorn.run import looped
@@ -85,7 +85,7 @@ def load(name: str) -> Graph:
     else:
         config = GENERATED[name]
         graph = agc_graph(config) if isinstance(config, AgcConfig) else unicorn_graph(config)
-    return looped(graph) if graph.steps > 1 else graph
+    return looped(graph) if graph.phase(Phase.STEP) else graph
 
 
 def provenance(name: str) -> dict[str, Any]:

@@ -26,10 +26,10 @@ from workloads.training.pictures.clips import CLIPS, ClipPair, clip
 from workloads.training.pictures.picture_set import picture_set
 from workloads.training.unicorn import evaluate as evaluate_unicorn
 from workloads.unicorn.graph import INDEX_TABLE
-from workloads.unicorn.run import decode as decode_integers
+from workloads.unicorn.run import picture
 
 #: Shipped networks with trained weights whose float decoder ships too: their short names.
-UNICORN_NAMES = {"unicorn-n256-int8": "n256"}
+UNICORN_NAMES = {"unicorn-n256-int8": "n256", "unicorn-n256-one-step": "n256"}
 #: Pictures a second of a clip.
 RATE = 25
 COLUMNS = ("wanted", "float", "int8", "four times the difference of int8 to float")
@@ -108,11 +108,11 @@ def _clip_integers(graph: Graph, pairs: list[ClipPair]) -> Iterator[np.ndarray]:
 
 
 def _pictures(graph: Graph, short: str, count: int) -> Iterator[DecodedFrame]:
-    config, decoder = evaluate_unicorn.load_unicorn(short)
+    _, decoder = evaluate_unicorn.load_unicorn(short)
     for number in range(count):
         yield DecodedFrame(number, picture_set(1, first=number)[0],
                            evaluate_unicorn.decode(decoder, [number])[0],
-                           frame_bytes(decode_integers(graph, config, number)))
+                           frame_bytes(picture(graph, number)))
 
 
 def show(console: Console, rows: list[dict[str, float]]) -> None:

@@ -33,8 +33,10 @@ Row = dict[str, object]
 AGC_FORMATS: dict[str, dict[str, str]] = {
     "w16": {"agc-w16": "int8, power-of-two scales", "agc-w16-multiplier": "int8, multipliers"},
     "w32": {"agc-w32": "int8, power-of-two scales"},
+    "t32b4": {"agc-t32b4": "int8, power-of-two scales"},
 }
-UNICORN_FORMATS = {"n256": {"unicorn-n256-int8": "int8, fine-tuned"}}
+UNICORN_FORMATS = {"n256": {"unicorn-n256-int8": "int8, fine-tuned",
+                            "unicorn-n256-one-step": "int8, fine-tuned for one step"}}
 #: Share of the AGC's weights that get 4 bits in its mixed format, and that format's name.
 NARROW_SHARE = 0.5
 MIXED = "int8, 4-bit weights in half"

@@ -37,7 +37,8 @@ KINDS: Mapping[str, Callable] = {"str": str, "int": int, "float": float}
 #: Network, design, and the rate in Hz that is asked for (0: the fastest that is predicted).
 CASES = (
     *((network, design, 0)
-      for network in ("agc-w16", "agc-w32", "agc-w64", "unicorn-n256-int8", "unicorn-n1024")
+      for network in ("agc-w16", "agc-w32", "agc-w64", "agc-t32b4", "unicorn-n256-int8",
+                      "unicorn-n256-one-step", "unicorn-n1024")
       for design in ("default", "diffusion")),
     ("agc-w16", "default", 200_000_000), ("unicorn-n256-int8", "diffusion", 100_000_000),
     ("agc-w64", "demo", 0))

@@ -95,7 +95,7 @@ def test_motion_is_seeded_smooth_and_in_range() -> None:
 
 def test_real_face_turns_inside_a_still_frame() -> None:
     """A turn moves the face and leaves the frame's corners alone."""
-    photo, place = photo_tensor("hopper"), FACES["hopper"]
+    photo, place = photo_tensor("hopper"), torch.tensor(FACES["hopper"])[None]
     rest = moved_face(photo, place, still(move_y=-0.08), 64, 64)
     turned = moved_face(photo, place, still(move_y=-0.08, yaw=0.4), 64, 64)
     change = (rest - turned).abs().mean(1)[0]
@@ -145,7 +145,7 @@ def test_clip_pairs_are_seeded_and_apart() -> None:
     assert int(one.name.removeprefix("test")) > clips.TRAIN_IDENTITIES
 
 
-@pytest.mark.parametrize("network", ["w16", "w32"])
+@pytest.mark.parametrize("network", ["w16", "w32", "t32b4"])
 def test_trained_agc_beats_repeating_the_source(network: str) -> None:
     """On a held-out head the decoder is well above the source frame repeated."""
     _, decoder = load_agc(network)

@@ -222,7 +222,8 @@ def test_frames_become_steps_and_back() -> None:
         frame_inputs(frame.astype(float), np.zeros((4, 2)), np.zeros((4, 2)))
 
 
-@pytest.mark.parametrize("name", ["agc-w16", "agc-w16-multiplier", "agc-w32"])
+@pytest.mark.parametrize("name", ["agc-w16", "agc-w16-multiplier", "agc-w32",
+                                  "agc-t32b4"])
 def test_shipped_decoders_lost_less_than_a_third_of_a_decibel(name: str) -> None:
     """What the command measured on held-out pairs stays below the bound set beforehand."""
     made_by = library.provenance(name)

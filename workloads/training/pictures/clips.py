@@ -144,7 +144,7 @@ def write_shipped_pair(path: Path) -> None:
 
     Of the first twelve real pairs it is the one that the shipped decoders follow best.
     """
-    pairs = {name: real_clips(12, 0, name)[11] for name in ("w16", "w32")}
+    pairs = {name: real_clips(12, 0, name)[11] for name in ("w16", "w32", "t32b4")}
     first = pairs["w16"]
     points: dict[str, Any] = {name: np.stack([pair.source_points, pair.driving_points])
                               for name, pair in pairs.items()}
