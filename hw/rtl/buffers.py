@@ -21,8 +21,8 @@ from hw.rtl.pipeline import register
 
 BEAT_BITS = 64
 MOST_WRITERS = 2  # ports of a block RAM
-#: Cycles from an engine's address of INPUT to its data.
-READ_CYCLES = 1
+#: Cycles from an engine's address of INPUT to its data: chosen among the engines, then read.
+READ_CYCLES = 2
 
 
 @dataclass(frozen=True)

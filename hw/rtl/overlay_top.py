@@ -65,6 +65,15 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
                                     f"be at least {least} in RTL")
 
 
+def _of_running(values: Sequence[tuple[Any, Value]]) -> Value:
+    """The value of the engine that runs; the layer barrier keeps engines of different layers
+    apart. 0 if none runs."""
+    found: Value = Value.cast(0)
+    for engine, value in values:
+        found = found | (value & engine.shell.running.replicate(len(value)))
+    return found
+
+
 class OverlayTop(Elaboratable):
     """Units in the program's order; `ports.config` is empty, every number is a constant."""
 
@@ -159,17 +168,15 @@ class OverlayTop(Elaboratable):
                                  banks=overlay.input_banks)
             for writer, master in enumerate(masters):
                 self._load(m, master, Target.INPUT, tiles, places[writer], writer)
-            address: Value = Value.cast(0)
+            readers = []
             for engine in self.engines.values():
                 array = isinstance(engine, ConvolutionEngine)
                 if not array and column:
                     continue
-                here = engine.in_address[column] if array else engine.in_address
+                readers.append((engine, engine.in_address[column] if array else engine.in_address))
                 data = engine.in_data[column] if array else engine.in_data
-                # The layer barrier keeps engines of different layers apart.
-                address = Mux(engine.shell.active, here, address)
                 m.d.comb += data.eq(tiles.read_data)
-            m.d.comb += tiles.read_address.eq(address)
+            m.d.sync += tiles.read_address.eq(_of_running(readers))
         if Engine.CONVOLUTION in self.engines and Fusion.ADD in overlay.fusions:
             skip = self._buffer(m, "skip_buffer", overlay.output_words * overlay.output_banks,
                                 self.out_lanes, masters[:1])  # only the first loads skip tiles
@@ -181,21 +188,22 @@ class OverlayTop(Elaboratable):
                          convolution.skip_data.eq(skip.read_data)]
 
     def _outputs(self, m: Module) -> None:
-        """OUTPUT: written by the engine that runs, one copy for each output master to read."""
-        address: Value = Value.cast(0)
-        data: Value = Value.cast(0)
-        lanes: Value = Value.cast(0)
+        """OUTPUT: written by the engine that runs, one copy for each output master to read.
+
+        What an engine writes is there a cycle later: before a store that it lets start reads.
+        """
+        addresses, words, enables = [], [], []
         for engine in self.engines.values():
-            if isinstance(engine, StreamPorts):
-                enable, word = engine.out_write, Cat([engine.out_data] * self.out_lanes)
-            else:
-                enable, word = engine.out_write.replicate(self.out_lanes), engine.out_data
-            address = Mux(engine.shell.active, engine.out_address, address)
-            data = Mux(engine.shell.active, word, data)
-            lanes = Mux(engine.shell.active, enable, lanes)
+            streams = isinstance(engine, StreamPorts)
+            addresses.append((engine, engine.out_address))
+            words.append((engine, Cat([engine.out_data] * self.out_lanes) if streams
+                          else engine.out_data))
+            enables.append((engine, engine.out_write if streams
+                            else engine.out_write.replicate(self.out_lanes)))
+        write = (register(m, _of_running(addresses)), register(m, _of_running(words)),
+                 delay(m, _of_running(enables), 1))
         for index, master in enumerate(self._masters(Role.OUTPUT)):
-            self._output(m, master, f"output_buffer_{index}" if index else "output_buffer",
-                         (address, data, lanes))
+            self._output(m, master, f"output_buffer_{index}" if index else "output_buffer", write)
 
     def _output(self, m: Module, master: WriteMaster, name: str,
                 write: tuple[Value, Value, Value]) -> None:
@@ -273,6 +281,6 @@ class OverlayTop(Elaboratable):
                 address = lookup.table_addresses[index]
                 m.d.comb += lookup.table_data[index].eq(table.read_data)
             if softmax is not None and index < len(softmax.table_addresses):
-                address = Mux(softmax.shell.active, softmax.table_addresses[index], address)
+                address = Mux(softmax.shell.running, softmax.table_addresses[index], address)
                 m.d.comb += softmax.table_data[index].eq(table.read_data)
             m.d.comb += table.read_address.eq(address)

@@ -40,10 +40,10 @@ def loop_nest(m: Module, start: Value, limits: Sequence[ValueLike],
     a single step?
 
     Whether a step is a loop's last one is known two steps ahead, and whether it is that of all
-    loops from one inwards is a register, so that an end is one LUT behind registers.
+    loops from one inwards, one step: ends are registers.
     """
     begins, trip = register(m, start), Signal()
-    counters, _, ends = count_loops(m, begins, trip, limits, steps, bits, singles)
+    counters, _, ends = count_loops(m, begins, trip, limits, steps, bits, singles, steady=True)
     with m.If(begins | ends[0]):
         m.d.sync += trip.eq(begins)
     return trip, counters, ends
@@ -70,7 +70,8 @@ def paced_nest(m: Module, start: Value, limits: Sequence[ValueLike], steps: Sequ
     outer, lasts, outer_ends = count_loops(m, begins, passed, limits[:level], steps[:level],
                                            bits, singles, ahead=False)
     spent, rested, waits, final = Signal(range(least)), Signal(), Signal(), Signal()
-    every, finished = Cat(lasts).all(), Signal()
+    # The outer loops have settled by the end of a pass of three cycles.
+    every, finished = Cat(lasts).all() if least == 2 else register(m, Cat(lasts).all()), Signal()
     opens = begins | (rested & (passes | waits))
     m.d.comb += finished.eq(rested & Mux(waits, final, passes & every))
     opened = delay(m, opens, 1)
@@ -91,19 +92,20 @@ def paced_nest(m: Module, start: Value, limits: Sequence[ValueLike], steps: Sequ
 
 def count_loops(m: Module, begins: Value, moves: Value, limits: Sequence[ValueLike],
                 steps: Sequence[ValueLike] | None = None, bits: int = 16,
-                singles: Mapping[int, Value] | None = None, ahead: bool = True
-                ) -> tuple[list[Signal], list[Signal], list[Value]]:
+                singles: Mapping[int, Value] | None = None, ahead: bool = True,
+                steady: bool = False) -> tuple[list[Signal], list[Signal], list[Value]]:
     """(counters, lasts, ends) of loops whose innermost counter `moves`, as in `loop_nest`.
 
     They are ready a cycle after `begins`, with limits that hold from the cycle before it on, and
     begin with the counters that they ended with: zero if they went to their end.
-    Unless `ahead`, moves are two cycles apart at least.
+    Unless `ahead`, moves are two cycles apart at least. `steady`: from the cycle after `begins` to
+    the last step every cycle moves.
     """
     count = len(limits)
     strides = [1] * count if steps is None else steps
     lasts, nears, alls = ([Signal(name=f"{name}_{index}") for index in range(count)]
                           for name in ("last", "near", "last_from"))
-    ends = [moves & every for every in alls]
+    ends: list[Value] = [*alls] if steady else [moves & every for every in alls]
     counters: list[Signal] = []
     firsts, laters = [], []
     for index, (last, near) in enumerate(zip(lasts, nears, strict=True)):
@@ -130,10 +132,11 @@ def count_loops(m: Module, begins: Value, moves: Value, limits: Sequence[ValueLi
         if not ahead:
             m.d.sync += every.eq(Cat(lasts[index:]).all())
             continue
+        coming = Cat(laters[index:]).all()
         with m.If(begins):
             m.d.sync += every.eq(Cat(firsts[index:]).all())
-        with m.Elif(moves):
-            m.d.sync += every.eq(Cat(laters[index:]).all())
+        with m.Elif(Const(1, 1) if steady else moves):
+            m.d.sync += every.eq(coming & moves & ~alls[0] if steady else coming)
     return counters, lasts, ends
 
 
@@ -164,6 +167,13 @@ def register(m: Module, value: ValueLike) -> Signal:
     found = Signal(Value.cast(value).shape(), reset_less=True)
     m.d.sync += found.eq(value)
     return found
+
+
+def choose(flag: Value, one: Value, other: Value) -> Value:
+    """`Mux` of signed values as gates: the tool would make a clock enable of one that keeps what
+    it has, which is a net more."""
+    mask = flag.replicate(len(one))
+    return ((one & mask) | (other & ~mask)).as_signed()
 
 
 def product(m: Module, left: ValueLike, right: ValueLike, plus: ValueLike | None = None) -> Signal:
@@ -260,42 +270,24 @@ def _flags(m: Module, value: Value, unit: int, kept: int, first: bool
             value, sign)
 
 
-def rounding(value: Value, shift: Value) -> Value:
-    """`value` plus what makes the floor of `>> shift` round half to even (shifts up to 47)."""
-    width = 1 << len(shift)
-    half_less_one = ((1 << shift)[:width] >> 1) - 1
-    odd = (value >> shift)[0]
-    return (value + Mux(shift == 0, 0, half_less_one + odd))[: max(len(value), 48) + 1].as_signed()
+def rounded(value: Value, bits: int) -> Value:
+    """`value >> bits`, rounded half to even, in one carry chain."""
+    less_than_half = Const((1 << (bits - 1)) - 1, bits)
+    total = (Cat(Const(1, 1), value).as_signed()
+             + Cat(value[bits], less_than_half).as_signed())
+    return total[1 + bits :].as_signed()
 
 
 def saturate(value: Value, bits: int = 8) -> Value:
-    """`value` clipped to signed `bits`."""
-    least, greatest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    return Mux(value > greatest, greatest, Mux(value < least, least, value))[:bits].as_signed()
+    """`value` clipped to signed `bits`: where a bit above them differs from the sign."""
+    sign = value[-1]
+    over = (value[bits - 1 : -1] ^ sign.replicate(len(value) - bits)).any()
+    return Mux(over, Cat((~sign).replicate(bits - 1), sign), value[:bits])[:bits].as_signed()
 
 
 def signed_bytes(word: Value, count: int) -> list[Value]:
     """The bytes of a word as signed values, lowest first."""
     return [word[8 * index : 8 * index + 8].as_signed() for index in range(count)]
-
-
-def divide(m: Module, value: Value, divisor: int) -> tuple[Value, Value]:
-    """(quotient, remainder) of an unsigned value by a constant, in the same cycle.
-
-    A power of two costs nothing; others a few LUTs a bit: one bit of the quotient after another.
-    """
-    if divisor & (divisor - 1) == 0:
-        bits = divisor.bit_length() - 1
-        return value[bits:], value[:bits] if bits else Value.cast(0)
-    quotient: list[Value] = []
-    rest: Value = Value.cast(0)
-    for bit in reversed(value):
-        wide = Cat(bit, rest)
-        fits, left = Signal(), Signal(range(divisor))
-        m.d.comb += [fits.eq(wide >= divisor), left.eq(Mux(fits, wide - divisor, wide))]
-        quotient.insert(0, fits)
-        rest = left
-    return Cat(quotient), rest
 
 
 def slow_divide(m: Module, start: Value, value: Value, divisor: int) -> Value:
@@ -315,12 +307,3 @@ def slow_divide(m: Module, start: Value, value: Value, divisor: int) -> Value:
         m.d.sync += [quotient.eq(Cat(fits, quotient)), left.eq(left - 1), busy.eq(left != 0),
                      rest.eq(Mux(fits, wide - divisor, wide))]
     return quotient
-
-
-def tree(values: Sequence[Value]) -> Value:
-    """The sum of some values, added in pairs."""
-    found = list(values)
-    while len(found) > 1:
-        pairs = [one + other for one, other in zip(found[::2], found[1::2], strict=False)]
-        found = pairs + found[len(pairs) * 2 :]
-    return found[0]

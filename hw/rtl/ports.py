@@ -5,13 +5,13 @@ It holds no logic but the counter read-out, and no bus protocol for registers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 
 from hw.rtl.gate import on_gated_clock
-from hw.rtl.pipeline import delay, register
+from hw.rtl.pipeline import late, register
 from hw.rtl.shell import COUNTER_BITS
 from hw.rtl.transfers.masters import ReadMaster, WriteMaster
 
@@ -61,9 +61,10 @@ class Ports:
 def connect_units(m: Module, ports: Ports) -> None:
     """Add the units as submodules and tie their outside signals to the ports."""
     places = COUNTER_STRIDE.bit_length() - 1
-    number, of_unit = register(m, ports.counter_select[:places]), delay(
-        m, ports.counter_select[places:], 2)
-    values = []
+    number, of_unit = ports.counter_select[:places], late(m, ports.counter_select[places:], 2)
+    asked = [register(m, number == index)
+             for index in range(max(len(unit.shell.counters) for unit in ports.units))]
+    found: Value = Value.cast(0)
     for index, unit in enumerate(ports.units):
         name = f"u{index}"
         m.submodules[name] = on_gated_clock(m, unit, name) if unit.shell.gated else unit
@@ -75,5 +76,14 @@ def connect_units(m: Module, ports: Ports) -> None:
             goes_in = name in ("command", "command_valid") or name in (
                 "ar_ready", "r_valid", "r_data", "r_last", "aw_ready", "w_ready", "b_valid")
             m.d.comb += inside.eq(outside) if goes_in else outside.eq(inside)
-        values.append(register(m, Array(unit.shell.counters)[number]))
-    m.d.sync += ports.counter_value.eq(Array(values)[of_unit])
+        mine = register(m, _either(zip(asked, unit.shell.counters, strict=False)))
+        found = found | Mux(of_unit == index, mine, 0)
+    m.d.sync += ports.counter_value.eq(found)
+
+
+def _either(values: Iterable[tuple[Value, Value]]) -> Value:
+    """The value whose flag is set, of which one is at most."""
+    found: Value = Value.cast(0)
+    for flag, value in values:
+        found = found | Mux(flag, value, 0)
+    return found

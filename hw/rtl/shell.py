@@ -20,14 +20,16 @@ from amaranth.hdl import Cat, DomainRenamer, Elaboratable, Module, Mux, Signal, 
 
 from cosim.program.table import Opcode
 from hw.interface.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_fields
-from hw.rtl.pipeline import delay
+from hw.rtl.pipeline import delay, late, register
 from hw.rtl.transfers.queue import Queue
 
 COMMAND_BITS = 8 * DESCRIPTOR_BYTES
 QUEUE_DEPTH = 8  # commands; a unit that ends an operation every cycle never sees it empty
 OPCODE_BITS = max(Opcode).bit_length()
 COUNTER_BITS = 40  # 2**40 cycles are 3 hours at 100 MHz
-COUNTER_LAG = 2  # cycles from an event to its count
+#: Cycles from an event until it is told apart; it is counted one later. An IP says only then that
+#: its last operation has ended.
+COUNTER_LAG = 5
 #: The clock domain of a shell whose body's clock stops.
 ALWAYS = "always"
 _HEADER = {field.name: field for field in HEADER}
@@ -64,13 +66,15 @@ class Shell(Elaboratable):
         self.command_valid = Signal()
         self.command_ready = Signal()
         self.available = Signal(max(1, waits))
-        self.coming = Signal(max(1, waits))  # what `available` is in the next cycle
+        self.coming = Signal(max(1, waits))  # may `available` be so in the next cycle?
         self.take = Signal(max(1, waits))
         self.give = Signal(max(1, signals))
         self.head = Signal(COMMAND_BITS)
         self.start = Signal()
         self.begins = Signal()
+        self.stays = Signal(init=1)  # not `begins`, a register of its own: half as many follow each
         self.active = Signal()
+        self.running = Signal()  # from the cycle after the start to the end
         self.done = Signal()
         self.ends = Signal()
         self.at_once = False  # may an operation end in the cycle in which it starts?
@@ -100,68 +104,86 @@ class Shell(Elaboratable):
         return [self.busy_cycles, self.idle_cycles, self.memory_cycles, *self.stall_cycles]
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Build the queue, the start condition and the counters."""
+        """Build the queue, the start condition and the counters.
+
+        Whether the head may start is a register, so that only its tokens are asked in the cycle
+        of a start. The queue moves a cycle after its first command became the head; an operation
+        of one cycle (`at_once`) cannot wait for that.
+        """
         m = Module()
-        m.submodules.queue = queue = Queue(len(self.kept), self.depth, spare=2)
-        pending, head = Signal(), Signal(len(self.kept))
+        m.submodules.queue = queue = Queue(len(self.kept), self.depth, spare=3)
+        pending, head, moved = Signal(), Signal(len(self.kept)), Signal()
+        there, takes, may, here = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             queue.w_data.eq(Cat(self.command[bit] for bit in self.kept)),
             queue.w_en.eq(self.command_valid & queue.room),
             self.command_ready.eq(queue.room),
             Cat(self.head[bit] for bit in self.kept).eq(head),
-            queue.r_en.eq(self.ends | ~pending),
+            takes.eq(self.ends | ~pending),
+            there.eq(queue.r_rdy if self.at_once else queue.r_rdy & ~moved),
+            queue.r_en.eq(takes if self.at_once else moved),
         ]
-        with m.If(self.ends | ~pending):
-            m.d.sync += [head.eq(queue.r_data), pending.eq(queue.r_rdy)]
-        running = Signal()
+        with m.If(takes):
+            m.d.sync += [head.eq(queue.r_data), pending.eq(there)]
         wait = self.header("wait")[: max(1, self.waits)]
         missing = Signal(max(1, self.waits))
         m.d.comb += [
             missing.eq(wait & ~self.available),
-            self.start.eq(self.go & pending & ~running & (missing == 0)),
-            self.active.eq(self.start | running),
-            self.ends.eq(self.done & (self.active if self.at_once else running)),
+            self.start.eq(may & (missing == 0)),
+            self.active.eq(self.start | self.running),
+            self.ends.eq(self.done & self.active if self.at_once else self.done),
             self.take.eq(wait & self.start.replicate(len(self.take))),
             self.give.eq(self.header("signal")[: len(self.give)]
                          & self.ends.replicate(len(self.give))),
         ]
-        m.d.sync += [running.eq(self.active & ~self.ends), self.begins.eq(self.start)]
-        self._count(m, pending, missing)
+        next_may = self.go & Mux(takes, there, ~self.active)
+        m.d.sync += [
+            self.running.eq(self.active & ~self.ends), self.begins.eq(self.start),
+            self.stays.eq(~self.start), moved.eq(takes & there), here.eq(self.go),
+            may.eq(next_may)]
+        self._count(m, here, pending, missing)
         if not self.gated:
             return m
-        fills, after = self.ends | ~pending, Signal(COMMAND_BITS)
-        lacks = Mux(fills, read_field(after, _HEADER["wait"]), wait) & ~self.coming
+        after = Signal(COMMAND_BITS)
+        lacks = Mux(takes, read_field(after, _HEADER["wait"]), wait) & ~self.coming
         m.d.comb += [
             Cat(after[bit] for bit in self.kept).eq(queue.r_data),
-            self.soon.eq((self.active & ~self.ends)
-                         | ((queue.r_rdy | ~fills) & (lacks[: len(wait)] == 0)))]
+            self.soon.eq((self.active & ~self.ends) | (next_may & (lacks[: len(wait)] == 0)))]
         return DomainRenamer(ALWAYS)(m)
 
-    def _count(self, m: Module, pending: Signal, missing: Signal) -> None:
+    def _count(self, m: Module, here: Signal, pending: Signal, missing: Signal) -> None:
         """Book a whole wait when it ends: on idle, or on the channel whose token came last.
 
         Everything is seen COUNTER_LAG cycles late; what is seen after `go` fell is not counted.
+        What a cycle is told apart in one cycle and counted in the next.
         """
-        waited, has_waited = Signal(COUNTER_BITS), Signal()
+        waited, has_waited = Signal(COUNTER_BITS, reset_less=True), Signal()
         before = Signal.like(missing)
-        active, moving, started, waiting, idle, first, now = (
-            delay(m, value, COUNTER_LAG) for value in (
-                self.active, self.moving, self.start, self.go & pending, self.go & ~pending,
-                self.header("first_in_layer"), missing))
-        with m.If(self.go & active):
-            m.d.sync += [waited.eq(0), has_waited.eq(0)]
-            with m.If(moving):
-                m.d.sync += self.busy_cycles.eq(self.busy_cycles + 1)
-            with m.Else():
-                m.d.sync += self.memory_cycles.eq(self.memory_cycles + 1)
-        with m.Elif(self.go & waiting):
-            m.d.sync += [waited.eq(waited + 1), has_waited.eq(1), before.eq(now)]
-        books = self.go & started & has_waited
-        with m.If(books & first):
-            m.d.sync += self.idle_cycles.eq(self.idle_cycles + waited)
-        with m.Elif(self.go & ~active & idle):
-            m.d.sync += self.idle_cycles.eq(self.idle_cycles + 1)
-        for bit, counter in enumerate(self.stall_cycles):
-            # The channels missing one cycle ago came last; the lowest number wins a tie.
-            with m.If(books & ~first & before[bit] & ~before[:bit].any()):
-                m.d.sync += counter.eq(counter + waited)
+        moving, waiting, idle, first, now = (late(m, value, COUNTER_LAG) for value in (
+            self.moving, here & pending, here & ~pending, self.header("first_in_layer"), missing))
+        # These come late in their cycle, too late for a shift register.
+        active, started = (late(m, value, COUNTER_LAG - 1)
+                           for value in (delay(m, self.active, 1), self.begins))
+        rests = here & ~active & idle
+        with m.If(here & active):
+            m.d.sync += has_waited.eq(0)
+        with m.Elif(here & waiting):
+            m.d.sync += [has_waited.eq(1), before.eq(now)]
+        books = here & started & has_waited
+        ended, runs, stands, waits, books_idle, rests = (register(m, value) for value in (
+            here & active, here & active & moving, here & active & ~moving,
+            here & waiting & ~active, books & first, rests))
+        # The channels missing one cycle ago came last; the lowest number wins a tie.
+        stalls = [register(m, books & ~first & before[bit] & ~before[:bit].any())
+                  for bit in range(len(self.stall_cycles))]
+        with m.If(ended):
+            m.d.sync += waited.eq(0)
+        with m.Elif(waits):
+            m.d.sync += waited.eq(waited + 1)
+        for counter, when, by in (
+                (self.busy_cycles, runs, 1), (self.memory_cycles, stands, 1),
+                (self.idle_cycles, books_idle | rests, Mux(rests, 1, waited)),
+                *((counter, when, waited) for counter, when in
+                  zip(self.stall_cycles, stalls, strict=True))):
+            with m.If(when):
+                m.d.sync += counter.eq(counter + by)

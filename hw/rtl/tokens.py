@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
+
+from hw.rtl.pipeline import register
+from hw.rtl.transfers.queue import Tally
 
 TOKEN_BITS = 16
 
 
 class TokenBank(Elaboratable):
-    """Counters of all channels. `initial` is loaded while `go` and `keep` are low; a reset of the
-    units around the bank leaves the counters as they are.
+    """Counters of all channels. `initial` is loaded while `go` and `keep` were low a cycle ago; a
+    reset of the units around the bank leaves the counters as they are.
 
     `overflow` rises and stays if a counter passes its range; no legal program lets it.
     """
@@ -27,32 +30,27 @@ class TokenBank(Elaboratable):
         self.take = Signal(channel_count)
         self.give = Signal(channel_count)
         self.available = Signal(channel_count)
-        self.coming = Signal(channel_count)  # what `available` is in the next cycle
+        self.coming = Signal(channel_count)  # may there be one in the next cycle?
         self.overflow = Signal()
 
     def elaborate(self, platform: object) -> Module:
         """Build the counters."""
         m = Module()
+        loads, passes = Signal(), []
+        m.d.sync += loads.eq(~self.go & ~self.keep)
         for number, initial in enumerate(self.initial):
-            count = Signal(TOKEN_BITS, name=f"tokens_{number}", reset_less=True)
-            some = Signal(name=f"some_{number}", reset_less=True)  # is the count not zero?
-            m.d.comb += [self.available[number].eq(some), self.coming[number].eq(some)]
-            m.d.sync += some.eq(self.coming[number])
-            with m.If(~self.go & ~self.keep):
-                m.d.sync += count.eq(initial)
-                m.d.comb += self.coming[number].eq(initial != 0)
-            with m.Elif(self.go):
-                give, take = self.give[number], self.take[number]
-                more = Signal(name=f"more_{number}")
-                m.d.comb += more.eq(count[1:].any() | (count[0] & ~take))
-                with m.If(give & ~take):
-                    m.d.sync += count.eq(count + 1)
-                with m.Elif(take & ~give):
-                    m.d.sync += count.eq(count - 1)
-                m.d.comb += self.coming[number].eq(give | more)
-                with m.If(give & ~take & count.all()):
-                    m.d.sync += self.overflow.eq(1)
+            passes.append(self._channel(m, number, loads, initial))
+        with m.If(Cat(passes).any()):
+            m.d.sync += self.overflow.eq(1)
         return m
+
+    def _channel(self, m: Module, number: int, loads: Signal, initial: Signal) -> Signal:
+        """One counter; a register that says that it has passed its range."""
+        tally = Tally(m, self.give[number], self.take[number], TOKEN_BITS)
+        tally.load(m, loads, initial)
+        m.d.comb += [self.available[number].eq(tally.some),
+                     self.coming[number].eq(tally.some | self.give[number])]
+        return register(m, tally.more & tally.count.all())
 
 
 def join(m: Module, bank: TokenBank, shells: Sequence) -> None:

@@ -216,7 +216,7 @@ def _shell(unit: Any) -> list[Signal]:
     shell = unit.shell
     shell.depth = COMMAND_DEPTH
     return [shell.go, shell.command, shell.command_valid, shell.command_ready, shell.available,
-            shell.take, shell.give, shell.start, shell.active, *shell.counters]
+            shell.take, shell.give, shell.ends, shell.running, *shell.counters]
 
 
 def _master(row: Sites) -> tuple[Any, list[Signal]]:
@@ -226,7 +226,9 @@ def _master(row: Sites) -> tuple[Any, list[Signal]]:
                 else WriteMaster(config, row.channels, row.channels, port_bits=row.width))
     names = (*(READ_SIGNALS if reads else WRITE_SIGNALS), *(() if reads else ("fetch", "data")))
     counter = top.counter
-    pins = [counter.plane, counter.position, *([counter.index] if reads else []), top.shell.head]
+    walker = top.walker
+    pins = [counter.plane, counter.position, top.shell.head,
+            *([counter.index] if reads else [walker.comes, walker.coming])]
     return top, [*_shell(top), *(getattr(top, name) for name in names), *pins,
                  *signals_of(top.beats if reads else [])]
 

@@ -14,7 +14,6 @@ from hw.rtl.pipeline import (
     PRODUCT,
     ROUND,
     WIDE_PRODUCT,
-    divide,
     dot,
     paced_nest,
     product,
@@ -22,25 +21,6 @@ from hw.rtl.pipeline import (
     wide_product,
 )
 from workloads import arithmetic
-
-
-@pytest.mark.parametrize("divisor", [1, 2, 3, 5, 6, 7, 8, 9, 24])
-def test_division_by_a_constant(divisor):
-    m, value = Module(), Signal(12)
-    quotient, rest = Signal(12), Signal(12)
-    found = divide(m, value, divisor)
-    m.d.comb += [quotient.eq(found[0]), rest.eq(found[1])]
-    seen = []
-
-    async def bench(context):
-        for number in (*range(200), 4094, 4095):
-            context.set(value, number)
-            seen.append((number, context.get(quotient), context.get(rest)))
-
-    simulator = Simulator(m)
-    simulator.add_testbench(bench)
-    simulator.run()
-    assert seen == [(number, *divmod(number, divisor)) for number, _, _ in seen]
 
 
 @pytest.mark.parametrize(("limits", "steps", "least"), [

@@ -145,7 +145,7 @@ class ConvolutionEngine(Elaboratable):
             beyond = register(m, out_columns - self.columns - span)
             first = register(m, pool & (out_columns > self.columns))
             behind, twice = register(m, pool & (counters[_COLUMN] < beyond)), Signal()
-            begins = register(m, self.shell.start)
+            begins = self.shell.begins
             m.d.comb += goes_twice.eq(Mux(begins | ends[_COLUMN], first,
                                           Mux(ends[_LOWER], behind, twice)))
             m.d.sync += twice.eq(goes_twice)
@@ -153,10 +153,10 @@ class ConvolutionEngine(Elaboratable):
 
     def _entry(self, m: Module, ended: Value, cycles: int) -> Value:
         """The word of parameters of a group's first slice, `cycles` after its last trip."""
-        base = slow_divide(m, self.shell.start, self._head("parameter_base"),
+        base = slow_divide(m, self.shell.begins, self._head("parameter_base"),
                            self.results.requantizers)
         block = Signal.like(self.results.entry, reset_less=True)
-        with m.If(self.shell.start):
+        with m.If(self.shell.begins):
             m.d.sync += block.eq(0)
         with m.Elif(ended):
             m.d.sync += block.eq(block + self.results.slices)
@@ -172,7 +172,7 @@ class ConvolutionEngine(Elaboratable):
         # Cycle 2: the word of the plane; 3: row and column of lane 0; 6: the row's first word.
         positions = product(m, rows, columns)[:16]
         offset = Signal(16, reset_less=True)
-        with m.If(self.shell.start | ended[_IN_WORD]):
+        with m.If(self.shell.begins | ended[_IN_WORD]):
             m.d.sync += offset.eq(0)
         with m.Elif(ended[_KERNEL_ROW]):
             m.d.sync += offset.eq(offset + positions)
@@ -196,7 +196,7 @@ class ConvolutionEngine(Elaboratable):
     def _weight_address(self, m: Module, issued: Value, ended: list[Value]) -> None:
         """Weights of a block of output channels lie in the order of the trips of a position."""
         address, block = (Signal.like(self.weight_address, reset_less=True) for _ in range(2))
-        with m.If(self.shell.start):
+        with m.If(self.shell.begins):
             m.d.sync += [address.eq(self._head("weight_base")),
                          block.eq(self._head("weight_base"))]
         with m.Elif(ended[_ROW]):
@@ -214,7 +214,7 @@ class ConvolutionEngine(Elaboratable):
         done = sum_cycles(self.tn)
         opens = Signal(reset_less=True)  # the trip begins a reduction
         group = Signal.like(self.partial_read_address, reset_less=True)
-        with m.If(self.shell.start):
+        with m.If(self.shell.begins):
             m.d.sync += [opens.eq(1), group.eq(0)]
         with m.Elif(issued):
             m.d.sync += [opens.eq(ended[_IN_WORD]), group.eq(group + ended[_IN_WORD])]

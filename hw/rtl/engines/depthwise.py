@@ -63,7 +63,7 @@ class DepthwiseEngine(StreamPorts, Elaboratable):
         columns = register(m, self._head("column_span") + (self.taps - 1))
         stride = self._head("stride")
         trip, counters, ends = loop_nest(
-            m, register(m, shell.start),
+            m, shell.begins,
             [self._head("planes"), self._head("row_span"), columns, self._head("kernel_columns"),
              self._head("kernel_rows")], [1, stride, 1, self.taps, 1])
         plane, top, left, tap, kernel_row = counters

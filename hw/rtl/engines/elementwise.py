@@ -80,7 +80,7 @@ class ElementwiseEngine(StreamPorts, Elaboratable):
         planes = self._pick({add: "planes", multiply: "planes", affine: "planes", flow: 1})
         steps = self._pick({add: 2, multiply: 2, affine: 1, flow: "channels"})
         trip, (plane, position, step), ends = loop_nest(
-            m, register(m, shell.start), [register(m, planes), positions, register(m, steps)])
+            m, shell.begins, [register(m, planes), positions, register(m, steps)])
         two = self._adds | self._multiplies
         shared = self._multiplies & shell.argument(multiply, "broadcast")
         beat = self._beats(m, trip, positions, position, step, ends, two, shared)
@@ -145,7 +145,7 @@ class ElementwiseEngine(StreamPorts, Elaboratable):
         chosen = register(m, entry[:32])
         opens = late(m, step == 0, _TOTAL + 1)
         fraction = self.shell.argument(flow, "fraction_bits", 4)
-        begins, row = register(m, self.shell.start), Signal(16, reset_less=True)
+        begins, row = self.shell.begins, Signal(16, reset_less=True)
         (column,), _, (wraps,) = count_loops(m, begins, ends[2] & self._is_flow,
                                              [self.shell.argument(flow, "columns")])
         with m.If(begins):

@@ -66,7 +66,7 @@ class NormEngine(StreamPorts, Elaboratable):
         is_sums = shell.header("opcode") == Opcode.GROUP_SUMS
         adds = register(m, is_sums)
         trip, (plane, position), ends = loop_nest(
-            m, register(m, shell.start), [
+            m, shell.begins, [
                 register(m, Mux(is_sums, self._sums("planes"), self._norm("planes"))),
                 register(m, Mux(is_sums, self._sums("positions", 16),
                                 self._norm("positions", 16)))])
@@ -128,9 +128,9 @@ class NormEngine(StreamPorts, Elaboratable):
             unit.total.eq(chosen[:TOTAL_BITS]), unit.squares.eq(chosen[TOTAL_BITS:]),
             self.parameter_address.eq(unit.parameter_address),
             unit.parameter_data.eq(self.parameter_data),
-            entries.write_address.eq(unit.entry_channel >> 3),
-            entries.write_data.eq(Cat(Mux(one, unit.entry, 0) for one in lanes)),
-            entries.write_lanes.eq(Cat(written)),
+            entries.write_address.eq(register(m, unit.entry_channel >> 3)),
+            entries.write_data.eq(register(m, Cat(Mux(one, unit.entry, 0) for one in lanes))),
+            entries.write_lanes.eq(delay(m, Cat(written), 1)),
         ]
 
     def _step(self, m: Module, beat: list[Value], entries: Buffer) -> list[Value]:

@@ -15,13 +15,14 @@ from typing import NamedTuple
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
 from hw.rtl.engines.stream import BEAT_BITS
-from hw.rtl.pipeline import ROUND, delay, late, product, register, round_shift, rounding
+from hw.rtl.pipeline import ROUND, delay, late, product, register, round_shift, rounded
 
 PRODUCT_BITS, FACTOR_BITS = 64, 33
 NORM_BITS, FILM_BITS = 12, 24  # fractions of scales and offsets, and of a modulating gain
 #: Cycles from the step that gives operands to the step that has their product, and from a
 #: division's start to its quotient.
-LONG, DIVISION = 7, 68
+LONG, DIVISION = 8, 69
+_GROUP = 4  # bits that are looked at together
 _LIMB = 17  # bits of an unsigned operand of a DSP48
 # Steps of a group's root: its sums are there; products, what is taken the root of, the first bit.
 _SUMS = 2
@@ -41,7 +42,7 @@ SECOND_DIVISION = SLOPE + LONG
 START = SECOND_DIVISION + DIVISION
 CHANNEL_STEPS = START + 1
 # Cycles from START to these: sizes, what is too large, how many bits are dropped, the entry.
-_DROP = 5
+_DROP = 7
 _ENTRY = _DROP + ROUND
 #: The entry is written before the group's end, but for the cycles that a reader takes to come.
 FLUSH_STEPS = 8
@@ -55,6 +56,24 @@ class Phase(IntEnum):
     ROOT = 2
     ENTRY = 3
     FLUSH = 4
+
+
+def _beyond(m: Module, value: Value, low: int) -> list[Value]:
+    """Is a bit of `value` from bit `low` on set, from the next one on, and so forth?
+
+    For 2 * NORM_BITS bits; three cycles later: groups of bits first, then those above a bit.
+    """
+    groups = [value[at : at + _GROUP] for at in range(low, len(value), _GROUP)]
+    count = 2 * NORM_BITS // _GROUP
+    any_ = [register(m, group.any()) for group in groups]
+    far = register(m, Cat(any_[count:]).any())
+    found = []
+    for index, group in enumerate(groups[:count]):
+        above = register(m, Cat(any_[index + 1 : count]).any())
+        for place in range(_GROUP):
+            own = register(m, register(m, group[place:].any()))
+            found.append(register(m, own | above | far))
+    return found
 
 
 class Given(NamedTuple):
@@ -98,7 +117,9 @@ class NormEntries(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         """Build the walk over groups and channels, and the arithmetic."""
         m = Module()
-        self.phase, self.step = Signal(Phase), Signal(8)
+        self.phase = {item: Signal(name=f"phase_{item.name.lower()}", init=item is Phase.IDLE)
+                      for item in Phase}
+        self.step = Signal(8)
         self._walk(m)
         count = product(m, self.given.all_positions, self.given.group_channels)[:19]
         total, squares = self._group(m)
@@ -112,51 +133,58 @@ class NormEntries(Elaboratable):
 
     def _walk(self, m: Module) -> None:
         phase, step, channel, given = self.phase, self.step, self.channel, self.given
-        index, first = Signal(16), Signal(16)
-        last_index, ends = register(m, given.group_channels - 1), Signal()
-        m.d.comb += [self.active.eq(phase != Phase.IDLE), ends.eq(index == last_index)]
-        m.d.sync += [step.eq(step + 1), self.finished.eq(
-            (phase == Phase.FLUSH) & (step == FLUSH_STEPS - 2) & (channel == given.channels))]
-        with m.Switch(phase):
-            with m.Case(Phase.IDLE):
-                m.d.sync += [channel.eq(0), index.eq(0), first.eq(0)]
-                with m.If(self.begins):
-                    m.d.sync += phase.eq(Phase.SUMS)
-            with m.Case(Phase.SUMS):
-                m.d.sync += [channel.eq(channel + 1), index.eq(index + 1)]
-                with m.If(ends):
-                    m.d.sync += [channel.eq(first), index.eq(0), step.eq(0),
-                                 phase.eq(Phase.ROOT)]
-            with m.Case(Phase.ROOT), m.If(step == ROOT_STEPS - 1):
-                m.d.sync += [step.eq(0), phase.eq(Phase.ENTRY)]
-            with m.Case(Phase.ENTRY), m.If(step == CHANNEL_STEPS - 1):
-                m.d.sync += [channel.eq(channel + 1), index.eq(index + 1), step.eq(0)]
-                with m.If(ends):
-                    m.d.sync += [index.eq(0), first.eq(channel + 1), phase.eq(Phase.FLUSH)]
-            with m.Case(Phase.FLUSH), m.If(step == FLUSH_STEPS - 1):
-                m.d.sync += phase.eq(Mux(channel == given.channels, Phase.IDLE, Phase.SUMS))
-        self.opens = delay(m, (phase == Phase.SUMS) & (index == 0), 2)
+        left, first, opens, ends = Signal(16), Signal(16), Signal(), Signal()
+        single, whole = (register(m, given.group_channels == 1),
+                         register(m, channel == given.channels))
+        rooted, made, flushed = (self._at(m, which, step) for which, step in (
+            (Phase.ROOT, ROOT_STEPS - 1), (Phase.ENTRY, CHANNEL_STEPS - 1),
+            (Phase.FLUSH, FLUSH_STEPS - 1)))
+        sums, idles = phase[Phase.SUMS], phase[Phase.IDLE]
+        begins, steps = idles | (ends & (sums | made)), sums | made
+        m.d.comb += self.active.eq(~idles)
+        m.d.sync += [step.eq(step + 1),
+                     self.finished.eq(self._at(m, Phase.FLUSH, FLUSH_STEPS - 2) & whole)]
+        with m.If(begins):  # the channels of a group: none before, and how many behind
+            m.d.sync += [left.eq(given.group_channels), ends.eq(single), opens.eq(1)]
+        with m.Elif(steps):
+            m.d.sync += [left.eq(left - 1), ends.eq(left == 2), opens.eq(0)]
+        with m.If(idles):
+            m.d.sync += [channel.eq(0), first.eq(0)]
+        with m.Elif(steps):
+            m.d.sync += channel.eq(Mux(sums & ends, first, channel + 1))
+            with m.If(made & ends):
+                m.d.sync += first.eq(channel + 1)
+        with m.If(rooted | made | (sums & ends)):
+            m.d.sync += step.eq(0)
+        enters = {Phase.IDLE: flushed & whole,
+                  Phase.SUMS: (idles & self.begins) | (flushed & ~whole),
+                  Phase.ROOT: sums & ends, Phase.ENTRY: rooted, Phase.FLUSH: made & ends}
+        leaves = {Phase.IDLE: self.begins, Phase.SUMS: ends, Phase.ROOT: rooted,
+                  Phase.ENTRY: made & ends, Phase.FLUSH: flushed}
+        m.d.sync += [phase[item].eq(enters[item] | (phase[item] & ~leaves[item]))
+                     for item in Phase]
+        self.opens = delay(m, sums & opens, 2)
 
-    def _at(self, m: Module, phase: Phase, step: int) -> Value:
-        """Is this a step of a phase (but its first)? A register."""
-        return delay(m, (self.phase == phase) & (self.step == step - 1), 1)
+    def _at(self, m: Module, phase: Phase, step: int, only: Value | None = None) -> Value:
+        """Is this a step of a phase (but its first), and was `only` so before? A register."""
+        now = self.phase[phase] & (self.step == step - 1)
+        return delay(m, now if only is None else now & only, 1)
 
     def _multiply(self, when: Value, one: Value, factor: Value) -> None:
-        """Give operands in a step; their product is there LONG steps later."""
+        """Give operands in a step; their product is there LONG steps later, for one step."""
         self._operands.append((when, one, factor))
 
     def _product(self, m: Module) -> Value:
         """The lowest 64 bits of 64 x 33, from limbs that a DSP48 multiplies."""
         sides = []
         for place, bits in ((1, PRODUCT_BITS), (2, FACTOR_BITS)):
-            held = Signal(bits)
-            chosen: Value = Const(0, bits)
-            for operands in self._operands:
+            chosen: list[Value] = [Const(0, bits)] * 3
+            for index, operands in enumerate(self._operands):
                 wide = Signal(signed(bits))
                 m.d.comb += wide.eq(operands[place])
-                chosen = chosen | Mux(operands[0], wide.as_unsigned(), 0)
-            with m.If(Cat(item[0] for item in self._operands).any()):
-                m.d.sync += held.eq(chosen)
+                chosen[index % 3] = chosen[index % 3] | Mux(operands[0], wide.as_unsigned(), 0)
+            one, two, three = (register(m, value) for value in chosen)
+            held = register(m, one | two | three)
             limbs = [held[low : low + _LIMB] for low in range(0, bits, _LIMB)]
             sides.append([*limbs[:-1], limbs[-1].as_signed()])
         by_weight: list[list[Value]] = [[] for _ in range(4)]
@@ -167,12 +195,13 @@ class NormEntries(Elaboratable):
         sums = [register(m, item[0] if len(item) == 1 else item[0] + item[1])
                 for item in by_weight]
         low, high = (register(m, sums[index] + (sums[index + 1] << _LIMB)) for index in (0, 2))
-        return register(m, (low + (high << (2 * _LIMB)))[:PRODUCT_BITS].as_signed())
+        # With a reset, so that no shift register, slow to show what it holds, ends here.
+        return delay(m, (low + (high << (2 * _LIMB)))[:PRODUCT_BITS].as_signed(), 1)
 
     def _group(self, m: Module) -> tuple[Signal, Signal]:
         """Sums of the group: right in step _SUMS of its root."""
         total, squares = Signal(signed(28)), Signal(36)
-        with m.If(delay(m, self.phase == Phase.SUMS, 2)):
+        with m.If(delay(m, self.phase[Phase.SUMS], 2)):
             m.d.sync += [total.eq(Mux(self.opens, 0, total) + self.total),
                          squares.eq(Mux(self.opens, 0, squares) + self.squares)]
         return total, squares
@@ -199,10 +228,10 @@ class NormEntries(Elaboratable):
         less = Signal(signed(37))
         m.d.comb += less.eq(wide - tried[:34])
         fits = ~less[-1]
-        goes = delay(m, (self.phase == Phase.ROOT) & (self.step >= ROOT_BEGIN), 1)
+        goes = delay(m, self.phase[Phase.ROOT] & (self.step >= ROOT_BEGIN), 1)
         with m.If(at(ROOT_BEGIN)):
             m.d.sync += [value.eq(Mux(more, spread, 1) << 8), rest.eq(0), root.eq(0)]
-        with m.Elif(goes & (self.phase == Phase.ROOT)):
+        with m.Elif(goes & self.phase[Phase.ROOT]):
             m.d.sync += [value.eq(value << 2), rest.eq(Mux(fits, less[:34], wide)),
                          root.eq(Cat(fits, root))]
         return root
@@ -215,9 +244,9 @@ class NormEntries(Elaboratable):
         own, *planes = (register(m, (base + place)[:16]) for base, place in (
             (given.parameter_base, self.channel), (given.gain_base, self.channel >> 3),
             (given.offset_base, self.channel >> 3)))
-        m.d.sync += self.parameter_address.eq(Mux(
-            self.phase == Phase.ROOT, self.step,
-            Mux(self.step == 1, own, Mux(self.step == 2, planes[0], planes[1]))))
+        m.d.sync += self.parameter_address.eq(
+            Mux(self.phase[Phase.ROOT], self.step, 0) | Mux(at(1), own, 0)
+            | Mux(at(2), planes[0], 0) | Mux(at(3), planes[1], 0))
         byte = self.parameter_data.word_select(self.channel[:3], 8).as_signed()
         with m.If(at(_SCALE)):
             m.d.sync += [scale.eq(self.parameter_data), offset.eq(
@@ -233,17 +262,17 @@ class NormEntries(Elaboratable):
         """The steps of one channel."""
         given, at = self.given, partial(self._at, m, Phase.ENTRY)
         scale, offset, gain, moved = self._parameters(m)
-        modulated = register(
-            m, (rounding(found, Value.cast(FILM_BITS)) >> FILM_BITS)[:64].as_signed())
+        modulated = register(m, rounded(found, FILM_BITS))
         self._multiply(at(_GAIN), scale, gain)
         self._multiply(at(_FILM), found, film[0])
-        self._multiply(at(_SCALED), Mux(given.film, modulated, scale), count)
+        self._multiply(at(_SCALED, given.film), modulated, count)
+        self._multiply(at(_SCALED, ~given.film), scale, count)
         self._multiply(at(_OFFSET), offset, gain)  # during the first division
         self._multiply(at(_OFFSET_FILM), found, film[0])
-        self._multiply(at(_OFFSET_FILM + 1), moved, film[1])
-        with m.If(at(_OFFSET_FILM + LONG + 1) & given.film):
+        self._multiply(at(_OFFSET_FILM + 2), moved, film[1])
+        with m.If(at(_OFFSET_FILM + LONG + 1, given.film)):
             m.d.sync += offset.eq(modulated)
-        with m.If(at(_OFFSET_FILM + LONG + 2) & given.film):
+        with m.If(at(_OFFSET_FILM + LONG + 2, given.film)):
             m.d.sync += offset.eq(offset + found)
         quotient = self._divide(m, at(FIRST_DIVISION), at(SECOND_DIVISION), found, root, count)
         slope, start = Signal(signed(BEAT_BITS)), Signal(signed(BEAT_BITS))
@@ -264,9 +293,8 @@ class NormEntries(Elaboratable):
         """Bits that both must lose to fit an entry, _DROP cycles after START."""
         sizes = [register(m, (value.as_unsigned() ^ value[-1].replicate(BEAT_BITS)) + value[-1])
                  for value in (slope, start)]
-        beyond = [[register(m, size[low + bits :].any()) for bits in range(1, 2 * NORM_BITS + 1)]
-                  for size, low in zip(sizes, (14, 30), strict=True)]
-        flags = [one | other for one, other in zip(*beyond, strict=True)]
+        flags = [one | other for one, other in zip(*(
+            _beyond(m, size, low) for size, low in zip(sizes, (15, 31), strict=True)), strict=True)]
         parts = [register(m, sum(flags[low : low + 6], Value.cast(0)))
                  for low in range(0, 2 * NORM_BITS, 6)]
         return register(m, sum(parts, Value.cast(0))[:5])
@@ -287,13 +315,14 @@ class NormEntries(Elaboratable):
         fits = ~less[-1]
         left = Signal(7)
         goes = Signal()
-        with m.If(delay(m, first | second, 1)):
-            m.d.sync += [
-                bits.eq((dividend ^ dividend[-1].replicate(BEAT_BITS)) + dividend[-1]),
-                rest.eq(0), negative.eq(dividend[-1]), left.eq(BEAT_BITS), goes.eq(1)]
+        sign = register(m, dividend[-1])
+        size = register(m, dividend ^ dividend[-1].replicate(BEAT_BITS))  # less one if negative
+        with m.If(delay(m, first | second, 2)):
+            m.d.sync += [bits.eq(size + sign), rest.eq(0), negative.eq(sign), left.eq(BEAT_BITS),
+                         goes.eq(1)]
         with m.Elif(goes):
             m.d.sync += [rest.eq(Mux(fits, less[:33], Cat(bits[-1], rest)[:33])),
                          bits.eq(Cat(fits, bits)), left.eq(left - 1), goes.eq(left != 1)]
-        exact = register(m, ~rest.any())
-        return register(m, ((bits ^ negative.replicate(BEAT_BITS))
-                            + (negative & exact))[:64].as_signed())
+        more = register(m, negative & ~rest.any())
+        floor = register(m, bits ^ negative.replicate(BEAT_BITS))
+        return register(m, (floor + more)[:64].as_signed())

@@ -153,7 +153,7 @@ class Results(Elaboratable):
         """Words follow each other in OUTPUT, and the skip words they are added to."""
         place = Signal.like(self.out_address)
         word_ends = delay(m, word_ends, _SKIP)
-        with m.If(self.shell.start):
+        with m.If(self.shell.begins):
             m.d.sync += place.eq(self._head("out_base"))
         with m.Elif(word_ends):
             m.d.sync += place.eq(place + 1)

@@ -6,7 +6,7 @@ channels only; the arithmetic is that of `workloads.arithmetic.softmax`.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, Value, signed
 
 from arch_models.resources import SOFTMAX_LANES as LANES
 from cosim.program.table import Opcode
@@ -15,6 +15,7 @@ from hw.rtl.engines.stream import BEAT_CYCLES, FILL, StreamPorts
 from hw.rtl.pipeline import (
     ROUND,
     WIDE_PRODUCT,
+    choose,
     delay,
     late,
     loop_nest,
@@ -65,11 +66,12 @@ class SoftmaxEngine(StreamPorts, Elaboratable):
         m.submodules.shell = shell = self.shell
         self._channels = channels = self._head("channels")
         planes = register(m, ((channels + BEAT - 1) >> 3)[:16])
+        final = register(m, planes - 1)  # steps of the ends of the first two passes
         summed = register(m, (planes + (planes << 1))[:16])
         third = register(m, (summed + DIVISION_STEPS)[:16])
         positions = self._head("positions", 16)
         trip, (position, step), ends = loop_nest(
-            m, delay(m, shell.start, _LIMITS),
+            m, delay(m, shell.begins, _LIMITS - 1),
             [positions, register(m, (third + (planes << 1))[:16])])
         runs, opens, adds, last = (register(m, found) for found in (
             trip, step < planes, step < summed, step >= third))
@@ -78,7 +80,8 @@ class SoftmaxEngine(StreamPorts, Elaboratable):
         begin = register(m, Mux(first, 0, Mux(last, third, planes)))
         first, second, last = (delay(m, found, _PLACE - 1) for found in (first, second, last))
         place = register(m, (late(m, step, 2) - begin)[:16])
-        passed = late(m, (step == planes - 1) | (step == summed - 1), _PLACE)
+        passed = late(m, register(m, step == final) | register(m, step == register(m, summed - 1)),
+                      _PLACE - 1)
         plane, half = Mux(first, place, place >> 1)[:16], place[0] & ~first
         ended = first | ((second | last) & half)
         again = passed | delay(m, ends[1], _PLACE)
@@ -87,8 +90,7 @@ class SoftmaxEngine(StreamPorts, Elaboratable):
                                        again), where)
         maximum = self._maximum(m, beat, first, plane)
         exponentials = self._exponentials(m, beat, maximum, half)
-        theres = [late(m, Cat(Const(lane, 2), place) < channels, _EXPONENTIAL - _PLACE)
-                  for lane in range(LANES)]
+        theres = self._theres(m, place, LANES, _EXPONENTIAL - _PLACE)
         total = self._total(m, exponentials, theres, second, late(m, place == 0, _SUM - 1 - _PLACE))
         reciprocal = self._divide(
             m, delay(m, second & passed, _SUM - _PLACE), total)
@@ -107,10 +109,18 @@ class SoftmaxEngine(StreamPorts, Elaboratable):
         m.d.comb += shell.done.eq(delay(m, ends[0], SOFTMAX_DRAIN))
         return m
 
+    def _theres(self, m: Module, place: Value, lanes: int, cycles: int) -> list[Value]:
+        """Which of `lanes` channels at a place there are, that many cycles after it."""
+        bits = lanes.bit_length() - 1
+        last = register(m, self._channels - 1)
+        whole = delay(m, place < last[bits:], 1)
+        ends = delay(m, place == last[bits:], 1)
+        return [late(m, whole | (ends & register(m, lane <= last[:bits])), cycles - 1)
+                for lane in range(lanes)]
+
     def _maximum(self, m: Module, beat: list[Value], first: Value, plane: Value) -> Signal:
         """The greatest channel, right _MAXIMUM cycles after the last step of the first pass."""
-        theres = [late(m, Cat(Const(lane, 3), plane) < self._channels, _BEAT - _PLACE)
-                  for lane in range(BEAT)]
+        theres = self._theres(m, register(m, plane), BEAT, _BEAT - _PLACE - 1)
         found: list[Value] = [register(m, Mux(there, value, -128).as_signed())
                               for there, value in zip(theres, beat, strict=True)]
         while len(found) > 1:
@@ -118,9 +128,9 @@ class SoftmaxEngine(StreamPorts, Elaboratable):
                      for one, other in zip(found[::2], found[1::2], strict=True)]
         (greatest,), maximum = found, Signal(signed(8), reset_less=True)
         behind = _MAXIMUM - 1 - _PLACE
-        with m.If(delay(m, first, behind)
-                  & (late(m, plane == 0, behind) | (greatest > maximum))):
-            m.d.sync += maximum.eq(greatest)
+        opens = late(m, delay(m, plane == 0, 1), behind - 1)
+        m.d.sync += maximum.eq(choose(delay(m, first, behind) & (opens | (greatest > maximum)),
+                                      greatest, maximum))
         return maximum
 
     def _exponentials(self, m: Module, beat: list[Value], maximum: Signal, half: Value

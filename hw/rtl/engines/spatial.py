@@ -15,6 +15,7 @@ from hw.rtl.pipeline import (
     PRODUCT,
     ROUND,
     WIDE_PRODUCT,
+    choose,
     delay,
     late,
     loop_nest,
@@ -77,7 +78,7 @@ class PoolEngine(StreamPorts, Elaboratable):
         more = register(m, (padding << 1) + 1 - kernel)
         limits = [register(m, (size + more)[:16]) for size in (rows, columns)]
         _, (_, top, left, tap_row, tap_column), ends = loop_nest(
-            m, delay(m, shell.start, _POOL_LIMITS), [planes, *limits, kernel, kernel],
+            m, delay(m, shell.begins, _POOL_LIMITS - 1), [planes, *limits, kernel, kernel],
             [1, stride, stride, 1, 1])
         places = [register(m, (register(m, window + tap).as_signed() - padding)[:18].as_signed())
                   for window, tap in ((Cat(top, 0), tap_row), (Cat(left, 0), tap_column))]
@@ -99,7 +100,7 @@ class PoolEngine(StreamPorts, Elaboratable):
             total = Signal(signed(16), name=f"window_{index}", reset_less=True)
             most = Signal(signed(8), name=f"most_{index}", reset_less=True)
             m.d.sync += [total.eq(Mux(opens, 0, total) + now),
-                         most.eq(Mux(opens | (now > most), now, most))]
+                         most.eq(choose(opens | (now > most), now, most))]
             both_kinds = register(m, Mux(averages, total, most).as_signed())
             result.append(round_shift(m, both_kinds, shift))
         self.store(m, ends[3], self.counted(m, ends[3], ends[1], both("out_base")),
@@ -127,11 +128,11 @@ class UpsampleEngine(StreamPorts, Elaboratable):
             m, shell.start, [head["planes"], rows << 1, columns << 1])
         # Where the row begins in INPUT: each is read twice. OUTPUT is written in order.
         line, place = Signal(16), Signal(16)
-        with m.If(register(m, shell.start) | ends[1]):
+        with m.If(shell.begins | ends[1]):
             m.d.sync += line.eq(0)
         with m.Elif(ends[2] & row[0]):
             m.d.sync += line.eq(line + columns)
-        with m.If(register(m, shell.start) | ends[1]):
+        with m.If(shell.begins | ends[1]):
             m.d.sync += place.eq(0)
         with m.Elif(trip):
             m.d.sync += place.eq(place + 1)
@@ -166,7 +167,7 @@ class GridSampleEngine(StreamPorts, Elaboratable):
         m.submodules.shell = shell = self.shell
         positions, planes = self._head("positions", 16), self._head("planes")
         _, (position, step), ends = loop_nest(
-            m, register(m, shell.start),
+            m, shell.begins,
             [positions, register(m, (planes << 2) + GRID_READ_STEPS)])
         # The steps of the pixels begin a cycle after the register that says so is set.
         pixels, corner = Signal(), Signal(2)

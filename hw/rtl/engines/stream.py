@@ -13,7 +13,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike
 from cosim.program.table import Buffer
 from hw.interface.descriptors import Field
 from hw.rtl.buffers import READ_CYCLES
-from hw.rtl.pipeline import LOOP_FILL, delay, divide, late, register, signed_bytes
+from hw.rtl.pipeline import LOOP_FILL, delay, late, register, signed_bytes
 from hw.rtl.shell import Shell
 
 FILL = LOOP_FILL
@@ -56,30 +56,6 @@ class StreamPorts:
         self.out_address = Signal(address_bits)
         self.out_data = Signal(BEAT_BITS)
 
-    def place(self, m: Module, plane: Value, positions: Value, position: Value, base: Value,
-              lanes: int) -> tuple[Value, Value]:
-        """(word, lane) of a beat in a buffer with that many lanes."""
-        group, lane = divide(m, plane, lanes)
-        return (base + group * positions + position)[: len(self.in_address)], lane
-
-    def read(self, m: Module, plane: Value, positions: Value, position: Value, base: Value
-             ) -> list[Value]:
-        """Set the read address now; the beat's bytes, valid one cycle later."""
-        word, lane = self.place(m, plane, positions, position, base, self.in_lanes)
-        m.d.comb += self.in_address.eq(word)
-        return signed_bytes(self.in_data.word_select(delay(m, lane, 1), BEAT_BITS), 8)
-
-    def write(self, m: Module, enable: Value, plane: Value, positions: Value, position: Value,
-              base: Value, beat: list[Value], later: int) -> None:
-        """Write `beat` `later` cycles after the cycle in which the place is given."""
-        word, lane = self.place(m, plane, positions, position, base, self.out_lanes)
-        lanes = Cat(enable & (lane == index) for index in range(self.out_lanes))
-        m.d.comb += [
-            self.out_write.eq(delay(m, lanes, later)),
-            self.out_address.eq(delay(m, word, later)),
-            self.out_data.eq(Cat(value[:8] for value in beat)),
-        ]
-
     def walk(self, m: Module, ended: Value, base: Value, positions: Value, lanes: int,
              again: ValueLike = 0) -> Place:
         """The place of planes that follow each other, in a buffer with that many lanes.
@@ -90,7 +66,7 @@ class StreamPorts:
         first, lane = Signal.like(self.in_address, reset_less=True), Signal(range(max(2, lanes)))
         whole = lane == lanes - 1
         ended, again = delay(m, ended, 1), delay(m, again, 1)
-        begins, base = register(m, self.shell.start), register(m, base)
+        begins, base = self.shell.begins, register(m, base)
         with m.If(begins | again):
             m.d.sync += [first.eq(base), lane.eq(0)]
         with m.Elif(ended):
@@ -106,7 +82,7 @@ class StreamPorts:
         """
         word, group = Signal(16, reset_less=True), Signal(16, reset_less=True)
         lane = Signal(range(max(2, self.out_lanes)))
-        with m.If(delay(m, self.shell.start, 2)):
+        with m.If(delay(m, self.shell.begins, 1)):
             m.d.sync += [word.eq(base), group.eq(base), lane.eq(0)]
         with m.Elif(plane_ends & (lane != self.out_lanes - 1)):
             m.d.sync += [word.eq(group), lane.eq(lane + 1)]

@@ -35,8 +35,9 @@ from hw.rtl.ip.feed import FEED_BITS, OUTSIDE, REPEAT_BITS, Feed
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.pipeline import register
 from hw.rtl.timed import TimedUnit
+from hw.rtl.transfers.bursts import LENGTH_BITS
 from hw.rtl.transfers.masters import ReadMaster
-from hw.rtl.transfers.queue import Queue
+from hw.rtl.transfers.queue import DEPTH, Queue
 
 #: The signals of an interface: name, bits, does it go in?
 Pins = tuple[tuple[str, int, bool], ...]
@@ -149,26 +150,28 @@ class AxiShell(Component):
     def _run(self, m: Module, control: ControlPort, feed: Feed, initialize: Value) -> None:
         """Fill, let go, count what has ended.
 
-        `go` falls two cycles after the last operation's end: as late as the counters count.
+        `go` falls COUNTER_LAG cycles after the last operation's end: as late as the counters look.
         """
         top = self.top.ports
         going, filling, finished, over = Signal(), Signal(), Signal(), Signal()
         open_ = Signal(range(len(self.program.units) * (COMMAND_DEPTH + 1) + 1))
-        bits: Value = top.ended[0]
-        for index in range(1, len(self.program.units)):
-            bits = bits + top.ended[index]
-        ended = register(m, bits)
+        ends = register(m, top.ended[:len(self.program.units)])
+        ended = register(m, sum(ends[1:], Value.cast(ends[0])))
+        dispatched = register(m, feed.dispatched)
+        sent = Signal(2)  # what was sent is counted two cycles later
+        all_sent = sent[1]
+        m.d.sync += sent.eq(Mux(control.started, 0, Cat(feed.all_sent, sent[0])))
         m.d.comb += [
             top.go.eq(going), self.top.keep.eq(~(filling & initialize)),
-            over.eq((going | filling) & feed.all_sent & (open_ == 0)),
+            over.eq((going | filling) & all_sent & register(m, open_ == 0)),
             control.finished.eq(finished)]
-        m.d.sync += [open_.eq(Mux(control.started, 0, open_ + feed.dispatched - ended)),
+        m.d.sync += [open_.eq(Mux(control.started, 0, open_ + dispatched - ended)),
                      finished.eq(over)]
         with m.If(control.started):
             m.d.sync += filling.eq(1)
         with m.Elif(over):
             m.d.sync += [going.eq(0), filling.eq(0)]
-        with m.Elif(filling & (feed.all_sent | feed.full)):
+        with m.Elif(filling & (all_sent | feed.full)):
             m.d.sync += [going.eq(1), filling.eq(0)]
 
     def _bus(self, m: Module, name: str) -> None:
@@ -198,20 +201,25 @@ class AxiShell(Component):
         self._last(m, name, a, pins)
 
     def _last(self, m: Module, name: str, a: dict[str, Signal], pins: dict[str, Signal]) -> None:
-        """Let data of accepted bursts through; their lengths say which beat is a burst's last."""
-        m.submodules[f"lengths_{name}"] = lengths = Queue(8)
-        counting, left, last, accepted, leaves, free = (
-            Signal(), Signal(8), Signal(), Signal(), Signal(), Signal())
+        """Let data of known bursts through; their lengths say which beat is a burst's last.
+
+        A burst is known a cycle before it is requested, so its data can follow its address in the
+        next cycle. They may come before it, as AXI allows.
+        """
+        unit = self.top.masters[name]
+        walker, most = unit.walker, next(
+            item.outstanding for item in self.program.units if item.name == name)
+        m.submodules[f"lengths_{name}"] = lengths = Queue(  # and: is it zero?
+            LENGTH_BITS + 1, max(DEPTH, 1 << (most + 2).bit_length()))
+        counting, left, last, leaves, free = Signal(), Signal(8), Signal(), Signal(), Signal()
         m.d.comb += [
-            accepted.eq(a["AWVALID"] & a["AWREADY"]), leaves.eq(a["WVALID"] & a["WREADY"]),
+            leaves.eq(a["WVALID"] & a["WREADY"]),
             a["WVALID"].eq(pins["w_valid"] & counting), a["WLAST"].eq(last),
             pins["w_ready"].eq(a["WREADY"] & counting), free.eq(~counting | (last & leaves)),
-            lengths.w_data.eq(a["AWLEN"]), lengths.w_en.eq(accepted & (~free | lengths.r_rdy)),
-            lengths.r_en.eq(free),
+            lengths.w_data.eq(Cat(walker.coming, walker.coming == 0)),
+            lengths.w_en.eq(walker.comes), lengths.r_en.eq(free),
         ]
-        coming = Mux(lengths.r_rdy, lengths.r_data, a["AWLEN"])
         with m.If(free):
-            m.d.sync += [counting.eq(lengths.r_rdy | accepted), left.eq(coming),
-                         last.eq(coming == 0)]
+            m.d.sync += [counting.eq(lengths.r_rdy), Cat(left, last).eq(lengths.r_data)]
         with m.Elif(leaves):
             m.d.sync += [left.eq(left - 1), last.eq(left == 1)]

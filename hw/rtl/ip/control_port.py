@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 
 from hw.interface.registers import (
     CONTROL,
@@ -17,7 +17,7 @@ from hw.interface.registers import (
     INTERRUPT_STATUS,
     UNIT_STRIDE_BYTES,
 )
-from hw.rtl.pipeline import delay
+from hw.rtl.pipeline import delay, register
 from hw.rtl.ports import COUNTER_READ_CYCLES
 from hw.rtl.shell import COUNTER_BITS
 
@@ -44,18 +44,21 @@ class ControlPort(Elaboratable):
         m = Module()
         self.enabled, self.let_through, self.pending = Signal(), Signal(), Signal()
         done = Signal()
-        place, data, writes = self._writes(m)
-        starts = writes & (place == CONTROL) & data[0] & ~self.working
-        m.d.comb += [
-            self.interrupt.eq(self.let_through & self.pending)]
-        with m.If(writes), m.Switch(place):
-            with m.Case(GLOBAL_INTERRUPT):
-                m.d.sync += self.let_through.eq(data[0])
-            with m.Case(INTERRUPT_ENABLE):
-                m.d.sync += self.enabled.eq(data[0])
-            for name, signal in self.values.items():
-                with m.Case(self.places[name]):
-                    m.d.sync += signal.eq(data)
+        place, data, taken = self._writes(m)
+
+        def written(offset: int) -> Value:
+            return register(m, taken & (place == offset))
+
+        starts = written(CONTROL) & data[0] & ~self.working
+        clears = written(INTERRUPT_STATUS) & data[0]
+        m.d.comb += self.interrupt.eq(self.let_through & self.pending)
+        with m.If(written(GLOBAL_INTERRUPT)):
+            m.d.sync += self.let_through.eq(data[0])
+        with m.If(written(INTERRUPT_ENABLE)):
+            m.d.sync += self.enabled.eq(data[0])
+        for name, signal in self.values.items():
+            with m.If(written(self.places[name])):
+                m.d.sync += signal.eq(data)
         m.d.sync += [self.started.eq(starts),
                      self.working.eq((self.working | starts) & ~self.finished)]
         sees_done = self._reads(m, done)
@@ -65,59 +68,56 @@ class ControlPort(Elaboratable):
             m.d.sync += done.eq(0)
         with m.If(self.finished & self.enabled):
             m.d.sync += self.pending.eq(1)
-        with m.Elif(writes & (place == INTERRUPT_STATUS) & data[0]):
+        with m.Elif(clears):
             m.d.sync += self.pending.eq(0)
         return m
 
     def _writes(self, m: Module) -> tuple[Signal, Signal, Signal]:
-        """(Offset, data, they are written in this cycle)."""
+        """(Offset, data, they are written in the next cycle)."""
         bus = self.bus
         place, data = Signal.like(bus["AWADDR"]), Signal(32)
-        ready, writes = Signal(), Signal()
+        ready, taken, writes = Signal(), Signal(), Signal()
         m.d.comb += [bus["AWREADY"].eq(ready), bus["WREADY"].eq(ready), bus["BRESP"].eq(0)]
-        m.d.sync += [ready.eq(bus["AWVALID"] & bus["WVALID"] & ~ready & ~writes & ~bus["BVALID"]),
-                     writes.eq(ready)]
+        m.d.sync += [ready.eq(bus["AWVALID"] & bus["WVALID"]
+                              & ~(ready | taken | writes | bus["BVALID"])),
+                     taken.eq(ready), writes.eq(taken)]
         with m.If(ready):
             m.d.sync += [place.eq(bus["AWADDR"]), data.eq(bus["WDATA"])]
         with m.If(writes):
             m.d.sync += bus["BVALID"].eq(1)
         with m.Elif(bus["BREADY"]):
             m.d.sync += bus["BVALID"].eq(0)
-        return place, data, writes
+        return place, data, taken
 
     def _reads(self, m: Module, done: Signal) -> Signal:
         """Answer a read once its counter is there; high in the cycle that takes `done`."""
         bus = self.bus
         place, ready, busy = Signal.like(bus["ARADDR"]), Signal(), Signal()
         value, takes = Signal(32), Signal()
-        found = delay(m, ready, COUNTER_READ_CYCLES + 2)
+        found = delay(m, ready, COUNTER_READ_CYCLES + 3)
         stride = UNIT_STRIDE_BYTES.bit_length() - 1
         low = _COUNTER_BYTES.bit_length() - 1
+        asks_control = register(m, place == CONTROL)
         m.d.comb += [
             bus["ARREADY"].eq(ready), bus["RRESP"].eq(0),
-            self.counter_select.eq(Cat(
-                place[low:stride], place[stride:] - (FIRST_COUNTER >> stride))),
-            takes.eq(found & (place == CONTROL))]
-        m.d.sync += ready.eq(bus["ARVALID"] & ~ready & ~busy)
+            takes.eq(found & asks_control & value[1])]
+        m.d.sync += [ready.eq(bus["ARVALID"] & ~ready & ~busy), self.counter_select.eq(Cat(
+            place[low:stride], place[stride:] - (FIRST_COUNTER >> stride)))]
         with m.If(ready):
             m.d.sync += [place.eq(bus["ARADDR"]), busy.eq(1)]
         with m.Elif(bus["RVALID"] & bus["RREADY"]):
             m.d.sync += busy.eq(0)
-        with m.Switch(place):
-            with m.Case(CONTROL):
-                m.d.sync += value.eq(Cat(self.working, done, ~self.working, done))
-            with m.Case(GLOBAL_INTERRUPT):
-                m.d.sync += value.eq(self.let_through)
-            with m.Case(INTERRUPT_ENABLE):
-                m.d.sync += value.eq(self.enabled)
-            with m.Case(INTERRUPT_STATUS):
-                m.d.sync += value.eq(Cat(self.pending, self.overflow))
-            for name, signal in self.values.items():
-                with m.Case(self.places[name]):
-                    m.d.sync += value.eq(signal)
-            with m.Default():
-                m.d.sync += value.eq(Mux(place[low - 1], self.counter_value[32:],
-                                         self.counter_value[:32]))
+        assert FIRST_COUNTER & (FIRST_COUNTER - 1) == 0
+        counts = place[FIRST_COUNTER.bit_length() - 1 :].any()
+        answer = Mux(register(m, counts),
+                     Mux(place[low - 1], self.counter_value[32:], self.counter_value[:32]), 0)
+        for offset, content in (
+                (CONTROL, Cat(self.working, done, ~self.working, done)),
+                (GLOBAL_INTERRUPT, self.let_through), (INTERRUPT_ENABLE, self.enabled),
+                (INTERRUPT_STATUS, Cat(self.pending, self.overflow)),
+                *((self.places[name], signal) for name, signal in self.values.items())):
+            answer = answer | Mux(register(m, place == offset), content, 0)
+        m.d.sync += value.eq(answer)
         with m.If(found):
             m.d.sync += [bus["RVALID"].eq(1), bus["RDATA"].eq(value)]
         with m.Elif(bus["RREADY"]):

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
-from amaranth.lib.fifo import SyncFIFOBuffered
 
 from cosim.program.table import Program, UnitKind
 from hw.interface.configuration import UnitRole, local_mask
 from hw.interface.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER
 from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import COMMAND_BITS, read_field
+from hw.rtl.transfers.queue import Queue
 
 FEED_BITS = 64
 BEATS = DESCRIPTOR_BYTES * 8 // FEED_BITS
@@ -33,7 +33,7 @@ OUTSIDE = {UnitRole.HOST, UnitRole.FETCH}
 
 class _Rounds(Elaboratable):
     """Counts `count` steps `repeats` times. `over` rises with the last one, or at once if there is
-    none; `started` begins again."""
+    none; `started` begins again, two cycles at least after these have their values."""
 
     def __init__(self, started: Signal, count: Signal, repeats: Signal) -> None:
         self.started, self.count, self.repeats = started, count, repeats
@@ -46,14 +46,15 @@ class _Rounds(Elaboratable):
         m = Module()
         left, rounds = Signal(32), Signal(32)
         one, last = Signal(), Signal()
+        nothing = register(m, register(m, self.count == 0) | register(m, self.repeats == 0))
+        once, single = register(m, self.repeats == 1), register(m, self.count == 1)
         m.d.comb += self.wraps.eq(self.step & one)
         with m.If(self.started):
-            m.d.sync += [self.over.eq((self.count == 0) | (self.repeats == 0)),
-                         rounds.eq(self.repeats), last.eq(self.repeats == 1)]
+            m.d.sync += [self.over.eq(nothing), rounds.eq(self.repeats), last.eq(once)]
         with m.Elif(self.wraps):
             m.d.sync += [rounds.eq(rounds - 1), last.eq(rounds == 2), self.over.eq(last)]
         with m.If(self.started | self.wraps):
-            m.d.sync += [left.eq(self.count), one.eq(self.count == 1)]
+            m.d.sync += [left.eq(self.count), one.eq(single)]
         with m.Elif(self.step):
             m.d.sync += [left.eq(left - 1), one.eq(left == 2)]
         return m
@@ -102,11 +103,11 @@ class Feed(Elaboratable):
         self._dispatch(m, moved, address, ready, went)
         return m
 
-    def _ask(self, m: Module, went: Signal) -> SyncFIFOBuffered:
+    def _ask(self, m: Module, went: Signal) -> Queue:
         """Request descriptors one after another, round after round; their beats come in order."""
         bus, values = self.bus, self.values
         m.submodules.asked = asked = _Rounds(self.started, values["count"], values["repeats"])
-        m.submodules.beats = beats = SyncFIFOBuffered(width=FEED_BITS, depth=FEED_AHEAD * BEATS)
+        m.submodules.beats = beats = Queue(FEED_BITS, FEED_AHEAD * BEATS)
         first = register(m, (values["base_descriptors"] + (values["first"] << 6))[:32])
         address, ahead, accepted = Signal(32), Signal(range(FEED_AHEAD + 1)), Signal()
         with m.If(bus["ARVALID"]):
@@ -132,8 +133,7 @@ class Feed(Elaboratable):
             m.d.sync += address.eq(address + DESCRIPTOR_BYTES)
         return beats
 
-    def _gather(self, m: Module, beats: SyncFIFOBuffered, taken: Signal
-                ) -> tuple[Signal, Signal]:
+    def _gather(self, m: Module, beats: Queue, taken: Signal) -> tuple[Signal, Signal]:
         """(The beats of a descriptor, they are all there)."""
         gathered, have, place = Signal(COMMAND_BITS), Signal(), Signal(range(BEATS))
         m.d.comb += beats.r_en.eq(~have)
@@ -168,7 +168,7 @@ class Feed(Elaboratable):
                   went: Signal) -> None:
         """One command to its unit's queue; those of units outside the fabric are dropped."""
         unit, at = read_field(command, _FIELD["unit"]), _FIELD["address"]
-        accepts, taken = [], []
+        accepts, taken, goes = [], [], Signal()
         for index, (role, pins) in enumerate(zip(self.roles, self.commands, strict=True)):
             mine = register(m, unit == index)
             if role in OUTSIDE:
@@ -185,11 +185,12 @@ class Feed(Elaboratable):
                              masked[field.offset + field.width :])
             pin, valid, accepting = pins
             m.d.comb += pin.eq(masked[:COMMAND_BITS])
-            m.d.sync += valid.eq(ready & mine & accepting)
+            m.d.sync += valid.eq(goes & mine)
             accepts.append(mine & accepting)
             taken.append(valid)
-        goes = Signal()
-        m.d.comb += [goes.eq(ready & Cat(accepts).any()), self.dispatched.eq(Cat(taken).any())]
+        # Only this feed fills the queues: one that has room keeps it until the next command.
+        m.d.comb += [goes.eq(ready & register(m, Cat(accepts).any())),
+                     self.dispatched.eq(Cat(taken).any())]
         m.d.sync += [went.eq(goes), self.full.eq(ready & ~goes)]
         with m.If(goes):
             m.d.sync += ready.eq(0)

@@ -38,9 +38,10 @@ class Bench {
         set_reset(*top_, 0);
     }
 
-    // Fill the queues and load the tokens before the first cycle.
+    // Fill the queues and load the tokens before the first cycle; units see `go` a cycle late.
     void prepare() {
-        for (int i = 0; i < 6; ++i) {
+        for (int i = 0; i < 7; ++i) {
+            if (i == 6) set_go(*top_, 1);
             feed();
             edge();
         }
@@ -90,7 +91,6 @@ class Bench {
     }
 
     int run(std::int64_t limit) {
-        set_go(*top_, 1);
         for (; cycle_ < limit; ++cycle_) {
             bool finished = true;
             for (const Unit &unit : units_) finished &= unit.ended == unit.count;
@@ -157,12 +157,14 @@ class Bench {
         top_->eval();
     }
 
-    // Counters book a cycle COUNTER_LAG cycles late, and nothing after `go` fell.
+    // Counters look at a cycle COUNTER_LAG cycles late, and at nothing after `go` fell, which they
+    // see a cycle late too; two cycles later all is counted.
     void settle() {
         quiet();
         feed();
-        for (int i = 0; i < COUNTER_LAG; ++i) edge();
+        for (int i = 1; i < COUNTER_LAG; ++i) edge();
         set_go(*top_, 0);
+        for (int i = 0; i < 2; ++i) edge();
     }
 
     void quiet() {

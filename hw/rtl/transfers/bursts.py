@@ -50,6 +50,23 @@ class MasterConfig:
     run_setup_cycles: ValueLike
 
 
+def _stage(m: Module, source: Queue, out: Queue, last: Signal, single: Value, near: Value
+           ) -> tuple[Signal, Signal]:
+    """(opens, moves), registers of a stage that makes one word or several of each that it takes.
+
+    In a cycle of `moves` a word goes on, to where `out` has room; in one of `opens` a word is
+    taken if there is one. `last`: the word that is there is the last one of what was taken; it is
+    set to `single` with the first, and to `near` with a later one.
+    """
+    valid, opens, moves = Signal(), Signal(), Signal()
+    comes = Mux(opens, source.r_rdy, valid)
+    ends = Mux(opens, single, Mux(moves, near, last))
+    m.d.comb += source.r_en.eq(opens)
+    m.d.sync += [valid.eq(comes), last.eq(ends), moves.eq(comes & out.room),
+                 opens.eq(out.room & (ends | ~comes))]
+    return opens, moves
+
+
 class BurstWalker(Elaboratable):
     """Presents the bursts of the shell's head command, from its start until `finished`.
 
@@ -68,6 +85,8 @@ class BurstWalker(Elaboratable):
         self.burst_done = Signal()
         self.finished = Signal()
         self.waiting = Signal()
+        self.comes = Signal()  # from the next cycle on `address` is that of another burst,
+        self.coming = Signal(LENGTH_BITS)  # with so many beats - 1
 
     def _head(self, name: str) -> Value:
         return self.shell.argument(Opcode.LOAD, name)
@@ -75,7 +94,7 @@ class BurstWalker(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         """Build the stages and what presents their bursts."""
         m = Module()
-        m.submodules.runs = runs = Queue(2 * ADDRESS_BITS + 2)
+        m.submodules.runs = runs = Queue(2 * ADDRESS_BITS + 3)
         m.submodules.parts = parts = Queue(ADDRESS_BITS + PAGE_BITS + 2)
         m.submodules.bursts = bursts = Queue(ADDRESS_BITS + LENGTH_BITS + 2)
         valid, run_ends, all_ends, accepted = (Signal() for _ in range(4))
@@ -86,64 +105,69 @@ class BurstWalker(Elaboratable):
         # these registers only.
         with m.If(~waits):
             m.d.sync += spare.eq(bursts.r_data)
-        with m.If(accepted | ~valid):
-            m.d.sync += [first.eq(Mux(waits, spare, bursts.r_data)),
-                         valid.eq(waits | bursts.r_rdy), waits.eq(0)]
-        with m.Elif(bursts.r_rdy):
-            m.d.sync += waits.eq(1)
+        moves, there = accepted | ~valid, waits | bursts.r_rdy
+        with m.If(moves):
+            m.d.sync += first.eq(Mux(waits, spare, bursts.r_data))
+        stays = (moves & there) | (~moves & valid)
+        m.d.sync += [valid.eq(stays), waits.eq(~moves & there)]
+        m.d.comb += [self.comes.eq(moves & there),
+                     self.coming.eq(Mux(waits, spare, bursts.r_data)[ADDRESS_BITS:])]
         self._runs(m, runs)
         self._parts(m, runs, parts)
         self._bursts(m, parts, bursts)
-        self._present(m, valid, run_ends, all_ends, accepted)
+        self._present(m, stays, run_ends, all_ends, accepted)
         return m
 
     def _runs(self, m: Module, out: Queue) -> None:
         """The runs of the operation: address, last byte (counted from the start of the first
-        page), and whether it is the operation's last."""
+        page), whether that is in the first page, and whether it is the operation's last."""
         row_bytes, rows, planes = (self._head(name) for name in ("row_bytes", "rows", "planes"))
-        room, valid, row_ends, plane_ends = out.room, Signal(), Signal(), Signal()
+        valid, moves, row_ends, plane_ends = Signal(), Signal(), Signal(), Signal()
+        begins = ~self.shell.stays
+        goes_on = begins | (valid & ~(moves & row_ends & plane_ends))
+        m.d.sync += [valid.eq(goes_on), moves.eq(goes_on & out.room)]
         address, next_plane = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         rows_left, planes_left, span = Signal(32), Signal(32), Signal(32)
-        with m.If(self.shell.begins):
+        one_row, one_plane = register(m, rows == 1), register(m, planes == 1)
+        with m.If(begins):
             m.d.sync += [
-                valid.eq(1), span.eq(row_bytes - 1), address.eq(self._head("address")),
-                rows_left.eq(rows), planes_left.eq(planes), row_ends.eq(rows == 1),
-                plane_ends.eq(planes == 1),
+                span.eq(row_bytes - 1), address.eq(self._head("address")),
+                rows_left.eq(rows), planes_left.eq(planes), row_ends.eq(one_row),
+                plane_ends.eq(one_plane),
                 next_plane.eq(self._head("address") + self._head("plane_stride"))]
-        with m.Elif(valid & room):
+        with m.Elif(moves):
             with m.If(~row_ends):
                 m.d.sync += [address.eq(address + self._head("row_stride")),
                              rows_left.eq(rows_left - 1), row_ends.eq(rows_left == 2)]
             with m.Else():
-                m.d.sync += [address.eq(next_plane), rows_left.eq(rows), row_ends.eq(rows == 1),
+                m.d.sync += [address.eq(next_plane), rows_left.eq(rows), row_ends.eq(one_row),
                              next_plane.eq(next_plane + self._head("plane_stride")),
-                             planes_left.eq(planes_left - 1), plane_ends.eq(planes_left == 2),
-                             valid.eq(~plane_ends)]
+                             planes_left.eq(planes_left - 1), plane_ends.eq(planes_left == 2)]
+        # Does the run end in the page in which it starts?
+        short = register(m, register(m, row_bytes - 1)[PAGE_BITS:] == 0)
+        within = ~(address[:PAGE_BITS] + span[:PAGE_BITS])[PAGE_BITS]
         m.d.comb += [
-            out.w_en.eq(delay(m, valid & room, 1)),
+            out.w_en.eq(delay(m, moves, 1)),
             out.w_data.eq(Cat(register(m, address), register(m, address[:PAGE_BITS] + span),
-                              register(m, row_ends & plane_ends)))]
+                              register(m, short & within), register(m, row_ends & plane_ends)))]
 
     def _parts(self, m: Module, runs: Queue, out: Queue) -> None:
         """Cut a run where pages end: each part's address, beats - 1 and ends."""
         width = Value.cast(self.config.width_log2)
-        room, valid, run_ends, all_runs = out.room, Signal(), Signal(), Signal()
+        run_ends, all_runs = Signal(), Signal()
         page, place = Signal(ADDRESS_BITS - PAGE_BITS), Signal(PAGE_BITS)
         more = Signal(ADDRESS_BITS - PAGE_BITS + 1)  # pages behind this one that the run reaches
         last_byte = Signal(PAGE_BITS)  # of the run, in its last page
-        end = runs.r_data[ADDRESS_BITS:-1]
-        opens = room & (run_ends | ~valid)
-        m.d.comb += runs.r_en.eq(opens)
+        end, within = runs.r_data[ADDRESS_BITS:-2], runs.r_data[-2]
+        opens, moves = _stage(m, runs, out, run_ends, within, more == 1)
         with m.If(opens):
-            m.d.sync += [valid.eq(runs.r_rdy), Cat(place, page).eq(runs.r_data[:ADDRESS_BITS]),
-                         Cat(last_byte, more).eq(end), all_runs.eq(runs.r_data[-1]),
-                         run_ends.eq(end[PAGE_BITS:] == 0)]
-        with m.Elif(room):
-            m.d.sync += [page.eq(page + 1), place.eq(0), more.eq(more - 1),
-                         run_ends.eq(more == 1)]
+            m.d.sync += [Cat(place, page).eq(runs.r_data[:ADDRESS_BITS]),
+                         Cat(last_byte, more).eq(end), all_runs.eq(runs.r_data[-1])]
+        with m.Elif(moves):
+            m.d.sync += [page.eq(page + 1), place.eq(0), more.eq(more - 1)]
         last_beat = Mux(run_ends, last_byte, PAGE_BYTES - 1) >> width
         m.d.comb += [
-            out.w_en.eq(delay(m, valid & room, 1)),
+            out.w_en.eq(delay(m, moves, 1)),
             out.w_data.eq(register(m, Cat(
                 place, page, (last_beat - (place >> width))[:PAGE_BITS], run_ends,
                 run_ends & all_runs)))]
@@ -152,55 +176,66 @@ class BurstWalker(Elaboratable):
         """Cut the part of a run in one page into bursts: address, beats - 1 and ends."""
         width = Value.cast(self.config.width_log2)
         longest = (Value.cast(self.config.burst_bytes) >> width)[:16]
-        room, valid, page_ends, ends = out.room, Signal(), Signal(), Signal(2)
+        page_ends, ends = Signal(), Signal(2)
         address, left = Signal(ADDRESS_BITS), Signal(PAGE_BITS)  # beats behind the first one
         beats = parts.r_data[ADDRESS_BITS:-2]
-        opens = room & (page_ends | ~valid)
+        opens, moves = _stage(m, parts, out, page_ends, beats < longest, left < (longest << 1))
         m.d.comb += [
-            parts.r_en.eq(opens), out.w_en.eq(valid & room),
+            out.w_en.eq(moves),
             out.w_data.eq(Cat(address, Mux(page_ends, left, longest - 1)[:LENGTH_BITS],
                               ends & page_ends.replicate(2)))]
         place = address[:PAGE_BITS]
         with m.If(opens):
-            m.d.sync += [valid.eq(parts.r_rdy), address.eq(parts.r_data), left.eq(beats),
-                         page_ends.eq(beats < longest), ends.eq(parts.r_data[-2:])]
-        with m.Elif(room):
-            m.d.sync += [left.eq(left - longest), page_ends.eq(left < (longest << 1)),
+            m.d.sync += [address.eq(parts.r_data), left.eq(beats), ends.eq(parts.r_data[-2:])]
+        with m.Elif(moves):
+            m.d.sync += [left.eq(left - longest),
                          place.eq(((place >> width) + longest) << width)]
 
-    def _present(self, m: Module, valid: Signal, run_ends: Signal, all_ends: Signal,
+    def _present(self, m: Module, stays: Value, run_ends: Signal, all_ends: Signal,
                  accepted: Signal) -> None:
-        """Say when the first burst is requested, and count what is in flight until the end."""
+        """Say when the first burst is requested, and count what is in flight until the end.
+
+        `stays`: there is a first burst in the next cycle. The request is a register.
+        """
         config = self.config
         outstanding = Value.cast(config.outstanding)
         in_flight = Signal(8 if isinstance(config.outstanding, Value)
                            else config.outstanding.bit_length())
         delay_left = Signal(8)
         run_opens, room, settled, opening = Signal(), Signal(init=1), Signal(), Signal()
+        none = Signal(init=1)  # nothing is in flight
+        now = (room, none, settled, run_opens)
+        then = tuple(Signal.like(item) for item in now)  # these in the next cycle
+        next_room, next_none, next_settled, next_opens = then
         overlaps = Value.cast(config.overlap_runs).bool()
-        may_count = overlaps | ~run_opens | (in_flight == 0)
-        offers = room & settled & may_count
-        m.d.comb += self.request.eq(valid & offers)
+        m.d.comb += [later.eq(item) for later, item in zip(then, now, strict=True)]
+        m.d.sync += [*(item.eq(later) for later, item in zip(then, now, strict=True)),
+                     self.request.eq(stays & next_room & next_settled
+                                     & (overlaps | ~next_opens | next_none))]
+        may_count = overlaps | ~run_opens | none
         more, fewer = accepted & ~self.burst_done, self.burst_done & ~accepted
         with m.If(more):
-            m.d.sync += [in_flight.eq(in_flight + 1), room.eq(in_flight + 1 < outstanding)]
+            m.d.sync += in_flight.eq(in_flight + 1)
+            m.d.comb += [next_room.eq(in_flight + 1 < outstanding), next_none.eq(0)]
         with m.Elif(fewer):
-            m.d.sync += [in_flight.eq(in_flight - 1), room.eq(1)]
+            m.d.sync += in_flight.eq(in_flight - 1)
+            m.d.comb += [next_room.eq(1), next_none.eq(in_flight == 1)]
         # `begins` comes a cycle after the start, and `settled` is a register.
         with m.If(self.shell.begins):
-            m.d.sync += [delay_left.eq(Value.cast(config.setup_cycles) - 2), settled.eq(0),
-                         opening.eq(1), run_opens.eq(0)]
+            m.d.sync += [delay_left.eq(Value.cast(config.setup_cycles) - 2), opening.eq(1)]
+            m.d.comb += [next_settled.eq(0), next_opens.eq(0)]
         with m.Elif(accepted):
-            m.d.sync += [run_opens.eq(run_ends)]
-            with m.If(run_ends):
-                m.d.sync += [delay_left.eq(config.run_setup_cycles),
-                             settled.eq(Value.cast(config.run_setup_cycles) == 0)]
+            m.d.comb += next_opens.eq(run_ends)
+            if isinstance(config.run_setup_cycles, Value) or config.run_setup_cycles:
+                with m.If(run_ends):
+                    m.d.sync += delay_left.eq(config.run_setup_cycles)
+                    m.d.comb += next_settled.eq(Value.cast(config.run_setup_cycles) == 0)
         with m.Elif(~settled & may_count):
-            m.d.sync += [delay_left.eq(delay_left - 1), settled.eq(delay_left == 1),
-                         opening.eq(opening & (delay_left != 1))]
-        self._finish(m, accepted & all_ends, in_flight, opening)
+            m.d.sync += [delay_left.eq(delay_left - 1), opening.eq(opening & (delay_left != 1))]
+            m.d.comb += next_settled.eq(delay_left == 1)
+        self._finish(m, accepted & all_ends, none, opening)
 
-    def _finish(self, m: Module, sends_last: Value, in_flight: Signal, opening: Signal) -> None:
+    def _finish(self, m: Module, sends_last: Value, none: Signal, opening: Signal) -> None:
         """Raise `finished` `tail` cycles after the cycle of the last burst's end.
 
         `last` is seen a cycle late, when the end and a burst that was accepted with it are
@@ -210,7 +245,7 @@ class BurstWalker(Elaboratable):
             Signal(), Signal(), Signal(), Signal(), Signal(8))
         tail_cycles = Value.cast(self.config.tail_cycles)
         m.d.comb += [
-            last.eq(register(m, self.burst_done) & all_sent & (in_flight == 0)),
+            last.eq(register(m, self.burst_done) & all_sent & none),
             self.waiting.eq(waits & ~opening & ~last)]
         with m.If(self.shell.begins):
             m.d.sync += waits.eq(1)

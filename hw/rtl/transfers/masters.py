@@ -9,19 +9,19 @@ and runs are multiples of 8 bytes, so a run may begin in the upper half of a 128
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
-from amaranth.lib.fifo import SyncFIFOBuffered
 
 from cosim.program.table import Opcode
 from hw.interface.descriptors import TRANSFER, argument_fields
 from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import Shell
 from hw.rtl.transfers.bursts import BurstWalker, MasterConfig
+from hw.rtl.transfers.queue import Queue
 
 BEAT_BITS = 64  # a beat of the buffers; a port moves a half, one or two of them a cycle
 BEAT_LOG2 = 3
 PORT_BITS = (32, 64, 128)
-#: Beats that a write master fetches ahead: more than the cycles from a beat that leaves to the
-#: fetch and arrival of the one that takes its place.
+#: Beats that a write master fetches ahead, a power of two: more than the cycles from a beat that
+#: leaves to the fetch and arrival of the one that takes its place.
 FETCH_AHEAD = 16
 
 
@@ -29,24 +29,27 @@ class BeatCounter(Elaboratable):
     """Plane and position of the beat that moves now; position counts the beats of a plane.
 
     All are registers, right from two cycles after an operation's start. A `step` is one data
-    cycle of a port of `port_bits`. With 32 bits, `upper` says which half of the beat moves. With
-    128 bits, up to two beats of one run move: `valid` says which places (position, position + 1)
-    are used, and `upper` that the only one lies in the upper half of the port.
+    cycle of a port of `port_bits`; `coming` says a cycle before that there will be one. With 32
+    bits, `upper` says which half of the beat moves. With 128 bits, up to two beats of one run move:
+    `valid` says which places (position, position + 1) are used, and `upper` that the only one lies
+    in the upper half of the port.
     """
 
     def __init__(self, shell: Shell, port_bits: int = BEAT_BITS) -> None:
         self.shell = shell
         self.port_bits = port_bits
         self.slots = max(1, port_bits // BEAT_BITS)
-        self.step = Signal()
+        self.coming, self.step = Signal(), Signal()
         self.plane = Signal(16)
         self.position = Signal(24)
         self.index = Signal(24)  # beats of the operation that came before
         self.valid = Signal(self.slots)
         self.upper = Signal()
         self.moves = Signal()  # the step is the last one of its beats
-        self.plane_ends = Signal()  # it moves the plane's last beat
-        self.last = Signal()  # the step is the operation's last one
+        self.rests = Signal(init=1)  # not `moves`, a register of its own
+        self.plane_ends = Signal()  # the beats that move next are the plane's last ones
+        self.last = Signal()  # and the operation's
+        self._row_ends = Signal()
 
     @property
     def moved(self) -> Value:
@@ -56,21 +59,19 @@ class BeatCounter(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         """Build the counters; what ends with a step is known before it."""
         m = Module()
-        row_ends, row_last, plane_last = Signal(), Signal(), Signal()
-        whole = self.upper if self.port_bits < BEAT_BITS else Const(1, 1)
-        m.d.comb += [self.moves.eq(self.step & whole),
-                     self.plane_ends.eq(whole & row_ends & row_last),
-                     self.last.eq(self.plane_ends & plane_last)]
+        moves: Value = self.coming
         if self.slots == 1:
-            m.d.comb += self.valid.eq(whole)
+            m.d.comb += self.valid.eq(1)
         if self.port_bits < BEAT_BITS:
-            with m.If(self.shell.begins):
-                m.d.sync += self.upper.eq(0)
-            with m.Elif(self.step):
-                m.d.sync += self.upper.eq(~self.upper)
-        self._run(m, row_ends)
-        self._repeat(m, "rows", self.moves & row_ends, row_last)
-        self._repeat(m, "planes", self.moves & self.plane_ends, plane_last)
+            upper = ~self.shell.begins & (self.upper ^ self.step)
+            m.d.sync += self.upper.eq(upper)
+            moves = moves & upper
+        m.d.sync += [self.step.eq(self.coming), self.moves.eq(moves), self.rests.eq(~moves)]
+        ends = self._run(m)
+        row_last = self._repeat(m, "rows", ~self.rests & self._row_ends)
+        plane_last = self._repeat(m, "planes", ~self.rests & self.plane_ends)
+        m.d.sync += [self._row_ends.eq(ends), self.plane_ends.eq(ends & row_last),
+                     self.last.eq(ends & row_last & plane_last)]
         with m.If(self.shell.begins):
             m.d.sync += [self.plane.eq(0), self.position.eq(0), self.index.eq(0)]
         with m.Elif(self.moves):
@@ -80,48 +81,67 @@ class BeatCounter(Elaboratable):
                 m.d.sync += self.plane.eq(self.plane + 1)
         return m
 
-    def _repeat(self, m: Module, name: str, step: Value, last: Signal) -> None:
-        """Count to an argument again and again; `last` is high before the last of its steps."""
+    def _repeat(self, m: Module, name: str, step: Value) -> Value:
+        """Count to an argument again and again. Is the next of its steps the last one, from the
+        next cycle on?"""
         count, left = self.shell.argument(Opcode.LOAD, name), Signal(32, name=f"{name}_left")
+        single, last, then = register(m, count == 1), Signal(), Signal()
+        m.d.comb += then.eq(last)
+        m.d.sync += last.eq(then)
         with m.If(self.shell.begins | (step & last)):
-            m.d.sync += [left.eq(count), last.eq(count == 1)]
+            m.d.sync += left.eq(count)
+            m.d.comb += then.eq(single)
         with m.Elif(step):
-            m.d.sync += [left.eq(left - 1), last.eq(left == 2)]
+            m.d.sync += left.eq(left - 1)
+            m.d.comb += then.eq(left == 2)
+        return then
 
-    def _run(self, m: Module, ends: Signal) -> None:
-        """Count the beats of a run; `ends` is high before its last step.
+    def _run(self, m: Module) -> Value:
+        """Count the beats of a run. Do the next ones end it, from the next cycle on?
 
         With two beats a step, a run that begins in the upper half of the port begins with one.
         """
         beats = self.shell.argument(Opcode.LOAD, "row_bytes")[BEAT_LOG2:]
-        left, one, two = Signal(29), Signal(), Signal()
-        opens = self.shell.begins | (self.moves & ends)
-        m.d.comb += ends.eq(one if self.slots == 1 else one | (two & ~self.upper))
+        left, one, two, then_one, then_two = (
+            Signal(29), Signal(), Signal(), Signal(), Signal())
+        single, double = register(m, beats == 1), register(m, beats == 2)
+        opens, upper = self.shell.begins | (self.moves & self._row_ends), Const(0, 1)
+        m.d.comb += [then_one.eq(one), then_two.eq(two)]
+        m.d.sync += [one.eq(then_one), two.eq(then_two)]
         if self.slots > 1:
             m.d.comb += self.valid.eq(Cat(1, ~self.upper & ~one))
-            self._halves(m, opens)
+            upper = self._halves(m, opens)
         with m.If(opens):
-            m.d.sync += [left.eq(beats), one.eq(beats == 1), two.eq(beats == 2)]
+            m.d.sync += left.eq(beats)
+            m.d.comb += [then_one.eq(single), then_two.eq(double)]
         with m.Elif(self.moves & (self.upper if self.slots > 1 else 1)):
-            m.d.sync += [left.eq(left - 1), one.eq(left == 2), two.eq(left == 3)]
+            m.d.sync += left.eq(left - 1)
+            m.d.comb += [then_one.eq(left == 2), then_two.eq(left == 3)]
         with m.Elif(self.moves):
-            m.d.sync += [left.eq(left - 2), one.eq(left == 3), two.eq(left == 4)]
+            m.d.sync += left.eq(left - 2)
+            m.d.comb += [then_one.eq(left == 3), then_two.eq(left == 4)]
+        return then_one if self.slots == 1 else then_one | (then_two & ~upper)
 
-    def _halves(self, m: Module, opens: Value) -> None:
-        """Bit 3 of the addresses of the run and of its plane."""
+    def _halves(self, m: Module, opens: Value) -> Signal:
+        """Bit 3 of the addresses of the run and of its plane; `upper` in the next cycle."""
         address, row_stride, plane_stride = (
             self.shell.argument(Opcode.LOAD, name)[BEAT_LOG2]
             for name in ("address", "row_stride", "plane_stride"))
-        run, plane, begins = Signal(), Signal(), Signal()
-        m.d.comb += begins.eq(Mux(self.plane_ends, plane ^ plane_stride, run ^ row_stride))
+        run, plane, begins, upper = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [begins.eq(Mux(self.plane_ends, plane ^ plane_stride, run ^ row_stride)),
+                     upper.eq(self.upper)]
+        m.d.sync += self.upper.eq(upper)
         with m.If(self.shell.begins):
-            m.d.sync += [run.eq(address), plane.eq(address), self.upper.eq(address)]
+            m.d.sync += [run.eq(address), plane.eq(address)]
+            m.d.comb += upper.eq(address)
         with m.Elif(opens):
-            m.d.sync += [run.eq(begins), self.upper.eq(begins)]
+            m.d.sync += run.eq(begins)
+            m.d.comb += upper.eq(begins)
             with m.If(self.plane_ends):
                 m.d.sync += plane.eq(begins)
         with m.Elif(self.moves):
-            m.d.sync += self.upper.eq(0)
+            m.d.comb += upper.eq(0)
+        return upper
 
 
 class ReadMaster(Elaboratable):
@@ -152,19 +172,19 @@ class ReadMaster(Elaboratable):
         m.submodules.shell = shell = self.shell
         m.submodules.walker = walker = self.walker
         m.submodules.counter = counter = self.counter
-        came, taken = register(m, self.r_valid), register(m, self.r_data)
+        taken = register(m, self.r_data)
         m.d.comb += [
             walker.burst_done.eq(self.r_valid & self.r_last),
             shell.done.eq(walker.finished),
             shell.moving.eq(~walker.waiting | self.r_valid),
-            counter.step.eq(came),
+            counter.coming.eq(self.r_valid),
         ]
         for slot, (valid, _) in enumerate(self.beats):
-            m.d.comb += valid.eq(came & counter.valid[slot])
+            m.d.comb += valid.eq(~counter.rests & counter.valid[slot])
         data = [beat for _, beat in self.beats]
         if len(taken) < BEAT_BITS:
             lower = Signal(len(taken))
-            with m.If(came):
+            with m.If(counter.step):
                 m.d.sync += lower.eq(taken)
             m.d.comb += data[0].eq(Cat(lower, taken))
         elif counter.slots == 1:
@@ -228,19 +248,18 @@ class WriteMaster(Elaboratable):
         """Fetch ahead from the operation's start on."""
         m.submodules.counter = counter
         width = len(self.w_data) + counter.slots
-        m.submodules.queue = queue = SyncFIFOBuffered(width=width, depth=FETCH_AHEAD)
-        fetches, held, leaves = Signal(), Signal(range(FETCH_AHEAD + 1)), Signal()
-        with m.If(self.shell.begins):
-            m.d.sync += fetches.eq(1)
-        with m.Elif(self.fetch & counter.last):
-            m.d.sync += fetches.eq(0)
-        with m.If(self.fetch & ~leaves):
+        m.submodules.queue = queue = Queue(width, FETCH_AHEAD)
+        fetches, held, leaves, left = (
+            Signal(), Signal(range(FETCH_AHEAD + 1)), Signal(), Signal())
+        goes_on = self.shell.begins | (fetches & ~(counter.moves & counter.last))
+        m.d.comb += [counter.coming.eq(goes_on & (held < FETCH_AHEAD - 2)),
+                     self.fetch.eq(counter.step)]
+        m.d.sync += [fetches.eq(goes_on), left.eq(leaves)]
+        with m.If(self.fetch & ~left):
             m.d.sync += held.eq(held + 1)
-        with m.Elif(leaves & ~self.fetch):
+        with m.Elif(left & ~self.fetch):
             m.d.sync += held.eq(held - 1)
         m.d.comb += [
-            self.fetch.eq(fetches & (held != FETCH_AHEAD)),
-            counter.step.eq(self.fetch),
             queue.w_data.eq(self._packed(m, counter)),
             queue.w_en.eq(delay(m, self.fetch, self.latency)),
             self.w_valid.eq(queue.r_rdy),

@@ -1,21 +1,54 @@
-"""A short queue in LUT memory whose flags are registers.
+"""A short queue in LUT memory whose flags are registers, and the tally that it counts with.
 
 It does not hold back who writes: who writes asks `room` before, not `level`.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, Module, Signal, unsigned
+from amaranth.hdl import Elaboratable, Module, Mux, ResetSignal, Signal, Value, ValueLike, unsigned
 from amaranth.lib.memory import Memory
 
+from hw.rtl.pipeline import register
+
 DEPTH = 16  # as many as a LUT memory holds anyway
-SPARE = 4  # places that are free when `room` falls: for what is on its way
+SPARE = 5  # places that are free when `room` falls: one, and for what is on its way
+
+
+class Tally:
+    """How many things there are of which one may come (`gains`) and one may go in a cycle.
+
+    `some`, a register: is there one? It knows of the cycle before. `count` knows of the cycle
+    before that, so that what comes and goes reaches no carry chain. None goes where none is.
+    """
+
+    def __init__(self, m: Module, gains: Value, loses: Value, bits: int) -> None:
+        self.some, self._two, self._three = (Signal(reset_less=True) for _ in range(3))
+        self.count = Signal(bits, reset_less=True)
+        gained, lost = register(m, gains), register(m, loses)
+        self.more, self._less = gained & ~lost, lost & ~gained
+        stays, grows, count = gains | ~loses, gains & ~loses, self.count
+        four = (count[3:].any() | (count[2] & (count[:2].any() | ~self._less))
+                | (count[:2].all() & self.more))
+        with m.If(gained ^ lost):
+            m.d.sync += count.eq(count + Mux(lost, -1, 1))
+        m.d.sync += [
+            self.some.eq(self._two | gains | (self.some & stays)),
+            self._two.eq(self._three | (self._two & stays) | (self.some & grows)),
+            self._three.eq(four | (self._three & stays) | (self._two & grows))]
+
+    def load(self, m: Module, when: Value, number: ValueLike) -> None:
+        """Begin anew with so many; nothing comes or goes in that cycle or the one before."""
+        value = Value.cast(number)
+        with m.If(when):
+            m.d.sync += [self.count.eq(value), self.some.eq(value != 0), self._two.eq(value > 1),
+                         self._three.eq(value > 2)]
 
 
 class Queue(Elaboratable):
     """Words of `width` bits. `r_data` is the first one while `r_rdy`, and leaves with `r_en`.
 
-    `depth`: a power of two. `spare`: at least two, for who writes in the cycle that sees `room`.
+    `depth`: a power of two. `spare`: three for who writes in the cycle that sees `room`, and as
+    many more as the cycles until he writes. One place is always free, and written all the time.
     """
 
     def __init__(self, width: int, depth: int = DEPTH, spare: int = SPARE) -> None:
@@ -30,13 +63,14 @@ class Queue(Elaboratable):
         m.submodules.memory = memory = Memory(
             shape=unsigned(len(self.w_data)), depth=self.depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
-        level, leaves = Signal(range(self.depth + 1)), Signal()
-        m.d.comb += [leaves.eq(self.r_en & self.r_rdy), write.en.eq(self.w_en),
-                     write.data.eq(self.w_data), self.r_data.eq(read.data)]
-        m.d.sync += [write.addr.eq(write.addr + self.w_en), read.addr.eq(read.addr + leaves),
-                     self.room.eq(level < self.depth - self.spare)]
-        with m.If(self.w_en & ~leaves):
-            m.d.sync += [level.eq(level + 1), self.r_rdy.eq(1)]
-        with m.Elif(leaves & ~self.w_en):
-            m.d.sync += [level.eq(level - 1), self.r_rdy.eq(level != 1)]
+        leaves = Signal()
+        tally = Tally(m, self.w_en, leaves, self.depth.bit_length())
+        tally.load(m, ResetSignal(), 0)
+        m.d.comb += [leaves.eq(self.r_en & self.r_rdy), write.en.eq(1),
+                     write.data.eq(self.w_data), self.r_data.eq(read.data),
+                     self.r_rdy.eq(tally.some)]
+        m.d.sync += self.room.eq(tally.count < self.depth - self.spare)
+        for moves, address in ((self.w_en, write.addr), (leaves, read.addr)):
+            with m.If(moves):
+                m.d.sync += address.eq(address + 1)
         return m
