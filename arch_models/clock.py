@@ -5,8 +5,8 @@ the RTL), and a part between two rows of that grid is taken as the nearer one. `
 clocks a board makes.
 
 A period is the longest of: a path inside a part; one that leaves a part for the control, or comes
-from it; one that leaves an engine or a master, passes what lies before the memories and enters
-one; and the way back.
+from it, by pins of one kind (tokens, commands, counts, what a bus has); one that leaves an engine or a
+master for what lies before the memories, and on into one; and the way back.
 """
 
 from __future__ import annotations
@@ -48,16 +48,35 @@ class Way(StrEnum):
     """
 
     INSIDE = "inside"
-    TO_CONTROL = "to control"
-    FROM_CONTROL = "from control"
+    TOKENS_OUT = "tokens out"  # between units and the control, seen from the part
+    TOKENS_IN = "tokens in"
+    COMMANDS_OUT = "commands out"
+    COMMANDS_IN = "commands in"
+    COUNTS_OUT = "counts out"
+    COUNTS_IN = "counts in"
+    REQUESTS_OUT = "requests out"
+    REQUESTS_IN = "requests in"
+    BURSTS_OUT = "bursts out"
+    BURSTS_IN = "bursts in"
+    BEATS_OUT = "beats out"
+    BEATS_IN = "beats in"
     READ_ADDRESS = "read address"  # an engine asks a memory
     READ_DATA = "read data"  # and takes its answer
     WRITE = "write"  # an engine writes
     LOAD = "load"  # a master that reads DRAM writes
     STORE = "store"  # a master that writes DRAM asks
     STORE_DATA = "store data"  # and takes the answer
+    ENTERS = "enters"  # what comes from a unit ends between units and memories
+    ASKS = "asks"  # what is there asks a memory
+    FILLS = "fills"  # or writes one
+    TAKES = "takes"  # what a memory answers ends there
+    HANDS = "hands"  # and goes on to a unit
 
 
+#: Ways that end at the control and begin there, for each kind of pins.
+MEETINGS = ((Way.TOKENS_OUT, Way.TOKENS_IN), (Way.COMMANDS_OUT, Way.COMMANDS_IN),
+            (Way.COUNTS_OUT, Way.COUNTS_IN), (Way.REQUESTS_OUT, Way.REQUESTS_IN),
+            (Way.BURSTS_OUT, Way.BURSTS_IN), (Way.BEATS_OUT, Way.BEATS_IN))
 #: Ways from units to memories, with what they are at the memory; and ways back.
 INTO_MEMORY = {Way.READ_ADDRESS: Way.READ_ADDRESS, Way.STORE: Way.READ_ADDRESS,
                Way.WRITE: Way.WRITE, Way.LOAD: Way.WRITE}
@@ -243,9 +262,14 @@ def rows_of(overlay: Overlay) -> Rows:
 #: Paths that cross parts: each is gone through one of the kinds of parts (fields of `Rows`) after
 #: another, in each by the part that is slowest in that way.
 LEGS: tuple[tuple[tuple[str, Way], ...], ...] = (
-    (("control", Way.TO_CONTROL), ("units", Way.FROM_CONTROL)),
-    (("units", Way.TO_CONTROL), ("control", Way.FROM_CONTROL)),
+    *(leg for out, into in MEETINGS for leg in (
+        (("control", out), ("units", into)), (("units", out), ("control", into)))),
     *((("units", way), ("places", way), ("memories", met)) for way, met in INTO_MEMORY.items()),
+    *((("units", way), ("places", Way.ENTERS)) for way in INTO_MEMORY),
+    (("places", Way.ASKS), ("memories", Way.READ_ADDRESS)),
+    (("places", Way.FILLS), ("memories", Way.WRITE)),
+    (("memories", Way.READ_DATA), ("places", Way.TAKES)),
+    *((("places", Way.HANDS), ("units", way)) for way in OUT_OF_MEMORY),
     *((("memories", Way.READ_DATA), ("places", way), ("units", way)) for way in OUT_OF_MEMORY))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from amaranth.hdl import UnusedElaboratable
 
 from arch_models.channels import channels
-from arch_models.clock import GRID_FILE, NUMBERS, PartPath, Way
+from arch_models.clock import GRID_FILE, MEETINGS, NUMBERS, PartPath, Way
 from arch_models.nets import Net, read_net_model
 from studies.plain.errors import UserError, unknown
 from studies.resources.netlist import synthesized
@@ -28,9 +28,13 @@ from studies.resources.resource_grid import PARTS, STREAMS, Sites, top_of
 #: A half-full fabric: the longest path is looked for there, and stays the longest nearby.
 SHARE = 0.5
 COLUMNS = ("part", *NUMBERS, "form", "way", "logic_ns", "hops", "doublings", "start", "end")
-#: Pins of a unit that go to the control, by how their names begin.
-CONTROL_PINS = ("go", "command", "available", "take", "give", "start", "active", "busy_cycles",
-                "idle_cycles", "memory_cycles", "stall_cycles")
+#: Pins of a unit that go to the control, by kind and by how their names begin.
+CONTROL_PINS = {
+    "commands": ("command",),
+    "tokens": ("go", "available", "take", "give", "done", "ends"),
+    "counts": ("busy_cycles", "idle_cycles", "memory_cycles", "stall_cycles"),
+    "requests": ("request", "address", "length"), "bursts": ("comes", "coming"),
+    "beats": ("r_valid", "r_data", "r_last", "w_valid", "w_ready", "w_data", "w_strobe", "b_valid")}
 #: Fewer rows than the resource model's grid has: a path grows little with an array.
 CONVOLUTIONS = ((8, 8, 1, 0, 8), (16, 8, 1, 0, 8), (8, 16, 1, 0, 8), (16, 16, 1, 0, 8),
                 (24, 8, 1, 0, 8), (8, 24, 1, 0, 8), (8, 8, 2, 0, 8), (8, 8, 4, 0, 8),
@@ -78,18 +82,23 @@ def _counted(row: Sites) -> Sites:
 
 
 #: From where to where each way of a part runs: registers, or groups of its ports.
-ENGINE = ((Way.INSIDE, "register", "register"), (Way.READ_ADDRESS, "register", "read"),
-          (Way.WRITE, "register", "write"), (Way.READ_DATA, "read", "register"),
-          (Way.TO_CONTROL, "register", "control"), (Way.FROM_CONTROL, "control", "register"))
+CONTROL = ((Way.INSIDE, "register", "register"), *(
+    way for out, into in MEETINGS for kind in (out.value.removesuffix(" out"),)
+    for way in ((out, "register", kind), (into, kind, "register"))))
+ENGINE = (*CONTROL, (Way.READ_ADDRESS, "register", "read"), (Way.WRITE, "register", "write"),
+          (Way.READ_DATA, "read", "register"))
 WAYS: dict[str, tuple[tuple[Way, str, str], ...]] = {
-    "read_master": (*ENGINE[4:], ENGINE[0], (Way.LOAD, "register", "master")),
-    "write_master": (*ENGINE[4:], ENGINE[0], (Way.STORE, "register", "master"),
+    "read_master": (*CONTROL, (Way.LOAD, "register", "master")),
+    "write_master": (*CONTROL, (Way.STORE, "register", "master"),
                      (Way.STORE_DATA, "master", "register")),
-    "control": (*ENGINE[4:], ENGINE[0]),
+    "control": CONTROL,
     "places": ((Way.INSIDE, "register", "register"), (Way.READ_ADDRESS, "read", "memory asked"),
                (Way.WRITE, "write", "memory written"), (Way.LOAD, "master", "memory written"),
                (Way.STORE, "master", "memory asked"), (Way.READ_DATA, "memory gives", "read"),
-               (Way.STORE_DATA, "memory gives", "master")),
+               (Way.STORE_DATA, "memory gives", "master"),
+               (Way.ENTERS, "unit", "register"), (Way.ASKS, "register", "memory asked"),
+               (Way.FILLS, "register", "memory written"),
+               (Way.TAKES, "memory gives", "register"), (Way.HANDS, "register", "unit")),
     "buffer": ((Way.INSIDE, "register", "register"),
                (Way.READ_ADDRESS, "memory asked", "register"),
                (Way.WRITE, "memory written", "register"),
@@ -97,7 +106,7 @@ WAYS: dict[str, tuple[tuple[Way, str, str], ...]] = {
 }
 RESETS = ("clk", "rst", "ap_clk", "ap_rst_n")
 #: Pins of an engine at memories, by how their names begin.
-READ_PINS = ("in_", "weight_", "parameter_", "skip_", "table_", "partial_read")
+READ_PINS = ("running", "in_", "weight_", "parameter_", "skip_", "table_", "partial_read")
 WRITE_PINS = ("out_", "partial_write")
 #: What the pins of a memory are for.
 MEMORY_PINS = {"address": "memory asked", "write": "memory written", "data": "memory gives"}
@@ -112,11 +121,15 @@ def paths_of(row: Sites) -> Iterator[PartPath]:
 
 
 def _is(part: str, group: str, name: str) -> bool:
-    return group_of(part, name) == group
+    found = group_of(part, name)
+    return found in ("read", "write", "master") if group == "unit" else found == group
 
 
 def group_of(part: str, name: str) -> str:
-    """Where the end of a path lies: a `register`, or a port of a group; "" for no data."""
+    """Where the end of a path lies: a `register`, or a port of a group; "" for no data.
+
+    Between units and memories (`places`) a master's pins to the control are no ends.
+    """
     if not name.startswith("port "):
         return "register"
     pin = name.removeprefix("port ")
@@ -127,8 +140,12 @@ def group_of(part: str, name: str) -> str:
         met = re.search(r"_(read|write|next)[\d_]*_(address|lanes|data)(\$\d+)?$", pin)
         if met and not pin.startswith("partial_"):
             return MEMORY_PINS["write" if met[1] == "write" else met[2]]
-    elif pin.startswith(CONTROL_PINS) or part == "control":
-        return "control"
+    else:
+        for kind, begins in CONTROL_PINS.items():
+            if pin.startswith(begins):
+                return kind
+        if part == "control":
+            return ""
     if pin.startswith(READ_PINS):
         return "read"
     if pin.startswith(WRITE_PINS):
