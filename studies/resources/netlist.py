@@ -23,7 +23,8 @@ from hw.rtl.verilog import yosys_path
 #: What a net between two LUTs takes, in ps: the mapper then saves levels as the vendor's tool does.
 #: Without it (300 ps) public cores came out a tenth slower, in as many cells.
 WIRE_PS = 700
-#: Beside that as `resource_grid.synthesize`; the netlist keeps source lines.
+#: The address of a write is undefined while nothing is written. A memory whose reader takes a
+#: writer's port then has three ports, unless the writer's address is defined first (`opt_expr`).
 SCRIPT = (f"scratchpad -set synth_xilinx.abc9.W {WIRE_PS}; "
           "read_rtlil top.il; hierarchy -top top; proc; opt_expr -mux_undef; "
           "synth_xilinx -family xc7 -top top -flatten -noiopad; write_json netlist.json")

@@ -7,9 +7,7 @@ It fits nothing (`fit_resources` does), places and routes nothing and checks no 
 from __future__ import annotations
 
 import csv
-import json
-import subprocess
-import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -31,7 +29,7 @@ from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.ports import READ_SIGNALS, WRITE_SIGNALS
 from hw.rtl.transfers.bursts import MasterConfig
 from hw.rtl.transfers.masters import ReadMaster, WriteMaster
-from hw.rtl.verilog import verilog_text, yosys_path
+from studies.resources.netlist import synthesized
 
 GRID_FILE = Path(__file__).parents[2] / "arch_models" / "data" / "resource_grid.csv"
 #: Engines whose sites follow from the words' widths and the channels that end there.
@@ -266,21 +264,9 @@ def top_of(row: Sites) -> tuple[Any, list[Signal]]:
 
 
 def synthesize(top: Any, ports: Sequence[Signal]) -> dict[str, int]:
-    """Cell counts of `synth_xilinx -family xc7` for a module; RuntimeError if Yosys fails."""
-    with tempfile.TemporaryDirectory() as place:
-        (Path(place) / "top.v").write_text(verilog_text(top, list(ports), "top"))
-        # The address of a write is undefined while nothing is written. A memory whose reader
-        # takes a writer's port then has three ports, unless the writer's address is defined first.
-        script = ("read_verilog top.v; hierarchy -top top; proc; opt_expr -mux_undef; "
-                  "synth_xilinx -family xc7 -top top -flatten -noiopad; "
-                  "tee -o stat.json stat -json")
-        done = subprocess.run([yosys_path(), "-q", "-p", script], cwd=place, text=True,
-                              capture_output=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"yosys failed: {done.stderr[-1000:]}")
-        found = json.loads((Path(place) / "stat.json").read_text())
-    return {name: int(count if not isinstance(count, dict) else count["count"])
-            for name, count in found["design"]["num_cells_by_type"].items()}
+    """Cells of a module by kind, of the netlist whose paths are timed; RuntimeError if Yosys
+    fails."""
+    return dict(Counter(cell.kind for cell in synthesized(top, ports).cells))
 
 
 def counted(row: Sites, cells: dict[str, int]) -> Sites:
