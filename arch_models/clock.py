@@ -5,8 +5,8 @@ the RTL), and a part between two rows of that grid is taken as the nearer one. `
 clocks a board makes.
 
 A period is the longest of: a path inside a part; one that leaves a part for the control, or comes
-from it, by pins of one kind (tokens, commands, counts, what a bus has); one that leaves an engine or a
-master for what lies before the memories, and on into one; and the way back.
+from it, by pins of one kind (tokens, commands, counts, what a bus has); one that leaves an engine
+or a master for what lies before the memories, and on into one; and the way back.
 """
 
 from __future__ import annotations
