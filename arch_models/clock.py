@@ -58,6 +58,8 @@ class Way(StrEnum):
     REQUESTS_IN = "requests in"
     BURSTS_OUT = "bursts out"
     BURSTS_IN = "bursts in"
+    LENGTHS_OUT = "lengths out"
+    LENGTHS_IN = "lengths in"
     BEATS_OUT = "beats out"
     BEATS_IN = "beats in"
     READ_ADDRESS = "read address"  # an engine asks a memory
@@ -76,7 +78,8 @@ class Way(StrEnum):
 #: Ways that end at the control and begin there, for each kind of pins.
 MEETINGS = ((Way.TOKENS_OUT, Way.TOKENS_IN), (Way.COMMANDS_OUT, Way.COMMANDS_IN),
             (Way.COUNTS_OUT, Way.COUNTS_IN), (Way.REQUESTS_OUT, Way.REQUESTS_IN),
-            (Way.BURSTS_OUT, Way.BURSTS_IN), (Way.BEATS_OUT, Way.BEATS_IN))
+            (Way.BURSTS_OUT, Way.BURSTS_IN), (Way.LENGTHS_OUT, Way.LENGTHS_IN),
+            (Way.BEATS_OUT, Way.BEATS_IN))
 #: Ways from units to memories, with what they are at the memory; and ways back.
 INTO_MEMORY = {Way.READ_ADDRESS: Way.READ_ADDRESS, Way.STORE: Way.READ_ADDRESS,
                Way.WRITE: Way.WRITE, Way.LOAD: Way.WRITE}

@@ -3,7 +3,7 @@
 It holds no memory. A beat holds weights of one output channel; a word is `tn` rows of `tm` bytes,
 so that the memories of an input channel can be read at a time of their own. An activation's beat
 also clears what is behind it in its rows, so that no padded channel multiplies what an older
-block left. Places are counted, not divided, and a beat is written three cycles after it came: the
+block left. Places are counted, not divided, and a beat is written four cycles after it came: the
 array reads it later than that.
 """
 
@@ -46,7 +46,7 @@ def write_weights(m: Module, master: ReadMaster, ports: Sequence[WritePort], ove
     loads = register(m, master.shell.argument(Opcode.LOAD, "buffer") == Buffer.WEIGHT)
     places, part = _places(m, master, (rows, columns, ordered), overlay)
     for port, (valid, beat), place in zip(ports, master.beats, places, strict=True):
-        m.d.sync += port.address.eq(register(m, place.word))
+        m.d.sync += port.address.eq(late(m, place.word, 2))
         _write(m, port, delay(m, valid & loads, 2), late(m, beat, 2), register(m, place.inner),
                register(m, part), (rows, columns), overlay)
 
@@ -102,7 +102,7 @@ def _places(m: Module, master: ReadMaster, order: tuple[Value, Value, Value], ov
 
 def _write(m: Module, port: WritePort, valid: Value, beat: Value, inner: Value, part: Value,
            order: tuple[Value, Value], overlay: Overlay) -> None:
-    """Data and enables of a port, a cycle after a beat and its place."""
+    """Data and enables of a port, two cycles after a beat and its place."""
     (rows, columns), tm, lanes = order, overlay.tm, overlay.tn // BEAT_BYTES
     plain = [register(m, valid & ~(rows | columns) & (inner == index))
              for index in range(tm * lanes)]
@@ -125,5 +125,5 @@ def _write(m: Module, port: WritePort, valid: Value, beat: Value, inner: Value, 
         data[channel, out] = value ^ flips
         enables[channel, out] = plain[out * lanes + index] | (
             taken[out] & (later[index] | (here[index] & begins[place])))
-    m.d.comb += [port.data.eq(Cat(data[where] for where in sorted(data))),
+    m.d.sync += [port.data.eq(Cat(data[where] for where in sorted(data))),
                  port.lanes.eq(Cat(enables[where] for where in sorted(enables)))]

@@ -69,9 +69,13 @@ def paced_nest(m: Module, start: Value, limits: Sequence[ValueLike], steps: Sequ
     passed = delay(m, passes, 1)
     outer, lasts, outer_ends = count_loops(m, begins, passed, limits[:level], steps[:level],
                                            bits, singles, ahead=False)
+    outer_ended = Signal()
+    first = Cat((singles or {}).get(index, register(m, Value.cast(steps[index]) >= limits[index]))
+                for index in range(level)).all()
+    m.d.sync += outer_ended.eq(Mux(begins, first, Cat(lasts).all()))
     spent, rested, waits, final = Signal(range(least)), Signal(), Signal(), Signal()
-    # The outer loops have settled by the end of a pass of three cycles.
-    every, finished = Cat(lasts).all() if least == 2 else register(m, Cat(lasts).all()), Signal()
+    # A pass of three cycles at least knows by a register whether it is the last one.
+    every, finished = Cat(lasts).all() if least == 2 else outer_ended, Signal()
     opens = begins | (rested & (passes | waits))
     m.d.comb += finished.eq(rested & Mux(waits, final, passes & every))
     opened = delay(m, opens, 1)

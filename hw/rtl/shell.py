@@ -141,7 +141,7 @@ class Shell(Elaboratable):
             self.running.eq(self.active & ~self.ends), self.begins.eq(self.start),
             self.stays.eq(~self.start), moved.eq(takes & there), here.eq(self.go),
             may.eq(next_may)]
-        self._count(m, here, pending, missing)
+        self._count(m, here, pending)
         if not self.gated:
             return m
         after = Signal(COMMAND_BITS)
@@ -151,19 +151,22 @@ class Shell(Elaboratable):
             self.soon.eq((self.active & ~self.ends) | (next_may & (lacks[: len(wait)] == 0)))]
         return DomainRenamer(ALWAYS)(m)
 
-    def _count(self, m: Module, here: Signal, pending: Signal, missing: Signal) -> None:
+    def _count(self, m: Module, here: Signal, pending: Signal) -> None:
         """Book a whole wait when it ends: on idle, or on the channel whose token came last.
 
         Everything is seen COUNTER_LAG cycles late; what is seen after `go` fell is not counted.
         What a cycle is told apart in one cycle and counted in the next.
         """
         waited, has_waited = Signal(COUNTER_BITS, reset_less=True), Signal()
-        before = Signal.like(missing)
-        moving, waiting, idle, first, now = (late(m, value, COUNTER_LAG) for value in (
-            self.moving, here & pending, here & ~pending, self.header("first_in_layer"), missing))
-        # These come late in their cycle, too late for a shift register.
-        active, started = (late(m, value, COUNTER_LAG - 1)
-                           for value in (delay(m, self.active, 1), self.begins))
+        before = Signal(max(1, self.waits))
+        moving, waiting, idle, first = (late(m, value, COUNTER_LAG) for value in (
+            self.moving, here & pending, here & ~pending, self.header("first_in_layer")))
+        # These come late in their cycle, too late for a shift register; and what is missing is
+        # told anew, so that the start need not share its gates.
+        wait, there = (delay(m, value, 1) for value in (
+            self.header("wait")[: len(before)], self.available))
+        active, started, now = (late(m, value, COUNTER_LAG - 1) for value in (
+            delay(m, self.active, 1), self.begins, wait & ~there))
         rests = here & ~active & idle
         with m.If(here & active):
             m.d.sync += has_waited.eq(0)

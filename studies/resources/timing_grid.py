@@ -33,7 +33,8 @@ CONTROL_PINS = {
     "commands": ("command",),
     "tokens": ("go", "available", "take", "give", "done", "ends"),
     "counts": ("busy_cycles", "idle_cycles", "memory_cycles", "stall_cycles"),
-    "requests": ("request", "address", "length"), "bursts": ("comes", "coming"),
+    "requests": ("request", "address", "length"), "bursts": ("comes",),
+    "lengths": ("coming",),
     "beats": ("r_valid", "r_data", "r_last", "w_valid", "w_ready", "w_data", "w_strobe", "b_valid")}
 #: Fewer rows than the resource model's grid has: a path grows little with an array.
 CONVOLUTIONS = ((8, 8, 1, 0, 8), (16, 8, 1, 0, 8), (8, 16, 1, 0, 8), (16, 16, 1, 0, 8),

@@ -25,36 +25,44 @@ from workloads import arithmetic
 
 @pytest.mark.parametrize(("limits", "steps", "least"), [
     ((3, 2, 2), (1, 1, 1), 1), ((3, 2, 2), (1, 1, 1), 7), ((2, 1, 1), (1, 1, 1), 5),
-    ((3, 1, 2), (1, 1, 1), 2),
+    ((3, 1, 2), (1, 1, 1), 2), ((1, 1, 1), (1, 1, 1), 3), ((2, 1, 1), (1, 1, 1), 3),
     ((7, 5, 1), (3, 2, 1), 1), ((6, 1, 4), (3, 1, 2), 2)])
 def test_a_paced_loop_takes_the_longer_of_its_trips_and_its_pace(limits, steps, least):
+    """Again and again, so that nothing is left of the time before."""
     m, start = Module(), Signal()
     bounds = [Signal(4, init=limit) for limit in limits]
     trip, counters, _, finished = paced_nest(m, start, bounds, steps, (1, least))
     step, done = Signal(), Signal()
     m.d.comb += [step.eq(trip), done.eq(finished)]
-    ranges = [range(0, limit, stride) for limit, stride in zip(limits, steps, strict=True)]
-    passes = len(ranges[0]) * max(len(ranges[1]) * len(ranges[2]), least)
-    trips, dones = [], []
+    rounds = []
 
     async def bench(context):
-        context.set(start, 1)
-        await context.tick()
-        context.set(start, 0)
-        for cycle in range(1, passes + 5):
-            if context.get(step):
-                trips.append(tuple(context.get(counter) for counter in counters))
-            if context.get(done):
-                dones.append(cycle)
+        for given in (limits, (1, 1, 1), limits):
+            for bound, limit in zip(bounds, given, strict=True):
+                context.set(bound, limit)
             await context.tick()
+            context.set(start, 1)
+            await context.tick()
+            context.set(start, 0)
+            ranges = [range(0, limit, stride) for limit, stride in zip(given, steps, strict=True)]
+            passes = len(ranges[0]) * max(len(ranges[1]) * len(ranges[2]), least)
+            trips, dones = [], []
+            for cycle in range(1, passes + 5):
+                if context.get(step):
+                    trips.append(tuple(context.get(counter) for counter in counters))
+                if context.get(done):
+                    dones.append(cycle)
+                await context.tick()
+            rounds.append((ranges, passes, trips, dones))
 
     simulator = Simulator(m)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
-    assert trips == [(one, two, three) for one in ranges[0] for two in ranges[1]
-                     for three in ranges[2]]
-    assert dones == [PACED_FILL + passes - 1]
+    for ranges, passes, trips, dones in rounds:
+        assert trips == [(one, two, three) for one in ranges[0] for two in ranges[1]
+                         for three in ranges[2]]
+        assert dones == [PACED_FILL + passes - 1]
 
 
 def streamed(m: Module, inputs: list[Signal], output: Value, rows: list[tuple[int, ...]],
