@@ -53,6 +53,7 @@ def entries(given: list[Row]) -> list[list[int]]:
             context.set(unit.squares, squares)
             memory = {0: epsilon, 1: 0, NORM_CONSTANTS: (scale & 0xFFFFFFFF) | (
                 offset & 0xFFFFFFFF) << 32}
+            await context.tick()
             context.set(unit.begins, 1)
             address = 0
             for _ in range(400):

@@ -18,9 +18,33 @@ from hw.rtl.pipeline import (
     paced_nest,
     product,
     round_shift,
+    slow_divide,
     wide_product,
 )
 from workloads import arithmetic
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 3, 5, 7, 8, 24])
+def test_division_by_a_constant_takes_a_bit_a_cycle(divisor):
+    m, start, value = Module(), Signal(), Signal(12)
+    found = slow_divide(m, start, value, divisor)
+    seen = []
+
+    async def bench(context):
+        for number in (*range(0, 100, 7), 2047, 4094, 4095):
+            context.set(value, number)
+            context.set(start, 1)
+            await context.tick()
+            context.set(start, 0)
+            for _ in range(len(value)):
+                await context.tick()
+            seen.append((number, context.get(found)))
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert seen == [(number, number // divisor) for number, _ in seen]
 
 
 @pytest.mark.parametrize(("limits", "steps", "least"), [

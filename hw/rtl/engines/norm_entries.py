@@ -89,7 +89,8 @@ class Given(NamedTuple):
 
 
 class NormEntries(Elaboratable):
-    """Works from the cycle after `begins`; `finished` is high in its last cycle.
+    """Works from the cycle after `begins`, with arguments that are there a cycle before it;
+    `finished` is high in its last cycle.
 
     `total`, `squares`: of the channel named two cycles before. `parameter_data`: of the address
     one cycle before. `entry` (int16 multiplier, int32 offset, shift) is valid with `entry_valid`,
