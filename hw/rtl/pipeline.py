@@ -10,6 +10,7 @@ operands, products and sums are registers of a DSP48 (A, B, M, P) or its cascade
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, ValueLike
 
@@ -25,6 +26,14 @@ WIDE_PRODUCT = 4
 _LOW_BITS = 17  # what the cascade of a DSP48 can shift away
 #: Cycles from a value to its rounded and saturated shift.
 ROUND = 6
+
+
+class Moves(Enum):
+    """The cycles in which the innermost of some loops steps."""
+
+    STEADY = "steady"  # all from the one after the loops begin to the last step
+    ANY = "any"
+    APART = "apart"  # two cycles apart at least
 
 
 def loop_nest(m: Module, start: Value, limits: Sequence[ValueLike],
@@ -43,7 +52,8 @@ def loop_nest(m: Module, start: Value, limits: Sequence[ValueLike],
     loops from one inwards, one step: ends are registers.
     """
     begins, trip = register(m, start), Signal()
-    counters, _, ends = count_loops(m, begins, trip, limits, steps, bits, singles, steady=True)
+    counters, _, ends = count_loops(m, begins, trip, limits, steps, bits, singles,
+                                   Moves.STEADY)
     with m.If(begins | ends[0]):
         m.d.sync += trip.eq(begins)
     return trip, counters, ends
@@ -68,7 +78,7 @@ def paced_nest(m: Module, start: Value, limits: Sequence[ValueLike], steps: Sequ
     passes = inner_ends[0]
     passed = delay(m, passes, 1)
     outer, lasts, outer_ends = count_loops(m, begins, passed, limits[:level], steps[:level],
-                                           bits, singles, ahead=False)
+                                           bits, singles, Moves.APART)
     outer_ended = Signal()
     first = Cat((singles or {}).get(index, register(m, Value.cast(steps[index]) >= limits[index]))
                 for index in range(level)).all()
@@ -96,19 +106,19 @@ def paced_nest(m: Module, start: Value, limits: Sequence[ValueLike], steps: Sequ
 
 def count_loops(m: Module, begins: Value, moves: Value, limits: Sequence[ValueLike],
                 steps: Sequence[ValueLike] | None = None, bits: int = 16,
-                singles: Mapping[int, Value] | None = None, ahead: bool = True,
-                steady: bool = False) -> tuple[list[Signal], list[Signal], list[Value]]:
+                singles: Mapping[int, Value] | None = None, when: Moves = Moves.ANY
+                ) -> tuple[list[Signal], list[Signal], list[Value]]:
     """(counters, lasts, ends) of loops whose innermost counter `moves`, as in `loop_nest`.
 
     They are ready a cycle after `begins`, with limits that hold from the cycle before it on, and
     begin with the counters that they ended with: zero if they went to their end.
-    Unless `ahead`, moves are two cycles apart at least. `steady`: from the cycle after `begins` to
-    the last step every cycle moves.
+    `when`: the cycles that may move.
     """
     count = len(limits)
     strides = [1] * count if steps is None else steps
     lasts, nears, alls = ([Signal(name=f"{name}_{index}") for index in range(count)]
                           for name in ("last", "near", "last_from"))
+    steady = when is Moves.STEADY
     ends: list[Value] = [*alls] if steady else [moves & every for every in alls]
     counters: list[Signal] = []
     firsts, laters = [], []
@@ -133,7 +143,7 @@ def count_loops(m: Module, begins: Value, moves: Value, limits: Sequence[ValueLi
         moved = Mux(last, single, near)
         laters.append(Mux(alls[index + 1], moved, last) if index + 1 < count else moved)
     for index, every in enumerate(alls):
-        if not ahead:
+        if when is Moves.APART:
             m.d.sync += every.eq(Cat(lasts[index:]).all())
             continue
         coming = Cat(laters[index:]).all()

@@ -40,10 +40,9 @@ class Bench {
 
     // Fill the queues and load the tokens before the first cycle; units see `go` a cycle late.
     void prepare() {
-        for (int i = 0; i < 7; ++i) {
-            if (i == 6) set_go(*top_, 1);
+        for (int i = 0; i < 7; ++i, edge()) {
+            set_go(*top_, i == 6);
             feed();
-            edge();
         }
     }
 
@@ -157,8 +156,7 @@ class Bench {
         top_->eval();
     }
 
-    // Counters look at a cycle COUNTER_LAG cycles late, and at nothing after `go` fell, which they
-    // see a cycle late too; two cycles later all is counted.
+    // Counters look at a cycle COUNTER_LAG cycles late, at nothing after `go` fell, and count later.
     void settle() {
         quiet();
         feed();
