@@ -44,7 +44,9 @@ def test_a_signal_stops_the_fabric(tiny, number):
     log = tiny / "log"
     process = subprocess.Popen([sys.executable, tiny_project.__file__, str(tiny)],
                                stderr=subprocess.PIPE,
-                               env=os.environ | {"PYTHONPATH": str(tiny_project.BOARD)})
+                               env=os.environ | {"PYTHONPATH": str(tiny_project.BOARD)},
+                               # Whoever runs the tests under nohup has this one ignored.
+                               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     try:
         end = time.monotonic() + 30
         while not (log.exists() and "waiting" in log.read_text()):

@@ -46,8 +46,8 @@ def test_every_command_that_shows_a_design_says_so(capsys, tmp_path):
     assert cosim("simulate", "agc-w16", *small, "--json", result) == 0
     assert said in capsys.readouterr().out
     assert json.loads(result.read_text())["content"]["displaced"]
-    assert cosim("report", result, "--out", tmp_path / "report") == 0
-    assert said in (tmp_path / "report" / "index.html").read_text()
+    assert cosim("report", result, "--out", tmp_path / "page.html") == 0
+    assert said in (tmp_path / "page.html").read_text()
     capsys.readouterr()
     rows = tmp_path / "rows.json"
     assert cosim("what-if", "default", "-w", "agc-w16", "--set", "table_bytes=256,1024", "--out",
