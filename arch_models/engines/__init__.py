@@ -29,15 +29,9 @@ MODELS: tuple[EngineModel, ...] = (
 
 
 def engines_that_run(work: Work) -> tuple[EngineModel, ...]:
-    """The engines that can run a layer, the one made for it first; none: only the host can."""
+    """The engines that can run a layer, in the order of `MODELS`; none: only the host can."""
     return tuple(item for item in MODELS if item.supports(work))
 
 
-def engine_for(work: Work) -> EngineModel | None:
-    """The first of them, or None."""
-    return next(iter(engines_that_run(work)), None)
-
-
 __all__ = ["MODELS", "EngineModel", "Resources", "Tile", "TileCost", "Timing", "Work",
-           "backends", "engine_for", "engines_that_run",
-           "interval_cycles", "timing"]
+           "backends", "engines_that_run", "interval_cycles", "timing"]

@@ -6,7 +6,7 @@ It lowers nothing itself. What an engine costs and needs is in its model (`arch_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 from arch_models.engines import Tile, Work
 from arch_models.overlay import Engine, Infeasible, Overlay
 from cosim.engines import rows
-from cosim.engines.buffers import Buffers
+from cosim.engines.buffers import BEAT, Buffers
 from cosim.engines.rows import Area, Common, Wires
 from cosim.mapping.choose import Chooser
 from cosim.mapping.layout import Layouts
@@ -98,7 +98,7 @@ class Job(NamedTuple):
     most_rows: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """What a layer takes at the very least: cycles of its engine, bytes, trips of the array.
 
@@ -165,3 +165,24 @@ def share(masters: np.ndarray, least_words: int, least_positions: int) -> int:
 def edge(length: int, tile: int) -> int:
     """The size of the last tile of an axis."""
     return length - (-(-length // tile) - 1) * tile
+
+
+def least_read(count: int, stride: int, taps: int, padding: int, upsample: int,
+               limit: int) -> int:
+    """Real rows that `count` output rows read at least; the windows touch if `stride` <= `taps`."""
+    if stride > taps:
+        return 0
+    high = min(limit << upsample, (count - 1) * stride - padding + taps)
+    return max(0, high + (1 << upsample) - 1 >> upsample)
+
+
+def byte_misfit(chooser: Chooser, names: Iterable[str]) -> str:
+    """Why tensors are not beats of eight int8 values; empty if they are."""
+    overlay = chooser.overlay
+    if overlay.position_bytes != BEAT:
+        return (f"data_bits and channel_block are {overlay.data_bits} and "
+                f"{overlay.channel_block}, must be 8 and 8")
+    for name in names:
+        if chooser.graph.tensors[name].bits != 8:
+            return f"{name!r} has {chooser.graph.tensors[name].bits} bits, must have 8"
+    return ""

@@ -13,7 +13,7 @@ import numpy as np
 from arch_models.engines import Tile, Work, timing
 from arch_models.overlay import Engine, Fusion, Infeasible, Overlay
 from arch_models.units import ceil_div
-from cosim.engines.base import Demand, Job, Mapped, Site, edge, share
+from cosim.engines.base import Demand, Job, Mapped, Site, edge, least_read, share
 from cosim.engines.buffers import Buffers
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.convolution_rows import ConvolutionPlan, convolution_rows
@@ -143,23 +143,17 @@ class ConvolutionSlice:
             weights = in_words * out_words * taps * word * (1 if once else spatial)
             block = tile.out_words * tile.in_words * taps * word
         overhead = found.fill + found.drain
-        return Demand(group * column_trips * found.interval + spatial * out_tiles * in_tiles
-                      * overhead,
-                      group * ceil_div(out.columns, overlay.columns) * found.interval + overhead,
-                      loaded, weights, block * overlay.weight_banks, stored, trips)
+        whole = group * ceil_div(out.columns, overlay.columns)
+        return Demand(
+            compute_cycles=group * column_trips * found.interval
+            + spatial * out_tiles * in_tiles * overhead,
+            untiled_cycles=whole * found.interval + overhead,
+            load_bytes=loaded, weight_bytes=weights, ahead_bytes=block * overlay.weight_banks,
+            store_bytes=stored, trips=trips)
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
         """See `EngineSlice`."""
         convolve(memories, values)
-
-
-def least_read(count: int, stride: int, taps: int, padding: int, upsample: int,
-               limit: int) -> int:
-    """Real rows that `count` output rows read at least; the windows touch if `stride` <= `taps`."""
-    if stride > taps:
-        return 0
-    high = min(limit << upsample, (count - 1) * stride - padding + taps)
-    return max(0, high + (1 << upsample) - 1 >> upsample)
 
 
 def pack_weights(mapped: Mapped) -> bytes:
@@ -275,6 +269,7 @@ def _choose(chooser: Chooser, layer: Layer) -> LayerMapping | Infeasible:
         found.interval, overlay.most_in_words or planes,
         1 if grouped else overlay.most_out_words or out_words, grouped, overlay.tile_rows,
         overlay.tile_columns)
+    chooser.shapes[layer.name] = shape
     best = chooser.search(search, shape)
     if best[0] < 0:
         return _no_convolution_tile(shape, overlay)

@@ -12,11 +12,11 @@ import numpy as np
 
 from arch_models.engines import Tile, Work, timing
 from arch_models.engines.depthwise import words_of_plane
-from arch_models.overlay import Engine, Overlay
+from arch_models.overlay import PARAMETER_SETS, Engine, Overlay
 from arch_models.units import ceil_div
 from cosim.compiled import kept
 from cosim.engines import rows as row_parts
-from cosim.engines.base import Demand, Job, Mapped, Site, edge, share
+from cosim.engines.base import Demand, Job, Mapped, Site, byte_misfit, edge, least_read, share
 from cosim.engines.buffers import BEAT, Buffers, entries_of
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.rows import (
@@ -52,7 +52,7 @@ from workloads.graph import Layer
 
 DEPTHWISE = int(Opcode.DEPTHWISE)
 PARAMETERS, WEIGHTS = int(Buffer.DEPTHWISE_PARAMETERS), int(Buffer.DEPTHWISE_WEIGHTS)
-SETS = 2
+SETS = PARAMETER_SETS[Engine.DEPTHWISE]
 
 
 class DepthwiseSlice:
@@ -148,19 +148,24 @@ class DepthwiseSlice:
         found = timing(overlay, self.engine, self.engine.value)
         across = ceil_div(out.columns, tile.columns)
         read = (out.columns - across) * window.stride + across * overlay.depthwise_taps
-        trips = (planes * out.rows * read
-                 * words_of_plane(window.rows, window.columns, overlay))
+        taps = overlay.depthwise_taps
+        # Where a step is longer than the taps of a trip, a cut saves trips.
+        whole = (out.columns - 1) * min(window.stride, taps) + taps
+        each = (planes * out.rows * words_of_plane(window.rows, window.columns, overlay)
+                * found.interval)
         stages = ceil_div(planes, tile.planes) * ceil_div(out.rows, tile.rows) * across
+        overhead = found.fill + found.drain
         weights = sum(size for _, size in self.constants(mapped))
-        positions = np.prod([span(0, count, window.stride, size, window.padding, 0, limit)[1]
-                             if size >= window.stride else 0
-                             for count, size, limit in ((out.rows, window.rows, source.rows),
-                                                        (out.columns, window.columns,
-                                                         source.columns))])
-        return Demand(trips * found.interval + stages * (found.fill + found.drain),
-                      planes * int(positions) * overlay.position_bytes, weights,
-                      min(weights, SETS * weights // planes * tile.planes),
-                      mapped.bytes_of(item.output))
+        rows, columns = (
+            least_read(count, window.stride, size, window.padding, 0, limit)
+            for count, size, limit in ((out.rows, window.rows, source.rows),
+                                       (out.columns, window.columns, source.columns)))
+        return Demand(
+            compute_cycles=each * read + stages * overhead,
+            untiled_cycles=each * whole + overhead,
+            load_bytes=planes * rows * columns * overlay.position_bytes, weight_bytes=weights,
+            ahead_bytes=min(weights, SETS * weights // planes * tile.planes),
+            store_bytes=mapped.bytes_of(item.output))
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
         """See `EngineSlice`."""
@@ -180,9 +185,9 @@ def _set_words(overlay: Overlay) -> int:
 def _misfit(chooser: Chooser, layer: Layer) -> str:
     """Why the engine cannot hold a layer's numbers; empty if it can."""
     overlay, window = chooser.overlay, layer.window
-    for name in (layer.inputs[0], layer.output):
-        if chooser.graph.tensors[name].bits != 8 or overlay.position_bytes != 8:
-            return f"{name!r} has {chooser.graph.tensors[name].bits} bits, must have 8"
+    misfit = byte_misfit(chooser, (layer.inputs[0], layer.output))
+    if misfit:
+        return misfit
     if overlay.weight_bits != 8:
         return f"weight_bits is {overlay.weight_bits}, must be 8"
     if window.padding >= min(window.rows, window.columns):

@@ -106,10 +106,11 @@ class GridSampleSlice:
         grid = mapped.graph.tensors[item.inputs[1]]
         planes = mapped.planes(item.inputs[0])
         positions, whole = grid.channels // 2 * grid.positions, planes * found.interval_per_plane
-        return Demand(positions * (ceil_div(planes, tile.planes) * found.interval + whole),
-                      positions * (found.interval + whole),
-                      mapped.bytes_of(item.inputs[0]) + mapped.bytes_of(item.inputs[1]),
-                      store_bytes=mapped.bytes_of(item.output))
+        return Demand(
+            compute_cycles=positions * (ceil_div(planes, tile.planes) * found.interval + whole),
+            untiled_cycles=positions * (found.interval + whole),
+            load_bytes=mapped.bytes_of(item.inputs[0]) + mapped.bytes_of(item.inputs[1]),
+            store_bytes=mapped.bytes_of(item.output))
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
         """See `EngineSlice`."""

@@ -17,7 +17,7 @@ from arch_models.overlay import Engine
 from arch_models.units import ceil_div
 from cosim.compiled import PLAIN_RULE, kept
 from cosim.engines import rows as row_parts
-from cosim.engines.base import Demand, Job, Mapped, Site, edge, share
+from cosim.engines.base import Demand, Job, Mapped, Site, byte_misfit, edge, share
 from cosim.engines.buffers import BEAT, Buffers, span_of
 from cosim.engines.constants import ENTRY_BYTES
 from cosim.engines.rows import (
@@ -184,10 +184,11 @@ def _misfit(chooser: Chooser, layer: Layer) -> str:
     """Why the norm engine cannot hold a group norm's numbers; empty if it can."""
     overlay, tensors = chooser.overlay, chooser.graph.tensors
     first = layer.inputs[0]
-    for name in (*layer.inputs, layer.output):
-        if tensors[name].bits != 8 or overlay.position_bytes != 8:
-            return f"{name!r} has {tensors[name].bits} bits, must have 8"
-        if name != layer.output and not chooser.layouts.is_dense(name):
+    misfit = byte_misfit(chooser, (*layer.inputs, layer.output))
+    if misfit:
+        return misfit
+    for name in layer.inputs:
+        if not chooser.layouts.is_dense(name):
             return f"{name!r} has gaps between its channels"
     values = tensors[first].elements // layer.window.groups
     if values > MOST_VALUES:

@@ -199,7 +199,8 @@ class StreamSlice:
         trips = units * tile.unit_out * (1 if layer.operator in BY_POSITION else planes)
         stages = ceil_div(planes, tile.planes) * ceil_div(units, tile.units)
         cycles = trips * interval_cycles(found, work, planes, spec.channels)
-        return Demand(cycles + stages * (found.fill + found.drain), cycles, loaded,
+        return Demand(compute_cycles=cycles + stages * (found.fill + found.drain),
+                      untiled_cycles=cycles, load_bytes=loaded,
                       store_bytes=mapped.bytes_of(item.output))
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:

@@ -110,8 +110,7 @@ class Chooser:
         self.layouts = Drawing.start(graph, overlay)
         self.known = known
         self.timings: dict[tuple[Engine, str], Timing] = {}
-        self.shapes: dict[str, tuple] = {}  # by layer: what its tile was last searched for
-        self.layer = ""
+        self.shapes: dict[str, tuple] = {}  # by convolution: what its tile was searched for
         self.absorbed: set[str] = set()
         self.turned: dict[str, Layer] = {}  # by output: transpositions that a matmul may absorb
         self.readers: dict[str, list[Layer]] = {}
@@ -135,7 +134,6 @@ class Chooser:
             if layer.phase not in wanted:
                 self.layouts.dense(layer.output)
                 continue
-            self.layer = layer.name
             item = self._layer(layer)
             if isinstance(item, Infeasible):
                 return replace(item, where=f"layer {layer.name!r}")
@@ -171,7 +169,7 @@ class Chooser:
         for place, engine in enumerate(engines):
             found = self.engines[engine].tile(self, layer)
             fits = isinstance(found, LayerMapping) and found.engine is not None
-            cost = found.cost_cycles if fits and isinstance(found, LayerMapping) else math.inf
+            cost = found.cost_cycles if fits else math.inf  # type: ignore[union-attr]
             tried.append((cost, place, found, self._told()))
             self._tell(before)
         _, _, found, after = min(tried, key=lambda item: item[:2])
@@ -226,7 +224,6 @@ class Chooser:
 
     def search(self, search: Callable[..., tuple], shape: tuple) -> tuple:
         """Solve a shape once a budget."""
-        self.shapes[self.layer] = shape
         key = (type(shape), shape, self.budget)
         found = self.known.get(key)
         if found is None:

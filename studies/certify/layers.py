@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.overlay import Overlay, Role
+from arch_models.overlay import Engine, Overlay, Role
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
 from cosim.engines.base import Mapped
@@ -63,8 +63,9 @@ class Layers:
 
     def least(self, item: LayerMapping, there: np.ndarray) -> Least:
         """The tile of a layer for all sizes, and what one unit at a time takes for it."""
-        shape = self.chooser.shapes[item.name]
-        if isinstance(shape, ConvolutionShape):
+        if item.engine is Engine.CONVOLUTION:
+            shape = self.chooser.shapes[item.name]
+            assert isinstance(shape, ConvolutionShape)
             kinds, tiles = self._convolution(shape, there)
         else:
             kinds, tiles = self._streamed(item, there)

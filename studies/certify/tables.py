@@ -18,12 +18,12 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.clock import rate_hz, rows_of
-from arch_models.overlay import NOMINAL_CLOCK_HZ, Infeasible, Overlay, Rate
+from arch_models.overlay import NOMINAL_CLOCK_HZ, Engine, Infeasible, Overlay, Rate
 from arch_models.resources import block_design, estimate
 from cosim.build import phases
 from cosim.engines import SLICES
 from cosim.engines.base import Mapped
-from cosim.engines.convolution_search import ConvolutionShape, search
+from cosim.engines.convolution_search import search
 from cosim.lowering.lower import host_cycles
 from cosim.mapping.choose import Chooser, Known
 from cosim.mapping.tiles import LayerMapping
@@ -133,9 +133,8 @@ class Tables:
         small = sized(chooser, self.board, resized(chooser.overlay, {
             name: values[0] for name, values in zip(WORDS, sizes.words, strict=True)}))
         assert item.engine is not None
-        shape = chooser.shapes[item.name]
-        if isinstance(shape, ConvolutionShape):
-            return bool(search(shape, small.budget)[0] < 0)
+        if item.engine is Engine.CONVOLUTION:
+            return bool(search(chooser.shapes[item.name], small.budget)[0] < 0)
         found = SLICES[item.engine].tile(small, self.graph.layer(item.name))
         return isinstance(found, Infeasible) or found.engine is None
 

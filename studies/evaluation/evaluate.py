@@ -13,7 +13,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.clock import basis, clocked, predict
-from arch_models.engines import Resources, engine_for
+from arch_models.engines import Resources, engines_that_run
 from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible, Overlay, overlay_toml
 from arch_models.power.energy import energy
@@ -151,9 +151,10 @@ def displaced(graph: Graph, overlay: Overlay, mapping: Mapping) -> tuple[Displac
     """The layers on the host whose engine is in fabric: something of it is too small for them."""
     found = []
     for item in mapping.layers:
-        model = engine_for(work_of(graph, graph.layer(item.name)))
-        if item.engine is None and model is not None and model.engine in overlay.engines:
-            found.append(Displaced(item.name, model.engine.value, item.why_host))
+        if item.engine is None:
+            there = [model.engine.value for model in engines_that_run(
+                work_of(graph, graph.layer(item.name))) if model.engine in overlay.engines]
+            found += [Displaced(item.name, name, item.why_host) for name in there[:1]]
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arch_models.board import load_board
-from arch_models.engines import MODELS, EngineModel, Tile, Work, engine_for
+from arch_models.engines import MODELS, EngineModel, Tile, Work, engines_that_run
 from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Overlay, default_overlay, load_overlay
 from cosim.build import build
@@ -69,7 +69,7 @@ def test_a_convolution_never_beats_its_multipliers(overlay: Overlay) -> None:
 
 @pytest.mark.parametrize("work", REFUSED, ids=str)
 def test_work_that_no_engine_supports_is_refused(work: Work) -> None:
-    assert engine_for(work) is None
+    assert engines_that_run(work) == ()
     for model in MODELS:
         with pytest.raises(FieldError, match="does not run"):
             model.cost(work, TILES[0], DESIGNS[0])
