@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from arch_models.fields import FieldError
+from arch_models.fields import FieldError, nearest
 
 
 class Origin(StrEnum):
@@ -53,7 +53,8 @@ NOT_STATED = Sites()
 #: A master that an HLS compiler makes of a copy loop (`preset = "hls"`). Every row is one copy,
 #: which begins when the row before has come: VTA's rows take 46 cycles from request to first beat
 #: (`data/vta.toml`) where a bare HP read takes 21 (ammrat13/pynqz2-ram-tester), so its adapter and
-#: loop take 25. Bursts of 16 beats, up to 16 in flight inside a row: AMD UG902's defaults.
+#: loop take 25. Bursts of 16 beats, up to 16 in flight inside a row: AMD UG902's defaults. The
+#: two cycles at the end are a guess.
 HLS_MASTER: Mapping[str, object] = {
     "outstanding": 16, "max_burst_beats": 16, "setup_cycles": 25, "tail_cycles": 2,
     "overlap_runs": False, "run_setup_cycles": 25}
@@ -74,21 +75,24 @@ def check_origin(origin: Origin, phases: Phases, reads: Reads, sites: Sites) -> 
 def filled_in(table: Mapping[str, Any]) -> dict[str, Any]:
     """A design file's table with the defaults of its origin and of its masters' presets.
 
-    What the table says itself stays. An unknown preset is left for the reader to refuse.
+    What the table says itself stays. Raises `FieldError` for a preset that there is not.
     """
     found = dict(table)
     if found.get("origin") == Origin.LITERATURE:
         found = {**DESCRIBED, **found}
     masters = found.get("masters")
     if isinstance(masters, list):
-        found["masters"] = [_with_preset(item) if isinstance(item, Mapping) else item
-                            for item in masters]
+        found["masters"] = [_with_preset(item, f"masters[{index}]")
+                            if isinstance(item, Mapping) else item
+                            for index, item in enumerate(masters)]
     return found
 
 
-def _with_preset(master: Mapping[str, Any]) -> dict[str, Any]:
+def _with_preset(master: Mapping[str, Any], where: str) -> dict[str, Any]:
     preset = master.get("preset")
-    if not isinstance(preset, str) or preset not in PRESETS:
+    if preset is None:
         return dict(master)
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise FieldError(f"{where}.preset is {preset!r}; {nearest(str(preset), list(PRESETS))}")
     return {**PRESETS[preset], **{name: value for name, value in master.items()
                                   if name != "preset"}}

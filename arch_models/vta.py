@@ -17,6 +17,8 @@ DATA = Path(__file__).parent / "data" / "vta.toml"
 DEFAULT_ARRAY = "1x16"
 #: Widest memory that the vendor's tools of that time built in one piece.
 BANK_BITS = 1024
+#: Coefficients that are means over many bursts and so need not be whole.
+MEANS = ("miss_burst_cycles", "miss_wide_burst_cycles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +159,6 @@ class VtaModel:
         return VtaTiming(**{name: value if name in MEANS else round(value)
                             for name, value in values.items()})  # type: ignore[arg-type]
 
-#: Coefficients that are means over many bursts and so need not be whole.
-MEANS = ("miss_burst_cycles", "miss_wide_burst_cycles")
-
 
 def load_vta(path: str | Path = DATA) -> VtaModel:
     """Read arrays and coefficients.
@@ -180,7 +179,7 @@ def _load(path: str) -> VtaModel:
     fitted = tuple(build(FittedCoefficient, table, f"coefficient[{index}]")
                    for index, table in enumerate(tables["coefficient"]))
     correlations = tuple(build(Correlation, table, f"correlation[{index}]")
-                         for index, table in enumerate(tables["correlation"]))
+                         for index, table in enumerate(tables.get("correlation", ())))
     expected = [item.name for item in fields(VtaTiming)]
     check_keys(path, {item.name: item for item in fitted}, expected)
     missing = set(expected) - {item.name for item in fitted}

@@ -20,7 +20,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from arch_models.fields import FieldError
 from cosim.lowering.wiring import Wiring
 from cosim.program.table import (
     MAX_CHANNELS,
@@ -29,18 +28,20 @@ from cosim.program.table import (
     Opcode,
     Segment,
     Unit,
-    UnitKind,
 )
+
+
+class TooManyChannels(Exception):
+    """Units that wait for each other need more channels than a descriptor's masks have."""
 
 
 def serial(operations: np.ndarray, segments: list[Segment], units: tuple[Unit, ...],
            channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
     """Tie the phases of each segment's rows; the channels with those added.
 
-    Sets WAIT and SIGNAL in `operations`. Raises `FieldError` if there are too many channels.
+    Sets WAIT and SIGNAL in `operations`. Raises `TooManyChannels`.
     """
-    order = list(UnitKind)
-    kinds = np.array([order.index(unit.kind) for unit in units])
+    kinds = np.array([int(unit.kind) for unit in units])
     ties = _Ties(operations, units, channels, "phase")
     unit = operations[:, Column.UNIT]
     # The host has barriers of its own on both sides.
@@ -65,7 +66,7 @@ def joined(operations: np.ndarray, arguments: np.ndarray, segments: list[Segment
     """Cut the loads of the input masters into rows that wait for each other.
 
     (operations, arguments, segments, channels) anew. With one input master nothing changes. Raises
-    `FieldError` if there are too many channels.
+    `TooManyChannels`.
     """
     inputs = wiring.inputs
     if len(inputs) < 2:
@@ -126,8 +127,7 @@ class _Ties:
             name = f"{self.cause} {self.units[source].name}-{self.units[target].name}"
             self.channels.append(Channel(name, source, target, 0, self.cause))
         if bit >= MAX_CHANNELS:
-            raise FieldError(f"engines and masters: phases or reads that wait need more than "
-                             f"{MAX_CHANNELS} channels between them; take fewer")
+            raise TooManyChannels
         self.operations[row, Column.SIGNAL] |= 1 << bit
         self.operations[waits, Column.WAIT] |= 1 << bit
 
