@@ -12,7 +12,7 @@ from math import ceil
 from arch_models.board import Board
 from arch_models.channels import channels, master_channels
 from arch_models.engines import MODELS, Resources
-from arch_models.engines.base import PARAMETER_BITS, VECTOR_LANES, logic, values
+from arch_models.engines.base import VECTOR_LANES, logic, values
 from arch_models.literature import Origin
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from arch_models.units import ceil_div
@@ -129,10 +129,7 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
                                     ceil_div(word_bits, ENTRY_BITS), constants, by_bytes=True)),
             ("accumulator", overlay.columns * buffer_sites(
                 ceil_div(overlay.accumulator_words, overlay.columns),
-                ceil_div(overlay.tm * ACCUMULATOR_BITS, ENTRY_BITS))),
-            ("parameters", buffer_sites(ceil_div(
-                overlay.parameter_entries, overlay.requantizers), overlay.requantizers,
-                constants, bits=PARAMETER_BITS))]
+                ceil_div(overlay.tm * ACCUMULATOR_BITS, ENTRY_BITS)))]
     for model in MODELS:
         if model.engine in overlay.engines:
             found += [(item.name, buffer_sites(item.words, item.lanes, constants, bits=item.bits))

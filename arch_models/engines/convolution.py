@@ -6,7 +6,17 @@ It does not choose tiles or load weights.
 from __future__ import annotations
 
 from arch_models.channels import engine_channels
-from arch_models.engines.base import Memory, Resources, Tile, TileCost, Work, logic, refuse, timing
+from arch_models.engines.base import (
+    PARAMETER_BITS,
+    Memory,
+    Resources,
+    Tile,
+    TileCost,
+    Work,
+    logic,
+    refuse,
+    timing,
+)
 from arch_models.overlay import Engine, Fusion, Overlay
 from arch_models.units import ceil_div
 
@@ -46,7 +56,8 @@ class Convolution:
 
     def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
         """See `EngineModel`."""
-        return ()
+        return (Memory("parameters", ceil_div(overlay.parameter_entries, overlay.requantizers),
+                       overlay.requantizers, PARAMETER_BITS),)
 
     def grid_row(self, overlay: Overlay) -> dict[str, int]:
         """See `EngineModel`."""

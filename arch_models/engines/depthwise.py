@@ -24,11 +24,11 @@ from arch_models.units import ceil_div
 
 
 class Depthwise:
-    """trips = planes * rows * columns that are read in a row * taps of a column / `depthwise_taps`.
+    """trips = planes * rows * columns read in a row * kernel rows * ceil(kernel columns / taps).
 
-    A pixel is read once for each output row that it reaches; products of neighbouring columns
-    wait in the multipliers' own registers. So a row of outputs takes `depthwise_taps` - 1 columns
-    more than its width, and a stride saves no trip of a row.
+    Taps: `depthwise_taps`. A pixel is read once for each kernel row and group of its columns;
+    products of neighbouring columns wait in the multipliers' own registers. So a row of outputs
+    takes `depthwise_taps` - 1 columns more than its width, and a stride saves no trip of a row.
     """
 
     engine = Engine.DEPTHWISE
