@@ -67,8 +67,7 @@ LOOPS: set[tuple[str, ...]] = set()
 #: Files over the budget, with their lines.
 LONG_FILES: dict[str, int] = {}
 #: Functions over the budget, with their lines.
-LONG_FUNCTIONS = {
-}
+LONG_FUNCTIONS: dict[str, int] = {}
 #: Functions with more parameters than the budget (not the commands, whose parameters are options).
 MANY_PARAMETERS: dict[str, int] = {}
 #: Folders with more modules than the budget.

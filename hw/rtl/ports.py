@@ -1,6 +1,7 @@
 """The outside of a top module: command queues, AXI masters, counters, start and end marks.
 
-It holds no logic but the counter read-out, and no bus protocol for registers.
+It holds no logic but the counter read-out and the gates of units' clocks, and no bus protocol for
+registers.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ operation, which may start in cycle e. There is no bubble between operations.
 
 The head is a register. `start` follows from tokens in the same cycle and reaches the whole unit;
 a body that takes two cycles at least begins with `begins` instead, its register. Counters book a
-cycle COUNTER_LAG cycles later.
+cycle one after the COUNTER_LAG cycles in which it is seen.
 """
 
 from __future__ import annotations

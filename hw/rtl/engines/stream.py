@@ -39,7 +39,7 @@ class Constants(NamedTuple):
 
 
 class StreamPorts:
-    """A shell, a read port on INPUT, a write port on OUTPUT; data come one cycle after addresses.
+    """A shell, a read port on INPUT, a write port on OUTPUT; data come READ_CYCLES later.
 
     `in_lanes`, `out_lanes`: beats in a word. `constants`: memories that only this engine reads.
     """
