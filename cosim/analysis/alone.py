@@ -22,7 +22,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.memory import memory_for
+from arch_models.memory import Port, memory_for
 from arch_models.overlay import Overlay
 from cosim.engines import SLICES
 from cosim.engines.base import Mapped, Site
@@ -43,13 +43,13 @@ class Alone:
     def __init__(self, graph: Graph, overlay: Overlay, board: Board) -> None:
         self.graph, self.overlay = graph, overlay
         self.wiring = wire(overlay, board)
-        self.units = unit_table(self.wiring.units, memory_for(board, overlay, "flat"))[0]
+        memory = memory_for(board, overlay, "flat")
+        self.units = unit_table(self.wiring.units, memory)[0]
         # The quickest port that a master could be at.
         for kind in (UnitKind.READ, UnitKind.WRITE):
             there = self.units["kind"] == kind
             for name in ("lead", "trail"):
-                every = _ways(board, overlay, kind, name)
-                self.units[name][there] = min(every)
+                self.units[name][there] = min(_ways(memory.ports, kind, name))
         self.tokens = np.array([item.initial for item in self.wiring.channels], np.int64)
         self.ready = np.zeros(len(self.units), np.int64)
         self.ready[self.wiring.weight] = LONG_AGO
@@ -94,9 +94,9 @@ def _cycles(operations: np.ndarray, units: np.ndarray) -> np.ndarray:
     return np.where(units["kind"] == UnitKind.COMPUTE, computed, moved)
 
 
-def _ways(board: Board, overlay: Overlay, kind: UnitKind, name: str) -> Iterable[int]:
-    """The latency of every port of the board, in one direction, to the first beat or back."""
-    for port in memory_for(board, overlay, "flat").ports:
+def _ways(ports: Iterable[Port], kind: UnitKind, name: str) -> Iterable[int]:
+    """The latency of every port, in one direction, to the first beat or back."""
+    for port in ports:
         if kind is UnitKind.READ:
             yield port.read_latency_cycles if name == "lead" else 0
         else:

@@ -184,12 +184,11 @@ def _misfit(chooser: Chooser, layer: Layer) -> str:
     """Why the norm engine cannot hold a group norm's numbers; empty if it can."""
     overlay, tensors = chooser.overlay, chooser.graph.tensors
     first = layer.inputs[0]
-    misfit = byte_misfit(chooser, (*layer.inputs, layer.output))
+    misfit = byte_misfit(chooser, (*layer.inputs, layer.output)) or next((
+        f"{name!r} has gaps between its channels" for name in layer.inputs
+        if not chooser.layouts.is_dense(name)), "")
     if misfit:
         return misfit
-    for name in layer.inputs:
-        if not chooser.layouts.is_dense(name):
-            return f"{name!r} has gaps between its channels"
     values = tensors[first].elements // layer.window.groups
     if values > MOST_VALUES:
         return f"a group has {values} values, at most {MOST_VALUES}"

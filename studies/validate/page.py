@@ -97,7 +97,8 @@ MEMORY`: random programs for control and transfers, random tiles through every e
 with data, and the whole narrow AGC inter frame, 256 x 256, whose outputs are compared with the
 integer reference as well. The RTL is Amaranth (`hw/rtl`), compiled by Verilator; counters are busy,
 idle, memory stall and stall by channel. `tests/hw/test_rtl_*.py` compare other arrays, masters
-and small frames.
+and small frames. The runs below are older than the cuts that raised the RTL's clock, which cost a
+cycle an operation; README has the last whole frame.
 
 Where the hardware had a good reason to differ, the model was changed:
 1. AXI carries one write response a cycle. The `ddr3` model gave two writes of a port one cycle.

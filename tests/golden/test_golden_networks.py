@@ -43,6 +43,8 @@ def limits(item: Figures) -> str:
 
 
 HAND, CHOSEN = figures("agc-w64", "default", 0), figures("agc-w64", "demo", 0)
+ONE, EIGHT = (figures(name, "diffusion", 0) for name in ("unicorn-n256-one-step",
+                                                         "unicorn-n256-int8"))
 #: Compared with the RTL: `cosim validate rtl --network agc-w16 --memory ddr3` of this design.
 RTL = figures("agc-w16", "default", 200_000_000)
 
@@ -56,6 +58,8 @@ RTL = figures("agc-w16", "default", 200_000_000)
     f"{HAND.fabric_high_mhz:.0f});",
     f"the frame's {HAND.cycles / 1e6:.0f} million cycles and {HAND.bursts / 1e6:.1f} million "
     "bursts",
+    f"in one sampler step takes {ONE.latency_ms:.0f} ms on `diffusion`, in eight "
+    f"{EIGHT.latency_ms:.0f} ms.",
     f"a whole agc-w16 frame at 200 MHz as emitted, {RTL.operations:,} operations and "
     f"{RTL.cycles:,} cycles, none differ.",
 ))

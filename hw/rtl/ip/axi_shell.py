@@ -206,9 +206,8 @@ class AxiShell(Component):
         A burst is known a cycle before it is requested, so its data can follow its address in the
         next cycle. They may come before it, as AXI allows.
         """
-        unit = self.top.masters[name]
-        walker, most = unit.walker, next(
-            item.outstanding for item in self.program.units if item.name == name)
+        walker = self.top.masters[name].walker
+        most = walker.config.outstanding
         m.submodules[f"lengths_{name}"] = lengths = Queue(  # and: is it zero?
             LENGTH_BITS + 1, max(DEPTH, 1 << (most + 2).bit_length()))
         counting, left, last, leaves, free = Signal(), Signal(8), Signal(), Signal(), Signal()
