@@ -133,6 +133,24 @@ def test_a_cycle_is_refused() -> None:
         checked_model(model, "m.onnx")
 
 
+@pytest.mark.parametrize(("operator", "inputs", "outputs", "said"), [
+    ("Sub", ["x"], ["y"], "Sub 'one' has 1 inputs, must have at least 2"),
+    ("Sqrt", [], ["y"], "Sqrt 'one' has 0 inputs, must have at least 1"),
+    ("Shape", [], ["y"], "Shape 'one' has 0 inputs, must have at least 1"),
+    ("Constant", [], [], "Constant 'one' has 0 outputs, must have at least 1"),
+    ("Conv", ["x", "x"], [], "Conv 'one' has 0 outputs, must have at least 1"),
+])
+def test_a_node_without_what_its_operator_needs_is_refused(
+    operator: str, inputs: list[str], outputs: list[str], said: str
+) -> None:
+    make = onnx.helper.make_node
+    model = model_of([make(operator, inputs, outputs, name="one"),
+                      make("Relu", ["x"], ["root"]), make("Div", [*outputs, "root"], ["z"])],
+                     {"x": SHAPE}, "z")
+    with pytest.raises(GraphError, match=f"m.onnx: {said}"):
+        float_network(checked_model(model, "m.onnx"))
+
+
 def test_a_tensor_made_twice_is_refused() -> None:
     model = one_node("Relu")
     model.graph.node.add().CopyFrom(model.graph.node[0])

@@ -113,6 +113,7 @@ def checked_model(proto: onnx.ModelProto, file: str, sizes: Sizes | None = None)
     nodes = tuple(_node(item, index, opset) for index, item in enumerate(graph.node))
     entering = [item for item in graph.input if item.name not in constants]
     inputs = tuple(item.name for item in entering)
+    _check_counts(file, nodes)
     _check_order(file, nodes, set(constants) | set(inputs))
     kinds = {item.name: _kind(item, file) for item in entering}
     return Model(graph.name or "model", inputs, tuple(item.name for item in graph.output),
@@ -286,6 +287,20 @@ def _node(item: onnx.NodeProto, index: int, opset: int) -> Node:
     domain = "" if item.domain in ("", "ai.onnx") else f"{item.domain}:"
     return Node(item.name or f"{item.op_type.lower()}{index}", domain + item.op_type,
                 tuple(item.input), tuple(item.output), attributes, item, opset)
+
+
+def _check_counts(file: str, nodes: tuple[Node, ...]) -> None:
+    """Has each node of ONNX's own domain the inputs and outputs that its operator needs?"""
+    for node in nodes:
+        try:
+            schema = onnx.defs.get_schema(node.operator, node.opset)
+        except onnx.defs.SchemaError:  # of another domain, or none at all: the walk says so
+            continue
+        for kind, names, least in (("inputs", node.inputs, schema.min_input),
+                                   ("outputs", node.outputs, schema.min_output)):
+            if len(names) < least:
+                raise GraphError(f"{file}: {node.operator} {node.name!r} has {len(names)} {kind}, "
+                                 f"must have at least {least}")
 
 
 def _check_order(file: str, nodes: tuple[Node, ...], known: set[str]) -> None:
