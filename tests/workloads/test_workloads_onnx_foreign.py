@@ -151,6 +151,18 @@ def test_float_files_of_other_domains_and_in_time(
     assert decibels(wanted, counted) > 28
 
 
+def test_cells_whose_last_state_alone_is_read_stay_apart(tmp_path: Path) -> None:
+    """Two of them, one from a constant state: their first outputs have no names."""
+    state = drawn(1, 2, 6)
+    nodes = [node("GRU", ["x", "w", "r", "", "", *first], ["", name], hidden_size=6)
+             for name, first in (("one", ["h"]), ("two", []), ("three", ["g"]))]
+    nodes += [node("Sub", ["one", "two"], ["d"]), node("Add", ["d", "three"], ["y"])]
+    path = saved(tmp_path, nodes, SEQUENCE, {
+        "w": drawn(1, 18, 10), "r": drawn(1, 18, 6), "h": state, "g": -state})
+    wanted = runtime(path, SEQUENCE)
+    assert np.abs(computed(path, SEQUENCE)[1] - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
 @pytest.mark.parametrize("kind", [np.int8, np.uint8])
 def test_whole_numbers_come_in(kind: type, tmp_path: Path) -> None:
     """A picture as a camera gives it, or integers for ConvInteger, without losing a bit."""

@@ -101,12 +101,10 @@ class Walk:
 
     def __post_init__(self) -> None:
         self.constants.update(self.model.constants)
-        for node in self.model.nodes:
-            for name in node.inputs:
-                self._readers.setdefault(name, []).append(node)
+        self.expand(self.model.nodes)
 
     def consumers(self, name: str) -> list[Node]:
-        """The nodes that read an ONNX tensor."""
+        """The nodes that read an ONNX tensor; none an output that is left out."""
         return self._readers.get(name, [])
 
     def constant(self, name: str) -> np.ndarray:
@@ -154,7 +152,7 @@ class Walk:
     def expand(self, nodes: Sequence[Node]) -> None:
         """Nodes that stand for one of the file's: from now on they read what they read."""
         for node in nodes:
-            for name in node.inputs:
+            for name in filter(None, node.inputs):
                 self._readers.setdefault(name, []).append(node)
 
     def view(self, name: str) -> View:

@@ -108,7 +108,7 @@ def norm(walk: Walk, node: Node) -> None:
     """Layer, instance and group normalization, their scales and offsets as an affine step."""
     rank = len(walk.lazy(node.inputs[0]).shape)
     scale, offset = walk.optional(node, 1), walk.optional(node, 2)
-    if any(walk.consumers(name) or name in walk.model.outputs for name in node.outputs[1:] if name):
+    if any(walk.consumers(name) or name in walk.model.outputs for name in node.outputs[1:]):
         raise Unsupported("mean and deviation must not be used")
     if node.operator == "LayerNormalization":
         axis = node.attribute("axis", -1)

@@ -14,20 +14,22 @@ from workloads.onnx.walk import Walk
 
 
 class Steps:
-    """Nodes in order; names what they make after the output of the node they stand for."""
+    """Nodes in order; what they make is named after the first output that the node they stand for
+    does not leave out."""
 
     def __init__(self, walk: Walk, node: Node) -> None:
         self.walk, self.node, self.nodes = walk, node, list[Node]()
+        self.prefix = next(filter(None, node.outputs), node.name)
 
     def __call__(self, operator: str, *inputs: str, out: str = "", **attributes: Any) -> str:
         """Append a node; return the name of what it makes."""
-        made = out or f"{self.node.outputs[0]}.step{len(self.nodes)}"
+        made = out or f"{self.prefix}.step{len(self.nodes)}"
         self.nodes.append(made_node(operator, inputs, (made,), name=self.node.name, **attributes))
         return made
 
     def constant(self, value: object, kind: type = np.float32) -> str:
         """A constant by a name of its own."""
-        name = f"{self.node.outputs[0]}.constant{len(self.walk.constants)}"
+        name = f"{self.prefix}.constant{len(self.walk.constants)}"
         self.walk.constants[name] = np.asarray(value, kind)
         return name
 
