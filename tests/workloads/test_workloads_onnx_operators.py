@@ -9,8 +9,11 @@ import pytest
 
 from tests.support.onnx_models import model_of, one_node
 from workloads.graph import GraphError, Operator
+from workloads.onnx.fold import FOLDED
 from workloads.onnx.importer import float_network
+from workloads.onnx.operators import RULES
 from workloads.onnx.read import checked_model
+from workloads.onnx.rules.expansions import EXPANSIONS
 from workloads.quantization.float_network import FloatNetwork, execute_real
 from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 from workloads.reference import execute
@@ -314,3 +317,18 @@ def test_all_unsupported_nodes_are_listed_at_once() -> None:
              make("Det", ["b"], ["c"], name="c"), make("Hardmax", ["c"], ["d"], name="d")]
     with pytest.raises(GraphError, match=r"3 nodes are not supported: Hardmax 'a', 'd'.*; Det 'c'"):
         imported(model_of(nodes, {"x": SHAPE}, "d"))
+
+
+@pytest.mark.parametrize("operator", sorted(FOLDED - RULES.keys() - EXPANSIONS.keys()))
+def test_what_is_only_computed_from_constants_reads_no_activation(operator: str) -> None:
+    count = onnx.defs.get_schema(operator).min_input
+    with pytest.raises(GraphError, match=f"{operator} 'one': is computed from constants and shapes "
+                                         "alone, not from activations; cut it off"):
+        imported(one_node(operator, count))
+
+
+def test_an_output_that_is_left_out_is_read_by_nobody() -> None:
+    """Its name is that of an input that is left out."""
+    make = onnx.helper.make_node
+    nodes = [make("Dropout", ["x"], ["a", ""]), make("Clip", ["a", "", "high"], ["y"])]
+    assert_equals_runtime(model_of(nodes, {"x": SHAPE}, "y", {"high": np.float32(0.5)}))

@@ -212,11 +212,11 @@ def walked(model: Model, symmetric: bool = False) -> Walk:
             if failed.isdisjoint(node.inputs):
                 _import_node(walk, node)
             else:
-                failed.update(node.outputs)
+                failed.update(filter(None, node.outputs))
                 _check_known(node)
         except Unsupported as problem:
             problems.setdefault((node.operator, str(problem)), []).append(node.name)
-            failed.update(node.outputs)
+            failed.update(filter(None, node.outputs))
     for node, reason in walk.problems:
         problems.setdefault((node.operator, reason), []).append(node.name)
     if not problems:
@@ -278,6 +278,9 @@ def _import_node(walk: Walk, node: Node) -> None:
         walk.constants.update(zip(node.outputs, outputs, strict=True))
         return
     _check_known(node)
+    if node.operator not in RULES and node.operator not in EXPANSIONS:
+        raise Unsupported("is computed from constants and shapes alone, not from activations; cut "
+                          "it off the network and let the caller do it")
     if any(item.HasField("g") for item in node.proto.attribute):
         raise Unsupported("graphs inside a node are not imported")
     try:
