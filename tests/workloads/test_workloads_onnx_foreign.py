@@ -111,6 +111,19 @@ def test_operators_on_stated_integers_keep_them(nodes: list[onnx.NodeProto],
     assert decibels(runtime(path, PICTURE), counted) > 35
 
 
+@pytest.mark.parametrize("opset", [12, 13])
+@pytest.mark.parametrize("axis", [{}, {"axis": 1}, {"axis": -1}], ids=str)
+def test_a_softmax_of_integers_keeps_to_its_operator_set(opset: int, axis: dict[str, int],
+                                                         tmp_path: Path) -> None:
+    """Before 13 it takes all axes from that one on together."""
+    inputs = {"x": np.random.default_rng(2).normal(0, 1, (1, 3, 4)).astype(np.float32)}
+    softmax = node("QLinearSoftmax", ["q", "s", "z", "p", "z"], ["o"], domain=MICROSOFT,
+                   opset=opset, **axis)
+    path = saved(tmp_path, [INTO, softmax, node("DequantizeLinear", ["o", "p", "z"], ["y"])],
+                 inputs, {"s": np.float32(0.03), "z": np.int8(0), "p": np.float32(1 / 127)})
+    assert np.abs(computed(path, inputs)[2] - runtime(path, inputs)).max() <= 1.001 / 127
+
+
 @pytest.mark.parametrize(("nodes", "inputs", "constants"), [
     *(([node(name, ["x"], ["y"], domain=MICROSOFT)], TOKENS, {})
       for name in ("Gelu", "FastGelu", "QuickGelu")),
@@ -184,6 +197,37 @@ def test_whole_numbers_come_in(kind: type, tmp_path: Path) -> None:
                      {"w": counts(4, 3, 3, 3), "xz": np.uint8(100)})
         wanted = runtime(path, inputs)
         assert np.abs(computed(path, inputs)[1] - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+INNER = [node("Transpose", ["x"], ["t"], perm=[0, 1, 3, 2]), node("Clip", ["t", "", "top"], ["l"]),
+         node("Pad", ["l", "pads", "five"], ["p"]), node("Concat", ["p", "more"], ["i"], axis=1)]
+WHOLE = {"pads": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "five": np.uint8(5), "top": np.uint8(200),
+         "more": np.full((1, 1, 9, 10), 60, np.uint8), "zero": np.uint8(100)}
+
+
+@pytest.mark.parametrize("last", [
+    [node("ConvInteger", ["i", "w", "zero"], ["c"]), node("Cast", ["c"], ["y"], to=1)],
+    [node("Reshape", ["i", "rows"], ["r"]), node("MatMulInteger", ["r", "m", "zero"], ["c"]),
+     node("Cast", ["c"], ["y"], to=1)],
+    [node("DequantizeLinear", ["i", "s", "zero"], ["y"])],
+], ids=lambda last: last[-2 if len(last) > 1 else 0].op_type)
+def test_integers_that_came_in_stay_such_while_they_move(last: list[onnx.NodeProto],
+                                                        tmp_path: Path) -> None:
+    """The zero point is taken off behind steps that move, bound, pad and join."""
+    inputs = {"x": np.random.default_rng(1).integers(0, 256, (1, 3, 8, 8), np.uint8)}
+    path = saved(tmp_path, [*INNER, *last], inputs, {
+        **WHOLE, "w": counts(4, 4, 3, 3), "m": counts(9, 5), "s": np.float32(0.1),
+        "rows": np.array([40, 9])})
+    wanted = runtime(path, inputs)
+    assert np.abs(computed(path, inputs)[1] - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+def test_constants_that_join_integers_are_integers(tmp_path: Path) -> None:
+    path = saved(tmp_path, [INTO, node("Concat", ["q", "more"], ["i"], axis=1),
+                            node("DequantizeLinear", ["i", "s", "z"], ["y"])],
+                 PICTURE, {"s": np.float32(0.02), "z": np.int8(0), "more": counts(1, 2, 8, 8)})
+    wanted = runtime(path, PICTURE)
+    assert np.abs(computed(path, PICTURE)[2] - wanted).max() <= 0.02 * 1.001
 
 
 def test_ranges_taken_at_run_time_are_calibrated(tmp_path: Path) -> None:
@@ -263,11 +307,34 @@ def test_three_axes(operator: str, tmp_path: Path) -> None:
     ([node("Quant", ["x", "s", "one", "n"], ["y"], domain=QONNX)], "zero point must be 0"),
     ([node("LSTM", ["x", "w", "r"], ["y"], hidden_size=2, clip=1.0)], "clip and input_forget"),
     ([node("DynamicQuantizeLinear", ["x"], ["y", "a", "b"])], "quantize the network statically"),
+    ([node("QuantizeLinear", ["x", "s", "zeros"], ["q"]),
+      node("DequantizeLinear", ["q", "s", "zeros"], ["y"])], "one scale and one zero point"),
+    ([node("QuantizeLinear", ["x", "s", "eight"], ["q"]),
+      node("DequantizeLinear", ["q", "s", "zeros"], ["y"])], "one scale and one zero point"),
+    ([node("Quant", ["x", "s", "none", "widths"], ["y"], domain=QONNX)], "width must be one"),
+    ([node("FusedMatMul", ["x", "x"], ["y"], domain=MICROSOFT, transBatchA=1)], "transBatchB must"),
+    ([node("FusedMatMul", ["x", "x"], ["y"], domain=MICROSOFT, transBatchB=1)], "transBatchB must"),
 ])
 def test_refusals_say_what_to_do(nodes: list[onnx.NodeProto], reason: str,
                                  tmp_path: Path) -> None:
     path = saved(tmp_path, nodes, {"x": drawn(3, 1, 4)}, {
         "s": np.float32(1), "one": np.float32(1), "n": np.float32(4), "w": drawn(1, 8, 4),
-        "r": drawn(1, 8, 2)})
+        "r": drawn(1, 8, 2), "none": np.float32(0), "widths": np.float32([4, 8, 4, 4]),
+        "zeros": np.int8([0, 0, 0, 1]), "eight": np.int8(0)})
     with pytest.raises(GraphError, match=f"case.onnx: 1 nodes are not supported: .*{reason}"):
+        import_onnx(path)
+
+
+@pytest.mark.parametrize("last", [
+    node("ConvInteger", ["i", "w", "zero"], ["y"]),
+    node("MatMulInteger", ["i", "m", "zero"], ["y"]),
+    node("DequantizeLinear", ["i", "s", "zero"], ["y"]),
+], ids=lambda last: last.op_type)
+def test_a_zero_point_of_what_is_not_known_to_be_integers_is_refused(last: onnx.NodeProto,
+                                                                     tmp_path: Path) -> None:
+    """A sum of bytes may have run over: it is no value any more."""
+    path = saved(tmp_path, [node("Add", ["x", "five"], ["i"]), last],
+                 {"x": np.zeros((1, 3, 8, 8), np.uint8)},
+                 {**WHOLE, "w": counts(4, 3, 3, 3), "m": counts(8, 5), "s": np.float32(0.1)})
+    with pytest.raises(GraphError, match=r"'i' must be .*integers|or 'i' integers"):
         import_onnx(path)

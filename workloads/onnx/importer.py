@@ -24,7 +24,7 @@ from workloads.onnx.patterns import with_normalizations
 from workloads.onnx.read import Model, Node, Sizes, read_file, read_model
 from workloads.onnx.rules.curves import Linear
 from workloads.onnx.rules.expansions import EXPANSIONS
-from workloads.onnx.rules.stated import on_integers
+from workloads.onnx.rules.stated import keep_integers, on_integers
 from workloads.onnx.walk import Counted, Unsupported, View, Walk, three
 from workloads.quantization.coordinates import with_wide_coordinates
 from workloads.quantization.float_network import FloatNetwork
@@ -255,6 +255,7 @@ def _enter(walk: Walk, name: str) -> None:
     walk.views[name] = View(tensor, shape, None, Linear(1.0, 128.0) if kind == "uint8" else None)
     if not kind.startswith("float"):
         walk.fixed[tensor] = 1.0
+        walk.integers[name] = Counted(1.0, 0, np.dtype(kind))
 
 
 def _import_node(walk: Walk, node: Node) -> None:
@@ -286,17 +287,29 @@ def _import_node(walk: Walk, node: Node) -> None:
     try:
         steps = EXPANSIONS[node.operator](walk, node) if node.operator in EXPANSIONS else None
         if steps is not None:
-            walk.expand(steps)
-            for step in steps:
-                _import_node(walk, step)
+            _import_steps(walk, node, steps)
+            keep_integers(walk, node)
             return
         rule = RULES[node.operator]
         if node.operator != "DequantizeLinear" and not walk.counted.keys().isdisjoint(node.inputs):
             on_integers(walk, node, rule)
         else:
             rule(walk, node)
+            keep_integers(walk, node)
     except Unsupported:
         raise
     except Exception as error:  # attributes and constants of a file may be anything
         reason = " ".join(str(error).split())[:200]
         raise Unsupported(f"not read in this form ({type(error).__name__}: {reason})") from error
+
+
+def _import_steps(walk: Walk, node: Node, steps: Sequence[Node]) -> None:
+    """The nodes that stand for one of the file's; what cannot be kept of them is said of it."""
+    walk.expand(steps)
+    before = len(walk.problems)
+    try:
+        for step in steps:
+            _import_node(walk, step)
+    finally:
+        reasons = dict.fromkeys(reason for _, reason in walk.problems[before:])
+        walk.problems[before:] = [(node, reason) for reason in reasons]

@@ -54,7 +54,7 @@ class View:
 
 @dataclass(frozen=True)
 class Counted:
-    """Integers that a QuantizeLinear made: value = (integer - zero) * step."""
+    """Integers: value = (integer - zero) * step."""
 
     step: float
     zero: int
@@ -82,6 +82,8 @@ class Walk:
     fixed: dict[str, float] = field(default_factory=dict)
     #: ONNX activations that are integers, from QuantizeLinear to DequantizeLinear.
     counted: dict[str, Counted] = field(default_factory=dict)
+    #: ONNX activations that are integers from an input of the file on; they are their own values.
+    integers: dict[str, Counted] = field(default_factory=dict)
     #: Steps of dequantized constants by name, shaped to broadcast to the constant.
     steps: dict[str, np.ndarray] = field(default_factory=dict)
     #: Tensors of the inputs, in their order.

@@ -7,7 +7,6 @@ node is simple already.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -83,11 +82,8 @@ def _lp_norm(walk: Walk, node: Node) -> list[Node] | None:
 
 def _log_softmax(walk: Walk, node: Node) -> list[Node] | None:
     steps = Steps(walk, node)
-    made = steps("Softmax", node.inputs[0],
-                 axis=node.attribute("axis", 1 if node.opset < 13 else -1))
-    # Before operator set 13 it takes several axes together, as the Softmax of its time does.
-    steps.nodes[-1] = replace(steps.nodes[-1], opset=node.opset)
-    return steps.last(steps("Log", made))
+    axis = node.attribute("axis", 1 if node.opset < 13 else -1)
+    return steps.last(steps("Log", steps.softmax(node.inputs[0], axis, node.opset)))
 
 
 def _mean_variance(walk: Walk, node: Node) -> list[Node] | None:

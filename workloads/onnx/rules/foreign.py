@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from workloads.onnx.read import Node
+from workloads.onnx.read import NEWEST_OPSET, Node
+from workloads.onnx.rules.stated import counting
 from workloads.onnx.rules.steps import Steps
 from workloads.onnx.walk import Unsupported, Walk
 
@@ -84,6 +85,13 @@ def _linear_one(operator: str, *kept: str) -> Expansion:
     return found
 
 
+def _linear_softmax(walk: Walk, node: Node) -> list[Node]:
+    """The axis is the last one by default, whatever the operator set (onnxruntime)."""
+    steps = Steps(walk, node)
+    opset = int(node.attribute("opset", NEWEST_OPSET))
+    return _quantized(steps, steps.softmax(_real(steps, 0), node.attribute("axis", -1), opset), 3)
+
+
 def _linear_concat(walk: Walk, node: Node) -> list[Node]:
     steps = Steps(walk, node)
     parts = [_real(steps, place) for place in range(2, len(node.inputs), 3)]
@@ -99,11 +107,13 @@ def _integer(operator: str, *kept: str) -> Expansion:
         if zeros[1] is not None:
             shape = (-1, *[1] * (weights.ndim - 1)) if operator == "Conv" else (-1,)
             weights = weights - zeros[1].astype(np.float64).reshape(shape)
-        counted = left in walk.counted or walk.model.kinds.get(left) in ("int8", "uint8")
-        if counted:
+        if counting(walk, left):
             zero = np.zeros((), np.uint8) if zeros[0] is None else zeros[0]
             left = steps("DequantizeLinear", left, steps.constant(1.0),
                          steps.constant(zero, zero.dtype.type))
+        elif zeros[0] is not None and zeros[0].any():
+            raise Unsupported(f"the zero point of {left!r} must be 0, or {left!r} integers: made "
+                              "by a QuantizeLinear, or an input of int8 or uint8")
         return steps.last(steps(operator, left, steps.constant(weights), **_plain(node, *kept)))
     return found
 
@@ -135,6 +145,8 @@ def _quant(walk: Walk, node: Node) -> list[Node] | None:
         raise Unsupported(f"rounding_mode {node.text('rounding_mode', '')} must be ROUND")
     if (zero != 0).any():
         raise Unsupported("the zero point must be 0")
+    if width.size != 1:
+        raise Unsupported("the width must be one number")
     steps, real = Steps(walk, node), scale.astype(np.float64)
     if name in walk.constants:
         counted = np.clip(np.rint(walk.constants[name] / real), low, high)
@@ -198,6 +210,8 @@ def _fused_conv(walk: Walk, node: Node) -> list[Node]:
 
 def _fused_matmul(walk: Walk, node: Node) -> list[Node]:
     steps, names = Steps(walk, node), list(node.inputs[:2])
+    if node.attribute("transBatchA", 0) or node.attribute("transBatchB", 0):
+        raise Unsupported("transBatchA and transBatchB must be 0")
     for place, key in enumerate(("transA", "transB")):
         if node.attribute(key, 0):
             rank = walk.rank(names[place])
@@ -246,7 +260,7 @@ FOREIGN: Mapping[str, Expansion] = {
     f"{_MS}QLinearMul": _linear_two("Mul"), f"{_MS}QLinearConcat": _linear_concat,
     f"{_MS}QLinearSigmoid": _linear_one("Sigmoid"),
     f"{_MS}QLinearLeakyRelu": _linear_one("LeakyRelu", "alpha"),
-    f"{_MS}QLinearSoftmax": _linear_one("Softmax", "axis"),
+    f"{_MS}QLinearSoftmax": _linear_softmax,
     f"{_MS}QLinearGlobalAveragePool": _linear_one("GlobalAveragePool"),
     f"{_MS}QLinearAveragePool": _linear_one("AveragePool", *_POOL),
     f"{_MS}QuantizeLinear": _renamed("QuantizeLinear", "axis"),

@@ -39,8 +39,8 @@ def quantize_linear(walk: Walk, node: Node) -> None:
             counted, bounds.min, bounds.max).astype(zero.dtype)
         return
     walk.stated = True
-    if scale.size != 1:
-        raise Unsupported("activations must have one scale")
+    if scale.size != 1 or zero.size != 1:
+        raise Unsupported("activations must have one scale and one zero point")
     if zero.dtype not in (np.int8, np.uint8):
         raise Unsupported(f"{zero.dtype} activations must have 8 bits")
     step = stated_step(walk, node)
@@ -89,15 +89,14 @@ def dequantize_linear(walk: Walk, node: Node) -> None:
 
 def _recounted(walk: Walk, node: Node) -> None:
     """A DequantizeLinear of an activation: (integer - zero point) * scale, both its own."""
-    counted = walk.counted.get(node.inputs[0])
-    if counted is None and walk.model.kinds.get(node.inputs[0], "float") in ("int8", "uint8"):
-        counted = Counted(1.0, 0, np.dtype(walk.model.kinds[node.inputs[0]]))
-        walk.stated = True
+    counted = counting(walk, node.inputs[0])
     if counted is None:
-        raise Unsupported(f"{node.inputs[0]!r} must be integers made by a QuantizeLinear")
+        raise Unsupported(f"{node.inputs[0]!r} must be integers: made by a QuantizeLinear, or an "
+                          "input of int8 or uint8, and since then moved or bounded at most")
+    walk.stated = True
     scale, zero = walk.constant(node.inputs[1]), walk.optional(node, 2)
-    if scale.size != 1:
-        raise Unsupported("activations must have one scale")
+    if scale.size != 1 or (zero is not None and zero.size != 1):
+        raise Unsupported("activations must have one scale and one zero point")
     step, middle = float(scale.reshape(-1)[0]), 0 if zero is None else int(zero.reshape(-1)[0])
     view = walk.lazy(node.inputs[0])
     if (step, middle) != (counted.step, counted.zero):
@@ -109,23 +108,54 @@ def _recounted(walk: Walk, node: Node) -> None:
     walk.views[node.outputs[0]] = view
 
 
+def counting(walk: Walk, name: str) -> Counted | None:
+    """How an ONNX activation counts, None if it does not."""
+    return walk.counted.get(name) or walk.integers.get(name)
+
+
+def keep_integers(walk: Walk, node: Node) -> None:
+    """What chooses, moves or bounds integers that an input of the file gave makes such again."""
+    active = [name for name in node.inputs if name and name not in walk.constants]
+    if active and all(name in walk.integers for name in active) and (
+            _moves(node) or node.operator in BOUNDING):
+        walk.integers.update(dict.fromkeys(filter(None, node.outputs), walk.integers[active[0]]))
+
+
+def _moves(node: Node) -> bool:
+    return node.operator in MOVING or (
+        node.operator in ("Resize", "Upsample") and node.text("mode", "nearest") == "nearest")
+
+
 def on_integers(walk: Walk, node: Node, rule: Callable[[Walk, Node], None]) -> None:
     """A node that reads what a QuantizeLinear made: its numbers are integers, not values."""
     kinds = {walk.counted[name] for name in node.inputs if name in walk.counted}
-    active = [name for name in node.inputs if name in walk.views]
+    active = [name for name in node.inputs if name and name not in walk.constants]
     counted = next(iter(kinds))
     if len(kinds) > 1 or not all(name in walk.counted for name in active):
         raise Unsupported("integers of different scales or zero points meet before their "
                           "DequantizeLinear; put it behind DequantizeLinear")
     if node.operator in BOUNDING:
         _bounded(walk, node, counted)
-    elif node.operator in MOVING or (
-            node.operator in ("Resize", "Upsample") and node.text("mode", "nearest") == "nearest"):
-        rule(walk, node)
+    elif _moves(node):
+        rule(walk, _with_values(walk, node, counted) if node.operator == "Concat" else node)
     else:
         raise Unsupported("works on integers between QuantizeLinear and DequantizeLinear; put it "
                           "behind DequantizeLinear")
     walk.counted.update((name, counted) for name in node.outputs if name in walk.views)
+
+
+def _with_values(walk: Walk, node: Node, counted: Counted) -> Node:
+    """A Concat whose constant integers are the values that they stand for, in the same steps."""
+    names = list(node.inputs)
+    steps = {walk.fixed.get(walk.lazy(name).tensor) for name in names if name in walk.counted}
+    for place, name in enumerate(names):
+        if name not in walk.counted:
+            names[place] = f"{name}.in.{node.outputs[0]}"
+            walk.constants[names[place]] = counted.step * (
+                walk.constant(name).astype(np.float64) - counted.zero)
+            held = walk.lazy(names[place]).tensor
+            walk.fixed.update((held, step) for step in steps if step is not None)
+    return replace(node, inputs=tuple(names))
 
 
 def _bounded(walk: Walk, node: Node, counted: Counted) -> None:

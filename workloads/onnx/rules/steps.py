@@ -5,6 +5,7 @@ It gives no operator a meaning; `expansions`, `recurrent` and `foreign` do.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ class Steps:
         name = f"{self.prefix}.constant{len(self.walk.constants)}"
         self.walk.constants[name] = np.asarray(value, kind)
         return name
+
+    def softmax(self, name: str, axis: int, opset: int) -> str:
+        """Append a Softmax; before operator set 13 it takes all axes from that one on together."""
+        made = self("Softmax", name, axis=axis)
+        self.nodes[-1] = replace(self.nodes[-1], opset=opset)
+        return made
 
     def last(self, name: str) -> list[Node]:
         """All nodes; the node's output is what `name` is."""
