@@ -6,7 +6,7 @@ coefficients in `data/engine_sites.toml`, fitted to synthesis of the RTL.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from arch_models.board import Board
@@ -147,8 +147,11 @@ def _slots(master: Master) -> int:
 
 
 def norm_memories(entries: int) -> Resources:
-    """What the norm engine holds inside: sums and entries of so many channels."""
-    return 2 * memory(VECTOR_LANES * ENTRY_BITS, ceil_div(entries, VECTOR_LANES))
+    """What the norm engine holds inside: sums and entries of so many channels.
+
+    Registers behind LUT memories are the first ones of the engine's shift registers.
+    """
+    return 2 * replace(memory(VECTOR_LANES * ENTRY_BITS, ceil_div(entries, VECTOR_LANES)), ff=0)
 
 
 def master_terms(width_bits: int, ends: int) -> dict[str, float]:
@@ -170,22 +173,20 @@ def control_terms(overlay: Overlay) -> dict[str, float]:
 def places_terms(overlay: Overlay) -> dict[str, float]:
     """What the logic between masters, memories and engines grows with, besides a constant.
 
-    DSP multiply planes by positions: `input`, `output`: masters; `skip`: OUTPUT words are wider or
-    narrower than INPUT words, so that skip tiles have places of their own; `pair`: the weight
-    master moves two beats a cycle. LUT route bytes: `in_beat`, `word_beat`: 8 channels of an INPUT
-    word, 64 bytes of a WEIGHT word; `engine_beat`: 8 channels that an engine writes to OUTPUT;
-    `odd`: a beat's lane in an INPUT word is divided; `pair_beat`: INPUT words, by pairs.
+    Counters of places: `input`: masters; `skip`: OUTPUT words are wider or narrower than INPUT
+    words, so that skip tiles have places of their own; `pair`: the weight master moves two beats a
+    cycle. Bytes on their way: `in_beat`, `out_beat`, `word_beat`: 8 channels of an INPUT and of an
+    OUTPUT word, 64 bytes of a WEIGHT word; `pair_beat`, `pair_word`: the first and the last by
+    pairs; `wide`: INPUT words hold several beats; `engine`: one chosen among so many.
     """
-    lanes = ceil_div(overlay.tn, VECTOR_LANES)
     beats_in, beats_out = overlay.tn / VECTOR_LANES, overlay.tm / VECTOR_LANES
     pair = max(map(_slots, overlay.masters_of(Role.WEIGHT))) > 1
     return {
         "input": float(len(overlay.masters_of(Role.INPUT))),
-        "output": float(len(overlay.masters_of(Role.OUTPUT))),
         "skip": float(Fusion.ADD in overlay.fusions and overlay.tm != overlay.tn),
         "pair": float(pair), "in_beat": beats_in, "word_beat": beats_in * beats_out,
-        "engine_beat": len(overlay.engines) * beats_out, "odd": float(lanes & (lanes - 1) != 0),
-        "pair_beat": beats_in * pair,
+        "pair_beat": beats_in * pair, "pair_word": beats_in * beats_out * pair,
+        "engine": float(len(overlay.engines)), "out_beat": beats_out, "wide": float(beats_in > 1),
     }
 
 

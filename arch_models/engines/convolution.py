@@ -67,10 +67,12 @@ class Convolution:
 
 def array_terms(overlay: Overlay) -> dict[str, float]:
     """What the sites of the convolution grow with, besides a constant and the products' DSPs."""
-    macs = overlay.macs_per_cycle
+    packed = overlay.dsp_packing
     return {
         "requantizer": overlay.requantizers,
         "adder": overlay.requantizers if Fusion.ADD in overlay.fusions else 0,
-        "sum": overlay.tm * overlay.columns,
-        "product": macs, "packed_product": macs if overlay.dsp_packing else 0,
+        "sum": overlay.tm * overlay.columns, "lane": overlay.tn * overlay.columns,
+        "packed_product": overlay.macs_per_cycle if packed else 0,
+        "packed_weight": overlay.tm * overlay.tn if packed else 0,
+        "packed_sum": overlay.tm * overlay.columns if packed else 0,
     }

@@ -41,10 +41,10 @@ from studies.resources.resource_grid import (
 SITES_FILE = DATA / "engine_sites.toml"
 #: What is counted exactly, and so not fitted.
 EXACT = {("convolution", "dsp")}
-#: What is left out: at most two flip-flops.
-NOT_COUNTED = {("places", "ff")}
-PLACES_DSP = ("input", "output", "skip", "pair")
-PLACES_LUT = ("in_beat", "word_beat", "engine_beat", "odd", "pair_beat")
+#: Terms of `places_terms` without which no row is predicted worse from the others.
+PLACES_LUT = ("input", "skip", "word_beat", "pair", "engine", "wide", "pair_word", "out_beat")
+PLACES_FF = ("input", "skip", "in_beat", "pair", "engine", "out_beat", "word_beat", "pair_word",
+             "pair_beat")
 #: Parts without coefficients: the model counts memories, and adds parts up.
 UNFITTED = frozenset({"buffer", "whole"})
 
@@ -67,7 +67,7 @@ def terms_of(row: Sites, site: str) -> dict[str, float]:
         found = control_terms(row.overlay)
     elif row.part == "places":
         found = places_terms(row.overlay)
-        found = {name: found[name] for name in (PLACES_DSP if site == "dsp" else PLACES_LUT)}
+        found = {name: found[name] for name in (PLACES_FF if site == "ff" else PLACES_LUT)}
     elif row.part in ("read_master", "write_master"):
         found = master_terms(row.width, row.channels)
     elif row.part != "convolution":
@@ -81,8 +81,10 @@ def terms_of(row: Sites, site: str) -> dict[str, float]:
     else:
         found = {**array_terms(row.overlay), "channel": row.channels}
         del found["adder"]  # every row of the grid has the fused addition
-        if site == "ff":  # registers of the products are inside the DSP48
-            del found["product"], found["packed_product"]
+        # Registers of whole products are inside the DSP48; those around packed ones are not, and
+        # all columns share those of packed weights.
+        if site != "ff":
+            del found["packed_weight"], found["packed_sum"]
     return {"": 1.0, **found}
 
 
@@ -127,7 +129,7 @@ def fits(rows: Sequence[Sites]) -> list[Fit]:
     """DSP, LUT and FF of every part in the grid; block RAM of parts that have some."""
     found = dict.fromkeys(row.part for row in rows if row.part not in UNFITTED)
     return [fit(rows, part, site) for part in found for site in ("dsp", "bram36", "lut", "ff")
-            if (part, site) not in EXACT | NOT_COUNTED and any(
+            if (part, site) not in EXACT and any(
                 getattr(row, site) > getattr(memories_of(row), site)
                 for row in rows if row.part == part)]
 
@@ -146,7 +148,8 @@ def modelled(row: Sites) -> Resources:
     held = memories_of(row)
     if row.part == "buffer":
         return held
-    found = logic(row.part, {**terms_of(row, "dsp"), **terms_of(row, "lut")}) + held
+    found = logic(row.part, {name: value for site in ("dsp", "lut", "ff")
+                             for name, value in terms_of(row, site).items()}) + held
     return replace(found, dsp=array_dsp(row)) if row.part == "convolution" else found
 
 

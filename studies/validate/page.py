@@ -20,7 +20,7 @@ from studies.evaluation.inputs import MEMORY_MODELS
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_text
 from studies.plain.truth import CARRIED, truth_path
-from studies.resources.fit_resources import NOT_COUNTED, fit, modelled
+from studies.resources.fit_resources import fit, modelled
 from studies.resources.resource_grid import PARTS, Sites, read_grid
 from studies.validate import fpga2015 as validate_fpga2015
 from studies.validate import memory as validate_memory
@@ -130,8 +130,8 @@ them, `cosim study resources --synthesize all`). Coefficients are least squares
 (`engine_sites.toml`); the errors are those of each row when it is left out of the fit, at worst.
 *Exact*: every row. The convolution has `tm * tn * columns` DSP48 for the products (half if packed),
 4 a requantizer (2 without the fused addition) and 4 for addresses. `control`: registers,
-descriptor feed, tokens, counters; `places`: what lies between masters, memories and engines (its
-flip-flops, {place_ff} at most, are left out). Queues hold 64 commands, as in an emitted design.
+descriptor feed, tokens, counters; `places`: what lies between masters, memories and engines. Queues
+hold 64 commands, as in an emitted design.
 
 With two input masters a bank of INPUT has two writing ports, whose first one also reads. Yosys
 takes a true dual port block RAM for it once a write's address is defined while nothing is written
@@ -214,8 +214,7 @@ def _resources() -> Iterable[str]:
     yield RESOURCE_READING.format(
         rows=len(rows), products=max(row.overlay.macs_per_cycle for row in rows
                                      if row.part == "convolution"),
-        shallow=min(row.depth for row in buffers), deep=max(row.depth for row in buffers),
-        place_ff=max(row.ff for row in rows if row.part == "places"))
+        shallow=min(row.depth for row in buffers), deep=max(row.depth for row in buffers))
     shown = []
     for part in PARTS:
         if part == "whole":
@@ -239,8 +238,6 @@ def _sites(found: Sites | Resources) -> str:
 
 
 def _missed(rows: Sequence[Sites], part: str, site: str) -> str:
-    if (part, site) in NOT_COUNTED:
-        return "not counted"
     if part == "buffer" and site == "ff":
         return f"{max(abs(modelled(row).ff - row.ff) for row in rows)} at most"
     if part == "buffer":
