@@ -138,11 +138,13 @@ def test_packed_products_cost_the_slices_that_they_share() -> None:
     packed = replace(BASE, dsp_packing=True)
     work = Activity(10**7, 10**8, working={"convolution": 1e7})
     saved = (estimate(BASE).part("convolution").dsp - estimate(packed).part("convolution").dsp)
-    more = estimate(packed).part("convolution").lut - estimate(BASE).part("convolution").lut
+    luts, files = (getattr(estimate(packed).part("convolution"), site)
+                   - getattr(estimate(BASE).part("convolution"), site) for site in ("lut", "ff"))
     assert saved == BASE.macs_per_cycle // 2
     assert (energy(work, BASE, BOARD).parts["PL convolution"]
             - energy(work, packed, BOARD).parts["PL convolution"]) == pytest.approx(
-        1e7 * (saved * TABLE["fabric.block_pj"] - more * TABLE["fabric.logic_pj"]) * 1e-12)
+        1e7 * (saved * TABLE["fabric.block_pj"] - luts * TABLE["fabric.logic_pj"]
+               - files * TABLE["fabric.clock_pj"]) * 1e-12)
 
 
 def test_a_lower_core_supply_costs_less_of_the_fabric_alone() -> None:
