@@ -81,11 +81,12 @@ def _softplus(x: np.ndarray) -> np.ndarray:
     return np.logaddexp(0, x)
 
 
-def safe(function: Function) -> Function:
+def safe(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     """Infinities and undefined values, where no activation should be, become finite."""
-    def found(x: np.ndarray) -> np.ndarray:
+    def found(*values: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return np.nan_to_num(function(np.asarray(x, np.float64)), posinf=1e30, neginf=-1e30)
+            made = function(*(np.asarray(item, np.float64) for item in values))
+            return np.nan_to_num(made, posinf=1e30, neginf=-1e30)
     return found
 
 

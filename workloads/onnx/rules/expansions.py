@@ -6,7 +6,7 @@ node is simple already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from workloads.onnx.read import Node
 from workloads.onnx.rules import foreign, functions, matrices, moves
 from workloads.onnx.rules.norms import reduced_axes
 from workloads.onnx.rules.recurrent import recurrent
-from workloads.onnx.rules.steps import Steps
+from workloads.onnx.rules.steps import Expansion, Steps
 from workloads.onnx.walk import Unsupported, Walk
 
 
@@ -134,7 +134,6 @@ def _einsum(walk: Walk, node: Node) -> list[Node] | None:
     return steps.last(steps("Transpose", whole, perm=[order.index(letter) for letter in result]))
 
 
-Expansion = Callable[[Walk, Node], list[Node] | None]
 EXPANSIONS: Mapping[str, Expansion] = {
     "Gemm": matrices.gemm_in_steps, "MatMul": matrices.matmul_of_vectors,
     "PRelu": functions.slopes_in_steps, "Pad": moves.pad_in_steps,

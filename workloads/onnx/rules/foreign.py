@@ -6,18 +6,19 @@ QONNX; a name of another domain carries it before a colon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from workloads.onnx.read import NEWEST_OPSET, Node
 from workloads.onnx.rules.stated import counting
-from workloads.onnx.rules.steps import Steps
+from workloads.onnx.rules.steps import Expansion, Steps
 from workloads.onnx.walk import Unsupported, Walk
 
 _MS, _QONNX = "com.microsoft:", "qonnx.custom_op.general:"
-Expansion = Callable[[Walk, Node], list[Node] | None]
+#: Attributes of convolutions.
+_WINDOW = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
 def _plain(node: Node, *names: str) -> dict[str, Any]:
@@ -47,8 +48,8 @@ def _quantized(steps: Steps, real: str, place: int) -> list[Node]:
 
 def _linear_conv(walk: Walk, node: Node) -> list[Node]:
     steps = Steps(walk, node)
-    real = steps("Conv", _real(steps, 0), _real(steps, 3, 0), *_bias(steps, 8), **_plain(
-        node, "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"))
+    real = steps("Conv", _real(steps, 0), _real(steps, 3, 0), *_bias(steps, 8),
+                 **_plain(node, *_WINDOW))
     return _quantized(steps, real, 6)
 
 
@@ -191,8 +192,7 @@ def _gelu(walk: Walk, node: Node) -> list[Node]:
 
 def _fused_conv(walk: Walk, node: Node) -> list[Node]:
     steps = Steps(walk, node)
-    name = steps("Conv", *node.inputs[:3], **_plain(
-        node, "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"))
+    name = steps("Conv", *node.inputs[:3], **_plain(node, *_WINDOW))
     if len(node.inputs) > 3:
         name = steps("Add", name, node.inputs[3])
     activation, numbers = node.text("activation", ""), node.attribute("activation_params", [])
@@ -252,8 +252,7 @@ def _skip_norm(walk: Walk, node: Node) -> list[Node]:
 _POOL = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
 FOREIGN: Mapping[str, Expansion] = {
     "QLinearConv": _linear_conv, "QLinearMatMul": _linear_matmul,
-    "ConvInteger": _integer("Conv", "auto_pad", "dilations", "group", "kernel_shape", "pads",
-                            "strides"),
+    "ConvInteger": _integer("Conv", *_WINDOW),
     "MatMulInteger": _integer("MatMul"), "DynamicQuantizeLinear": _dynamic,
     "RMSNormalization": _root_mean_square, "SimplifiedLayerNormalization": _root_mean_square,
     f"{_MS}QGemm": _linear_gemm, f"{_MS}QLinearAdd": _linear_two("Add"),

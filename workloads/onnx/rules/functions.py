@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from workloads.graph import Operator
-from workloads.onnx.read import Node, made_node
+from workloads.onnx.read import Node
 from workloads.onnx.rules.curves import ONE, Linear, safe
+from workloads.onnx.rules.steps import Steps
 from workloads.onnx.walk import Unsupported, View, Walk, as_three, first_axes
 from workloads.quantization.float_network import FUNCTIONS, Function
 
@@ -166,7 +167,7 @@ def mul(walk: Walk, node: Node) -> None:
             affine(walk, node, name, 1 / array if divides else array, np.array(0.0))
         return
     left, right = walk.lazy(node.inputs[0]), walk.lazy(node.inputs[1])
-    join = _safe_of_two(np.divide) if divides else np.multiply
+    join = safe(np.divide) if divides else np.multiply
     if _of_one_variable(walk, node, left, right, join):
         return
     if divides:  # by an activation: times its reciprocal
@@ -175,13 +176,6 @@ def mul(walk: Walk, node: Node) -> None:
         right = walk.lazy(turned)
         node = replace(node, operator="Mul", inputs=(node.inputs[0], turned))
     _combine(walk, node, left, right, Operator.MULTIPLY)
-
-
-def _safe_of_two(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    def found(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return np.nan_to_num(function(left, right), posinf=1e30, neginf=-1e30)
-    return found
 
 
 def power(walk: Walk, node: Node) -> None:
@@ -212,12 +206,10 @@ def slopes_in_steps(walk: Walk, node: Node) -> list[Node] | None:
     name, slopes = node.inputs
     if slopes in walk.constants and np.unique(walk.constants[slopes]).size == 1:
         return None
-    out = node.outputs[0]
-    return [made_node("Relu", (name,), (f"{out}.above",), name=node.name),
-            made_node("Neg", (name,), (f"{out}.turned",), name=node.name),
-            made_node("Relu", (f"{out}.turned",), (f"{out}.below",), name=node.name),
-            made_node("Mul", (f"{out}.below", slopes), (f"{out}.sloped",), name=node.name),
-            made_node("Sub", (f"{out}.above", f"{out}.sloped"), (out,), name=node.name)]
+    steps = Steps(walk, node)
+    sloped = steps("Mul", steps("Relu", steps("Neg", name)), slopes)
+    steps("Sub", steps("Relu", name), sloped, out=node.outputs[0])
+    return steps.nodes
 
 
 def batch_norm(walk: Walk, node: Node) -> None:

@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from workloads.graph import Operator, Window
-from workloads.onnx.read import Node, made_node
+from workloads.onnx.read import Node
 from workloads.onnx.rules import functions, stated, windows
+from workloads.onnx.rules.steps import Steps
 from workloads.onnx.walk import Unsupported, View, Walk, first_axes
 
 
@@ -51,29 +52,20 @@ def gemm_in_steps(walk: Walk, node: Node) -> list[Node] | None:
         not last or last in walk.constants)
     if plain and not node.attribute("transA", 0):
         return None
-    out, steps = node.outputs[0], []
+    steps = Steps(walk, node)
 
-    def step(operator: str, inputs: tuple[str, ...], made: str, **attributes: object) -> str:
-        steps.append(made_node(operator, inputs, (made,), name=node.name, **attributes))
-        return made
-
-    def times(name: str, factor: float, made: str) -> str:
-        if factor == 1.0:
-            return name
-        walk.constants[f"{made}.factor"] = np.array(factor, np.float32)
-        return step("Mul", (name, f"{made}.factor"), made)
+    def times(name: str, factor: float) -> str:
+        return name if factor == 1.0 else steps("Mul", name, steps.constant(factor))
 
     if node.attribute("transA", 0):
-        left = step("Transpose", (left,), f"{out}.left", perm=[1, 0])
+        left = steps("Transpose", left, perm=[1, 0])
     if node.attribute("transB", 0):
-        right = step("Transpose", (right,), f"{out}.right", perm=[1, 0])
-    found = times(step("MatMul", (left, right), f"{out}.product"),
-                  node.attribute("alpha", 1.0), f"{out}.scaled")
-    if last:
-        found = step("Add", (found, times(last, node.attribute("beta", 1.0), f"{out}.c")), out)
-    else:
-        step("Identity", (found,), out)
-    return steps
+        right = steps("Transpose", right, perm=[1, 0])
+    found = times(steps("MatMul", left, right), node.attribute("alpha", 1.0))
+    if not last:
+        return steps.last(found)
+    steps("Add", found, times(last, node.attribute("beta", 1.0)), out=node.outputs[0])
+    return steps.nodes
 
 
 def matmul(walk: Walk, node: Node) -> None:
@@ -91,22 +83,15 @@ def matmul(walk: Walk, node: Node) -> None:
 
 def matmul_of_vectors(walk: Walk, node: Node) -> list[Node] | None:
     """Operands of one axis get a second one, which goes again behind the product."""
-    left, right = node.inputs
-    out, steps, gone = node.outputs[0], [], []
-    ranks = [walk.rank(name) for name in (left, right)]
-    if min(ranks) > 1:
+    steps, names, gone = Steps(walk, node), list(node.inputs), list[int]()
+    for place, name in enumerate(node.inputs):
+        if walk.rank(name) == 1:
+            names[place] = steps("Unsqueeze", name, steps.constant([place], np.int64))
+            gone.append(place - 2)
+    if not gone:
         return None
-    for name, place in ((left, 0), (right, 1)):
-        if ranks[place] == 1:
-            axis = f"{out}.axis{place}"
-            walk.constants[axis] = np.array([place])
-            wide = f"{out}.operand{place}"
-            steps.append(made_node("Unsqueeze", (name, axis), (wide,), name=node.name))
-            left, right = (wide, right) if place == 0 else (left, wide)
-            gone.append(-2 if place == 0 else -1)
-    walk.constants[f"{out}.gone"] = np.array(gone)
-    return [*steps, made_node("MatMul", (left, right), (f"{out}.whole",), name=node.name),
-            made_node("Squeeze", (f"{out}.whole", f"{out}.gone"), (out,), name=node.name)]
+    steps("Squeeze", steps("MatMul", *names), steps.constant(gone, np.int64), out=node.outputs[0])
+    return steps.nodes
 
 
 def _one_matrix(array: np.ndarray) -> bool:

@@ -17,6 +17,7 @@ from workloads.graph import Operator
 from workloads.onnx.fold import run_node
 from workloads.onnx.read import Node, made_node
 from workloads.onnx.rules import functions
+from workloads.onnx.rules.steps import Steps
 from workloads.onnx.walk import Unsupported, View, Walk, first_axes
 
 #: Types of a Cast that change no value here: float32, float16, double, bfloat16.
@@ -141,14 +142,12 @@ def pad_in_steps(walk: Walk, node: Node) -> list[Node] | None:
     pads, value = _stated_pads(node, further)
     if value == 0 or not np.any(pads) or not math.isfinite(value) or abs(value) >= -NEVER:
         return None
-    out = node.outputs[0]
-    walk.constants.update({f"{out}.value": np.array(value, np.float32), f"{out}.pads": pads,
-                           f"{out}.zero": np.zeros((), np.float32)})
-    axes = node.inputs[3:] if len(node.inputs) > 3 else ()
-    return [made_node("Sub", (node.inputs[0], f"{out}.value"), (f"{out}.below",), name=node.name),
-            made_node("Pad", (f"{out}.below", f"{out}.pads", f"{out}.zero", *axes),
-                      (f"{out}.padded",), name=node.name),
-            made_node("Add", (f"{out}.padded", f"{out}.value"), (out,), name=node.name)]
+    steps = Steps(walk, node)
+    amount = steps.constant(value)
+    padded = steps("Pad", steps("Sub", node.inputs[0], amount), steps.constant(pads, np.int64),
+                   steps.constant(0.0), *node.inputs[3:])
+    steps("Add", padded, amount, out=node.outputs[0])
+    return steps.nodes
 
 
 def where(walk: Walk, node: Node) -> None:

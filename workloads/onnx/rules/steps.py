@@ -1,10 +1,11 @@
 """Collects the nodes that stand for one of the file's.
 
-It gives no operator a meaning; `expansions`, `recurrent` and `foreign` do.
+It gives no operator a meaning; the rules do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 
 from workloads.onnx.read import Node, made_node
 from workloads.onnx.walk import Walk
+
+#: A rule that gives the nodes which stand for one of the file's, None where it is simple already.
+Expansion = Callable[[Walk, Node], list[Node] | None]
 
 
 class Steps:
