@@ -80,7 +80,8 @@ def test_the_sizes_that_are_trained_can_be_cut_from_width_16() -> None:
         assert picture(pruned(wide, SIZES[name])).shape == (1, 3, 256, 256)
 
 
-@pytest.mark.parametrize(("field", "value"), [("trunk", 64), ("blocks", 3), ("keypoints", 5)])
+@pytest.mark.parametrize(("field", "value"), [
+    ("trunk", 64), ("blocks", 3), ("keypoints", 5), ("motion_width", 16), ("motion_max", 64)])
 def test_a_cut_never_adds(field: str, value: int) -> None:
     with pytest.raises(ValueError, match="must"):
         pruned(AgcDecoder(WIDE), replace(WIDE, **{field: value}))

@@ -39,8 +39,9 @@ def pruned(decoder: AgcDecoder, config: AgcConfig) -> AgcDecoder:
     for name in ("keypoints", "rows", "cols"):
         if getattr(old, name) != getattr(config, name):
             raise ValueError(f"{name} is {getattr(config, name)}, must stay {getattr(old, name)}")
-    for name in ("width", "blocks", "motion_blocks", "feature_channels", "half_channels",
-                 "full_channels", "head_kernel", "final_kernel"):
+    for name in ("width", "blocks", "motion_width", "motion_max", "motion_blocks",
+                 "feature_channels", "half_channels", "full_channels", "head_kernel",
+                 "final_kernel"):
         if getattr(config, name) > getattr(old, name):
             raise ValueError(f"{name} is {getattr(config, name)}, must be at most "
                              f"{getattr(old, name)}, as in the decoder that is cut")
