@@ -5,6 +5,7 @@ It installs nothing: scripts/setup.sh does, where the user may.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = Path(shutil.which("chromium") or shutil.which("chromium-browser")
+                or "/usr/bin/chromium")
 #: A page is 5 MB of code for a machine that may be busy with other tests.
 PATIENCE_MS = 180_000
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
