@@ -5,11 +5,16 @@ It trains nothing and does not repeat the evaluation; one or two pictures stand 
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from workloads.agc.config import TRAINED
 from workloads.agc.torch import DATA, load_agc
+from workloads.training.agc import evaluate
 from workloads.training.agc.evaluate import decode
 from workloads.training.agc.losses import RandomWarp
 from workloads.training.metrics import average, measure, perceptual_distance, psnr_db, ssim
@@ -145,7 +150,7 @@ def test_clip_pairs_are_seeded_and_apart() -> None:
     assert int(one.name.removeprefix("test")) > clips.TRAIN_IDENTITIES
 
 
-@pytest.mark.parametrize("network", ["w16", "w32", "t32b4"])
+@pytest.mark.parametrize("network", TRAINED)
 def test_trained_agc_beats_repeating_the_source(network: str) -> None:
     """On a held-out head the decoder is well above the source frame repeated."""
     _, decoder = load_agc(network)
@@ -153,7 +158,23 @@ def test_trained_agc_beats_repeating_the_source(network: str) -> None:
     found = measure(decode(decoder, pair), pair.driving)
     assert found["psnr_db"] > psnr_db(pair.source, pair.driving) + 3
     with pytest.raises(ValueError, match="choose from"):
-        load_agc("w48")
+        load_agc("t48b3")
+
+
+def test_the_evaluation_reads_every_decoder_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all its defaults; what it measures is left out here."""
+    shipped = {path.name.split("_")[1] for path in DATA.glob("agc_*_float.safetensors")}
+    assert shipped == set(TRAINED)
+    for name in ("test_clips", "real_clips"):
+        monkeypatch.setattr(evaluate, name, lambda *given: [])
+    monkeypatch.setattr(evaluate, "evaluate", lambda decoder, pairs: {})
+    path = tmp_path / "measured.json"
+    monkeypatch.setattr("sys.argv", ["evaluate", "--count", "48", "--json", str(path)])
+    evaluate.main()
+    assert {key.split("/")[0] for key in json.loads(path.read_text())} == {
+        f"agc_{name}" for name in shipped}
 
 
 def test_trained_unicorn_rebuilds_its_pictures() -> None:

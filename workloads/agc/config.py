@@ -132,7 +132,7 @@ def _small(trunk: int, half: int, blocks: int) -> AgcConfig:
                      motion_factor=2 * FEATURE_FACTOR)
 
 
-#: Decoders that can be trained, by short name; weights that ship are `agc_NAME_float.safetensors`.
+#: Decoders that can be trained, by short name.
 SIZES: Mapping[str, AgcConfig] = {
     "w16": AgcConfig(width=16, motion_width=16, motion_max=256),
     "w32": AgcConfig(width=32, motion_width=32, motion_max=512),
@@ -140,6 +140,8 @@ SIZES: Mapping[str, AgcConfig] = {
     "t32b4": _small(32, 16, 4),
     "t32b3": _small(32, 16, 3),
 }
+#: Those whose weights ship, as `agc_NAME_float.safetensors`.
+TRAINED = ("w16", "w32", "t32b4")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from workloads.agc.config import (
     FEATURE_FACTOR,
     HEAT_VARIANCE,
     SIZES,
+    TRAINED,
     AgcConfig,
     anti_alias,
 )
@@ -320,12 +321,12 @@ def build_agc(config: AgcConfig, seed: int = 0) -> AgcDecoder:
 
 
 def load_agc(name: str) -> tuple[AgcConfig, AgcDecoder]:
-    """Return the trained decoder of that short name in `SIZES`, in eval mode and float32.
+    """Return the trained decoder of that short name in `TRAINED`, in eval mode and float32.
 
-    Raises ValueError for another name, FileNotFoundError if its weights do not ship.
+    Raises ValueError for another name.
     """
-    if name not in SIZES:
-        raise ValueError(f"no trained AGC decoder {name!r}; choose from {sorted(SIZES)}")
+    if name not in TRAINED:
+        raise ValueError(f"no trained AGC decoder {name!r}; choose from {sorted(TRAINED)}")
     config = SIZES[name]
     decoder = AgcDecoder(config)
     fill(decoder, load_parts(DATA / f"agc_{name}_float.safetensors"), "decoder")

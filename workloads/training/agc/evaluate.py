@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workloads.agc.config import SIZES
+from workloads.agc.config import TRAINED
 from workloads.agc.torch import AgcDecoder, load_agc
 from workloads.training.metrics import average, measure
 from workloads.training.pictures.clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
@@ -50,7 +50,7 @@ def evaluate(decoder: AgcDecoder, pairs: list[ClipPair]) -> dict[str, dict[str, 
 def main() -> None:
     """Print the table, and write it as JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", choices=list(SIZES), nargs="+", default=list(SIZES))
+    parser.add_argument("--networks", choices=TRAINED, nargs="+", default=TRAINED)
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from workloads.agc.config import HEAT_VARIANCE, SIZES, AgcConfig
+from workloads.agc.config import HEAT_VARIANCE, TRAINED, AgcConfig
 from workloads.agc.graph import build_graph, fixed_constants
 from workloads.agc.torch import (
     AgcDecoder,
@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Quantize a trained decoder, write its two files, print what was measured."""
     parser = argparse.ArgumentParser(prog="python -m workloads.training.agc.quantize",
                                      description=main.__doc__)
-    parser.add_argument("name", choices=[f"agc-{name}" for name in SIZES])
+    parser.add_argument("name", choices=[f"agc-{name}" for name in TRAINED])
     parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
                         default="power-of-two", help="form of the requantization")
     parser.add_argument("--pairs", type=int, default=8, help="calibration pairs of frames")

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from workloads.agc.config import SIZES, AgcConfig
+from workloads.agc.config import SIZES, TRAINED, AgcConfig
 from workloads.agc.torch import AgcDecoder, load_agc
 from workloads.training.agc.losses import (
     RandomFeatures,
@@ -139,8 +139,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bank", type=int, default=TRAIN_IDENTITIES)
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--start", choices=list(SIZES), help="trained decoder that is cut")
-    parser.add_argument("--teacher", choices=list(SIZES), help="trained decoder to follow")
+    parser.add_argument("--start", choices=TRAINED, help="trained decoder that is cut")
+    parser.add_argument("--teacher", choices=TRAINED, help="trained decoder to follow")
     parser.add_argument("--fresh", type=int, default=0,
                         help="pairs rendered a batch, the others are shown again (0: all)")
     parser.add_argument("--photos", type=float, default=0.0, help="share of warped photographs")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workloads.agc.config import TRAINED
 from workloads.frames import AGC_FRAME
 from workloads.training.pictures.batches import CLIP_SECONDS, TRAIN_IDENTITIES
 from workloads.training.pictures.faces import render
@@ -144,7 +145,7 @@ def write_shipped_pair(path: Path) -> None:
 
     Of the first twelve real pairs it is the one that the shipped decoders follow best.
     """
-    pairs = {name: real_clips(12, 0, name)[11] for name in ("w16", "w32", "t32b4")}
+    pairs = {name: real_clips(12, 0, name)[11] for name in TRAINED}
     first = pairs["w16"]
     points: dict[str, Any] = {name: np.stack([pair.source_points, pair.driving_points])
                               for name, pair in pairs.items()}
