@@ -30,7 +30,8 @@ PICTURE = "picture: red, green, blue from 0 to 1"
 GIVEN = "Inputs are the first of those that were given for calibration."
 _KEYPOINTS = "keypoints of the {} frame: x, then y, from -1 to 1 across it"
 AGC_MEANINGS = {
-    "picture": PICTURE, "source": PICTURE, "small": PICTURE + ", a quarter of the rows and columns",
+    "picture": PICTURE, "source": PICTURE,
+    "small": PICTURE + ", the source made smaller for the motion network",
     "features": "features of the source frame", "keypoints_source": _KEYPOINTS.format("source"),
     "keypoints_driving": _KEYPOINTS.format("driving")}
 UNICORN_MEANINGS = {
