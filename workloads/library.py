@@ -34,9 +34,7 @@ ALIASES: Mapping[str, str] = {"agc": "agc-w64", "unicorn": "unicorn-n256-int8"}
 GENERATED: Mapping[str, AgcConfig | UnicornConfig] = {
     "agc-w64": AgcConfig(),
     "agc-w48": AgcConfig(width=48, motion_width=48, motion_max=768),
-    "agc-w32": AgcConfig(width=32, motion_width=32, motion_max=512),
     "agc-w24": AgcConfig(width=24, motion_width=24, motion_max=384),
-    "agc-w16": AgcConfig(width=16, motion_width=16, motion_max=256),
     "unicorn-n256": UnicornConfig(images=256),
     "unicorn-n1024": UnicornConfig(images=1024),
 }
@@ -64,7 +62,7 @@ def names() -> tuple[str, ...]:
     """Every name that `load` knows: shipped quantized networks, generated ones, short names."""
     shipped = sorted(path.stem.replace("_", "-") for path in DATA.glob("*.json")
                      if path.with_suffix(".safetensors").exists())
-    return (*shipped, *(name for name in GENERATED if name not in shipped), *ALIASES)
+    return (*shipped, *GENERATED, *ALIASES)
 
 
 def load(name: str) -> Graph:

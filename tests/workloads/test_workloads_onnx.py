@@ -251,7 +251,6 @@ def test_the_library_opens_a_file_by_its_ending(folder: Path, tmp_path: Path) ->
 
 GRAPH_DIGEST = """
 import hashlib, sys
-from dataclasses import replace
 from pathlib import Path
 from workloads.onnx.importer import import_onnx
 graph = import_onnx(Path(sys.argv[1])).graph

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from workloads.agc.torch import DATA, AntiAlias, ConvUnit
 from workloads.weights_torch import fill, load_parts
 
-LEVELS = 4
 WIDTHS = (32, 64, 128, 128)
 #: Softmax temperature of the heat maps (FOMM).
 TEMPERATURE = 0.1
