@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from studies.plain.made_by import DISTRIBUTION, running
@@ -133,7 +134,11 @@ def _load(name: str, place: str) -> Any:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False,
                       rich_markup_mode="rich")
     app.command(name)(getattr(importlib.import_module(f"studies.commands.{module}"), function))
-    return typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    for item in (command, *command.params):
+        # Help is plain text: '[page]' is the name of an extra and not a style.
+        item.help = escape(item.help or "")
+    return command
 
 
 def _first_sentence(place: str) -> str:

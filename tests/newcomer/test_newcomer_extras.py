@@ -49,6 +49,19 @@ def test_every_help_works_without_any_extra(tmp_path: Path) -> None:
     assert re.findall(r"(?m)^ended (\d+)$", done.stdout) == ["0"] * len(ALL)
 
 
+def test_a_help_that_names_an_extra_installs_it(capsys: pytest.CaptureFixture,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    named = set()
+    for command in ALL:
+        assert cosim(*command.split(), "--help") == 0
+        shown = capsys.readouterr().out
+        named |= set(re.findall(r"pip install -e '\.\[(\w+)\]'", shown))
+        assert shown.count("pip install -e '.") == len(re.findall(r"pip install -e '\.\[\w", shown))
+    assert named == set(re.findall(r"'\.\[(\w+)\]'", "".join(
+        path.read_text("utf-8") for path in (ROOT / "studies" / "commands").glob("*.py"))))
+
+
 def test_a_command_without_its_extra_ends_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"")
     wanted = {"validate rtl": "rtl", "validate onnx a.onnx": "onnx", "simulate a.onnx": "onnx",
