@@ -7,6 +7,7 @@ It computes nothing of its own: every figure it prints or stores comes from the 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from studies.plain.made_by import invocation, program
 from studies.plain.records import save
 from studies.plain.terminal import terminal
 from studies.report import tables
-from studies.report.collect import Network, collect
+from studies.report.collect import Given, collect
 from studies.report.documents import Asked, search_document
 from studies.report.page import require_library, write_page
 from studies.report.search import SearchProgress, show
@@ -144,8 +145,8 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
 
     steps.step("The chosen design against the one made by hand")
     after = feasible(evaluate(graph, chosen, board, MEMORY, detail=True))
-    save(out / "default.json", "evaluation", before)
-    save(out / "result.json", "evaluation", after)
+    for name, item in (("default", before), ("result", after)):
+        save(out / f"{name}.json", "evaluation", replace(item, network=FULL), invocation())
     for table in (tables.summary([before, after], ["made by hand", "chosen"]),
                   tables.energy(after), tables.resources(after), tables.units(after),
                   tables.layers(after, 12)):
@@ -155,7 +156,7 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
     exact, compared = emitted_and_run(console, graph, chosen, board, out / "hls")
 
     steps.step("Report: page and trace")
-    page = write_page(collect([out / "explore.json"], Network(), invocation(), program()),
+    page = write_page(collect([out / "explore.json"], Given(), invocation(), program()),
                       out / "report.html")
     run = feasible(simulate_design(graph, chosen, board, MEMORY, trace=True))
     write_whole(out / "trace.pftrace", lambda file: write_trace(

@@ -13,7 +13,7 @@ import typer
 
 from arch_models.board import Board, board_names, load_board, read_board
 from arch_models.boards.rules import problems
-from arch_models.overlay import Overlay, overlay_toml
+from arch_models.overlay import overlay_toml
 from studies.commands.options import BoardName, Json, WorkloadOption
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
@@ -87,6 +87,9 @@ def show_design(
     design: Annotated[str, typer.Argument(
         help="A design (a shipped name or .toml file); or a search's file, alone for the list of "
         "its front, with #NUMBER or #chosen behind it for one design.")],
+    board: Annotated[str | None, typer.Option(
+        "--board", "-b", help="For a design of a search: its board, a name or a .toml file.",
+        show_default="as the search was asked")] = None,
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", help="Write the design to this file (.toml).", show_default=False)] = None,
 ) -> None:
@@ -105,7 +108,11 @@ def show_design(
                 raise UserError(f"--out needs one design of {name}, for example {name}#chosen")
             console.print(_front(search))
             return
-        overlay = _member(search, name, member)
+        overlay = search.design(_number(search, name, member),
+                                inputs.board(board or search.board))
+    elif board is not None:
+        raise UserError(f"--board {board}: {design} has its parameters on every board; only a "
+                        "design of a search, FILE.json#NUMBER, needs its board.")
     elif mark:
         raise UserError(f"{design!r}: # names a design of a search, a .json file.")
     else:
@@ -119,13 +126,13 @@ def show_design(
         console.print(f"wrote {out}", soft_wrap=True)
 
 
-def _member(search: Search, name: str, member: str) -> Overlay:
+def _number(search: Search, name: str, member: str) -> int:
     if member == "chosen" and search.chosen_number is not None:
-        return search.design(search.chosen_number)
+        return search.chosen_number
     if not (member.isascii() and member.isdigit()):
         raise UserError(f"{name}#{member}: must be the number of a design, or chosen; "
                         f"`cosim design {name}` lists them.")
-    return search.design(int(member[:12]))
+    return int(member[:12])
 
 
 def _front(search: Search) -> tables.Table:

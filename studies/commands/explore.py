@@ -6,7 +6,7 @@ They emit no hardware; give the design file that a search writes to `cosim emit`
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Annotated
@@ -163,8 +163,7 @@ def run(job: Job, note: str, start: list[Path]) -> None:
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
-    pictures.save_picture(front_picture(found, asked.network, asked.board.label),
-                          job.out / "front.png")
+    pictures.save_picture(front_picture(found, asked), job.out / "front.png")
     console.print(f"wrote {', '.join(written)} and front.png to {job.out}", soft_wrap=True)
 
 
@@ -213,10 +212,11 @@ def _write(found: Exploration, job: Job) -> list[str]:
     """Write the chosen design and what was tried; the names of the files in the folder."""
     written = []
     if found.chosen is not None:
-        network = found.chosen.record.choice.get(WORKLOAD)
-        note = f"# Of the networks in the space this is for {network}.\n" if network else ""
+        named = found.chosen.record.choice.get(WORKLOAD)
+        note = f"# Of the networks in the space this is for {named}.\n" if named else ""
         write_text(job.out / "best.toml", note + overlay_toml(found.chosen.overlay))
-        save(job.out / "best.json", "evaluation", found.chosen.evaluation, job.asked.command)
+        save(job.out / "best.json", "evaluation", replace(
+            found.chosen.evaluation, network=str(named or job.asked.network)), job.asked.command)
         written += ["best.toml", "best.json"]
     document = search_document(found, job.asked)
     write_json(job.out / "explore.json", document)

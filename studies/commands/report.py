@@ -15,7 +15,7 @@ from studies.evaluation.inputs import PLAIN, Reading
 from studies.plain.files import check_writable, write_json
 from studies.plain.made_by import invocation, program
 from studies.plain.terminal import terminal
-from studies.report.collect import SHEETS, Network, collect
+from studies.report.collect import SHEETS, Given, collect
 from studies.report.page import require_library, write_page
 
 
@@ -27,8 +27,11 @@ def report(
     out: Annotated[Path, typer.Option(
         "--out", "-o", help="The page to write.")] = Path("out/report.html"),
     workload: Annotated[str | None, typer.Option(
-        "--workload", "-w", help="The network of the results, where it is no shipped one: an "
-        ".onnx file.", show_default="by its name in the file")] = None,
+        "--workload", "-w", help="The network of the results: a shipped one, or an .onnx file.",
+        show_default="as the file says it was asked for")] = None,
+    board: Annotated[str | None, typer.Option(
+        "--board", "-b", help="The board of the results, where it is none that ships: a .toml "
+        "file.", show_default="the file's")] = None,
     sheets: Annotated[int, typer.Option(
         min=0, max=200, help="Designs of a search's front to simulate for their sheets.")] = SHEETS,
     reading: Reading = PLAIN,
@@ -42,7 +45,7 @@ def report(
     """
     require_library()
     check_writable(out)
-    content = collect(files, Network(workload, reading), invocation(), program(),
+    content = collect(files, Given(workload, board, reading), invocation(), program(),
                       most_sheets=sheets)
     write_page(content, out)
     console = terminal()

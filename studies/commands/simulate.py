@@ -5,6 +5,7 @@ It does not search; see `explore`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -72,7 +73,7 @@ def simulate(
     model, on = inputs.memory_model(memory), inputs.board(board)
     item = feasible(evaluate(graph, overlay, on, model, frames=frames, detail=True))
     if json is not None:
-        save(json, "evaluation", item, invocation())
+        save(json, "evaluation", replace(item, network=workload), invocation())
     if csv is not None:
         write_text(csv, tables.layers_csv(item))
     console.print(tables.heading(item), style="bold")

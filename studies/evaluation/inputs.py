@@ -47,6 +47,12 @@ class Reading:
             found[name] = tuple(int(size) for size in sizes)
         return found
 
+    def words(self) -> tuple[str, ...]:
+        """The options of a command line that ask for it."""
+        return (*(("--calibration", str(self.calibration)) if self.calibration else ()),
+                *(("--symmetric",) if self.symmetric else ()),
+                *(word for text in self.shapes for word in ("--shape", text)))
+
 
 PLAIN = Reading()
 
@@ -55,7 +61,7 @@ PLAIN = Reading()
 class Subject:
     """What a study looks into: a design with the network, the board and the memory model.
 
-    `stored`: the result it was read from, None for a design.
+    `network`: as it was asked for. `stored`: the result it was read from, None for a design.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Subject:
     overlay: Overlay
     board: Board
     memory: str
+    network: str = ""
     stored: Evaluation | None = None
 
 
@@ -80,13 +87,13 @@ def subject(text: str, workload_name: str | None = None, board_name: str | None 
     if text.endswith(".json"):
         stored = load_evaluation(Path(text))
         overlay = design_of(stored)
-        workload_name = workload_name or library_name(stored)
+        workload_name = workload_name or network_of(stored)
         board_name, memory = board_name or stored.board, memory or stored.memory_model
     else:
         overlay = design(text)
-    return Subject(text, workload(workload_name or DEFAULT_WORKLOAD, reading), overlay,
-                   board(board_name or DEFAULT_BOARD), memory_model(memory or DEFAULT_MEMORY),
-                   stored)
+    asked = workload_name or DEFAULT_WORKLOAD
+    return Subject(text, workload(asked, reading), overlay, board(board_name or DEFAULT_BOARD),
+                   memory_model(memory or DEFAULT_MEMORY), asked, stored)
 
 
 def pair(a: str, b: str, workload_name: str | None = None, board_name: str | None = None,
@@ -97,7 +104,7 @@ def pair(a: str, b: str, workload_name: str | None = None, board_name: str | Non
     known = first if first.stored else second
     if known.stored is None:
         return first, second
-    shared = (workload_name or library_name(known.stored), board_name or known.stored.board,
+    shared = (workload_name or network_of(known.stored), board_name or known.stored.board,
               known.memory, reading)
     return (first if first.stored else subject(a, *shared),
             second if second.stored else subject(b, *shared))
@@ -173,10 +180,9 @@ def design_of(result: Evaluation) -> Overlay:
     return overlay_of_table(parse_toml(result.design_file, "design_file"), "design_file")
 
 
-def library_name(result: Evaluation) -> str:
-    """The library's name of the network in a stored result; `UserError` if it has none."""
-    known = [name for name in names() if result.workload.startswith(name)]
-    if not known:
-        raise UserError(f"{result.workload!r} is no network of the library; if it was made from an "
-                        ".onnx file, give that: --workload FILE.onnx")
-    return max(known, key=len)
+def network_of(result: Evaluation) -> str:
+    """The network of a stored result, as it was asked for; `UserError` if it does not say."""
+    if not result.network:
+        raise UserError(f"the result does not say how its network {result.workload!r} was asked "
+                        "for; give it: --workload NAME or FILE.onnx")
+    return result.network

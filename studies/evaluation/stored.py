@@ -24,23 +24,31 @@ MOST = 2**62
 def load_evaluation(path: Path) -> Evaluation:
     """The result in a file; `UserError` names the field that is not what a result holds."""
     found = load(path, "evaluation", Evaluation)
+    check_ranges(found, f"{path}: content")
+    return found
+
+
+def check_ranges(found: Evaluation, place: str) -> None:
+    """Refuse a result with a number out of its range, or a text that is no line, by `UserError`.
+
+    `place`: the file and where in it the result stands, for the message.
+    """
     for where, value in _leaves(found, ""):
         name = where.rpartition(".")[2]
         if isinstance(value, str):
             if name != "design_file":
-                _line(path, where, value)
+                _line(f"{place}.{where}", value)
         elif value is not None and not (name in POSITIVE) <= value <= MOST:
-            raise UserError(f"{path}: content.{where}: {shortened(value)}, must be at least "
+            raise UserError(f"{place}.{where}: {shortened(value)}, must be at least "
                             f"{int(name in POSITIVE)} and at most 2^62")
     if not found.energy.total_j > 0:
-        raise UserError(f"{path}: content.energy: the parts sum to {found.energy.total_j}, must "
-                        "be more than 0")
-    return found
+        raise UserError(f"{place}.energy: the parts sum to {found.energy.total_j}, must be more "
+                        "than 0")
 
 
-def _line(path: Path, where: str, text: str) -> None:
+def _line(where: str, text: str) -> None:
     try:
-        prose(text, f"{path}: content.{where}")
+        prose(text, where)
     except FieldError as error:
         raise UserError(str(error)) from None
 

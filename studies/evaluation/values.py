@@ -133,6 +133,8 @@ class Evaluation:
     for a network without steps. `displaced`: layers that the fabric was meant to run and could not.
     `unchecked`: what of the board was held against no measurement (`Board.unchecked`).
     `sites_basis`: where the numbers of `resources` come from.
+    `network`: a name of the library or an .onnx file, as it was asked for, of which `workload` is
+    the graph's own name; "" where nobody asked by name.
     """
 
     workload: str
@@ -165,6 +167,7 @@ class Evaluation:
     displaced: tuple[Displaced, ...] = ()
     unchecked: tuple[str, ...] = ()
     sites_basis: str = "estimated"
+    network: str = ""
 
     @property
     def board_label(self) -> str:

@@ -6,12 +6,14 @@ hold: the layers of a front's designs, the timeline. Nothing that a file holds i
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from arch_models.board import Board
+from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, simulate_design
@@ -19,32 +21,67 @@ from studies.evaluation.stored import load_evaluation
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.records import encode, kind_of, load_flat
-from studies.report.documents import COMPARISON, SEARCH, WHAT_IF, Compared, Search, WhatIf
-from studies.report.documents import load_search as read_search
+from studies.report.documents import (
+    COMPARISON,
+    SEARCH,
+    WHAT_IF,
+    Compared,
+    Search,
+    WhatIf,
+    load_comparison,
+    load_search,
+)
 from studies.report.page import Content, Source
 from studies.report.sheet import sheet
+from studies.search.space import WORKLOAD
 from workloads.graph import Graph, GraphError
-from workloads.library import names as library_names
 
 FINAL_MEMORY = "ddr3"
 #: Designs of a front whose layers are simulated for their sheets, the best ones first.
 SHEETS = 8
+#: What the page calls the design that a search began with.
+START = "start"
 
 
 @dataclass(frozen=True)
-class Network:
-    """How to come by the network where a file only names it: a name of the library or an .onnx
-    file, and how that is read; None: by the name in the file."""
+class Given:
+    """What stands in for what a file only names: a network, a name of the library or an .onnx
+    file, and how that is read; a board, a name or a .toml file. None: as the file names it."""
 
-    name: str | None = None
+    network: str | None = None
+    board: str | None = None
     reading: inputs.Reading = inputs.PLAIN
 
-    def load(self, stored: str) -> Graph | None:
-        """The network that a file names, None where it is neither given nor of the library."""
-        if self.name is not None:
-            return inputs.workload(self.name, self.reading)
-        known = [name for name in library_names() if stored.startswith(name)]
-        return inputs.workload(max(known, key=len)) if known else None
+    def check(self) -> None:
+        """Refuse a network or a board that is none."""
+        if self.network is not None:
+            inputs.workload(self.network, self.reading)
+        if self.board is not None:
+            inputs.board(self.board)
+
+    def graph(self, workload: str, asked: str) -> tuple[Graph, str]:
+        """The network of this name that is given, or that a file says was asked for; and how.
+
+        `UserError` if neither has the name that the file has, `workload`.
+        """
+        for name in filter(None, (self.network, asked)):
+            found = inputs.workload(name, self.reading if name.endswith(".onnx") else inputs.PLAIN)
+            if found.name == workload:
+                return found, name
+        raise UserError(f"{workload!r} is the network of the file and of none that is named; name "
+                        "it: --workload NAME or FILE.onnx")
+
+    def on(self, named: str) -> tuple[Board, str]:
+        """The board that a file names, the given one if it has that name; and how it is asked."""
+        if self.board is not None:
+            board = inputs.board(self.board)
+            if named.endswith(".toml") or board.name == named:
+                return board, self.board
+        try:
+            return inputs.board(named), named
+        except FieldError as error:
+            raise UserError(f"{error}. If it is a board of your own, name its file: --board "
+                            "FILE.toml") from error
 
 
 @dataclass(frozen=True)
@@ -57,16 +94,17 @@ class Part:
     title: str = ""
 
 
-def collect(paths: Sequence[Path], network: Network, command: str, program: str,
+def collect(paths: Sequence[Path], given: Given, command: str, program: str,
             title: str = "", most_sheets: int = SHEETS) -> Content:
     """The content of a page from files of any kind; at most one search, comparison or what-if of
     each kind. Raises `UserError` for a file that holds none of them."""
     readers: dict[str, Callable[[Path], Part]] = {
-        "evaluation": lambda path: _result(path, network),
-        SEARCH: lambda path: search_part(read_search(path), network, most_sheets),
-        COMPARISON: lambda path: _comparison(load_flat(path, COMPARISON, Compared), network),
+        "evaluation": lambda path: _result(path, given),
+        SEARCH: lambda path: search_part(load_search(path), given, most_sheets),
+        COMPARISON: lambda path: _comparison(load_comparison(path), given),
         WHAT_IF: lambda path: _what_if(load_flat(path, WHAT_IF, WhatIf)),
     }
+    given.check()
     sources: list[Source] = []
     parts: list[Part] = []
     for path in paths:
@@ -98,74 +136,107 @@ def content_of(parts: Sequence[Part], sources: Sequence[Source], title: str, com
                    notes=[note for part in parts for note in part.notes], **sections)
 
 
-def evaluated(item: Evaluation, board: Board, overlay: Overlay | None, graph: Graph | None
-              ) -> tuple[dict[str, Any], tuple[str, ...]]:
+def evaluated(item: Evaluation, given: Given) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The sheet of a result, with timeline and drawing where the network is at hand."""
-    if overlay is None or graph is None:
-        return sheet(item, board, overlay, graph), (
-            f"{item.overlay}: without its network there is no timeline and no drawing of it; name "
-            "the network: --workload FILE.onnx",)
+    board, board_name = given.on(item.board)
+    if not item.design_file:
+        return sheet(item, board), (f"{item.overlay}: its file does not hold the design, so there "
+                                    "is no timeline",)
+    overlay = inputs.design_of(item)
+    try:
+        graph, name = given.graph(item.workload, item.network)
+    except (UserError, GraphError) as error:
+        return sheet(item, board, overlay), (
+            f"{item.overlay}: no timeline, and no drawing of the network: {error}",)
+    return simulated(item, board, overlay, graph,
+                     _trace_command(name, board_name, item.memory_model, given.reading))
+
+
+def _trace_command(network: str, board: str, memory: str, reading: inputs.Reading) -> str:
+    words = ["cosim", "simulate", network, "--design", "design.toml", "--board", board,
+             "--memory", memory, "--trace", "frame.pftrace"]
+    return shlex.join([*words, *(reading.words() if network.endswith(".onnx") else ())])
+
+
+def simulated(item: Evaluation, board: Board, overlay: Overlay, graph: Graph, trace_command: str
+              ) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The sheet of a result with everything, and what its timeline has other than its figures.
+
+    `trace_command`: what writes a trace of the same frame, from the design's file.
+    """
     run = simulate_design(graph, overlay, board, item.memory_model, trace=True,
                           steps=1 if graph.steps > 1 else None)
     if isinstance(run, Infeasible):
         return sheet(item, board, overlay, graph), (f"{item.overlay}: {run}",)
     notes = []
+    cycles = run.result.total_cycles
     if graph.steps > 1:
         notes.append(f"{item.overlay}: timeline and layers are those of a frame with one sampler "
                      "step")
-    elif run.result.total_cycles != item.latency_cycles:
+        if (item.latency_cycles - cycles) // (graph.steps - 1) != item.step_cycles:
+            notes.append(f"{item.overlay}: the file holds {item.latency_cycles:,} cycles, steps "
+                         f"of {item.step_cycles}; this program predicts others")
+    elif cycles != item.latency_cycles:
         notes.append(f"{item.overlay}: the file holds {item.latency_cycles:,} cycles, this program "
-                     f"predicts {run.result.total_cycles:,}; the timeline shows the latter")
-    return sheet(item, board, overlay, graph, run), tuple(notes)
+                     f"predicts {cycles:,}; the timeline shows the latter")
+    return ({**sheet(item, board, overlay, graph, run), "trace_command": trace_command},
+            tuple(notes))
 
 
-def _result(path: Path, network: Network) -> Part:
+def _result(path: Path, given: Given) -> Part:
     item = load_evaluation(path)
     if not item.layers:
         raise UserError(f"{path}: the result of {item.overlay!r} holds no layers; write one with "
                         "`cosim simulate --json FILE`.")
-    overlay = inputs.design_of(item) if item.design_file else None
-    shown, notes = evaluated(item, inputs.board(item.board), overlay, network.load(item.workload))
+    shown, notes = evaluated(item, given)
     return Part({item.overlay: shown}, notes=notes, title=f"{item.workload} on {item.board_label}")
 
 
-def search_part(found: Search, network: Network, most_sheets: int = SHEETS) -> Part:
-    """A search with sheets of the chosen design, the one it began with and the best of the front.
+def search_part(found: Search, given: Given, most_sheets: int) -> Part:
+    """A search with sheets of the design it began with, the chosen one and the best of the front.
 
     They are simulated with the final memory model, one frame; the front's own figures stay those
     of the search.
     """
-    board = inputs.board(found.board)
-    section = {"search": search_section(found, board)}
+    board, board_name = given.on(found.board)
+    section = {"search": {**search_section(found, board),
+                          "board": board_name if board_name != found.board else None}}
     title = f"Search: {found.workload} on {board.label}"
-    try:
-        graph = network.load(network.name or found.network)
-    except (UserError, GraphError) as error:
-        return Part({}, section, (f"no sheets: {error}",), title)
-    if graph is None:
-        return Part({}, section, ("no sheets: name the network with --workload FILE.onnx",), title)
     sheets: dict[str, Any] = {}
     notes: list[str] = []
-    wanted = [("start", found.base())]
-    wanted += [(f"design {number}", found.design(number))
-               for number in _best_first(found)[:most_sheets]]
-    for place, (name, overlay) in enumerate(wanted):
+    start = found.start_number
+    numbers = [number for number in _best_first(found)[:most_sheets] if number != start]
+    for number in (start, *numbers):
+        name = START if number == start else f"design {number}"
+        overlay = found.base() if number is None else found.design(number, board)
+        try:
+            graph, network = _network(found, number, given)
+        except (UserError, GraphError) as error:
+            return Part({}, section, (f"no sheets: {error}",), title)
         item = evaluate(graph, overlay, board, FINAL_MEMORY, frames=1, detail=True)
         if isinstance(item, Infeasible):
             notes.append(f"{name}: {item}")
-        elif place < 2:  # timelines are long: of the start and the chosen design only
-            sheets[name], more = evaluated(item, board, overlay, graph)
+        elif number in (start, found.chosen_number):  # timelines are long
+            sheets[name], more = simulated(item, board, overlay, graph, _trace_command(
+                network, board_name, FINAL_MEMORY, given.reading))
             notes += more
         else:
             sheets[name] = sheet(item, board, overlay, graph)
     return Part(sheets, section, tuple(notes), title)
 
 
+def _network(found: Search, number: int | None, given: Given) -> tuple[Graph, str]:
+    """What a design of a search runs: the network that was asked for, or what its axis names."""
+    named = found.designs[number].choice.get(WORKLOAD) if number is not None else None
+    return (given.graph(found.workload, found.network) if named is None
+            else (inputs.workload(str(named)), str(named)))
+
+
 def search_section(found: Search, board: Board) -> dict[str, Any]:
     """What the page draws of a search: all designs tried, and what the board has of each site."""
     kept = {name: encode(getattr(found, name)) for name in (
         "designs_asked", "designs_evaluated", "designs_infeasible", "designs_pruned", "complete",
-        "front", "designs", "chosen_number")}
+        "front", "designs", "chosen_number", "start_number")}
     return {**kept, "available": sites(board)}
 
 
@@ -180,18 +251,15 @@ def _best_first(found: Search) -> list[int]:
         item = found.designs[number]
         return (item.latency_ms or 0.0) * (item.energy_uj_per_pixel or 0.0)
 
-    rest = sorted((number for number in found.front if number != found.chosen_number
-                   and str(number) in found.members), key=merit)
+    rest = sorted((number for number in found.front if number != found.chosen_number), key=merit)
     return ([] if found.chosen_number is None else [found.chosen_number]) + rest
 
 
-def _comparison(found: Compared, network: Network) -> Part:
+def _comparison(found: Compared, given: Given) -> Part:
     sheets: dict[str, Any] = {}
     notes: list[str] = []
     for side, item in (("A", found.a), ("B", found.b)):
-        board = inputs.board(item.board)
-        overlay = inputs.design_of(item) if item.design_file else None
-        shown, more = evaluated(item, board, overlay, network.load(item.workload))
+        shown, more = evaluated(item, given)
         sheets[f"{side} {item.overlay}"] = shown
         notes += more
     parts = {name: encode(getattr(found, name))
@@ -202,5 +270,4 @@ def _comparison(found: Compared, network: Network) -> Part:
 
 def _what_if(found: WhatIf) -> Part:
     return Part({}, {"what_if": encode(found)}, (),
-                f"What if: {found.workload} on {found.design} / "
-                f"{inputs.board(found.board).label}")
+                f"What if: {found.workload} on {found.design} / {found.board_label}")

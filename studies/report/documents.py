@@ -14,12 +14,13 @@ from arch_models.board import Board
 from arch_models.files import parse_toml
 from arch_models.overlay import Overlay, overlay_of_table, overlay_toml
 from arch_models.power.energy import Ratio
+from studies.evaluation.stored import check_ranges
 from studies.evaluation.values import Displaced, Evaluation
 from studies.plain.errors import UserError
 from studies.plain.records import encode, header, load_flat
 from studies.search.exploration import Exploration
 from studies.search.outcomes import Record
-from studies.search.space_overlays import overlay_of
+from studies.search.space_overlays import overlay_of, stands_for
 
 SEARCH, COMPARISON, WHAT_IF = "search", "comparison", "what-if"
 
@@ -53,8 +54,9 @@ class Final:
 
 @dataclass(frozen=True)
 class Search:
-    """A search as a file holds it. `members`: design files of the front and the finalists, by
-    number; `network` and `board`: as they were asked for; `base_file`: the design it began with."""
+    """A search as a file holds it. `network` and `board`: as they were asked for; `base_file`: the
+    design it began with, `start_number` its place among those tried (None where it was not tried,
+    being outside of the space, or where the file does not say)."""
 
     network: str
     board: str
@@ -67,18 +69,24 @@ class Search:
     complete: bool
     front: tuple[int, ...]
     designs: tuple[Tried, ...]
-    members: Mapping[str, str]
     default: Final | None
     chosen_number: int | None
     candidates: tuple[Final, ...]
+    start_number: int | None = None
 
-    def design(self, number: int) -> Overlay:
-        """A design that the file holds whole; `UserError` names those for another number."""
-        text = self.members.get(str(number))
-        if text is None:
-            raise UserError(f"design {number} is not held whole; the file holds "
-                            f"{', '.join(sorted(self.members, key=int))}")
-        return overlay_of_table(parse_toml(text, f"design {number}"), f"design {number}")
+    def design(self, number: int, board: Board) -> Overlay:
+        """A design of the search, on the board that it was asked for.
+
+        `UserError` for a number that no design has, or a design that describes no hardware.
+        """
+        if not 0 <= number < len(self.designs):
+            raise UserError(f"there is no design {number}; the search tried {len(self.designs)}, "
+                            f"numbered from 0 to {len(self.designs) - 1}")
+        try:
+            return overlay_of(self.designs[number].choice, self.base(), board,
+                              f"explored-{number}")
+        except ValueError as error:
+            raise UserError(f"design {number}: {error}") from error
 
     def base(self) -> Overlay:
         """The design that the search began with."""
@@ -100,7 +108,6 @@ class Asked:
 def search_document(found: Exploration, asked: Asked) -> dict[str, Any]:
     """A search as JSON values, which `load_search` reads back."""
     search = found.found
-    whole = dict.fromkeys([*search.front, *(item.record.number for item in found.candidates)])
     chosen = found.chosen
     return {
         **header(SEARCH, asked.command),
@@ -115,12 +122,15 @@ def search_document(found: Exploration, asked: Asked) -> dict[str, Any]:
         "energy_over_default": encode(found.energy_ratio),
         "chosen": _final(chosen.evaluation) if chosen else None,
         "chosen_number": chosen.record.number if chosen else None,
+        "start_number": start_of(search.records, asked.base),
         "candidates": [{"number": item.record.number, **(_final(item.evaluation) or {})}
                        for item in found.candidates],
-        "members": {str(number): overlay_toml(overlay_of(
-            search.records[number].choice, asked.base, asked.board, f"explored-{number}"))
-            for number in whole},
     }
+
+
+def start_of(records: Sequence[Record], base: Overlay) -> int | None:
+    """The number of the design that a search began with, None where it was not tried."""
+    return next((item.number for item in records if stands_for(item.choice, base)), None)
 
 
 def tried(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -148,13 +158,13 @@ def _final(item: Evaluation | None) -> dict[str, Any] | None:
 def load_search(path: Path) -> Search:
     """The search in a file; `UserError` names the field that is not what a search holds."""
     found = load_flat(path, SEARCH, Search)
-    for place in (*found.front, *(() if found.chosen_number is None else (found.chosen_number,))):
+    named = [("front", place) for place in found.front]
+    named += [(name, place) for name in ("chosen_number", "start_number")
+              if (place := getattr(found, name)) is not None]
+    for name, place in named:
         if not 0 <= place < len(found.designs):
-            raise UserError(f"{path}: front names design {place}, must be one of "
+            raise UserError(f"{path}: {name} names design {place}, must be one of "
                             f"{len(found.designs)}")
-    for name in found.members:
-        if not (name.isascii() and name.isdigit() and int(name[:12]) < len(found.designs)):
-            raise UserError(f"{path}: members: {name!r} is the number of no design")
     return found
 
 
@@ -191,6 +201,14 @@ class Compared:
     units: tuple[Row, ...]
     energy: tuple[EnergyRow, ...]
     energy_ratio: Ratio | None = None
+
+
+def load_comparison(path: Path) -> Compared:
+    """The comparison in a file; `UserError` names the field that is not what one holds."""
+    found = load_flat(path, COMPARISON, Compared)
+    for side in ("a", "b"):
+        check_ranges(getattr(found, side), f"{path}: {side}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -232,3 +250,9 @@ class WhatIf:
     rows: tuple[Figures, ...] = ()
     base: Figures | None = None
     sensitivities: tuple[Stepped, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def board_label(self) -> str:
+        """The board's name, marked if anything of it is unchecked (`Board.unchecked`)."""
+        return f"{self.board} (unchecked)" if self.unchecked else self.board

@@ -23,7 +23,7 @@ from studies.plain.errors import UserError
 from studies.plain.files import write_json
 from studies.plain.made_by import program
 from studies.report.collect import sites
-from studies.report.documents import Asked, tried
+from studies.report.documents import Asked, start_of, tried
 from studies.report.page import Content, write_page
 from studies.search.outcomes import Objective, Record, front_of
 
@@ -44,7 +44,7 @@ class LiveSearch:
         self._most, self._done = most, 0
         self._records: list[Record] = []
         self._written = 0.0
-        write_page(Content(f"Search: {asked.workload} on {asked.board_name}", asked.command,
+        write_page(Content(f"Search: {asked.workload} on {asked.board.label}", asked.command,
                            program(), search=self._section(), live=True), folder / PAGE)
         self._write("the search begins", False)
 
@@ -71,6 +71,7 @@ class LiveSearch:
         return {"designs_evaluated": evaluated, "designs_infeasible": infeasible,
                 "designs_pruned": max(0, self._done - evaluated), "complete": True,
                 "front": front_of(self._records, self._objectives), "chosen_number": None,
+                "start_number": start_of(self._records, self._asked.base),
                 "designs": tried(self._records), "available": sites(self._asked.board)}
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from studies.report import pictures, tables
+from studies.report.documents import Asked, start_of
 from studies.search.exploration import Exploration
 from studies.search.outcomes import Objective, Progress, Record
 
@@ -94,21 +95,20 @@ def show(console: Console, found: Exploration) -> None:
                           f"{found.energy_ratio} of its energy (predicted, ddr3)", style="bold")
 
 
-def front_picture(found: Exploration, workload: str, board: str) -> Any:
-    """The Pareto front with the default and the chosen design marked, all by the flat memory."""
+def front_picture(found: Exploration, asked: Asked) -> Any:
+    """The Pareto front with the first and the chosen design marked, all by the flat memory."""
     wanted = (Objective.LATENCY, Objective.ENERGY, Objective.RESOURCES)
     rows = [[objective.of(record.evaluation) if record.evaluation else np.nan
              for objective in wanted] for record in found.found.records]
-    marks = {}
-    first = found.found.records[0].evaluation
-    if first:
-        marks["start (hand-made)"] = (first.latency_ms, first.energy_uj_per_pixel)
-    if found.chosen and found.chosen.record.evaluation:
-        chosen = found.chosen.record.evaluation
-        marks["chosen"] = (chosen.latency_ms, chosen.energy_uj_per_pixel)
+    start = start_of(found.found.records, asked.base)
+    marked = {"start": None if start is None else found.found.records[start].evaluation,
+              "chosen": found.chosen.record.evaluation if found.chosen else None}
+    marks = {name: (item.latency_ms, item.energy_uj_per_pixel)
+             for name, item in marked.items() if item}
     return pictures.pareto(
         np.array(rows, float).reshape(-1, 3), found.found.front, marks,
-        f"{found.found.evaluated} designs for {workload} on {board}, predicted (flat)")
+        f"{found.found.evaluated} designs for {asked.network} on {asked.board.label}, predicted "
+        "(flat)")
 
 
 def nearest_miss(found: Exploration) -> str:

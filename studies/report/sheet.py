@@ -35,7 +35,6 @@ def sheet(item: Evaluation, board: Board, overlay: Overlay | None = None,
     """
     low, high = item.energy_limits_uj_per_pixel
     return {
-        "workload": item.workload, "board": item.board, "design": item.overlay,
         "heading": tables.heading(item), "displaced": tables.displaced(item.displaced),
         "figures": _figures(item), "latency_ms": item.latency_ms,
         "energy_uj_per_pixel": item.energy_uj_per_pixel, "energy_limits": [low, high],

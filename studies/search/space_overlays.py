@@ -182,6 +182,13 @@ def choice_of(overlay: Overlay, space: Space) -> Choice | None:
         return None
 
 
+def stands_for(choice: Mapping[str, Value], overlay: Overlay) -> bool:
+    """Is this the choice of an overlay, on the axes that the choice has? See `choice_of`."""
+    own = values_of(overlay)
+    return all(name in own and own[name] == value for name, value in choice.items()
+               if name != WORKLOAD)
+
+
 def nearest_choice(overlay: Overlay, space: Space) -> Choice:
     """The design of the space that is nearest to an overlay (see `Space.nearest`)."""
     return space.nearest(values_of(overlay, space))

@@ -98,7 +98,7 @@ def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
             reason = item if isinstance(item, Infeasible) else run
             assert isinstance(reason, Infeasible)
             return replace(reason, where=" ".join(filter(None, (side.name, reason.where))))
-        items.append(item)
+        items.append(replace(item, network=side.network))
         runs.append(run)
     hertz = (items[0].clock_hz, items[1].clock_hz)
     cells = [account(run.lowered.program, run.result) for run in runs]

@@ -88,8 +88,12 @@ def test_a_design_compared_with_itself_differs_nowhere():
 
 
 def test_a_result_file_brings_its_settings_to_the_design_beside_it(tmp_path):
-    item = feasible(evaluate(GRAPH, OVERLAY, BOARD, "flat", frames=1, detail=True))
+    found = feasible(evaluate(GRAPH, OVERLAY, BOARD, "flat", frames=1, detail=True))
     path = tmp_path / "result.json"
+    save(path, "evaluation", found)
+    with pytest.raises(UserError, match="does not say how its network .* --workload"):
+        subject(str(path))
+    item = replace(found, network=GRAPH.name)
     save(path, "evaluation", item)
     first, second = pair(str(path), "default")
     assert first.stored == item and second.stored is None

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arch_models.board import load_board
+from arch_models.board import BOARDS, load_board
 from arch_models.overlay import load_overlay
 from studies.evaluation import inputs
 from studies.evaluation.stored import load_evaluation
 from studies.plain.errors import UserError
 from studies.plain.records import kind_of
-from studies.report.collect import Network, collect
-from studies.report.documents import load_search
+from studies.report.collect import Given, collect, search_part
+from studies.report.documents import load_search, start_of
 from studies.report.sheet import network, operations, parameters, split
+from studies.search.outcomes import Failure, Record
 from tests.support.browser import chromium, opened
 from tests.support.command import cosim
 from workloads.library import load
@@ -41,7 +44,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pages(files: Path) -> dict[str, str]:
     """Addresses of a page of the search with a result, and of one of the other kinds."""
-    made = {"search": ("explore.json", "result.json"), "others": ("compared.json", "grid.json")}
+    made = {"search": ("explore.json", "result.json"), "others": ("compared.json", "grid.json"),
+            "result": ("result.json", "explore.json")}
     for name, wanted in made.items():
         assert cosim("report", *(files / item for item in wanted),
                      "--out", files / f"{name}.html") == 0
@@ -75,14 +79,36 @@ def test_a_search_is_read_back_with_every_design_of_its_front(files: Path) -> No
     assert (found.network, found.board) == (NETWORK, "pynq-z1")
     assert found.base() == load_overlay("default")
     assert found.chosen_number is not None
-    assert found.design(found.chosen_number) == load_overlay(files / "best.toml")
-    assert {str(number) for number in found.front} <= set(found.members)
-    with pytest.raises(UserError, match="design 9999 is not held whole"):
-        found.design(9999)
+    board = load_board(found.board)
+    assert found.design(found.chosen_number, board) == load_overlay(files / "best.toml")
+    assert all(found.design(item.number, board).name == f"explored-{item.number}"
+               for item in found.designs)
+    with pytest.raises(UserError, match="there is no design 9999; the search tried 1"):
+        found.design(9999, board)
+    wrong = replace(found.designs[0], choice={**found.designs[0].choice, "fetch": "by hand"})
+    with pytest.raises(UserError, match="design 0: 'by hand'"):
+        replace(found, designs=(wrong, *found.designs[1:])).design(0, board)
+
+
+def test_the_start_is_the_design_that_the_search_began_with(files: Path) -> None:
+    found, board = load_search(files / "explore.json"), load_board("pynq-z1")
+    assert found.start_number == 0
+    assert found.designs[0].choice["tm"] == found.base().tm
+    every = [Record(item.number, dict(item.choice), Failure("", 1.0)) for item in found.designs]
+    # An exhaustive search tries it somewhere, a space without it never.
+    assert start_of([every[1], every[0]], found.base()) == 0
+    assert start_of(every, replace(found.base(), tm=24)) is None
+    chosen = replace(found, start_number=found.chosen_number)
+    sheets = search_part(chosen, Given(), 2).sheets
+    assert next(iter(sheets)) == "start" and f"design {found.chosen_number}" not in sheets
+    # Its base is drawn all the same where it was not tried, under the same name.
+    assert list(search_part(replace(found, start_number=None), Given(), 0).sheets) == ["start"]
+    assert search_part(found, Given(), 0).section["search"]["board"] is None
+    assert board.name == found.board
 
 
 def test_the_timeline_is_the_trace_and_adds_up(files: Path) -> None:
-    content = collect([files / "result.json"], Network(), "cosim report", "program")
+    content = collect([files / "result.json"], Given(), "cosim report", "program")
     item, stored = next(iter(content.sheets.values())), load_evaluation(files / "result.json")
     assert item["timeline"]["end"] == stored.latency_cycles and content.notes == []
     causes = item["timeline"]["causes"]
@@ -148,7 +174,90 @@ def test_a_front_that_names_no_design_is_refused(files: Path, tmp_path: Path) ->
 
 def test_two_searches_do_not_fit_on_a_page(files: Path) -> None:
     with pytest.raises(UserError, match="a second search"):
-        collect([files / "explore.json"] * 2, Network(), "", "")
+        collect([files / "explore.json"] * 2, Given(), "", "")
+
+
+@pytest.mark.parametrize(("field", "value", "said"), (
+    ("clock_hz", 0, "a.clock_hz: 0, must be at least 1"),
+    ("pixels", -1, "a.pixels: -1, must be at least 1"),
+    ("board", "two\nlines", "a.board"),
+))
+def test_a_comparison_is_checked_as_its_results_are(
+        files: Path, tmp_path: Path, capsys: pytest.CaptureFixture, field: str, value: object,
+        said: str) -> None:
+    document = json.loads((files / "compared.json").read_text())
+    document["a"][field] = value
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert cosim("report", tmp_path / "a.json", "--out", tmp_path / "a.html") == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "a.html").exists()
+
+
+def drawn(result: dict[str, Any], path: Path, given: Given) -> tuple[Any, str]:
+    """The network that a page draws of a result, and what it says."""
+    path.write_text(json.dumps(result))
+    content = collect([path], given, "", "")
+    return next(iter(content.sheets.values()))["network"], " ".join(content.notes)
+
+
+def test_a_result_is_drawn_with_its_own_network_only(files: Path, tmp_path: Path) -> None:
+    result = json.loads((files / "result.json").read_text())
+    own, path = network(load(NETWORK)), tmp_path / "result.json"
+    assert result["content"]["network"] == NETWORK
+    assert drawn(result, path, Given()) == (own, "")
+    # Files of before do not say; files of another network say another.
+    for other in ("", "agc-w24"):
+        result["content"]["network"] = other
+        shown, said = drawn(result, path, Given())
+        assert shown is None and "--workload NAME or FILE.onnx" in said
+        assert drawn(result, path, Given(NETWORK)) == (own, "")
+        assert drawn(result, path, Given("agc-w32"))[0] is None
+    result["content"]["network"] = str(tmp_path / "agc-w16.onnx")
+    assert "agc-w16.onnx" in drawn(result, path, Given())[1]
+    with pytest.raises(UserError, match="agc-w61"):
+        drawn(result, path, Given("agc-w61"))
+
+
+def test_results_of_ones_own_board_are_shown_with_its_file(
+        files: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text((BOARDS / "pynq_z1.toml").read_text().replace(
+        'name = "pynq-z1"', 'name = "my-board"', 1))
+    asked = ("--board", mine, "--json")
+    assert cosim("simulate", NETWORK, "--frames", 1, *asked, tmp_path / "result.json") == 0
+    assert cosim("compare", "default", files / "best.toml", "-w", NETWORK, *asked,
+                 tmp_path / "compared.json") == 0
+    assert cosim("what-if", "default", "-w", NETWORK, "--set", "tm=8,16", *asked,
+                 tmp_path / "grid.json", "--out", tmp_path) == 0
+    assert load_evaluation(tmp_path / "result.json").board == "my-board"
+    page = ("--out", tmp_path / "page.html")
+    for name in ("result", "compared"):
+        capsys.readouterr()
+        assert cosim("report", tmp_path / f"{name}.json", *page) == 2
+        assert "--board FILE.toml" in capsys.readouterr().err
+        assert cosim("report", tmp_path / f"{name}.json", "--board", mine, *page) == 0
+    assert cosim("report", tmp_path / "grid.json", *page) == 0
+    assert cosim("report", tmp_path / "grid.json", "--board", "nowhere.toml", *page) == 2
+    moved = load_search(files / "explore.json")
+    assert search_part(replace(moved, board="gone.toml"), Given(board=str(mine)), 0).section[
+        "search"]["board"] == str(mine)
+    capsys.readouterr()
+
+
+def test_the_commands_on_a_page_run(browser: Any, files: Path, pages: dict[str, str],
+                                    tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = load_search(files / "explore.json")
+    other = next(item.number for item in found.designs
+                 if item.number not in (0, found.chosen_number, *found.front))
+    with opened(browser, pages["result"]) as page:
+        page.evaluate(f"showSheet('design {other}')")
+        design = shlex.split(page.inner_text("#sheet-body code"))
+        page.evaluate("showSheet('start')")
+        (tmp_path / "design.toml").write_text(page.locator("#sheet-body pre").text_content())
+        trace = shlex.split(page.inner_text("#timeline code"))
+    assert cosim(*trace[1:]) == 0 and (tmp_path / "frame.pftrace").exists()
+    assert cosim(*design[1:]) == 0
+    assert load_overlay(tmp_path / "design.toml").name == f"explored-{other}"
 
 
 @pytest.mark.parametrize("scheme", ("light", "dark"))

@@ -30,6 +30,11 @@ function number(value, digits = 4) {
   return String(Number(value.toPrecision(digits)));
 }
 
+// A word of a command as a shell takes it.
+function quoted(text) {
+  return /^[\w@%+=:,./#-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`;
+}
+
 function shortName(text, most) {
   return text.length <= most ? text : "…" + text.slice(1 - most);
 }

@@ -13,13 +13,14 @@ function fabricShare(item) {
 }
 
 function designName(found) {
-  return found === 0 ? "start" : `design ${found}`;
+  return found === DATA.search.start_number ? "start" : `design ${found}`;
 }
 
-// What a design has other than the one the search began with.
+// What a design has other than the one the search began with; nothing where that was not tried.
 function changes(item) {
-  const first = DATA.search.designs[0].choice;
-  return Object.entries(item.choice).filter(([name, value]) => first[name] !== value)
+  const first = DATA.search.designs[DATA.search.start_number];
+  return Object.entries(item.choice).filter(([name, value]) => first
+    && first.choice[name] !== value)
     .map(([name, value]) => `${name} ${value}`);
 }
 
@@ -28,14 +29,14 @@ function frontGroups() {
   const figures = found.designs.filter((item) => item.latency_ms !== null);
   const front = new Set(found.front);
   const chosen = figures.filter((item) => item.number === found.chosen_number);
-  const start = figures.filter((item) => item.number === 0);
+  const start = figures.filter((item) => item.number === found.start_number);
   const marked = new Set([...chosen, ...start]);
   return [
     ["tried", figures.filter((item) => !front.has(item.number) && !marked.has(item)), "--ghost",
       "circle", 6],
     ["on the front", figures.filter((item) => front.has(item.number) && !marked.has(item)),
       "--accent", "circle", 9],
-    ["start (made by hand)", start, "--text", "diamond", 12],
+    ["start", start, "--text", "diamond", 12],
     ["chosen", chosen, "--mark", "star", 15],
   ].filter(([, items]) => items.length);
 }
@@ -122,14 +123,15 @@ function searchSection() {
 
 // The sheet of a design that was not simulated again: what the search knows of it.
 function briefSheet(name) {
-  const place = name === "start" ? 0 : Number(name.split(" ")[1]);
-  const item = DATA.search.designs[place];
+  const item = DATA.search && DATA.search.designs.find((found) => designName(found.number) === name);
   if (!item) return null;
-  const file = DATA.sources.length ? DATA.sources[0].name : "explore.json";
+  const source = DATA.sources.find((found) => found.kind === "search");
+  const file = quoted(`${source ? source.name : "explore.json"}#${item.number}`);
+  const board = DATA.search.board ? ` --board ${quoted(DATA.search.board)}` : "";
   return el("div", {},
     el("p", {}, `${number(item.latency_ms)} ms, ${number(item.energy_uj_per_pixel)} uJ a pixel `
       + "(predicted, flat memory). Its layers were not simulated for this page."),
-    el("p", {}, "As a file: ", el("code", {}, `cosim design ${file}#${place} --out design.toml`)),
+    el("p", {}, "As a file: ", el("code", {}, `cosim design ${file}${board} --out design.toml`)),
     el("h3", {}, "Parameters"),
     table(["field", "value"], Object.entries(item.choice), { words: true, scroll: true }));
 }

@@ -92,7 +92,7 @@ function whatIfSection() {
   const found = DATA.what_if;
   const nodes = [plotNode(), plotNode()];
   const shown = section("what-if", "What if", el("p", {}, `${found.workload} on ${found.design} / `
-    + `${found.board}, predicted (${found.memory_model}).`), el("div", { class: "pair" }, ...nodes),
+    + `${found.board}${found.unchecked.length ? " (unchecked)" : ""}, predicted (${found.memory_model}).`), el("div", { class: "pair" }, ...nodes),
   found.rows.length ? gridTable(found.rows) : null);
   const make = found.rows.length ? gridPlot : tornadoPlot;
   return { node: shown, start: () => nodes.forEach((node, place) => plot(node,

@@ -150,8 +150,8 @@ function timelineBlock(item) {
   return { node: el("div", { id: "timeline" }, el("h3", {}, "Units over time"),
     el("p", {}, picker, el("button", { onclick: () => show(0, timeline.end) }, "whole frame")),
     note, node, el("p", { class: "soft" }, "A transfer that waits for the memory counts as busy "
-      + "here. Burst by burst: ", el("code", {}, `cosim simulate ${item.workload.split("-frame")[0]}`
-        + " --design FILE --trace frame.pftrace"), ", then open the file at ",
+      + "here. Burst by burst, with the design's file (below) as design.toml: ",
+      el("code", {}, item.trace_command), ", then open the trace at ",
     el("a", { href: "https://ui.perfetto.dev", rel: "noreferrer" }, "ui.perfetto.dev"), ".")),
   start: () => {
     entry = plot(node, () => timelinePlot(item, view), { plotly_relayout: onZoom });
