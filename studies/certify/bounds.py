@@ -108,8 +108,8 @@ class Bounds:
         middle = [name for name in names if name not in (*FIRST, *LAST, *OPEN)]
         self.order = tuple(name for name in (*FIRST, *middle, *LAST) if name in names)
         self._known: dict[object, tuple[list[Bound], Iterator[Bound]]] = {}
-        #: Boxes that were bounded, sizes of tables included.
-        self.count = 0
+        #: Boxes that were bounded one by one, and sizes that were bounded in tables.
+        self.count = self.in_tables = 0
 
     def cut(self, box: Box) -> list[Box]:
         """Smaller boxes that together are the box; none if a table is made of it."""
@@ -138,10 +138,14 @@ class Bounds:
         for item in found:
             if item.ms >= enough_ms:
                 return item
-        for item in rest:
-            found.append(item)
-            if item.ms >= enough_ms:
-                return item
+        try:
+            for item in rest:
+                found.append(item)
+                if item.ms >= enough_ms:
+                    return item
+        except BaseException:
+            del self._known[box.sides]  # a signal ends the generator: begin anew
+            raise
         return max(found)
 
     def _bounds(self, box: Box) -> Iterator[Bound]:
@@ -164,7 +168,7 @@ class Bounds:
     def opened(self, box: Box, enough_ms: float) -> list[tuple[float, Box]]:
         """Of a box that is not cut: boxes of equal programs that its table does not exclude."""
         table, sizes = self.tables.table(box, enough_ms), Sizes.of(box, self.question.base)
-        self.count += table.cycles.size
+        self.in_tables += table.cycles.size
         ms = np.where(table.cycles == NEVER, inf,
                       table.cycles / np.maximum(1, table.rates_hz) * 1e3 * (1 - 1e-12))
         places = np.argwhere(ms < enough_ms)

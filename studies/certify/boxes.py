@@ -71,7 +71,8 @@ class Box:
         return replace(self.root, axes=tuple(replace(axis, values=self.values(axis.name))
                                              for axis in self.root.axes))
 
-    def size(self) -> int:
+    @cached_property
+    def designs(self) -> int:
         """How many different designs it holds."""
         return self.space.size()
 

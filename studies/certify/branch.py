@@ -76,7 +76,20 @@ class State:
     @property
     def gap(self) -> float:
         """How much slower the best design is than the bound, as a part of the former."""
-        return max(0.0, 1 - self.bound_ms / self.best.ms)
+        return gap(self.best.ms, self.bound_ms)
+
+
+def gap(best_ms: float, bound_ms: float) -> float:
+    """How much slower a design is than a bound, as a part of its latency."""
+    return max(0.0, 1 - bound_ms / best_ms)
+
+
+class Open(NamedTuple):
+    """A box that may hold something better. The lowest bound comes first, then the oldest."""
+
+    ms: float
+    number: int
+    box: Box
 
 
 @dataclass
@@ -106,7 +119,7 @@ class Closer:
     def close(self, asked: tuple[tuple, float]) -> Closed:
         """Look at a box's table and programs; `asked`: its sides, and the best ms so far."""
         sides, best_ms = asked
-        before, least, best = self.bounds.count, inf, None
+        before, least, best = self.bounds.in_tables, inf, None
         target = best_ms * (1 - self.settings.gap)
         for bound_ms, box in self.bounds.opened(Box(self.question.space, sides), target):
             if bound_ms >= target:
@@ -119,7 +132,7 @@ class Closer:
                 if found.ms < inf and (best is None or found.order < best.order):
                     best = found
                 target = min(target, found.ms * (1 - self.settings.gap))
-        return Closed(least, best, self.bounds.count - before)
+        return Closed(least, best, self.bounds.in_tables - before)
 
 
 class Book:
@@ -175,27 +188,30 @@ def _close(closer: Closer, asked: tuple[tuple, float]) -> Closed:
 
 @dataclass
 class Branch:
-    """One proof while it goes on."""
+    """One proof while it goes on. `told` is handed what works the state out, as often as there is
+    something new. A box leaves `heap` and `batch` only when its parts are there or it is closed, so
+    that a signal may come anywhere."""
 
     question: Question
     settings: Settings
     book: Book
-    told: Callable[[State], None] = lambda _: None
+    told: Callable[[Callable[[], State]], None] = lambda _: None
     best: Best = field(default_factory=lambda: Best(inf, {}))
     least_ms: float = inf  # of programs that were looked at
-    boxes: int = 0
-    heap: list[tuple[float, int, Box]] = field(default_factory=list)
+    in_tables: int = 0
+    heap: list[Open] = field(default_factory=list)
+    batch: list[Open] = field(default_factory=list)  # not cut any more
     began: float = field(default_factory=time.monotonic)
     signal: int = 0
 
     def run(self, workers: int = 1, scheduler: str | None = None,
             start: Sequence[Choice] = ()) -> State:
-        """To the end, to the time limit or to a signal."""
+        """To the end, to the time limit or to a signal. `start`: designs to simulate first."""
         closer = Closer(self.question, self.settings)
         self.bounds = closer.bounds
         self._number = itertools.count()
-        root = Box(self.question.space)
-        batch: list[tuple[float, Box]] = []
+        root = Open(0.0, next(self._number), Box(self.question.space))
+        self.heap.append(root)  # nothing is known of it yet
         try:
             first = starting_choices(self.question.space, self.question.base,
                                      self.question.board)
@@ -204,16 +220,16 @@ class Branch:
                 self._meet(Best(closer.value(choice), choice))
             for _, closed in self.book.known.values():
                 self._meet(closed.best)
-            self._push(root)
+            self._replace(root, [root.box])
             with closers(closer, workers, scheduler) as (answer, width):
-                while (self.heap or batch) and self._seconds() < self.settings.seconds:
-                    self._fill(batch, width)
-                    self._close(answer, batch)
-                    self.told(self.state([item[0] for item in batch]))
+                while (self.heap or self.batch) and self._seconds() < self.settings.seconds:
+                    self._fill(width)
+                    self._close(answer)
+                    self.told(self.state)
         except Stopped as stopped:
             taken()
             self.signal = stopped.signal
-        return self.state([item[0] for item in batch])
+        return self.state()
 
     @property
     def target(self) -> float:
@@ -223,53 +239,59 @@ class Branch:
     def _seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def state(self, pending: Sequence[float] = ()) -> State:
+    def state(self) -> State:
         """The bound is the lowest of all that is left."""
-        waiting = [item[0] for item in self.heap if item[0] < self.target]
-        bound = min([self.target, self.least_ms, *waiting, *pending])
-        left = sum(item[2].size() for item in self.heap[:2000] if item[0] < self.target)
-        excluded = max(1, self.question.space.size() - left)
-        return State(self.best, bound, len(waiting) + len(pending), log10(excluded),
-                     self.boxes + self.bounds.count, self._seconds())
+        left = [item for item in (*self.heap, *self.batch) if item.ms < self.target]
+        bound = min([self.target, self.least_ms, *(item.ms for item in left)])
+        excluded = self.question.space.size() - sum(item.box.designs for item in left)
+        return State(self.best, bound, len(left), log10(max(1, excluded)),
+                     self.in_tables + self.bounds.count, self._seconds())
 
     def _meet(self, found: Best | None) -> None:
         if found is not None and found.order < self.best.order:
             self.best = found
 
-    def _push(self, box: Box, at_least: float = 0.0) -> None:
-        bound = max(at_least, self.bounds.bound(box, self.target).ms)
-        if bound < self.target:
-            heapq.heappush(self.heap, (bound, next(self._number), box))
+    def _replace(self, whole: Open, parts: Sequence[Box]) -> None:
+        """Put the parts of the first box in its place, once all are bounded. They come behind it:
+        their bounds are no lower, their numbers higher."""
+        found = [Open(max(whole.ms, self.bounds.bound(part, self.target).ms),
+                      next(self._number), part) for part in parts]
+        for item in found:
+            if item.ms < self.target:
+                heapq.heappush(self.heap, item)
+        heapq.heappop(self.heap)
 
-    def _fill(self, batch: list[tuple[float, Box]], width: int) -> None:
+    def _fill(self, width: int) -> None:
         """Cut boxes until there are enough to make tables of."""
-        while self.heap and len(batch) < width and self._seconds() < self.settings.seconds:
-            bound, _, box = heapq.heappop(self.heap)
-            if bound >= self.target:
+        while (self.heap and len(self.batch) < width
+               and self._seconds() < self.settings.seconds):
+            whole = self.heap[0]
+            if whole.ms >= self.target:
                 self.heap.clear()
                 return
-            smaller = self.bounds.cut(box)
-            if not smaller:
-                batch.append((bound, box))
-            for part in smaller:
-                self._push(part, bound)
-
-    def _close(self, answer: Callable[[Sequence], Iterable[Closed]],
-               batch: list[tuple[float, Box]]) -> None:
-        asked = []
-        for bound, box in list(batch):
-            known = self.book.known.get(box.sides)
-            if bound >= self.target or (known is not None and known[0] >= self.target):
-                self._take(known[1] if known is not None else None)
-                batch.remove((bound, box))
+            parts = self.bounds.cut(whole.box)
+            if parts:
+                self._replace(whole, parts)
             else:
-                asked.append((box.sides, self.best.ms))
+                self.batch.append(whole)
+                heapq.heappop(self.heap)
+            self.told(self.state)
+
+    def _close(self, answer: Callable[[Sequence], Iterable[Closed]]) -> None:
+        asked = []
+        for item in list(self.batch):
+            known = self.book.known.get(item.box.sides)
+            if item.ms >= self.target or (known is not None and known[0] >= self.target):
+                self._take(known[1] if known is not None else None)
+                self.batch.remove(item)
+            else:
+                asked.append((item.box.sides, self.best.ms))
         target = self.target
         for (sides, _), closed in zip(asked, answer(asked), strict=True):
             self.book.add(sides, target, closed)
-            self.boxes += closed.boxes
+            self.in_tables += closed.boxes
             self._take(closed)
-            batch.pop(0)
+            self.batch.pop(0)
 
     def _take(self, closed: Closed | None) -> None:
         if closed is not None:
@@ -277,4 +299,4 @@ class Branch:
             self._meet(closed.best)
 
 
-__all__ = ["Best", "Book", "Branch", "Settings", "State"]
+__all__ = ["Best", "Book", "Branch", "Settings", "State", "gap"]

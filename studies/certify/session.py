@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
     with Stopping():
         state = branch.run(effort.workers, effort.scheduler)
     if not state.best.choice:
+        _end(branch.signal, console, "stopped before a design was simulated; nothing is proved")
         raise UserError("no design was feasible; nothing is proved")
     claim = Claim(question.workload or graph.name, board.name, settings.memory, state.best.ms,
                   state.bound_ms, space.size(), state.best.choice)
@@ -68,8 +70,7 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
                   soft_wrap=True)
     console.print(f"wrote {CERTIFICATE} and best.toml to {out}; `cosim check "
                   f"{out / CERTIFICATE}` checks it", soft_wrap=True)
-    if branch.signal:
-        raise typer.Exit(exit_code(branch.signal))
+    _end(branch.signal, console)
 
 
 class _Teller:
@@ -78,12 +79,21 @@ class _Teller:
     def __init__(self, console: Console) -> None:
         self._console, self._said = console, time.monotonic()
 
-    def __call__(self, state: State) -> None:
+    def __call__(self, asked: Callable[[], State]) -> None:
         if time.monotonic() - self._said < SAY_SECONDS:
             return
+        state = asked()
         self._said = time.monotonic()
         self._console.print(
             f"{state.seconds:.0f} s: best {state.best.ms:.6g} ms, none below "
             f"{state.bound_ms:.6g} ms, gap {state.gap:.2%}; {state.open} boxes open, "
             f"10^{state.excluded:.1f} designs excluded, {state.boxes:,} boxes", soft_wrap=True)
 
+
+
+def _end(signal: int, console: Console, said: str = "") -> None:
+    """Leave as a shell expects it, if a signal ended the proof."""
+    if signal:
+        if said:
+            console.print(said)
+        raise typer.Exit(exit_code(signal))

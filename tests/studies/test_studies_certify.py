@@ -5,8 +5,12 @@ Bounds are asked on random designs of whole default spaces and on a space that i
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import signal
+from dataclasses import replace
+from functools import cache
 from math import inf
 
 import numpy as np
@@ -15,13 +19,13 @@ import pytest
 from arch_models.board import load_board
 from arch_models.clock import rate_hz
 from arch_models.fields import FieldError
-from arch_models.overlay import Infeasible, Overlay, load_overlay
+from arch_models.overlay import Engine, Infeasible, Overlay, load_overlay
 from arch_models.resources import check, needed
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
 from cosim.mapping.tile_search import Budget
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box
-from studies.certify.branch import Book, Branch, Settings
+from studies.certify.branch import Book, Branch, Closer, Settings
 from studies.certify.certificate import (
     Certificate,
     Claim,
@@ -30,9 +34,11 @@ from studies.certify.certificate import (
     question_of,
     write_certificate,
 )
+from studies.certify.parts import Parts
 from studies.certify.sizes import Sizes
 from studies.evaluation.evaluate import evaluate
 from studies.plain.errors import UserError
+from studies.plain.stopping import Stopped
 from studies.search.space import Axis, Space, default_space, designs
 from studies.search.space_overlays import choice_of, overlay_of
 from workloads.agc.config import AgcConfig
@@ -53,8 +59,9 @@ NARROW = {"tm": (8, 16), "tn": (8,), "columns": (2,), "dsp_packing": (True,),
           "fuse_pool": (True,), "fuse_upsample": (True,), "fuse_add": (True,),
           "fabric_elementwise": (False, True), "fabric_lookup": (True,),
           "fabric_softmax": (True,), "fabric_grid_sample": (True,)}
-
-
+#: A design from which the best one of the space is not found at once.
+SLOW = replace(BASE, tm=8, input_words=1024, output_words=512, engines=frozenset(
+    {Engine.CONVOLUTION}))
 FLAT = Settings()
 
 
@@ -169,10 +176,16 @@ def test_many_sizes_at_once_have_the_tiles_of_each():
             assert one[0] < 0 or one[1:] == tuple(best.tile[place].tolist())
 
 
-def proved(settings=FLAT, workers=1, book=None, space=None):
-    branch = Branch(Question(SMALL, BOARD, BASE, space or narrow_space()), settings,
+def proved(settings=FLAT, workers=1, book=None, space=None, base=BASE):
+    branch = Branch(Question(SMALL, BOARD, base, space or narrow_space()), settings,
                     book or Book(None, ""))
     return branch, branch.run(workers)
+
+
+@cache
+def optimum() -> float:
+    """The least latency of the space; a test compares it with that of every design."""
+    return proved()[1].best.ms
 
 
 def claim_of(branch: Branch, state) -> Claim:
@@ -215,6 +228,52 @@ def test_a_proof_that_must_end_early_says_how_far_it_is():
     assert 0 < state.bound_ms < state.best.ms
     found = certificate(branch.bounds, claim_of(branch, state))
     assert found["claim"]["bound_ms"] == state.bound_ms
+
+
+@pytest.mark.parametrize(("kind", "name", "call"), [
+    *((Bounds, "bound", call) for call in range(1, 14)),
+    *((Bounds, "cut", call) for call in (1, 2, 5, 9)),
+    *((Parts, "least", call) for call in range(1, 14)),
+    *((Bounds, "opened", call) for call in (1, 2)), (Bounds, "programs_of", 1),
+    *((Closer, "value", call) for call in (1, 2))])
+def test_a_signal_anywhere_leaves_a_claim_that_holds(kind, name, call, monkeypatch, tmp_path):
+    """Whatever is being worked out when it comes is still open."""
+    asked, calls = getattr(kind, name), []
+
+    def stopped(*given):
+        calls.append(name)
+        if len(calls) == call:
+            raise Stopped(signal.SIGINT)
+        return asked(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, name, stopped)
+        branch, state = proved(base=SLOW)
+    assert len(calls) == call
+    assert branch.signal == signal.SIGINT
+    assert state.bound_ms <= optimum()
+    if state.best.choice:
+        path = tmp_path / "certificate.json"
+        write_certificate(path, branch.bounds, claim_of(branch, state))
+        found = Certificate(path)
+        found.check(question_of(found, SMALL, BOARD))
+
+
+def test_boxes_are_counted_once_however_many_work():
+    assert proved(workers=1)[1].boxes == proved(workers=2)[1].boxes
+
+
+def test_what_is_told_is_the_state_between_the_root_and_the_end():
+    told = []
+    branch = Branch(Question(SMALL, BOARD, BASE, narrow_space()), FLAT, Book(None, ""),
+                    lambda state: told.append(state()))
+    last = branch.run()
+    every = narrow_space().size()
+    assert len(told) > 3
+    assert all(first.bound_ms <= then.bound_ms for first, then in itertools.pairwise(told))
+    assert 10**told[0].excluded < every / 2
+    assert 10**last.excluded == pytest.approx(every)
+    assert not branch.heap
 
 
 def test_a_certificate_holds_and_no_change_does(tmp_path):
