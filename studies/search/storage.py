@@ -5,10 +5,7 @@ It does not know what a study holds; see `shared_study`. Every failure is one `U
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,9 +23,10 @@ from optuna.storages.journal import JournalFileBackend
 from arch_models.fields import shortened
 from studies.plain.errors import UserError, missing_extra, nearest
 from studies.plain.files import check_writable
+from studies.plain.journal import append_lines
 
-#: A lock held longer than this is told of: by a journal, which goes on waiting, in a line; by
-#: SQLite, which does not, in its error.
+#: A lock held longer than this is told of: by a journal, which goes on waiting, in a line
+#: (`plain.journal`); by SQLite, which does not, in its error.
 LOCK_SECONDS = 60.0
 #: How long a server of studies may take to answer.
 CONNECT_SECONDS = 10.0
@@ -36,11 +34,9 @@ SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "grpc")
 
 
 class CrashSafeJournal(JournalFileBackend):
-    """A journal that a killed process can neither lock nor corrupt.
+    """A journal that a killed process can neither lock nor corrupt; see `plain.journal`.
 
-    Optuna's own lock is a file that outlives its owner for half a minute; the kernel drops this
-    one. A line cut short by a kill is cut off by whoever writes next. Lines are not synced to the
-    disk one by one: a kill loses nothing, a power cut the last seconds.
+    Optuna's own lock is a file that outlives its owner for half a minute.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,54 +45,7 @@ class CrashSafeJournal(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add whole lines, alone in the file while doing so."""
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with open(self._path, "r+b") as file:
-            _lock(file.fileno(), self._path)
-            _cut_torn_line(file)
-            file.write(text.encode())
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Wait for the lock as long as it takes: a stopped process may hold it, and go on."""
-    told = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > told:
-                print(f"{path} has been locked for {LOCK_SECONDS:.0f} s by "
-                      f"{_holder(descriptor)}; waiting until it goes on or ends", file=sys.stderr)
-                told = time.monotonic() + LOCK_SECONDS
-            time.sleep(0.005)
-
-
-def _holder(descriptor: int) -> str:
-    """Who holds the lock of an open file, as far as the kernel says."""
-    inode = f":{os.fstat(descriptor).st_ino}"
-    try:
-        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    holders = [fields[4] for fields in map(str.split, lines)
-               if fields[1] == "FLOCK" and fields[5].endswith(inode)]
-    return f"process {holders[0]}" if holders else "another process"
-
-
-def _cut_torn_line(file: Any) -> None:
-    """Leave the file at its end, behind the last whole line."""
-    end = file.seek(0, os.SEEK_END)
-    while end:
-        start = max(0, end - 4096)
-        file.seek(start)
-        block = file.read(end - start)
-        place = block.rfind(b"\n")
-        if place >= 0:
-            end = start + place + 1
-            break
-        end = start
-    file.truncate(end)
-    file.seek(end)
+        append_lines(self._path, (json.dumps(log, separators=(",", ":")) for log in logs))
 
 
 def shown(place: str) -> str:

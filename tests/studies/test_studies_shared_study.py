@@ -159,7 +159,7 @@ def test_a_held_lock_is_waited_for_and_told_of(tmp_path, monkeypatch, capsys):
     import fcntl
     import threading
 
-    monkeypatch.setattr("studies.search.storage.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("studies.plain.journal.LOCK_SECONDS", 0.05)
     path = tmp_path / "study.log"
     journal = CrashSafeJournal(path)
     with open(path, "rb") as file:
