@@ -56,6 +56,11 @@ class Bound(NamedTuple):
     rule: Rule
 
 
+def gap(best_ms: float, bound_ms: float) -> float:
+    """How much slower a design is than a bound, as a part of its latency."""
+    return max(0.0, 1 - bound_ms / best_ms)
+
+
 class Open(NamedTuple):
     """Designs that a table does not exclude: one layout, all ports and limits."""
 
@@ -67,7 +72,8 @@ class Open(NamedTuple):
 class Question:
     """Whose latency is bounded: a network, a board, and designs around a base.
 
-    `workload`: how the network was named. `UserError` for what no bound is known of.
+    `workload`, `board_name`: how network and board were named. `UserError` for what no bound is
+    known of.
     """
 
     graph: Graph
@@ -75,6 +81,7 @@ class Question:
     base: Overlay
     space: Space
     workload: str = ""
+    board_name: str = ""
 
     def __post_init__(self) -> None:
         names = {axis.name for axis in self.space.axes}

@@ -10,24 +10,28 @@ import heapq
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf, log10
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from arch_models.fields import FieldError
+from arch_models.files import parse_json
 from arch_models.overlay import Infeasible
-from studies.certify.bounds import Bounds, Question
-from studies.certify.boxes import Box
+from studies.certify.bounds import Bounds, Question, gap
+from studies.certify.boxes import Box, Sides
 from studies.evaluation.evaluate import evaluate
 from studies.plain.errors import UserError
+from studies.plain.files import check_writable, write_text
+from studies.plain.journal import append_lines, whole_lines
+from studies.plain.records import decode, encode
 from studies.plain.stopping import Stopped, taken
 from studies.plain.workers import forked
 from studies.search.dask_workers import connected
-from studies.search.space import Choice
+from studies.search.space import Choice, Value
 from studies.search.space_overlays import nearest_choice, overlay_of, starting_choices
 
 
@@ -77,11 +81,6 @@ class State:
     def gap(self) -> float:
         """How much slower the best design is than the bound, as a part of the former."""
         return gap(self.best.ms, self.bound_ms)
-
-
-def gap(best_ms: float, bound_ms: float) -> float:
-    """How much slower a design is than a bound, as a part of its latency."""
-    return max(0.0, 1 - bound_ms / best_ms)
 
 
 class Open(NamedTuple):
@@ -135,37 +134,63 @@ class Closer:
         return Closed(least, best, self.bounds.in_tables - before)
 
 
+@dataclass(frozen=True)
+class Line:
+    """A closed box as a book holds it: below `target_ms` it was looked at; None: infinite."""
+
+    sides: Sides
+    target_ms: float | None
+    least_ms: float | None
+    best_ms: float | None
+    choice: Mapping[str, Value]
+    boxes: int
+
+    def closed(self) -> tuple[float, Closed]:
+        """Up to which target, and what became of it."""
+        best = None if self.best_ms is None else Best(self.best_ms, dict(self.choice))
+        return _number(self.target_ms), Closed(_number(self.least_ms), best, self.boxes)
+
+
 class Book:
     """Closed boxes on disk, a line each, so that a proof goes on after a kill."""
 
     def __init__(self, path: Path | None, identity: str) -> None:
-        self.path, self.known = path, dict[Any, tuple[float, Closed]]()
+        """The boxes of a file, made if missing; `UserError` if it is another proof's, or damaged.
+
+        `identity`: its first line."""
+        self.path, self.known = path, dict[Sides, tuple[float, Closed]]()
         if path is None:
             return
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        check_writable(path)
+        lines = whole_lines(path) if path.exists() else []
         if lines and lines[0] != identity:
             raise UserError(f"{path}: holds another proof, or one of another version; take "
                             "another file")
         if not lines:
-            path.write_text(identity + "\n", "utf-8")
-        for line in lines[1:]:
+            write_text(path, identity + "\n")
+        for number, text in enumerate(lines[1:], start=2):
             try:
-                sides, target, least, best, boxes = json.loads(line)
-            except ValueError:
-                continue  # cut short by a kill
-            self.known[_sides(sides)] = target, Closed(
-                inf if least is None else least, Best(*best) if best else None, boxes)
+                line = decode(Line, parse_json(text, "content"))
+            except ValueError as error:
+                raise UserError(f"{path}: line {number} is damaged: {error}. The lines before it "
+                                f"are whole: head -n {number - 1} takes them.") from None
+            self.known[line.sides] = line.closed()
 
-    def add(self, sides: Any, target: float, closed: Closed) -> None:
+    def add(self, sides: Sides, target_ms: float, closed: Closed) -> None:
         """Keep one."""
         if self.path is not None:
-            least = None if closed.least_ms == inf else closed.least_ms
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([sides, target, least, closed.best, closed.boxes]) + "\n")
+            best = closed.best or Best(inf, {})
+            append_lines(self.path, [json.dumps(encode(Line(
+                sides, _finite(target_ms), _finite(closed.least_ms), _finite(best.ms),
+                best.choice, closed.boxes)))])
 
 
-def _sides(values: Iterable) -> tuple:
-    return tuple((name, tuple(side)) for name, side in values)
+def _finite(number: float) -> float | None:
+    return None if number == inf else number
+
+
+def _number(finite: float | None) -> float:
+    return inf if finite is None else finite
 
 
 @contextmanager
@@ -299,4 +324,4 @@ class Branch:
             self._meet(closed.best)
 
 
-__all__ = ["Best", "Book", "Branch", "Settings", "State", "gap"]
+__all__ = ["Best", "Book", "Branch", "Settings", "State"]

@@ -5,11 +5,12 @@ It proves nothing (`branch`) and checks nothing (`certificate`).
 
 from __future__ import annotations
 
-import json
+import json as json_text
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import typer
 from rich.console import Console
@@ -17,78 +18,110 @@ from rich.console import Console
 from arch_models.overlay import overlay_toml
 from studies.certify.bounds import Question
 from studies.certify.branch import Book, Branch, Settings, State
-from studies.certify.certificate import Claim, said, write_certificate
-from studies.evaluation.inputs import MEMORY_MODELS
-from studies.plain.errors import UserError, unknown
-from studies.plain.files import output_folder, write_text
+from studies.certify.certificate import Claim, program_digest, said, write_certificate
+from studies.evaluation.inputs import memory_model
+from studies.plain.errors import UserError
+from studies.plain.files import check_writable, output_folder, write_json, write_text
+from studies.plain.made_by import invocation
+from studies.plain.records import encode, header
 from studies.plain.stopping import Stopping, exit_code
 from studies.search.identity import identity
 from studies.search.outcomes import Settings as SearchSettings
+from studies.search.space import Choice
 from studies.search.space_overlays import overlay_of
 
+T = TypeVar("T")
 #: Between two lines.
 SAY_SECONDS = 10.0
-CERTIFICATE = "certificate.json"
+CERTIFICATE, BEST = "certificate.json", "best.toml"
 
 
 @dataclass(frozen=True)
 class Effort:
-    """Where closed boxes are kept, and who works: processes here, or a Dask scheduler's workers."""
+    """Where closed boxes are kept, who works (processes here, or a Dask scheduler's workers), and
+    designs that are simulated first."""
 
     storage: str | None = None
     workers: int = 1
     scheduler: str | None = None
+    start: Sequence[Choice] = ()
 
 
 def run_proof(question: Question, settings: Settings, console: Console, out: Path,
-              effort: Effort) -> None:
-    """Prove, say how far it is, and write `certificate.json` and `best.toml` into a folder."""
-    if settings.memory not in MEMORY_MODELS:
-        raise unknown("memory", settings.memory, MEMORY_MODELS)
-    storage = effort.storage
-    if storage is not None and "://" in storage:
-        raise UserError(f"--storage {storage!r}: --prove keeps its boxes in a file; name one")
-    output_folder(out)
+              effort: Effort, json: Path | None = None) -> None:
+    """Prove, say how far it is, and write `certificate.json` and `best.toml` into a folder.
+
+    `json`: a file for what is claimed alone."""
+    memory_model(settings.memory)
+    _say_replaced(console, output_folder(out))
+    if json is not None:
+        check_writable(json)
     graph, board, space = question.graph, question.board, question.space
-    known = identity([graph], board, question.base, space, SearchSettings())
-    book = Book(Path(storage) if storage else None,
-                json.dumps({**known, "proof": settings.memory, "gap": settings.gap},
-                           sort_keys=True))
-    console.print(f"{space.size():,} designs in the space, {len(space.axes)} axes")
-    branch = Branch(question, settings, book, _Teller(console))
+    branch = Branch(question, settings, _book(question, settings, effort.storage),
+                    _each_seconds(console, _line))
     with Stopping():
-        state = branch.run(effort.workers, effort.scheduler)
+        state = branch.run(effort.workers, effort.scheduler, effort.start)
     if not state.best.choice:
         _end(branch.signal, console, "stopped before a design was simulated; nothing is proved")
         raise UserError("no design was feasible; nothing is proved")
-    claim = Claim(question.workload or graph.name, board.name, settings.memory, state.best.ms,
-                  state.bound_ms, space.size(), state.best.choice)
-    write_certificate(out / CERTIFICATE, branch.bounds, claim)
-    write_text(out / "best.toml", overlay_toml(overlay_of(
+    claim = Claim(question.workload or graph.name, question.board_name or board.name,
+                  settings.memory, state.best.ms, state.bound_ms, space.size(), state.best.choice)
+    write_certificate(out / CERTIFICATE, branch.bounds, claim, invocation())
+    write_text(out / BEST, overlay_toml(overlay_of(
         state.best.choice, question.base, board, "proved")))
+    if json is not None:
+        write_json(json, {**header("claim", invocation()), "predicted": True, **encode(claim),
+                          "gap": state.gap, "boxes": state.boxes, "seconds": state.seconds})
     console.print(f"{said(claim)}; {state.boxes:,} boxes in {state.seconds:.0f} s",
                   soft_wrap=True)
-    console.print(f"wrote {CERTIFICATE} and best.toml to {out}; `cosim check "
+    console.print(f"wrote {CERTIFICATE} and {BEST} to {out}; `cosim check "
                   f"{out / CERTIFICATE}` checks it", soft_wrap=True)
     _end(branch.signal, console)
 
 
-class _Teller:
-    """Says how far it is, now and then."""
+def _book(question: Question, settings: Settings, storage: str | None) -> Book:
+    """Boxes that an earlier run of the same proof closed."""
+    if storage is None:
+        return Book(None, "")
+    if "://" in storage:
+        raise UserError(f"--storage {storage!r}: --prove keeps its boxes in a file; name one")
+    known = identity([question.graph], question.board, question.base, question.space,
+                     SearchSettings())
+    return Book(Path(storage), json_text.dumps(
+        {**known, "proof": settings.memory, "gap": settings.gap, "simulator": program_digest()},
+        sort_keys=True))
 
-    def __init__(self, console: Console) -> None:
-        self._console, self._said = console, time.monotonic()
 
-    def __call__(self, asked: Callable[[], State]) -> None:
-        if time.monotonic() - self._said < SAY_SECONDS:
-            return
-        state = asked()
-        self._said = time.monotonic()
-        self._console.print(
-            f"{state.seconds:.0f} s: best {state.best.ms:.6g} ms, none below "
+def _say_replaced(console: Console, out: Path) -> None:
+    there = [name for name in (CERTIFICATE, BEST) if (out / name).exists()]
+    if there:
+        console.print(f"{out} holds {' and '.join(there)}, which this proof replaces (--out FOLDER "
+                      "keeps both)", soft_wrap=True)
+
+
+def _line(asked: Callable[[], State]) -> str:
+    state = asked()
+    return (f"{state.seconds:.0f} s: best {state.best.ms:.6g} ms, none below "
             f"{state.bound_ms:.6g} ms, gap {state.gap:.2%}; {state.open} boxes open, "
-            f"10^{state.excluded:.1f} designs excluded, {state.boxes:,} boxes", soft_wrap=True)
+            f"10^{state.excluded:.1f} designs excluded, {state.boxes:,} boxes")
 
+
+def say_checked(console: Console) -> Callable[[int], None]:
+    """Says now and then how many boxes of a certificate hold so far."""
+    return _each_seconds(console, lambda boxes: f"{boxes:,} boxes hold so far")
+
+
+def _each_seconds(console: Console, line: Callable[[T], str]) -> Callable[[T], None]:
+    """Prints a line every `SAY_SECONDS` at most; only then is the line worked out."""
+    last = time.monotonic()
+
+    def say(given: T) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SAY_SECONDS:
+            console.print(line(given), soft_wrap=True)
+            last = time.monotonic()
+
+    return say
 
 
 def _end(signal: int, console: Console, said: str = "") -> None:

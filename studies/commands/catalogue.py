@@ -14,7 +14,7 @@ import typer
 from arch_models.board import Board, board_names, load_board, read_board
 from arch_models.boards.rules import problems
 from arch_models.overlay import overlay_toml
-from studies.commands.options import BoardName, Json, WorkloadOption
+from studies.commands.options import BoardName, Json, WorkloadOption, reads_onnx
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.plain.errors import UserError
@@ -151,11 +151,13 @@ def _front(search: Search) -> tables.Table:
     return table
 
 
+@reads_onnx
 def lint_design(
     design: Annotated[str, typer.Argument(help="A shipped design, or a .toml file.")],
     workload: WorkloadOption = "agc-w64",
     board: BoardName = "pynq-z1",
     json: Json = None,
+    reading: inputs.Reading = inputs.PLAIN,
 ) -> None:
     """Find what is legal in a design but surely not meant: idle engines, buffers too large.
 
@@ -164,7 +166,8 @@ def lint_design(
     """
     if json is not None:
         check_writable(json)
-    found = feasible(lint(inputs.workload(workload), inputs.design(design), inputs.board(board)))
+    found = feasible(lint(inputs.workload(workload, reading), inputs.design(design),
+                          inputs.board(board)))
     if json is not None:
         write_json(json, encode(found))
     console = terminal()
@@ -176,7 +179,7 @@ def lint_design(
 
 def print_schema(
     kind: Annotated[str, typer.Argument(
-        help="design, board, evaluation, search, comparison or what-if.")],
+        help="design, board, evaluation, search, comparison, what-if or certificate.")],
 ) -> None:
     """Print the JSON Schema of a kind of file, for editors and other programs.
 

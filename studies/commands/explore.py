@@ -18,7 +18,7 @@ from arch_models.overlay import overlay_toml
 from studies.certify.bounds import Question
 from studies.certify.branch import Settings as ProofSettings
 from studies.certify.certificate import Certificate, question_of, said
-from studies.certify.session import Effort, run_proof
+from studies.certify.session import Effort, run_proof, say_checked
 from studies.commands.options import (
     BoardName,
     Design,
@@ -28,6 +28,8 @@ from studies.commands.options import (
     Prove,
     Proving,
     Scheduler,
+    SpaceFile,
+    Start,
     Storage,
     Study,
     Workload,
@@ -76,8 +78,14 @@ class Job:
         return self.space.size() if exhaustive else self.settings.designs
 
 
+#: Options that only a search has, and that only a proof has.
+SEARCHING = ("designs", "seed", "sampler", "objectives", "study", "live", "prune")
+PROVING = ("memory", "gap", "minutes")
+
+
 @reads_onnx
 def explore(
+    context: typer.Context,
     workload: Workload,
     design: Design = "default",
     board: BoardName = "pynq-z1",
@@ -93,9 +101,7 @@ def explore(
         help="What to make small, separated by commas: latency, energy, resources, "
              "period, quality.",
     )] = "latency,energy,resources",
-    space: Annotated[Path | None, typer.Option(
-        help="A .toml file that changes the design space; see docs/space.md.",
-        show_default=False)] = None,
+    space: SpaceFile = None,
     workers: Annotated[int, typer.Option(
         min=0, max=512, help="Processes to use; 0 takes every core. The result is the same.")] = 0,
     scheduler: Scheduler = None,
@@ -105,16 +111,14 @@ def explore(
     memory: Proving = "flat",
     gap: Gap = 0.0,
     minutes: Minutes = 0.0,
-    start: Annotated[list[Path] | None, typer.Option(
-        help="Also start from the front of an earlier search (its explore.json, of any network or "
-             "board) or from a design (.toml); may be repeated.", show_default=False)] = None,
+    start: Start = None,
     live: Annotated[bool, typer.Option(
         "--live", help="Serve a page that follows the search, on this machine.")] = False,
     prune: Annotated[bool, typer.Option(
         help="Leave out designs whose lower bounds something evaluated dominates.")] = True,
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", help="Folder for the files this command writes; made if missing.",
-        show_default="out/explore/WORKLOAD-BOARD")] = None,
+        show_default="out/explore/WORKLOAD-BOARD, or out/prove/...")] = None,
     json: Json = None,
     reading: inputs.Reading = inputs.PLAIN,
 ) -> None:
@@ -124,19 +128,38 @@ def explore(
     again with ddr3. Writes best.toml, best.json, explore.json and front.png to the folder. Ctrl-C
     ends it within two seconds and writes what was found so far.
     """
+    _refuse_others(context, prove)
     graph, note = inputs.network(workload, reading)
     base, on = inputs.design(design), inputs.board(board)
     axes = load_space(space, on, graph) if space else default_space(on, graph)
-    folder = out or Path("out/explore") / f"{Path(workload).stem}-{on.name}"
+    folder = out or Path("out", "prove" if prove else "explore", f"{Path(workload).stem}-{on.name}")
+    earlier, threads = earlier_designs(start or [], axes), workers or default_workers()
     if prove:
-        return run_proof(Question(graph, on, base, axes, workload),
-                         ProofSettings(memory, gap, 60 * minutes or inf), terminal(), folder,
-                         Effort(storage, workers or default_workers(), scheduler))
+        question = Question(graph, on, base, axes, workload, board)
+        _say_begin(note, axes, earlier, start or [])
+        return run_proof(question, ProofSettings(memory, gap, 60 * minutes or inf), terminal(),
+                         folder, Effort(storage, threads, scheduler, earlier), json)
     return run(Job(graph, Asked(workload, graph.name, board, on, base, invocation()),
-            _settings(designs, seed, sampler, objectives), axes,
-            Means(workers or default_workers(), scheduler, _store(storage, study, workload), prune),
-            earlier_designs(start or [], axes), folder, json, live),
-        note, start or [])
+                   _settings(designs, seed, sampler, objectives), axes,
+                   Means(threads, scheduler, _store(storage, study, workload), prune),
+                   earlier, folder, json, live), note, start or [])
+
+
+def _refuse_others(context: typer.Context, prove: bool) -> None:
+    """Refuse an option that would say nothing."""
+    for name in SEARCHING if prove else PROVING:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise UserError(f"--{name} " + ("is for a search; leave it out, or --prove" if prove
+                                            else "is for a proof; add --prove, or leave it out"))
+
+
+def _say_begin(note: str, space: Space, earlier: list[Choice], start: list[Path]) -> None:
+    for line in (note, f"{space.size():,} designs in the space, {len(space.axes)} axes",
+                 f"{len(earlier)} designs of {', '.join(map(str, start))} are tried first"
+                 if start else ""):
+        if line:
+            terminal().print(line)
 
 
 def run(job: Job, note: str, start: list[Path]) -> None:
@@ -145,11 +168,7 @@ def run(job: Job, note: str, start: list[Path]) -> None:
     _say_replaced(console, output_folder(job.out) / "explore.json")
     if job.json is not None:
         check_writable(job.json)
-    for line in (note, f"{job.space.size():,} designs in the space, {len(job.space.axes)} axes",
-                 f"{len(job.earlier)} designs of {', '.join(map(str, start))} are tried first"
-                 if start else ""):
-        if line:
-            console.print(line)
+    _say_begin(note, job.space, job.earlier, start)
     asked = job.asked
     with Stopping(), ExitStack() as stack:
         view = _watched(stack, console, job) if job.live else None
@@ -237,6 +256,7 @@ def reach(host: str) -> str:
     return f"Whoever can send to {host}"
 
 
+@reads_onnx
 def check_certificate(
     file: Annotated[Path, typer.Argument(
         help="A certificate that `cosim explore --prove` wrote.")],
@@ -249,9 +269,13 @@ def check_certificate(
     console = terminal()
     found = Certificate(file)
     graph, _ = inputs.network(found.claim.workload, reading)
-    checked = found.check(question_of(found, graph, inputs.board(found.claim.board)))
+    question = question_of(found, graph, inputs.board(found.claim.board))
+    checked = found.check(question, say_checked(console))
+    every = question.space == default_space(question.board, graph)
     console.print(f"{file} holds: {said(found.claim)} ({checked.boxes} boxes, {checked.tables} "
-                  f"tables, {checked.programs} programs)", soft_wrap=True)
+                  f"tables, {checked.programs} programs). The space is "
+                  f"{'the default one' if every else 'one of its own'}, around the design "
+                  f"{question.base.name}.", soft_wrap=True)
 
 
 def serve_studies(

@@ -54,6 +54,11 @@ Storage = Annotated[str | None, typer.Option(
     help="Keep every outcome here, and go on from what is here: a file, sqlite:///FILE, "
     "postgresql://... or grpc://HOST:PORT. Several terminals may share it. With --prove: a file.",
     show_default=False)]
+SpaceFile = Annotated[Path | None, typer.Option(
+    help="A .toml file that changes the design space; see docs/space.md.", show_default=False)]
+Start = Annotated[list[Path] | None, typer.Option(
+    help="Also start from the front of an earlier search (its explore.json, of any network or "
+    "board) or from a design (.toml); may be repeated.", show_default=False)]
 Study = Annotated[str | None, typer.Option(
     help="Name of the study in --storage; the workload's name if left out.",
     show_default=False)]

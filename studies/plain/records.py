@@ -46,6 +46,8 @@ def decode(kind: type[T], value: Any, where: str = "content") -> T:
         found: T = convert(kind, value, where, None)
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply") from None
     return found
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from arch_models.board import Board
 from arch_models.overlay import Overlay
+from studies.certify.certificate import KIND as CERTIFICATE
+from studies.certify.certificate import Document
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import unknown
 from studies.plain.records import FORMAT, VERSION
@@ -28,6 +30,7 @@ FILES: dict[str, tuple[type, str, str]] = {
     "search": (Search, "A search: `explore.json` of `cosim explore`.", "beside"),
     "comparison": (Compared, "A comparison: `cosim compare --json`.", "beside"),
     "what-if": (WhatIf, "A what-if: `cosim what-if --json`.", "beside"),
+    CERTIFICATE: (Document, "A certificate: `cosim explore --prove`.", "beside"),
 }
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 

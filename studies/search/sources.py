@@ -18,10 +18,10 @@ DATA_KINDS = ("*.toml", "*.csv", "*.json")
 
 
 @cache
-def reached() -> tuple[Path, ...]:
+def reached(entry: tuple[str, ...] = ENTRY) -> tuple[Path, ...]:
     """Every module of the program that the entry imports, directly or not; from the root."""
     found: set[Path] = set()
-    waiting = [Path(name) for name in ENTRY]
+    waiting = [Path(name) for name in entry]
     while waiting:
         module = waiting.pop()
         if module not in found:
@@ -31,22 +31,22 @@ def reached() -> tuple[Path, ...]:
 
 
 @cache
-def data_files() -> tuple[Path, ...]:
+def data_files(entry: tuple[str, ...] = ENTRY) -> tuple[Path, ...]:
     """Tables beside those modules, and in the folder `data` of their room; from the root.
 
     Boards, designs and networks are chosen by a command: `identity` digests the ones it has.
     """
-    folders = {folder for module in reached()
+    folders = {folder for module in reached(entry)
                for folder in (module.parent, Path(module.parts[0], "data"))}
     return tuple(sorted(path.relative_to(ROOT) for folder in folders for kind in DATA_KINDS
                         for path in (ROOT / folder).glob(kind)))
 
 
 @cache
-def simulator_digest() -> str:
+def simulator_digest(entry: tuple[str, ...] = ENTRY) -> str:
     """A short digest of all of them."""
     found = hashlib.sha256()
-    for path in (*reached(), *data_files()):
+    for path in (*reached(entry), *data_files(entry)):
         content = (ROOT / path).read_bytes()
         found.update(f"{path.as_posix()} {len(content)} ".encode() + content)
     return found.hexdigest()[:16]

@@ -120,6 +120,8 @@ class Space:
     def __post_init__(self) -> None:
         seen: dict[str, Axis] = {}
         for axis in self.axes:
+            if axis.name in seen:
+                raise UserError(f"axis {axis.name!r} is there twice")
             if not axis.values or len(set(axis.values)) != len(axis.values):
                 raise UserError(f"axis {axis.name!r}: {axis.values}, must be different values, "
                                 "at least one")

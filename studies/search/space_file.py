@@ -5,7 +5,7 @@ It does not sample or evaluate. Everything is checked at once; nothing in the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,7 @@ def load_space(path: Path, board: Board, graph: Graph | None = None) -> Space:
         raise FieldError(f"{path}: changes nothing; give [axes], [[constraints]] or both, or leave "
                          "--space out")
     full = default_space(board, graph)
-    known = {axis.name: _Kind(axis, _whole(axis))
-             for axis in (*full.axes, *optional_axes(board, full))}
+    known = _kinds(board, full)
     wanted = _table(f"{path}: axes", table.get("axes", {}))
     check_keys(f"{path}: axes", wanted, known)
     defaults = {axis.name for axis in full.axes}
@@ -76,6 +75,25 @@ def load_space(path: Path, board: Board, graph: Graph | None = None) -> Space:
         raise FieldError(f"{path}: {error}") from error
     _check_hardware(path, space, wanted, board)
     return space
+
+
+def check_space(where: str, space: Space, board: Board, graph: Graph | None = None) -> None:
+    """Refuse what `load_space` would not have let in: other axes, values that no design has,
+    constraints of what is not there. Raises `FieldError`."""
+    known = _kinds(board, default_space(board, graph))
+    axes = {axis.name: axis for axis in space.axes}
+    check_keys(where, axes, known)
+    for axis in space.axes:
+        for value in axis.values:
+            _check_value(f"{where}: {axis.name}", known[axis.name], value)
+    for item in space.constraints:
+        _check_constrained(f"{where}: constraint", item.axes, axes)
+    _check_hardware(where, space, dict.fromkeys(axes), board)
+
+
+def _kinds(board: Board, full: Space) -> dict[str, _Kind]:
+    return {axis.name: _Kind(axis, _whole(axis))
+            for axis in (*full.axes, *optional_axes(board, full))}
 
 
 def optional_axes(board: Board, full: Space) -> tuple[Axis, ...]:
@@ -156,13 +174,7 @@ def _constraints(path: Path, given: Any, axes: Mapping[str, Axis]) -> tuple[Cons
         named = entry[hows[0].value]
         if not isinstance(named, list) or not named:
             raise FieldError(f"{where}.{hows[0].value}: {named!r}, must be a list of axes")
-        for name in named:
-            if not isinstance(name, str) or name not in axes:
-                raise FieldError(f"{where}.{hows[0].value}: there is no axis {name!r}; "
-                                 f"{nearest(str(name), list(axes))}")
-            if not _whole(axes[name]):
-                raise FieldError(f"{where}.{hows[0].value}: axis {name!r} has values "
-                                 f"{list(axes[name].values)}, must be whole numbers")
+        _check_constrained(f"{where}.{hows[0].value}", named, axes)
         bounds = {key: entry[key] for key in ("at_most", "at_least") if key in entry}
         for key, value in bounds.items():
             if not isinstance(value, int) or isinstance(value, bool):
@@ -173,7 +185,18 @@ def _constraints(path: Path, given: Any, axes: Mapping[str, Axis]) -> tuple[Cons
     return tuple(found)
 
 
-def _check_hardware(path: Path, space: Space, wanted: Mapping[str, Any], board: Board) -> None:
+def _check_constrained(where: str, named: Sequence[Any], axes: Mapping[str, Axis]) -> None:
+    for name in named:
+        if not isinstance(name, str) or name not in axes:
+            raise FieldError(f"{where}: there is no axis {name!r}; "
+                             f"{nearest(str(name), list(axes))}")
+        if not _whole(axes[name]):
+            raise FieldError(f"{where}: axis {name!r} has values {list(axes[name].values)}, must "
+                             "be whole numbers")
+
+
+def _check_hardware(path: Path | str, space: Space, wanted: Mapping[str, Any],
+                    board: Board) -> None:
     """Refuse a value that describes no hardware whatever the other axes are."""
     base = default_overlay()
     for axis in space.axes:

@@ -16,10 +16,10 @@ from math import inf
 import numpy as np
 import pytest
 
-from arch_models.board import load_board
+from arch_models.board import BOARDS, load_board
 from arch_models.clock import rate_hz
 from arch_models.fields import FieldError
-from arch_models.overlay import Engine, Infeasible, Overlay, load_overlay
+from arch_models.overlay import DESIGNS, Engine, Infeasible, Overlay, load_overlay
 from arch_models.resources import check, needed
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
 from cosim.mapping.tile_search import Budget
@@ -41,6 +41,7 @@ from studies.plain.errors import UserError
 from studies.plain.stopping import Stopped
 from studies.search.space import Axis, Space, default_space, designs
 from studies.search.space_overlays import choice_of, overlay_of
+from tests.support.command import cosim
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.library import load
@@ -223,6 +224,24 @@ def test_a_proof_is_the_same_however_it_is_spread_or_cut_short(tmp_path):
         Book(path, "other")
 
 
+def test_a_line_cut_short_is_cut_off_and_one_that_is_damaged_is_named(tmp_path):
+    path = tmp_path / "boxes"
+    proved(book=Book(path, "same"))
+    whole = path.read_text()
+    first = len(whole.splitlines()[0]) + 1
+    path.write_text(whole[:first + 40])
+    proved(book=Book(path, "same"))
+    assert path.read_text() == whole
+    path.write_text(whole.replace('"boxes": ', '"boxes": "', 1))
+    with pytest.raises(UserError, match="line 2 is damaged"):
+        Book(path, "same")
+    for other in (b"\x89PNG\r\n\xff", b"my notes"):
+        path.write_bytes(other)
+        with pytest.raises((UserError, FieldError), match=r"not UTF-8|no whole line"):
+            Book(path, "same")
+        assert path.read_bytes() == other
+
+
 def test_a_proof_that_must_end_early_says_how_far_it_is():
     branch, state = proved(Settings(seconds=0.0))
     assert 0 < state.bound_ms < state.best.ms
@@ -296,16 +315,141 @@ def test_a_certificate_holds_and_no_change_does(tmp_path):
         "bound": lambda found: found["claim"].update(
             bound_ms=found["claim"]["best_ms"] * 1.001),
         "best": lambda found: found["claim"].update(best_ms=found["claim"]["best_ms"] * 0.99),
+        "order": lambda found: found["claim"].update(bound_ms=-1.0),
         "count": lambda found: found["claim"].update(designs=found["claim"]["designs"] + 1),
+        "choice": lambda found: found["claim"]["choice"].update(tm=8),
+        "no parts": lambda found: found["boxes"].update(parts=[]),
+        "no axis": lambda found: found.update(boxes={"axis": "nothing", "parts": []}),
+        "nothing": lambda found: found.update(boxes={}),
         "part": lambda found: found["boxes"]["parts"].pop(),
+        "empty part": lambda found: found["boxes"]["parts"].append(
+            {"values": [], "rule": "table"}),
+        "overlap": lambda found: found["boxes"]["parts"].append(found["boxes"]["parts"][0]),
+        "other value": lambda found: found["boxes"]["parts"][0].update(values=[24]),
+        "whole": lambda found: found.update(boxes={"axis": "tm", "parts": [
+            {"values": [8, 16], "rule": "table"}]}),
         "rule": lambda found: found.update(boxes={"rule": "layers"}),
-        "board": lambda found: found.update({"board file": "0"}),
+        "table": lambda found: found.update(boxes={"rule": "table"}),
+        "board": lambda found: found.update({"board_file": "0"}),
+        "layers": lambda found: found.update({"layers": "0"}),
     }
     for name, lie in lies.items():
-        found = json.loads(good)
-        lie(found)
-        found["sha256"] = _sum(found)
-        path.write_text(json.dumps(found))
         with pytest.raises(UserError, match="does not hold"):
-            checked()
+            checked_as(path, good, lie)
             pytest.fail(f"the lie about {name} was believed")
+
+
+def checked_as(path, good: str, lie):
+    """Check a certificate after a change that its checksum agrees with."""
+    found = json.loads(good)
+    lie(found)
+    found["sha256"] = _sum(found)
+    path.write_text(json.dumps(found))
+    read = Certificate(path)
+    return read.check(question_of(read, SMALL, BOARD))
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda found: found.pop("boxes"), "'boxes' is missing"),
+    (lambda found: found["claim"].pop("memory"), "'memory' is missing"),
+    (lambda found: found["claim"].update(more=1), "unknown field 'more'"),
+    (lambda found: found["claim"].update(memory="sram"), "no memory model 'sram'"),
+    (lambda found: found["claim"].update(bound_ms="low"), "must be a number"),
+    (lambda found: found["boxes"].update(rule="luck"), "rule: luck|rule: 'luck'"),
+    (lambda found: found["boxes"].update(parts=7), "must be a list"),
+    (lambda found: found["space"]["axes"].append(found["space"]["axes"][0]), "there twice"),
+    (lambda found: found["space"]["axes"].append({"name": "luck", "values": [1, 2]}),
+     "unknown field 'luck'"),
+    (lambda found: found["space"]["axes"][0].update(values=[7]), "axes.tm: 7"),
+    (lambda found: found["space"]["axes"][0].update(values=["8"]), "must be a whole number"),
+    (lambda found: found["space"].update(constraints=[
+        {"how": "sum", "axes": ["start"], "at_most": 1}]), "must be whole numbers"),
+    (lambda found: found.update(kind="search"), "kind is 'search'"),
+    (lambda found: found.update(boxes=deep(300)), "nested too deeply"),
+])
+def test_a_certificate_that_is_none_is_refused(change, said, tmp_path):
+    branch, state = proved()
+    path = tmp_path / "certificate.json"
+    write_certificate(path, branch.bounds, claim_of(branch, state))
+    with pytest.raises((UserError, FieldError), match=said):
+        checked_as(path, path.read_text(), change)
+
+
+def deep(levels: int) -> dict:
+    found: dict = {"rule": "table"}
+    for _ in range(levels):
+        found = {"axis": "tm", "parts": [found]}
+    return found
+
+
+def test_a_certificate_of_another_version_says_so_where_it_does_not_hold(tmp_path):
+    branch, state = proved()
+    path = tmp_path / "certificate.json"
+    write_certificate(path, branch.bounds, claim_of(branch, state))
+    good = path.read_text()
+    checked_as(path, good, lambda found: found.update(program="older"))
+    with pytest.raises(UserError, match="another version of this program wrote it"):
+        checked_as(path, good, lambda found: found.update(program="older", boxes={}))
+
+
+def proof_words(tmp_path) -> list[object]:
+    """A proof of few designs of a shipped network on a board file of one's own."""
+    board, space = tmp_path / "mine.toml", tmp_path / "space.toml"
+    board.write_text((BOARDS / "pynq_z1.toml").read_text().replace('"pynq-z1"', '"mine"'))
+    space.write_text("[axes]\n" + "".join(
+        f"{axis.name} = {json.dumps(list(NARROW.get(axis.name, axis.values[:1])))}\n"
+        for axis in default_space(BOARD, load("agc-w16")).axes))
+    return ["explore", "agc-w16", "--prove", "--board", board, "--space", space, "--workers", 1]
+
+
+def test_the_command_proves_and_checks_on_a_board_file(tmp_path, capsys):
+    out, said = tmp_path / "proof", tmp_path / "claim.json"
+    words = [*proof_words(tmp_path), "--start", DESIGNS / "default.toml", "--out", out]
+    assert cosim(*words, "--json", said) == 0
+    shown = flat(capsys.readouterr().out)
+    assert "1 designs of" in shown and "replaces" not in shown
+    claim = json.loads(said.read_text())
+    document = json.loads((out / "certificate.json").read_text())
+    assert (claim["kind"], document["kind"]) == ("claim", "certificate")
+    assert claim["command"] == document["command"]
+    assert claim["command"].startswith("cosim explore agc-w16 --prove")
+    assert {name: claim[name] for name in document["claim"]} == document["claim"]
+    assert document["claim"]["board"] == str(words[4])
+    assert cosim("check", out / "certificate.json") == 0
+    shown = flat(capsys.readouterr().out)
+    assert "holds: the best design found takes" in shown
+    assert "The space is one of its own, around the design default." in shown
+    assert cosim(*words) == 0
+    assert "holds certificate.json and best.toml, which this proof replaces" in flat(
+        capsys.readouterr().out)
+    assert cosim("report", out / "certificate.json") == 2
+    assert "kind is 'certificate', must be one of" in flat(capsys.readouterr().err)
+
+
+def flat(text: str) -> str:
+    """Without the ends of lines."""
+    return " ".join(text.split())
+
+
+def test_designs_to_start_from_are_simulated_first():
+    start = {**proved()[1].best.choice, "tm": 8}
+    branch = Branch(Question(SMALL, BOARD, SLOW, narrow_space()), Settings(seconds=0.0),
+                    Book(None, ""))
+    slow = branch.run().best
+    again = Branch(Question(SMALL, BOARD, SLOW, narrow_space()), Settings(seconds=0.0),
+                   Book(None, ""))
+    best = again.run(start=[start]).best
+    assert best.ms < slow.ms
+    assert best.choice == start
+
+
+@pytest.mark.parametrize("words", [
+    ("--prove", "--designs", 600), ("--prove", "--seed", 0), ("--prove", "--sampler", "tpe"),
+    ("--prove", "--objectives", "latency"), ("--prove", "--study", "mine"), ("--prove", "--live"),
+    ("--prove", "--no-prune"), ("--memory", "flat"), ("--gap", 0.1), ("--minutes", 1)])
+def test_an_option_that_would_say_nothing_is_refused_by_name(words, tmp_path, capsys):
+    assert cosim("explore", "agc-w16", *words, "--out", tmp_path / "out") == 2
+    name = words[1] if words[0] == "--prove" else words[0]
+    said = "is for a search" if words[0] == "--prove" else "is for a proof"
+    assert f"{name.replace('no-', '')} {said}" in flat(capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
