@@ -301,10 +301,10 @@ def _widths(board: Board, overlay: Overlay) -> dict[str, int]:
     for master in overlay.masters:
         port = board.port(master.port)
         if master.width_bits not in port.widths_bits:
-            near = min(port.widths_bits, key=lambda bits: abs(bits - master.width_bits))
             raise MemoryParameterError(
                 f"master {master.name!r}: width_bits is {master.width_bits}, port {port.name} "
-                f"has {', '.join(map(str, port.widths_bits))}; nearest {near}")
+                f"has {', '.join(map(str, port.widths_bits))}; nearest "
+                f"{port.nearest_width(master.width_bits)}")
         if widths.setdefault(port.name, master.width_bits) != master.width_bits:
             raise MemoryParameterError(
                 f"master {master.name!r}: width_bits is {master.width_bits}, another master on "

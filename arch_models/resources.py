@@ -256,8 +256,8 @@ def check_masters(masters: tuple[Master, ...], board: Board) -> Infeasible | Non
         port = board.port(master.port)
         where = f"masters.{master.name}"
         if master.width_bits not in port.widths_bits:
-            near = min((abs(bits - master.width_bits), bits) for bits in port.widths_bits)[1]
-            return Infeasible("width_bits", master.width_bits, near, "bits",
+            return Infeasible("width_bits", master.width_bits,
+                              port.nearest_width(master.width_bits), "bits",
                               (f"{where}.width_bits", f"{where}.port"), where)
         if widths.setdefault(master.port, master.width_bits) != master.width_bits:
             return Infeasible("width_bits", master.width_bits, widths[master.port], "bits",

@@ -15,6 +15,8 @@ KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
 NS_PER_S = 1_000_000_000
 PJ_PER_J = 1_000_000_000_000
+#: Sums of floats in another order differ by less; bounds give way by so much.
+ROUNDING = 1e-9
 
 
 def cycles_from_ns(time_ns: float, clock_hz: int) -> int:

@@ -58,6 +58,10 @@ class BoardPort:
     write_accept: int
     fifo_bytes: int
 
+    def nearest_width(self, bits: int) -> int:
+        """Of the widths that it has, the one nearest to another."""
+        return min(self.widths_bits, key=lambda legal: (abs(legal - bits), legal))
+
 
 @dataclass(frozen=True, slots=True)
 class Ddr:

@@ -33,8 +33,8 @@ from studies.search.space_overlays import overlay_of
 from workloads.graph import Graph
 
 KIND = "certificate"
-#: Bounds are sums of floats; so much of a millisecond is forgiven when they are compared.
-ROUNDING = 1e-12
+#: Two machines may round a figure otherwise; so much of it is forgiven when it is compared.
+FORGIVEN = 1e-12
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Certificate:
         found = evaluate(question.graph, overlay, question.board, memory_model(claim.memory), 1)
         self._hold(not isinstance(found, Infeasible), f"its best design is infeasible: {found}")
         assert not isinstance(found, Infeasible)
-        self._hold(abs(found.latency_ms - claim.best_ms) <= ROUNDING * claim.best_ms,
+        self._hold(abs(found.latency_ms - claim.best_ms) <= FORGIVEN * claim.best_ms,
                    f"its best design takes {found.latency_ms} ms, not {claim.best_ms}")
 
     def _box(self, bounds: Bounds, box: Box, node: Node, counted: dict[str, int],
@@ -199,7 +199,7 @@ class Certificate:
                 self._box(bounds, box.narrowed(**{node.axis: part.values}), part, counted, told)
             return
         counted["boxes"] += 1
-        least = self.claim.bound_ms * (1 - ROUNDING)
+        least = self.claim.bound_ms * (1 - FORGIVEN)
         self._hold(node.rule is not None, f"nothing is said of box {dict(box.sides)}")
         if node.rule is Rule.TABLE:
             self._table(bounds, box, least, counted)

@@ -19,9 +19,7 @@ from arch_models.board import Board
 from arch_models.clock import LEAST_SPEED, LEGS, Row, Way, read_grid
 from arch_models.nets import NetModel, read_clock_data
 from arch_models.power.fabric import speed_ratio
-
-#: Sums of floats in another order differ by less.
-ROUNDING = 1e-9
+from arch_models.units import ROUNDING
 
 Options = Sequence[Row | None]
 

@@ -17,23 +17,20 @@ from typing import NamedTuple
 
 from arch_models.board import Board
 from arch_models.engines import EngineModel, Tile, engines_that_run, interval_cycles, timing
-from arch_models.engines.host import cache_ns, software_ns
 from arch_models.engines.stream import Stream
 from arch_models.overlay import Engine, Overlay
-from arch_models.units import ceil_div
+from arch_models.units import ROUNDING, ceil_div
 from cosim.build import phases
+from cosim.lowering.lower import host_ns
 from cosim.mapping.choose import FREE, work_of
 from cosim.mapping.layout import Drawing
+from cosim.mapping.tiles import LayerMapping
 from studies.certify.boxes import Box
-from workloads.graph import Graph, Layer, Operator, Phase, multiply_accumulates
+from workloads.graph import Graph, Layer, Operator, Phase
 
 #: What a fusion may absorb, by the axis that says whether it does.
 ABSORBED = {Operator.AVERAGE_POOL: "fuse_pool", Operator.UPSAMPLE: "fuse_upsample",
             Operator.ADD: "fuse_add"}
-
-
-#: Sums of floats in another order differ by less.
-ROUNDING = 1e-9
 
 
 class Floor(NamedTuple):
@@ -117,13 +114,11 @@ class Floors:
         if (any(model.engine is Engine.CONVOLUTION for model in models)
                 or layer.operator is Operator.TRANSPOSE):
             return  # in fabric, or absorbed by what is
-        out = self.graph.tensors[layer.output]
-        time_ns = software_ns(self.board, str(layer.operator.value), out.elements,
-                              multiply_accumulates(self.graph, layer),
-                              layer.window.rows * layer.window.columns)
         for name in (*layer.inputs, layer.output):
-            self._planes(name)
-            time_ns += cache_ns(self.board, self.base.control, self.layouts.bytes_of(name))
+            self.layouts.dense(name)
+        time_ns = host_ns(
+            self.graph, self.base, self.board, self.layouts, layer,
+            LayerMapping(layer.name, layer.phase, None, layer.inputs, layer.output), False)
         self._movable.append(_Movable(
             layer.name, repeats * time_ns,
             repeats * min((self._streamed(layer, model) for model in models), default=0),

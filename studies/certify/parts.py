@@ -15,12 +15,12 @@ from dataclasses import replace
 from arch_models.board import Board
 from arch_models.clock import Row, rows_of
 from arch_models.engines import Resources
-from arch_models.overlay import NOMINAL_CLOCK_HZ, Overlay, Rate
+from arch_models.overlay import NOMINAL_CLOCK_HZ, Overlay, Rate, Role
 from arch_models.resources import block_design, estimate
 from studies.certify.boxes import Box
 from studies.certify.clock_ceiling import RowSets, ceiling_mhz, every_row
 from studies.search.space import CLOCK, MOVABLE, Choice, Value
-from studies.search.space_overlays import overlay_of
+from studies.search.space_overlays import overlay_of, width_axis
 
 #: More combinations than this are not looked at.
 MOST = 128
@@ -32,8 +32,8 @@ WIDTHS = ("port_width_bits", "input_width_bits", "weight_width_bits", "output_wi
 MASTERS = ("input_masters", "fetch")
 _ARRAY = ("tm", "tn", "columns")
 _FUSED = ("fuse_pool", "fuse_upsample")  # they say which engines exist
-ROLES = {"input_port": "input", "input_port_2": "input", "weight_port": "weight",
-         "output_port": "output"}
+ROLES = {"input_port": Role.INPUT, "input_port_2": Role.INPUT, "weight_port": Role.WEIGHT,
+         "output_port": Role.OUTPUT, "fetch_port": Role.FETCH}
 #: Axes on which the sites of a part, and its row in the grid of the clock, depend; `ports` stands
 #: for the widths of all masters.
 DEPENDS: Mapping[str, tuple[str, ...]] = {
@@ -136,20 +136,20 @@ class Parts:
         """Bits of the master whose port this axis names; None without the axis."""
         if port not in choice:
             return None
-        role = ROLES.get(port)
-        wanted = choice.get(f"{role}_width_bits", choice.get("port_width_bits", 0))
-        legal = self.board.port(str(choice[port])).widths_bits
-        return _nearest(int(wanted), legal)
+        role = ROLES[port]
+        masters = self.base.masters_of(role) or self.base.masters
+        known = masters[-1 if port == "input_port_2" else 0].width_bits
+        wanted = int(choice.get(width_axis(role, choice), known))
+        return self.board.port(str(choice[port])).nearest_width(wanted)
 
     def _kinds(self, box: Box, name: str) -> tuple[Value, ...]:
         """Values of a port's axis, one for each set of widths that a master has there."""
-        wanted = [box.values(axis) for axis in (f"{ROLES.get(name)}_width_bits",
-                                                "port_width_bits") if box.values(axis)]
+        wanted = box.values(width_axis(ROLES[name], {axis.name for axis in box.root.axes}))
         kinds: dict[Hashable, Value] = {}
-        for port in box.values(name):
-            legal = self.board.port(str(port)).widths_bits
-            kinds.setdefault(tuple(_nearest(int(bits), legal) for bits in wanted[0])
-                             if wanted else legal, port)
+        for value in box.values(name):
+            port = self.board.port(str(value))
+            kinds.setdefault(tuple(port.nearest_width(int(bits)) for bits in wanted)
+                             or port.widths_bits, value)
         return tuple(kinds.values())
 
     def combinations(self, box: Box, names: tuple[str, ...]) -> list[Choice]:
@@ -211,10 +211,6 @@ class Parts:
         """Every other unit, which may or may not be there."""
         return [[None, *every_row(part)] for part in (
             *(name.removeprefix("fabric_") for name in ENGINES), "read_master", "write_master")]
-
-
-def _nearest(wanted: int, legal: tuple[int, ...]) -> int:
-    return min(legal, key=lambda bits: abs(bits - wanted))
 
 
 def _fewest(box: Box) -> dict[str, Value]:

@@ -20,6 +20,8 @@ from arch_models.board import Board
 from arch_models.clock import rate_hz, rows_of
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Engine, Infeasible, Overlay, Rate
 from arch_models.resources import block_design, estimate
+from arch_models.units import ROUNDING
+from cosim.analysis.hosts import host_steps
 from cosim.build import phases
 from cosim.engines import SLICES
 from cosim.engines.base import Mapped
@@ -28,8 +30,7 @@ from cosim.lowering.lower import host_cycles
 from cosim.mapping.choose import Chooser, Known
 from cosim.mapping.tiles import LayerMapping
 from studies.certify.boxes import Box
-from studies.certify.floors import ROUNDING, Floors
-from studies.certify.hosts import host_steps
+from studies.certify.floors import Floors
 from studies.certify.layers import Layers, sized
 from studies.certify.parts import Parts
 from studies.certify.sizes import BANKS, WORDS, Sizes, resized
@@ -121,7 +122,7 @@ class Tables:
                     for item in fabric if item.engine is not None]
                 known = (sum(self._repeats(item) * one.untiled_cycles
                              for item, one in zip(fabric, work, strict=True)),
-                         sum(time_ns * count for time_ns, count in
+                         sum(step.time_ns * step.alone for step in
                              host_steps(self.graph, overlay, self.board, mapping)),
                          tuple(item.name for item in fabric if not self._must_map(item)
                                and self._moves(item, chooser, sizes)))
@@ -207,7 +208,7 @@ class Tables:
         if isinstance(mapping, Infeasible):
             return cycles, kinds  # nor does it map with less
         layers = Layers(chooser, self.board, sizes, self.known)
-        cycles[there] = sum(host_cycles(time_ns, clock_hz) * count for time_ns, count in
+        cycles[there] = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in
                             host_steps(self.graph, overlay, self.board, mapping))
         enough = enough_ms * clock_hz / 1e3 * (1 + ROUNDING)
         fabric = [item for item in mapping.layers if item.engine is not None]

@@ -14,7 +14,7 @@ from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from arch_models.power.energy import Activity, total_joules
 from arch_models.resources import check
-from arch_models.units import NS_PER_S
+from arch_models.units import NS_PER_S, ROUNDING
 from cosim.analysis.least import Least, least
 from cosim.build import Builder
 from studies.energy.toggles import factors
@@ -25,9 +25,6 @@ from studies.evaluation.values import MICROJOULES, MILLISECONDS, Scored
 from studies.search.space import Choice
 from studies.search.space_overlays import overlay_of
 from workloads.graph import Graph
-
-#: Sums of floats in another order differ by less; bounds give way by so much.
-ROUNDING = 1e-9
 
 
 def bounds_of(builder: Builder, overlay: Overlay) -> Figures | None:

@@ -5,7 +5,7 @@ It does not say which axes there are; see `space`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -118,18 +118,19 @@ def _masters(choice: Mapping[str, Value], base: Overlay, board: Board) -> tuple[
     for role, name, port_axis, outstanding in wanted:
         known = (base.masters_of(role) or base.masters)[-1 if name == "input_2" else 0]
         port = str(choice.get(port_axis, known.port))
-        width = int(choice.get(f"{role.value}_width_bits",
-                               choice.get("port_width_bits", known.width_bits)))
+        wanted_bits = int(choice.get(width_axis(role, choice), known.width_bits))
         masters.append(replace(
             known, name=name, role=role, port=port,
-            width_bits=_nearest(width, board.port(port).widths_bits),
+            width_bits=board.port(port).nearest_width(wanted_bits),
             outstanding=int(choice.get(outstanding, known.outstanding)),
             max_burst_beats=int(choice.get("max_burst_beats", known.max_burst_beats))))
     return tuple(masters)
 
 
-def _nearest(wanted: int, legal: tuple[int, ...]) -> int:
-    return min(legal, key=lambda value: abs(value - wanted))
+def width_axis(role: Role, names: Container[str]) -> str:
+    """Of these axes the one that sets the width of a role's masters: its own, else that of all."""
+    own = f"{role.value}_width_bits"
+    return own if own in names else "port_width_bits"
 
 
 def starting_choices(space: Space, base: Overlay, board: Board, count: int = 6) -> list[Choice]:

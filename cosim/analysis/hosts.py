@@ -1,4 +1,4 @@
-"""The processor's steps that a frame must wait for, one behind the other with the layers in fabric.
+"""The processor's steps of a mapped frame, and how many of them nothing else runs beside.
 
 It times no layer of the fabric. In a phase that repeats, what the processor does before the first
 layer in fabric may run while the repeat before is still going on; all the rest waits for a layer
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from typing import NamedTuple
 
 from arch_models.board import Board
 from arch_models.engines.host import start_ns
@@ -18,27 +19,35 @@ from cosim.mapping.tiles import Mapping
 from workloads.graph import Graph, Phase
 
 
+class HostStep(NamedTuple):
+    """A step: its nanoseconds, how often a frame has it, and how often at least the fabric stands
+    still meanwhile."""
+
+    time_ns: float
+    times: int
+    alone: int
+
+
 def host_steps(graph: Graph, overlay: Overlay, board: Board,
-               mapping: Mapping) -> Iterator[tuple[float, int]]:
-    """(nanoseconds, how often) of each step."""
+               mapping: Mapping) -> Iterator[HostStep]:
+    """The steps in order, as `lower` writes them: a phase that begins in fabric is started, as is
+    what follows an operator, or each layer."""
     begin = start_ns(board, overlay.control)
     for number, (phase, group) in enumerate(groupby(mapping.layers, lambda item: item.phase)):
         layers = list(group)
         repeats = graph.steps if phase is Phase.STEP else 1
+        ahead = int(number == 0)
         begun = False
-        if number == 0 and layers[0].engine is not None:
-            yield begin, 1
+        if layers[0].engine is not None:
+            yield HostStep(begin, repeats, ahead)
         for place, item in enumerate(layers):
             after = layers[place + 1] if place + 1 < len(layers) else None
             if item.engine is None:
                 to_fabric = after is not None and after.engine is not None
-                time_ns = host_ns(graph, overlay, board, mapping.layouts,
-                                  graph.layer(item.name), item, to_fabric)
-                if begun:
-                    yield time_ns, repeats
-                elif number == 0:
-                    yield time_ns, 1
+                yield HostStep(host_ns(graph, overlay, board, mapping.layouts,
+                                       graph.layer(item.name), item, to_fabric),
+                               repeats, repeats if begun else ahead)
                 continue
             if begun and overlay.control.start is Start.LAYER and layers[place - 1].engine:
-                yield begin, repeats
+                yield HostStep(begin, repeats, repeats)
             begun = True
