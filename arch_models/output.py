@@ -12,7 +12,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -130,3 +130,20 @@ def toml_lines(value: Any) -> str:
     """The fields of a dataclass as lines of a TOML table."""
     return "".join(f"{item.name} = {toml_value(getattr(value, item.name))}\n"
                    for item in fields(value))
+
+
+def toml_text(value: Any, left_out: frozenset[str] = frozenset()) -> str:
+    """A dataclass as a TOML file: plain fields, then tables and lists of tables.
+
+    `left_out`: fields that are not written.
+    """
+    plain, tables = [], []
+    for name in (item.name for item in fields(value) if item.name not in left_out):
+        part = getattr(value, name)
+        if is_dataclass(part):
+            tables.append(f"\n[{name}]\n" + toml_lines(part))
+        elif isinstance(part, tuple) and part and is_dataclass(part[0]):
+            tables += [f"\n[[{name}]]\n" + toml_lines(item) for item in part]
+        else:
+            plain.append(f"{name} = {toml_value(part)}\n")
+    return "".join(plain) + "".join(tables)

@@ -6,15 +6,25 @@ It maps no layer and computes no time; `check` says whether a board can hold it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from arch_models.fields import FieldError, build, identifier, label, prose, shortened
 from arch_models.files import read_toml
-from arch_models.literature import NOT_STATED, Origin, Phases, Reads, Sites, check_origin, filled_in
-from arch_models.output import toml_lines, toml_value, write_text
+from arch_models.literature import (
+    AS_TILED,
+    NOT_STATED,
+    Loops,
+    Origin,
+    Phases,
+    Reads,
+    Sites,
+    check_origin,
+    filled_in,
+)
+from arch_models.output import toml_text, write_text
 
 DESIGNS = Path(__file__).parent / "designs"
 #: What an overlay without a board is counted at; every board that ships makes it.
@@ -155,9 +165,8 @@ class Overlay:
     bytes / 8, bytes / 8 and bytes. `most_in_words`, `most_out_words`: bound on the words of one
     convolution operation (0: as many as fit), for accelerators that make one pass a word;
     `tile_rows`, `tile_columns`: its output rows and columns, at most (0: the mapping chooses).
-    `origin`, `phases`, `reads`, `sites`: of hardware that is somebody else's (`literature`).
-    `depthwise_taps`: taps of a kernel row that the depthwise engine multiplies in a cycle, of 8
-    channels.
+    `origin`, `phases`, `reads`, `sites`, `loops`: of somebody else's hardware (`literature`).
+    `depthwise_taps`: of a kernel row, that the depthwise engine multiplies a cycle and channel.
     """
 
     name: str
@@ -201,6 +210,7 @@ class Overlay:
     phases: Phases = Phases.OVERLAPPED
     reads: Reads = Reads.FREE
     sites: Sites = NOT_STATED
+    loops: Loops = AS_TILED
 
     def __post_init__(self) -> None:
         """Refuse values that describe no hardware; whether a board holds it is `check`."""
@@ -338,7 +348,8 @@ def _check_masters(overlay: Overlay) -> None:
 
 def _check_parts(overlay: Overlay) -> None:
     """Everything else that is counted or named."""
-    check_origin(overlay.origin, overlay.phases, overlay.reads, overlay.sites)
+    check_origin(overlay.origin, overlay.phases, overlay.reads, overlay.sites, overlay.loops,
+                 overlay.control.start.value)
     _between("control.register_writes", overlay.control.register_writes, 0, MOST_CYCLES)
     if len(overlay.masters) > MOST_MASTERS:
         raise FieldError(f"masters: {len(overlay.masters)} of them, must be at most "
@@ -381,16 +392,7 @@ def save_overlay(overlay: Overlay, path: str | Path) -> None:
 
 def overlay_toml(overlay: Overlay) -> str:
     """The design file of an overlay."""
-    plain, tables = [], []
-    for item in fields(overlay):
-        value = getattr(overlay, item.name)
-        if is_dataclass(value):
-            tables.append(f"\n[{item.name}]\n" + toml_lines(value))
-        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
-            tables += [f"\n[[{item.name}]]\n" + toml_lines(part) for part in value]
-        else:
-            plain.append(f"{item.name} = {toml_value(value)}\n")
-    return "".join(plain) + "".join(tables)
+    return toml_text(overlay, frozenset({"loops"}) if overlay.loops == AS_TILED else frozenset())
 
 
 def default_overlay() -> Overlay:

@@ -24,8 +24,9 @@ from arch_models.units import ceil_div
 class Convolution:
     """trips = out_words * ceil(columns / unroll) * rows * trips of a group of positions.
 
-    A group takes in_words * kernel taps trips, and at least `result_cycles`: so long the results
-    of the group before it need the requantizers.
+    A group takes in_words * `tap_trips` trips, and at least `result_cycles`: so long the results
+    of the group before it need the requantizers. A described array may go through more rows and
+    columns than the tile has (`loops.work_rows`, `work_columns`).
     """
 
     engine = Engine.CONVOLUTION
@@ -40,8 +41,10 @@ class Convolution:
         if not self.supports(work):
             raise refuse(self.engine, work)
         found = timing(overlay, self.engine, "convolution")
-        trips = (tile.out_words * ceil_div(tile.columns, overlay.columns) * tile.rows
-                 * max(tile.in_words * work.kernel_rows * work.kernel_columns,
+        loops = overlay.loops
+        trips = (tile.out_words * ceil_div(tile.columns + loops.work_columns, overlay.columns)
+                 * (tile.rows + loops.work_rows)
+                 * max(tile.in_words * tap_trips(work.kernel_rows * work.kernel_columns, overlay),
                        overlay.result_cycles))
         return TileCost(found.fill, found.interval, trips, found.drain)
 
@@ -63,6 +66,12 @@ class Convolution:
         """See `EngineModel`."""
         return {"columns": overlay.columns, "dsp_packing": int(overlay.dsp_packing),
                 "requantize_cycles": overlay.requantize_cycles}
+
+
+def tap_trips(taps: int, overlay: Overlay) -> int:
+    """Trips for the taps of a kernel and a word of channels: one each, unless the array is a
+    described one that takes several."""
+    return ceil_div(taps, overlay.loops.taps_per_cycle)
 
 
 def array_terms(overlay: Overlay) -> dict[str, float]:

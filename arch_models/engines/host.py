@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from arch_models.board import Board
 from arch_models.fields import FieldError, nearest
-from arch_models.overlay import Control, Driver, Wait
+from arch_models.overlay import Control, Driver, Overlay, Wait
 
 FREE = ("concat", "reshape")
 #: Operators that cost as much an element as another one.
@@ -42,11 +42,15 @@ def cache_ns(board: Board, control: Control, transfer_bytes: int) -> float:
     return max(board.host.cache_floor_ns, transfer_bytes * board.host.cache_ns_per_byte)
 
 
-def start_ns(board: Board, control: Control) -> float:
-    """Writing the registers and starting the units once; a host that slept was woken first."""
-    host, sleeps = board.host, control.wait is Wait.SLEEP
+def start_ns(board: Board, overlay: Overlay) -> float:
+    """Writing the registers and starting the units once; a host that slept was woken first.
+
+    A described driver may take more (`loops.call_us`).
+    """
+    host, control = board.host, overlay.control
+    sleeps, more = control.wait is Wait.SLEEP, overlay.loops.call_us * 1e3
     if control.driver is Driver.PYTHON:
         return (host.start_python_ns + control.register_writes * host.register_write_python_ns
-                + sleeps * host.wake_python_ns)
+                + sleeps * host.wake_python_ns + more)
     return (host.start_c_ns + control.register_writes * host.register_write_c_ns
-            + sleeps * host.wake_c_ns)
+            + sleeps * host.wake_c_ns + more)

@@ -32,7 +32,7 @@ def host_steps(graph: Graph, overlay: Overlay, board: Board,
                mapping: Mapping) -> Iterator[HostStep]:
     """The steps in order, as `lower` writes them: a phase that begins in fabric is started, as is
     what follows an operator, or each layer."""
-    begin = start_ns(board, overlay.control)
+    begin = start_ns(board, overlay)
     for number, (phase, group) in enumerate(groupby(mapping.layers, lambda item: item.phase)):
         layers = list(group)
         repeats = graph.steps if phase is Phase.STEP else 1

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from arch_models.engines import Tile, Work
+from arch_models.literature import Copies
 from arch_models.overlay import Engine, Infeasible, Overlay
 from cosim.engines import rows
 from cosim.engines.buffers import BEAT, Buffers
@@ -63,12 +64,13 @@ class Site:
         """A tensor in memory."""
         spec = mapped.graph.tensors[name]
         step = 8 if mapped.layouts.is_grid(name) else mapped.layouts.position_bytes
-        return Area(self.addresses[name], mapped.planes(name), spec.rows, spec.columns, step)
+        return Area(self.addresses[name], mapped.planes(name), spec.rows, spec.columns, step,
+                    int(mapped.overlay.loops.copies is Copies.ROWS))
 
     def line(self, mapped: Mapped, name: str) -> Area:
         """The tensor as a list of positions: one column, so that any range is one run."""
         area = self.area(mapped, name)
-        return area._replace(rows=area.rows * area.columns, columns=1)
+        return area._replace(rows=area.rows * area.columns, columns=1, apart=0)
 
     def common(self, overlay: Overlay, input_share: int = rows.BY_ONE,
                output_share: int = rows.BY_ONE) -> Common:

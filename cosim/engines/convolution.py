@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from arch_models.engines import Tile, Work, timing
+from arch_models.engines.convolution import tap_trips
 from arch_models.overlay import Engine, Fusion, Infeasible, Overlay
 from arch_models.units import ceil_div
 from cosim.engines.base import Demand, Job, Mapped, Site, edge, least_read, share
@@ -74,7 +75,8 @@ class ConvolutionSlice:
         if group_in:
             edge_in = min(group_words(word, overlay.tm, overlay.tn, out.channels, group_out,
                                       group_in)[1] for word in range(out_words))
-        source = site.area(mapped, item.inputs[0])
+        source = site.area(mapped, item.inputs[0])._replace(
+            more_rows=overlay.loops.read_rows, more_columns=overlay.loops.read_columns)
         # The real rows that the smallest tile reads, at least.
         read_rows = max(1, edge_rows * window.stride - window.padding) >> bool(item.upsample)
         common = site.common(
@@ -92,7 +94,7 @@ class ConvolutionSlice:
             overlay.tm, out.channels, out.rows, out.columns, in_words, out_words,
             tile.out_words, tile.in_words, tile.rows, tile.columns, int(tile.resident),
             int(tile.weights_outer), window.rows, window.columns, window.stride, window.padding,
-            int(bool(item.upsample)), int(layer.relu), int(bool(item.pool)), int(bool(item.add)),
+            int(bool(item.upsample)), int(layer.relu), _pool(mapped), int(bool(item.add)),
             *_add_scale(mapped), weights, overlay.tm * overlay.tn * overlay.weight_bits // 8,
             overlay.weight_words, overlay.weight_banks, *site.blobs["parameters"],
             site.parity * (overlay.parameter_entries // 2 // overlay.tm * overlay.tm),
@@ -120,8 +122,9 @@ class ConvolutionSlice:
         column_tiles = ceil_div(out.columns, tile.columns)
         column_trips = ((column_tiles - 1) * ceil_div(tile.columns, overlay.columns)
                         + ceil_div(edge(out.columns, tile.columns), overlay.columns))
-        group = max(in_words * taps, overlay.result_cycles) * out_words * out.rows
-        trips = in_words * taps * out_words * out.rows * column_trips
+        each = in_words * tap_trips(taps, overlay)
+        group = max(each, overlay.result_cycles) * out_words * out.rows
+        trips = each * out_words * out.rows * column_trips
         spatial = ceil_div(out.rows, tile.rows) * column_tiles
         out_tiles = ceil_div(out_words, tile.out_words)
         in_tiles = ceil_div(in_words, tile.in_words)
@@ -216,6 +219,13 @@ def _add_scale(mapped: Mapped) -> tuple[int, int, int]:
     return multiplier[0], multiplier[1], int(mapped.graph.constant(add, "shift")[0])
 
 
+def _pool(mapped: Mapped) -> int:
+    """0, or what is fused behind: 1 an average, 2 the greatest."""
+    if not mapped.item.pool:
+        return 0
+    return 2 if mapped.graph.layer(mapped.item.pool).operator is Operator.MAX_POOL else 1
+
+
 def _most_rows(plan: ConvolutionPlan, site: Site) -> int:
     spatial = (ceil_div(plan.conv_rows, plan.tile_rows)
                * ceil_div(plan.conv_columns, plan.tile_columns))
@@ -268,7 +278,7 @@ def _choose(chooser: Chooser, layer: Layer) -> LayerMapping | Infeasible:
         overlay.tm * overlay.tn * overlay.weight_bits // 8, found.fill + found.drain,
         found.interval, overlay.most_in_words or planes,
         1 if grouped else overlay.most_out_words or out_words, grouped, overlay.tile_rows,
-        overlay.tile_columns)
+        overlay.tile_columns, overlay.loops.taps_per_cycle)
     chooser.shapes[layer.name] = shape
     best = chooser.search(search, shape)
     if best[0] < 0:
@@ -291,8 +301,9 @@ def _fused_behind(chooser: Chooser, layer: Layer) -> tuple[Layer | None, Layer |
             or layer.operator is Operator.MATMUL):
         return None, None
     window, spec = reader.window, chooser.graph.tensors[layer.output]
-    if (reader.operator is Operator.AVERAGE_POOL and Fusion.POOL in chooser.overlay.fusions
-            and "multiplier" not in reader.constants and window.padding == 0
+    average = reader.operator is Operator.AVERAGE_POOL and Fusion.POOL in chooser.overlay.fusions
+    most = reader.operator is Operator.MAX_POOL and chooser.overlay.loops.fused_max_pool
+    if ((most or average) and "multiplier" not in reader.constants and window.padding == 0
             and window.rows == window.columns == window.stride == 2
             and spec.rows % 2 == spec.columns % 2 == 0):
         return reader, None

@@ -57,6 +57,7 @@ class ConvolutionShape(NamedTuple):
     grouped: int
     fixed_rows: int
     fixed_columns: int
+    taps_per_cycle: int = 1
 
 
 class Rooms(NamedTuple):
@@ -136,8 +137,9 @@ def _totals(shape, budget, walked, blocked):
     skip_bytes = stored_bytes if shape.add else 0
     block = shape.out_words * shape.in_words * taps * shape.weight_word_bytes
     edge_in = shape.in_words - (in_tiles - 1) * tile_in
-    trips = ((in_tiles - 1) * max(tile_in * taps, shape.result_cycles)
-             + max(edge_in * taps, shape.result_cycles))
+    each = -(-taps // shape.taps_per_cycle)
+    trips = ((in_tiles - 1) * max(tile_in * each, shape.result_cycles)
+             + max(edge_in * each, shape.result_cycles))
     compute = walked.groups * trips + stages * in_tiles * shape.overhead
     first_planes = shape.in_planes if resident else tile_in * budget.lanes_in
     first = max(first_planes * walked.in_rows * walked.in_columns * budget.position_bytes

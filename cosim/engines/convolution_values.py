@@ -62,7 +62,7 @@ def convolve(memories: Buffers, a: Mapping[str, int]) -> None:
     value = arithmetic.requantize(total, multiplier, shift).astype(np.int64)
     if a["relu"]:
         value = np.maximum(value, 0)
-    halve = a["pool"]
+    halve = int(a["pool"] > 0)
     count = a["out_words"] * (out_rows >> halve) * (out_columns >> halve)
     target = span_of(memories.output, a["out_base"], count)
     if a["add"]:
@@ -72,5 +72,12 @@ def convolve(memories: Buffers, a: Mapping[str, int]) -> None:
             arithmetic.round_shift(both, a["add_shift"])).astype(np.int64)
     if halve:
         value = value.reshape(a["out_words"], out_rows // 2, 2, out_columns // 2, 2, memories.tm)
-        value = arithmetic.round_shift(value.sum(axis=(2, 4)), 2)
+        value = _pooled(value, a["pool"])
     memories.output[target] = value.reshape(-1, memories.tm).astype(np.int8)
+
+
+def _pooled(value: np.ndarray, pool: int) -> np.ndarray:
+    """(words, rows, 2, columns, 2, tm): the mean of each square (1), or its greatest (2)."""
+    if pool == 2:
+        return np.asarray(value.max(axis=(2, 4)))
+    return np.asarray(arithmetic.round_shift(value.sum(axis=(2, 4)), 2))

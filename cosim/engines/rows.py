@@ -49,13 +49,20 @@ class Table(NamedTuple):
 
 
 class Area(NamedTuple):
-    """A tensor in DRAM: planes of rows x columns positions of `position_bytes`."""
+    """A tensor in DRAM: planes of rows x columns positions of `position_bytes`.
+
+    `apart`: is each row of a tile a run of its own, even if it is as wide as the tensor?
+    `more_rows`, `more_columns`: that lie beside those of the tensor and come with each tile.
+    """
 
     address: int
     planes: int
     rows: int
     columns: int
     position_bytes: int
+    apart: int = 0
+    more_rows: int = 0
+    more_columns: int = 0
 
 
 class Box(NamedTuple):
@@ -129,19 +136,21 @@ def open_row(table, row, turn, kind):
 def dram_pattern(table, row, area, box):
     """The planes and runs of a tile of a tensor."""
     ops = table.operations
-    pitch = area.columns * area.position_bytes
-    ops[row, ADDRESS] = (area.address + box.plane * area.rows * pitch + box.top * pitch
+    rows, columns = box.rows + area.more_rows, box.columns + area.more_columns
+    pitch = (area.columns + area.more_columns) * area.position_bytes
+    plane = (area.rows + area.more_rows) * pitch
+    ops[row, ADDRESS] = (area.address + box.plane * plane + box.top * pitch
                          + box.left * area.position_bytes)
     ops[row, PLANES] = box.planes
-    ops[row, PLANE_STRIDE] = area.rows * pitch
-    if box.columns == area.columns:
+    ops[row, PLANE_STRIDE] = plane
+    if box.columns == area.columns and not area.apart:
         # Rows that touch are one run: the bursts are as long as they can be.
-        ops[row, ROW_BYTES] = box.rows * pitch
+        ops[row, ROW_BYTES] = rows * pitch
         ops[row, ROWS] = 1
-        ops[row, ROW_STRIDE] = box.rows * pitch
+        ops[row, ROW_STRIDE] = rows * pitch
     else:
-        ops[row, ROW_BYTES] = box.columns * area.position_bytes
-        ops[row, ROWS] = box.rows
+        ops[row, ROW_BYTES] = columns * area.position_bytes
+        ops[row, ROWS] = rows
         ops[row, ROW_STRIDE] = pitch
 
 

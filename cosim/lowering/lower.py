@@ -13,12 +13,14 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.engines.host import cache_ns, software_ns, start_ns
-from arch_models.literature import Phases, Reads
+from arch_models.literature import Calls, Phases, Reads, WeightCopies, WeightPath
 from arch_models.overlay import Overlay, Start
 from arch_models.units import cycles_from_ns
 from cosim.engines import SLICES
 from cosim.engines.base import Job, Mapped
 from cosim.engines.rows import Table
+from cosim.lowering.calls import Host, called, through_dram
+from cosim.lowering.copies import through_input, weight_runs
 from cosim.lowering.fetches import with_fetches
 from cosim.lowering.jobs import fill_costs, jobs, mapped_layer
 from cosim.lowering.phases import joined, serial
@@ -26,7 +28,15 @@ from cosim.lowering.placement import KnownPlaces, Placement, place
 from cosim.lowering.wiring import Wiring, units_of, wire
 from cosim.mapping.layout import Layouts
 from cosim.mapping.tiles import LayerMapping, Mapping
-from cosim.program.table import ARGUMENT_COUNT, FLAG_FIRST, Column, Opcode, Program, Segment
+from cosim.program.table import (
+    ARGUMENT_COUNT,
+    FLAG_FIRST,
+    Channel,
+    Column,
+    Opcode,
+    Program,
+    Segment,
+)
 from workloads.graph import Graph, Layer, Phase, multiply_accumulates
 
 START = "start"  # the pseudo-layer of a host operation that only starts the fabric
@@ -86,7 +96,7 @@ def host_ns(graph: Graph, overlay: Overlay, board: Board, layouts: Layouts, laye
     for name in (*item.inputs, item.output):
         total += cache_ns(board, overlay.control, layouts.bytes_of(name))
     if to_fabric:
-        total += start_ns(board, overlay.control)
+        total += start_ns(board, overlay)
     return total
 
 
@@ -140,11 +150,7 @@ class _Lowering:
             segments.append(Segment(begin, self.row, repeat))
         self.ops, self.args = self.ops[: self.row], self.args[: self.row]
         channels = self.wiring.with_initial(self.initial)
-        if self.overlay.reads is Reads.JOINED:
-            self.ops, self.args, segments, channels = joined(
-                self.ops, self.args, segments, channels, self.wiring)
-        if self.overlay.phases is Phases.SERIAL:
-            channels = serial(self.ops, segments, self.wiring.units, channels)
+        segments, channels = self._loops(segments, channels)
         if self.wiring.fetch >= 0:
             self.ops, self.args, segments = with_fetches(
                 self.ops, self.args, segments, self.wiring, self.placement.size_bytes)
@@ -153,6 +159,43 @@ class _Lowering:
                           channels, names, self.ops, self.args,
                           tuple(segments))
         return Lowered(program, self.placement, self.mapping, tuple(self.host_ns))
+
+    def _loops(self, segments: list[Segment], channels: tuple[Channel, ...]
+               ) -> tuple[list[Segment], tuple[Channel, ...]]:
+        """What the loops of described hardware do besides: segments and channels anew."""
+        overlay, loops, wiring = self.overlay, self.overlay.loops, self.wiring
+        if loops.weight_copies is not WeightCopies.BLOCK:
+            weight_runs(self.ops, self.args, self.graph, overlay, self.mapping)
+        if loops.partial_bits:
+            sums = [(self.placement.addresses[item.output],
+                     self.graph.tensors[self.layers[item.name].output].columns)
+                    for item in self.mapping.layers]
+            self.ops, self.args, segments, channels = through_dram(
+                self.ops, self.args, segments, channels, wiring, overlay, sums)
+        if loops.weights is WeightPath.INPUT:
+            channels = through_input(self.ops, channels, wiring)
+        if loops.calls is not Calls.WHOLE:
+            (self.ops, self.args, segments, channels), self.host_ns = called(
+                self.ops, self.args, segments, channels, wiring, Host(
+                    loops.calls, start_ns(self.board, overlay), len(self.mapping.layers),
+                    self.host_ns, self._call_cache_ns))
+            hosts = self.ops[:, Column.KIND] == Opcode.HOST
+            self.ops[hosts, Column.FILL] = [host_cycles(item, overlay.clock_hz)
+                                            for item in self.host_ns]
+        if overlay.reads is Reads.JOINED:
+            self.ops, self.args, segments, channels = joined(
+                self.ops, self.args, segments, channels, wiring)
+        if overlay.phases is not Phases.OVERLAPPED:
+            channels = serial(self.ops, segments, wiring.units, channels,
+                              overlay.phases is Phases.DRAINED)
+        return segments, channels
+
+    def _call_cache_ns(self, read: int, written: int) -> float:
+        """Flush of what a call reads and invalidation of what it writes, if there is any."""
+        if not self.overlay.loops.call_cache:
+            return 0.0
+        control = self.overlay.control
+        return cache_ns(self.board, control, read) + cache_ns(self.board, control, written)
 
     def _phases(self) -> Iterator[tuple[Phase, list[int]]]:
         phase: Phase | None = None
@@ -184,7 +227,7 @@ class _Lowering:
         starts_on_host = bool(indices) and jobs[indices[0]] is None
         if fabric and not starts_on_host:
             done.append(self._host(None, fabric[0], len(self.mapping.layers),
-                                   start_ns(self.board, self.overlay.control)))
+                                   start_ns(self.board, self.overlay)))
         for place_in, index in enumerate(indices):
             item, job = self.mapping.layers[index], jobs[index]
             if job is None:
@@ -197,7 +240,7 @@ class _Lowering:
             if (self.overlay.control.start is Start.LAYER and done
                     and done[-1].item is not None and done[-1].item.engine is not None):
                 done.append(self._host(None, index, len(self.mapping.layers),
-                                       start_ns(self.board, self.overlay.control)))
+                                       start_ns(self.board, self.overlay)))
             rows = self._blank(item)
             self._emit(*job, rows)
             done.append(rows)

@@ -7,7 +7,8 @@ is timed and not executed.
 `serial`: loop bodies that load, compute and store without a dataflow pipeline. The table lists the
 operations of a layer tile by tile: loads, work, stores. Wherever the kind changes from one row to
 the next, every unit of the rows behind waits for the last operation of every unit of the rows
-before. Since each row only waits for rows above it, nothing can block.
+before. Since each row only waits for rows above it, nothing can block. `drained`: the same between
+stores and all else, so that loads and work of one output tile overlap.
 
 `joined`: a loop that copies a row on every read port and goes on when all have come. Loads of the
 input masters that lie together in the table are cut into rows; row n of each master waits for row
@@ -28,6 +29,7 @@ from cosim.program.table import (
     Opcode,
     Segment,
     Unit,
+    UnitKind,
 )
 
 
@@ -36,13 +38,15 @@ class TooManyChannels(Exception):
 
 
 def serial(operations: np.ndarray, segments: list[Segment], units: tuple[Unit, ...],
-           channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+           channels: tuple[Channel, ...], drained: bool = False) -> tuple[Channel, ...]:
     """Tie the phases of each segment's rows; the channels with those added.
 
-    Sets WAIT and SIGNAL in `operations`. Raises `TooManyChannels`.
+    `drained`: only stores are a phase of their own. Sets WAIT and SIGNAL in `operations`. Raises
+    `TooManyChannels`.
     """
-    kinds = np.array([int(unit.kind) for unit in units])
-    ties = _Ties(operations, units, channels, "phase")
+    kinds = np.array([int(unit.kind == UnitKind.WRITE if drained else unit.kind)
+                      for unit in units])
+    ties = Ties(operations, units, channels, "phase")
     unit = operations[:, Column.UNIT]
     # The host has barriers of its own on both sides.
     kind = np.where(operations[:, Column.KIND] == Opcode.HOST, -1, kinds[unit])
@@ -50,7 +54,7 @@ def serial(operations: np.ndarray, segments: list[Segment], units: tuple[Unit, .
         first, last = part.first, part.last
         turns = first + 1 + np.flatnonzero(np.diff(kind[first:last]))
         edges = [first, *turns.tolist(), last]
-        groups = [_ends(unit, begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
+        groups = [ends(unit, begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
         for index in range(len(groups) - 1):
             if kind[edges[index]] < 0 or kind[edges[index + 1]] < 0:
                 continue
@@ -86,7 +90,7 @@ def joined(operations: np.ndarray, arguments: np.ndarray, segments: list[Segment
     rows[cut & (place > 0), Column.WAIT] = 0
     rows[cut & (place > 0), Column.FLAGS] = 0
     rows[cut & (place < cuts[source] - 1), Column.SIGNAL] = 0
-    ties = _Ties(rows, wiring.units, channels, "input")
+    ties = Ties(rows, wiring.units, channels, "input")
     for group in _together(unit, inputs):
         for one in group:
             for other in group:
@@ -110,7 +114,7 @@ def _together(unit: np.ndarray, inputs: tuple[int, ...]) -> list[list[int]]:
     return found
 
 
-class _Ties:
+class Ties:
     """Channels for tokens between units, made when they are first asked for."""
 
     def __init__(self, operations: np.ndarray, units: tuple[Unit, ...],
@@ -132,7 +136,7 @@ class _Ties:
         self.operations[waits, Column.WAIT] |= 1 << bit
 
 
-def _ends(unit: np.ndarray, begin: int, end: int) -> dict[int, tuple[int, int]]:
+def ends(unit: np.ndarray, begin: int, end: int) -> dict[int, tuple[int, int]]:
     """First and last row of every unit in some rows."""
     found: dict[int, tuple[int, int]] = {}
     for row in range(begin, end):

@@ -21,16 +21,20 @@ HOST = BOARD.host
 C = Control(driver=Driver.C, register_writes=12, cache_maintenance=True)
 
 
+def start(control: Control) -> float:
+    return start_ns(BOARD, replace(default_overlay(), control=control))
+
+
 @pytest.mark.parametrize("writes", [0, 1, 12])
 def test_a_start_pays_every_register_write(writes: int) -> None:
     control = replace(C, register_writes=writes)
-    assert start_ns(BOARD, control) == pytest.approx(
+    assert start(control) == pytest.approx(
         HOST.start_c_ns + writes * HOST.register_write_c_ns)
     python = replace(control, driver=Driver.PYTHON)
-    assert start_ns(BOARD, python) == pytest.approx(
+    assert start(python) == pytest.approx(
         HOST.start_python_ns + writes * HOST.register_write_python_ns)
-    assert start_ns(BOARD, replace(control, wait=Wait.SLEEP)) == pytest.approx(
-        start_ns(BOARD, control) + HOST.wake_c_ns)
+    assert start(replace(control, wait=Wait.SLEEP)) == pytest.approx(
+        start(control) + HOST.wake_c_ns)
 
 
 @pytest.mark.parametrize(("nanoseconds", "cycles"), [(0.0, 1), (10.0, 1), (1000.0, 100),
