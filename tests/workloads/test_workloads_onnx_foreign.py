@@ -11,25 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
-from arch_models.board import load_board
-from arch_models.overlay import load_overlay
-from cosim.analysis.interpret import interpret
-from cosim.build import build
-from studies.evaluation.evaluate import feasible
 from studies.validate.onnx.outputs import decibels
+from tests.support.onnx_beside import Arrays, assert_lowered, computed, runtime
 from tests.support.onnx_models import model_of
 from workloads.graph import GraphError
-from workloads.onnx.importer import Imported, import_onnx
-from workloads.quantization.float_network import execute_real
-from workloads.quantization.post_training import quantized_inputs
-from workloads.reference import execute
+from workloads.onnx.importer import import_onnx
 
 node = onnx.helper.make_node
 MICROSOFT, QONNX = "com.microsoft", "qonnx.custom_op.general"
-Arrays = Mapping[str, np.ndarray]
 
 
 def drawn(*shape: int, spread: float = 0.5, seed: int = 7) -> np.ndarray:
@@ -53,32 +44,6 @@ def saved(folder: Path, nodes: list[onnx.NodeProto], inputs: Arrays,
     model.opset_import.extend(onnx.helper.make_opsetid(name, 1) for name in (MICROSOFT, QONNX))
     onnx.save(model, folder / "case.onnx")
     return folder / "case.onnx"
-
-
-def computed(path: Path, inputs: Arrays) -> tuple[Imported, np.ndarray, np.ndarray]:
-    """The import, and the output of its float and of its integer network."""
-    found = import_onnx(path, [inputs])
-    given = found.entered(inputs)
-    whole = execute(found.graph, quantized_inputs(found.graph, given))
-    steps = {name: array * found.graph.tensors[name].scale for name, array in whole.items()}
-    return found, found.real("y", execute_real(found.network, given)), found.real("y", steps)
-
-
-def runtime(path: Path, inputs: Arrays) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(str(path), options).run(None, dict(inputs))[0]
-
-
-def assert_lowered(found: Imported, inputs: Arrays) -> None:
-    """Every byte of the output, from the operations of the Program."""
-    counted = quantized_inputs(found.graph, found.entered(inputs))
-    overlay = load_overlay("default")
-    lowered = feasible(build(found.graph, overlay, load_board("pynq-z1")))
-    made = interpret(lowered, found.graph, overlay, counted, seed=0)
-    name = found.graph.outputs[0]
-    assert np.array_equal(made[name], execute(found.graph, counted)[name])
 
 
 PICTURE = {"x": drawn(1, 4, 8, 8)}

@@ -42,6 +42,7 @@ class Imported:
 
     `views`: where each activation of the file lies in the graph's tensors. `counted`: those that
     are integers in the file. `model`: the file. `stated`: does it state scales of activations?
+    `counts`: does it, or takes it them at run time, so that its own values have 8 bits?
     """
 
     graph: Graph
@@ -51,6 +52,7 @@ class Imported:
     counted: Mapping[str, Counted]
     model: Model
     stated: bool
+    counts: bool
 
     def entered(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by the file's names as the graph's real inputs."""
@@ -104,7 +106,8 @@ def import_onnx(
     if walk.dynamic:
         note += f", {walk.dynamic} ranges that the file takes at run time calibrated"
     views = {name: view for name, view in walk.views.items() if view.function is None}
-    return Imported(graph, network, note, views, walk.counted, walk.model, walk.stated)
+    return Imported(graph, network, note, views, walk.counted, walk.model, walk.stated,
+                    walk.stated or walk.dynamic > 0)
 
 
 def read_sized(path: Path, sizes: Sizes | None,
@@ -209,7 +212,7 @@ def walked(model: Model, symmetric: bool = False) -> Walk:
             failed.add(name)
     for node in model.nodes:
         try:
-            if failed.isdisjoint(node.inputs):
+            if failed.isdisjoint(node.reads):
                 _import_node(walk, node)
             else:
                 failed.update(filter(None, node.outputs))
@@ -240,11 +243,15 @@ def _readable(operator: str) -> str:
 
 
 def _check_known(node: Node) -> None:
+    if node.operator in ("Loop", "Scan", "SequenceMap"):
+        raise Unsupported("loops are not imported; export with the steps written out")
     if node.operator not in KNOWN:
         foreign = ":" in node.operator
-        raise Unsupported("no such operator here" + (
-            "; export with operators of ONNX's own domain, a quantized network with QuantizeLinear "
-            "and DequantizeLinear (QCDQ, QuantFormat.QDQ)" if foreign else ""))
+        raise Unsupported("no such operator here; " + (
+            "export with operators of ONNX's own domain, a quantized network with QuantizeLinear "
+            "and DequantizeLinear (QCDQ, QuantFormat.QDQ)" if foreign else
+            "export it as simpler ones, or cut it off (onnx.utils.extract_model) and let the "
+            "caller do it"))
 
 
 def _enter(walk: Walk, name: str) -> None:
@@ -281,9 +288,7 @@ def _import_node(walk: Walk, node: Node) -> None:
     _check_known(node)
     if node.operator not in RULES and node.operator not in EXPANSIONS:
         raise Unsupported("is computed from constants and shapes alone, not from activations; cut "
-                          "it off the network and let the caller do it")
-    if any(item.HasField("g") for item in node.proto.attribute):
-        raise Unsupported("graphs inside a node are not imported")
+                          "it off (onnx.utils.extract_model) and let the caller do it")
     try:
         steps = EXPANSIONS[node.operator](walk, node) if node.operator in EXPANSIONS else None
         if steps is not None:

@@ -38,6 +38,7 @@ RULES: Mapping[str, Rule] = {
     "Normalize over axes": norms.axes_norm, "Root mean square": norms.root_mean_square,
     "Resize": sampling.resize, "Upsample": sampling.resize, "GridSample": sampling.grid_sample,
     "Concat": moves.concat, "Where": moves.where,
+    **dict.fromkeys(("ScatterND", "ScatterElements"), moves.scatter),
     **dict.fromkeys((
         "Identity", "Dropout", "Cast", "CastLike", "Flatten", "Reshape", "Squeeze", "Unsqueeze",
         "Transpose", "Slice", "Split", "Gather", "GatherElements", "GatherND", "Expand", "Tile",

@@ -39,7 +39,7 @@ def _without_unread(nodes: Sequence[Node], steps: set[int], outputs: Sequence[st
         if id(node) in steps and read.isdisjoint(node.outputs):
             continue
         kept.append(node)
-        read.update(node.inputs)
+        read.update(node.reads)
     return kept[::-1]
 
 

@@ -5,7 +5,7 @@ It gives operators no meaning; the walk does. Constants are computed by `fold`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,12 @@ class Node:
     def attribute(self, name: str, default: Any) -> Any:
         """The attribute, or the default of the operator's specification."""
         return self.attributes.get(name, default)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All that the node reads: its inputs, and what graphs inside it take from around them."""
+        inner = [name for graph in graphs_of(self.proto) for name in _mentioned(graph)]
+        return (*filter(None, self.inputs), *inner)
 
     def text(self, name: str, default: str) -> str:
         """An attribute that is a string."""
@@ -104,13 +110,22 @@ def read_file(path: Path) -> onnx.ModelProto:
     return proto
 
 
+def has_halves(model: onnx.ModelProto) -> bool:
+    """Does a file hold or make numbers of 16 bits?"""
+    kinds = {item.data_type for item in model.graph.initializer}
+    kinds |= {item.type.tensor_type.elem_type for item in (*model.graph.input, *model.graph.output)}
+    kinds |= {part.i for node in model.graph.node if node.op_type == "Cast"
+              for part in node.attribute}
+    return not kinds.isdisjoint({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+
+
 def checked_model(proto: onnx.ModelProto, file: str, sizes: Sizes | None = None) -> Model:
     """The model of a parsed file, after the checks that need no file system."""
     proto = _plain(proto, file)
     graph = proto.graph
     constants = {item.name: _array(item, file) for item in graph.initializer}
     opset = _opset(proto, file)
-    nodes = tuple(_node(item, index, opset) for index, item in enumerate(graph.node))
+    nodes = tuple(node_of(item, index, opset) for index, item in enumerate(graph.node))
     entering = [item for item in graph.input if item.name not in constants]
     inputs = tuple(item.name for item in entering)
     _check_counts(file, nodes)
@@ -125,12 +140,38 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
+def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside a node: branches and bodies."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _mentioned(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that a graph and those inside it read, their own and those from around them."""
+    for node in graph.node:
+        yield from filter(None, node.input)
+        for inner in graphs_of(node):
+            yield from _mentioned(inner)
+    yield from (value.name for value in graph.output)
+
+
 def _tensors(proto: onnx.ModelProto) -> Iterator[TensorProto]:
-    yield from proto.graph.initializer
-    for node in (*proto.graph.node, *(node for item in proto.functions for node in item.node)):
+    yield from _tensors_of(proto.graph.node, proto.graph.initializer)
+    for function in proto.functions:
+        yield from _tensors_of(function.node, ())
+
+
+def _tensors_of(nodes: Iterable[onnx.NodeProto],
+                constants: Iterable[TensorProto]) -> Iterator[TensorProto]:
+    yield from constants
+    for node in nodes:
         for attribute in node.attribute:
             yield attribute.t
             yield from attribute.tensors
+        for graph in graphs_of(node):
+            yield from _tensors_of(graph.node, graph.initializer)
 
 
 def _load_outside(proto: onnx.ModelProto, path: Path) -> None:
@@ -279,10 +320,11 @@ def made_node(operator: str, inputs: Sequence[str], outputs: Sequence[str], name
               **attributes: Any) -> Node:
     """A node of the newest operator set, as one of several that stand for a node of the file."""
     proto = onnx.helper.make_node(operator, inputs, outputs, name=name, **attributes)
-    return _node(proto, 0, NEWEST_OPSET)
+    return node_of(proto, 0, NEWEST_OPSET)
 
 
-def _node(item: onnx.NodeProto, index: int, opset: int) -> Node:
+def node_of(item: onnx.NodeProto, index: int, opset: int) -> Node:
+    """A parsed node; one without a name gets its operator and place as one."""
     attributes = {part.name: onnx.helper.get_attribute_value(part) for part in item.attribute}
     domain = "" if item.domain in ("", "ai.onnx") else f"{item.domain}:"
     return Node(item.name or f"{item.op_type.lower()}{index}", domain + item.op_type,

@@ -128,9 +128,13 @@ class Walk:
             self.views[name] = self._held(name)
         return self.views[name]
 
+    def shape(self, name: str) -> Shape:
+        """The shape of a tensor of the file."""
+        return self.views[name].shape if name in self.views else self.constant(name).shape
+
     def rank(self, name: str) -> int:
         """How many axes a tensor of the file has."""
-        return len(self.views[name].shape) if name in self.views else self.constant(name).ndim
+        return len(self.shape(name))
 
     def _held(self, name: str) -> View:
         """A constant as a tensor: an affine step that reads zeros and adds the values."""
@@ -154,7 +158,7 @@ class Walk:
     def expand(self, nodes: Sequence[Node]) -> None:
         """Nodes that stand for one of the file's: from now on they read what they read."""
         for node in nodes:
-            for name in filter(None, node.inputs):
+            for name in node.reads:
                 self._readers.setdefault(name, []).append(node)
 
     def view(self, name: str) -> View:

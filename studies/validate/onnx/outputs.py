@@ -18,7 +18,7 @@ import numpy as np
 from studies.evaluation.inputs import Reading
 from studies.plain.errors import UserError
 from workloads.onnx.importer import Imported, import_onnx, random_inputs, read_calibration
-from workloads.onnx.read import Model, read_file
+from workloads.onnx.read import Model, has_halves, read_file
 from workloads.quantization.float_network import execute_real
 from workloads.quantization.post_training import quantized_inputs
 from workloads.reference import execute
@@ -26,10 +26,14 @@ from workloads.reference import execute
 Arrays = Mapping[str, np.ndarray]
 #: Greatest difference of a float file's network, as a share of the output's greatest value.
 WANTED_FLOAT = 1e-5
+#: The same of a file with numbers of 16 bits, each rounded to 11 digits in the runtime.
+WANTED_HALF = 2.0**-9
 #: Signal to error of a static int8 file: what differs is rounding near a half.
 WANTED_STATED_DB = 20.0
 #: How far below onnxruntime's own quantizer the int8 network of a float file may be.
 WANTED_BEHIND_DB = 1.0
+#: A quantized network that is nearer than this was left in floats there: 8 bits can't be.
+FLOAT_DB = 100.0
 #: So many of the given inputs are compared, and so many random ones without any.
 MOST_INPUTS = 4
 
@@ -40,7 +44,8 @@ class OutputAgreement:
     the greatest value, and signal to error of the int8 network and of onnxruntime's quantizer,
     with symmetric activations (all that the hardware counts in) and with zero points.
 
-    None: not comparable (a file that states scales has no float values of its own).
+    None: not comparable (a file with integers of its own has no float values; its quantizer may
+    leave an output in floats). `wanted_float`: the greatest difference that is as asked.
     """
 
     output: str
@@ -49,6 +54,7 @@ class OutputAgreement:
     int8_db: float
     quantizer_db: float | None
     zero_points_db: float | None
+    wanted_float: float = WANTED_FLOAT
 
     @property
     def good(self) -> bool:
@@ -56,7 +62,7 @@ class OutputAgreement:
         if self.float_error is None:
             return self.int8_db >= WANTED_STATED_DB
         behind = 0.0 if self.quantizer_db is None else self.quantizer_db - self.int8_db
-        return self.float_error <= WANTED_FLOAT and behind <= WANTED_BEHIND_DB
+        return self.float_error <= self.wanted_float and behind <= WANTED_BEHIND_DB
 
 
 def read(path: Path, reading: Reading) -> Imported:
@@ -77,13 +83,14 @@ def outputs(path: Path, imported: Imported, reading: Reading,
             seed: int = 0) -> tuple[list[OutputAgreement], str]:
     """Each output beside onnxruntime's, and why its quantizer could not be compared ("" if so)."""
     feeds = feeds_of(imported.model, reading, seed)
-    model = read_file(path).SerializeToString()
+    proto = read_file(path)
+    model, limit = proto.SerializeToString(), WANTED_HALF if has_halves(proto) else WANTED_FLOAT
     names = list(imported.model.outputs)
     chosen = feeds[:MOST_INPUTS]
     wanted = run_model(model, names, chosen)
     others: list[list[dict[str, np.ndarray]] | None] = [None, None]
     reason = ""
-    if not imported.stated:
+    if not imported.counts:
         calibrated = feeds if reading.calibration else random_inputs(
             imported.model, MOST_INPUTS, 0)
         try:
@@ -103,13 +110,14 @@ def outputs(path: Path, imported: Imported, reading: Reading,
         truth = _all(item[name] for item in wanted)
         ours, eight = (_all(imported.real(name, item) for item in part)
                        for part in (real, counted))
-        theirs = [None if part is None else decibels(truth, _all(item[name] for item in part))
-                  for part in others]
+        symmetric, pointed = (
+            None if part is None else _rounded(truth, _all(item[name] for item in part))
+            for part in others)
         greatest = max(float(np.abs(truth).max()), 1e-30)
         found.append(OutputAgreement(
             name, truth.size,
-            None if imported.stated else float(np.abs(ours - truth).max()) / greatest,
-            decibels(truth, eight), *theirs))
+            None if imported.counts else float(np.abs(ours - truth).max()) / greatest,
+            decibels(truth, eight), symmetric, pointed, limit))
     return found, reason
 
 
@@ -121,6 +129,12 @@ def decibels(wanted: np.ndarray, found: np.ndarray) -> float:
     """Signal to error; at most 200."""
     error = float(((wanted - found) ** 2).sum())
     return min(200.0, 10 * float(np.log10(max((wanted**2).sum(), 1e-30) / max(error, 1e-30))))
+
+
+def _rounded(wanted: np.ndarray, found: np.ndarray) -> float | None:
+    """Signal to error of a quantized network, None where it was left in floats."""
+    apart = decibels(wanted, found)
+    return None if apart > FLOAT_DB else apart
 
 
 def run_model(model: bytes, names: Sequence[str],
@@ -169,10 +183,14 @@ def _quantized(path: Path, feeds: Sequence[Arrays], symmetric: bool) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the quantizer's advice on the root logger."""
+    """Without the quantizer's advice on the root logger and the runtime's on the terminal."""
+    import onnxruntime
+
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(3)
     try:
         yield
     finally:
         logging.disable(before)
+        onnxruntime.set_default_logger_severity(2)

@@ -98,6 +98,11 @@ _SIMPLE: Mapping[str, Function] = {
     "Asin": safe(np.arcsin), "Atanh": safe(np.arctanh), "Cosh": safe(np.cosh),
     "Exp": safe(np.exp), "Log": safe(np.log), "Reciprocal": safe(lambda x: 1 / x),
     "Sinh": safe(np.sinh), "Sqrt": safe(np.sqrt), "Tan": safe(np.tan),
+    # What comparisons and casts are made of (`expansions`, `moves`); no operators of ONNX.
+    "Is above zero": lambda x: (x > 0).astype(np.float64),
+    "Is not below zero": lambda x: (x >= 0).astype(np.float64),
+    "Is zero": lambda x: (x == 0).astype(np.float64),
+    "Is not zero": lambda x: (x != 0).astype(np.float64), "Cut to whole": np.trunc,
     "Mish": lambda x: x * np.tanh(_softplus(x)), "Softsign": lambda x: x / (1 + np.abs(x)),
 }
 

@@ -6,7 +6,7 @@ QONNX; a name of another domain carries it before a colon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -195,17 +195,43 @@ def _fused_conv(walk: Walk, node: Node) -> list[Node]:
     name = steps("Conv", *node.inputs[:3], **_plain(node, *_WINDOW))
     if len(node.inputs) > 3:
         name = steps("Add", name, node.inputs[3])
-    activation, numbers = node.text("activation", ""), node.attribute("activation_params", [])
+    numbers = node.attribute("activation_params", [])
+    return steps.last(_activated(steps, name, numbers))
+
+
+def _activated(steps: Steps, name: str, numbers: Sequence[float]) -> str:
+    """What a fused activation makes of a result."""
+    activation = steps.node.text("activation", "")
     match activation:
         case "":
-            return steps.last(name)
+            return name
         case "Relu" | "Sigmoid" | "Tanh":
-            return steps.last(steps(activation, name))
+            return steps(activation, name)
         case "LeakyRelu":
-            return steps.last(steps(activation, name, alpha=numbers[0] if numbers else 0.01))
+            return steps(activation, name, alpha=numbers[0] if numbers else 0.01)
         case "Clip":
-            return steps.last(steps("Clip", name, *(steps.constant(item) for item in numbers)))
+            return steps("Clip", name, *(steps.constant(item) for item in numbers))
     raise Unsupported(f"activation {activation} must be Relu, Sigmoid, Tanh, LeakyRelu or Clip")
+
+
+def _fused_gemm(walk: Walk, node: Node) -> list[Node] | None:
+    steps = Steps(walk, node)
+    name = steps("Gemm", *filter(None, node.inputs),
+                 **_plain(node, "alpha", "beta", "transA", "transB"))
+    return steps.last(_activated(steps, name, [node.attribute("activation_alpha", 0.01)]))
+
+
+def _dynamic_matmul(walk: Walk, node: Node) -> list[Node]:
+    """DynamicQuantizeMatMul: the activation's range is calibrated here."""
+    steps = Steps(walk, node)
+    raw, scale, zero = walk.constant(node.inputs[1]), walk.constant(node.inputs[2]), walk.optional(
+        node, 3)
+    walk.dynamic += 1
+    weights = (raw - np.float64(0 if zero is None else zero)) * scale
+    name = steps("MatMul", node.inputs[0], steps.constant(weights))
+    if len(node.inputs) > 4 and node.inputs[4]:
+        name = steps("Add", name, node.inputs[4])
+    return steps.last(name)
 
 
 def _fused_matmul(walk: Walk, node: Node) -> list[Node]:
@@ -265,7 +291,8 @@ FOREIGN: Mapping[str, Expansion] = {
     f"{_MS}QuantizeLinear": _renamed("QuantizeLinear", "axis"),
     f"{_MS}DequantizeLinear": _renamed("DequantizeLinear", "axis"),
     **{_MS + name: _gelu for name in ("Gelu", "FastGelu", "BiasGelu", "QuickGelu")},
-    f"{_MS}FusedConv": _fused_conv, f"{_MS}FusedMatMul": _fused_matmul,
+    f"{_MS}FusedConv": _fused_conv, f"{_MS}FusedGemm": _fused_gemm,
+    f"{_MS}DynamicQuantizeMatMul": _dynamic_matmul, f"{_MS}FusedMatMul": _fused_matmul,
     f"{_MS}SimplifiedLayerNormalization": _root_mean_square,
     f"{_MS}SkipLayerNormalization": _skip_norm,
     f"{_MS}SkipSimplifiedLayerNormalization": _skip_norm,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import onnx
 
 from workloads.graph import Operator
 from workloads.onnx.read import Node
@@ -77,8 +78,15 @@ def stated_zero(walk: Walk, node: Node) -> np.ndarray:
     """The zero point of a QuantizeLinear; without one it is 0, of uint8 if nothing else is said."""
     zero = walk.optional(node, 2)
     if zero is None:
-        zero = np.zeros(1, np.int8 if node.attribute("output_dtype", 0) == 3 else np.uint8)
+        kind = node.attribute("output_dtype", 0) or onnx.TensorProto.UINT8
+        zero = np.zeros(1, onnx.helper.tensor_dtype_to_np_dtype(kind))
     return zero
+
+
+def integer_bounds(kind: np.dtype) -> tuple[int, int]:
+    """The least and the greatest integer of a type, of four bits as well."""
+    signed, bits = not kind.name.startswith("u"), int(kind.name.lstrip("uint"))
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
 
 
 def is_symmetric(zero: np.ndarray) -> bool:
@@ -91,8 +99,8 @@ def stated_step(walk: Walk, node: Node) -> float:
     zero, step = stated_zero(walk, node), float(walk.constant(node.inputs[1]).reshape(-1)[0])
     if is_symmetric(zero):
         return step
-    middle, bounds = int(zero.reshape(-1)[0]), np.iinfo(zero.dtype)
-    return step * max(int(bounds.max) - middle, middle - int(bounds.min)) / 127
+    middle, (low, high) = int(zero.reshape(-1)[0]), integer_bounds(zero.dtype)
+    return step * max(high - middle, middle - low) / 127
 
 
 def clip(walk: Walk, node: Node) -> None:
@@ -179,7 +187,12 @@ def mul(walk: Walk, node: Node) -> None:
 
 
 def power(walk: Walk, node: Node) -> None:
-    """Pow with a constant exponent."""
+    """Pow with a constant exponent or of a constant number."""
+    base = walk.constants.get(node.inputs[0])
+    if base is not None and base.size == 1 and base.ndim <= len(walk.lazy(node.inputs[1]).shape):
+        number = float(base.reshape(-1)[0])
+        _chain(walk, node, walk.lazy(node.inputs[1]), safe(lambda x: np.power(number, x)))
+        return
     exponent = walk.constant(node.inputs[1])
     if np.unique(exponent).size != 1:
         raise Unsupported("the exponent must be one number")

@@ -33,14 +33,15 @@ class Stretch:
 def interpolation(node: Node, axis: Stretch, old: bool = False) -> np.ndarray:
     """float64 (after, before): what each place reads along one axis; a row of zeros reads none.
 
-    `old`: Upsample, and Resize of operator set 10, know only one rule, asymmetric and floor.
+    `old`: Upsample, and Resize of operator set 10, know only one rule: asymmetric, and nearest is
+    floor, ceil where the axis shrinks.
     """
     mode = node.text("mode", "nearest")
-    place = np.arange(axis.after) / axis.scale if old else _coordinates(
-        node.text("coordinate_transformation_mode", "half_pixel"), axis)
+    place = _coordinates("asymmetric" if old else node.text(
+        "coordinate_transformation_mode", "half_pixel"), axis)
     if mode == "nearest":
-        matrix = _nearest("floor" if old else node.text("nearest_mode", "round_prefer_floor"),
-                          place, axis)
+        matrix = _nearest(("ceil" if axis.scale < 1 else "floor") if old else
+                          node.text("nearest_mode", "round_prefer_floor"), place, axis)
     elif mode in ("linear", "bilinear", "trilinear"):
         matrix = _weighed(node, axis, place, _hat, 1.0)
     elif mode == "cubic":
@@ -97,27 +98,46 @@ def _weighed(node: Node, axis: Stretch, place: np.ndarray, kernel, reach: float)
 
 
 def _coordinates(mode: str, axis: Stretch) -> np.ndarray:
-    """Where each place of the result lies on the axis before."""
-    rows, last = np.arange(axis.after), axis.before - 1
-    length = axis.before * axis.scale  # of the result, not rounded
+    """float64: where each place of the result lies on the axis before.
+
+    Where it lies beside a half or a whole is decided by rounding, so this counts in float32, as
+    onnxruntime does.
+    """
+    rows, last, scale = np.arange(axis.after, dtype=np.float32), axis.before - 1, np.float32(
+        axis.scale)
+    half = np.float32(0.5)
     match mode:
         case "half_pixel":
-            return (rows + 0.5) / axis.scale - 0.5
+            place = (rows + half) / scale - half
         case "pytorch_half_pixel":
-            return (rows + 0.5) / axis.scale - 0.5 if axis.after > 1 else np.zeros(axis.after)
+            place = (rows + half) / scale - half if axis.after > 1 else 0 * rows
         case "half_pixel_symmetric":
-            adjusted = axis.before / 2 * (1 - axis.after / length)
-            return adjusted + (rows + 0.5) / axis.scale - 0.5
+            length = axis.before * scale  # of the result, not rounded
+            place = axis.before / 2 * (1 - axis.after / length) + (rows + half) / scale - half
         case "asymmetric":
-            return rows / axis.scale
+            place = rows / scale
+        case "tf_half_pixel_for_nn":
+            place = (rows + half) / scale
         case "align_corners":
-            return rows * (last / (length - 1)) if length > 1 else np.zeros(axis.after)
+            _check_whole(mode, axis)
+            place = rows * np.float32(last) / np.float32(max(axis.after - 1, 1))
         case "tf_crop_and_resize":
-            start, end = axis.region
-            if axis.after > 1:
-                return start * last + rows * (end - start) * last / (length - 1)
-            return np.full(axis.after, 0.5 * (start + end) * last)
-    raise Unsupported(f"coordinate_transformation_mode {mode} is not known")
+            _check_whole(mode, axis)
+            start, end = (np.float32(value) for value in axis.region)
+            place = start * last + rows * (end - start) * last / np.float32(axis.after - 1) if (
+                axis.after > 1) else np.full(axis.after, half * (start + end) * last)
+        case _:
+            raise Unsupported(f"coordinate_transformation_mode {mode} is not known")
+    return place.astype(np.float64)
+
+
+def _check_whole(mode: str, axis: Stretch) -> None:
+    """Where a scale makes no whole number of places, the standard's tests divide by the length
+    before rounding and onnxruntime by the one after."""
+    length = axis.before * axis.scale
+    if abs(length - axis.after) > 1e-3 and axis.after > 1:
+        raise Unsupported(f"{mode} of {axis.before} places by {axis.scale:g} is {length:g}, no "
+                          "whole number: runtimes differ there; give sizes instead of scales")
 
 
 def exact_step(matrix: np.ndarray) -> float:

@@ -22,6 +22,11 @@ from workloads.onnx.walk import Unsupported, View, Walk, first_axes
 
 #: Types of a Cast that change no value here: float32, float16, double, bfloat16.
 FLOATS = (1, 10, 11, 16)
+BOOL = 9
+#: Integers of 8 bits and more.
+WHOLE = (2, 3, 4, 5, 6, 7, 12, 13)
+#: Operators that take integers for their order alone.
+ORDERS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
 #: A padding of so little and less is left out of every maximum.
 NEVER = -1e4
 
@@ -61,7 +66,8 @@ def concat(walk: Walk, node: Node) -> None:
 def move(walk: Walk, node: Node) -> None:
     """Operators that only move elements move places instead."""
     if node.operator in ("Cast", "CastLike") and _kind(walk, node) not in FLOATS:
-        raise Unsupported("activations must stay floating point")
+        _cast(walk, node)
+        return
     zeros = node.operator in ("Pad", "Trilu", "CenterCropPad")
     view = walk.view(node.inputs[0]) if zeros else walk.lazy(node.inputs[0])
     if node.operator in ("Identity", "Dropout", "Cast", "CastLike"):
@@ -76,7 +82,7 @@ def move(walk: Walk, node: Node) -> None:
         walk.constant(name) if name else None for name in node.inputs[1:]]
     places = view.places.astype(np.int64)
     if node.operator == "Pad":
-        node, further = _pad(walk, node, further)
+        node, further, places = _pad(walk, node, further, places)
     shift = node.operator in ("Trilu", "CenterCropPad")  # these write zeros, which are -1 here
     try:
         found = run_node(node, [places + shift, *further])
@@ -93,6 +99,19 @@ def move(walk: Walk, node: Node) -> None:
                                     view.function)
 
 
+def _cast(walk: Walk, node: Node) -> None:
+    """A Cast to a type that is no float: digits go; what reads it must not count in integers."""
+    kind = _kind(walk, node)
+    if kind != BOOL and kind not in WHOLE:
+        raise Unsupported("activations must stay floating point, or become whole numbers")
+    if kind != BOOL and any(other.operator not in ("Cast", "CastLike", *ORDERS)
+                            for other in walk.consumers(node.outputs[0])):
+        raise Unsupported("what counts in integers behind it is not imported; let activations "
+                          "stay floating point, or cut it off (onnx.utils.extract_model)")
+    functions.one(walk, replace(node, operator="Is not zero" if kind == BOOL else "Cut to whole",
+                                inputs=node.inputs[:1]))
+
+
 def _kind(walk: Walk, node: Node) -> int:
     """The type that a Cast asks for, by ONNX's number."""
     if node.operator == "Cast":
@@ -102,10 +121,11 @@ def _kind(walk: Walk, node: Node) -> int:
     return int(onnx.helper.np_dtype_to_tensor_dtype(walk.constant(node.inputs[1]).dtype))
 
 
-def _pad(walk: Walk, node: Node, further: list[np.ndarray | None]) -> tuple[
-    Node, list[np.ndarray | None]
+def _pad(walk: Walk, node: Node, further: list[np.ndarray | None], places: np.ndarray) -> tuple[
+    Node, list[np.ndarray | None], np.ndarray
 ]:
-    """A Pad of any operator set as one with inputs: its places, -1 where a zero is put."""
+    """A Pad of any operator set as one with inputs and without negative pads, which cut places
+    off first: its places, -1 where a zero is put."""
     pads, value = _stated_pads(node, further)
     mode = node.text("mode", "constant")
     if node.inputs[0] in walk.counted:
@@ -115,8 +135,13 @@ def _pad(walk: Walk, node: Node, further: list[np.ndarray | None]) -> tuple[
             raise Unsupported(f"padding stands for {value:g}, must be zero, or taken from inside")
         mode = "edge"  # a value that is inside changes no maximum
     inputs = (node.inputs[0], "the pads", "the value", *node.inputs[3:])
+    given = further[2] if len(further) > 2 else None
+    axes = range(places.ndim) if given is None else given.reshape(-1).tolist()
+    for axis, (before, after) in zip(axes, pads.reshape(2, -1).T.tolist(), strict=True):
+        size = places.shape[axis]
+        places = places.take(range(max(0, -before), size - max(0, -after)), axis)
     return made_node("Pad", inputs, node.outputs, name=node.name, mode=mode), [
-        pads, np.array(-1, np.int64), *further[2:]]
+        np.maximum(pads, 0), np.array(-1, np.int64), *further[2:]], places
 
 
 def _stated_pads(node: Node, further: Sequence[np.ndarray | None]) -> tuple[np.ndarray, float]:
@@ -147,6 +172,43 @@ def pad_in_steps(walk: Walk, node: Node) -> list[Node] | None:
     padded = steps("Pad", steps("Sub", node.inputs[0], amount), steps.constant(pads, np.int64),
                    steps.constant(0.0), *node.inputs[3:])
     steps("Add", padded, amount, out=node.outputs[0])
+    return steps.nodes
+
+
+def scatter(walk: Walk, node: Node) -> None:
+    """ScatterND and ScatterElements at constant indices: what stays, beside what is put there."""
+    if node.text("reduction", "none") != "none":
+        raise Unsupported(f"reduction {node.text('reduction', '')} must be none")
+    name, other = node.inputs[0], node.inputs[2]
+    old, new = (np.arange(math.prod(walk.shape(item))).reshape(walk.shape(item))
+                for item in (name, other))
+    found = run_node(node, [old, walk.constant(node.inputs[1]), new + old.size])[0]
+    put = found >= old.size
+    filled = f"{node.outputs[0]}.put"
+    if other in walk.constants:
+        walk.constants[filled] = walk.constants[other].reshape(-1)[np.where(
+            put, found - old.size, 0)]
+    else:
+        view = walk.view(other)
+        walk.views[filled] = View(view.tensor, found.shape, view.places.reshape(-1)[np.where(
+            put, found - old.size, 0)])
+    condition = f"{node.outputs[0]}.condition"
+    walk.constants[condition] = put
+    where(walk, replace(node, operator="Where", inputs=(condition, filled, name)))
+
+
+def chosen_in_steps(walk: Walk, node: Node) -> list[Node] | None:
+    """Where by a condition of activations, which is 0 or 1: a * condition + b * (1 - condition)."""
+    condition, *names = node.inputs
+    if condition in walk.constants:
+        return None
+    if any(name in walk.constants and not np.isfinite(walk.constants[name]).all()
+           for name in names):
+        raise Unsupported("what an activation chooses must be finite")
+    steps = Steps(walk, node)
+    other = steps("Sub", steps.constant(1.0), condition)
+    steps("Add", steps("Mul", condition, names[0]), steps("Mul", other, names[1]),
+          out=node.outputs[0])
     return steps.nodes
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from workloads.onnx.read import Node
 from workloads.onnx.rules import functions
 from workloads.onnx.rules.curves import Linear
-from workloads.onnx.rules.functions import is_symmetric, stated_step, stated_zero
+from workloads.onnx.rules.functions import integer_bounds, is_symmetric, stated_step, stated_zero
 from workloads.onnx.walk import Counted, Unsupported, View, Walk
 from workloads.quantization.float_network import FUNCTIONS
 
@@ -28,21 +28,21 @@ MOVING = frozenset({
 
 def quantize_linear(walk: Walk, node: Node) -> None:
     """A constant is rounded, an activation counts in the stated step from here on."""
-    scale = walk.constant(node.inputs[1])
+    scale = _scale(walk, node)
     zero = stated_zero(walk, node)
     if node.inputs[0] in walk.constants:
         array = walk.constants[node.inputs[0]]
-        counted = np.rint(array / _along_axis(scale, array.ndim, node)) + _along_axis(
-            zero.astype(np.float64), array.ndim, node)
-        bounds = np.iinfo(zero.dtype)
-        walk.constants[node.outputs[0]] = np.clip(
-            counted, bounds.min, bounds.max).astype(zero.dtype)
+        counted = np.rint(array / _along_axis(scale, array.shape, node)) + _along_axis(
+            zero.astype(np.float64), array.shape, node)
+        low, high = integer_bounds(zero.dtype)
+        walk.constants[node.outputs[0]] = np.clip(counted, low, high).astype(zero.dtype)
         return
     walk.stated = True
     if scale.size != 1 or zero.size != 1:
-        raise Unsupported("activations must have one scale and one zero point")
+        raise Unsupported("activations must have one scale and one zero point; quantize them by "
+                          "tensor")
     if zero.dtype not in (np.int8, np.uint8):
-        raise Unsupported(f"{zero.dtype} activations must have 8 bits")
+        raise Unsupported(f"{zero.dtype} activations must be int8 or uint8; quantize again so")
     step = stated_step(walk, node)
     if not is_symmetric(zero):
         _complain(walk, node, zero)
@@ -70,20 +70,19 @@ def dequantize_linear(walk: Walk, node: Node) -> None:
         _recounted(walk, node)
         return
     raw, zero = walk.constant(name), walk.optional(node, 2)
-    scale = walk.constant(node.inputs[1]).astype(np.float64)
-    array = raw.astype(np.float64)
     zero = np.zeros(1, raw.dtype) if zero is None else zero
     if raw.dtype.itemsize != 1 and raw.dtype != np.int32:
         raise Unsupported(f"{raw.dtype} values must have 8 bits, or 32 for a bias")
-    regular = is_symmetric(zero)
-    if not regular:
+    scale = _along_axis(_scale(walk, node).astype(np.float64), raw.shape, node)
+    array = raw.astype(np.float64) - _along_axis(zero.astype(np.float64), raw.shape, node)
+    walk.constants[node.outputs[0]] = array * scale
+    if raw.dtype == np.int32 or "float" in raw.dtype.name:
+        return
+    # Integers less their zero point: most weights hold no value that int8 does not.
+    if array.min(initial=0) >= -128 and array.max(initial=0) <= 127:
+        walk.steps[node.outputs[0]] = np.asarray(scale)
+    else:
         _complain(walk, node, zero)
-    array = array - _along_axis(zero.astype(np.float64), array.ndim, node)
-    walk.constants[node.outputs[0]] = array * _along_axis(scale, array.ndim, node)
-    if regular and raw.dtype in (np.int8, np.uint8):
-        walk.steps[node.outputs[0]] = np.asarray(
-            _along_axis(scale, array.ndim, node))
-    elif raw.dtype != np.int32:
         walk.widened += 1
 
 
@@ -94,9 +93,10 @@ def _recounted(walk: Walk, node: Node) -> None:
         raise Unsupported(f"{node.inputs[0]!r} must be integers: made by a QuantizeLinear, or an "
                           "input of int8 or uint8, and since then moved or bounded at most")
     walk.stated = True
-    scale, zero = walk.constant(node.inputs[1]), walk.optional(node, 2)
+    scale, zero = _scale(walk, node), walk.optional(node, 2)
     if scale.size != 1 or (zero is not None and zero.size != 1):
-        raise Unsupported("activations must have one scale and one zero point")
+        raise Unsupported("activations must have one scale and one zero point; quantize them by "
+                          "tensor")
     step, middle = float(scale.reshape(-1)[0]), 0 if zero is None else int(zero.reshape(-1)[0])
     view = walk.lazy(node.inputs[0])
     if (step, middle) != (counted.step, counted.zero):
@@ -200,13 +200,26 @@ def output_steps(steps: np.ndarray | None, axis: int) -> np.ndarray | None:
     return steps.reshape(-1) if steps.shape[axis] == steps.size else None
 
 
-def _along_axis(scale: np.ndarray, rank: int, node: Node) -> np.ndarray:
-    """A scale shaped to broadcast along the node's axis."""
-    if node.attribute("block_size", 0):
-        raise Unsupported("block_size must be 0")
-    axis = node.attribute("axis", 1) % max(rank, 1)
-    shape = [-1 if index == axis else 1 for index in range(rank)]
-    return scale.reshape(shape) if scale.size > 1 else scale.reshape(-1)[0]
+def _scale(walk: Walk, node: Node) -> np.ndarray:
+    """The scales of a node; those of constants may be zero."""
+    scale = walk.constant(node.inputs[1])
+    dead = node.inputs[0] in walk.constants and node.operator == "DequantizeLinear"
+    wrong = ~np.isfinite(scale) | (scale < 0) | ((scale == 0) & (not dead))
+    if wrong.any():
+        raise Unsupported(f"a scale is {scale[wrong][0]:g}, must be finite and above 0; quantize "
+                          "again")
+    return scale
+
+
+def _along_axis(scale: np.ndarray, shape: tuple[int, ...], node: Node) -> np.ndarray:
+    """A scale or zero point repeated as the node's axis and blocks ask, to broadcast to `shape`."""
+    if scale.size == 1:
+        return scale.reshape(-1)[0]
+    axis = node.attribute("axis", 1) % max(len(shape), 1)
+    block = node.attribute("block_size", 0)
+    if block:
+        return np.repeat(scale, block, axis).take(range(shape[axis]), axis)
+    return scale.reshape([-1 if index == axis else 1 for index in range(len(shape))])
 
 
 def _complain(walk: Walk, node: Node, zero: np.ndarray) -> None:
