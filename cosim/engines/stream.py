@@ -9,24 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import numpy as np
 
 from arch_models.engines import Tile, Work, interval_cycles, timing
+from arch_models.engines.base import Timing
+from arch_models.literature import Copies, Origin
 from arch_models.overlay import Engine
 from arch_models.units import ceil_div
-from cosim.compiled import kept
-from cosim.engines.base import Demand, Job, Mapped, Site, edge, share
+from cosim.engines.base import Demand, Job, Mapped, Site, edge, least_read, share
 from cosim.engines.buffers import Buffers
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.rows import BY_ONE
-from cosim.engines.stream_rows import StreamPlan, stream_rows
+from cosim.engines.stream_rows import ImageCut, StreamPlan, image_rows, stream_rows
 from cosim.engines.stream_values import pointwise, windows
-from cosim.mapping import tile_search
 from cosim.mapping.choose import Chooser, work_of
-from cosim.mapping.tile_search import TRANSFER_CYCLES, Totals, sizes, total
-from cosim.mapping.tiles import LayerMapping, StreamTile
+from cosim.mapping.stream_search import ImageShape, StreamShape, search, search_images
+from cosim.mapping.tiles import LayerMapping, PlaneTile, StreamTile
+from cosim.mapping.words import span
 from cosim.program.table import Buffer, Opcode
 from workloads.graph import Layer, Operator
 from workloads.reference import fraction_bits_of
@@ -38,6 +36,10 @@ POINTWISE = frozenset({Operator.ADD, Operator.MULTIPLY, Operator.AFFINE, Operato
                        Operator.SOFTMAX, Operator.REQUANTIZE})
 #: A change of scale is an affine step without offset.
 AFFINES = (Operator.AFFINE, Operator.REQUANTIZE)
+#: Operators on images, which may be cut in rows and columns.
+IMAGES = frozenset({Operator.ADD, Operator.MULTIPLY, Operator.AFFINE, Operator.LOOKUP,
+                    Operator.REQUANTIZE, Operator.AVERAGE_POOL, Operator.MAX_POOL,
+                    Operator.UPSAMPLE})
 TWO_OPERANDS = (Operator.ADD, Operator.MULTIPLY)
 #: A trip is a position, and a tile has all planes.
 BY_POSITION = (Operator.SOFTMAX, Operator.FLOW_SUM)
@@ -92,15 +94,25 @@ class StreamSlice:
         whole = operator in BY_POSITION
         one_out = operator is Operator.FLOW_SUM
         best: tuple = (-1.0, 0, 0)
-        unit_in, unit_out = 1, 1
-        for unit_in, unit_out, units in _units(layer, spec.rows, spec.columns, out.rows,
-                                               out.columns):
+        tile: object = None
+        ways = [] if _asks_for_images(chooser, layer) else _units(
+            layer, spec.rows, spec.columns, out.rows, out.columns)
+        for unit_in, unit_out, units in ways:
             shape = StreamShape(
                 planes, units, unit_in, unit_out, operands, broadcast, int(whole), int(one_out),
                 int(whole), found.fill + found.drain, interval)
             best = chooser.search(search, shape)
             if best[0] >= 0:
+                tile = StreamTile(best[1], best[2], unit_in, unit_out)
                 break
+        if tile is None and _cuts_images(chooser, layer):
+            window, loops = layer.window, chooser.overlay.loops
+            best = chooser.search(search_images, ImageShape(
+                planes, spec.rows, spec.columns, out.rows, out.columns, window.rows,
+                window.columns, window.stride, window.padding, int(operator is Operator.UPSAMPLE),
+                operands, broadcast, loops.stream_rows, loops.stream_columns,
+                found.fill + found.drain, interval))
+            tile = PlaneTile(*best[1:])
         if best[0] < 0:
             return chooser.host(layer, "no tile fits INPUT and OUTPUT")
         if one_out:
@@ -108,8 +120,7 @@ class StreamSlice:
         else:
             chooser.layouts.same(layer.output, layer.inputs[0])
         return LayerMapping(layer.name, layer.phase, engine, layer.inputs, layer.output,
-                            tile=StreamTile(best[1], best[2], unit_in, unit_out),
-                            cost_cycles=best[0])
+                            tile=tile, cost_cycles=best[0])
 
     def constants(self, mapped: Mapped) -> list[tuple[str, int]]:
         """Entries of an affine step, or a table."""
@@ -138,15 +149,16 @@ class StreamSlice:
 
     def job(self, mapped: Mapped, site: Site) -> Job:
         """One operation a tile; two operands share an INPUT bank."""
-        graph, overlay, layer, item = mapped.graph, mapped.overlay, mapped.layer, mapped.item
-        tile, operator = item.tile, layer.operator
+        if isinstance(mapped.item.tile, PlaneTile):
+            return _image_job(mapped, site, mapped.item.tile)
+        tile, item = mapped.item.tile, mapped.item
         assert isinstance(tile, StreamTile)
-        spec, out = graph.tensors[item.inputs[0]], graph.tensors[layer.output]
-        planes = mapped.planes(item.inputs[0])
+        spec = mapped.graph.tensors[item.inputs[0]]
         units = spec.positions // tile.unit_in
-        flow, two = operator is Operator.FLOW_SUM, operator in TWO_OPERANDS
+        flow, two = mapped.layer.operator is Operator.FLOW_SUM, _two(mapped)
+        planes = mapped.planes(item.inputs[0])
         edge_planes, edge_units = edge(planes, tile.planes), edge(units, tile.units)
-        block = overlay.channel_block
+        overlay, block = mapped.overlay, mapped.overlay.channel_block
         common = site.common(
             overlay,
             BY_ONE if two else share(site.wires.inputs,
@@ -154,21 +166,14 @@ class StreamSlice:
                                      edge_units * tile.unit_in),
             share(site.wires.outputs, 0 if flow else ceil_div(edge_planes, overlay.tm // block),
                   edge_units * tile.unit_out))
-        plan = StreamPlan(
-            int(OPCODES[operator]), 2 if two else 1,
-            int(two and mapped.planes(item.inputs[1]) == 1
-                and graph.tensors[item.inputs[1]].channels == 1 and spec.channels > 1),
-            planes, mapped.planes(item.output), units, tile.unit_in, tile.unit_out, tile.planes,
-            tile.units, tile.unit_in // spec.columns if tile.unit_in >= spec.columns else 1,
-            spec.columns, out.columns, spec.channels, *_parameters(mapped, site),
-            *_scalars(mapped))
         source, target = site.line(mapped, item.inputs[0]), site.line(mapped, item.output)
         other = site.line(mapped, item.inputs[1]) if two else source
         if mapped.layouts.is_grid(item.output):
             target = target._replace(position_bytes=8)
         most = 1 + (site.masters + 1) * (ceil_div(planes, tile.planes)
                                          * ceil_div(units, tile.units))
-        return Job(stream_rows, common, plan, (source, other, target), site.wires, most)
+        return Job(stream_rows, common, _plan(mapped, site, tile), (source, other, target),
+                   site.wires, most)
 
     def operation(self, mapped: Mapped, opcode: Opcode,
                   values: Mapping[str, int]) -> tuple[Work, Tile]:
@@ -188,13 +193,16 @@ class StreamSlice:
     def least(self, mapped: Mapped) -> Demand:
         """Every trip, and fill and drain of each tile."""
         layer, item, tile = mapped.layer, mapped.item, mapped.item.tile
-        assert isinstance(tile, StreamTile)
         loaded = mapped.bytes_of(item.inputs[0])
         if layer.operator in TWO_OPERANDS:
             loaded += mapped.bytes_of(item.inputs[1])
         spec, work = mapped.graph.tensors[item.inputs[0]], work_of(mapped.graph, layer)
         planes = mapped.planes(item.inputs[0])
         found = timing(mapped.overlay, self.engine, work.operator)
+        if isinstance(tile, PlaneTile):
+            return _least_of_images(mapped, tile, found, interval_cycles(
+                found, work, planes, spec.channels))
+        assert isinstance(tile, StreamTile)
         units = spec.positions // tile.unit_in
         trips = units * tile.unit_out * (1 if layer.operator in BY_POSITION else planes)
         stages = ceil_div(planes, tile.planes) * ceil_div(units, tile.units)
@@ -206,6 +214,83 @@ class StreamSlice:
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
         """See `EngineSlice`."""
         (windows if opcode in WINDOWS else pointwise)(memories, opcode, values)
+
+
+def _two(mapped: Mapped) -> bool:
+    return mapped.layer.operator in TWO_OPERANDS
+
+
+def _plan(mapped: Mapped, site: Site, tile: StreamTile) -> StreamPlan:
+    """What the rows of a layer have in common."""
+    graph, layer, item = mapped.graph, mapped.layer, mapped.item
+    spec, out = graph.tensors[item.inputs[0]], graph.tensors[layer.output]
+    broadcast = (_two(mapped) and mapped.planes(item.inputs[1]) == 1
+                 and graph.tensors[item.inputs[1]].channels == 1 and spec.channels > 1)
+    return StreamPlan(
+        int(OPCODES[layer.operator]), 2 if _two(mapped) else 1, int(broadcast),
+        mapped.planes(item.inputs[0]), mapped.planes(item.output),
+        spec.positions // tile.unit_in, tile.unit_in, tile.unit_out, tile.planes, tile.units,
+        tile.unit_in // spec.columns if tile.unit_in >= spec.columns else 1,
+        spec.columns, out.columns, spec.channels, *_parameters(mapped, site), *_scalars(mapped))
+
+
+def _image_job(mapped: Mapped, site: Site, tile: PlaneTile) -> Job:
+    """The job of a layer that is cut in rows and columns."""
+    overlay, item, window = mapped.overlay, mapped.item, mapped.layer.window
+    source, target = site.area(mapped, item.inputs[0]), site.area(mapped, item.output)
+    other = site.area(mapped, item.inputs[1]) if _two(mapped) else source
+    planes = edge(source.planes, tile.planes)
+    cut = ImageCut(tile.rows, tile.columns, window.rows, window.columns, window.stride,
+                   window.padding, int(mapped.layer.operator is Operator.UPSAMPLE))
+    read = min(span(top, min(tile.rows, target.rows - top), cut.stride, cut.kernel_rows,
+                    cut.padding, cut.upsample, source.rows)[1]
+               for top in range(0, target.rows, tile.rows))
+    block = overlay.channel_block
+    common = site.common(
+        overlay,
+        BY_ONE if _two(mapped) else share(site.wires.inputs,
+                                          ceil_div(planes, overlay.tn // block), read),
+        share(site.wires.outputs, ceil_div(planes, overlay.tm // block),
+              edge(target.rows, tile.rows)))
+    stages = (ceil_div(source.planes, tile.planes) * ceil_div(target.rows, tile.rows)
+              * ceil_div(target.columns, tile.columns))
+    plan = _plan(mapped, site, StreamTile(tile.planes, 1, 1, 1))
+    return Job(image_rows, common, (plan, cut), (source, other, target), site.wires,
+               1 + (site.masters + 1) * stages)
+
+
+def _least_of_images(mapped: Mapped, tile: PlaneTile, found: Timing, interval: int) -> Demand:
+    """Every trip; every byte but those that tiles read twice."""
+    item, window = mapped.item, mapped.layer.window
+    source, out = (mapped.graph.tensors[name] for name in (item.inputs[0], item.output))
+    upsample = int(mapped.layer.operator is Operator.UPSAMPLE)
+    rows, columns = (
+        least_read(count, window.stride, size, window.padding, upsample, limit)
+        for count, size, limit in ((out.rows, window.rows, source.rows),
+                                   (out.columns, window.columns, source.columns)))
+    planes = mapped.planes(item.inputs[0])
+    cycles = planes * out.positions * interval
+    stages = (ceil_div(planes, tile.planes) * ceil_div(out.rows, tile.rows)
+              * ceil_div(out.columns, tile.columns))
+    return Demand(
+        compute_cycles=cycles + stages * (found.fill + found.drain), untiled_cycles=cycles,
+        load_bytes=rows * columns * planes * mapped.overlay.position_bytes + (
+            mapped.bytes_of(item.inputs[1]) if _two(mapped) else 0),
+        store_bytes=mapped.bytes_of(item.output))
+
+
+def _cuts_images(chooser: Chooser, layer: Layer) -> bool:
+    """May a layer be cut in columns as well? An edge in a padded window has no operation of ours
+    in the middle of a row, so only described hardware cuts there."""
+    return layer.operator in IMAGES and (
+        layer.window.padding == 0 or chooser.overlay.origin is Origin.LITERATURE)
+
+
+def _asks_for_images(chooser: Chooser, layer: Layer) -> bool:
+    """Do the loops of a described design say how images are cut or copied?"""
+    loops = chooser.overlay.loops
+    return layer.operator in IMAGES and bool(
+        loops.stream_rows or loops.stream_columns or loops.copies is Copies.ROWS)
 
 
 def _parameters(mapped: Mapped, site: Site) -> tuple[int, int, int, int]:
@@ -295,62 +380,3 @@ def _units(layer: Layer, rows: int, columns: int, out_rows: int,
         return [(columns, columns, rows)]
     # Overlapping windows: a plane is one unit.
     return [(rows * columns, out_rows * out_columns, 1)]
-
-
-class StreamShape(NamedTuple):
-    """A streaming layer as its tile search sees it."""
-
-    planes: int
-    units: int
-    unit_in: int
-    unit_out: int
-    operands: int
-    broadcast: int
-    whole_planes: int
-    one_out_plane: int
-    by_position: int
-    overhead: int
-    interval: int
-
-
-@kept(tile_search)
-def search(shape, budget):
-    """(cost, planes, units) of the best tile; cost < 0: none fits."""
-    plane_found = np.empty(2 * shape.planes + 2, np.int64)
-    unit_found = np.empty(2 * shape.units + 2, np.int64)
-    plane_count = sizes(shape.planes, 1, plane_found)
-    unit_count = sizes(shape.units, 1, unit_found)
-    best = (-1.0, 0, 0)
-    in_positions, out_positions = shape.units * shape.unit_in, shape.units * shape.unit_out
-    out_planes = 1 if shape.one_out_plane else shape.planes
-    stored = out_planes * out_positions * budget.position_bytes
-    trips = out_positions if shape.by_position else out_positions * shape.planes
-    for plane_index in range(1 if shape.whole_planes else plane_count):
-        planes = plane_found[plane_index]
-        tiles = -(-shape.planes // planes)
-        other = 0
-        if shape.operands == 2:
-            other = 1 if shape.broadcast else planes
-        words = -(-planes // budget.lanes_in) + -(-other // budget.lanes_in)
-        out_words = 1 if shape.one_out_plane else -(-planes // budget.lanes_out)
-        read = shape.planes * in_positions * budget.position_bytes
-        read += tiles * other * in_positions * budget.position_bytes
-        for unit_index in range(unit_count):
-            units = unit_found[unit_index]
-            if (words * units * shape.unit_in > budget.input_words
-                    or out_words * units * shape.unit_out > budget.output_words):
-                continue
-            stages = tiles * -(-shape.units // units)
-            compute = trips * shape.interval + stages * shape.overhead
-            loads = read / budget.read_rate + stages * shape.operands * TRANSFER_CYCLES
-            stores = stored / budget.write_rate + stages * TRANSFER_CYCLES
-            first = ((planes + other) * units * shape.unit_in * budget.position_bytes
-                     / budget.read_rate + TRANSFER_CYCLES)
-            out_tile = 1 if shape.one_out_plane else planes
-            last = (out_tile * units * shape.unit_out * budget.position_bytes
-                    / budget.write_rate + TRANSFER_CYCLES)
-            cost = total(budget, Totals(
-                compute, loads, 0.0, stores, float(read + stored), 0, first, last))
-            if best[0] < 0 or cost < best[0]:
-                best = (cost, planes, units)
-    return best

@@ -30,6 +30,7 @@ from cosim.analysis.interpret import interpret
 from cosim.build import build
 from cosim.executors import des, fast
 from cosim.lowering.lower import Lowered, host_cycles
+from cosim.mapping.tiles import PlaneTile
 from cosim.program.result import SimResult
 from cosim.program.table import Buffer, Column, Opcode, UnitKind
 from cosim.program.verify import verify
@@ -302,3 +303,83 @@ def test_loops_together_run_to_their_end_and_compute_the_same(seed: int, phases:
     assert np.array_equal(got["d"], wanted["d"])
     timed = replace(design, loops=replace(chosen, partial_bits=16, read_rows=1, work_columns=2))
     simulated(lowered(timed, graph))
+
+
+def image_net(seed: int = 0) -> tuple[Graph, TinyGraph]:
+    """Every operator that is cut in rows and columns, 9 x 26 positions of 16 channels."""
+    net = TinyGraph(seed, 16, 9, 26)
+    net.max_pool("m", "in", 3, 1, 0)
+    net.affine("a", "m")
+    net.sum("s", "a", "m")
+    net.upsample("u", "s")
+    net.max_pool("n", "u", 2, 2, 0)
+    net.pool("p", "u")
+    return net.graph("n", "p"), net
+
+
+@pytest.mark.parametrize("masters", [1, 2])
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (2, 0), (0, 5), (4, 10), (3, 7)])
+def test_images_cut_in_rows_and_columns_compute_the_same(rows: int, columns: int,
+                                                         masters: int) -> None:
+    graph, net = image_net()
+    design = replace(loops(stream_rows=rows, stream_columns=columns, copies=Copies.ROWS),
+                     engines=frozenset({Engine.CONVOLUTION, Engine.POOL, Engine.ELEMENTWISE,
+                                        Engine.UPSAMPLE}), input_words=600, output_words=600)
+    if masters == 2:
+        second = Master("second", Role.INPUT, "HP3", **WAITING)  # type: ignore[arg-type]
+        design = replace(design, masters=(*design.masters, second))
+    found = lowered(design, graph)
+    assert all(item.engine is not None for item in found.mapping.layers)
+    for item in found.mapping.layers:
+        assert isinstance(item.tile, PlaneTile)
+        even = 2 if item.name == "u" else 1
+        assert not rows or item.tile.rows == max(even, rows // even * even)
+        assert not columns or item.tile.columns == max(even, columns // even * even)
+    simulated(found)
+    inputs = net.inputs()
+    wanted, got = execute(graph, inputs), interpret(found, graph, design, inputs)
+    for name in ("m", "a", "s", "u", "n", "p"):
+        assert np.array_equal(got[name], wanted[name]), name
+
+
+def test_a_tile_of_a_pool_costs_its_own_outputs_and_reads_its_own_edges() -> None:
+    """A 3x3 pool of step 1 over 9 x 26, cut at 4 x 10: tiles of 4 and 3 rows, 10 and 4 columns."""
+    net = TinyGraph(0, 8, 9, 26)
+    net.max_pool("m", "in", 3, 1, 0)
+    design = replace(loops(stream_rows=4, stream_columns=10),
+                     pipelines=(Pipeline(Engine.POOL, FILL),))
+    found = lowered(design, net.graph("m"))
+    sizes = [(rows, columns) for rows in (4, 3) for columns in (10, 10, 4)]
+    work = durations(simulated(found), rows_of(found, Opcode.MAX_POOL))
+    assert work.tolist() == [FILL + rows * columns for rows, columns in sizes]
+    assert moved(found, rows_of(found, Opcode.LOAD)) == 8 * sum(
+        (rows + 2) * (columns + 2) for rows, columns in sizes)
+
+
+def test_a_pool_too_wide_for_whole_rows_stays_in_fabric() -> None:
+    """416 columns and 256 words, of our own hardware: no two rows of the input fit a bank."""
+    net = TinyGraph(0, 16, 8, 416)
+    net.max_pool("m", "in", 2, 2, 0)
+    graph, inputs = net.graph("m"), net.inputs()
+    design = replace(DESIGN, origin=Origin.OWN)
+    found = lowered(design, graph)
+    tile = found.mapping.layers[0].tile
+    assert isinstance(tile, PlaneTile) and 4 * tile.rows * tile.columns <= 256
+    assert np.array_equal(interpret(found, graph, design, inputs)["m"],
+                          execute(graph, inputs)["m"])
+
+
+def test_padded_windows_are_cut_for_described_hardware_alone() -> None:
+    """Their tiles are timed: a tile costs its outputs and loads what there is of its window."""
+    net = TinyGraph(0, 8, 40, 40)
+    net.max_pool("m", "in", 3, 2, 1)
+    graph = net.graph("m")
+    found = lowered(replace(loops(stream_rows=8, stream_columns=8),
+                            pipelines=(Pipeline(Engine.POOL, FILL),), input_words=400), graph)
+    work = durations(simulated(found), rows_of(found, Opcode.MAX_POOL))
+    sizes = [(rows, columns) for rows in (8, 8, 4) for columns in (8, 8, 4)]
+    assert work.tolist() == [FILL + rows * columns for rows, columns in sizes]
+    first = found.program.operations[rows_of(found, Opcode.LOAD)[0]]
+    assert (first[Column.ROWS], first[Column.ROW_BYTES]) == (16, 8 * 16)
+    ours = lowered(replace(DESIGN, origin=Origin.OWN), graph)
+    assert ours.mapping.layers[0].why_host == "no tile fits INPUT and OUTPUT"
