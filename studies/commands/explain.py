@@ -19,7 +19,7 @@ from studies.commands.options import (
     stored_note,
 )
 from studies.evaluation import inputs
-from studies.evaluation.evaluate import feasible
+from studies.evaluation.remedy import held
 from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
 from studies.plain.terminal import terminal
@@ -52,7 +52,8 @@ def explain_design(
     if json is not None:
         check_writable(json)
     subject = inputs.subject(design, workload, board, memory, reading)
-    found = feasible(explain(subject.graph, subject.overlay, subject.board, subject.memory, top))
+    found = held(explain(subject.graph, subject.overlay, subject.board, subject.memory, top),
+                 subject.graph, subject.overlay, subject.board)
     if json is not None:
         write_json(json, {"predicted": True, "memory_model": subject.memory,
                           "board": subject.board.name,

@@ -24,6 +24,7 @@ from studies.commands.options import (
 )
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
+from studies.evaluation.remedy import held
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_text, write_whole
 from studies.plain.made_by import invocation
@@ -71,7 +72,8 @@ def simulate(
     console = terminal()
     (graph, note), overlay = inputs.network(workload, reading), inputs.design(design)
     model, on = inputs.memory_model(memory), inputs.board(board)
-    item = feasible(evaluate(graph, overlay, on, model, frames=frames, detail=True))
+    item = held(evaluate(graph, overlay, on, model, frames=frames, detail=True), graph, overlay,
+                on)
     if json is not None:
         save(json, "evaluation", replace(item, network=workload), invocation())
     if csv is not None:

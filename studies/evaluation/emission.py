@@ -24,7 +24,7 @@ from hw.interface.configuration import EmissionError
 from hw.project.emit import emit
 from hw.project.folder import check_target
 from hw.project.scripts import check_family
-from studies.evaluation.evaluate import feasible
+from studies.evaluation.remedy import held
 from studies.plain.errors import UserError
 from workloads import frames
 from workloads.frames import Frame
@@ -79,10 +79,8 @@ def lowered_frame(graph: Graph, overlay: Overlay, board: Board,
 
     `steps`: as in `cosim.build.build`.
     """
-    misfit = check(overlay, board)
-    if misfit is not None:
-        feasible(misfit)
-    return feasible(build(graph, overlay, board, steps=steps))
+    found = check(overlay, board) or build(graph, overlay, board, steps=steps)
+    return held(found, graph, overlay, board)
 
 
 def check_emittable(board: Board, folder: Path) -> None:

@@ -212,6 +212,21 @@ def test_refusals_name_the_node_and_say_what_to_do(nodes: list[onnx.NodeProto], 
         import_onnx(path)
 
 
+def test_what_is_no_number_and_what_has_no_input_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "case.onnx"
+    weights = np.full((4, 4, 1, 1), np.nan, np.float32)
+    onnx.save(model_of([node("Conv", ["x", "w"], ["y"])], {"x": SHAPE}, "y", {"w": weights}), path)
+    with pytest.raises(GraphError, match="Conv 'conv0': 'w' holds NaN or infinity"):
+        import_onnx(path)
+    onnx.save(model_of([node("Add", ["c", "c"], ["y"])], {}, "y", {"c": weights}), path)
+    with pytest.raises(GraphError, match=r"case.onnx has no inputs"):
+        import_onnx(path)
+    infinite = {"c": np.float32(np.inf)}
+    onnx.save(model_of([node("Add", ["x", "c"], ["y"])], {"x": SHAPE}, "y", infinite), path)
+    with pytest.raises(GraphError, match="Add 'add0': 'c' holds NaN or infinity"):
+        import_onnx(path)
+
+
 def test_validation_asks_of_a_file_what_its_own_numbers_hold(tmp_path: Path) -> None:
     """Halves within their digits, ranges taken at run time by signal to error, and no quantizer
     where it leaves a network in floats."""

@@ -96,8 +96,8 @@ def import_onnx(
     shaped = [entered(walk.model, network.graph, item) for item in calibration]
     try:
         graph = replace(quantize(network, shaped, recipe), name=made_label(path.stem))
-    except GraphError:
-        raise
+    except GraphError as error:
+        raise GraphError(f"{path.name}: {error}") from error
     except ValueError as error:  # numbers that no scale holds
         raise GraphError(f"{path.name} cannot be quantized: {shortened(error, 200)}") from error
     note = "scales as the file states them" if walk.stated else f"float network, {origin}"
@@ -289,6 +289,13 @@ def _import_node(walk: Walk, node: Node) -> None:
     if node.operator not in RULES and node.operator not in EXPANSIONS:
         raise Unsupported("is computed from constants and shapes alone, not from activations; cut "
                           "it off (onnx.utils.extract_model) and let the caller do it")
+    for name in node.inputs:
+        held = walk.constants.get(name)
+        if held is None or held.dtype.kind != "f":
+            continue
+        if np.isnan(held).any() or (
+                np.isposinf(held).any() and node.operator not in ("Clip", "Min", "Max", "Where")):
+            raise Unsupported(f"{name!r} holds NaN or infinity; export the weights anew")
     try:
         steps = EXPANSIONS[node.operator](walk, node) if node.operator in EXPANSIONS else None
         if steps is not None:

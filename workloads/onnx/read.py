@@ -128,6 +128,8 @@ def checked_model(proto: onnx.ModelProto, file: str, sizes: Sizes | None = None)
     nodes = tuple(node_of(item, index, opset) for index, item in enumerate(graph.node))
     entering = [item for item in graph.input if item.name not in constants]
     inputs = tuple(item.name for item in entering)
+    if not inputs:
+        raise GraphError(f"{file} has no inputs: what constants alone make needs no network")
     _check_counts(file, nodes)
     _check_order(file, nodes, set(constants) | set(inputs))
     kinds = {item.name: _kind(item, file) for item in entering}

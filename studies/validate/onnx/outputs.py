@@ -126,8 +126,10 @@ def _all(parts: Iterator[np.ndarray]) -> np.ndarray:
 
 
 def decibels(wanted: np.ndarray, found: np.ndarray) -> float:
-    """Signal to error; at most 200."""
+    """Signal to error; at most 200, and so where nothing differs."""
     error = float(((wanted - found) ** 2).sum())
+    if error == 0:
+        return 200.0
     return min(200.0, 10 * float(np.log10(max((wanted**2).sum(), 1e-30) / max(error, 1e-30))))
 
 
