@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from workloads.verify import nearest, verify
 
 DATA = Path(__file__).parent / "data"
 VERSION = 1
+#: Sampler steps of a frame at most.
+MOST_STEPS = 64
 #: Short names of the networks one means when one names a codec.
 ALIASES: Mapping[str, str] = {"agc": "agc-w64", "unicorn": "unicorn-n256-int8"}
 #: Networks that need no file: seeded random integer weights, made when they are read.
@@ -69,10 +71,12 @@ def load(name: str) -> Graph:
     """The named graph, verified; a name that ends in .onnx is a file to import.
 
     A decoder with sampler steps comes with its loop inside, so that what is evaluated is what is
-    emitted. `GraphError` with the nearest name if there is none.
+    emitted; `unicorn@4` is one with four steps instead of its own. `GraphError` with the nearest
+    name if there is none.
     """
     if name.endswith(".onnx"):
         return imported(name)[0]
+    name, steps = asked_steps(name)
     if name not in names():
         raise GraphError(f"no network is called {name!r}; {nearest(name, names())}; known: "
                          + ", ".join(names()))
@@ -83,11 +87,28 @@ def load(name: str) -> Graph:
     else:
         config = GENERATED[name]
         graph = agc_graph(config) if isinstance(config, AgcConfig) else unicorn_graph(config)
-    return looped(graph) if graph.phase(Phase.STEP) else graph
+    if not graph.phase(Phase.STEP):
+        if steps is not None:
+            raise GraphError(f"{name} has no sampler, so it takes no number of steps")
+        return graph
+    if steps not in (None, graph.steps):
+        graph = replace(graph, steps=steps, name=f"{graph.name}-{steps}-steps")
+    return looped(graph)
+
+
+def asked_steps(name: str) -> tuple[str, int | None]:
+    """The name of a network and the sampler steps asked for behind an @, None without."""
+    network, at, text = name.partition("@")
+    if not at:
+        return name, None
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_STEPS:
+        raise GraphError(f"{name!r}: steps are {shortened(text)!r}, must be from 1 to {MOST_STEPS}")
+    return network, int(text)
 
 
 def provenance(name: str) -> dict[str, Any]:
     """How a shipped network was made, as its file says; for a generated one, that it is random."""
+    name = asked_steps(name)[0]
     if name.endswith(".onnx"):
         return {"weights": f"{Path(name).name}: {imported(name)[1]}"}
     stem = DATA / ALIASES.get(name, name).replace("-", "_")

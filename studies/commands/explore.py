@@ -30,6 +30,7 @@ from studies.commands.options import (
     Scheduler,
     SpaceFile,
     Start,
+    Steps,
     Storage,
     Study,
     Workload,
@@ -89,6 +90,7 @@ def explore(
     workload: Workload,
     design: Design = "default",
     board: BoardName = "pynq-z1",
+    steps: Steps = None,
     designs: Annotated[int, typer.Option(
         min=1, max=10**6, help="Different designs to judge, by simulation or by bounds; "
         "infeasible ones not counted.")] = 600,
@@ -129,7 +131,7 @@ def explore(
     ends it within two seconds and writes what was found so far.
     """
     _refuse_others(context, prove)
-    graph, note = inputs.network(workload, reading)
+    graph, note = inputs.network(workload := inputs.with_steps(workload, steps), reading)
     base, on = inputs.design(design), inputs.board(board)
     axes = load_space(space, on, graph) if space else default_space(on, graph)
     folder = out or Path("out", "prove" if prove else "explore", f"{Path(workload).stem}-{on.name}")

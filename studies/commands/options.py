@@ -16,10 +16,15 @@ from rich.console import Console
 
 from studies.evaluation.inputs import Reading, Subject
 from studies.evaluation.values import Evaluation
+from workloads.library import MOST_STEPS
 
 Workload = Annotated[str, typer.Argument(
     help="The network to run, for example agc-w64 (the full AGC decoder) or agc-w16 (narrow), or "
     "an .onnx file.")]
+Steps = Annotated[int | None, typer.Option(
+    min=1, max=MOST_STEPS, help="Sampler steps of a decoder that has a sampler; as does unicorn@4 "
+    "for a name. Time and energy follow; the pictures are those of its own number.",
+    show_default="its own")]
 Calibration = Annotated[Path | None, typer.Option(
     "--calibration", help="For a float .onnx file: an .npz file with inputs by name, any number "
     "of them along the first axis. Without it random inputs are used.", show_default=False)]

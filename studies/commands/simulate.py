@@ -19,6 +19,7 @@ from studies.commands.options import (
     Design,
     Json,
     MemoryModel,
+    Steps,
     Workload,
     reads_onnx,
 )
@@ -52,6 +53,7 @@ def simulate(
     executor: Annotated[Executor, typer.Option(
         help="fast (numba), des (SimPy, the definition, slower), or both and compare them.",
     )] = Executor.FAST,
+    steps: Steps = None,
     top: Annotated[int, typer.Option(
         min=0, max=10000, help="Show this many of the longest layers (0: all of them).")] = 12,
     json: Json = None,
@@ -69,7 +71,7 @@ def simulate(
     for path in (json, trace, csv):
         if path is not None:
             check_writable(path)
-    console = terminal()
+    console, workload = terminal(), inputs.with_steps(workload, steps)
     (graph, note), overlay = inputs.network(workload, reading), inputs.design(design)
     model, on = inputs.memory_model(memory), inputs.board(board)
     item = held(evaluate(graph, overlay, on, model, frames=frames, detail=True), graph, overlay,

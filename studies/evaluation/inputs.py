@@ -17,7 +17,7 @@ from studies.evaluation.stored import load_evaluation
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError, unknown
 from workloads.graph import Graph
-from workloads.library import imported, load, names
+from workloads.library import asked_steps, imported, load, names
 
 MEMORY_MODELS = ("flat", "ddr3")
 
@@ -130,9 +130,16 @@ def network(name: str, reading: Reading = PLAIN) -> tuple[Graph, str]:
     if reading != PLAIN:
         raise UserError(f"--calibration, --symmetric and --shape are for .onnx files; {name!r} is "
                         "a network of the library, quantized already.")
-    if name not in names():
+    if asked_steps(name)[0] not in names():
         raise unknown("workload", name, (*names(), "an .onnx file"))
     return load(name), ""
+
+
+def with_steps(name: str, steps: int | None) -> str:
+    """The name of a workload with so many sampler steps; its own number if None."""
+    if steps is not None and name.endswith(".onnx"):
+        raise UserError("--steps is for decoders with a sampler; an .onnx file has none.")
+    return name if steps is None else f"{asked_steps(name)[0]}@{steps}"
 
 
 def first_input(name: str, graph: Graph, reading: Reading) -> dict[str, np.ndarray] | None:
