@@ -60,7 +60,11 @@ class Way(StrEnum):
     BURSTS_IN = "bursts in"
     LENGTHS_OUT = "lengths out"
     LENGTHS_IN = "lengths in"
-    BEATS_OUT = "beats out"
+    READS_OUT = "reads out"  # beats that a bus brings
+    READS_IN = "reads in"
+    WORDS_OUT = "words out"  # what a bus is given,
+    WORDS_IN = "words in"
+    BEATS_OUT = "beats out"  # and who is ready
     BEATS_IN = "beats in"
     READ_ADDRESS = "read address"  # an engine asks a memory
     READ_DATA = "read data"  # and takes its answer
@@ -79,6 +83,7 @@ class Way(StrEnum):
 MEETINGS = ((Way.TOKENS_OUT, Way.TOKENS_IN), (Way.COMMANDS_OUT, Way.COMMANDS_IN),
             (Way.COUNTS_OUT, Way.COUNTS_IN), (Way.REQUESTS_OUT, Way.REQUESTS_IN),
             (Way.BURSTS_OUT, Way.BURSTS_IN), (Way.LENGTHS_OUT, Way.LENGTHS_IN),
+            (Way.READS_OUT, Way.READS_IN), (Way.WORDS_OUT, Way.WORDS_IN),
             (Way.BEATS_OUT, Way.BEATS_IN))
 #: Ways from units to memories, with what they are at the memory; and ways back.
 INTO_MEMORY = {Way.READ_ADDRESS: Way.READ_ADDRESS, Way.STORE: Way.READ_ADDRESS,

@@ -5,7 +5,9 @@ It does not do the unit's work; a body reads the head command, is told `start`, 
 An operation that starts in cycle s is the head of the queue in every cycle of [s, e) and is
 popped by the clock edge that ends cycle e - 1, where the body raises `done`. Its tokens are
 registered by the same edge, so another unit sees them in cycle e, and so does this unit's next
-operation, which may start in cycle e. There is no bubble between operations.
+operation, which may start in cycle e. There is no bubble between operations. Nobody else looks at
+the tokens that a unit takes, so one whose operations last two cycles at least may take them in
+cycle s + 1 (`takes_late`): its start then reaches no counter of tokens.
 
 The head is a register. `start` follows from tokens in the same cycle and reaches the whole unit;
 a body that takes two cycles at least begins with `begins` instead, its register. Counters book a
@@ -78,6 +80,7 @@ class Shell(Elaboratable):
         self.done = Signal()
         self.ends = Signal()
         self.at_once = False  # may an operation end in the cycle in which it starts?
+        self.takes_late = False  # does it take its tokens a cycle after the start?
         self.gated = False  # does the body's clock stop while no operation is there?
         self.soon = Signal()  # if gated: may the next cycle have an operation?
         self.moving = Signal(init=1)  # low in cycles in which the body waits for the memory
@@ -132,7 +135,8 @@ class Shell(Elaboratable):
             self.start.eq(may & (missing == 0)),
             self.active.eq(self.start | self.running),
             self.ends.eq(self.done & self.active if self.at_once else self.done),
-            self.take.eq(wait & self.start.replicate(len(self.take))),
+            self.take.eq(wait & (self.begins if self.takes_late else self.start).replicate(
+                len(self.take))),
             self.give.eq(self.header("signal")[: len(self.give)]
                          & self.ends.replicate(len(self.give))),
         ]

@@ -35,7 +35,8 @@ CONTROL_PINS = {
     "counts": ("busy_cycles", "idle_cycles", "memory_cycles", "stall_cycles"),
     "requests": ("request", "address", "length"), "bursts": ("comes",),
     "lengths": ("coming",),
-    "beats": ("r_valid", "r_data", "r_last", "w_valid", "w_ready", "w_data", "w_strobe", "b_valid")}
+    "reads": ("r_valid", "r_data", "r_last"), "words": ("w_data", "w_strobe"),
+    "beats": ("w_valid", "w_ready", "b_valid")}
 #: Fewer rows than the resource model's grid has: a path grows little with an array.
 CONVOLUTIONS = ((8, 8, 1, 0, 8), (16, 8, 1, 0, 8), (8, 16, 1, 0, 8), (16, 16, 1, 0, 8),
                 (24, 8, 1, 0, 8), (8, 24, 1, 0, 8), (8, 8, 2, 0, 8), (8, 8, 4, 0, 8),
@@ -48,8 +49,8 @@ CONTROLS = ((1, 1, 1, 64), (4, 1, 1, 64), (8, 1, 1, 64), (4, 2, 2, 64))
 PLACED = ((8, 8, 1, 8, 1, 1, 1, 64), (8, 8, 1, 8, 8, 1, 1, 64), (16, 8, 1, 8, 7, 1, 1, 64),
           (24, 24, 1, 8, 7, 1, 1, 64), (8, 16, 3, 8, 8, 1, 1, 64), (16, 16, 1, 8, 4, 2, 2, 64),
           (16, 16, 1, 8, 7, 1, 1, 128))
-BUFFERS = (("plain", 1, 512), ("plain", 2, 4096), ("plain", 1, 16384), ("bytes", 8, 64),
-           ("bytes", 16, 1024), ("pair", 2, 1024), ("pair_bytes", 8, 1024),
+BUFFERS = (("plain", 1, 512), ("plain", 2, 4096), ("plain", 8, 1024), ("plain", 1, 16384),
+           ("bytes", 8, 64), ("bytes", 16, 1024), ("pair", 2, 1024), ("pair_bytes", 8, 1024),
            ("pairs_read", 2, 4096), ("two", 2, 2048), ("two", 1, 8192))
 WAITS = 4  # channels that end at an engine
 

@@ -98,6 +98,7 @@ class BurstWalker(Elaboratable):
         m.submodules.parts = parts = Queue(ADDRESS_BITS + PAGE_BITS + 2)
         m.submodules.bursts = bursts = Queue(ADDRESS_BITS + LENGTH_BITS + 2)
         valid, run_ends, all_ends, accepted = (Signal() for _ in range(4))
+        empty, quiet = Signal(init=1), Signal(init=1)  # not `valid`, not a request: registers
         first = Cat(self.address, self.length, run_ends, all_ends)
         spare, waits = Signal(len(first), reset_less=True), Signal()
         m.d.comb += [accepted.eq(self.request & self.request_ready), bursts.r_en.eq(~waits)]
@@ -109,13 +110,13 @@ class BurstWalker(Elaboratable):
         with m.If(moves):
             m.d.sync += first.eq(Mux(waits, spare, bursts.r_data))
         stays = (moves & there) | (~moves & valid)
-        m.d.sync += [valid.eq(stays), waits.eq(~moves & there)]
-        m.d.comb += [self.comes.eq(moves & there),
+        m.d.sync += [valid.eq(stays), empty.eq(~stays), waits.eq(~moves & there)]
+        m.d.comb += [self.comes.eq(there & (empty | (~quiet & self.request_ready))),
                      self.coming.eq(Mux(waits, spare, bursts.r_data)[ADDRESS_BITS:])]
         self._runs(m, runs)
         self._parts(m, runs, parts)
         self._bursts(m, parts, bursts)
-        self._present(m, stays, run_ends, all_ends, accepted)
+        m.d.sync += quiet.eq(~self._present(m, stays, run_ends, all_ends, accepted))
         return m
 
     def _runs(self, m: Module, out: Queue) -> None:
@@ -192,10 +193,11 @@ class BurstWalker(Elaboratable):
                          place.eq(((place >> width) + longest) << width)]
 
     def _present(self, m: Module, stays: Value, run_ends: Signal, all_ends: Signal,
-                 accepted: Signal) -> None:
+                 accepted: Signal) -> Value:
         """Say when the first burst is requested, and count what is in flight until the end.
 
-        `stays`: there is a first burst in the next cycle. The request is a register.
+        `stays`: there is a first burst in the next cycle. The request is a register. Returns
+        whether there is one in the next cycle.
         """
         config = self.config
         outstanding = Value.cast(config.outstanding)
@@ -209,9 +211,9 @@ class BurstWalker(Elaboratable):
         next_room, next_none, next_settled, next_opens = then
         overlaps = Value.cast(config.overlap_runs).bool()
         m.d.comb += [later.eq(item) for later, item in zip(then, now, strict=True)]
+        asks = stays & next_room & next_settled & (overlaps | ~next_opens | next_none)
         m.d.sync += [*(item.eq(later) for later, item in zip(then, now, strict=True)),
-                     self.request.eq(stays & next_room & next_settled
-                                     & (overlaps | ~next_opens | next_none))]
+                     self.request.eq(asks)]
         may_count = overlaps | ~run_opens | none
         more, fewer = accepted & ~self.burst_done, self.burst_done & ~accepted
         with m.If(more):
@@ -234,6 +236,7 @@ class BurstWalker(Elaboratable):
             m.d.sync += [delay_left.eq(delay_left - 1), opening.eq(opening & (delay_left != 1))]
             m.d.comb += next_settled.eq(delay_left == 1)
         self._finish(m, accepted & all_ends, none, opening)
+        return asks
 
     def _finish(self, m: Module, sends_last: Value, none: Signal, opening: Signal) -> None:
         """Raise `finished` `tail` cycles after the cycle of the last burst's end.

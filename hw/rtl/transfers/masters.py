@@ -8,6 +8,8 @@ and runs are multiples of 8 bytes, so a run may begin in the upper half of a 128
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 
 from cosim.program.table import Opcode
@@ -23,6 +25,15 @@ PORT_BITS = (32, 64, 128)
 #: Beats that a write master fetches ahead, a power of two: more than the cycles from a beat that
 #: leaves to the fetch and arrival of the one that takes its place.
 FETCH_AHEAD = 16
+
+
+def _few(m: Module, opens: Value, count: Value, left: Signal) -> Callable[[int], Value]:
+    """Compares a counter with numbers up to 4. It is `count` a cycle after `opens`, and falls by
+    one or two: below 8 it was a cycle ago, then, so that a register tells what its high bits say.
+    """
+    begins, low = register(m, count[3:] == 0), Signal()
+    m.d.sync += low.eq(Mux(opens, begins, left[3:] == 0))
+    return lambda number: low & (left[:3] == number)
 
 
 class BeatCounter(Elaboratable):
@@ -50,6 +61,10 @@ class BeatCounter(Elaboratable):
         self.plane_ends = Signal()  # the beats that move next are the plane's last ones
         self.last = Signal()  # and the operation's
         self._row_ends = Signal()
+        # Registers of their own: the step is its run's last one, or its plane's; the same, or the
+        # operation begins.
+        self._row_moves, self._row_opens = Signal(), Signal()
+        self.plane_moves, self._plane_opens = Signal(), Signal()
 
     @property
     def moved(self) -> Value:
@@ -68,32 +83,39 @@ class BeatCounter(Elaboratable):
             moves = moves & upper
         m.d.sync += [self.step.eq(self.coming), self.moves.eq(moves), self.rests.eq(~moves)]
         ends = self._run(m)
-        row_last = self._repeat(m, "rows", ~self.rests & self._row_ends)
-        plane_last = self._repeat(m, "planes", ~self.rests & self.plane_ends)
+        row_last = self._repeat(m, "rows", self._plane_opens, self._row_moves)
+        plane_last = self._repeat(m, "planes", self.shell.begins, self.plane_moves)
         m.d.sync += [self._row_ends.eq(ends), self.plane_ends.eq(ends & row_last),
                      self.last.eq(ends & row_last & plane_last)]
+        starts, step = self.shell.start, moves & ends
+        for moved, opens, when in ((self._row_moves, self._row_opens, step),
+                                   (self.plane_moves, self._plane_opens, step & row_last)):
+            m.d.sync += [moved.eq(when), opens.eq(starts | when)]
         with m.If(self.shell.begins):
-            m.d.sync += [self.plane.eq(0), self.position.eq(0), self.index.eq(0)]
+            m.d.sync += [self.position.eq(0), self.index.eq(0)]
         with m.Elif(self.moves):
             m.d.sync += [self.index.eq(self.index + self.moved),
                          self.position.eq(Mux(self.plane_ends, 0, self.position + self.moved))]
-            with m.If(self.plane_ends):
-                m.d.sync += self.plane.eq(self.plane + 1)
+        with m.If(self.shell.begins):
+            m.d.sync += self.plane.eq(0)
+        with m.Elif(self.plane_moves):
+            m.d.sync += self.plane.eq(self.plane + 1)
         return m
 
-    def _repeat(self, m: Module, name: str, step: Value) -> Value:
-        """Count to an argument again and again. Is the next of its steps the last one, from the
-        next cycle on?"""
+    def _repeat(self, m: Module, name: str, opens: Value, step: Value) -> Value:
+        """Count to an argument, from every cycle of `opens` on. Is the next of its steps the last
+        one, from the next cycle on?"""
         count, left = self.shell.argument(Opcode.LOAD, name), Signal(32, name=f"{name}_left")
         single, last, then = register(m, count == 1), Signal(), Signal()
         m.d.comb += then.eq(last)
         m.d.sync += last.eq(then)
-        with m.If(self.shell.begins | (step & last)):
+        few = _few(m, opens, count, left)
+        with m.If(opens):
             m.d.sync += left.eq(count)
             m.d.comb += then.eq(single)
         with m.Elif(step):
             m.d.sync += left.eq(left - 1)
-            m.d.comb += then.eq(left == 2)
+            m.d.comb += then.eq(few(2))
         return then
 
     def _run(self, m: Module) -> Value:
@@ -105,21 +127,22 @@ class BeatCounter(Elaboratable):
         left, one, two, then_one, then_two = (
             Signal(29), Signal(), Signal(), Signal(), Signal())
         single, double = register(m, beats == 1), register(m, beats == 2)
-        opens, upper = self.shell.begins | (self.moves & self._row_ends), Const(0, 1)
+        opens, upper = self._row_opens, Const(0, 1)
         m.d.comb += [then_one.eq(one), then_two.eq(two)]
         m.d.sync += [one.eq(then_one), two.eq(then_two)]
         if self.slots > 1:
             m.d.comb += self.valid.eq(Cat(1, ~self.upper & ~one))
             upper = self._halves(m, opens)
+        few = _few(m, opens, beats, left)
         with m.If(opens):
             m.d.sync += left.eq(beats)
             m.d.comb += [then_one.eq(single), then_two.eq(double)]
         with m.Elif(self.moves & (self.upper if self.slots > 1 else 1)):
             m.d.sync += left.eq(left - 1)
-            m.d.comb += [then_one.eq(left == 2), then_two.eq(left == 3)]
+            m.d.comb += [then_one.eq(few(2)), then_two.eq(few(3))]
         with m.Elif(self.moves):
             m.d.sync += left.eq(left - 2)
-            m.d.comb += [then_one.eq(left == 3), then_two.eq(left == 4)]
+            m.d.comb += [then_one.eq(few(3)), then_two.eq(few(4))]
         return then_one if self.slots == 1 else then_one | (then_two & ~upper)
 
     def _halves(self, m: Module, opens: Value) -> Signal:
@@ -154,6 +177,7 @@ class ReadMaster(Elaboratable):
     def __init__(self, config: MasterConfig, waits: int, signals: int,
                  port_bits: int = BEAT_BITS) -> None:
         self.shell = Shell((*TRANSFER, *argument_fields(Opcode.LOAD)), waits, signals)
+        self.shell.takes_late = True
         self.walker = BurstWalker(self.shell, config)
         self.counter = BeatCounter(self.shell, port_bits)
         self.beats = [(Signal(name=f"beat_valid_{slot}"), Signal(BEAT_BITS, name=f"beat_{slot}"))
@@ -207,6 +231,7 @@ class WriteMaster(Elaboratable):
     def __init__(self, config: MasterConfig, waits: int, signals: int,
                  streams: bool = True, port_bits: int = BEAT_BITS, latency: int = 1) -> None:
         self.shell = Shell((*TRANSFER, *argument_fields(Opcode.STORE)), waits, signals)
+        self.shell.takes_late = True
         self.walker = BurstWalker(self.shell, config)
         self.counter = BeatCounter(self.shell, port_bits) if streams else None
         self.latency = latency
