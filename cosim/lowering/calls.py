@@ -63,7 +63,7 @@ def through_dram(operations: np.ndarray, arguments: np.ndarray, segments: list[S
         told[place, 0] = 0 if kind == Opcode.STORE else Buffer.OUTPUT
     operations, arguments, segments, at = _with_rows(
         operations, arguments, segments, where[order], made[order], told[order])
-    ties = Ties(operations, wiring.units, channels, "partial")
+    ties = Ties(operations, wiring.units, channels, segments, "partial")
     unit, kinds = operations[:, Column.UNIT], operations[at, Column.KIND]
     # Passes are in turn, so the sums of the n-th store are those of the n-th load.
     for store, load in zip(at[kinds == Opcode.STORE].tolist(), at[kinds == Opcode.LOAD].tolist(),
@@ -103,7 +103,7 @@ def called(operations: np.ndarray, arguments: np.ndarray, segments: list[Segment
     steps = np.flatnonzero(operations[:, Column.KIND] == Opcode.HOST)
     times = np.full(len(steps), host.start_ns)
     times[~np.isin(steps, at)] = host.times
-    ties = Ties(operations, wiring.units, channels, "call")
+    ties = Ties(operations, wiring.units, channels, segments, "call")
     unit, last_rows = operations[:, Column.UNIT], {part.last for part in segments}
     kinds = np.array([int(item.kind) for item in wiring.units])
     edges = [*steps.tolist(), len(operations)]
@@ -113,7 +113,9 @@ def called(operations: np.ndarray, arguments: np.ndarray, segments: list[Segment
             continue
         times[index] += host.cache_ns(*_moved(operations, kinds, step + 1, end))
         for target, (begin, _) in ends(unit, step + 1, end).items():
-            if kinds[target] != UnitKind.WRITE:
+            loads = kinds[target] == UnitKind.READ
+            if loads or (kinds[target] == UnitKind.COMPUTE
+                         and not ties.behind_a_load(target, begin, step)):
                 ties.tie(wiring.host, step, target, begin)
         if after not in last_rows:
             # The call is over when its last rows are: stores, or the pass that they would follow.

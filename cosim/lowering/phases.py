@@ -17,6 +17,7 @@ n - 1 of every other one.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,9 @@ from cosim.program.table import (
     UnitKind,
 )
 
+#: First and last row of each unit in some rows.
+Group = dict[int, tuple[int, int]]
+
 
 class TooManyChannels(Exception):
     """Units that wait for each other need more channels than a descriptor's masks have."""
@@ -46,9 +50,9 @@ def serial(operations: np.ndarray, segments: list[Segment], units: tuple[Unit, .
     """
     kinds = np.array([int(unit.kind == UnitKind.WRITE if drained else unit.kind)
                       for unit in units])
-    ties = Ties(operations, units, channels, "phase")
+    ties = Ties(operations, units, channels, segments, "phase")
     unit = operations[:, Column.UNIT]
-    # The host has barriers of its own on both sides.
+    # A step of the host is a phase of its own.
     kind = np.where(operations[:, Column.KIND] == Opcode.HOST, -1, kinds[unit])
     for part in segments:
         first, last = part.first, part.last
@@ -56,12 +60,23 @@ def serial(operations: np.ndarray, segments: list[Segment], units: tuple[Unit, .
         edges = [first, *turns.tolist(), last]
         groups = [ends(unit, begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
         for index in range(len(groups) - 1):
-            if kind[edges[index]] < 0 or kind[edges[index + 1]] < 0:
-                continue
-            for source, (_, row) in groups[index].items():
-                for target, (begin, _) in groups[index + 1].items():
-                    ties.tie(source, row, target, begin)
+            _follow(ties, groups[index], groups[index + 1], edges[index + 1])
     return tuple(ties.channels)
+
+
+def _follow(ties: Ties, before: Group, after: Group, begin: int) -> None:
+    """The first rows of a phase, which begins at `begin`, wait for the last rows of the one before.
+
+    Work that waits for a load of its own phase waits with that load; what waits for the work of
+    the phase before waits with it for the loads that it used.
+    """
+    kinds = [unit.kind for unit in ties.units]
+    for target, (first, _) in after.items():
+        if kinds[target] == UnitKind.COMPUTE and ties.behind_a_load(target, first, begin):
+            continue
+        for source, (_, last) in before.items():
+            if kinds[source] != UnitKind.READ or not ties.used(source, last, before):
+                ties.tie(source, last, target, first)
 
 
 def joined(operations: np.ndarray, arguments: np.ndarray, segments: list[Segment],
@@ -90,7 +105,9 @@ def joined(operations: np.ndarray, arguments: np.ndarray, segments: list[Segment
     rows[cut & (place > 0), Column.WAIT] = 0
     rows[cut & (place > 0), Column.FLAGS] = 0
     rows[cut & (place < cuts[source] - 1), Column.SIGNAL] = 0
-    ties = Ties(rows, wiring.units, channels, "input")
+    moved = [replace(part, first=int(begins[part.first]), last=int(begins[part.last]))
+             for part in segments]
+    ties = Ties(rows, wiring.units, channels, moved, "input")
     for group in _together(unit, inputs):
         for one in group:
             for other in group:
@@ -98,8 +115,6 @@ def joined(operations: np.ndarray, arguments: np.ndarray, segments: list[Segment
                     for step in range(min(cuts[one], cuts[other] - 1)):
                         ties.tie(int(unit[one]), int(begins[one]) + step, int(unit[other]),
                                  int(begins[other]) + step + 1)
-    moved = [replace(part, first=int(begins[part.first]), last=int(begins[part.last]))
-             for part in segments]
     return rows, found, moved, tuple(ties.channels)
 
 
@@ -115,25 +130,92 @@ def _together(unit: np.ndarray, inputs: tuple[int, ...]) -> list[list[int]]:
 
 
 class Ties:
-    """Channels for tokens between units, made when they are first asked for."""
+    """Tokens between units, on a channel that is there where it takes them, else on a new one."""
 
     def __init__(self, operations: np.ndarray, units: tuple[Unit, ...],
-                 channels: tuple[Channel, ...], cause: str) -> None:
+                 channels: tuple[Channel, ...], segments: list[Segment], cause: str) -> None:
         self.operations, self.units, self.cause = operations, units, cause
         self.channels = list(channels)
-        self.bits: dict[tuple[int, int], int] = {}
+        self.bits: dict[tuple[int, int], list[int]] = {}
+        for bit, channel in enumerate(channels):
+            self.bits.setdefault((channel.source, channel.target), []).append(bit)
+        self.starts = [part.first for part in segments if part.last > part.first]
+        self.ends = [part.last for part in segments if part.last > part.first]
+        self.known: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
 
     def tie(self, source: int, row: int, target: int, waits: int) -> None:
-        """The row `waits` of a unit waits for the end of `row` of another."""
-        bit = self.bits.get((source, target))
-        if bit is None:
-            bit = self.bits[source, target] = len(self.channels)
+        """The row `waits` of a unit waits for the end of `row` of another, in one segment."""
+        there = self.bits.setdefault((source, target), [])
+        if any(self._tied(bit, row, waits) for bit in there):
+            return
+        bit = next((bit for bit in there if self._takes(bit, row, waits)), len(self.channels))
+        if bit == len(self.channels):
+            if bit >= MAX_CHANNELS:
+                raise TooManyChannels
             name = f"{self.cause} {self.units[source].name}-{self.units[target].name}"
             self.channels.append(Channel(name, source, target, 0, self.cause))
-        if bit >= MAX_CHANNELS:
-            raise TooManyChannels
+            there.append(bit)
+        signals, waiting = self._rows(bit, row)
+        insort(signals, row)
+        insort(waiting, waits)
         self.operations[row, Column.SIGNAL] |= 1 << bit
         self.operations[waits, Column.WAIT] |= 1 << bit
+
+    def behind_a_load(self, target: int, waits: int, begin: int) -> bool:
+        """Does a row wait for a load that stands at `begin` or below?"""
+        for (source, end), bits in self.bits.items():
+            if end != target or self.units[source].kind != UnitKind.READ:
+                continue
+            for bit in bits:
+                signals, waiting = self._rows(bit, waits)
+                place = bisect_left(waiting, waits)
+                made = place - self.channels[bit].initial
+                if (waits in waiting[place : place + 1] and 0 <= made < len(signals)
+                        and signals[made] >= begin):
+                    return True
+        return False
+
+    def used(self, source: int, row: int, group: Group) -> bool:
+        """Does an engine wait for a load with some of its rows in a group?"""
+        for (start, target), bits in self.bits.items():
+            if start != source or self.units[target].kind != UnitKind.COMPUTE:
+                continue
+            for bit in bits:
+                signals, waiting = self._rows(bit, row)
+                place = bisect_left(signals, row)
+                taken = place + self.channels[bit].initial
+                if (row in signals[place : place + 1] and taken < len(waiting)
+                        and waiting[taken] <= group.get(target, (0, -1))[1]):
+                    return True
+        return False
+
+    def _tied(self, bit: int, row: int, waits: int) -> bool:
+        """Is the token that `waits` takes that of `row`, or a later one?"""
+        signals, waiting = self._rows(bit, row)
+        made, taken = bisect_left(signals, row), bisect_left(waiting, waits)
+        return (made < len(signals) and signals[made] == row and taken < len(waiting)
+                and waiting[taken] == waits and taken - self.channels[bit].initial >= made)
+
+    def _takes(self, bit: int, row: int, waits: int) -> bool:
+        """Would the channel hand a new token of `row` to `waits`, and all others as before? So it
+        does where as many tokens were made before the one as were taken before the other."""
+        mask = 1 << bit
+        if (int(self.operations[row, Column.SIGNAL]) & mask
+                or int(self.operations[waits, Column.WAIT]) & mask):
+            return False
+        signals, waiting = self._rows(bit, row)
+        return (bisect_left(signals, row) + self.channels[bit].initial
+                == bisect_left(waiting, waits))
+
+    def _rows(self, bit: int, row: int) -> tuple[list[int], list[int]]:
+        """Rows of the segment of a row that signal on a channel, and that wait on it."""
+        part = bisect_right(self.starts, row) - 1
+        if (bit, part) not in self.known:
+            first, last = self.starts[part], self.ends[part]
+            self.known[bit, part] = tuple(
+                (first + np.flatnonzero(self.operations[first:last, column] >> bit & 1)).tolist()
+                for column in (Column.SIGNAL, Column.WAIT))  # type: ignore[assignment]
+        return self.known[bit, part]
 
 
 def ends(unit: np.ndarray, begin: int, end: int) -> dict[int, tuple[int, int]]:

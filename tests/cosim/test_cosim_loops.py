@@ -10,7 +10,16 @@ import pytest
 
 from arch_models.engines.host import cache_ns, start_ns
 from arch_models.fields import FieldError
-from arch_models.literature import Calls, Copies, Loops, Origin, Phases, WeightCopies, WeightPath
+from arch_models.literature import (
+    Calls,
+    Copies,
+    Loops,
+    Origin,
+    Phases,
+    Reads,
+    WeightCopies,
+    WeightPath,
+)
 from arch_models.memory import flat_memory
 from arch_models.overlay import (
     Control,
@@ -31,7 +40,7 @@ from cosim.build import build
 from cosim.executors import des, fast
 from cosim.lowering.lower import Lowered, host_cycles
 from cosim.mapping.tiles import PlaneTile
-from cosim.program.result import SimResult
+from cosim.program.result import SimResult, Trace
 from cosim.program.table import Buffer, Column, Opcode, UnitKind
 from cosim.program.verify import verify
 from tests.support.small_frames import board
@@ -202,19 +211,52 @@ def test_a_file_need_not_name_a_weight_master_that_does_nothing() -> None:
     assert weight == replace(found.masters[0], name="read_weights", role=Role.WEIGHT)
 
 
+def spans_in_turn(found: Lowered, trace: Trace, phases: Phases) -> list[tuple[int, int]]:
+    """First start and last end of each phase behind a host's step; no two of them overlap."""
+    table = found.program.operations
+    kinds = np.array([int(unit.kind) for unit in found.program.units])
+    kind = kinds[table[:, Column.UNIT]]
+    if phases is Phases.DRAINED:
+        kind = np.where(kind == UnitKind.WRITE, kind, -2)
+    kind = np.where(table[:, Column.KIND] == Opcode.HOST, -1, kind)
+    edges = [0, *(1 + np.flatnonzero(np.diff(kind))).tolist(), len(table)]
+    spans = [(int(trace.start[begin:end].min()), int(trace.end[begin:end].max()))
+             for begin, end in pairwise(edges) if kind[begin] != -1]
+    assert all(after[0] >= before[1] for before, after in pairwise(spans))
+    return spans
+
+
+@pytest.mark.parametrize("phases", [Phases.DRAINED, Phases.SERIAL])
+@pytest.mark.parametrize("calls", list(Calls))
+def test_four_read_ports_and_two_write_ports_find_channels_enough(phases: Phases,
+                                                                  calls: Calls) -> None:
+    """As accelerators on Zynq-7000 have them: all of HP0 to HP3, rows joined, sums in DRAM."""
+    reads = tuple(Master(f"read{index}", Role.INPUT, f"HP{index}", **WAITING)  # type: ignore
+                  for index in range(4))
+    writes = tuple(Master(f"write{index}", Role.OUTPUT, f"HP{index}", **WAITING)  # type: ignore
+                   for index in range(2))
+    weight = Master("weight", Role.WEIGHT, "ACP", **WAITING)  # type: ignore[arg-type]
+    design = replace(DESIGN, masters=(*reads, weight, *writes), phases=phases, tile_rows=4,
+                     reads=Reads.JOINED, loops=Loops(
+                         copies=Copies.ROWS, calls=calls, partial_bits=16, stream_rows=2))
+    net = TinyGraph(2, 32, 8, 12)
+    net.convolution("c", "in", 16, 3, padding=1)
+    net.max_pool("p", "c", 2, 2, 0)
+    net.convolution("d", "p", 8, 1)
+    found = lowered(design, net.graph("d"))
+    memory = flat_memory(5, 8, READ_LATENCY, 8)
+    result = fast.simulate(found.program, memory, trace=True)
+    assert result.differences(des.simulate(found.program, memory, trace=True)) == []
+    assert result.trace is not None
+    assert len(spans_in_turn(found, result.trace, phases)) > 10
+
+
 def test_drained_results_leave_before_the_next_tile_begins() -> None:
     design = replace(DESIGN, tile_rows=2, phases=Phases.DRAINED)
     found = lowered(design)
     trace = simulated(found).trace
     assert trace is not None
-    kinds = np.array([int(unit.kind) for unit in found.program.units])
-    table = found.program.operations
-    store = kinds[table[:, Column.UNIT]] == UnitKind.WRITE
-    edges = [1, *(1 + np.flatnonzero(np.diff(store))).tolist(), len(table)]
-    spans = [(trace.start[begin:end].min(), trace.end[begin:end].max())
-             for begin, end in pairwise(edges)]
-    assert len(spans) == 6
-    assert all(after[0] >= before[1] for before, after in pairwise(spans))
+    assert len(spans_in_turn(found, trace, Phases.DRAINED)) == 6
     # Loads and work of a tile overlap: less time than one after the other, more than without.
     times = [simulated(lowered(replace(design, phases=phases))).total_cycles
              for phases in (Phases.OVERLAPPED, Phases.DRAINED, Phases.SERIAL)]
