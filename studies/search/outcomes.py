@@ -82,10 +82,10 @@ class Settings:
     """How to search. `designs`: different feasible designs that are judged, by simulation or by
     bounds; `attempts` bounds those that the sampler names. `local`: so much of every batch are
     untried single-axis neighbours of the front so far; the sampler learns from them. `stretch`:
-    after so many designs come `rounds` steps of descent, each to the best single-axis neighbour
-    of the best design; they count. The same settings and space give the same result. The sampler
-    `exhaustive` tries every design whatever `designs` says; with bounds those dominated are not
-    simulated."""
+    after so many designs come at most `rounds` sweeps from the best design, along one axis behind
+    the other, each time to the axis' best value; their designs count. The same settings and space
+    give the same result. The sampler `exhaustive` tries every design whatever `designs` says; with
+    bounds those dominated are not simulated."""
 
     designs: int = 600
     seed: int = 0

@@ -87,7 +87,7 @@ def _try_every(book: _Book, space: Space, settings: Settings) -> None:
 
 
 def _try_some(book: _Book, space: Space, settings: Settings, start: Sequence[Choice]) -> None:
-    """Sample in batches; descend each time that `settings.stretch` more designs were judged."""
+    """Sample in batches; sweep the axes whenever `settings.stretch` more designs were judged."""
     study = _study(settings)
     for choice in start:
         study.enqueue_trial(dict(space.canonical(choice)))
@@ -109,13 +109,15 @@ def _try_some(book: _Book, space: Space, settings: Settings, start: Sequence[Cho
 
 
 def _descend(book: _Book, space: Space, settings: Settings) -> None:
-    """From the best design to its best single-axis neighbour, and so on."""
+    """From the best design along one axis behind the other, each time to the axis' best value."""
     for _ in range(settings.rounds):
-        best = _best(book.records, settings.objectives)
-        if best is None or book.full:
-            return
-        book.answer([choice for _, choice in space.neighbours(best.choice)])
-        if _best(book.records, settings.objectives) is best:
+        before = _best(book.records, settings.objectives)
+        for axis in space.axes:
+            best = _best(book.records, settings.objectives)
+            if best is None or book.full:
+                return
+            book.answer(space.along(axis, best.choice))
+        if _best(book.records, settings.objectives) is before:
             return
 
 

@@ -184,14 +184,12 @@ class Space:
 
         Axes that come into being by the change take their last value.
         """
-        found = []
-        for axis in self.axes:
-            if axis.name not in choice:
-                continue
-            for value in axis.values:
-                if value != choice[axis.name]:
-                    found.append((axis.name, self._moved(choice, {axis.name: value})))
-        return found
+        return [(axis.name, other) for axis in self.axes for other in self.along(axis, choice)]
+
+    def along(self, axis: Axis, choice: Mapping[str, Value]) -> list[Choice]:
+        """Every choice that differs in this axis; none if the choice does not have it."""
+        return [self._moved(choice, {axis.name: value}) for value in axis.values
+                if axis.name in choice and value != choice[axis.name]]
 
     def coupled(self, choice: Mapping[str, Value]) -> list[Choice]:
         """Every choice that differs in two axes of a coupling, see `neighbours`."""
