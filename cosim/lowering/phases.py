@@ -148,18 +148,35 @@ class Ties:
         there = self.bits.setdefault((source, target), [])
         if any(self._tied(bit, row, waits) for bit in there):
             return
-        bit = next((bit for bit in there if self._takes(bit, row, waits)), len(self.channels))
-        if bit == len(self.channels):
-            if bit >= MAX_CHANNELS:
-                raise TooManyChannels
-            name = f"{self.cause} {self.units[source].name}-{self.units[target].name}"
-            self.channels.append(Channel(name, source, target, 0, self.cause))
-            there.append(bit)
+        taking = [bit for bit in there if self._takes(bit, row, waits)]
+        bit = taking[0] if taking else self._new(source, target)
         signals, waiting = self._rows(bit, row)
         insort(signals, row)
         insort(waiting, waits)
         self.operations[row, Column.SIGNAL] |= 1 << bit
         self.operations[waits, Column.WAIT] |= 1 << bit
+
+    def _new(self, source: int, target: int) -> int:
+        """A new channel; where there are as many as may be, in the place of one without rows."""
+        bit = len(self.channels)
+        name = f"{self.cause} {self.units[source].name}-{self.units[target].name}"
+        channel = Channel(name, source, target, 0, self.cause)
+        if bit < MAX_CHANNELS:
+            self.channels.append(channel)
+        else:
+            masks = self.operations[:, Column.WAIT] | self.operations[:, Column.SIGNAL]
+            used = int(np.bitwise_or.reduce(masks))
+            # Descriptors get their tokens later.
+            bit = next((index for index, item in enumerate(self.channels) if not used >> index & 1
+                        and not item.name.startswith("descriptors")), MAX_CHANNELS)
+            if bit == MAX_CHANNELS:
+                raise TooManyChannels
+            old = self.channels[bit]
+            self.bits[old.source, old.target].remove(bit)
+            self.channels[bit] = channel
+            self.known = {key: rows for key, rows in self.known.items() if key[0] != bit}
+        self.bits[source, target].append(bit)
+        return bit
 
     def behind_a_load(self, target: int, waits: int, begin: int) -> bool:
         """Does a row wait for a load that stands at `begin` or below?"""

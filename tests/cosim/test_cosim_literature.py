@@ -15,7 +15,6 @@ from arch_models.literature import HLS_MASTER, Origin, Phases, Reads, Sites
 from arch_models.memory import memory_for
 from arch_models.overlay import (
     Engine,
-    Infeasible,
     Overlay,
     default_overlay,
     load_overlay,
@@ -169,14 +168,6 @@ def test_joined_reads_move_the_same_bytes_row_by_row_and_wait_for_each_other() -
         wait = np.flatnonzero(rows[:, Column.WAIT] >> bit & 1)
         assert len(signal) == len(wait) > 10
         assert (trace.start[wait] >= trace.end[signal]).all()
-
-
-def test_designs_with_too_many_units_are_infeasible() -> None:
-    many = with_two_inputs(Reads.JOINED)
-    found = build(small_graph(), replace(many, engines=THEIRS.engines, phases=Phases.SERIAL),
-                  board())
-    assert isinstance(found, Infeasible)
-    assert (found.field, found.bound, found.unit) == ("channels", 62, "token channels")
 
 
 def test_one_port_has_nobody_to_join() -> None:

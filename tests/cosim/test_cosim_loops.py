@@ -24,6 +24,7 @@ from arch_models.memory import flat_memory
 from arch_models.overlay import (
     Control,
     Engine,
+    Infeasible,
     Master,
     Overlay,
     Pipeline,
@@ -228,8 +229,9 @@ def spans_in_turn(found: Lowered, trace: Trace, phases: Phases) -> list[tuple[in
 
 @pytest.mark.parametrize("phases", [Phases.DRAINED, Phases.SERIAL])
 @pytest.mark.parametrize("calls", list(Calls))
-def test_four_read_ports_and_two_write_ports_find_channels_enough(phases: Phases,
-                                                                  calls: Calls) -> None:
+@pytest.mark.parametrize("bits", [0, 16])
+def test_four_read_ports_and_two_write_ports_find_channels_enough(phases: Phases, calls: Calls,
+                                                                  bits: int) -> None:
     """As accelerators on Zynq-7000 have them: all of HP0 to HP3, rows joined, sums in DRAM."""
     reads = tuple(Master(f"read{index}", Role.INPUT, f"HP{index}", **WAITING)  # type: ignore
                   for index in range(4))
@@ -238,7 +240,7 @@ def test_four_read_ports_and_two_write_ports_find_channels_enough(phases: Phases
     weight = Master("weight", Role.WEIGHT, "ACP", **WAITING)  # type: ignore[arg-type]
     design = replace(DESIGN, masters=(*reads, weight, *writes), phases=phases, tile_rows=4,
                      reads=Reads.JOINED, loops=Loops(
-                         copies=Copies.ROWS, calls=calls, partial_bits=16, stream_rows=2))
+                         copies=Copies.ROWS, calls=calls, partial_bits=bits, stream_rows=2))
     net = TinyGraph(2, 32, 8, 12)
     net.convolution("c", "in", 16, 3, padding=1)
     net.max_pool("p", "c", 2, 2, 0)
@@ -249,6 +251,16 @@ def test_four_read_ports_and_two_write_ports_find_channels_enough(phases: Phases
     assert result.differences(des.simulate(found.program, memory, trace=True)) == []
     assert result.trace is not None
     assert len(spans_in_turn(found, result.trace, phases)) > 10
+
+
+def test_ports_that_wait_for_more_than_there_are_channels_are_infeasible() -> None:
+    """Eight read ports, joined at every row, are 56 pairs."""
+    reads = tuple(replace(DESIGN.masters[0], name=f"read{index}") for index in range(8))
+    design = replace(DESIGN, masters=(*reads, *DESIGN.masters[1:]), reads=Reads.JOINED,
+                     input_words=1024, loops=Loops(copies=Copies.ROWS))
+    found = build(tiny(channels=64).graph("c"), design, board())
+    assert isinstance(found, Infeasible)
+    assert (found.field, found.bound, found.unit) == ("channels", 62, "token channels")
 
 
 def test_drained_results_leave_before_the_next_tile_begins() -> None:
