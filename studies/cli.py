@@ -55,6 +55,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "memory": "validate.memory",
         "vta-pynq": "validate.vta_pynq",
         "fpga2015": "validate.fpga2015",
+        "streams": "validate.streams",
         "overlap": "validate.overlap",
         "board": "validate.board",
         "energy": "validate.energy",

@@ -37,6 +37,18 @@ def memory(json: Json = None) -> None:
         raise typer.Exit(1)
 
 
+def streams(json: Json = None) -> None:
+    """Check the ddr3 memory against kernels that stream vectors on a board with a 32-bit DRAM."""
+    from studies.validate import streams as study
+
+    if json is not None:
+        check_writable(json)
+    found = study.validate()
+    if json is not None:
+        write_json(json, study.as_json(found))
+    print("\n".join(study.lines(found)))
+
+
 def vta_pynq(
     rows: Annotated[Path | None, typer.Option(
         help="A CSV file with the columns of the public tables; without it those tables.",

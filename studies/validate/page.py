@@ -31,6 +31,7 @@ from studies.validate.clock import clock_lines
 from studies.validate.dram_commands import check_commands, told
 from studies.validate.energy import energy_lines
 from studies.validate.rtl import compare_frame, compare_programs, compare_tiles
+from studies.validate.streams import page_lines
 from studies.validate.vta import REGIMES, Report, summary
 from workloads.library import load
 
@@ -43,7 +44,7 @@ HEAD = """# Validation
 
 Written by `cosim validate page`; do not edit. *Predicted* is a simulation of ours, *measured* is
 what others published. Errors are predicted over measured, less one. Each check can be run alone:
-`cosim validate vta-pynq`, `overlap`, `fpga2015`, `memory`, `energy`, `clock`, `rtl`.
+`cosim validate vta-pynq`, `overlap`, `fpga2015`, `memory`, `streams`, `energy`, `clock`, `rtl`.
 """
 
 BLIND_READING = """
@@ -349,6 +350,7 @@ def _memory() -> Iterable[str]:
                f"({stated[0].source}).\n")
     yield COMMANDS_READING
     yield from (f"- {line.strip()}" for line in told(check_commands()))
+    yield from page_lines()
     yield ""
 
 

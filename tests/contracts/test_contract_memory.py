@@ -15,7 +15,7 @@ from cosim.executors import des, fast
 from cosim.memory.bursts import burst_beats, burst_bytes
 from cosim.program.random import random_memory, random_program
 from cosim.program.table import Column, UnitKind
-from studies.validate.memory_traffic import Stream, traffic_program
+from studies.validate.memory import Stream, traffic_program
 
 EXECUTORS = pytest.mark.parametrize("executor", [des, fast], ids=["des", "fast"])
 
