@@ -27,20 +27,15 @@ from arch_models.memory import Memory, Port
 from cosim.compiled import plain
 from cosim.memory.bursts import FAR, flat_accept
 from cosim.memory.controller import controller
-from cosim.memory.ddr3 import (
-    ADMITTED,
-    NOTHING,
-    SERVED,
+from cosim.memory.crossing import (
     controller_port,
-    ddr_insert,
-    ddr_next,
     ddr_read_data,
-    ddr_step,
     ddr_write_data,
     decided_in,
     to_ddr,
     to_fabric,
 )
+from cosim.memory.ddr3 import ADMITTED, NOTHING, SERVED, ddr_insert, ddr_next, ddr_step
 from cosim.program.table import Program
 
 #: Order of the two phases, behind everything else of a cycle.

@@ -5,33 +5,38 @@ It defines nothing: where it and `cosim.executors.des` differ, this one is wrong
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from arch_models.memory import Memory
 from cosim.compiled import sources
-from cosim.executors import fast_ddr3, fast_loop, fast_state
+from cosim.executors import fast_ddr3, fast_lines, fast_loop, fast_state
 from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, loop
 from cosim.executors.fast_state import (
     CHANNEL,
+    FLIGHT,
+    FRONT,
     KNOWN,
     MEMO,
     OPERATION,
     PROGRESS,
     UNIT,
+    Lines,
     Machine,
-    Rings,
 )
-from cosim.memory import arbiter, bursts, ddr3
+from cosim.memory import arbiter, bursts, crossing, ddr3
 from cosim.memory import controller as controller_records
-from cosim.memory.controller import controller, one_record
+from cosim.memory.bursts import FAR
+from cosim.memory.controller import Controller, controller, one_record
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
 from cosim.program.totals import refuse_beyond
 
 #: Changes with any file that compiled rules of time come from.
-SOURCES = sources(arbiter, bursts, controller_records, ddr3, fast_state, fast_ddr3, fast_loop)
+SOURCES = sources(arbiter, bursts, controller_records, crossing, ddr3, fast_state, fast_lines,
+                  fast_ddr3, fast_loop)
 
 
 def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult:
@@ -92,22 +97,41 @@ def _machine(program: Program, memory: Memory) -> Machine:
     count = len(units)
     limits = [unit.outstanding for unit in program.units] + [1]
     capacity = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
-    rings = Rings(*(np.zeros((count, capacity), np.int64) for _ in range(4)))
     operations = np.ascontiguousarray(program.operations).view(OPERATION).reshape(-1)
+    dram = controller(memory, sum(limits))
+    members = count + len(dram.sources)
     return Machine(operations, units, np.zeros(count, PROGRESS), np.zeros(count, np.int64),
-                   np.zeros(count, np.int64), rings, np.zeros(MEMO, KNOWN), channels,
-                   controller(memory, sum(limits)))
+                   np.zeros(count, np.int64), np.zeros((count, capacity), np.int64),
+                   np.zeros((members, capacity), FLIGHT), _lines(units, dram),
+                   np.zeros(MEMO, KNOWN), channels, dram)
+
+
+def _lines(units: np.ndarray, dram: Controller) -> Lines:
+    """Nobody waits yet."""
+    ways = np.concatenate((np.where(units["kind"] == UnitKind.COMPUTE, -1,
+                                    units["kind"] == UnitKind.WRITE), dram.sources["write"]))
+    members = np.zeros((2, len(ways)), np.int64)
+    sizes = np.zeros(2, np.int64)
+    for write in range(2):
+        found = np.flatnonzero(ways == write)
+        sizes[write] = len(found)
+        members[write, : len(found)] = found
+    front = np.zeros(2, FRONT)
+    front["member"], front["arrival"] = -1, FAR
+    return Lines(members, sizes, np.zeros(len(ways), np.int64),
+                 np.full(len(ways), FAR, np.int64), front)
 
 
 def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarray, np.ndarray]:
     """UNIT records of the units, CHANNEL records of the ports: all the loop asks of them."""
     table = np.zeros(len(program_units), UNIT)
-    users: dict[int, int] = {}
+    shared: list[tuple[str, int] | None] = []  # what a unit's requests need
     rows = len(memory.ports)
     for index, unit in enumerate(program_units):
         settings = table[index]
         settings["kind"], settings["outstanding"], settings["channel"] = unit.kind, 1, -1
         if unit.kind == UnitKind.COMPUTE:
+            shared.append(None)
             continue
         if not 0 <= unit.port < len(memory.ports):
             raise ProgramError(f"unit {unit.name!r}: port is {unit.port}, the memory has "
@@ -116,7 +140,8 @@ def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarra
         rows = max(rows, port.controller_port + 1)
         read = unit.kind == UnitKind.READ
         channel = unit.port * 2 + (0 if read else 1)
-        users[channel] = users.get(channel, 0) + 1
+        shared.append(("channel", channel) if read or memory.model == "flat"
+                      else ("crossing", port.controller_port))
         for name, value in (
                 ("port", unit.port), ("outstanding", unit.outstanding),
                 ("max_beats", unit.max_burst_beats), ("setup", unit.setup_cycles),
@@ -130,9 +155,9 @@ def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarra
                 ("response", port.response_cycles if read else port.write_response_cycles),
                 ("controller", port.controller_port)):
             settings[name] = value
-    for index, unit in enumerate(program_units):
-        if unit.kind != UnitKind.COMPUTE and memory.model == "flat":
-            table["alone"][index] = users[int(table["channel"][index])] == 1
+    users = Counter(shared)
+    column = "alone" if memory.model == "flat" else "sole"
+    table[column] = [item is not None and users[item] == 1 for item in shared]
     channels = np.zeros(2 * rows, CHANNEL)
     channels["accepted"] = -1
     return table, channels

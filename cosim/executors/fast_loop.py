@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cosim.compiled import CACHED_RULE, PLAIN_RULE, kept
-from cosim.executors import fast_ddr3, fast_state
-from cosim.executors.fast_ddr3 import controller_act, port_accept
+from cosim.executors import fast_ddr3, fast_lines, fast_state
+from cosim.executors.fast_ddr3 import controller_act, port_accept, request_ahead
+from cosim.executors.fast_lines import start_lines
 from cosim.executors.fast_state import (
     BLOCKED,
     COMPUTE,
@@ -27,7 +28,7 @@ from cosim.executors.fast_state import (
     next_burst,
     reschedule,
 )
-from cosim.memory import arbiter, bursts, controller, ddr3
+from cosim.memory import arbiter, bursts, controller, crossing, ddr3
 from cosim.memory.bursts import FAR, flat_accept, flat_transfer
 from cosim.memory.controller import record_type
 
@@ -146,7 +147,7 @@ def _alone(machine, unit, address):
     kept.rows, kept.row_stride = operation.rows, operation.row_stride
     kept.planes, kept.plane_stride = operation.planes, operation.plane_stride
     kept.done, kept.beats, kept.bursts = flat_transfer(
-        offset, operation, machine.units[unit], machine.rings.done[unit])
+        offset, operation, machine.units[unit], machine.done[unit])
     return slot
 
 
@@ -256,13 +257,14 @@ def _request(run, unit):
             x.presented = now
         else:
             port_accept(machine, unit, max(now, channel.accepted + 1))
+            request_ahead(machine, unit)
         return
     _, beats = next_burst(machine, unit)
     channel.accepted, begin = flat_accept(now, channel.accepted, settings.lead, channel.data_free)
     channel.data_free = begin + beats
     x.accepted = channel.accepted
     x.done = channel.data_free + settings.trail
-    done = machine.rings.done
+    done = machine.done
     done[unit, x.issued & (done.shape[1] - 1)] = x.done
     x.issued += 1
     x.known += 1
@@ -304,7 +306,8 @@ def _cycle(run):
     moment.now = soonest
 
 
-@kept(arbiter, bursts, controller, ddr3, fast_ddr3, fast_state, compiler=CACHED_RULE)
+@kept(arbiter, bursts, controller, crossing, ddr3, fast_ddr3, fast_lines, fast_state,
+      compiler=CACHED_RULE)
 def loop(run):
     """(last end, unit that never finishes or -1)."""
     machine, moment = run.machine, run.moment[0]
@@ -315,6 +318,7 @@ def loop(run):
         machine.due[unit] = FAR
         machine.progress[unit].segment = -1
         _advance(machine, run.code, unit)
+    start_lines(machine)
     moment.ended = 1
     while moment.now != FAR:
         _cycle(run)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosim.compiled import CACHED_RULE
+from cosim.compiled import PLAIN_RULE
 from cosim.memory.bursts import FAR, burst_beats, burst_bytes, next_request
 from cosim.memory.controller import Controller, record_type
 from cosim.program.table import Column, UnitKind
@@ -20,9 +20,10 @@ COMPUTE, READ = int(UnitKind.COMPUTE), int(UnitKind.READ)
 OPERATION = record_type(*(column.name.lower() for column in Column))
 #: What the loop asks of a unit and its port. `channel`: of the port (port * 2, + 1 for writes).
 #: `alone`: it has a flat channel to itself. `accept`: bursts that the port's direction holds.
+#: `sole`: nobody else asks for what its requests need on a DDR3 memory.
 UNIT = record_type("kind", "port", "outstanding", "max_beats", "setup", "tail", "overlap",
                    "run_setup", "width", "lead", "trail", "channel", "alone", "accept", "request",
-                   "response", "controller")
+                   "response", "controller", "sole")
 #: Where a unit is. `turn`: repeat of its segment; `place`: in the order of its operations; `row`:
 #: of its operation; `since`: end of the one before. Of the transfer it runs: `plane`, `run`,
 #: `here` and `left` (bytes of the present run), `issued` (bursts accepted), `known` (bursts whose
@@ -42,17 +43,26 @@ MEMO = 4096
 READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
 
 
-class Rings(NamedTuple):
-    """The bursts in flight of every unit, (units, a power of two), by their number.
+#: A burst in flight: when it arrives at the controller, its address, bytes, beats and DRAM bursts;
+#: first and last DDR clock of the data of a read that was served (`last` is -1 before).
+FLIGHT = record_type("arrival", "address", "moved", "beats", "atoms", "first", "last")
+#: The burst of each direction that arrives first: whose it is (-1: none) and when.
+FRONT = record_type("member", "arrival")
 
-    Done cycles, and what the controller said of a read that waits for its turn: beats, first and
-    last DDR clock of its data.
+
+class Lines(NamedTuple):
+    """Who waits for the controller's windows: units, and behind them background sources.
+
+    A member's bursts arrive in their order, so its oldest stands for it. `members` (2, n) and
+    `sizes` (2,): numbers of those who read and of those who write, ascending; `oldest`: number of
+    a member's oldest burst outside the windows; `arrival`: when it arrives, FAR if there is none.
     """
 
-    done: np.ndarray
-    beats: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
+    members: np.ndarray
+    sizes: np.ndarray
+    oldest: np.ndarray
+    arrival: np.ndarray
+    front: np.ndarray  # FRONT, of reads and of writes
 
 
 class Machine(NamedTuple):
@@ -63,13 +73,15 @@ class Machine(NamedTuple):
     progress: np.ndarray  # PROGRESS
     doing: np.ndarray
     due: np.ndarray  # the cycle of each unit's next event
-    rings: Rings
+    done: np.ndarray  # (units, a power of two): done cycles of the bursts in flight by number
+    flight: np.ndarray  # (members, the same): FLIGHT
+    lines: Lines
     known: np.ndarray  # KNOWN
     channels: np.ndarray  # CHANNEL
     dram: Controller
 
 
-@CACHED_RULE
+@PLAIN_RULE
 def reschedule(machine, unit):
     """Set the next event of a unit in a transfer, as far as done cycles are known."""
     if machine.doing[unit] == BLOCKED:
@@ -84,7 +96,7 @@ def reschedule(machine, unit):
         leaver = x.issued - settings.outstanding  # must be done before the next request
         serial = x.new_run and not settings.overlap
         if x.known > leaver and (x.known == x.issued or not serial):
-            done = machine.rings.done
+            done = machine.done
             freed = done[unit, leaver & (done.shape[1] - 1)] if leaver >= 0 else 0
             machine.doing[unit] = REQUESTING
             machine.due[unit] = next_request(x.accepted, x.done, freed, x.new_run,
@@ -94,7 +106,7 @@ def reschedule(machine, unit):
     machine.due[unit] = FAR
 
 
-@CACHED_RULE
+@PLAIN_RULE
 def next_burst(machine, unit):
     """(bytes, beats) of the unit's burst at `here`; `here`, `left` and the run move on."""
     x, settings = machine.progress[unit], machine.units[unit]

@@ -30,72 +30,21 @@ from cosim.compiled import CACHED_RULE, PLAIN_RULE
 from cosim.memory.bursts import FAR, precedes
 from cosim.memory.controller import Controller
 
-#: Clocks are below 3.2 GHz (`arch_models.boards.rules`), so products of smaller times fit 63 bits.
-SMALL = 1 << 31
-
 NOTHING, ADMITTED, SERVED = range(3)  # what `ddr_step` did
 
 
 @CACHED_RULE
-def _scaled(time, numerator, denominator, up):
-    """time * numerator / denominator, rounded down or up, where the product would run over too."""
-    if time < SMALL:
-        return (time * numerator + up * (denominator - 1)) // denominator
-    whole = time // denominator
-    rest = time - whole * denominator
-    return whole * numerator + (rest * numerator + up * (denominator - 1)) // denominator
-
-
-@CACHED_RULE
-def to_ddr(cycle: int, t: np.ndarray) -> int:
-    """First DDR clock at or after the start of a fabric cycle; `t`: one TIMING record."""
-    return _scaled(cycle, t[0].clock, t[0].cycle, 1)
-
-
-@CACHED_RULE
-def to_fabric(clock: int, t: np.ndarray) -> int:
-    """First fabric cycle that starts at or after a DDR clock."""
-    return _scaled(clock, t[0].cycle, t[0].clock, 1)
-
-
-@CACHED_RULE
-def decided_in(clock: int, t: np.ndarray) -> int:
-    """The fabric cycle during which a DDR clock begins: the controller acts at its end."""
-    return _scaled(clock, t[0].cycle, t[0].clock, 0)
-
-
-@CACHED_RULE
-def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[int, int]:
-    """(start, end) of the passage of `size` bytes through one direction of a controller port."""
-    start = max(clock, free)
-    if t[0].word == 0:
-        return start, start
-    words = (size + 7) >> 3
-    return start, start + -((-words * t[0].word) // t[0].word_per)
-
-
-@CACHED_RULE
-def ddr_write_data(accepted: int, lead: int, data_free: int, beats: int) -> int:
-    """End of the beats of a write on its port: the next write's beats follow."""
-    return max(accepted + lead, data_free) + beats
-
-
-@CACHED_RULE
-def ddr_read_data(t: np.ndarray, first: int, last: int, response: int, data_free: int,
-                  beats: int) -> int:
-    """Done cycle of a read whose data leave the controller port from `first` to `last`.
-
-    The beats follow the port's earlier beats; the last one not before the last data arrived.
-    """
-    begin = max(to_fabric(first, t) + response, data_free)
-    return max(begin + beats, to_fabric(last, t) + response)
-
-
-@CACHED_RULE
-def _atoms(t: Any, address: int, size: int) -> int:
+def ddr_atoms(t: Any, address: int, size: int) -> int:
     """DRAM bursts that cover some bytes."""
     edge = t.atom - 1
     return ((address & edge) + size + edge) >> t.atom_shift
+
+
+@CACHED_RULE
+def source_address(t: Any, source: Any) -> int:
+    """Where a source of background traffic asks for its next burst."""
+    source.random = (source.random * 1103515245 + 12345) % 2147483648
+    return (source.random // 16 * t.atom) % source.region
 
 
 # Not cached: numba would not see a change of `cosim.memory.arbiter`.
@@ -112,7 +61,7 @@ def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: 
     burst.number = number
     burst.address = address
     burst.moved = size
-    burst.atoms = _atoms(dram.t[0], address, size)
+    burst.atoms = ddr_atoms(dram.t[0], address, size)
     burst.write = write
     burst.traced = traced  # of its operation in a trace; not used here
     line = dram.lines[write]
@@ -126,7 +75,8 @@ def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: 
 
 
 @CACHED_RULE
-def _remove(row, count, first):
+def ddr_remove(row, count, first):
+    """Take an entry out of a list; the later ones move up."""
     entry = row[first]
     for index in range(first, count - 1):
         row[index] = row[index + 1]
@@ -171,8 +121,7 @@ def ddr_next(dram: Controller, background: int) -> np.int64:
         source = dram.sources[index]
         index += 1
         if source.out == 0 and source.next_at <= dram.s[0].when:
-            source.random = (source.random * 1103515245 + 12345) % 2147483648
-            address = (source.random // 16 * dram.t[0].atom) % source.region
+            address = source_address(dram.t[0], source)
             ddr_insert(dram, source.next_at, background + index - 1, 0, address, source.moved,
                        source.write)
             source.out = 1
@@ -224,7 +173,7 @@ def _bus_at(dram, write):
 
 
 @CACHED_RULE
-def _refresh(dram, now):
+def ddr_refresh(dram, now):
     """Close all rows and refresh; the bus is free when it is over.
 
     Of the refreshes that are due at `now`, all but the last had the memory to themselves.
@@ -250,7 +199,7 @@ def _refresh(dram, now):
 
 
 @CACHED_RULE
-def _choose(dram, write, now):
+def ddr_choose(dram, write, now):
     """Place in the window of the burst to serve: the first that is ready soonest."""
     window = dram.windows[write]
     best, soonest = 0, FAR
@@ -290,7 +239,7 @@ def _transfer(dram, burst, now):
             bank.activate_ready = activate + t.t_rc
         column = max(max(now, _bus_at(dram, write)), bank.column_ready)
         first = min(first, column)
-        last = column + (_atoms(t, address, size) - 1) * t.t_ccd
+        last = column + (ddr_atoms(t, address, size) - 1) * t.t_ccd
         s.bus = last + t.t_ccd + gap
         s.column[write] = last
         bank.precharge_ready = max(bank.precharge_ready,
@@ -305,7 +254,7 @@ def _transfer(dram, burst, now):
 
 
 @CACHED_RULE
-def _direction(dram, now):
+def ddr_direction(dram, now):
     """Which direction is served now (0 read, 1 write), and may a switch have been idle?"""
     t, s = dram.t[0], dram.s[0]
     mode = s.mode
@@ -321,48 +270,55 @@ def _direction(dram, now):
 
 
 @CACHED_RULE
-def _admit(dram, write, now):
-    """Move the oldest burst of a line into its window; its number in the pool."""
-    s = dram.s[0]
-    entry = _remove(dram.lines[write], s.in_line[write], 0)
-    s.in_line[write] -= 1
-    burst = dram.pool[entry]
+def ddr_enter(dram, entry, now):
+    """A burst enters the window of its direction."""
+    s, burst = dram.s[0], dram.pool[entry]
+    write = burst.write
     burst.admitted = now
     if s.in_window[write] == 0:
         s.since[write] = max(s.since[write], now)
     dram.windows[write, s.in_window[write]] = entry
     s.in_window[write] += 1
     s.occupied[write] += burst.atoms
+
+
+@CACHED_RULE
+def _admit(dram, write, now):
+    """Move the oldest burst of a line into its window; its number in the pool."""
+    entry = ddr_remove(dram.lines[write], dram.s[0].in_line[write], 0)
+    dram.s[0].in_line[write] -= 1
+    ddr_enter(dram, entry, now)
     return entry
 
 
 @CACHED_RULE
-def _serve(dram, background, now):
-    """Serve one burst of the direction whose turn it is; (its number, first, last column)."""
-    t, s = dram.t[0], dram.s[0]
-    write, idle = _direction(dram, now)
+def ddr_turn(dram, write, idle, now):
+    """Serve a direction from now on; `idle`: the other one has nothing left."""
+    s = dram.s[0]
     if write != s.mode:
         s.mode = write
         s.switched = min(now, max(s.column[0], s.column[1]))
         s.run = 0
         s.bypassed = 0
         if idle:
-            s.bus = max(s.bus, now + t.idle_gap)
-    chosen = _choose(dram, write, now)
-    entry = _remove(dram.windows[write], s.in_window[write], chosen)
-    s.in_window[write] -= 1
-    burst = dram.pool[entry]
+            s.bus = max(s.bus, now + dram.t[0].idle_gap)
+
+
+@CACHED_RULE
+def ddr_serve(dram, burst, overtakes, background, now):
+    """Serve a burst whose direction's turn it is; (first, last column command).
+
+    `overtakes`: an older one stays in the window.
+    """
+    s, write = dram.s[0], burst.write
     hits, misses = s.hits, s.misses
     first, last = _transfer(dram, burst, now)
     s.new_hits = s.hits - hits
     s.new_misses = s.misses - misses
-    s.bypassed = s.bypassed + burst.atoms if chosen else 0
+    s.bypassed = s.bypassed + burst.atoms if overtakes else 0
     s.run += burst.atoms
-    s.occupied[write] -= burst.atoms
     s.space[write] = now
     s.since[write] = last
-    dram.free[s.unused] = entry
-    s.unused += 1
     if burst.unit >= background:
         s.hits, s.misses = hits, misses
         source = dram.sources[burst.unit - background]
@@ -371,7 +327,22 @@ def _serve(dram, background, now):
     else:
         s.inside -= 1
         s.seen = s.refreshes
-    return entry, first, last
+    return first, last
+
+
+@CACHED_RULE
+def ddr_pick(dram, now):
+    """Take the burst to serve now out of its window; (its number, does it overtake one?)."""
+    s = dram.s[0]
+    write, idle = ddr_direction(dram, now)
+    ddr_turn(dram, write, idle, now)
+    chosen = ddr_choose(dram, write, now)
+    entry = ddr_remove(dram.windows[write], s.in_window[write], chosen)
+    s.in_window[write] -= 1
+    s.occupied[write] -= dram.pool[entry].atoms
+    dram.free[s.unused] = entry
+    s.unused += 1
+    return entry, chosen > 0
 
 
 @CACHED_RULE
@@ -387,7 +358,8 @@ def ddr_step(dram: Controller, background: int) -> tuple[int, int, int, int, int
     if admit >= 0:
         return ADMITTED, _admit(dram, admit, now), now, now, now
     if s.refresh <= now:
-        _refresh(dram, now)
+        ddr_refresh(dram, now)
         return NOTHING, 0, now, now, now
-    entry, first, last = _serve(dram, background, now)
+    entry, overtakes = ddr_pick(dram, now)
+    first, last = ddr_serve(dram, dram.pool[entry], overtakes, background, now)
     return SERVED, entry, now, first, last

@@ -5,6 +5,8 @@ A failing random program is shrunk and saved under `cases/` before the test fail
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,8 @@ from tests.support.cases import FOLDER, load_case, save_case, shrink
 
 MODELS = ("flat", "ddr3")
 DEFAULT = Sizes()
+#: Transfers of up to hundreds of bursts, several at a time, over many refreshes.
+STREAMS = Sizes(operations=12, row_bytes=6000)
 CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
@@ -45,6 +49,25 @@ def check(seed: int, model: str, sizes: Sizes = DEFAULT) -> None:
 def test_random_programs_agree_and_equal_their_flat_form(model: str, block: int) -> None:
     for seed in range(20 * block, 20 * (block + 1)):
         check(seed, model)
+
+
+def test_long_transfers_that_overlap_agree() -> None:
+    for seed in range(15):
+        check(seed, "ddr3", STREAMS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whoever_shares_what_its_requests_need_waits_for_its_turn(seed: int) -> None:
+    """Nobody's burst may be accepted before its cycle where another unit's could come first."""
+    memory = random_memory(seed, "ddr3")
+    one = replace(memory, ports=tuple(replace(port, controller_port=0)
+                                      for port in memory.ports))
+    for place in range(8):
+        program = random_program(8 * seed + place, len(one.ports), STREAMS)
+        assert differences(program, one) == []
+        ported = replace(program, units=tuple(
+            replace(unit, port=0) if unit.kind else unit for unit in program.units))
+        assert differences(ported, one) == []
 
 
 @pytest.mark.long

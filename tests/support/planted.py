@@ -31,8 +31,9 @@ _VTA = ("tests/cosim/test_cosim_lower_vta.py",)
 _SLOW = ("-k", "not fast and not million")
 _BITS = "tests/hw/test_rtl_pipeline.py"
 
-DDR3, PORTS, BURSTS = ("cosim/memory/ddr3.py", "cosim/executors/des_memory.py",
-                       "cosim/memory/bursts.py")
+DDR3, CROSSING, PORTS, BURSTS = (
+    "cosim/memory/ddr3.py", "cosim/memory/crossing.py", "cosim/executors/des_memory.py",
+    "cosim/memory/bursts.py")
 
 
 def _of(file: str, tests: tuple[str, ...], options: tuple[str, ...],
@@ -53,6 +54,29 @@ FAULTS = [
         ("start = max(s.refresh, s.bus)", "start = s.refresh"),
         ("ready = start + t.t_rfc + (t.t_rp if opened else 0)", "ready = start + t.t_rfc"),
         ("if s.refresh <= now:", "if s.refresh < now:"),
+        # gates
+        ("dram.s[0].column[0] + dram.t[0].t_rd2wr", "dram.s[0].column[0]"),
+        ("dram.s[0].column[1] + dram.t[0].t_wr2rd", "dram.s[0].column[1]"),
+        ("s.activates[0] + t.t_faw", "s.activates[1] + t.t_faw"),
+        ("s.activates[3] + t.t_rrd", "s.activates[3]"),
+        ("bank.activate_ready = activate + t.t_rc", "bank.activate_ready = activate"),
+        ("bank.precharge_ready = activate + t.t_ras", "bank.precharge_ready = activate"),
+        ("last = column + (ddr_atoms(t, address, size) - 1) * t.t_ccd", "last = column"),
+        ("s.bus = last + t.t_ccd + gap", "s.bus = last + t.t_ccd"),
+        ("s.debt += burst.atoms * t.write_gap", "s.debt += t.write_gap"),
+        ("return ((address & edge) + size + edge) >> t.atom_shift",
+         "return (size + edge) >> t.atom_shift"),
+        ("clock = max(admitted, s.switched)", "clock = admitted"),
+        # who is served
+        ("starved = now - s.since[other] >= t.starve[other]",
+         "starved = now - s.since[other] > t.starve[other]"),
+        ("if starved and s.run >= t.most_run[mode]:", "if starved:"),
+        ("dram.s[0].bypassed >= dram.t[0].bypass", "dram.s[0].bypassed > dram.t[0].bypass"),
+        ("s.bus = max(s.bus, now + t.idle_gap)", "s.bus = max(s.bus, now)"),
+        ("occupied + head.atoms > t.entries[write]", "occupied > t.entries[write]"),
+    ),
+    *_of(
+        CROSSING, _GATES, _SLOW,
         # rounding between the clocks
         ("return _scaled(cycle, t[0].clock, t[0].cycle, 1)",
          "return _scaled(cycle, t[0].clock, t[0].cycle, 0)"),
@@ -69,26 +93,6 @@ FAULTS = [
          "return start, start + (words * t[0].word) // t[0].word_per"),
         ("start = max(clock, free)", "start = clock"),
         ("return max(accepted + lead, data_free) + beats", "return accepted + lead + beats"),
-        # gates
-        ("dram.s[0].column[0] + dram.t[0].t_rd2wr", "dram.s[0].column[0]"),
-        ("dram.s[0].column[1] + dram.t[0].t_wr2rd", "dram.s[0].column[1]"),
-        ("s.activates[0] + t.t_faw", "s.activates[1] + t.t_faw"),
-        ("s.activates[3] + t.t_rrd", "s.activates[3]"),
-        ("bank.activate_ready = activate + t.t_rc", "bank.activate_ready = activate"),
-        ("bank.precharge_ready = activate + t.t_ras", "bank.precharge_ready = activate"),
-        ("last = column + (_atoms(t, address, size) - 1) * t.t_ccd", "last = column"),
-        ("s.bus = last + t.t_ccd + gap", "s.bus = last + t.t_ccd"),
-        ("s.debt += burst.atoms * t.write_gap", "s.debt += t.write_gap"),
-        ("return ((address & edge) + size + edge) >> t.atom_shift",
-         "return (size + edge) >> t.atom_shift"),
-        ("clock = max(admitted, s.switched)", "clock = admitted"),
-        # who is served
-        ("starved = now - s.since[other] >= t.starve[other]",
-         "starved = now - s.since[other] > t.starve[other]"),
-        ("if starved and s.run >= t.most_run[mode]:", "if starved:"),
-        ("dram.s[0].bypassed >= dram.t[0].bypass", "dram.s[0].bypassed > dram.t[0].bypass"),
-        ("s.bus = max(s.bus, now + t.idle_gap)", "s.bus = max(s.bus, now)"),
-        ("occupied + head.atoms > t.entries[write]", "occupied > t.entries[write]"),
     ),
     *_of(
         PORTS, _GATES, _SLOW,

@@ -15,7 +15,7 @@ import pytest
 from arch_models.memory import Ddr3Timing, Memory, Port
 from cosim.executors import des, fast
 from cosim.memory.controller import timing
-from cosim.memory.ddr3 import (
+from cosim.memory.crossing import (
     controller_port,
     ddr_read_data,
     ddr_write_data,

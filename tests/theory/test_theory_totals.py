@@ -14,7 +14,7 @@ from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, default_overlay
 from cosim.executors import des, fast
 from cosim.memory.controller import timing
-from cosim.memory.ddr3 import decided_in, to_ddr, to_fabric
+from cosim.memory.crossing import decided_in, to_ddr, to_fabric
 from cosim.program.table import Channel, ProgramError, Unit, UnitKind
 from cosim.program.totals import MOST_WORK
 from cosim.recurrence.cpu import prepare
