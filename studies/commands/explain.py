@@ -26,6 +26,7 @@ from studies.plain.terminal import terminal
 from studies.report import tables
 from studies.why.critical import by_layer, by_unit
 from studies.why.explain import Explanation, explain
+from studies.why.results import waits
 
 #: Coefficients named for the width of the energy's limits.
 WIDEST = 4
@@ -69,6 +70,8 @@ def explain_design(
                           "energy_variance_by_coefficient": dict(found.widths)})
     console = terminal()
     stored_note(console, subject, found.evaluation)
+    if said := waits(subject.graph, subject.overlay, subject.board):
+        console.print(said, markup=False, soft_wrap=True)
     _show(console, found)
     _show_energy(console, found)
 

@@ -32,6 +32,7 @@ from studies.plain.made_by import invocation
 from studies.plain.records import save
 from studies.plain.terminal import terminal
 from studies.report import tables
+from studies.why.results import waits
 
 
 class Executor(StrEnum):
@@ -88,6 +89,8 @@ def simulate(
         console.print(table)
     if item.displaced:
         console.print(tables.displaced(item.displaced), markup=False, soft_wrap=True)
+    if said := waits(graph, overlay, on):
+        console.print(said, markup=False, soft_wrap=True)
     if executor is not Executor.FAST:
         _show_both(console, graph, overlay, on, model, executor)
     for path in filter(None, (json, csv)):

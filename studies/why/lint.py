@@ -14,6 +14,7 @@ from arch_models.overlay import Engine, Fusion, Infeasible, Overlay, Rate
 from arch_models.resources import check, check_clock, needed
 from cosim.lowering.lower import Lowered
 from studies.evaluation.evaluate import displaced, simulate_design
+from studies.why.results import waiting
 from workloads.graph import Graph
 
 #: Sizes of buffers, with the engines one of which must be there to read them (none: any).
@@ -50,6 +51,8 @@ def lint(graph: Graph, overlay: Overlay, board: Board) -> tuple[Finding, ...] | 
             *(Finding("engines", f"{item.layer} runs on the host although {item.engine} is in "
                                  f"fabric: {item.why}")
               for item in displaced(graph, overlay, run.lowered.mapping)),
+            *(Finding("requantize_cycles", said.removeprefix("requantize_cycles: "))
+              for said in [str(waiting(graph, overlay, run.lowered.mapping))] if said),
             *_buffers(graph, overlay, board, int(run.result.total_cycles)))
 
 
