@@ -94,7 +94,7 @@ def searched(console: Console, graph: Graph, board: Board, base: Overlay, settin
              workers: int, out: Path) -> tuple[Exploration, Overlay]:
     """Search, write and show what was found; with the chosen design."""
     with SearchProgress(console, settings.designs) as told:
-        found = explore(graph, board, base, settings, means=Means(workers), progress=told.record)
+        found = explore(graph, board, base, settings, means=Means(workers), watcher=told)
     asked = Asked(FULL, graph.name, BOARD, board, base, invocation())
     write_json(out / "explore.json", search_document(found, asked))
     show(console, found)

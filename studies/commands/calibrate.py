@@ -80,7 +80,7 @@ def _csynth(path: Path, out: Path, loops_by_hand: list[str], board: str) -> None
     from studies.evaluation import inputs
     from studies.resources.calibrate import backend_file, choose_loops, read_report
 
-    check_writable(out)
+    check_writable(out, ".toml")
     chosen = {}
     for item in loops_by_hand:
         operator, equals, label = item.partition("=")
@@ -127,7 +127,7 @@ def _build(folder: Path, design: str, board: str, out: Path) -> object:
     from studies.resources.build_check import build_toml, compare
     from studies.resources.vendor_reports import find_reports
 
-    check_writable(out)
+    check_writable(out, ".toml")
     overlay, on = replace(inputs.design(design), build=""), inputs.board(board)
     timing, used = find_reports(folder)
     found = compare(overlay, on, timing, used)
@@ -187,7 +187,7 @@ def _power(paths: list[Path], out: Path, board: str, design: str, graph: Graph) 
     from studies.evaluation.activity import count
     from studies.evaluation.evaluate import feasible, simulate_design
 
-    check_writable(out)
+    check_writable(out, ".toml")
     readings = [item for path in paths for item in read_readings(path)]
     on = inputs.board(board)
     overlay = clocked(inputs.design(design), on)

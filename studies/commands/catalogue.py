@@ -5,6 +5,7 @@ It changes nothing and searches nothing.
 
 from __future__ import annotations
 
+import shlex
 from json import dumps as dump
 from pathlib import Path
 from typing import Annotated
@@ -98,7 +99,7 @@ def show_design(
     Example: cosim design out/explore/agc-w64-pynq-z1/explore.json#chosen --out mine.toml
     """
     if out is not None:
-        check_writable(out)
+        check_writable(out, ".toml")
     name, mark, member = design.partition("#")
     console = terminal()
     if name.endswith(".json"):
@@ -172,9 +173,17 @@ def lint_design(
         write_json(json, encode(found))
     console = terminal()
     for item in found:
-        console.print(f"{item.field}: {item.said}", soft_wrap=True, highlight=False)
+        console.print(f"{item.field}: {item.said}" + (f". Change: {item.change}"
+                                                      if item.change else ""),
+                      soft_wrap=True, highlight=False)
     console.print(f"{len(found)} finding{'s' * (len(found) != 1)}: {design} for {workload} on "
                   f"{board}", soft_wrap=True, highlight=False)
+    changes = [item.change for item in found if item.change]
+    if changes:
+        console.print("What a change brings: " + shlex.join(
+            ["cosim", "what-if", design, "-w", workload, "-b", board, *reading.words(),
+             "--set", changes[0]]), soft_wrap=True,
+            highlight=False)
 
 
 def print_schema(

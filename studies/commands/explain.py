@@ -5,6 +5,7 @@ It does not combine changes; `cosim explore` does.
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -73,6 +74,12 @@ def explain_design(
     if said := waits(subject.graph, subject.overlay, subject.board):
         console.print(said, markup=False, soft_wrap=True)
     _show(console, found)
+    if found.changes:
+        asked = [("-w", workload), ("-b", board), ("-m", subject.memory)]
+        console.print("Ask for one, or for several: " + shlex.join(
+            ["cosim", "what-if", design, *(word for option, value in asked if value is not None
+                                           for word in (option, value)), *reading.words(),
+             "--set", f"{found.changes[0].axis}={found.changes[0].new}"]), soft_wrap=True)
     _show_energy(console, found)
 
 
@@ -124,7 +131,5 @@ def _show(console: Console, found: Explanation) -> None:
         if change.displaced:
             console.print(f"{change.axis}={change.new} puts more "
                           f"{tables.displaced(change.displaced)}", markup=False, soft_wrap=True)
-    console.print(f"Ask for one, or for several: cosim what-if DESIGN --set {found.changes[0].axis}"
-                  f"={found.changes[0].new}", soft_wrap=True, markup=False)
     console.print("predicted: ms saved by the closed form of the tiles; saved: by "
                   f"simulation with {item.memory_model}; uJ: a pixel", soft_wrap=True)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -35,6 +35,7 @@ from studies.commands.options import (
     Study,
     Workload,
     reads_onnx,
+    refuse_given,
 )
 from studies.evaluation import inputs
 from studies.plain.errors import UserError
@@ -49,13 +50,16 @@ from studies.report.documents import Asked, search_document
 from studies.report.search import SearchProgress, front_picture, nearest_miss, show
 from studies.search.exploration import Exploration, Means, Store
 from studies.search.exploration import explore as run_exploration
-from studies.search.outcomes import Objective, Progress, Sampler, Settings
+from studies.search.outcomes import Objective, Sampler, Settings
 from studies.search.search import parse_names
 from studies.search.space import WORKLOAD, Choice, Space, default_space
 from studies.search.space_file import load_space
 from studies.search.storage import serve, shown
 from studies.search.warm_start import earlier_designs
 from workloads.graph import Graph
+
+if TYPE_CHECKING:
+    from studies.report.live import LiveSearch
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,10 @@ class Job:
         return self.space.size() if exhaustive else self.settings.designs
 
 
-#: Options that only a search has, and that only a proof has.
-SEARCHING = ("designs", "seed", "sampler", "objectives", "study", "live", "prune")
-PROVING = ("memory", "gap", "minutes")
+#: Options that only a search has, and that only a proof has, and what is said of them.
+SEARCHING = (("designs", "seed", "sampler", "objectives", "study", "live", "prune"),
+             "is for a search; leave it out, or --prove")
+PROVING = (("memory", "gap", "minutes"), "is for a proof; add --prove, or leave it out")
 
 
 @reads_onnx
@@ -130,7 +135,7 @@ def explore(
     again with ddr3. Writes best.toml, best.json, explore.json and front.png to the folder. Ctrl-C
     ends it within two seconds and writes what was found so far.
     """
-    _refuse_others(context, prove)
+    refuse_given(context, *(SEARCHING if prove else PROVING))
     graph, note = inputs.network(workload := inputs.with_steps(workload, steps), reading)
     base, on = inputs.design(design), inputs.board(board)
     axes = load_space(space, on, graph) if space else default_space(on, graph)
@@ -145,15 +150,6 @@ def explore(
                    _settings(designs, seed, sampler, objectives), axes,
                    Means(threads, scheduler, _store(storage, study, workload), prune),
                    earlier, folder, json, live), note, start or [])
-
-
-def _refuse_others(context: typer.Context, prove: bool) -> None:
-    """Refuse an option that would say nothing."""
-    for name in SEARCHING if prove else PROVING:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name != "DEFAULT":
-            raise UserError(f"--{name} " + ("is for a search; leave it out, or --prove" if prove
-                                            else "is for a proof; add --prove, or leave it out"))
 
 
 def _say_begin(note: str, space: Space, earlier: list[Choice], start: list[Path]) -> None:
@@ -174,13 +170,15 @@ def run(job: Job, note: str, start: list[Path]) -> None:
     asked = job.asked
     with Stopping(), ExitStack() as stack:
         view = _watched(stack, console, job) if job.live else None
-        told = stack.enter_context(SearchProgress(console, job.most, view))
-        found = run_exploration(job.graph, asked.board, asked.base, job.settings, job.space,
-                                job.means, job.earlier, told.record)
+        with SearchProgress(console, job.most, view) as told:
+            found = run_exploration(job.graph, asked.board, asked.base, job.settings, job.space,
+                                    job.means, job.earlier, told)
+        written = _write(found, job)
+        if view is not None:
+            view.end(f"The search {'was stopped' if found.signal else 'has ended'}; cosim report "
+                     f"{job.out / 'explore.json'} makes a page with sheets of its designs.", found)
         if found.signal:
-            told.stop()
-            _say_stopped(console, found, _write(found, job), job)
-    written = _write(found, job)
+            _say_stopped(console, found, written, job)
     show(console, found)
     if found.chosen is None:
         raise UserError("no design was feasible. " + nearest_miss(found))
@@ -200,14 +198,13 @@ def _store(storage: str | None, study: str | None, workload: str) -> Store | Non
     return Store(storage, study or workload) if storage is not None else None
 
 
-def _watched(stack: ExitStack, console: Console, job: Job) -> Progress:
+def _watched(stack: ExitStack, console: Console, job: Job) -> LiveSearch:
     from studies.report.live import live_search
 
-    view, address = stack.enter_context(live_search(job.asked, job.settings.objectives,
-                                                    job.most))
-    stack.callback(view.end, "The search has ended; `cosim report` makes a page of what it wrote.")
+    view, address = stack.enter_context(live_search(
+        job.asked, job.settings.objectives, job.most, job.out / "explore.json"))
     console.print(f"follow the search at {address}", soft_wrap=True)
-    return view.record
+    return view
 
 
 def _say_replaced(console: Console, path: Path) -> None:

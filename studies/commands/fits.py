@@ -15,6 +15,7 @@ from studies.commands.options import Json
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
+from studies.plain.terminal import terminal
 
 
 def resources(
@@ -28,6 +29,7 @@ def resources(
     whole: Annotated[str | None, typer.Option(
         help="Synthesize this whole design instead, beside the model.", show_default=False,
     )] = None,
+    json: Json = None,
 ) -> None:
     """Fit the resource model to Yosys runs of every part of the RTL."""
     from amaranth.hdl import UnusedElaboratable
@@ -35,9 +37,14 @@ def resources(
     from studies.resources import fit_resources as study
 
     warnings.simplefilter("ignore", UnusedElaboratable)  # parts of units that are holes
+    if json is not None:
+        check_writable(json)
     try:
         if whole is not None:
-            print(study.compare_whole(whole))
+            beside = study.compare_whole(whole)
+            if json is not None:
+                write_json(json, encode(beside))
+            print(study.told_whole(beside))
             return
         where = grid or study.GRID_FILE
         if synthesize:
@@ -47,14 +54,24 @@ def resources(
         raise UserError(str(error)) from error
     if write:
         study.write_coefficients(rows)
+    if json is not None:
+        write_json(json, encode(study.fits(rows)))
     print(study.told(rows))
 
 
-def fit_vta() -> None:
-    """Fit VTA's timing coefficients to the public timed rows and cross-validate them."""
-    from studies.validate.fit_vta import run
+def fit_vta(json: Json = None) -> None:
+    """Fit the timing of VTA on PYNQ to times that others measured; takes two minutes.
 
-    run()
+    Each network, and every fourth row, is also predicted from the others. Writes no coefficients.
+    """
+    from studies.validate import fit_vta as study
+
+    if json is not None:
+        check_writable(json)
+    found = study.run()
+    if json is not None:
+        write_json(json, encode(found))
+    study.show(terminal(), found)
 
 
 def fit_energy(

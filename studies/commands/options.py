@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from studies.evaluation.inputs import Reading, Subject
 from studies.evaluation.values import Evaluation
+from studies.plain.errors import UserError
 from workloads.library import MOST_STEPS
 
 Workload = Annotated[str, typer.Argument(
@@ -100,6 +101,14 @@ def reads_onnx(command: Callable[..., None]) -> Callable[..., None]:
     wrapped.__annotations__ = {item.name: item.annotation for item in (*kept, *added)}
     wrapped.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
     return wrapped
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that were given and would say nothing; `why` follows the option's name."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise UserError(f"--{name} {why}.")
 
 
 def stored_note(console: Console, subject: Subject, now: Evaluation) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from studies.commands.options import Json, reads_onnx
+from studies.commands.options import Json, reads_onnx, refuse_given
 from studies.evaluation.inputs import PLAIN, Reading
 from studies.plain.files import check_writable, write_json
 from studies.plain.made_by import invocation, program
@@ -44,7 +44,7 @@ def report(
     Example: cosim report out/explore/agc-w64-pynq-z1/explore.json
     """
     require_library()
-    check_writable(out)
+    check_writable(out, ".html")
     content = collect(files, Given(workload, board, reading), invocation(), program(),
                       most_sheets=sheets)
     write_page(content, out)
@@ -55,6 +55,7 @@ def report(
 
 
 def decode(
+    context: typer.Context,
     network: Annotated[str, typer.Argument(
         help="A shipped trained network, for example agc-w16 or unicorn.")],
     out: Annotated[Path, typer.Option(
@@ -81,7 +82,10 @@ def decode(
     if json is not None:
         check_writable(json)
     request = study.Request(network, frames, clip, seed)
-    study.check(request)
+    pictures = study.check(request) in study.UNICORN_NAMES
+    if pictures:
+        refuse_given(context, ("clip", "seed"), "is for AGC's clips; pictures of Unicorn's set are "
+                     "numbered from 0, see --frames")
     video.check_target(out, frames)
     panels, rows = [], []
     for found in study.run(request):
@@ -89,7 +93,8 @@ def decode(
         rows.append(found.row())
     video.write(out, panels, study.RATE)
     if json is not None:
-        write_json(json, {"network": network, "clip": clip, "seed": seed, "frames": rows})
+        write_json(json, {"network": network, "frames": rows,
+                          **({} if pictures else {"clip": clip, "seed": seed})})
     console = terminal()
     study.show(console, rows)
     console.print(f"from left to right: {', '.join(study.COLUMNS)}")

@@ -15,6 +15,7 @@ from studies.commands.options import BoardName, Design, Json, MemoryModel, reads
 from studies.evaluation.inputs import PLAIN, Reading, memory_model
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
+from studies.plain.records import encode
 
 MOST_SEED, MOST_PROGRAMS = 2**32 - 1, 10**6
 
@@ -63,9 +64,9 @@ def vta_pynq(
     """Check the simulator against published measurements of the VTA accelerator on PYNQ."""
     from studies.validate import vta, vta_report
 
-    for path in (json, plot):
+    for path, ending in ((json, ""), (plot, ".png")):
         if path is not None:
-            check_writable(path)
+            check_writable(path, ending)
     found = vta.validate(rows, config)
     if json is not None:
         write_json(json, vta.as_json(found))
@@ -88,11 +89,16 @@ def fpga2015(json: Json = None) -> None:
     study.show(found)
 
 
-def overlap() -> None:
+def overlap(json: Json = None) -> None:
     """Check what load/compute overlap gains on VTA (2018), for two ways to choose schedules."""
     from studies.validate.overlap import show, validate
 
-    show(validate())
+    if json is not None:
+        check_writable(json)
+    found = validate()
+    if json is not None:
+        write_json(json, encode(found))
+    show(found)
 
 
 def board(
@@ -107,9 +113,9 @@ def board(
     from hw.board.measurement import MeasurementError
     from studies.validate import board as study
 
-    for path in (json, plot):
+    for path, ending in ((json, ""), (plot, ".png")):
         if path is not None:
-            check_writable(path)
+            check_writable(path, ending)
     try:
         found = study.validate_files(measured, project, memory_model(memory))
     except MeasurementError as error:

@@ -14,11 +14,11 @@ import typer
 from rich.console import Console
 
 from studies.commands.options import (
-    BoardName,
     Json,
+    MaybeBoard,
+    MaybeWorkload,
     MemoryModel,
     OutFolder,
-    WorkloadOption,
     reads_onnx,
 )
 from studies.evaluation import inputs
@@ -48,8 +48,9 @@ from studies.why.what_if import (
 @reads_onnx
 def what_if_command(
     base: Annotated[str, typer.Argument(
-        help="The design to start from: a shipped name or a .toml file.")] = "default",
-    workload: WorkloadOption = "agc-w64",
+        help="The design to start from (a shipped name or a .toml file), or a result that `cosim "
+        "simulate --json` wrote (.json).")] = "default",
+    workload: MaybeWorkload = None,
     settings: Annotated[list[str] | None, typer.Option(
         "--set", help="FIELD=VALUE,VALUE,... of the design (engine.conv.tm=16,32 or tm=16,32) or "
         "of the board (board.ddr.bits=16,32). Several --set: every combination.",
@@ -57,7 +58,7 @@ def what_if_command(
     step_all: Annotated[bool, typer.Option(
         "--tornado", help="Step every parameter down and up and sort by effect; the same as no "
         "--set.")] = False,
-    board: BoardName = "pynq-z1",
+    board: MaybeBoard = None,
     memory: MemoryModel = "flat",
     out: OutFolder = Path("out/what-if"),
     json: Json = None,
@@ -67,12 +68,12 @@ def what_if_command(
 
     Example: cosim what-if default --set engine.conv.tm=8,16 --set board.ddr.bits=16,32
 
-    Without --set every parameter is stepped down and up (a tornado of sensitivities).
+    A result brings its own network and board. Without --set every parameter is stepped.
     """
     if step_all and settings:
         raise UserError("--tornado steps every parameter, --set names them; give one of the two.")
-    graph, overlay = inputs.workload(workload, reading), inputs.design(base)
-    on, model = inputs.board(board), inputs.memory_model(memory)
+    asked = inputs.subject(base, workload, board, memory, reading)
+    graph, overlay, on, model = asked.graph, asked.overlay, asked.board, asked.memory
     wanted = [parse_setting(text) for text in settings or []]
     for setting in wanted:
         resolve(setting.path, overlay, on)
@@ -89,23 +90,28 @@ def what_if_command(
         spent, count = time.perf_counter() - began, len(found)
         figures = {"rows": [_figures(row) for row in found]}
     if json is not None:
-        names = {"workload": graph.name, "design": overlay.name, "board": on.name}
-        write_json(json, {**header(WHAT_IF, invocation()), "memory_model": model, "predicted": True,
-                          **names, "unchecked": list(on.unchecked), **figures})
+        write_json(json, {**_asked(asked), **figures})
     picture = out / ("what_if.png" if wanted else "tornado.png")
     if not wanted:
         _show_tornado(console, start, rows)
-        save_picture(what_if_pictures.tornado(start, rows), picture)
+        figure = what_if_pictures.tornado(start, rows)
     else:
         _show_sweep(console, found)
-        save_picture(what_if_pictures.sweep(
-            found, f"What if: {graph.name} on {overlay.name} / {on.label}, predicted ({model})"),
-            picture)
-    console.print(f"{count} designs in {spent:.1f} s; wrote {picture}", highlight=False)
+        figure = what_if_pictures.sweep(
+            found, f"What if: {graph.name} on {overlay.name} / {on.label}, predicted ({model})")
+    save_picture(figure, picture)
+    console.print(f"{count} design{'s' * (count != 1)} in {spent:.1f} s; wrote {picture}",
+                  highlight=False)
     if wanted and not any(row.evaluation for row in found):
         near = nearest_miss(found)
         raise UserError("no combination was feasible. Nearest miss: "
                         f"{what_if_pictures.label(near)}: {near.reason}")
+
+
+def _asked(item: inputs.Subject) -> dict[str, object]:
+    return {**header(WHAT_IF, invocation()), "memory_model": item.memory, "predicted": True,
+            "workload": item.graph.name, "design": item.overlay.name, "board": item.board.name,
+            "unchecked": list(item.board.unchecked)}
 
 
 def _figures(row: Row) -> dict[str, object]:

@@ -72,8 +72,8 @@ def read_readings(path: Path) -> list[Reading]:
 def _of_measurement(path: Path) -> Reading:
     try:
         found = load_measurement(str(path))
-    except (OSError, UnicodeDecodeError, MeasurementError) as error:
-        raise UserError(f"{path}: {error}") from error
+    except MeasurementError as error:
+        raise UserError(str(error)) from error
     if not found.rails_w:
         raise UserError(f"{path}: holds no power; run `cosim measure --power FILE`.")
     return Reading("running", found.clock_hz / 1e6, dict(found.rails_w))

@@ -22,8 +22,14 @@ def output_folder(path: Path) -> Path:
         return output.writable_folder(path)
 
 
-def check_writable(path: Path) -> Path:
-    """Refuse, before any work is done, a file that could not be written in the end."""
+def check_writable(path: Path, ending: str = "") -> Path:
+    """Refuse, before any work is done, a file that could not be written in the end.
+
+    `ending`: what its name must end in, since who opens the file goes by that.
+    """
+    if path.suffix != ending and ending:
+        raise UserError(f"{str(path)!r} must end in {ending}, for example "
+                        f"{str(path.with_suffix(ending))!r}")
     with _as_user_error():
         return output.check_target(path)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -23,66 +24,94 @@ from studies.plain.errors import UserError
 from studies.plain.files import write_json
 from studies.plain.made_by import program
 from studies.report.collect import sites
-from studies.report.documents import Asked, start_of, tried
-from studies.report.page import Content, write_page
+from studies.report.documents import SEARCH, Asked, start_of, tried
+from studies.report.page import Content, Source, write_page
+from studies.search.exploration import Exploration
 from studies.search.outcomes import Objective, Record, front_of
 
 LOOPBACK = "127.0.0.1"
 #: Between two writings of the data.
 WRITE_SECONDS = 1.0
+#: A page that asked so lately is still there, and is waited for: it asks every second.
+LINGER_SECONDS = 1.5
 #: For the server to say where it listens.
 START_SECONDS = 20
 PAGE, NEWEST = "index.html", "live.json"
 
 
 class LiveSearch:
-    """Writes what a search has tried into a folder, at most once a second."""
+    """Writes what a search has tried into a folder, at most once a second.
+
+    `file`: where the search will be, for the commands on the page.
+    """
 
     def __init__(self, folder: Path, asked: Asked, objectives: Sequence[Objective],
-                 most: int) -> None:
+                 most: int, file: Path) -> None:
         self._folder, self._asked, self._objectives = folder, asked, objectives
         self._most, self._done = most, 0
         self._records: list[Record] = []
+        self._chosen: int | None = None
+        self._complete = True
         self._written = 0.0
+        self._ended = False
         write_page(Content(f"Search: {asked.workload} on {asked.board.label}", asked.command,
-                           program(), search=self._section(), live=True), folder / PAGE)
-        self._write("the search begins", False)
+                           program(), (Source(str(file), SEARCH, asked.command),),
+                           search=self._section(), live=True), folder / PAGE)
+        self._write("the search begins")
 
     def record(self, record: Record, done: int) -> None:
-        """Take note of a design; one that comes again was simulated with the final memory."""
-        if record.number == len(self._records):
-            self._records.append(record)
+        """Take note of a design."""
+        self._records.append(record)
         self._done = done
+        self._write_now_and_then(f"{done} of {self._most} designs judged")
+
+    def final(self, done: int, total: int) -> None:
+        """Say how many of the best were simulated again."""
+        self._write_now_and_then(f"{self._done} designs judged; {done} of the {total} best "
+                                 "simulated again with ddr3")
+
+    def end(self, said: str, found: Exploration | None = None) -> None:
+        """Write the last state, with a sentence on what became of the search; only once."""
+        if self._ended:
+            return
+        self._ended, self._complete = True, found is not None and not found.signal
+        if found is not None and found.chosen is not None:
+            self._chosen = found.chosen.record.number
+        self._write(said)
+
+    def _write_now_and_then(self, state: str) -> None:
         if time.monotonic() - self._written > WRITE_SECONDS:
-            self._write(f"{done} of {self._most} designs judged", False)
+            self._write(state)
 
-    def end(self, said: str) -> None:
-        """Write the last state, with a sentence on what became of the search."""
-        self._write(said, True)
-
-    def _write(self, state: str, done: bool) -> None:
+    def _write(self, state: str) -> None:
         self._written = time.monotonic()
-        write_json(self._folder / NEWEST, {"state": state, "done": done,
+        write_json(self._folder / NEWEST, {"state": state, "done": self._ended,
                                            "search": self._section()})
 
     def _section(self) -> dict[str, Any]:
         infeasible = sum(record.failure is not None for record in self._records)
         evaluated = len(self._records) - infeasible
         return {"designs_evaluated": evaluated, "designs_infeasible": infeasible,
-                "designs_pruned": max(0, self._done - evaluated), "complete": True,
-                "front": front_of(self._records, self._objectives), "chosen_number": None,
+                "designs_pruned": max(0, self._done - evaluated), "complete": self._complete,
+                "front": front_of(self._records, self._objectives), "chosen_number": self._chosen,
                 "start_number": start_of(self._records, self._asked.base),
                 "designs": tried(self._records), "available": sites(self._asked.board)}
 
 
 @contextmanager
-def live_search(asked: Asked, objectives: Sequence[Objective], most: int
+def live_search(asked: Asked, objectives: Sequence[Objective], most: int, file: Path
                 ) -> Iterator[tuple[LiveSearch, str]]:
-    """A search to be told of, and the address that shows it until this is left."""
+    """A search to be told of, and the address that shows it until this is left.
+
+    A page that follows it then is waited for, so that it shows the last state. See `LiveSearch`.
+    """
     with TemporaryDirectory(prefix="cosim-live-") as name:
-        found = LiveSearch(Path(name), asked, objectives, most)
+        found = LiveSearch(Path(name), asked, objectives, most, file)
         with _served(Path(name)) as port:
-            yield found, f"http://{LOOPBACK}:{port}/"
+            try:
+                yield found, f"http://{LOOPBACK}:{port}/"
+            finally:
+                found.end("The search was ended before it had found anything.")
 
 
 @contextmanager
@@ -102,17 +131,33 @@ def _served(folder: Path) -> Iterator[int]:
         server.wait(START_SECONDS)
 
 
+class _Server(ThreadingHTTPServer):
+    #: When a page last asked for the newest state.
+    followed = -inf
+
+
 class _Quiet(SimpleHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Answer, and remember whether a page follows the search."""
+        super().do_GET()
+        if self.path.startswith(f"/{NEWEST}"):
+            self.server.followed = time.monotonic()
+
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal belongs to the search."""
 
 
 def main(folder: str) -> None:
-    """Serve a folder to this machine until standard input ends."""
-    with ThreadingHTTPServer((LOOPBACK, 0), partial(_Quiet, directory=folder)) as server:
+    """Serve a folder to this machine until standard input ends; a page that follows asks once
+    more."""
+    with _Server((LOOPBACK, 0), partial(_Quiet, directory=folder)) as server:
         print(server.server_port, flush=True)
         Thread(target=server.serve_forever, daemon=True).start()
         sys.stdin.read()
+        if time.monotonic() - server.followed < LINGER_SECONDS:
+            time.sleep(LINGER_SECONDS)
 
 
 if __name__ == "__main__":

@@ -6,37 +6,40 @@ It searches nothing (`studies.search` does) and writes no file.
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from studies.report import pictures, tables
 from studies.report.documents import Asked, start_of
 from studies.search.exploration import Exploration
-from studies.search.outcomes import Objective, Progress, Record
+from studies.search.outcomes import Objective, Record, Watcher
 
 #: Between two drawings of the bar.
 DRAW_SECONDS = 0.1
 
 
 class SearchProgress:
-    """A bar that counts judged designs while a search runs, then those simulated with ddr3.
+    """A bar for the designs that a search judges, then one for those simulated again with ddr3.
 
     It starts no thread, since workers are forked while it is there; so it moves with the designs.
+    `also` is told the same.
     """
 
-    def __init__(self, console: Console, designs: int, also: Progress | None = None) -> None:
+    def __init__(self, console: Console, designs: int, also: Watcher | None = None) -> None:
         self._also = also
-        self._bar = Bar(TextColumn("searching"), BarColumn(), MofNCompleteColumn(),
+        self._bar = Bar(TextColumn("{task.fields[phase]}"), BarColumn(20), MofNCompleteColumn(),
                         TextColumn("{task.description}"), TimeElapsedColumn(),
                         console=console, auto_refresh=False)
-        self._task = self._bar.add_task("", total=designs)
+        self._search = self._bar.add_task("", total=designs, phase="searching")
+        self._again: TaskID | None = None
         self._drawn = 0.0
-        self._records = self._infeasible = self._finals = 0
-        self._best = float("inf")
+        self._infeasible = 0
+        self._best = inf
 
     def __enter__(self) -> SearchProgress:
         self._bar.start()
@@ -51,20 +54,30 @@ class SearchProgress:
         self._bar.stop()
 
     def record(self, record: Record, done: int) -> None:
-        """Take note of one more record, or of one that was simulated again with ddr3."""
-        if record.number < self._records:
-            self._finals += 1
-        else:
-            self._records += 1
-            self._infeasible += record.failure is not None
-            if record.evaluation:
-                self._best = min(self._best, record.evaluation.latency_ms)
+        """Take note of one more design; what is counted is those that were judged."""
+        self._infeasible += record.failure is not None
+        if record.evaluation:
+            self._best = min(self._best, record.evaluation.latency_ms)
         if self._also is not None:
-            self._also(record, done)
-        again = f", {self._finals} again with ddr3" if self._finals else ""
-        self._bar.update(self._task, completed=done, description=(
-            f"{self._infeasible} infeasible, best {self._best:.1f} ms{again}"))
-        if time.monotonic() - self._drawn > DRAW_SECONDS:
+            self._also.record(record, done)
+        best = f", best {self._best:.4g} ms" if self._best < inf else ""
+        self._bar.update(self._search, completed=done,
+                         description=f"{self._infeasible} infeasible{best}")
+        self._draw(DRAW_SECONDS)
+
+    def final(self, done: int, total: int) -> None:
+        """Take note of one more design that was simulated again; with 0, that this begins."""
+        if self._also is not None:
+            self._also.final(done, total)
+        if self._again is None:
+            self._bar.stop_task(self._search)
+            self._again = self._bar.add_task("the best ones, with ddr3", total=total,
+                                             phase="simulating again")
+        self._bar.update(self._again, completed=done)
+        self._draw(DRAW_SECONDS if done else 0.0)
+
+    def _draw(self, since: float) -> None:
+        if time.monotonic() - self._drawn >= since:
             self._drawn = time.monotonic()
             self._bar.refresh()
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from arch_models.board import Board
+from arch_models.engines import MODELS
 from arch_models.files import parse_toml
-from arch_models.overlay import Overlay, overlay_toml
+from arch_models.overlay import Engine, Overlay, Role, overlay_toml
 from arch_models.resources import buffers
 from cosim.analysis.timeline import NONE, Timeline, timeline
 from cosim.program.result import Trace
@@ -40,6 +41,7 @@ def sheet(item: Evaluation, board: Board, overlay: Overlay | None = None,
         "energy_uj_per_pixel": item.energy_uj_per_pixel, "energy_limits": [low, high],
         "energy_parts": {name: value / item.pixels * 1e6
                          for name, value in item.energy.parts.items()},
+        "sites": tables.sites_basis(item),
         "resources": [{"name": part.name, "used": part.used, "available": part.available}
                       for part in item.resources],
         "roof": {"gmacs": item.peak_macs_per_cycle * item.clock_hz / 1e9,
@@ -119,28 +121,57 @@ def parameters(overlay: Overlay) -> list[list[str]]:
 
 
 def diagram(overlay: Overlay, board: Board) -> dict[str, Any]:
-    """Ports, masters, buffers and engines with their sizes, for drawing."""
+    """Ports, masters, buffers and engines with their sizes, and the wires between, for drawing.
+
+    `bytes`: of a buffer's word; `copies`: memories with the same contents, one a column of unroll.
+    """
     banks = {"input": overlay.input_banks, "output": overlay.output_banks,
              "weight": overlay.weight_banks}
-    words = {"input": (overlay.input_words, overlay.tn * overlay.columns),
-             "output": (overlay.output_words, overlay.tm),
-             "weight": (overlay.weight_words, overlay.tm * overlay.tn)}
-    used = dict.fromkeys(master.port for master in overlay.masters)
+    words = {"input": (overlay.input_words, overlay.tn * overlay.data_bits // 8),
+             "output": (overlay.output_words, overlay.tm * overlay.data_bits // 8),
+             "weight": (overlay.weight_words, overlay.tm * overlay.tn * overlay.weight_bits // 8)}
     return {
-        "ports": [{"name": port, "controller": board.port(port).ddr_port} for port in used],
+        "ports": [{"name": port, "controller": board.port(port).ddr_port}
+                  for port in dict.fromkeys(master.port for master in overlay.masters)],
         "masters": [{"name": master.name, "role": master.role.value, "port": master.port,
                      "bits": master.width_bits, "outstanding": master.outstanding,
                      "beats": master.max_burst_beats} for master in overlay.masters],
         "buffers": [{"name": name, "bram36": sites.bram36, "banks": banks.get(name),
                      "words": words[name][0] if name in words else None,
-                     "bytes": words[name][1] if name in words else None}
+                     "bytes": words[name][1] if name in words else None,
+                     "copies": overlay.columns if name == "input" else 1}
                     for name, sites in buffers(overlay)],
         "engines": [{"name": engine.value,
                      "note": f"{overlay.tm} x {overlay.tn} x {overlay.columns} MAC"
-                     if engine.value == "convolution" else ""}
+                     if engine is Engine.CONVOLUTION else ""}
                     for engine in sorted(overlay.engines)],
+        "wires": wires(overlay),
         "fusions": sorted(fusion.value for fusion in overlay.fusions),
     }
+
+
+def wires(overlay: Overlay) -> list[tuple[str, str]]:
+    """Who hands data to whom, as pairs of kind and name, from the memory's side to the engines'.
+
+    Buffers that several engines share are named here; an engine's own are those of its model.
+    """
+    there = {name for name, _ in buffers(overlay)}
+    own = {model.engine: [item.name for item in model.memories(overlay)]
+           for model in MODELS if model.engine in overlay.engines}
+    own[Engine.CONVOLUTION] = ["weight", "accumulator", "skip", *own.get(Engine.CONVOLUTION, ())]
+    tables = {engine: ["table"] for engine in (Engine.LOOKUP, Engine.SOFTMAX)}
+    filled = {Role.INPUT: ["input", "skip"], Role.OUTPUT: ["output"], Role.FETCH: [],
+              Role.WEIGHT: [name for names in own.values() for name in names
+                            if name not in ("accumulator", "skip")] + ["table"]}
+    found = []
+    for master in overlay.masters:
+        found.append((f"port {master.port}", f"master {master.name}"))
+        found += [(f"master {master.name}", f"buffer {name}")
+                  for name in filled[master.role] if name in there]
+    for engine in sorted(overlay.engines):
+        names = ["input", "output", *own.get(engine, ()), *tables.get(engine, ())]
+        found += [(f"buffer {name}", f"engine {engine.value}") for name in names if name in there]
+    return found
 
 
 def network(graph: Graph) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def grid(title: str, columns: Sequence[str], left: Sequence[str] = ()) -> Table:
 def heading(item: Evaluation) -> str:
     """One line: what was predicted, by which model."""
     return (f"predicted: {item.workload} on {item.overlay} / {item.board_label}, "
-            f"memory model {item.memory_model}, {item.clock_hz / 1e6:g} MHz "
+            f"memory model {item.memory_model}, {_megahertz(item)} MHz "
             f"({item.clock.basis}){unchecked(item)}")
 
 
@@ -54,13 +54,17 @@ def displaced(items: Sequence[Displaced], most: int = 4) -> str:
 def limits(item: Evaluation) -> str:
     """The 80 % limits of the energy a pixel, in uJ."""
     low, high = item.energy_limits_uj_per_pixel
-    return f"{low:.1f} to {high:.1f}"
+    return f"{low:.3g} to {high:.3g}"
 
 
 def megahertz(item: Evaluation) -> str:
     """The clock, marked unless it is the predicted one."""
-    text = f"{item.clock_hz / 1e6:.4g}"
+    text = _megahertz(item)
     return text if item.clock.basis == "predicted" else f"{text} {item.clock.basis}"
+
+
+def _megahertz(item: Evaluation) -> str:
+    return f"{item.clock_hz / 1e6:.4g}"
 
 
 def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
@@ -70,7 +74,7 @@ def summary(items: Sequence[Evaluation], names: Sequence[str] = ()) -> Table:
         ("memory model", [item.memory_model for item in items]),
         *([("unchecked", [", ".join(item.unchecked) or "-" for item in items])]
           if any(item.unchecked for item in items) else []),
-        ("clock, MHz", [f"{item.clock_hz / 1e6:g} {item.clock.basis}" for item in items]),
+        ("clock, MHz", [f"{_megahertz(item)} {item.clock.basis}" for item in items]),
         ("fabric reaches, MHz", [item.clock.interval for item in items]),
         ("latency, ms", [f"{item.latency_ms:.2f}" for item in items]),
         ("period, ms", [f"{item.period_ms:.2f}" if item.period_cycles else "-"
@@ -109,10 +113,15 @@ def energy(item: Evaluation) -> Table:
     return table
 
 
-def resources(item: Evaluation) -> Table:
-    """Estimated use of the fabric, the interconnect around the accelerator included."""
+def sites_basis(item: Evaluation) -> str:
+    """Where the sites of a design come from; what is estimated counts what stands around it."""
     whole = ", with the block design" if item.sites_basis == "estimated" else ""
-    table = grid(f"Fabric ({item.sites_basis}{whole}, {item.overlay} on {item.board_label})",
+    return f"{item.sites_basis}{whole}"
+
+
+def resources(item: Evaluation) -> Table:
+    """Use of the fabric; estimated: the interconnect around the accelerator included."""
+    table = grid(f"Fabric ({sites_basis(item)}, {item.overlay} on {item.board_label})",
                  ("resource", "used", "on the board", "%"))
     for entry in item.resources:
         table.add_row(entry.name, f"{entry.used:g}", str(entry.available),

@@ -13,6 +13,9 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
+from arch_models.fields import shortened
+from studies.plain.errors import UserError
+
 DELAY_FILE = Path(__file__).parents[2] / "arch_models" / "data" / "xc7_delays.csv"
 #: Cells that hold no path between registers.
 IGNORED = frozenset({"BUFG", "GND", "VCC"})
@@ -67,13 +70,14 @@ def delays(kind: str, parameters: Mapping[str, str], widths: tuple[tuple[str, in
            path: Path = DELAY_FILE) -> list[Delay]:
     """The delays of a cell with its parameters and its ports (name, bits).
 
-    ValueError for a cell that the data lack.
+    `UserError` for a cell that the data lack.
     """
     if kind in IGNORED:
         return []
     rows = _rows(path)
     if kind not in rows:
-        raise ValueError(f"no delays of {kind!r} in {path.name}; it knows {', '.join(rows)}")
+        raise UserError(f"no delays of {shortened(kind)!r} in {path.name}; it knows "
+                        f"{', '.join(rows)}")
     values = tuple((name, parameters.get(name, "0")) for name in _conditions(kind, path))
     return _delays(kind, values, widths, path)
 

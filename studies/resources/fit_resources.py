@@ -180,17 +180,28 @@ def _line(name: str, value: float, source: str, status: str) -> str:
             f'status = "{status}" }}')
 
 
-def compare_whole(design: str) -> str:
-    """A table in text: the sites of a design synthesized as one IP, and the model's estimate.
+@dataclass(frozen=True)
+class Beside:
+    """Sites of one kind: of a design synthesized as one IP, and as the model estimates."""
 
-    Raises `FieldError` for a design that cannot be read.
-    """
+    site: str
+    yosys: float
+    model: float
+
+
+def compare_whole(design: str) -> tuple[Beside, ...]:
+    """Every kind of site of a design; `FieldError` for a design that cannot be read."""
     overlay = load_overlay(design)
     found, predicted = counted(Sites("whole"), synthesize(*whole(overlay))), estimate(overlay).total
+    return tuple(Beside(name, getattr(found, name), getattr(predicted, name))
+                 for name in ("dsp", "bram36", "lut", "ff"))
+
+
+def told_whole(found: Sequence[Beside]) -> str:
+    """The same as a table in text, with the model's error in percent."""
     lines = [f"{'site':8}{'Yosys':>10}{'model':>10}{'error %':>10}"]
-    for name in ("dsp", "bram36", "lut", "ff"):
-        count, said = getattr(found, name), getattr(predicted, name)
-        lines.append(f"{name:8}{count:>10g}{said:>10g}{100 * (said / max(count, 1) - 1):>10.1f}")
+    lines += [f"{item.site:8}{item.yosys:>10g}{item.model:>10g}"
+              f"{100 * (item.model / max(item.yosys, 1) - 1):>10.1f}" for item in found]
     return "\n".join(lines)
 
 

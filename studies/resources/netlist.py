@@ -5,7 +5,6 @@ It synthesizes with Yosys and reads its JSON; it knows no delay.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -18,7 +17,10 @@ from typing import Any
 from amaranth.back import rtlil
 from amaranth.hdl import Signal
 
+from arch_models.fields import shortened
+from arch_models.files import MOST_ARRAYS, parse_json, read_text
 from hw.rtl.verilog import yosys_path
+from studies.plain.errors import UserError
 
 #: What a net between two LUTs takes, in ps: the mapper then saves levels as the vendor's tool does.
 #: Without it (300 ps) public cores came out a tenth slower, in as many cells.
@@ -68,10 +70,22 @@ def synthesized(top: Any, ports: Sequence[Signal], limit_s: float | None = None)
 
 
 def read_netlist(path: Path, top: str = "top") -> Netlist:
-    """The netlist of a file that Yosys wrote (`write_json`) after synthesis."""
-    module = json.loads(path.read_text())["modules"][top]
+    """The netlist of a file that Yosys wrote (`write_json`) after synthesis.
+
+    `UserError` for any other file.
+    """
+    document = parse_json(read_text(path, MOST_ARRAYS), str(path))
+    try:
+        return _netlist(document["modules"][top])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: is no netlist of a module {top!r} that Yosys wrote with "
+                        f"write_json: {shortened(said)}") from None
+
+
+def _netlist(module: Any) -> Netlist:
     cells = tuple(
-        Cell(name, cell["type"], cell["parameters"],
+        Cell(name, cell["type"], {key: str(value) for key, value in cell["parameters"].items()},
              {port: _bits(bits) for port, bits in cell["connections"].items()},
              _source(cell["attributes"]))
         for name, cell in module["cells"].items() if not cell["type"].startswith("$"))

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from arch_models.nets import Net, NetModel
+from studies.plain.errors import UserError
 from studies.resources.cell_delays import Delay, Kind, delays
 from studies.resources.netlist import Cell, Netlist
 
@@ -284,7 +285,7 @@ def _word(name: str) -> str:
 
 
 def _levels(starts: np.ndarray, stops: np.ndarray, nodes: int) -> Iterator[np.ndarray]:
-    """Arcs by the depth of their stop, so that a start is settled first; ValueError on a loop."""
+    """Arcs by the depth of their stop, so that a start is settled first; `UserError` on a loop."""
     waiting = np.bincount(stops, minlength=nodes)
     order = np.argsort(starts, kind="stable")
     first = np.searchsorted(starts[order], np.arange(nodes + 1))
@@ -301,7 +302,7 @@ def _levels(starts: np.ndarray, stops: np.ndarray, nodes: int) -> Iterator[np.nd
         waiting[met] -= times
         ready = met[waiting[met] == 0]
     if settled < nodes:
-        raise ValueError(f"{nodes - settled} nets lie on or behind a combinational loop")
+        raise UserError(f"{nodes - settled} nets lie on or behind a combinational loop")
 
 
 def _slices(values: np.ndarray, first: np.ndarray, chosen: np.ndarray) -> np.ndarray:

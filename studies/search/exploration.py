@@ -30,9 +30,9 @@ from studies.search.outcomes import (
     Found,
     Objective,
     Outcome,
-    Progress,
     Record,
     Settings,
+    Watcher,
 )
 from studies.search.pruning import bounder
 from studies.search.search import search
@@ -195,7 +195,7 @@ class Means:
 
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             space: Space | None = None, means: Means = Means(), earlier: Sequence[Choice] = (),
-            progress: Progress | None = None) -> Exploration:
+            watcher: Watcher | None = None) -> Exploration:
     """Search, then evaluate the base and the most promising designs with `ddr3`.
 
     The result depends on the settings, the space and `earlier` only: designs to try behind the
@@ -224,19 +224,20 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
                 means.store.remembering(space, settings, known, memory, work, using.width)
                 for memory, work in ((SEARCH_MEMORY, searching), (FINAL_MEMORY, finally_)))
         bounded = means.prune and asked.bounded(settings)
-        found = search(searching, space, settings, start, progress,
+        found = search(searching, space, settings, start, watcher.record if watcher else None,
                        bounder(graph, board, base) if bounded else None)
         if found.signal:
             return Exploration(found, None, (), signal=found.signal)
-        finals = _Finals(base, board)
+        finals, chosen = _Finals(base, board), finalists(found, means.depth)
+        told = partial(watcher.final, total=len(chosen) + 1) if watcher else lambda done: None
         try:
+            told(0)
             finals.base(next(iter(using.finals([None]))))
-            chosen = finalists(found, means.depth)
-            for record, final in zip(chosen, finally_([item.choice for item in chosen]),
-                                     strict=True):
+            told(1)
+            again = finally_([item.choice for item in chosen])
+            for number, (record, final) in enumerate(zip(chosen, again, strict=True), 2):
                 finals.add(record, final)
-                if progress is not None:
-                    progress(record, found.judged)
+                told(number)
         except Stopped as stopped:
             taken()
             return finals.exploration(found, stopped.signal)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 
@@ -168,6 +169,17 @@ class Pruned:
 Bound = Callable[[Choice], Scored | None]
 Evaluate = Callable[[Sequence[Choice]], Iterable[Outcome]]
 Progress = Callable[[Record, int], None]
+
+
+class Watcher(Protocol):
+    """Who is told how far an exploration is."""
+
+    def record(self, record: Record, done: int) -> None:
+        """The search has one more design; `done`: designs judged so far."""
+
+    def final(self, done: int, total: int) -> None:
+        """So many of the best designs, the first design among them, have been simulated again
+        with the final memory model; first told with 0."""
 
 
 def design_key(choice: Choice) -> str:

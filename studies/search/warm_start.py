@@ -34,8 +34,8 @@ def _front(path: Path) -> list[Choice]:
     document = read_json(path)
     try:
         choices = [document["designs"][index]["choice"] for index in document["front"]]
-    except (KeyError, IndexError, TypeError) as error:
-        raise UserError(f"{str(path)!r} holds no search ({error!r}); give the explore.json of "
+    except (KeyError, IndexError, TypeError):
+        raise UserError(f"{str(path)!r} holds no search with its front; give the explore.json of "
                         "`cosim explore`, or a design as .toml.") from None
     for choice in choices:
         if not isinstance(choice, dict) or not all(isinstance(value, bool | int | str)

@@ -1,6 +1,6 @@
 """Fits the timing coefficients of VTA on PYNQ to the public timed rows, and cross-validates them.
 
-It writes nothing: it prints what belongs into `arch_models/data/vta.toml`.
+It writes nothing; what it finds belongs into `arch_models/data/vta.toml`.
 
 Rows of 2019 and 2022 together. The loss is the mean square of the relative error, with two
 expectations from the hardware's source where the rows say little (`EXPECTED`). Times are nearly
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from rich.console import Console
 
 from arch_models.vta import MEANS, VtaTiming, load_vta
 from cosim.executors import fast
@@ -22,6 +23,7 @@ from cosim.vta.cache import WAY_BYTES
 from cosim.vta.lower import lower_vta, vta_memory
 from studies.plain.errors import UserError
 from studies.plain.truth import truth_path
+from studies.report import tables
 from studies.validate.vta import TIMED_TABLES
 from studies.validate.vta_rows import VtaRow, read_rows
 
@@ -117,36 +119,77 @@ def _slope(rows: Sequence[VtaRow], values: dict[str, float], start: VtaTiming,
     return (high - low) / (getattr(ends[1], name) - getattr(ends[0], name))
 
 
-def run() -> None:
-    """Fit all rows, then leave out each network; print coefficients, joint spread and errors."""
+@dataclass(frozen=True)
+class LeftOut:
+    """What coefficients that were fitted without some rows say of these: `kind` network or fold,
+    signed relative errors."""
+
+    kind: str
+    group: str
+    timing: VtaTiming
+    errors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The fit to all rows with the errors it leaves, the spread of each coefficient, pairs that
+    move together, and the fits that leave rows out."""
+
+    timing: VtaTiming
+    errors: tuple[float, ...]
+    spread: dict[str, float]
+    correlations: list[tuple[str, str, float]]
+    left_out: tuple[LeftOut, ...]
+
+
+def run() -> Found:
+    """Fit all rows, then leave out each network and each fold; takes minutes."""
     named = timed_rows()
     rows = [row for _, row in named]
     best = min((fit(rows, replace(load_vta().timing, cache_bytes=ways * WAY_BYTES))
                 for ways in WAYS),
                key=lambda found: float(np.mean(errors(rows, found.timing) ** 2)))
-    print(f"fitted: {_told(errors(rows, best.timing))}", flush=True)
     networks = np.array([name for name, _ in named])
     folds = np.arange(len(rows)) % FOLDS
+    outside = []
     for kind, groups in (("network", networks), ("fold", folds)):
-        outside = np.zeros(len(rows))
         for group in np.unique(groups):
-            left_out = groups == group
-            kept = [row for row, out in zip(rows, left_out, strict=True) if not out]
-            tested = [row for row, out in zip(rows, left_out, strict=True) if out]
-            found = fit(kept, best.timing).timing
-            outside[left_out] = errors(tested, found)
-            print(f"without {kind} {group}: {found}\n  {_told(outside[left_out])}", flush=True)
-        print(f"cross-validated by {kind}: {_told(outside)}")
-    spread = np.sqrt(np.diag(best.covariance))
-    for name, value in asdict(best.timing).items():
-        index = list(STEPS).index(name) if name in STEPS else None
-        print(f"{name} = {value}" + ("" if index is None else f", spread {spread[index]:.2g}"))
-    for first, second, together in best.correlations():
-        print(f"{first}, {second}: {together:+.2f}")
+            kept = [row for row, own in zip(rows, groups, strict=True) if own != group]
+            tested = [row for row, own in zip(rows, groups, strict=True) if own == group]
+            timing = fit(kept, best.timing).timing
+            outside.append(LeftOut(kind, str(group), timing,
+                                   tuple(errors(tested, timing).tolist())))
+    spread = dict(zip(STEPS, np.sqrt(np.diag(best.covariance)).tolist(), strict=True))
+    return Found(best.timing, tuple(errors(rows, best.timing).tolist()), spread,
+                 best.correlations(), tuple(outside))
 
 
-def _told(found: np.ndarray) -> str:
-    size = 100 * np.abs(found)
-    return (f"{len(size)} rows, median {np.median(size):.2f} %, 95th percentile "
-            f"{np.quantile(size, 0.95):.2f} %, maximum {size.max():.2f} %, "
-            f"mean {100 * found.mean():+.2f} %")
+def show(console: Console, found: Found) -> None:
+    """Print coefficients with unit and spread, and the errors of each fit in percent."""
+    table = tables.grid("VTA on PYNQ, fitted to all timed rows",
+                        ("coefficient", "value", "spread", "unit"), ("unit",))
+    units = {item.name: item.unit for item in load_vta().fitted}
+    for name, value in asdict(found.timing).items():
+        spread = found.spread.get(name)
+        table.add_row(name, f"{value:g}", "-" if spread is None else f"{spread:.2g}",
+                      units.get(name, "bytes"))
+    console.print(table)
+    table = tables.grid("Predicted against measured, error in % of the time measured",
+                        ("fitted to", "rows", "median", "95th percentile", "maximum", "mean"))
+    table.add_row("all, told of all", *_told(found.errors))
+    for kind in ("network", "fold"):
+        table.add_section()
+        own = [item for item in found.left_out if item.kind == kind]
+        for item in own:
+            table.add_row(f"all but {kind} {item.group}, told of it", *_told(item.errors))
+        table.add_row(f"every {kind} from the others",
+                      *_told([error for item in own for error in item.errors]))
+    console.print(table)
+    for first, second, together in found.correlations:
+        console.print(f"{first} and {second} move together: {together:+.2f}")
+
+
+def _told(found: Sequence[float]) -> tuple[str, ...]:
+    size = 100 * np.abs(np.array(found))
+    return (str(len(size)), f"{np.median(size):.2f}", f"{np.quantile(size, 0.95):.2f}",
+            f"{size.max():.2f}", f"{100 * np.mean(found):+.2f}")

@@ -27,10 +27,14 @@ BUFFERS: dict[str, tuple[Engine, ...]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was surely not meant: the field of the design file, and what is wrong."""
+    """One thing that was surely not meant: the field of the design file, and what is wrong.
+
+    `change`: what would mend it, as `cosim what-if --set` takes it; empty where nothing small does.
+    """
 
     field: str
     said: str
+    change: str = ""
 
 
 def lint(graph: Graph, overlay: Overlay, board: Board) -> tuple[Finding, ...] | Infeasible:
@@ -40,7 +44,8 @@ def lint(graph: Graph, overlay: Overlay, board: Board) -> tuple[Finding, ...] | 
     """
     if overlay.rate is Rate.FIXED and (wrong := check_clock(overlay.clock_hz, board)):
         return (Finding("clock_hz", f"the board cannot make {overlay.clock_hz / 1e6:g} MHz; "
-                                    f"nearest {wrong.bound / 1e6:g} MHz"),)
+                                    f"nearest {wrong.bound / 1e6:g} MHz",
+                        f"clock_hz={wrong.bound:.0f}"),)
     misfit = check(clocked(overlay, board), board)
     if misfit is not None:
         return misfit
@@ -60,25 +65,32 @@ def _clock(overlay: Overlay, board: Board) -> Iterator[Finding]:
     reach = predict(overlay, board).mhz
     if overlay.rate is Rate.FIXED and not overlay.build and overlay.clock_hz > reach * 1e6:
         yield Finding("clock_hz", f"{overlay.clock_hz / 1e6:g} MHz is assumed; the fabric is "
-                                  f"predicted to reach {reach:.0f} MHz")
+                                  f"predicted to reach {reach:.0f} MHz",
+                      f"clock_hz={board.clocks.fastest_hz(reach * 1e6)}")
 
 
 def _idle(graph: Graph, overlay: Overlay, lowered: Lowered) -> Iterator[Finding]:
     layers = lowered.mapping.layers
     used = {item.engine for item in layers}
     for engine in sorted(overlay.engines - used):
-        less = needed(replace(overlay, engines=overlay.engines - {engine}))
-        whole = needed(overlay)
-        saved = (f"{whole.lut - less.lut:.0f} LUT, {whole.dsp - less.dsp:g} DSP and "
-                 f"{whole.bram36 - less.bram36:g} BRAM36")
+        saved = _freed(overlay, replace(overlay, engines=overlay.engines - {engine}))
         yield Finding("engines", f"{engine.value} runs no layer of {graph.name}; without it "
-                                 f"{saved} are free")
+                                 f"{saved} are free", f"engine.{engine.value}=false")
     absorbed = {Fusion.POOL: any(item.pool for item in layers),
                 Fusion.UPSAMPLE: any(item.upsample for item in layers),
                 Fusion.ADD: any(item.add for item in layers)}
     for fusion in sorted(overlay.fusions):
         if not absorbed.get(fusion, True):
-            yield Finding("fusions", f"no convolution of {graph.name} absorbs the {fusion.value}")
+            yield Finding("fusions", f"no convolution of {graph.name} absorbs the {fusion.value}",
+                          f"fusion.{fusion.value}=false")
+
+
+def _freed(overlay: Overlay, less: Overlay) -> str:
+    """Sites that a smaller design does not need, those of which there are any."""
+    whole, rest = needed(overlay), needed(less)
+    kinds = (("BRAM36", whole.bram36 - rest.bram36), ("DSP", whole.dsp - rest.dsp),
+             ("LUT", whole.lut - rest.lut))
+    return ", ".join(f"{count:.4g} {kind}" for kind, count in kinds if count >= 0.5)
 
 
 def _ports(overlay: Overlay, board: Board) -> Iterator[Finding]:
@@ -88,7 +100,7 @@ def _ports(overlay: Overlay, board: Board) -> Iterator[Finding]:
         names = [master.name for master in overlay.masters if master.port == port]
         if len(names) > 1 and free:
             yield Finding("masters", f"{' and '.join(names)} share {port} while nobody uses "
-                                     f"{', '.join(free)}")
+                                     f"{', '.join(free)}", f"masters.{names[-1]}.port={free[0]}")
 
 
 def _buffers(graph: Graph, overlay: Overlay, board: Board, cycles: int) -> Iterator[Finding]:
@@ -100,7 +112,8 @@ def _buffers(graph: Graph, overlay: Overlay, board: Board, cycles: int) -> Itera
             continue
         less = replace(same, **{name: size // 2})
         run = simulate_design(graph, less, board)
-        if not isinstance(run, Infeasible) and int(run.result.total_cycles) <= cycles:
-            saved = needed(overlay).bram36 - needed(less).bram36
+        if isinstance(run, Infeasible) or int(run.result.total_cycles) > cycles:
+            continue
+        if saved := _freed(overlay, less):
             yield Finding(name, f"{size} are never needed: with {size // 2} the frame takes no "
-                                f"cycle more, and {saved:g} BRAM36 are free")
+                                f"cycle more, and {saved} are free", f"{name}={size // 2}")

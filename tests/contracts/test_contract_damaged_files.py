@@ -27,6 +27,7 @@ from arch_models.boards.rules import problems
 from arch_models.builds import build_of
 from arch_models.engines.base import backend_timing
 from arch_models.files import parse_toml
+from arch_models.nets import read_net_model
 from arch_models.overlay import DESIGNS, default_overlay, load_overlay
 from arch_models.resources import check
 from cosim.build import build
@@ -50,14 +51,19 @@ from studies.plain.records import save
 from studies.plain.terminal import printable, terminal
 from studies.proof.enumeration import Enumerated, load_enumerated
 from studies.report import tables
+from studies.report.collect import Given, collect
+from studies.report.page import page_html
 from studies.resources.build_check import build_toml
 from studies.resources.calibrate import backend_file, choose_loops, read_report
+from studies.resources.netlist import read_netlist
+from studies.resources.paths import Paths
 from studies.resources.vendor_reports import find_reports, read_timing, read_utilization
 from studies.search.space import default_space
 from studies.search.space_file import load_space
 from studies.search.warm_start import earlier_designs
 from studies.validate.board import load_program
 from studies.validate.vta_rows import read_rows
+from tests.support.command import cosim
 from tests.support.damage import damaged
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
@@ -146,6 +152,19 @@ BACKEND = b"".join(b'[mine.add]\n' * (not index) + (
     for index, name in enumerate((b"fill", b"interval", b"drain")))
 
 
+#: What Yosys writes of a LUT between two registers.
+NETLIST = json.dumps({"modules": {"top": {
+    "ports": {"clk": {"direction": "input", "bits": [2]}, "q": {"direction": "output",
+                                                               "bits": [5]}},
+    "cells": {name: {"type": kind, "parameters": {}, "attributes": {"src": "hw/rtl/a.py:3"},
+                     "connections": pins} for name, kind, pins in (
+        ("a", "FDRE", {"C": [2], "D": ["0"], "Q": [3]}),
+        ("b", "LUT1", {"I0": [3], "O": [4]}),
+        ("c", "FDRE", {"C": [2], "D": [4], "Q": [5]}))},
+    "netnames": {name: {"hide_name": 0, "bits": [bit], "attributes": {"src": "hw/rtl/a.py:4"}}
+                 for bit, name in enumerate(("clk", "x", "y", "q"), 2)}}}}, indent=1).encode()
+
+
 def measurement() -> bytes:
     return measurement_text(Measurement(
         "board", "pynq-z1", "default", "0" * 64, "1" * 64, "2" * 64, 100_000_000,
@@ -172,6 +191,24 @@ def calibration() -> bytes:
     file = io.BytesIO()
     np.savez(file, x=np.random.default_rng(2).normal(size=(2, 3, 8, 8)).astype(np.float32))
     return file.getvalue()
+
+
+def shown(path: Path) -> None:
+    """What `cosim report` does with a file before it writes."""
+    page_html(collect([path], Given(), "", "", most_sheets=0))
+
+
+def of_commands(folder: Path) -> Iterator[Kind]:
+    """What the commands write and `cosim report` reads."""
+    network = ("-w", "agc-w16")
+    assert cosim("explore", "agc-w16", "--designs", 4, "--workers", 1, "--out", folder,
+                 "--json", folder / "searched.json") == 0
+    assert cosim("compare", "default", folder / "best.toml", *network, "-m", "flat",
+                 "--json", folder / "compared.json") == 0
+    assert cosim("what-if", *network, "--set", "tm=8,16", "--out", folder,
+                 "--json", folder / "asked.json") == 0
+    for name in ("searched.json", "compared.json", "asked.json"):
+        yield Kind(name, (folder / name).read_bytes(), shown)
 
 
 def saved(folder: Path) -> Iterator[Kind]:
@@ -219,6 +256,9 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         Kind("network.onnx", onnx_model(), lambda path: imported(str(path))),
         Kind("calibration.npz", calibration(), read_calibration),
         Kind("measured.json", measurement(), lambda path: load_measurement(str(path))),
+        Kind("netlist.json", NETLIST, lambda path: Paths(
+            read_netlist(path), read_net_model()).longest()),
+        *of_commands(tmp_path_factory.mktemp("results")),
         *saved(tmp_path_factory.mktemp("whole")))}
 
 
@@ -226,7 +266,7 @@ KINDS = ("board.toml", "design.toml", "space.toml", "explore.json", "csynth.xml"
          "vta.csv", "rails.csv", "sweep.csv", "readings.csv", "power.rpt", "timing.rpt",
          "utilization.rpt", "build.toml", "network.onnx", "calibration.npz", "measured.json",
          "graph.json", "graph.safetensors", "result.json", "all.npz", "data/descriptors.bin",
-         "data/program.json")
+         "data/program.json", "searched.json", "compared.json", "asked.json", "netlist.json")
 
 
 @contextmanager

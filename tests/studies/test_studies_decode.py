@@ -81,6 +81,8 @@ def test_a_video_that_fails_leaves_the_older_one(tmp_path):
     (("agc-w16", "--out", "clip", "--frames", "0"), "from 1 to 200"),
     (("unicorn", "--out", "clip", "--frames", "257"), "from 1 to 256"),
     (("agc-w16", "--out", "clip", "--clip", "cat"), "hopper"),
+    (("unicorn", "--out", "clip", "--clip", "hopper"), "--clip is for AGC's clips"),
+    (("unicorn", "--out", "clip", "--seed", "0"), "--seed is for AGC's clips"),
 ])
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys,
                                                               words, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from arch_models.clock import predict
 from arch_models.overlay import Engine, Infeasible, Overlay, Rate, load_overlay
 from studies.evaluation.evaluate import feasible, simulate_design
 from studies.why.lint import lint
+from studies.why.what_if import changed
 from tests.support.command import cosim
 from workloads.library import load
 
@@ -59,6 +61,21 @@ def test_a_clock_beyond_the_board_or_the_fabric_is_found(hertz: int, said: str) 
     assert fields(replace(DESIGN, rate=Rate.FIXED, clock_hz=hertz))["clock_hz"] == said
 
 
+@pytest.mark.parametrize("overlay", (
+    DESIGN, replace(DESIGN, rate=Rate.FIXED, clock_hz=200_000_000),
+    replace(DESIGN, rate=Rate.FIXED, clock_hz=123_456_789),
+    replace(DESIGN, masters=tuple(replace(master, port="HP0") for master in DESIGN.masters))))
+def test_a_change_that_is_named_mends_what_was_found(overlay: Overlay) -> None:
+    found = lint(GRAPH, overlay, BOARD)
+    assert not isinstance(found, Infeasible) and found
+    for item in found:
+        assert item.change, item
+        name, _, value = item.change.partition("=")
+        again = lint(GRAPH, *changed(overlay, BOARD, name, value))
+        assert not isinstance(again, Infeasible)
+        assert item.said not in [other.said for other in again]
+
+
 def test_a_design_too_large_is_no_finding_but_infeasible() -> None:
     assert isinstance(lint(GRAPH, replace(DESIGN, tm=64, tn=64), BOARD), Infeasible)
 
@@ -67,4 +84,7 @@ def test_the_command_names_what_it_found(capsys: pytest.CaptureFixture, tmp_path
     assert cosim("lint", "default", "-w", "agc-w16", "--json", tmp_path / "found.json") == 0
     text = capsys.readouterr().out
     assert "pool runs no layer of agc-w16" in text and "findings: default for agc-w16" in text
+    command = next(line for line in text.splitlines() if line.startswith("What a change brings: "))
+    words = shlex.split(command.partition(": ")[2])
+    assert cosim(*words[1:], "--out", tmp_path) == 0
     assert "weight_words" in (tmp_path / "found.json").read_text()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from workloads.library import load
 
 ROOT = Path(__file__).parents[2]
 BOARD, GRAPH = load_board("pynq-z1"), load("agc-w16")
+FILE = Path("out") / "explore.json"
 ASKED = Asked(GRAPH.name, GRAPH.name, BOARD.name, BOARD, default_overlay(), "cosim explore")
 
 
@@ -35,18 +37,27 @@ def browser() -> Iterator[Any]:
 
 
 def test_a_page_follows_a_search_to_its_end(browser: Any) -> None:
-    with live_search(ASKED, OBJECTIVES, 6) as (view, address), opened(browser, address) as page:
-        found = explore(GRAPH, BOARD, default_overlay(), Settings(designs=6, rounds=0),
-                        means=Means(depth=1), progress=view.record).found
-        view.end("it is over")
+    live = live_search(ASKED, OBJECTIVES, 6, FILE)
+    with ExitStack() as stack:
+        with live as (view, address):
+            page = stack.enter_context(opened(browser, address))
+            whole = explore(GRAPH, BOARD, default_overlay(), Settings(designs=6, rounds=0),
+                            means=Means(depth=1), watcher=view)
+            view.end("it is over", whole)
+            page.wait_for_function("DATA.search.designs.length > 0")
+        # The server is gone; the page was told the last state before.
+        found = whole.found
         page.wait_for_function("document.getElementById('state').textContent === 'it is over'")
+        assert whole.chosen is not None
+        assert page.evaluate("DATA.search.chosen_number") == whole.chosen.record.number
+        assert str(FILE) in page.inner_text("#made")
         assert page.locator("#designs tbody tr").count() == len(found.front)
         assert f"{found.evaluated} designs simulated" in page.inner_text("#front")
         assert f"{found.infeasible} not feasible" in page.inner_text("#front")
 
 
 def test_the_server_shows_its_folder_only_and_goes_with_the_search() -> None:
-    with live_search(ASKED, OBJECTIVES, 6) as (_, address):
+    with live_search(ASKED, OBJECTIVES, 6, FILE) as (_, address):
         assert address.startswith("http://127.0.0.1:")
         assert b"<!doctype html>" in urllib.request.urlopen(address, timeout=20).read(100)
         with pytest.raises(urllib.error.HTTPError):

@@ -12,20 +12,22 @@ from typing import Any
 import pytest
 
 from arch_models.board import BOARDS, load_board
-from arch_models.overlay import load_overlay
+from arch_models.overlay import Engine, load_overlay
 from studies.evaluation import inputs
 from studies.evaluation.stored import load_evaluation
 from studies.plain.errors import UserError
 from studies.plain.records import kind_of
 from studies.report.collect import Given, collect, search_part
 from studies.report.documents import load_search, start_of
-from studies.report.sheet import network, operations, parameters, split
+from studies.report.sheet import diagram, network, operations, parameters, split
 from studies.search.outcomes import Failure, Record
 from tests.support.browser import chromium, opened
 from tests.support.command import cosim
 from workloads.library import load
 
 NETWORK = "agc-w16"
+#: Boards of designs that the smallest does not hold.
+FITTING = {"fpga2015": "zcu104"}
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,34 @@ def test_the_timeline_is_the_trace_and_adds_up(files: Path) -> None:
     assert sum(sum(unit["misses"]) for unit in item["timeline"]["units"]) == stored.row_misses
 
 
+@pytest.mark.parametrize("name", inputs.design_names())
+def test_every_buffer_of_the_diagram_is_between_a_master_and_an_engine(name: str) -> None:
+    overlay = inputs.design(name)
+    board = load_board(FITTING.get(name, "pynq-z1"))
+    for item in (overlay, replace(overlay, engines=frozenset(Engine))):
+        drawn = diagram(item, board)
+        boxes = {f"{kind.removesuffix('s')} {box['name']}" for kind in
+                 ("ports", "masters", "buffers", "engines") for box in drawn[kind]}
+        ends = [{one for one, _ in drawn["wires"]}, {other for _, other in drawn["wires"]}]
+        assert ends[0] | ends[1] <= boxes
+        for box in (box["name"] for box in drawn["buffers"]):
+            assert f"buffer {box}" in ends[0], "no engine has it"
+            assert f"buffer {box}" in ends[1] or box == "accumulator", "no master fills it"
+        assert all(f"engine {engine}" in ends[1] for engine in item.engines)
+        assert len(set(drawn["wires"])) == len(drawn["wires"])
+
+
+def test_the_buffers_of_the_diagram_have_the_bytes_of_their_values() -> None:
+    wide = inputs.design("fpga2015")
+    found = {box["name"]: box for box in diagram(wide, load_board("zcu104"))["buffers"]}
+    assert wide.data_bits == wide.weight_bits == 32
+    assert found["output"]["bytes"] == 4 * wide.tm
+    assert found["weight"]["bytes"] == 4 * wide.tm * wide.tn
+    twice = replace(load_overlay("default"), columns=2)
+    found = {box["name"]: box for box in diagram(twice, load_board("pynq-z1"))["buffers"]}
+    assert (found["input"]["bytes"], found["input"]["copies"]) == (twice.tn, 2)
+
+
 def test_the_drawing_of_a_network_has_its_arrows() -> None:
     graph = load(NETWORK)
     drawn = network(graph)
@@ -170,6 +200,23 @@ def test_a_front_that_names_no_design_is_refused(files: Path, tmp_path: Path) ->
     (tmp_path / "a.json").write_text(json.dumps({**document, "front": [10**6]}))
     with pytest.raises(UserError, match="front names design 1000000"):
         load_search(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(("words", "said"), (
+    (("report", "result.json", "--out", "result.json"), "'result.json' must end in .html"),
+    (("design", "default", "--out", "result.json"), "must end in .toml, for example 'result.toml'"),
+    (("calibrate", "--power", "result.json", "--out", "result.json"), "must end in .toml"),
+    (("validate", "vta-pynq", "--plot", "result.json"), "must end in .png"),
+))
+def test_a_file_of_another_kind_is_not_written_over(
+        files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture, words: tuple[str, ...], said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = (files / "result.json").read_bytes()
+    (tmp_path / "result.json").write_bytes(whole)
+    assert cosim(*words) == 2
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "result.json").read_bytes() == whole
 
 
 def test_two_searches_do_not_fit_on_a_page(files: Path) -> None:
@@ -342,6 +389,19 @@ def test_two_designs_stand_side_by_side(browser: Any, pages: dict[str, str]) -> 
         page.locator("#sides select").nth(1).select_option("start")
         assert page.locator("#sides tr.differs").count() == 0
         assert "The same parameters." in page.inner_text("#sides")
+
+
+def test_a_comparison_says_how_many_differences_it_does_not_draw(
+        browser: Any, pages: dict[str, str], files: Path) -> None:
+    rows = json.loads((files / "compared.json").read_text())["cells"]
+    assert len(rows) > 30
+    with opened(browser, pages["others"]) as page:
+        page.locator("#comparison select").select_option("cells")
+        text = page.inner_text("#comparison")
+        assert f"The 30 largest of {len(rows)} differences; the others sum to" in text
+        page.locator("#comparison select").select_option("states")
+        assert "largest of" not in page.inner_text("#comparison")
+        assert "Fabric: estimated, with the block design" in page.inner_text("#sheet")
 
 
 def test_a_hostile_name_draws_no_elements(browser: Any, files: Path, tmp_path: Path) -> None:

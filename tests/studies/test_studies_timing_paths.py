@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from arch_models.nets import Net, NetModel, read_net_model
 from studies.resources.cell_delays import DELAY_FILE
 from studies.resources.netlist import Cell, Netlist
 from studies.resources.paths import Paths
+from tests.support.command import cosim
 
 MODEL = NetModel(base_ns=0.5, doubling_ns=0.25, share_factor=0.5, uncertainty_ns=0.1)
 REGISTERS = {"AREG": "1", "BREG": "1", "MREG": "1", "PREG": "1", "A_INPUT": "DIRECT",
@@ -29,6 +31,16 @@ def cell(kind: str, parameters: Mapping[str, str] | None = None, **pins: int | t
 
 def netlist(*cells: Cell, names: Mapping[int, str] | None = None) -> Netlist:
     return Netlist(cells, {}, {}, names or {}, {})
+
+
+@pytest.mark.parametrize("text", (
+    "[]", "{}", '{"modules": []}', '{"modules": {"top": {"cells": []}}}', '{"modules": {"top": 1}}',
+    '{"modules": {"top": {"cells": {"a": {"type": "x"}}}}}', '{"format": "cosim"}', "poem"))
+def test_a_file_that_is_no_netlist_is_refused_in_words(
+        tmp_path: Path, capsys: pytest.CaptureFixture, text: str) -> None:
+    (tmp_path / "other.json").write_text(text)
+    assert cosim("study", "paths", tmp_path / "other.json") == 2
+    assert "other.json: " in capsys.readouterr().err
 
 
 def test_lut_between_registers_adds_cell_and_general_net() -> None:

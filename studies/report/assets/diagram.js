@@ -14,32 +14,6 @@ function bytes(count) {
   return count >= 1024 ? `${number(count / 1024, 3)} KiB` : `${count} B`;
 }
 
-// Names of the boxes that a box gives data to.
-function wires(found) {
-  const engines = found.engines.map((engine) => engine.name);
-  const has = new Set(found.buffers.map((buffer) => buffer.name));
-  const lines = [];
-  const wire = (from, to) => lines.push([from, to]);
-  for (const master of found.masters) {
-    const name = `master ${master.name}`;
-    wire(`port ${master.port}`, name);
-    const targets = { input: ["input", "skip"], output: ["output"], fetch: [],
-      weight: ["weight", "parameters", "vector parameters", "norm parameters", "table"] };
-    for (const buffer of targets[master.role] || []) {
-      if (has.has(buffer)) wire(name, `buffer ${buffer}`);
-    }
-  }
-  const needs = { convolution: ["weight", "parameters", "accumulator", "skip"],
-    elementwise: ["vector parameters"], norm: ["norm parameters"], lookup: ["table"],
-    softmax: ["table"] };
-  for (const engine of engines) {
-    for (const buffer of ["input", "output", ...(needs[engine] || [])]) {
-      if (has.has(buffer)) wire(`buffer ${buffer}`, `engine ${engine}`);
-    }
-  }
-  return lines;
-}
-
 function diagramBlock(item) {
   const found = item.diagram;
   const columns = [
@@ -48,6 +22,7 @@ function diagramBlock(item) {
       `${master.bits} bits, ${master.outstanding} bursts of ${master.beats}`]),
     found.buffers.map((buffer) => [`buffer ${buffer.name}`, buffer.name, [
       buffer.words ? `${buffer.banks} x ${bytes(buffer.words * buffer.bytes)}` : "",
+      buffer.copies > 1 ? `${buffer.copies} copies` : "",
       `${number(buffer.bram36, 3)} BRAM36`].filter(Boolean).join(", ")]),
     found.engines.map((engine) => [`engine ${engine.name}`, engine.name, engine.note]),
   ];
@@ -64,7 +39,7 @@ function diagramBlock(item) {
     picture.append(svg("text", { x: BOX.columns[index], y: 14, class: "note" },
       ["memory ports", "masters", "buffers", "engines"][index]));
   });
-  const lines = wires(found).map(([from, to]) => {
+  const lines = found.wires.map(([from, to]) => {
     const [x0, y0] = places[from], [x1, y1] = places[to];
     const a = x0 + BOX.width, b = y0 + BOX.height / 2, c = y1 + BOX.height / 2;
     const path = svg("path", { d: `M${a},${b} C${a + 30},${b} ${x1 - 30},${c} ${x1},${c}` });

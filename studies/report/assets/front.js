@@ -131,7 +131,7 @@ function briefSheet(name) {
   return el("div", {},
     el("p", {}, `${number(item.latency_ms)} ms, ${number(item.energy_uj_per_pixel)} uJ a pixel `
       + "(predicted, flat memory). Its layers were not simulated for this page."),
-    el("p", {}, "As a file: ", el("code", {}, `cosim design ${file}${board} --out design.toml`)),
+    el("p", {}, DATA.live ? "As a file, when the search has ended: " : "As a file: ", el("code", {}, `cosim design ${file}${board} --out design.toml`)),
     el("h3", {}, "Parameters"),
     table(["field", "value"], Object.entries(item.choice), { words: true, scroll: true }));
 }

@@ -1,6 +1,6 @@
 // Puts the parts that there is data for on the page, and asks for newer data while a search runs.
 "use strict";
-const ASK_EVERY_MS = 2000;
+const ASK_EVERY_MS = 1000;
 
 function madeBy() {
   const rows = DATA.sources.map((source) => [source.name, source.kind, source.command || "-"]);

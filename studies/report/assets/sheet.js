@@ -28,7 +28,7 @@ function showSheet(name) {
     el("p", {}, `${item.heading}${item.displaced ? "; " + item.displaced : ""}.`),
     el("div", { class: "pair" },
       el("div", {}, el("h3", {}, "Figures"), table(["", ""], item.figures, { words: true })),
-      el("div", {}, el("h3", {}, "Fabric, estimated"), table(["", "used", "on the board", "%"],
+      el("div", {}, el("h3", {}, `Fabric: ${item.sites}`), table(["", "used", "on the board", "%"],
         item.resources.map((part) => [part.name, number(part.used), number(part.available),
           (100 * part.used / part.available).toFixed(1)])),
       add("Units over the frame", "Busy, stalled by cause, idle.", unitPlot))),

@@ -1,5 +1,6 @@
 // Two designs side by side; a comparison that adds up; a grid or a tornado of what-ifs.
 "use strict";
+const MOST_DIFFERENCES = 30; // bars of a comparison
 function sidesSection() {
   const names = Object.keys(DATA.sheets);
   const chosen = names.find((name) => DATA.search
@@ -63,6 +64,7 @@ function comparisonSection() {
   const kinds = { layers: "by layer", states: "by state of the layer's engine",
     units: "by unit on the critical path", cells: "layer, engine and state" };
   const node = plotNode();
+  const note = el("p", { class: "soft" });
   let kind = "layers";
   let entry = null;
   const ratio = found.energy_ratio;
@@ -70,10 +72,13 @@ function comparisonSection() {
     el("p", {}, "Every cycle of both is counted once, so each split adds up to the difference. ",
       ratio ? `B takes ${number(ratio.value, 3)} (${number(ratio.low, 3)} to `
         + `${number(ratio.high, 3)}) of A's energy.` : ""),
-    choose("split", Object.entries(kinds), kind, (name) => { kind = name; entry.draw(); }), node);
+    choose("split", Object.entries(kinds), kind, (name) => { kind = name; entry.draw(); }), note, node);
   return { node: shown, start: () => {
     entry = plot(node, () => {
-      const rows = found[kind].slice(0, 30);
+      const rows = found[kind].slice(0, MOST_DIFFERENCES);
+      note.textContent = rows.length === found[kind].length ? "" : `The ${rows.length} largest of `
+        + `${found[kind].length} differences; the others sum to ${number(found[kind].slice(
+          rows.length).reduce((sum, row) => sum + row.delta_ms, 0))} ms.`;
       return { data: [{ type: "bar", orientation: "h", y: rows.map((_, at) => at),
         x: rows.map((row) => row.delta_ms), marker: { color: rows.map((row) => colour(
           row.delta_ms < 0 ? "--accent" : "--mark")) },

@@ -113,10 +113,10 @@ def _stated(path: Path, imported: Imported, inputs: dict[str, np.ndarray]) -> di
     return found
 
 
-def share_within_one(found: list[Agreement]) -> float:
-    """Share of all values that are at most one step apart."""
+def share_within_one(found: list[Agreement]) -> float | None:
+    """Share of all values that are at most one step apart; None where none was compared."""
     values = sum(item.values for item in found)
-    return 1 - sum(item.further for item in found) / max(values, 1)
+    return 1 - sum(item.further for item in found) / values if values else None
 
 
 def by_operator(found: list[Agreement]) -> dict[str, dict[str, int]]:

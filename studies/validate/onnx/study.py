@@ -49,9 +49,9 @@ def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None =
     if apart:
         console.print(f"not compared layer by layer: {apart}", markup=False)
     good = all(item.good for item in ends)
-    if layers:
+    share = share_within_one(layers)
+    if share is not None:
         console.print(_layers_table(path, layers))
-        share = share_within_one(layers)
         console.print(f"{100 * share:.4f} % of the values within one step, {100 * WANTED_SHARE} "
                       "wanted")
         good = good and share >= WANTED_SHARE
