@@ -103,7 +103,7 @@ def test_a_wrong_design_file_is_refused_before_anything_is_written(capsys, tmp_p
 def test_a_corrupt_result_is_refused(capsys, tmp_path):
     result = tmp_path / "result.json"
     result.write_text('{"format": "cosim", "version": 1, "kind": "eval')
-    code, text = run(capsys, "report", str(result), "--out", str(tmp_path / "report"))
+    code, text = run(capsys, "report", str(result), "--out", str(tmp_path / "report.html"))
     assert code == 2 and "not JSON" in text
     assert not (tmp_path / "report").exists()
 
