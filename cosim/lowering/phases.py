@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 
@@ -108,13 +109,18 @@ def joined(operations: np.ndarray, arguments: np.ndarray, segments: list[Segment
     moved = [replace(part, first=int(begins[part.first]), last=int(begins[part.last]))
              for part in segments]
     ties = Ties(rows, wiring.units, channels, moved, "input")
+    bits: dict[tuple[int, int], int] = {}
     for group in _together(unit, inputs):
-        for one in group:
-            for other in group:
-                if one != other:
-                    for step in range(min(cuts[one], cuts[other] - 1)):
-                        ties.tie(int(unit[one]), int(begins[one]) + step, int(unit[other]),
-                                 int(begins[other]) + step + 1)
+        for one, other in permutations(group, 2):
+            count = min(int(cuts[one]), int(cuts[other]) - 1)
+            if count <= 0:
+                continue
+            pair = int(unit[one]), int(unit[other])
+            if pair not in bits:
+                bits[pair] = ties.new(*pair)
+            first, second = int(begins[one]), int(begins[other]) + 1
+            rows[first : first + count, Column.SIGNAL] |= 1 << bits[pair]
+            rows[second : second + count, Column.WAIT] |= 1 << bits[pair]
     return rows, found, moved, tuple(ties.channels)
 
 
@@ -149,14 +155,14 @@ class Ties:
         if any(self._tied(bit, row, waits) for bit in there):
             return
         taking = [bit for bit in there if self._takes(bit, row, waits)]
-        bit = taking[0] if taking else self._new(source, target)
+        bit = taking[0] if taking else self.new(source, target)
         signals, waiting = self._rows(bit, row)
         insort(signals, row)
         insort(waiting, waits)
         self.operations[row, Column.SIGNAL] |= 1 << bit
         self.operations[waits, Column.WAIT] |= 1 << bit
 
-    def _new(self, source: int, target: int) -> int:
+    def new(self, source: int, target: int) -> int:
         """A new channel; where there are as many as may be, in the place of one without rows."""
         bit = len(self.channels)
         name = f"{self.cause} {self.units[source].name}-{self.units[target].name}"
@@ -175,7 +181,7 @@ class Ties:
             self.bits[old.source, old.target].remove(bit)
             self.channels[bit] = channel
             self.known = {key: rows for key, rows in self.known.items() if key[0] != bit}
-        self.bits[source, target].append(bit)
+        self.bits.setdefault((source, target), []).append(bit)
         return bit
 
     def behind_a_load(self, target: int, waits: int, begin: int) -> bool:
