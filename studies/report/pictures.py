@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatter
@@ -74,6 +75,11 @@ def pareto(points: np.ndarray, front: Sequence[int], marks: Mapping[str, tuple[f
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     figure.colorbar(scatter, label="largest share of a fabric resource, %")
     return figure
+
+
+def energy_scale(values: Sequence[float]) -> LogNorm:
+    """Logarithmic colours over some energies."""
+    return LogNorm(min(values), max(max(values), 1.01 * min(values)))
 
 
 def plain_log(axes: Any) -> None:

@@ -5,8 +5,12 @@ It needs numpy only and knows nothing of networks; pictures are float [rows, col
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+#: Measures of a found picture beside the wanted one, by name.
+Judge = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 # GMSD's constant 170 is for 0..255 with Prewitt filters divided by 3; in 0..1 it is 170 / 255^2.
 GRADIENT_FLOOR = 170 / 255**2
 SCALES = 4

@@ -15,7 +15,7 @@ import torch
 
 from workloads.agc.config import TRAINED
 from workloads.agc.torch import AgcDecoder, load_agc
-from workloads.training.metrics import average, measure
+from workloads.training.metrics import Judge, average, measure
 from workloads.training.pictures.clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
 
 
@@ -34,7 +34,8 @@ def mean_frame(pair: ClipPair) -> np.ndarray:
     return ((pair.source.astype(np.uint16) + pair.driving) // 2).astype(np.uint8)
 
 
-def evaluate(decoder: AgcDecoder, pairs: list[ClipPair]) -> dict[str, dict[str, float]]:
+def evaluate(decoder: AgcDecoder, pairs: list[ClipPair],
+             judge: Judge = measure) -> dict[str, dict[str, float]]:
     """Return the mean measures of the decoder and of both trivial answers."""
     answers = {
         "float": lambda pair: decode(decoder, pair),
@@ -42,7 +43,7 @@ def evaluate(decoder: AgcDecoder, pairs: list[ClipPair]) -> dict[str, dict[str, 
         "mean_of_both": mean_frame,
     }
     return {
-        name: average([measure(answer(pair), pair.driving) for pair in pairs])
+        name: average([judge(answer(pair), pair.driving) for pair in pairs])
         for name, answer in answers.items()
     }
 

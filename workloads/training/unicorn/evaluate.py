@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from workloads.training.metrics import average, measure
+from workloads.training.metrics import Judge, average, measure
 from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.config import bits_per_pixel
 from workloads.unicorn.torch import TRAINED, UnicornDecoder, load_unicorn
@@ -37,7 +37,8 @@ def compress(picture: np.ndarray, kind: str, quality: int) -> tuple[np.ndarray, 
     return found, 8 * len(stream.getvalue()) / (picture.shape[0] * picture.shape[1])
 
 
-def nearest_rate(pictures: np.ndarray, kind: str, wanted: float) -> dict[str, float]:
+def nearest_rate(pictures: np.ndarray, kind: str, wanted: float,
+                 judge: Judge = measure) -> dict[str, float]:
     """Return the mean measures of one codec at the quality whose mean rate is nearest `wanted`."""
 
     def rate(quality: int) -> float:
@@ -48,7 +49,7 @@ def nearest_rate(pictures: np.ndarray, kind: str, wanted: float) -> dict[str, fl
         middle = (low + high) // 2
         low, high = (middle, high) if rate(middle) < wanted else (low, middle)
     quality = min((low, high), key=lambda tried: abs(rate(tried) - wanted))
-    rows = [measure(compress(picture, kind, quality)[0], picture) for picture in pictures]
+    rows = [judge(compress(picture, kind, quality)[0], picture) for picture in pictures]
     return {"bits_per_pixel": rate(quality), "quality": quality, **average(rows)}
 
 
