@@ -68,7 +68,7 @@ def whole_frame(graph: Graph, given: Mapping[str, np.ndarray] | None = None
         return whole, Frame(inputs, 0, "Inputs ask for the first picture of the set.",
                                     UNICORN_MEANINGS)
     if given is not None:
-        return graph, Frame(given, 0, GIVEN)
+        return graph, Frame({**given, **execute(graph, given, [Phase.GROUP])}, 0, GIVEN)
     if graph.inputs != AGC_INPUTS:
         return graph, Frame()
     short = AGC_TRAINED.get(graph.name)

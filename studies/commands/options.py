@@ -32,6 +32,10 @@ Calibration = Annotated[Path | None, typer.Option(
 Symmetric = Annotated[bool, typer.Option(
     "--symmetric", help="For an .onnx file with zero points: widen its ranges to symmetric "
     "ones instead of refusing it.")]
+Cached = Annotated[list[str] | None, typer.Option(
+    "--cached", metavar="INPUT", help="For an .onnx file: this input stays for a group of pictures "
+    "(a source picture); what follows from such inputs alone is no part of a frame. May be "
+    "repeated.", show_default=False)]
 Shape = Annotated[list[str] | None, typer.Option(
     "--shape", metavar="INPUT=1,3,160,160", help="For an .onnx file with open axes: the shape of "
     "an input; may be repeated. Else the sizes of --calibration are taken.", show_default=False)]
@@ -89,14 +93,16 @@ def reads_onnx(command: Callable[..., None]) -> Callable[..., None]:
     kept = [item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY)
             for item in own.parameters.values() if item.name != "reading"]
     options = {"calibration": (Calibration, None), "symmetric": (Symmetric, False),
-               "shape": (Shape, None)}
+               "shape": (Shape, None), "cached": (Cached, None)}
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default,
                                annotation=kind) for name, (kind, default) in options.items()]
 
     @functools.wraps(command)
     def wrapped(*, calibration: Path | None = None, symmetric: bool = False,
-                shape: list[str] | None = None, **others: object) -> None:
-        command(reading=Reading(calibration, symmetric, tuple(shape or ())), **others)
+                shape: list[str] | None = None, cached: list[str] | None = None,
+                **others: object) -> None:
+        reading = Reading(calibration, symmetric, tuple(shape or ()), tuple(cached or ()))
+        command(reading=reading, **others)
 
     wrapped.__annotations__ = {item.name: item.annotation for item in (*kept, *added)}
     wrapped.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]

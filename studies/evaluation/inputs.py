@@ -28,12 +28,14 @@ class Reading:
 
     `calibration`: an .npz file with inputs by name, samples along the first axis; without it
     random inputs are used. `symmetric`: widen ranges with a zero point to symmetric ones.
-    `shapes`: NAME=1,3,160,160 for inputs whose sizes the file leaves open.
+    `shapes`: NAME=1,3,160,160 for inputs whose sizes the file leaves open. `cached`: inputs that
+    stay for a group of pictures.
     """
 
     calibration: Path | None = None
     symmetric: bool = False
     shapes: tuple[str, ...] = ()
+    cached: tuple[str, ...] = ()
 
     def sizes(self) -> dict[str, tuple[int, ...]]:
         """The shapes by input; `UserError` for text that is none."""
@@ -51,7 +53,8 @@ class Reading:
         """The options of a command line that ask for it."""
         return (*(("--calibration", str(self.calibration)) if self.calibration else ()),
                 *(("--symmetric",) if self.symmetric else ()),
-                *(word for text in self.shapes for word in ("--shape", text)))
+                *(word for text in self.shapes for word in ("--shape", text)),
+                *(word for text in self.cached for word in ("--cached", text)))
 
 
 PLAIN = Reading()
@@ -125,11 +128,12 @@ def network(name: str, reading: Reading = PLAIN) -> tuple[Graph, str]:
     A `reading` other than the plain one is for .onnx files only; `UserError` otherwise.
     """
     if name.endswith(".onnx"):
-        graph, note = imported(name, reading.calibration, reading.symmetric, reading.sizes())
+        graph, note = imported(name, reading.calibration, reading.symmetric, reading.sizes(),
+                               reading.cached)
         return graph, f"{Path(name).name}: {note}"
     if reading != PLAIN:
-        raise UserError(f"--calibration, --symmetric and --shape are for .onnx files; {name!r} is "
-                        "a network of the library, quantized already.")
+        raise UserError(f"--calibration, --symmetric, --shape and --cached are for .onnx files; "
+                        f"{name!r} is a network of the library, quantized already.")
     if asked_steps(name)[0] not in names():
         raise unknown("workload", name, (*names(), "an .onnx file"))
     return load(name), ""

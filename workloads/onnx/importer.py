@@ -18,6 +18,7 @@ import numpy as np
 from arch_models.fields import FieldError, made_label, shortened
 from arch_models.files import read_arrays
 from workloads.graph import Graph, GraphError
+from workloads.onnx.cached import phased, tensors_of
 from workloads.onnx.fold import FOLDED, constant_of, run_node
 from workloads.onnx.operators import RULES
 from workloads.onnx.patterns import with_normalizations
@@ -74,7 +75,7 @@ class Imported:
 def import_onnx(
     path: Path, calibration: Sequence[Mapping[str, np.ndarray]] | None = None,
     recipe: Recipe | None = None, seed: int = 0, symmetric: bool = False,
-    sizes: Sizes | None = None,
+    sizes: Sizes | None = None, cached: Sequence[str] = (),
 ) -> Imported:
     """The integer graph of an ONNX file.
 
@@ -82,11 +83,13 @@ def import_onnx(
     without it, four seeded inputs from a standard normal distribution are used and the note says
     so. Scales and weights that the file states (QDQ) are kept; `symmetric` widens ranges with a
     zero point to symmetric ones, and the note says so. `recipe`: multiplier-and-shift scales if
-    not given. `sizes`: shapes of inputs with open axes; else those of the calibration.
+    not given. `sizes`: shapes of inputs with open axes; else those of the calibration. `cached`:
+    inputs that stay for a group of pictures; what follows from them alone runs once a group.
     `GraphError` lists every unsupported node.
     """
-    walk = walked(read_sized(path, sizes, calibration), symmetric)
+    walk = walked(read_sized(path, sizes, calibration), symmetric, cached)
     network = in_parts(with_wide_coordinates(walk.network()))
+    kept = tensors_of(cached, walk.model.inputs, network.graph.inputs, path.name)
     recipe = recipe or Recipe(power_of_two=False, correct_bias=not walk.stated)
     if calibration is None:
         calibration = random_inputs(walk.model, RANDOM_INPUTS, seed)
@@ -96,6 +99,7 @@ def import_onnx(
     shaped = [entered(walk.model, network.graph, item) for item in calibration]
     try:
         graph = replace(quantize(network, shaped, recipe), name=made_label(path.stem))
+        graph = phased(graph, kept) if kept else graph
     except GraphError as error:
         raise GraphError(f"{path.name}: {error}") from error
     except ValueError as error:  # numbers that no scale holds
@@ -194,7 +198,7 @@ def float_network(model: Model) -> FloatNetwork:
     return walked(model).network()
 
 
-def walked(model: Model, symmetric: bool = False) -> Walk:
+def walked(model: Model, symmetric: bool = False, cached: Sequence[str] = ()) -> Walk:
     """All nodes of a model, walked; `GraphError` lists every unsupported node."""
     stated = {node.outputs[0]: array for node in model.nodes if node.operator == "Constant"
               and (array := constant_of(node)) is not None}
@@ -207,6 +211,8 @@ def walked(model: Model, symmetric: bool = False) -> Walk:
     for name in model.inputs:
         try:
             _enter(walk, name)
+            if name in cached:
+                walk.held_from = walk.entrances[-1]
         except Unsupported as problem:
             problems.setdefault(("input", str(problem)), []).append(name)
             failed.add(name)

@@ -88,6 +88,8 @@ class Walk:
     steps: dict[str, np.ndarray] = field(default_factory=dict)
     #: Tensors of the inputs, in their order.
     entrances: list[str] = field(default_factory=list)
+    #: The input that constants as tensors are made from, "" for the first.
+    held_from: str = ""
     #: Graph constants that follow from the structure alone.
     structure: dict[str, np.ndarray] = field(default_factory=dict)
     widened: int = 0
@@ -141,7 +143,7 @@ class Walk:
         array = self.constant(name)
         if array.dtype.kind not in "iufb" or not array.size or not self.entrances:
             raise Unsupported(f"{name!r} must hold numbers")
-        source = self.entrances[0]
+        source = self.held_from or self.entrances[0]
         nothing = self._move(source, Operator.GATHER, (array.size, 1, 1),
                              np.full(array.size, -1))
         made = self.add(name or "constant", Operator.AFFINE, (nothing,),

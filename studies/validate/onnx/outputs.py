@@ -68,7 +68,8 @@ class OutputAgreement:
 def read(path: Path, reading: Reading) -> Imported:
     """The imported network."""
     given = None if reading.calibration is None else read_calibration(reading.calibration)
-    return import_onnx(path, given, symmetric=reading.symmetric, sizes=reading.sizes())
+    return import_onnx(path, given, symmetric=reading.symmetric, sizes=reading.sizes(),
+                       cached=reading.cached)
 
 
 def feeds_of(model: Model, reading: Reading, seed: int) -> list[dict[str, np.ndarray]]:
