@@ -126,7 +126,8 @@ def imported(name: str, calibration: Path | None = None,
 
     `calibration`: an .npz file with inputs (`importer.read_calibration`), random ones without
     it. `symmetric`: take ranges with a zero point and widen them. `sizes`: shapes of inputs with
-    open axes. `cached`: inputs that stay for a group of pictures. `GraphError` for anything that cannot be imported.
+    open axes. `cached`: inputs that stay for a group of pictures. `GraphError` for anything that
+    cannot be imported.
     """
     from workloads.onnx.importer import import_onnx, read_calibration  # needs the extra onnx
 

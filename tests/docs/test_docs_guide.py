@@ -44,7 +44,7 @@ def test_every_command_of_the_guide_runs(folder: Path) -> None:
 
 
 def test_the_cached_branch_is_no_part_of_a_frame(folder: Path) -> None:
-    """The encoder's two convolutions run once a group; the frame has the flow's and the decoder's."""
+    """The encoder's two convolutions run once a group; a frame has the flow and the decoder."""
     layers = load_evaluation(folder / "out" / "own.json").layers
     assert {"conv2d_2", "conv2d_3"} <= {layer.name for layer in layers}
     assert not {"conv2d", "conv2d_1", "relu", "relu_1"} & {layer.name for layer in layers}

@@ -1,7 +1,7 @@
 """Says which layers of an imported network run once a group of pictures.
 
-A face animation reads a source picture once and keypoints or a motion every frame: what follows from
-the cached inputs alone is made once and kept.
+A face animation reads a source picture once and keypoints or a motion every frame. It computes
+nothing: what follows from the cached inputs alone is marked, to be made once and kept.
 """
 
 from __future__ import annotations

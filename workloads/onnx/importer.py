@@ -107,6 +107,8 @@ def import_onnx(
     note = "scales as the file states them" if walk.stated else f"float network, {origin}"
     if walk.widened:
         note += f", {walk.widened} ranges with a zero point widened to symmetric ones"
+    if walk.shifts:
+        note += f", {len(walk.shifts)} with a zero point held exactly"
     if walk.dynamic:
         note += f", {walk.dynamic} ranges that the file takes at run time calibrated"
     views = {name: view for name, view in walk.views.items() if view.function is None}

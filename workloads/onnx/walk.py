@@ -93,6 +93,8 @@ class Walk:
     #: Graph constants that follow from the structure alone.
     structure: dict[str, np.ndarray] = field(default_factory=dict)
     widened: int = 0
+    #: Tensors that hold values with a zero point exactly: what each adds to its values.
+    shifts: dict[str, float] = field(default_factory=dict)
     #: Ranges that the file would take from each input.
     dynamic: int = 0
     #: Does the file state scales of activations?

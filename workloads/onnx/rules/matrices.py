@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from workloads.graph import Operator, Window
+from workloads.onnx import shifted
 from workloads.onnx.read import Node
 from workloads.onnx.rules import functions, stated, windows
 from workloads.onnx.rules.steps import Steps
@@ -105,10 +106,10 @@ def _matrix(array: np.ndarray) -> np.ndarray:
 def _dense(walk: Walk, node: Node, name: str, weights: np.ndarray, bias: np.ndarray | None,
            axis: int, steps: np.ndarray | None) -> None:
     """A matrix times one axis: a convolution whose channels are that axis."""
-    view = walk.view(name)
+    view, more = shifted.taken(walk, name, weights)
     if len(view.shape) < 2 or view.shape[axis] != weights.shape[1]:
         raise Unsupported(f"{weights.shape[1]} weights a row do not fit {view.shape}")
-    bias = np.zeros(len(weights)) if bias is None else bias
+    bias = more if bias is None else bias + more
     moved, _ = first_axes(view.places, (axis % len(view.shape),))
     spec = walk.tensors[view.tensor]
     if spec.elements == weights.shape[1] == moved.size and view.moved is None:

@@ -115,7 +115,7 @@ def grid_sample(walk: Walk, node: Node) -> None:
     mode = node.text("mode", "linear")
     if mode not in ("linear", "bilinear"):
         raise Unsupported(f"mode {mode} must be linear (bilinear)")
-    view, grid = spatial(walk, node.inputs[0]), walk.view(node.inputs[1])
+    view, grid = spatial(walk.view(node.inputs[0])), walk.view(node.inputs[1])
     axes = len(view.shape) - 2
     if axes not in (2, 3) or len(grid.shape) != axes + 2 or grid.shape[-1] != axes:
         raise Unsupported(f"a picture of {view.shape} and a grid of {grid.shape} must have two or "

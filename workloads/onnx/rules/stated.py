@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from workloads.onnx import shifted
 from workloads.onnx.read import Node
 from workloads.onnx.rules import functions
 from workloads.onnx.rules.curves import Linear
@@ -43,10 +44,14 @@ def quantize_linear(walk: Walk, node: Node) -> None:
                           "tensor")
     if zero.dtype not in (np.int8, np.uint8):
         raise Unsupported(f"{zero.dtype} activations must be int8 or uint8; quantize again so")
-    step = stated_step(walk, node)
+    walk.counted[node.outputs[0]] = Counted(
+        float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]), zero.dtype)
     if not is_symmetric(zero):
+        if shifted.hold(walk, node, float(scale.reshape(-1)[0]), zero):
+            return
         _complain(walk, node, zero)
         walk.widened += 1
+    step = stated_step(walk, node)
     view = walk.lazy(node.inputs[0])
     if (zero == np.iinfo(zero.dtype).min).all() and not functions.is_positive(walk, view.tensor):
         # A range that begins at zero cuts off what is below: quantizers drop a ReLU for it.
@@ -59,8 +64,6 @@ def quantize_linear(walk: Walk, node: Node) -> None:
                                  lambda x: x), node.outputs[0])
     walk.fixed[view.tensor] = step
     walk.views[node.outputs[0]] = view
-    walk.counted[node.outputs[0]] = Counted(
-        float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]), zero.dtype)
 
 
 def dequantize_linear(walk: Walk, node: Node) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from workloads.graph import Operator, Window
+from workloads.onnx import shifted
 from workloads.onnx.read import Node
 from workloads.onnx.rules import functions
 from workloads.onnx.rules.geometry import (
@@ -49,9 +50,8 @@ class Kernel:
     rank: int
 
 
-def spatial(walk: Walk, name: str) -> View:
+def spatial(view: View) -> View:
     """A view of shape (batch, channels, ...); one-dimensional signals get one column."""
-    view = walk.view(name)
     if len(view.shape) < 3:
         raise Unsupported(f"shape {view.shape} must be (batch, channels, rows, ...)")
     if len(view.shape) == 3:
@@ -103,15 +103,16 @@ def _windowed(walk: Walk, source: str, window: Window, channels: int) -> tuple[i
 
 def conv(walk: Walk, node: Node) -> None:
     """Conv of up to three axes, in groups, dilated, with any padding and batch."""
-    view = spatial(walk, node.inputs[0])
     weights, given = walk.constant(node.inputs[1]), walk.optional(node, 2)
+    seen, more = shifted.taken(walk, node.inputs[0], weights)
+    view = spatial(seen)
     rank = weights.ndim
     weights = weights[..., None] if rank == 3 else weights
     if not 4 <= weights.ndim == len(view.shape) <= 5:
         raise Unsupported(f"weights {weights.shape} must have the axes of the input "
                           f"{view.shape}, at most three of a window")
     window = sliding(node, weights.shape[2:rank], view.shape[2:])
-    bias = np.zeros(len(weights)) if given is None else given.reshape(-1)
+    bias = more if given is None else given.reshape(-1) + more
     steps = output_steps(walk.steps.get(node.inputs[1]), 0)
     groups = node.attribute("group", 1)
     if len(view.shape) == 5 or view.shape[0] != 1:
@@ -167,7 +168,7 @@ def _stacked(walk: Walk, node: Node, view: View, kernel: Kernel) -> None:
 
 def conv_transpose(walk: Walk, node: Node) -> None:
     """ConvTranspose: all phases of a stride at once, side by side as channels, then a view."""
-    view = spatial(walk, node.inputs[0])
+    view = spatial(walk.view(node.inputs[0]))
     weights, given = walk.constant(node.inputs[1]), walk.optional(node, 2)
     rank, groups = weights.ndim, node.attribute("group", 1)
     weights = weights[..., None] if rank == 3 else weights
@@ -248,7 +249,7 @@ def _stuffed(walk: Walk, node: Node, view: View, kernel: Kernel, extra: Sizes) -
 
 def pool(walk: Walk, node: Node) -> None:
     """MaxPool and AveragePool of any number of axes."""
-    view = spatial(walk, node.inputs[0])
+    view = spatial(walk.view(node.inputs[0]))
     rank, greatest = len(walk.lazy(node.inputs[0]).shape), node.operator == "MaxPool"
     if len(node.outputs) > 1 and any(node.outputs[1:]):
         raise Unsupported("the indices of the greatest values must not be used")
