@@ -132,6 +132,9 @@ class Ddr:
 class Clocks:
     """Fabric clocks: a generator's rate over two whole dividers, between two bounds.
 
+    `crystal_hz`: what the block design must know, so that the vendor's tool sets the dividers for
+    the generator that the board has.
+
     Whether a design runs at a rate is `clock.predict`'s business.
     """
 
@@ -139,6 +142,7 @@ class Clocks:
     maximum_hz: int
     generator_hz: int
     largest_divider: int
+    crystal_hz: int = 0  # behind the processor's PLLs; 0: not known
 
     @property
     def rates_hz(self) -> tuple[int, ...]:

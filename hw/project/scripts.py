@@ -111,6 +111,8 @@ def design_tcl(overlay: Overlay, board: Board, ports: tuple[AxiPort, ...], backe
         f"set backend {backend}",
         f"set clock_mhz {overlay.clock_hz / 1e6:.6f}",
         f"set period_ns {1e9 / overlay.clock_hz:.3f}",
+        "# The oscillator of the processor; 0: not known, the tool's default holds.",
+        f"set crystal_mhz {board.clocks.crystal_hz / 1e6:.6f}",
         f"set control_base {CONTROL_ADDRESS:#010x}",
         f"set interrupts_base {INTERRUPTS_ADDRESS:#010x}",
         f"set control_bytes {CONTROL_BYTES:#x}",
@@ -120,6 +122,15 @@ def design_tcl(overlay: Overlay, board: Board, ports: tuple[AxiPort, ...], backe
         here = " ".join(port.name for port in ports if port.board_port == used)
         lines.append(f"    {used} {kinds[used]} {{{here}}}")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _crystal(board: Board) -> str:
+    """How the processor's clocks are known to the vendor's tool."""
+    if not board.clocks.crystal_hz:
+        return ("The oscillator of the processor is not in the board file: the tool's default "
+                "(33.3 MHz)\n  is taken, which must be the board's.")
+    return (f"The processor's oscillator has {board.clocks.crystal_hz / 1e6:.4g} MHz; the script "
+            "says so to the tool, since pynq\n  takes the dividers of FCLK0 from `overlay.hwh`.")
 
 
 def _clock(overlay: Overlay, board: Board) -> str:
@@ -145,7 +156,9 @@ def readme(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...]
         "README.md", NETWORK=markdown(name), DESIGN=markdown(overlay.name),
         BOARD=markdown(board.title), TM=str(overlay.tm), TN=str(overlay.tn),
         CLOCK_MHZ=f"{overlay.clock_hz / 1e6:g}", CLOCK=_clock(overlay, board), INPUTS=inputs,
-        IP=_IP[backend],
+        IP=_IP[backend], CRYSTAL=_crystal(board),
+        ALONE="HLS constrains the IP\n  alone (`create_clock` in `vitis/hls.tcl`)" if hls else
+        "alone, the IP\n  has `vivado/overlay_ooc.xdc`",
         RTL_ROW="" if hls else "| `rtl/` | the same fabric in Verilog, with cycle counters |\n",
         VIVADO=TOOLS["vivado"].split()[0], HLS_NEEDED=" and Vitis HLS" if hls else "",
         PICTURE_SEEN=", `picture.png`" if picture else "",

@@ -16,8 +16,8 @@ from studies.search.space import default_space
 
 BOARD_PREFIX = "board."
 DESIGN_PREFIX = "design."
-#: The evidence for a board's numbers and the names of things are not parameters.
-NOT_PARAMETERS = frozenset({"coefficients", "name", "title"})
+#: Evidence for a board's numbers, names of things, what changes no figure: no parameters.
+NOT_PARAMETERS = frozenset({"coefficients", "name", "title", "crystal_hz"})
 #: Other ways to say a field of the design or the board, without the longer forms made below.
 SHORT = {
     "clock": "clock_hz", "engine.conv.packing": "dsp_packing",

@@ -12,10 +12,12 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from hw.board.seal import SealError, build_report
 from hw.interface.configuration import configure
@@ -127,6 +129,31 @@ def test_masters_reach_their_ports_and_slaves_their_addresses(folder):
         assert f"-offset {base:#010x} -range 0x10000" in line
 
 
+@pytest.mark.parametrize(("name", "megahertz"), (
+    ("pynq-z1", "50.000000"), ("zedboard", "33.333333"), ("zc702", "33.333333")))
+def test_the_block_knows_the_oscillator_of_the_board(folder, program, backend, name, megahertz):
+    ports = ports_of(program, configure(program, OVERLAY), OVERLAY)
+    found = texts("net", OVERLAY, load_board(name), ports, backend)
+    for path in ("vivado/design.tcl", "vivado/block_design.tcl"):
+        (folder / path).write_text(found[path])
+    code, _, log = run(folder, "vivado/block_design.tcl")
+    assert code == 0
+    options = next(line for line in log if line.startswith("set_property")
+                   and "PCW_FPGA0_PERIPHERAL_FREQMHZ" in line)
+    assert f"CONFIG.PCW_CRYSTAL_PERIPHERAL_FREQMHZ {megahertz}" in options
+    assert f"oscillator has {float(megahertz):.4g} MHz" in found["README.md"]
+
+
+def test_an_oscillator_that_is_not_known_is_left_to_the_tool_and_told(folder, program, backend):
+    ports = ports_of(program, configure(program, OVERLAY), OVERLAY)
+    other = replace(board(), clocks=replace(board().clocks, crystal_hz=0))
+    found = texts("net", OVERLAY, other, ports, backend)
+    (folder / "vivado/design.tcl").write_text(found["vivado/design.tcl"])
+    code, _, log = run(folder, "vivado/block_design.tcl")
+    assert code == 0 and not any("PCW_CRYSTAL" in line for line in log)
+    assert "is not in the board file" in found["README.md"]
+
+
 @pytest.mark.parametrize(("answers", "message"), [
     ({"STATS.WNS": "-0.001"}, "timing is missed at 100.000000 MHz: worst slack -0.001 ns"),
     ({"STATS.WHS": "-0.2"}, "timing is missed"),
@@ -190,8 +217,9 @@ def test_the_ip_that_a_bitstream_needs_is_made_first(folder, backend):
 
 
 def test_constraints_name_ports_that_exist(folder, program, backend):
+    said = "vivado/overlay_ooc.xdc" in (folder / "README.md").read_text()
+    assert said == backend == (folder / "vivado/overlay_ooc.xdc").exists()
     if not backend:
-        assert not (folder / "vivado/overlay_ooc.xdc").exists()
         return
     text = (folder / "vivado/overlay_ooc.xdc").read_text()
     assert set(re.findall(r"get_ports (\w+)", text)) == {"ap_clk", "ap_rst_n", "interrupt"}

@@ -29,6 +29,10 @@ apply_bd_automation -rule xilinx.com:bd_rule:processing_system7 \
 set options [list CONFIG.PCW_FPGA0_PERIPHERAL_FREQMHZ $clock_mhz CONFIG.PCW_EN_CLK0_PORT 1 \
     CONFIG.PCW_EN_RST0_PORT 1 CONFIG.PCW_USE_M_AXI_GP0 1 \
     CONFIG.PCW_USE_FABRIC_INTERRUPT 1 CONFIG.PCW_IRQ_F2P_INTR 1]
+if {$crystal_mhz > 0} {
+    # The dividers that the tool writes into overlay.hwh are those of the board's own PLLs.
+    lappend options CONFIG.PCW_CRYSTAL_PERIPHERAL_FREQMHZ $crystal_mhz
+}
 foreach {port kind masters} $ports {
     lappend options CONFIG.PCW_USE_S_AXI_$port 1
     if {$kind eq {hp}} {
