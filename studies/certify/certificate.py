@@ -106,7 +106,7 @@ def certificate(bounds: Bounds, claim: Claim, command: str = "") -> dict[str, An
     question = bounds.question
     document = {
         **header(KIND, command), "predicted": True, "claim": encode(claim),
-        "layers": _layers(question.graph), "board_file": digest(question.board),
+        "layers": layers_digest(question.graph), "board_file": digest(question.board),
         "design": overlay_toml(question.base), "program": program_digest(),
         "space": encode(question.space),
         "boxes": tree(bounds, Box(question.space), claim.bound_ms),
@@ -119,7 +119,8 @@ def program_digest() -> str:
     return simulator_digest((*ENTRY, "studies/certify/branch.py"))
 
 
-def _layers(graph: Graph) -> str:
+def layers_digest(graph: Graph) -> str:
+    """Of a network as a certificate holds it."""
     return digest([graph.layers, list(graph.tensors.values())])
 
 
@@ -163,7 +164,7 @@ class Certificate:
 
     def _same(self, question: Question) -> None:
         graph, board = question.graph, question.board
-        for name, then, now in (("layers", self.document.layers, _layers(graph)),
+        for name, then, now in (("layers", self.document.layers, layers_digest(graph)),
                                 ("board file", self.document.board_file, digest(board))):
             self._hold(then == now, f"its {name} differ from those of {graph.name} and "
                        f"{board.name} here")
@@ -242,5 +243,5 @@ def said(claim: Claim) -> str:
             f"{gap(claim.best_ms, claim.bound_ms):.2%}")
 
 
-__all__ = ["KIND", "Certificate", "Checked", "Claim", "Document", "certificate", "program_digest",
-           "question_of", "said", "write_certificate"]
+__all__ = ["KIND", "Certificate", "Checked", "Claim", "Document", "certificate", "layers_digest",
+           "program_digest", "question_of", "said", "write_certificate"]

@@ -22,8 +22,8 @@ from studies.report.page import require_library, write_page
 @reads_onnx
 def report(
     files: Annotated[list[Path], typer.Argument(
-        help="Files of results, any number: of simulate, compare or what-if (--json), or the "
-        "explore.json of a search.")],
+        help="Files of results, any number: of simulate, compare or what-if (--json), the "
+        "explore.json of a search, or the certificate.json of a proof.")],
     out: Annotated[Path, typer.Option(
         "--out", "-o", help="The page to write.")] = Path("out/report.html"),
     workload: Annotated[str | None, typer.Option(

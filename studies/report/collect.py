@@ -15,8 +15,11 @@ from typing import Any
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
+from studies.certify.certificate import KIND as CERTIFICATE
+from studies.certify.certificate import Certificate, layers_digest
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, simulate_design
+from studies.evaluation.inputs import memory_model
 from studies.evaluation.stored import load_evaluation
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
@@ -32,8 +35,11 @@ from studies.report.documents import (
     load_search,
 )
 from studies.report.page import Content, Source
+from studies.report.proof import proof_section
 from studies.report.sheet import sheet
+from studies.search.identity import digest
 from studies.search.space import WORKLOAD
+from studies.search.space_overlays import overlay_of
 from workloads.graph import Graph, GraphError
 
 FINAL_MEMORY = "ddr3"
@@ -41,6 +47,8 @@ FINAL_MEMORY = "ddr3"
 SHEETS = 8
 #: What the page calls the design that a search began with.
 START = "start"
+#: And the best design of a proof.
+BEST = "proved"
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ def collect(paths: Sequence[Path], given: Given, command: str, program: str,
         SEARCH: lambda path: search_part(load_search(path), given, most_sheets),
         COMPARISON: lambda path: _comparison(load_comparison(path), given),
         WHAT_IF: lambda path: _what_if(load_flat(path, WHAT_IF, WhatIf)),
+        CERTIFICATE: lambda path: proof_part(Certificate(path), given),
     }
     given.check()
     sources: list[Source] = []
@@ -253,6 +262,34 @@ def _best_first(found: Search) -> list[int]:
 
     rest = sorted((number for number in found.front if number != found.chosen_number), key=merit)
     return ([] if found.chosen_number is None else [found.chosen_number]) + rest
+
+
+def proof_part(found: Certificate, given: Given) -> Part:
+    """A certificate with the sheet of its best design; what it says is not checked again."""
+    claim, document = found.claim, found.document
+    section = {"proof": proof_section(document)}
+    title = f"Proof: {claim.workload} on {claim.board}"
+    try:
+        board, board_name = given.on(claim.board)
+        network = given.network or claim.workload
+        graph = inputs.workload(network, given.reading if network.endswith(".onnx")
+                                else inputs.PLAIN)
+        overlay = overlay_of(document.space.canonical(claim.choice), found.design(), board, BEST)
+    except (UserError, GraphError, FieldError) as error:
+        return Part({}, section, (f"no sheet: {error}",), title)
+    notes = [f"{BEST}: {name} here differs from the one that was proved"
+             for name, then, now in (("the network", document.layers, layers_digest(graph)),
+                                     ("the board", document.board_file, digest(board)))
+             if then != now]
+    item = evaluate(graph, overlay, board, memory_model(claim.memory), frames=1, detail=True)
+    if isinstance(item, Infeasible):
+        return Part({}, section, (*notes, f"{BEST}: {item}"), title)
+    if abs(item.latency_ms - claim.best_ms) > 1e-9 * claim.best_ms:
+        notes.append(f"{BEST}: the file holds {claim.best_ms:.6g} ms, this program predicts "
+                     f"{item.latency_ms:.6g} ms; the sheet shows the latter")
+    shown, more = simulated(item, board, overlay, graph, _trace_command(
+        network, board_name, claim.memory, given.reading))
+    return Part({BEST: shown}, section, (*notes, *more), title)
 
 
 def _comparison(found: Compared, given: Given) -> Part:

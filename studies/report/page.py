@@ -20,7 +20,7 @@ ASSETS = Path(__file__).parent / "assets"
 STYLE = "page.css"
 #: In the order in which they are read.
 SCRIPTS = ("draw.js", "front.js", "sheet.js", "timeline.js", "network.js", "diagram.js",
-           "sides.js", "page.js")
+           "sides.js", "proof.js", "page.js")
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Source:
 class Content:
     """What a page shows; parts that are empty are not drawn.
 
-    `sheets`: designs by name, see `sheet`. `search`, `comparison`, `what_if`: plain JSON values
-    (`collect`). `notes`: what a reader must know, one sentence each. `live`: ask the server that
-    the page came from for newer data.
+    `sheets`: designs by name, see `sheet`. `search`, `comparison`, `what_if`, `proof`: plain JSON
+    values (`collect`). `notes`: what a reader must know, one sentence each. `live`: ask the
+    server that the page came from for newer data.
     """
 
     title: str
@@ -49,6 +49,7 @@ class Content:
     search: Mapping[str, Any] | None = None
     comparison: Mapping[str, Any] | None = None
     what_if: Mapping[str, Any] | None = None
+    proof: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
     live: bool = False
 

@@ -39,8 +39,11 @@ from studies.certify.sizes import Sizes
 from studies.evaluation.evaluate import evaluate
 from studies.plain.errors import UserError
 from studies.plain.stopping import Stopped
+from studies.report.collect import Given, collect
+from studies.report.proof import proof_section
 from studies.search.space import Axis, Space, default_space, designs
 from studies.search.space_overlays import choice_of, overlay_of
+from tests.support.browser import chromium, opened
 from tests.support.command import cosim
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
@@ -422,8 +425,58 @@ def test_the_command_proves_and_checks_on_a_board_file(tmp_path, capsys):
     assert cosim(*words) == 0
     assert "holds certificate.json and best.toml, which this proof replaces" in flat(
         capsys.readouterr().out)
-    assert cosim("report", out / "certificate.json") == 2
-    assert "kind is 'certificate', must be one of" in flat(capsys.readouterr().err)
+
+
+def test_a_page_shows_a_certificate_with_its_best_design(tmp_path, capsys):
+    out = tmp_path / "proof"
+    words = proof_words(tmp_path)
+    assert cosim(*words, "--out", out) == 0
+    path = out / "certificate.json"
+    content = collect([path], Given(), "cosim report", "program")
+    claim = Certificate(path).claim
+    assert content.notes == [] and list(content.sheets) == ["proved"]
+    assert content.sheets["proved"]["latency_ms"] == pytest.approx(claim.best_ms, rel=1e-12)
+    assert load_overlay(out / "best.toml") == replace(overlay_of(
+        claim.choice, load_overlay("default"), load_board(words[4])), name="proved")
+    # With another network it says so.
+    said = collect([path], Given(network="agc-w24"), "", "").notes
+    assert any("the network here differs from the one that was proved" in note for note in said)
+    capsys.readouterr()
+
+
+def test_what_excludes_designs_on_a_page_sums_to_the_space(tmp_path):
+    branch, state = proved()
+    path = tmp_path / "certificate.json"
+    write_certificate(path, branch.bounds, claim_of(branch, state))
+    shown = proof_section(Certificate(path).document)
+    assert sum(rule["designs"] for rule in shown["rules"]) == branch.question.space.size()
+    whole, *parts = shown["cuts"]
+    assert whole["parent"] == -1 and whole["designs"] == branch.question.space.size()
+    for place, item in enumerate(shown["cuts"]):
+        below = [part["designs"] for part in parts if part["parent"] == place]
+        assert not below or sum(below) == item["designs"]
+        assert sum(item["rules"].values()) == item["designs"]
+    best = {axis["name"]: axis["best"] for axis in shown["axes"]}
+    assert {name: value for name, value in best.items() if value is not None} == state.best.choice
+
+
+@pytest.mark.parametrize("width", (1280, 400))
+def test_a_certificate_is_drawn(tmp_path, capsys, width):
+    branch, state = proved()
+    write_certificate(tmp_path / "certificate.json", branch.bounds, claim_of(branch, state))
+    assert cosim("report", tmp_path / "certificate.json", "--out", tmp_path / "page.html") == 0
+    assert "no sheet: there is no workload 'small'" in flat(capsys.readouterr().out)
+    with chromium() as browser, opened(browser, (tmp_path / "page.html").as_uri(), width) as page:
+        page.wait_for_selector("#proof .main-svg")
+        text = page.inner_text("#proof")
+        assert f"No design of the {branch.question.space.size():,} in the space" in text
+        assert "Gap: 0.00 %." in text and "certificate.json" in page.inner_text("#proof code")
+        slices = page.locator("#proof .slice")
+        before = slices.count()
+        slices.nth(1).click()
+        page.wait_for_function(
+            f"document.querySelectorAll('#proof .slice').length !== {before}")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def flat(text: str) -> str:

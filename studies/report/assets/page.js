@@ -14,7 +14,7 @@ function build() {
   const several = Object.keys(DATA.sheets).length > 1;
   const parts = [
     DATA.search && searchSection(), DATA.comparison && comparisonSection(),
-    DATA.what_if && whatIfSection(),
+    DATA.what_if && whatIfSection(), DATA.proof && proofSection(),
     (Object.keys(DATA.sheets).length || DATA.search) && sheetSection(),
     several && sidesSection(),
   ].filter(Boolean);
