@@ -27,7 +27,7 @@ from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
 from studies.plain.terminal import terminal
 from studies.report import tables
-from studies.report.documents import COMPARISON
+from studies.report.documents import COMPARISON, OneClock
 from studies.why.compare import Comparison, Difference, compare
 
 
@@ -60,6 +60,7 @@ def compare_designs(
                           **{name: [_figures(row) for row in getattr(found, name)]
                              for name in ("layers", "states", "cells", "units")},
                           "energy": encode(found.energy),
+                          "one_clock": encode(_one_clock(found)),
                           "energy_ratio": encode(found.energy_ratio)})
     console = terminal()
     for side, item in ((first, found.a), (second, found.b)):
@@ -74,12 +75,22 @@ def compare_designs(
     if found.energy_ratio is not None:
         console.print(f"B takes {found.energy_ratio} of A's energy: what both share cancels, so "
                       "that these 80 % limits are narrower than those of either", soft_wrap=True)
+    one = _one_clock(found)
+    if one is not None:
+        console.print(f"at one clock, {one.clock_mhz:.4g} MHz: A {one.a_ms:.2f} ms, B "
+                      f"{one.b_ms:.2f} ms; B is {one.a_ms / one.b_ms:.2f} times as fast",
+                      soft_wrap=True)
     total = sum((row.delta_s for row in found.cells), Fraction(0))
     exact = total == (Fraction(found.b.latency_cycles, found.b.clock_hz)
                       - Fraction(found.a.latency_cycles, found.a.clock_hz))
     console.print(f"the differences sum to {float(total) * 1e3:.3f} ms; the latencies differ by "
                   f"{found.b.latency_ms - found.a.latency_ms:.3f} ms"
                   + ("; exactly equal" if exact else ""), soft_wrap=True)
+
+
+def _one_clock(found: Comparison) -> OneClock | None:
+    a, b = found.at_one_clock or (None, None)
+    return OneClock(a.clock_hz / 1e6, a.latency_ms, b.latency_ms) if a and b else None
 
 
 def _figures(row: Difference) -> dict[str, object]:

@@ -6,7 +6,7 @@ from the coefficients of the arch_models room.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from arch_models.board import Board
 from arch_models.clock import basis, clocked, predict
 from arch_models.engines import Resources, engines_that_run
 from arch_models.memory import Memory, memory_for
-from arch_models.overlay import Infeasible, Overlay, overlay_toml
+from arch_models.overlay import Infeasible, Overlay, Rate, overlay_toml
 from arch_models.power.energy import energy
 from arch_models.resources import check, sites_basis, sites_of
 from cosim.analysis.bounds import bounds
@@ -145,6 +145,11 @@ def evaluate(graph: Graph, overlay: Overlay, board: Board, memory: str = "flat",
         if detail and sampled else None,
         displaced=displaced(graph, overlay, run.lowered.mapping), unchecked=board.unchecked,
         sites_basis=sites_basis(overlay))
+
+
+def at_clock(overlay: Overlay, clock_hz: int) -> Overlay:
+    """The design at a rate that is assumed, for a comparison at one clock."""
+    return replace(overlay, clock_hz=clock_hz, rate=Rate.FIXED, build="")
 
 
 def displaced(graph: Graph, overlay: Overlay, mapping: Mapping) -> tuple[Displaced, ...]:

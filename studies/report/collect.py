@@ -245,7 +245,8 @@ def search_section(found: Search, board: Board) -> dict[str, Any]:
     """What the page draws of a search: all designs tried, and what the board has of each site."""
     kept = {name: encode(getattr(found, name)) for name in (
         "designs_asked", "designs_evaluated", "designs_infeasible", "designs_pruned", "complete",
-        "front", "designs", "chosen_number", "start_number")}
+        "front", "designs", "chosen_number", "start_number", "default", "candidates",
+        "chosen_at_default_clock")}
     return {**kept, "available": sites(board)}
 
 
@@ -300,7 +301,8 @@ def _comparison(found: Compared, given: Given) -> Part:
         sheets[f"{side} {item.overlay}"] = shown
         notes += more
     parts = {name: encode(getattr(found, name))
-             for name in ("layers", "states", "cells", "units", "energy", "energy_ratio")}
+             for name in ("layers", "states", "cells", "units", "energy", "energy_ratio",
+                          "one_clock")}
     return Part(sheets, {"comparison": {**parts, "names": list(sheets)}}, tuple(notes),
                 f"{found.a.overlay} and {found.b.overlay}: {found.a.workload}")
 

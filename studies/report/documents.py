@@ -73,6 +73,7 @@ class Search:
     chosen_number: int | None
     candidates: tuple[Final, ...]
     start_number: int | None = None
+    chosen_at_default_clock: Final | None = None
 
     def design(self, number: int, board: Board) -> Overlay:
         """A design of the search, on the board that it was asked for.
@@ -120,6 +121,7 @@ def search_document(found: Exploration, asked: Asked) -> dict[str, Any]:
         "front": list(search.front), "designs": tried(search.records),
         "default": _final(found.default), "base_file": overlay_toml(asked.base),
         "energy_over_default": encode(found.energy_ratio),
+        "chosen_at_default_clock": _final(found.one_clock),
         "chosen": _final(chosen.evaluation) if chosen else None,
         "chosen_number": chosen.record.number if chosen else None,
         "start_number": start_of(search.records, asked.base),
@@ -190,6 +192,15 @@ class EnergyRow:
 
 
 @dataclass(frozen=True)
+class OneClock:
+    """Both designs at the lower of their clocks, which is assumed for the other one."""
+
+    clock_mhz: float
+    a_ms: float
+    b_ms: float
+
+
+@dataclass(frozen=True)
 class Compared:
     """A comparison as a file holds it: two evaluations and where they differ."""
 
@@ -201,6 +212,7 @@ class Compared:
     units: tuple[Row, ...]
     energy: tuple[EnergyRow, ...]
     energy_ratio: Ratio | None = None
+    one_clock: OneClock | None = None
 
 
 def load_comparison(path: Path) -> Compared:

@@ -106,6 +106,10 @@ def show(console: Console, found: Exploration) -> None:
             console.print(f"the chosen design is {found.default.latency_ms / best.latency_ms:.2f} "
                           f"times as fast as {found.default.overlay!r} and takes "
                           f"{found.energy_ratio} of its energy (predicted, ddr3)", style="bold")
+        if found.default and found.one_clock:
+            console.print(f"at one clock, {found.default.clock_hz / 1e6:.4g} MHz, it would be "
+                          f"{found.default.latency_ms / found.one_clock.latency_ms:.2f} times as "
+                          "fast")
 
 
 def front_picture(found: Exploration, asked: Asked) -> Any:

@@ -15,7 +15,12 @@ from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from arch_models.power.energy import Ratio, ratio
-from studies.evaluation.evaluate import STEADY_FRAMES, estimated_resources, evaluate
+from studies.evaluation.evaluate import (
+    STEADY_FRAMES,
+    at_clock,
+    estimated_resources,
+    evaluate,
+)
 from studies.evaluation.inputs import workload
 from studies.evaluation.values import Evaluation
 from studies.plain.quality_table import quality_db
@@ -62,6 +67,7 @@ class Exploration:
 
     `default`: the base design under the final memory model, None if it is not feasible.
     `energy_ratio`: the chosen design's energy over the default's, None without either.
+    `one_clock`: the chosen design at the default's clock, None without either.
     `signal`: that ended it before its time, else 0; of the candidates some are missing then.
     """
 
@@ -70,6 +76,7 @@ class Exploration:
     candidates: tuple[Candidate, ...]
     energy_ratio: Ratio | None = None
     signal: int = 0
+    one_clock: Evaluation | None = None
 
     @property
     def chosen(self) -> Candidate | None:
@@ -122,6 +129,16 @@ class Question:
         """
         frames = STEADY_FRAMES if memory == FINAL_MEMORY else self.frames
         return outcome(self.graph, self.board, self.base, choice, memory, frames, self.others)
+
+    def one_clock(self, found: Exploration) -> Evaluation | None:
+        """The chosen design at the clock of the base, with the final memory model."""
+        chosen, default = found.chosen, found.default
+        if chosen is None or default is None:
+            return None
+        run = self.others.get(str(chosen.record.choice.get(WORKLOAD)), self.graph)
+        again = evaluate(run, at_clock(chosen.overlay, default.clock_hz), self.board, FINAL_MEMORY,
+                         STEADY_FRAMES)
+        return None if isinstance(again, Infeasible) else again
 
     @contextmanager
     def on_cores(self, count: int) -> Iterator[Evaluators]:
@@ -238,10 +255,11 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             for number, (record, final) in enumerate(zip(chosen, again, strict=True), 2):
                 finals.add(record, final)
                 told(number)
+            whole = finals.exploration(found)
+            return replace(whole, one_clock=asked.one_clock(whole))
         except Stopped as stopped:
             taken()
             return finals.exploration(found, stopped.signal)
-    return finals.exploration(found)
 
 
 def finalists(found: Found, depth: int = DEPTH) -> tuple[Record, ...]:

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from arch_models.overlay import Infeasible
 from arch_models.power.energy import Ratio, ratio
-from studies.evaluation.evaluate import Run, evaluate, simulate_design
+from studies.evaluation.evaluate import Run, at_clock, evaluate, simulate_design
 from studies.evaluation.inputs import Subject
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
@@ -66,6 +66,8 @@ class Comparison:
     `cells` (layer: state of its engine, see `account`), `layers`, `states` and `units` (of the
     critical path) each hold every cycle of the two latencies once, so each sums to both exactly.
     `energy` sums to the two energies of a frame. `energy_ratio`: B over A, None on two boards.
+    `at_one_clock`: both at the lower of their clocks, the faster one's being assumed; None on two
+    boards, or where the faster design cannot be so slow.
     """
 
     a: Evaluation
@@ -76,6 +78,7 @@ class Comparison:
     units: tuple[Difference, ...]
     energy: tuple[Part, ...]
     energy_ratio: Ratio | None
+    at_one_clock: tuple[Evaluation, Evaluation] | None = None
 
 
 def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
@@ -112,11 +115,24 @@ def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
     names = list(dict.fromkeys([*parts[0], *parts[1]]))
     energy = [Part(name, parts[0].get(name, 0.0), parts[1].get(name, 0.0)) for name in names]
     energy.sort(key=lambda part: -abs(part.b_j - part.a_j))
+    same_board = a.board == b.board
     return Comparison(
         items[0], items[1], split(lambda cell: cell.layer), split(lambda cell: cell.state),
         split(lambda cell: f"{cell.layer}: {cell.unit} {cell.state}"),
         _differences([path.items() for path in paths], hertz), tuple(energy),
-        ratio(items[1].energy, items[0].energy, a.board) if a.board == b.board else None)
+        ratio(items[1].energy, items[0].energy, a.board) if same_board else None,
+        _at_one_clock((a, b), (items[0], items[1])) if same_board else None)
+
+
+def _at_one_clock(sides: tuple[Subject, Subject], items: tuple[Evaluation, Evaluation]
+                  ) -> tuple[Evaluation, Evaluation] | None:
+    slow = min(item.clock_hz for item in items)
+    again = [item if item.clock_hz == slow else
+             evaluate(side.graph, at_clock(side.overlay, slow), side.board, side.memory, frames=1)
+             for side, item in zip(sides, items, strict=True)]
+    first, second = again
+    return (None if isinstance(first, Infeasible) or isinstance(second, Infeasible)
+            else (first, second))
 
 
 def _differences(sides: list[Iterable[tuple[str, int]]], hertz: tuple[int, int]

@@ -18,7 +18,7 @@ from studies.evaluation.stored import load_evaluation
 from studies.plain.errors import UserError
 from studies.plain.records import kind_of
 from studies.report.collect import Given, collect, search_part
-from studies.report.documents import load_search, start_of
+from studies.report.documents import load_comparison, load_search, start_of
 from studies.report.sheet import diagram, network, operations, parameters, split
 from studies.search.outcomes import Failure, Record
 from tests.support.browser import chromium, opened
@@ -217,6 +217,19 @@ def test_a_file_of_another_kind_is_not_written_over(
     assert cosim(*words) == 2
     assert said in capsys.readouterr().err
     assert (tmp_path / "result.json").read_bytes() == whole
+
+
+def test_designs_are_also_compared_at_one_clock(files: Path) -> None:
+    found = load_comparison(files / "compared.json")
+    slow = min(found.a.clock_hz, found.b.clock_hz)
+    assert found.one_clock is not None and found.one_clock.clock_mhz == slow / 1e6
+    for side, once in ((found.a, found.one_clock.a_ms), (found.b, found.one_clock.b_ms)):
+        assert once == side.latency_ms if side.clock_hz == slow else once > side.latency_ms
+    search = load_search(files / "explore.json")
+    again, start = search.chosen_at_default_clock, search.default
+    assert again is not None and start is not None and again.clock_mhz == start.clock_mhz
+    best = search.candidates[0]
+    assert (again.latency_ms == best.latency_ms) == (again.clock_mhz == best.clock_mhz)
 
 
 def test_two_searches_do_not_fit_on_a_page(files: Path) -> None:

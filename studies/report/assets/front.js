@@ -89,13 +89,24 @@ function designList(kept) {
       onkeydown: (event) => { if (event.key === "Enter") openDesign(row[0]); } }) }));
 }
 
+// The chosen design against the one the search began with, at their own clocks and at one.
+function ratioText(found) {
+  const best = (found.candidates || []).find((item) => item.number === found.chosen_number);
+  if (!best || !found.default) return "";
+  const same = found.chosen_at_default_clock;
+  return ` With ddr3 the chosen design is ${number(found.default.latency_ms / best.latency_ms, 3)} `
+    + `times as fast as ${found.default.overlay}`
+    + (same ? `, ${number(found.default.latency_ms / same.latency_ms, 3)} times at one clock `
+      + `(${number(same.clock_mhz)} MHz).` : ".");
+}
+
 function searchText() {
   const found = DATA.search;
   return `${found.designs_evaluated} designs simulated, ${found.designs_pruned} left out because `
     + `their bounds are dominated, ${found.designs_infeasible} not feasible. `
     + (found.complete ? "" : "The search was ended early. ")
     + "Figures here are those of the search (flat memory); sheets are simulated with ddr3. "
-    + "Chosen is the smallest product of latency and energy.";
+    + `Chosen is the smallest product of latency and energy.${ratioText(found)}`;
 }
 
 function searchSection() {

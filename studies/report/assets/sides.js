@@ -71,7 +71,9 @@ function comparisonSection() {
   const shown = section("comparison", `Where ${found.names[0]} and ${found.names[1]} differ`,
     el("p", {}, "Every cycle of both is counted once, so each split adds up to the difference. ",
       ratio ? `B takes ${number(ratio.value, 3)} (${number(ratio.low, 3)} to `
-        + `${number(ratio.high, 3)}) of A's energy.` : ""),
+        + `${number(ratio.high, 3)}) of A's energy.` : "",
+      found.one_clock ? ` At one clock (${number(found.one_clock.clock_mhz)} MHz) A takes `
+        + `${number(found.one_clock.a_ms)} ms and B ${number(found.one_clock.b_ms)} ms.` : ""),
     choose("split", Object.entries(kinds), kind, (name) => { kind = name; entry.draw(); }), note, node);
   return { node: shown, start: () => {
     entry = plot(node, () => {
