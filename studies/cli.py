@@ -79,6 +79,17 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "toggles": "fits.toggles",
         "paths": "fits.paths",
     }),
+    "train": ("Train, quantize and measure the two decoders; the extra torch, best on a GPU.", {
+        "agc": "train.agc",
+        "autoencoder": "train.autoencoder",
+        "unicorn": "train.unicorn",
+        "fine-tune": "train.fine_tune",
+        "quantize-agc": "train.quantize_agc",
+        "quantize-unicorn": "train.quantize_unicorn",
+        "measure-agc": "train.measure_agc",
+        "measure-unicorn": "train.measure_unicorn",
+        "frame": "train.frame",
+    }),
 }
 HELP = """Predict how fast and how hungry an FPGA accelerator for a neural codec decoder will be, \
 before it exists; search for a better one; and write it as HLS C++.

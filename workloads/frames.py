@@ -19,7 +19,7 @@ from workloads.unicorn.run import looped, starting_values
 
 #: Source picture, keypoints (source, driving; by decoder) and a quarter of the driving picture, of
 #: a real face that no training has seen: Grace Hopper (US Navy, public domain), moved. Written by
-#: `workloads.training.pictures.clips`.
+#: `cosim train frame`.
 AGC_FRAME = Path(__file__).parent / "agc" / "frame.npz"
 #: The shipped trained AGC decoders, with the entry of their keypoint detector in `AGC_FRAME`.
 AGC_TRAINED = {"agc-w16": "w16", "agc-w16-multiplier": "w16", "agc-w32": "w32",

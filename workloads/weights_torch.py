@@ -5,10 +5,14 @@ It knows nothing of any network; names and shapes are the caller's.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, float16, nn
+
+from arch_models.output import write_whole
 
 #: Largest payload of one file in bytes; a hosted repository should hold no larger ones.
 PART_BYTES = 11_000_000
@@ -48,8 +52,12 @@ def save_parts(path: Path, tensors: dict[str, Tensor]) -> list[Path]:
         filled += size
     paths = [part_path(path, index) for index in range(1, len(parts) + 1)]
     for where, part in zip(paths, parts, strict=True):
-        save_file(part, where)
+        write_whole(where, partial(_fill, part))
     return paths
+
+
+def _fill(part: dict[str, Tensor], file: BinaryIO) -> None:
+    file.write(save(part))
 
 
 def load_parts(path: Path) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from studies.headline.quality import difference
 from studies.plain.errors import UserError, nearest
 from studies.report import tables
 from workloads.agc.graph import frame_bytes, frame_inputs
+from workloads.agc.torch import load_agc
 from workloads.frames import AGC_TRAINED
 from workloads.graph import Graph, Phase
 from workloads.library import ALIASES, load
@@ -27,6 +28,7 @@ from workloads.training.pictures.picture_set import picture_set
 from workloads.training.unicorn import evaluate as evaluate_unicorn
 from workloads.unicorn.graph import INDEX_TABLE
 from workloads.unicorn.run import picture
+from workloads.unicorn.torch import load_unicorn
 
 #: Shipped networks with trained weights whose float decoder ships too: their short names.
 UNICORN_NAMES = {"unicorn-n256-int8": "n256", "unicorn-n256-one-step": "n256"}
@@ -91,7 +93,7 @@ def run(request: Request) -> Iterator[DecodedFrame]:
         yield from _pictures(graph, UNICORN_NAMES[name], request.frames)
         return
     short = AGC_TRAINED[name]
-    _, decoder = evaluate_agc.load_agc(short)
+    _, decoder = load_agc(short)
     pairs = clip(request.clip, request.seed, [n / RATE for n in range(request.frames)], short)
     for number, (pair, integer) in enumerate(zip(pairs, _clip_integers(graph, pairs), strict=True)):
         yield DecodedFrame(number, pair.driving, evaluate_agc.decode(decoder, pair), integer)
@@ -108,7 +110,7 @@ def _clip_integers(graph: Graph, pairs: list[ClipPair]) -> Iterator[np.ndarray]:
 
 
 def _pictures(graph: Graph, short: str, count: int) -> Iterator[DecodedFrame]:
-    _, decoder = evaluate_unicorn.load_unicorn(short)
+    _, decoder = load_unicorn(short)
     for number in range(count):
         yield DecodedFrame(number, picture_set(1, first=number)[0],
                            evaluate_unicorn.decode(decoder, [number])[0],

@@ -17,6 +17,7 @@ from rich.console import Console
 from studies.headline.perceptual import judged
 from studies.report import tables
 from workloads.agc.graph import frame_bytes, frame_inputs
+from workloads.agc.torch import load_agc
 from workloads.graph import Graph
 from workloads.library import load, provenance
 from workloads.quantization.narrow import least_sensitive, narrowed
@@ -28,6 +29,7 @@ from workloads.training.pictures.picture_set import picture_set
 from workloads.training.unicorn import evaluate as evaluate_unicorn
 from workloads.unicorn.config import bits_per_pixel
 from workloads.unicorn.run import picture as decoded
+from workloads.unicorn.torch import TRAINED, load_unicorn
 
 Row = dict[str, object]
 #: Integer networks by the short name of the float one, with the name of the number format.
@@ -62,7 +64,7 @@ def mixed_agc(short: str) -> Graph:
 def agc_rows(networks: Iterable[str], count: int, seed: int) -> Iterable[Row]:
     """Float, integer and trivial answers on held-out heads and motions."""
     for short in networks:
-        _, decoder = evaluate_agc.load_agc(short)
+        _, decoder = load_agc(short)
         pairs = test_clips(count, seed, short)
         for answer, found in evaluate_agc.evaluate(decoder, pairs, judged).items():
             yield {"network": f"agc-{short}", "format": answer, "pictures": count, **found}
@@ -95,7 +97,7 @@ def pictures_of(numbers: Sequence[int]) -> np.ndarray:
 def unicorn_rows(networks: Iterable[str], count: int, seed: int) -> Iterable[Row]:
     """Float and integer answers on seeded pictures of the set; JPEG and WebP near the rate."""
     for short in networks:
-        config, decoder = evaluate_unicorn.load_unicorn(short)
+        config, decoder = load_unicorn(short)
         numbers = drawn_numbers(count, config.images, seed)
         pictures = pictures_of(numbers)
         weights = decoder.parameter_count()
@@ -124,7 +126,7 @@ def difference(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def agc_strip(short: str, count: int, seed: int) -> np.ndarray:
     """A row a pair: source, driving, float, int8, four times the difference of int8 to driving."""
-    _, decoder = evaluate_agc.load_agc(short)
+    _, decoder = load_agc(short)
     graph = load(f"agc-{short}")
     rows = []
     for pair in test_clips(count, seed, short):
@@ -137,7 +139,7 @@ def agc_strip(short: str, count: int, seed: int) -> np.ndarray:
 def unicorn_strip(short: str, count: int, seed: int) -> np.ndarray:
     """A column a picture: picture, float, int8 if it ships, four times the last one's difference
     to the picture."""
-    config, decoder = evaluate_unicorn.load_unicorn(short)
+    config, decoder = load_unicorn(short)
     graphs = [load(name) for name in list(UNICORN_FORMATS.get(short, {}))[:1]]
     columns = []
     numbers = drawn_numbers(count, config.images, seed)
@@ -181,5 +183,5 @@ def draw_strips(folder: Path, count: int, seed: int, quick: bool = False) -> Non
 
 
 def _asked(count: int, quick: bool) -> tuple[list[str], list[str], int]:
-    heads, networks = list(AGC_FORMATS), sorted(evaluate_unicorn.TRAINED, reverse=True)
+    heads, networks = list(AGC_FORMATS), sorted(TRAINED, reverse=True)
     return (heads[:1], networks[:1], 1) if quick else (heads, networks, count)

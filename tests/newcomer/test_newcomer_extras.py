@@ -68,7 +68,9 @@ def test_a_command_without_its_extra_ends_with_one_line(tmp_path: Path) -> None:
               "study quality": "torch", "study efficiency": "torch", "study resources": "rtl",
               "study paths norm": "rtl", "study timing": "rtl", "board serve out": "scale",
               "emit agc-w16 --rtl --out out": "rtl", "validate page --out page.md": "rtl",
-              "decode agc-w16 --out clip": "torch", "report a.json": "page"}
+              "decode agc-w16 --out clip": "torch", "train agc w16 --out out": "torch",
+              "train quantize-agc w16 --out out": "torch", "report a.json": "page",
+              "train fine-tune n256 --seconds 9": "torch"}
     done = without_extras(tmp_path, *wanted)
     lines = done.stderr.splitlines()
     assert len(lines) == len(wanted)

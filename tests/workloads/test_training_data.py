@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.command import cosim
 from workloads.agc.config import TRAINED
 from workloads.agc.torch import DATA, load_agc
 from workloads.training.agc import evaluate
 from workloads.training.agc.evaluate import decode
-from workloads.training.agc.losses import RandomWarp
+from workloads.training.losses import RandomWarp
 from workloads.training.metrics import average, measure, perceptual_distance, psnr_db, ssim
 from workloads.training.pictures import clips
 from workloads.training.pictures.faces import render
@@ -161,20 +162,20 @@ def test_trained_agc_beats_repeating_the_source(network: str) -> None:
         load_agc("t48b3")
 
 
-def test_the_evaluation_reads_every_decoder_that_ships(
+def test_the_measure_reads_every_decoder_that_ships(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all its defaults; what it measures is left out here."""
     shipped = {path.name.split("_")[1] for path in DATA.glob("agc_*_float.safetensors")}
     assert shipped == set(TRAINED)
     for name in ("test_clips", "real_clips"):
-        monkeypatch.setattr(evaluate, name, lambda *given: [])
-    monkeypatch.setattr(evaluate, "evaluate", lambda decoder, pairs: {})
+        monkeypatch.setattr(evaluate, name, lambda *given: [None] * given[0])
+    monkeypatch.setattr(evaluate, "evaluate", lambda decoder, pairs: {"float": {"ssim": 1.0}})
     path = tmp_path / "measured.json"
-    monkeypatch.setattr("sys.argv", ["evaluate", "--count", "48", "--json", str(path)])
-    evaluate.main()
-    assert {key.split("/")[0] for key in json.loads(path.read_text())} == {
-        f"agc_{name}" for name in shipped}
+    assert cosim("train", "measure-agc", "--json", path) == 0
+    rows = json.loads(path.read_text())
+    assert {row["network"] for row in rows} == {f"agc-{name}" for name in shipped}
+    assert [row["count"] for row in rows] == [48, 12, 12] * len(shipped)
 
 
 def test_trained_unicorn_rebuilds_its_pictures() -> None:

@@ -5,7 +5,7 @@ It needs numpy only and knows nothing of networks; pictures are float [rows, col
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -96,6 +96,18 @@ def measure(found: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
         "ssim": ssim(found, wanted),
         "perceptual_distance": perceptual_distance(found, wanted),
     }
+
+
+def rounding_losses(
+    pictures: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> dict[str, float]:
+    """Return the mean PSNR in dB of (wanted, float, int8) pictures: both against the wanted one,
+    and int8 against float; rounded to what a file keeps."""
+    rows = [(psnr_db(wanted, real), psnr_db(wanted, whole), psnr_db(real, whole))
+            for wanted, real, whole in pictures]
+    names = ("float_psnr_db", "int8_psnr_db", "int8_against_float_psnr_db")
+    return {name: round(float(value), 3)
+            for name, value in zip(names, np.mean(rows, axis=0), strict=True)}
 
 
 def average(rows: list[dict[str, float]]) -> dict[str, float]:

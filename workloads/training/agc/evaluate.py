@@ -1,19 +1,16 @@
 """Measures the shipped AGC decoders on held-out heads and motions.
 
 It measures the float decoders only; `studies.headline.quality` measures the integer ones and draws
-strips.
+strips. `cosim train measure-agc` runs it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from workloads.agc.config import TRAINED
 from workloads.agc.torch import AgcDecoder, load_agc
 from workloads.training.metrics import Judge, average, measure
 from workloads.training.pictures.clips import ClipPair, as_bytes, as_tensor, real_clips, test_clips
@@ -48,31 +45,19 @@ def evaluate(decoder: AgcDecoder, pairs: list[ClipPair],
     }
 
 
-def main() -> None:
-    """Print the table, and write it as JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", choices=TRAINED, nargs="+", default=TRAINED)
-    parser.add_argument("--count", type=int, default=48)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    result = {}
-    for network in options.networks:
+def run(networks: Sequence[str], count: int, seed: int) -> Iterator[dict[str, object]]:
+    """A row for each network, set of pairs and answer, with the mean measures, as it is made.
+
+    `count`: pairs of held-out heads; of either real face a quarter as many. Without pairs no row.
+    """
+    for network in networks:
         _, decoder = load_agc(network)
         sets = {
-            "held_out_heads": test_clips(options.count, options.seed, network),
-            "held_out_real_face": real_clips(options.count // 4, options.seed, network),
-            "seen_real_face": real_clips(options.count // 4, options.seed, network, "astronaut"),
+            "held-out heads": test_clips(count, seed, network),
+            "held-out real face": real_clips(count // 4, seed, network),
+            "seen real face": real_clips(count // 4, seed, network, "astronaut"),
         }
         for name, pairs in sets.items():
-            found = evaluate(decoder, pairs)
-            result[f"agc_{network}/{name}"] = {"pairs": len(pairs), **found}
-            for answer, row in found.items():
-                text = "  ".join(f"{key} {value:.4f}" for key, value in row.items())
-                print(f"agc_{network} {name} {answer}: {text}", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+            for answer, measures in (evaluate(decoder, pairs) if pairs else {}).items():
+                yield {"network": f"agc-{network}", "pictures": name, "count": len(pairs),
+                       "answer": answer, **measures}

@@ -1,28 +1,25 @@
-"""Quantizes the AGC decoder: torch module to float network to integer graph; also a command.
+"""Quantizes the AGC decoder: torch module to float network to integer graph.
 
-It calibrates nothing itself (`post_training` does) and trains nothing.
+It calibrates nothing itself (`post_training` does) and trains nothing. `cosim train quantize-agc`
+runs it.
 
 The module is walked by the names of its convolutions, not traced: the graph builder already
 says which step follows which, so the walk only fetches folded weights, and a test holds the two
 structures equal in float32. Tracing (torchao pt2e) would find the same layers with more
 machinery, leave the fixed-point steps in floating point, and could not tie the scales of a
 concatenation.
-
-    python -m workloads.training.agc.quantize agc-w16
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from workloads.agc.config import HEAT_VARIANCE, TRAINED, AgcConfig
+from workloads.agc.config import HEAT_VARIANCE, AgcConfig
 from workloads.agc.graph import build_graph, fixed_constants
 from workloads.agc.torch import (
     AgcDecoder,
@@ -33,14 +30,14 @@ from workloads.agc.torch import (
     load_agc,
 )
 from workloads.graph import Graph
-from workloads.library import DATA, save_graph
 from workloads.quantization.float_network import FloatNetwork, execute_real
 from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 from workloads.reference import execute
-from workloads.training.metrics import psnr_db
+from workloads.training.made import Made
+from workloads.training.metrics import rounding_losses
 from workloads.training.pictures.clips import ClipPair, calibration_clips, test_clips
 
-#: Held-out pairs on which the command measures.
+#: Held-out pairs on which a quantized decoder is measured.
 TEST_PAIRS = 12
 #: Tensors of 8 bits whose scale follows from their meaning.
 FIXED = ("source", "small", "heat_maps", "mask_softmax", "occlusion_sigmoid", "picture")
@@ -146,53 +143,41 @@ def real_inputs(pair: ClipPair) -> dict[str, np.ndarray]:
 
 def losses(network: FloatNetwork, graph: Graph, pairs: list[ClipPair]) -> dict[str, float]:
     """Mean PSNR in dB: float and int8 against the driving frame, and int8 against float."""
-    rows = []
+    pictures = []
     for pair in pairs:
         inputs = real_inputs(pair)
         driving = (pair.driving.astype(np.float32) / 255).transpose(2, 0, 1)
         real = execute_real(network, inputs)["picture"]
-        spec = graph.tensors["picture"]
-        found = execute(graph, quantized_inputs(graph, inputs))["picture"] * spec.scale
-        rows.append((psnr_db(driving, real), psnr_db(driving, found), psnr_db(real, found)))
-    means = np.mean(rows, axis=0)
-    keys = ("float_psnr_db", "int8_psnr_db", "int8_against_float_psnr_db")
-    return {key: round(float(value), 3) for key, value in zip(keys, means, strict=True)}
+        whole = execute(graph, quantized_inputs(graph, inputs))["picture"]
+        pictures.append((driving, real, whole * graph.tensors["picture"].scale))
+    return rounding_losses(pictures)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Quantize a trained decoder, write its two files, print what was measured."""
-    parser = argparse.ArgumentParser(prog="python -m workloads.training.agc.quantize",
-                                     description=main.__doc__)
-    parser.add_argument("name", choices=[f"agc-{name}" for name in TRAINED])
-    parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
-                        default="power-of-two", help="form of the requantization")
-    parser.add_argument("--pairs", type=int, default=8, help="calibration pairs of frames")
-    parser.add_argument("--seed", type=int, default=0, help="of the calibration pairs")
-    parser.add_argument("--out", type=Path, default=DATA, help="folder to write to")
-    options = parser.parse_args(arguments)
-    short = options.name.removeprefix("agc-")
+@dataclass(frozen=True)
+class Request:
+    """What to quantize: a trained decoder of `TRAINED`, with `pairs` seeded pairs of frames.
+
+    `power_of_two`: the form of the requantization; multipliers if not.
+    """
+
+    network: str
+    power_of_two: bool = True
+    pairs: int = 8
+    seed: int = 0
+
+
+def run(request: Request) -> Made:
+    """The integer graph of a trained decoder, and what was measured on held-out pairs."""
+    short = request.network
     config, decoder = load_agc(short)
-    name = options.name if options.scales == "power-of-two" else f"{options.name}-multiplier"
+    name = f"agc-{short}{'' if request.power_of_two else '-multiplier'}"
     network = float_network(config, decoder, name)
     calibration = [real_inputs(pair)
-                   for pair in calibration_clips(options.pairs, options.seed, short)]
-    graph = quantize(network, calibration, Recipe(power_of_two=options.scales == "power-of-two"))
-    measured = losses(network, graph, test_clips(TEST_PAIRS, 0, short))
-    for key, value in measured.items():
-        print(f"{key}: {value}")
-    made_by = {
-        "command": f"python -m workloads.training.agc.quantize {options.name} "
-                   f"--scales {options.scales} --pairs {options.pairs} --seed {options.seed}",
+                   for pair in calibration_clips(request.pairs, request.seed, short)]
+    graph = quantize(network, calibration, Recipe(power_of_two=request.power_of_two))
+    return Made(graph, {
         "weights": f"trained, agc_{short}_float.safetensors",
-        "calibration": f"{options.pairs} seeded pairs of training identities",
+        "calibration": f"{request.pairs} seeded pairs of training identities",
         "measured_on": f"{TEST_PAIRS} seeded pairs of held-out identities",
-        **measured,
-    }
-    stem = options.out / name.replace("-", "_")
-    save_graph(graph, stem, made_by)
-    print(f"wrote {stem.name}.safetensors and {stem.name}.json")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        **losses(network, graph, test_clips(TEST_PAIRS, 0, short)),
+    })

@@ -1,37 +1,78 @@
 """Trains one AGC decoder with its keypoint detector on rendered heads, within a time budget.
 
 It measures only its own loss; the figures that count come from `evaluate`. A small decoder starts
-as a larger one with channels left out (`--start`, `prune`) and may also follow a larger one's
-frames (`--teacher`).
+as a larger one with channels left out (`start`, `prune`) and may also follow a larger one's
+frames (`teacher`). `cosim train agc` runs it.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from workloads.agc.config import SIZES, TRAINED, AgcConfig
+from workloads.agc.config import SIZES, AgcConfig
 from workloads.agc.torch import AgcDecoder, load_agc
-from workloads.training.agc.losses import (
+from workloads.training.agc.prune import pruned
+from workloads.training.fitting import autocast, falling, shares, started, update
+from workloads.training.losses import (
     RandomFeatures,
     RandomWarp,
     feature_loss,
+    psnr,
     pyramid_loss,
     structure_loss,
 )
-from workloads.training.agc.prune import pruned
 from workloads.training.pictures.batches import TRAIN_IDENTITIES, PairMaker, Replay
 from workloads.training.pictures.keypoints import KeypointDetector, coded, load_detector
 from workloads.weights_torch import compact, fill, load_parts, save_parts
 
 # Weights of the loss terms; equivariance is small because the pyramid is small too.
 PYRAMID, FEATURES, STRUCTURE, EQUIVARIANCE, TEACHER = 10.0, 0.4, 0.5, 2.0, 3.0
-#: Pairs that `--fresh` keeps: 1.6 GB of frames.
+#: Greatest norm of the gradient, and the least factor of the rate.
+GRADIENT, LEAST_RATE = 5.0, 0.005
+#: Pairs that `fresh` keeps: 1.6 GB of frames.
 KEPT_PAIRS = 4096
+#: Seconds from one writing of the weights to the next.
+SAVED_EVERY = 150.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train, from what, for how long.
+
+    `network`: a name of `SIZES`. `out`: the folder of its weights. `seconds`: all in all. `batch`:
+    pairs an update. `bank`: training heads that are drawn. `start`, `teacher`: names of trained
+    decoders, one that is cut to the network and one whose frames it follows. `fresh`: pairs
+    rendered a batch, the others are shown again (0: all are rendered). `photos`: share of warped
+    photographs. `resume`: a weight file to go on from.
+    """
+
+    network: str
+    out: Path
+    seconds: float = 500.0
+    batch: int = 32
+    bank: int = TRAIN_IDENTITIES
+    rate: float = 8e-4
+    seed: int = 1
+    start: str | None = None
+    teacher: str | None = None
+    fresh: int = 0
+    photos: float = 0.0
+    resume: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out: weight files, updates made, PSNR in dB on pairs of training heads."""
+
+    paths: Sequence[Path]
+    updates: int
+    psnr_db: float
 
 
 class Teacher:
@@ -81,7 +122,7 @@ class Trainer:
         """Return the named loss terms of one batch, already weighted."""
         warp = RandomWarp(len(source), source.device)
         follow: dict[str, Tensor] = {}
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+        with autocast(self.device):
             every = self.detector(torch.cat([source, driving, warp.frame(driving)]))
             source_points, driving_points, warped_points = every.float().chunk(3)
             found = self.decoder(source, source_points, driving_points).float()
@@ -99,16 +140,10 @@ class Trainer:
         }
 
     def step(self, source: Tensor, driving: Tensor, share: float) -> dict[str, Tensor]:
-        """Update once; `share` of the time budget is spent. The rate warms up, then falls."""
-        warm = min(1.0, share / 0.02 + 0.02)
-        fall = 0.5 * (1 + torch.cos(torch.tensor(3.14159 * share)).item())
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * warm * max(fall, 0.005)
+        """Update once; `share` of the time budget is spent. Return the terms of the loss."""
         terms = self.loss(source, driving)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
-        nn.utils.clip_grad_norm_(self.values, 5.0, foreach=True)
-        self.optimizer.step()
+        update(self.optimizer, torch.stack(list(terms.values())).sum(),
+               self.rate * falling(share, LEAST_RATE), self.values, GRADIENT)
         return {name: value.detach() for name, value in terms.items()}
 
 
@@ -123,69 +158,41 @@ def check(trainer: Trainer, pairs: list[tuple[Tensor, Tensor]]) -> tuple[float, 
         points = [coded(trainer.detector(frame)) for frame in (source, driving)]
         found = trainer.decoder(source, *points)
         for guess, into in ((found, ours), (source, repeat)):
-            error = ((guess - driving) ** 2).mean(dim=(1, 2, 3))
-            into.append((-10 * torch.log10(error)).mean())
+            into.append(psnr(guess, driving).mean())
     trainer.decoder.train()
     trainer.detector.train()
     return torch.stack(ours).mean().item(), torch.stack(repeat).mean().item()
 
 
-def arguments() -> argparse.Namespace:
-    """The options of a run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=list(SIZES), required=True)
-    parser.add_argument("--seconds", type=float, default=500.0)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--bank", type=int, default=TRAIN_IDENTITIES)
-    parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--start", choices=TRAINED, help="trained decoder that is cut")
-    parser.add_argument("--teacher", choices=TRAINED, help="trained decoder to follow")
-    parser.add_argument("--fresh", type=int, default=0,
-                        help="pairs rendered a batch, the others are shown again (0: all)")
-    parser.add_argument("--photos", type=float, default=0.0, help="share of warped photographs")
-    parser.add_argument("--resume", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    return parser.parse_args()
+def run(request: Request, told: Callable[[str], None]) -> Trained:
+    """Train until the budget is spent and leave the weights in the output folder, also meanwhile.
 
-
-def main() -> None:
-    """Train until the budget is spent and leave the weights in the output folder."""
-    options = arguments()
-    began, name = time.monotonic(), options.network
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(options.seed)
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    config = SIZES[name]
-    trainer = Trainer(config, device, options.rate, options.start, options.teacher)
-    if options.resume:
-        tensors = load_parts(options.resume)
+    `told` gets a line now and then.
+    """
+    began, name = time.monotonic(), request.network
+    device, config = started(request.seed), SIZES[name]
+    trainer = Trainer(config, device, request.rate, request.start, request.teacher)
+    if request.resume:
+        tensors = load_parts(request.resume)
         for prefix, module in trainer.modules().items():
             fill(module, tensors, prefix)
-    maker = PairMaker(options.bank, config.rows, config.cols, device, photo_share=options.photos)
+    maker = PairMaker(request.bank, config.rows, config.cols, device, photo_share=request.photos)
     # Fixed pairs of training identities, to watch; they say nothing of unseen heads.
     watched = [maker.draw(8) for _ in range(3)]
-    pairs = Replay(maker, options.fresh, KEPT_PAIRS) if options.fresh else maker
-    path = options.out / f"agc_{name}_float.safetensors"
-    print(f"{name} on {device}, bank ready {time.monotonic() - began:.0f} s", flush=True)
+    pairs = Replay(maker, request.fresh, KEPT_PAIRS) if request.fresh else maker
+    path = request.out / f"agc_{name}_float.safetensors"
+    told(f"{name} on {device}, bank ready {time.monotonic() - began:.0f} s")
     steps, shown, saved = 0, 0.0, time.monotonic()
-    while (share := (time.monotonic() - began) / options.seconds) < 1:
-        terms = trainer.step(*pairs.draw(options.batch), share)
+    for share in shares(request.seconds, began):
+        terms = trainer.step(*pairs.draw(request.batch), share)
         steps += 1
         if share - shown > 0.04 or steps in (1, 20):
             shown = share
             ours, repeat = check(trainer, watched)
             text = " ".join(f"{term} {value.item():.3f}" for term, value in terms.items())
-            print(f"{name} {share:5.0%} step {steps}: psnr {ours:.2f} "
-                  f"(repeat {repeat:.2f}) {text}", flush=True)
-        if time.monotonic() - saved > 150:
+            told(f"{name} {share:5.0%} step {steps}: psnr {ours:.2f} (repeat {repeat:.2f}) {text}")
+        if time.monotonic() - saved > SAVED_EVERY:
             saved = time.monotonic()
             save_parts(path, compact(trainer.modules()))
-    save_parts(path, compact(trainer.modules()))
-    final, _ = check(trainer, watched)
-    print(f"{name} done: {steps} steps, psnr {final:.2f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    paths = save_parts(path, compact(trainer.modules()))
+    return Trained(paths, steps, check(trainer, watched)[0])

@@ -1,9 +1,7 @@
 """Gives seeded AGC pairs as numpy arrays: for calibration, and for tests on unseen heads.
 
-Calibration pairs show training identities; test identities and motions occur nowhere else. As a
-command it writes the one pair that emitted projects ship:
-
-    python -m workloads.training.pictures.clips
+Calibration pairs show training identities; test identities and motions occur nowhere else. `cosim
+train frame` writes the one pair that emitted projects ship.
 """
 
 from __future__ import annotations
@@ -16,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arch_models.output import write_whole
 from workloads.agc.config import TRAINED
-from workloads.frames import AGC_FRAME
 from workloads.training.pictures.batches import CLIP_SECONDS, TRAIN_IDENTITIES
 from workloads.training.pictures.faces import render
 from workloads.training.pictures.heads import draw_identities
@@ -149,13 +147,9 @@ def write_shipped_pair(path: Path) -> None:
     first = pairs["w16"]
     points: dict[str, Any] = {name: np.stack([pair.source_points, pair.driving_points])
                               for name, pair in pairs.items()}
-    np.savez_compressed(path, source=first.source, driving_quarter=quarter(first.driving),
-                        **points)
+    write_whole(path, lambda file: np.savez_compressed(
+        file, source=first.source, driving_quarter=quarter(first.driving), **points))
 
 
 # The name begins with "test" for its meaning; pytest must not collect it where it is imported.
 test_clips.__test__ = False  # type: ignore[attr-defined]
-
-
-if __name__ == "__main__":
-    write_shipped_pair(AGC_FRAME)

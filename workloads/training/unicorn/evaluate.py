@@ -1,14 +1,13 @@
 """Measures the shipped Unicorn decoders against JPEG and WebP at the nearest rate.
 
-It measures the float decoders only, at the rate that 8-bit weights would have.
+It measures the float decoders only, at the rate that 8-bit weights would have. `cosim train
+measure-unicorn` runs it.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from PIL import Image
 from workloads.training.metrics import Judge, average, measure
 from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.config import bits_per_pixel
-from workloads.unicorn.torch import TRAINED, UnicornDecoder, load_unicorn
+from workloads.unicorn.torch import UnicornDecoder, load_unicorn
 
 
 @torch.no_grad()
@@ -53,34 +52,22 @@ def nearest_rate(pictures: np.ndarray, kind: str, wanted: float,
     return {"bits_per_pixel": rate(quality), "quality": quality, **average(rows)}
 
 
-def main() -> None:
-    """Print the table, and write it as JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--names", nargs="+", default=sorted(TRAINED, key=TRAINED.__getitem__))
-    parser.add_argument("--count", type=int, default=64, help="pictures measured, from the first")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    pictures, result = picture_set(options.count), {}
-    for name in options.names:
+def run(networks: Sequence[str], count: int) -> Iterator[dict[str, object]]:
+    """A row for each network and answer, with rate and mean measures, as it is made.
+
+    `count`: pictures, from the first of the set on.
+    """
+    pictures = picture_set(count)
+    for name in networks:
         config, decoder = load_unicorn(name)
-        found = decode(decoder, list(range(options.count)))
         rate = bits_per_pixel(config, decoder.parameter_count())
+        found = decode(decoder, list(range(count)))
         answers = {
             "float": {"bits_per_pixel": rate,
                       **average([measure(*pair) for pair in zip(found, pictures, strict=True)])},
             "jpeg": nearest_rate(pictures, "JPEG", rate),
             "webp": nearest_rate(pictures, "WEBP", rate),
         }
-        result[f"unicorn_{name}"] = {
-            "images": config.images, "weights": decoder.parameter_count(), "measured": len(found),
-            **answers,
-        }
-        for answer, row in answers.items():
-            text = "  ".join(f"{key} {value:.4f}" for key, value in row.items())
-            print(f"unicorn_{name} {answer}: {text}", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        for answer, measures in answers.items():
+            yield {"network": f"unicorn-{name}", "pictures": f"first of {config.images}",
+                   "count": count, "answer": answer, **measures}

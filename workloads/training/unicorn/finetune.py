@@ -4,31 +4,29 @@ It writes the integer graph of what it fitted, and starts from the shipped float
 decode is unrolled, all sampler steps and the picture decoder, and the loss is on the picture, as in
 `train`. With `--steps` fewer are unrolled than the float weights were trained for: the weights
 learn to do in them what all steps did; the pictures themselves teach. On a GPU one
-update is captured once and replayed, since it is thousands of small kernels.
-
-    python -m workloads.training.unicorn.finetune n256 --steps 1 --seconds 400 --out DIR
+update is captured once and replayed, since it is thousands of small kernels. `cosim train
+fine-tune` runs it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workloads.library import save_graph
-from workloads.training.agc.losses import RandomFeatures
+from workloads.training.fitting import falling, shares, started
+from workloads.training.losses import RandomFeatures, psnr
+from workloads.training.made import Made
 from workloads.training.pictures.picture_set import picture_set
+from workloads.training.unicorn.autoencoder import batch_of, picture_loss
 from workloads.training.unicorn.rounded import RoundedUnicorn, calibrated
-from workloads.training.unicorn.train import TABLE_RATE, batch_of, falling, picture_loss
+from workloads.training.unicorn.train import TABLE_RATE
 from workloads.unicorn.config import UnicornConfig
-from workloads.unicorn.torch import TRAINED, load_unicorn
+from workloads.unicorn.torch import load_unicorn
 
 #: Weight steps (as logarithms) learn this many times faster than weights.
 STEP_RATE = 0.5
@@ -56,8 +54,7 @@ def each_psnr(decode: Callable[[Tensor], Tensor], pictures: Tensor, batch: int =
     """PSNR in dB of each picture of the set."""
     found = []
     for index in torch.arange(len(pictures), device=pictures.device).split(batch):
-        error = (decode(index).clamp(0, 1) - batch_of(pictures, index)) ** 2
-        found.append(-10 * torch.log10(error.mean(dim=(1, 2, 3))))
+        found.append(psnr(decode(index).clamp(0, 1), batch_of(pictures, index)))
     return torch.cat(found)
 
 
@@ -121,34 +118,35 @@ class Update:
         self.replay()
 
 
-def arguments() -> argparse.Namespace:
-    """The options of a run."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("name", choices=sorted(TRAINED))
-    parser.add_argument("--seconds", type=float, required=True, help="of fine-tuning alone")
-    parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--rate", type=float, default=4e-4)
-    parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--narrow", type=float, default=0.0,
-                        help="share of the weights that get 4 bits")
-    parser.add_argument("--steps", type=int, default=UnicornConfig.steps,
-                        help="sampler steps of the decoder that is written")
-    parser.add_argument("--suffix", default="int8", help="of the graph's name")
-    parser.add_argument("--out", type=Path, required=True)
-    return parser.parse_args()
+@dataclass(frozen=True)
+class Request:
+    """What to fine-tune and how long: a trained decoder of `TRAINED`, `seconds` of updates alone.
+
+    `narrow`: share of the weights that get 4 bits. `steps`: sampler steps of the decoder that is
+    made. `suffix`: of its name.
+    """
+
+    network: str
+    seconds: float
+    batch: int = 24
+    rate: float = 4e-4
+    seed: int = 5
+    narrow: float = 0.0
+    steps: int = UnicornConfig.steps
+    suffix: str = "int8"
 
 
-def fitted_for(update: Update, seconds: float) -> int:
+def fitted_for(update: Update, seconds: float, told: Callable[[str], None]) -> int:
     """Update until that many seconds are spent, and say how often."""
     began, count = time.monotonic(), 0
-    while (share := (time.monotonic() - began) / seconds) < 1:
+    for share in shares(seconds, began):
         update(share)
         count += 1
         if count % 50 == 0:
             error = update.error.item()
             if count % 200 == 0:
-                print(f"{share:4.0%} step {count}: mse {error:.6f}, "
-                      f"{(time.monotonic() - began) / count * 1e3:.0f} ms a step", flush=True)
+                told(f"{share:4.0%} step {count}: mse {error:.6f}, "
+                     f"{(time.monotonic() - began) / count * 1e3:.0f} ms a step")
     return count
 
 
@@ -165,58 +163,37 @@ def weights_of(rounded: RoundedUnicorn, bits: Mapping[str, int]) -> dict[str, in
     }
 
 
-def main() -> None:
-    """Calibrate, fine-tune for some seconds, measure, write the integer graph and a report."""
-    options = arguments()
-    options.out.mkdir(parents=True, exist_ok=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(options.seed)
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    whole, decoder = load_unicorn(options.name)
-    config = decoder.config = replace(whole, steps=options.steps)
+def run(request: Request, told: Callable[[str], None]) -> Made:
+    """Calibrate, fine-tune for some seconds, measure; `told` gets a line now and then."""
+    device = started(request.seed)
+    whole, decoder = load_unicorn(request.network)
+    config = decoder.config = replace(whole, steps=request.steps)
     began = time.monotonic()
     pictures = torch.from_numpy(picture_set(config.images, device)).to(device)
     indices = [number * config.images // 16 for number in range(16)]
     rounded = calibrated(config, decoder, indices, device=device)
-    bits = dict.fromkeys(wide_layers(rounded, options.narrow), 4)
+    bits = dict.fromkeys(wide_layers(rounded, request.narrow), 4)
     if bits:
         rounded = calibrated(config, decoder, indices, weight_bits=bits, device=device)
     decoder = decoder.to(device)
-    before = each_psnr(decoder, pictures), each_psnr(rounded, pictures)
-    print(f"{options.name}: float {before[0].mean():.3f} dB, rounded {before[1].mean():.3f} dB, "
-          f"ready in {time.monotonic() - began:.0f} s", flush=True)
-    update = Update(rounded, pictures, options.batch, options.rate)
-    print(f"captured, {len(update.all)} tensors", flush=True)
-    steps = fitted_for(update, options.seconds)
+    real, before = each_psnr(decoder, pictures), each_psnr(rounded, pictures)
+    told(f"{request.network}: float {real.mean():.3f} dB, rounded {before.mean():.3f} dB, "
+         f"ready in {time.monotonic() - began:.0f} s")
+    update = Update(rounded, pictures, request.batch, request.rate)
+    told(f"captured, {len(update.all)} tensors")
+    steps = fitted_for(update, request.seconds, told)
     after = each_psnr(rounded, pictures)
-    report = {
-        "network": options.name, "steps": steps, "seconds": options.seconds,
-        "batch": options.batch, "rate": options.rate, "seed": options.seed,
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "pictures": config.images, "sampler_steps": config.steps, **weights_of(rounded, bits),
-        "float_psnr_db": round(before[0].mean().item(), 3),
-        "post_training_psnr_db": round(before[1].mean().item(), 3),
-        "fine_tuned_psnr_db": round(after.mean().item(), 3),
-        "fine_tuned_psnr_db_of_the_first_64": round(after[:64].mean().item(), 3),
-        "float_psnr_db_of_the_first_64": round(before[0][:64].mean().item(), 3),
-    }
-    print(json.dumps(report), flush=True)
-    name = f"unicorn-{options.name}-{options.suffix}"
-    stem = options.out / name.replace("-", "_")
-    made_by = {
-        "command": f"python -m workloads.training.unicorn.finetune {options.name} --seconds "
-                   f"{options.seconds:g} --batch {options.batch} --rate {options.rate:g} --seed "
-                   f"{options.seed} --narrow {options.narrow:g} --steps {options.steps} --suffix "
-                   f"{options.suffix}",
-        "weights": f"unicorn_{options.name}_float.safetensors, fine-tuned with rounding in the "
+    return Made(rounded.graph(f"unicorn-{request.network}-{request.suffix}"), {
+        "weights": f"unicorn_{request.network}_float.safetensors, fine-tuned with rounding in the "
                    "loop (quantization-aware training)",
         "calibration": "16 pictures of the set, all sampler steps",
-        **report,
-    }
-    save_graph(rounded.graph(name), stem, made_by)
-    print(f"wrote {stem.name}.safetensors and {stem.name}.json", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        "network": request.network, "steps": steps, "seconds": request.seconds,
+        "batch": request.batch, "rate": request.rate, "seed": request.seed,
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "pictures": config.images, "sampler_steps": config.steps, **weights_of(rounded, bits),
+        "float_psnr_db": round(real.mean().item(), 3),
+        "post_training_psnr_db": round(before.mean().item(), 3),
+        "fine_tuned_psnr_db": round(after.mean().item(), 3),
+        "fine_tuned_psnr_db_of_the_first_64": round(after[:64].mean().item(), 3),
+        "float_psnr_db_of_the_first_64": round(real[:64].mean().item(), 3),
+    })

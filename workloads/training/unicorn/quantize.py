@@ -1,35 +1,33 @@
 """Quantizes a trained Unicorn decoder: torch module to float networks to one integer graph.
 
 It trains nothing. Step and picture decoder are calibrated apart, each on what it really sees.
-
-    python -m workloads.training.unicorn.quantize n256
+`cosim train quantize-unicorn` runs it.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from workloads.graph import Graph, Layer, Operator, Phase
-from workloads.library import DATA, save_graph
 from workloads.quantization.float_network import FloatNetwork, execute_real
 from workloads.quantization.post_training import Recipe, quantize
-from workloads.training.metrics import psnr_db
+from workloads.training.made import Made
+from workloads.training.metrics import rounding_losses
 from workloads.training.pictures.picture_set import picture_set
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import INDEX_TABLE, INPUTS, NEXT_LATENT, OUTPUT, unicorn_structure
 from workloads.unicorn.run import decode, fixed_inputs, step_inputs
-from workloads.unicorn.torch import TRAINED, UnicornDecoder, load_unicorn
+from workloads.unicorn.torch import UnicornDecoder, load_unicorn
 from workloads.verify import verify
 
 #: Pictures whose embeddings are looked at, at three sampler steps each.
 EMBEDDINGS = 128
+#: Pictures on which a quantized decoder is measured.
+TEST_PICTURES = 16
 
 
 def layer_weights(decoder: UnicornDecoder, layer: Layer) -> dict[str, np.ndarray]:
@@ -148,16 +146,14 @@ def losses(
     config: UnicornConfig, decoder: UnicornDecoder, graph: Graph, indices: list[int]
 ) -> dict[str, float]:
     """Mean PSNR in dB of float and int8 against the pictures, and int8 against float."""
-    rows = []
+    pictures = []
     for index in indices:
         original = picture_set(1, first=index)[0].transpose(2, 0, 1).astype(np.float64) / 255
         with torch.no_grad():
             real = decoder(torch.tensor([index]))[0].numpy().astype(np.float64)
-        found = decode(graph, config, index) * graph.tensors[OUTPUT].scale
-        rows.append((psnr_db(original, real), psnr_db(original, found), psnr_db(real, found)))
-    means = np.mean(rows, axis=0)
-    keys = ("float_psnr_db", "int8_psnr_db", "int8_against_float_psnr_db")
-    return {key: round(float(value), 3) for key, value in zip(keys, means, strict=True)}
+        pictures.append((original, real, decode(graph, config, index)
+                         * graph.tensors[OUTPUT].scale))
+    return rounding_losses(pictures)
 
 
 def spread(count: int, total: int, first: int = 0) -> list[int]:
@@ -165,42 +161,31 @@ def spread(count: int, total: int, first: int = 0) -> list[int]:
     return [(first + number * total // count) % total for number in range(count)]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Quantize a trained decoder, write its two files, print what was measured."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.training.unicorn.quantize", description=main.__doc__)
-    parser.add_argument("name", choices=sorted(TRAINED))
-    parser.add_argument("--scales", choices=("power-of-two", "multiplier"),
-                        default="multiplier", help="form of the requantization")
-    parser.add_argument("--pictures", type=int, default=4, help="calibration pictures")
-    parser.add_argument("--activations", type=int, choices=(8, 16), default=16,
-                        help="bits of activations; 8 bits lose several dB")
-    parser.add_argument("--out", type=Path, default=DATA, help="folder to write to")
-    options = parser.parse_args(arguments)
-    config, decoder = load_unicorn(options.name)
-    wide = "-w8a16" if options.activations == 16 else ""
-    name = f"unicorn-{options.name}{wide}"
-    recipe = Recipe(power_of_two=options.scales == "power-of-two", channel_tables=True,
-                    activation_bits=options.activations)
-    graph = quantized_unicorn(
-        config, decoder, name, spread(options.pictures, config.images), recipe)
-    measured = losses(config, decoder, graph, spread(16, config.images, 3))
-    for key, value in measured.items():
-        print(f"{key}: {value}")
-    made_by = {
-        "command": f"python -m workloads.training.unicorn.quantize {options.name} "
-                   f"--scales {options.scales} --pictures {options.pictures} "
-                   f"--activations {options.activations}",
-        "weights": f"trained, unicorn_{options.name}_float.safetensors",
-        "calibration": f"{options.pictures} pictures of the set, all sampler steps",
-        "measured_on": "16 other pictures of the set",
-        **measured,
-    }
-    stem = options.out / name.replace("-", "_")
-    save_graph(graph, stem, made_by)
-    print(f"wrote {stem.name}.safetensors and {stem.name}.json")
-    return 0
+@dataclass(frozen=True)
+class Request:
+    """What to quantize: a trained decoder of `TRAINED`, calibrated on so many of its pictures.
+
+    `power_of_two`: the form of the requantization; multipliers if not. `activation_bits`: 8 or 16;
+    8 lose several dB.
+    """
+
+    network: str
+    power_of_two: bool = False
+    pictures: int = 4
+    activation_bits: int = 16
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run(request: Request) -> Made:
+    """The integer graph of a trained decoder, and what was measured on other pictures."""
+    config, decoder = load_unicorn(request.network)
+    wide = "-w8a16" if request.activation_bits == 16 else ""
+    recipe = Recipe(power_of_two=request.power_of_two, channel_tables=True,
+                    activation_bits=request.activation_bits)
+    graph = quantized_unicorn(config, decoder, f"unicorn-{request.network}{wide}",
+                              spread(request.pictures, config.images), recipe)
+    return Made(graph, {
+        "weights": f"trained, unicorn_{request.network}_float.safetensors",
+        "calibration": f"{request.pictures} pictures of the set, all sampler steps",
+        "measured_on": f"{TEST_PICTURES} other pictures of the set",
+        **losses(config, decoder, graph, spread(TEST_PICTURES, config.images, 3)),
+    })

@@ -1,6 +1,7 @@
-"""Losses of the AGC training: pyramids, structure, random features, keypoint equivariance.
+"""What training makes small: pyramids, structure, random features, keypoint equivariance.
 
-It holds no trained network: the feature net is seeded and stays random.
+It holds no trained network: the feature net is seeded and stays random. `metrics` has the measures
+that are reported.
 """
 
 from __future__ import annotations
@@ -74,6 +75,11 @@ def structure_loss(found: Tensor, wanted: Tensor) -> Tensor:
     shared = mean(found * wanted) - first * second
     ssim = (2 * first * second + 1e-4) * (2 * shared + 9e-4)
     return 1 - (ssim / ((first**2 + second**2 + 1e-4) * (variance + 9e-4))).mean()
+
+
+def psnr(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return the PSNR in dB of each picture of [N, 3, rows, cols] in 0..1."""
+    return -10 * torch.log10(((found - wanted) ** 2).mean(dim=(1, 2, 3)))
 
 
 class RandomWarp:
