@@ -43,14 +43,14 @@ COMMANDS: dict[str, str] = {
     "lint": "catalogue.lint_design",
     "schema": "catalogue.print_schema",
     "boards": "catalogue.boards",
-    "measure": "measure.measure",
+    "measure": "emit.measure",
     "calibrate": "calibrate.calibrate",
     "serve": "explore.serve_studies",
-    "benchmark": "measure.benchmark_command",
+    "benchmark": "study.benchmark",
 }
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "board": ("Look after board files of your own; stand in a board's place.", {
-        "check": "catalogue.check_board", "serve": "measure.serve_board"}),
+        "check": "catalogue.check_board", "serve": "emit.serve_board"}),
     "validate": ("Check the models against figures that others measured.", {
         "memory": "validate.memory",
         "vta-pynq": "validate.vta_pynq",

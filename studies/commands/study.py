@@ -1,4 +1,4 @@
-"""`cosim study`: whole studies, whose pages and tables the documents show.
+"""`cosim study` and `cosim benchmark`: whole studies, whose pages and tables the documents show.
 
 It parses and writes; what is computed, and what the figures mean, is in the study's own module.
 """
@@ -199,3 +199,18 @@ def decoders(
     if picture is not None:
         save_picture(study.picture(found, on), picture)
     study.show(terminal(), found)
+
+
+def benchmark(
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Runs of each measurement.")] = 5,
+    peer: Annotated[bool, typer.Option(
+        help="Also install and time the public simulator SCALE-Sim v3 (needs the network).",
+    )] = False,
+    json: Json = None,
+) -> None:
+    """Measure the speed of the executors and of design evaluations on this machine."""
+    from studies.speed.benchmark import run_benchmark
+
+    if json is not None:
+        check_writable(json)
+    run_benchmark(runs, peer, json)
