@@ -22,6 +22,7 @@ from arch_models.engines.depthwise import Depthwise
 from arch_models.engines.grid_sample import GridSample
 from arch_models.engines.norm import Norm
 
+#: The one table of engines on this floor: grids, fits and searches follow from it.
 MODELS: tuple[EngineModel, ...] = (
     Convolution(), stream.ELEMENTWISE, stream.LOOKUP, stream.POOL, stream.UPSAMPLE,
     stream.SOFTMAX, GridSample(), Norm(), Depthwise(),

@@ -6,11 +6,13 @@ another, FILL + INTERVAL * TRIPS + DRAIN cycles each. The coefficients are data,
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple
 
 from arch_models.channels import engine_channels
 from arch_models.fields import Coefficient, FieldError, build, nearest
@@ -123,28 +125,69 @@ class Memory(NamedTuple):
     bits: int = 64
 
 
-class EngineModel(Protocol):
-    """The seam. Implementations are plain objects without state."""
+class Grid(NamedTuple):
+    """At which sizes the RTL of an engine is synthesized: rows of tm, tn, channels, and `own`.
+
+    `sites`, `paths`: rows of the grid of sites (`resource_grid.csv`) and of the grid of longest
+    paths (`timing_grid.csv`). `own`: columns of both grids that tell the engine's rows apart
+    besides, each with the overlay's field that it stands for.
+    """
+
+    sites: tuple[tuple[int, ...], ...]
+    paths: tuple[tuple[int, ...], ...]
+    own: Mapping[str, str] = MappingProxyType({})
 
     @property
-    def engine(self) -> Engine:
-        """Which engine this models."""
+    def columns(self) -> tuple[str, ...]:
+        """What the numbers of a row are."""
+        return ("tm", "tn", "channels", *self.own)
 
+    def row(self, overlay: Overlay) -> dict[str, int]:
+        """What an overlay has in the engine's own columns."""
+        return {column: int(getattr(overlay, field)) for column, field in self.own.items()}
+
+
+#: Of an engine whose sites follow from the words' widths and the channels that end there.
+STREAM_GRID = Grid(((8, 8, 4), (16, 8, 4), (8, 16, 4), (16, 16, 6), (24, 8, 4), (8, 8, 2)),
+                   ((8, 8, 4), (24, 16, 4)))
+
+
+class EngineModel(ABC):
+    """The seam. Implementations hold no state.
+
+    What is written out here holds for an engine that streams beats and has nothing of its own.
+    """
+
+    #: Which engine this models.
+    engine: Engine
+    #: Sizes of the grids of its sites and paths.
+    grid: ClassVar[Grid] = STREAM_GRID
+    #: Which of `terms` the fit of each kind of sites takes; the others move none of them.
+    fitted: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+        "dsp": ("wide", "mixed", "channel"), "lut": ("wide", "mixed", "channel"),
+        "ff": ("channel",)})
+    #: Fields of the overlay that are this engine's alone, with the values of a search.
+    axes: ClassVar[Mapping[str, tuple[int, ...]]] = MappingProxyType({})
+
+    @abstractmethod
     def supports(self, work: Work) -> bool:
         """Can the engine run this layer at all (capacity is the mapping's question)?"""
 
+    @abstractmethod
     def cost(self, work: Work, tile: Tile, overlay: Overlay) -> TileCost:
         """Cycles of one tile. `FieldError` if the engine does not support the work."""
 
+    def terms(self, overlay: Overlay) -> dict[str, float]:
+        """What the sites of the engine's logic grow with, besides a constant."""
+        return stream_terms(overlay, self.engine)
+
     def resources(self, overlay: Overlay) -> Resources:
         """Sites of the engine's logic, without its memories."""
+        return logic(self.engine.value, self.terms(overlay))
 
     def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
         """Memories that only this engine reads; those that engines share are not among them."""
-
-    def grid_row(self, overlay: Overlay) -> dict[str, int]:
-        """What tells rows of the engine apart in the grids of sites and paths, besides `tm`, `tn`
-        and the channels that end at it."""
+        return ()
 
 
 @cache

@@ -6,15 +6,17 @@ out also runs on the convolution engine, which multiplies zeros between the grou
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from arch_models.engines.base import (
     PARAMETER_BITS,
     VECTOR_LANES,
+    EngineModel,
+    Grid,
     Memory,
-    Resources,
     Tile,
     TileCost,
     Work,
-    logic,
     refuse,
     stream_terms,
     timing,
@@ -23,7 +25,7 @@ from arch_models.overlay import Engine, Overlay
 from arch_models.units import ceil_div
 
 
-class Depthwise:
+class Depthwise(EngineModel):
     """trips = planes * rows * columns read in a row * kernel rows * ceil(kernel columns / taps).
 
     Taps: `depthwise_taps`. A pixel is read once for each kernel row and group of its columns;
@@ -32,6 +34,12 @@ class Depthwise:
     """
 
     engine = Engine.DEPTHWISE
+    grid = Grid(((8, 8, 4, 3), (16, 8, 2, 3), (8, 16, 6, 1), (16, 16, 4, 5), (8, 8, 6, 7),
+                 (24, 8, 6, 3)),
+                ((8, 8, 4, 3), (24, 16, 4, 5)), {"lanes": "depthwise_taps"})
+    #: Products are DSPs alone.
+    fitted = MappingProxyType({"dsp": ("tap",), "lut": ("wide", "channel"), "ff": ("channel",)})
+    axes = MappingProxyType({"depthwise_taps": (1, 3, 5)})
 
     def supports(self, work: Work) -> bool:
         """Groups of one channel in and one out, any window and stride."""
@@ -47,9 +55,9 @@ class Depthwise:
                         * words_of_plane(work.kernel_rows, work.kernel_columns, overlay),
                         found.drain)
 
-    def resources(self, overlay: Overlay) -> Resources:
-        """Logic for one beat of channels, and a multiplier for each of its taps."""
-        return logic(self.engine.value, depthwise_terms(overlay))
+    def terms(self, overlay: Overlay) -> dict[str, float]:
+        """Those of one beat of channels, and a multiplier for each of its taps."""
+        return {"tap": float(overlay.depthwise_taps), **stream_terms(overlay, self.engine)}
 
     def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
         """Entries of each channel, and weights: a word a trip."""
@@ -57,16 +65,6 @@ class Depthwise:
                        VECTOR_LANES, PARAMETER_BITS),
                 Memory("depthwise weights", overlay.vector_entries, overlay.depthwise_taps))
 
-    def grid_row(self, overlay: Overlay) -> dict[str, int]:
-        """See `EngineModel`."""
-        return {"lanes": overlay.depthwise_taps}
-
-
 def words_of_plane(kernel_rows: int, kernel_columns: int, overlay: Overlay) -> int:
     """Words of weights of 8 channels, and trips of a column: `depthwise_taps` taps each."""
     return kernel_rows * ceil_div(kernel_columns, overlay.depthwise_taps)
-
-
-def depthwise_terms(overlay: Overlay) -> dict[str, float]:
-    """What the sites of the engine grow with, besides a constant."""
-    return {"tap": float(overlay.depthwise_taps), **stream_terms(overlay, Engine.DEPTHWISE)}

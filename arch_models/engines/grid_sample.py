@@ -6,21 +6,18 @@ It holds whole source planes on chip; whether they fit is the mapping's question
 from __future__ import annotations
 
 from arch_models.engines.base import (
-    Memory,
-    Resources,
+    EngineModel,
     Tile,
     TileCost,
     Work,
     interval_cycles,
-    logic,
     refuse,
-    stream_terms,
     timing,
 )
 from arch_models.overlay import Engine, Overlay
 
 
-class GridSample:
+class GridSample(EngineModel):
     """A trip is one position: one cycle for its coordinates, four a plane for the neighbours."""
 
     engine = Engine.GRID_SAMPLE
@@ -36,15 +33,3 @@ class GridSample:
         found = timing(overlay, self.engine, "grid_sample")
         interval = interval_cycles(found, work, tile.planes, tile.channels)
         return TileCost(found.fill, interval, tile.rows * tile.columns, found.drain)
-
-    def resources(self, overlay: Overlay) -> Resources:
-        """Logic for one beat of channels."""
-        return logic(self.engine.value, stream_terms(overlay, self.engine))
-
-    def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
-        """See `EngineModel`."""
-        return ()
-
-    def grid_row(self, overlay: Overlay) -> dict[str, int]:
-        """See `EngineModel`."""
-        return {}

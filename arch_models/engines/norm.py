@@ -5,15 +5,16 @@ It holds the entries of one block of whole groups; how a tensor is cut is the ma
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from arch_models.engines.base import (
+    EngineModel,
+    Grid,
     Memory,
-    Resources,
     Tile,
     TileCost,
     Work,
-    logic,
     refuse,
-    stream_terms,
     timing,
 )
 from arch_models.overlay import Engine, Overlay
@@ -22,13 +23,18 @@ from arch_models.overlay import Engine, Overlay
 MOST_VALUES = 1 << 18
 
 
-class Norm:
+class Norm(EngineModel):
     """A trip is one beat. The last sums of a block are followed by its entries.
 
     One sequential unit does a square root a group and two divisions a channel.
     """
 
     engine = Engine.NORM
+    grid = Grid(((8, 8, 4, 512), (16, 8, 4, 512), (16, 16, 4, 512), (8, 8, 6, 512),
+                 (8, 8, 2, 512), (8, 8, 4, 1024)),
+                ((8, 8, 4, 512), (16, 16, 4, 512), (8, 8, 4, 1024)), {"depth": "vector_entries"})
+    #: The words' width is little of an engine as large as this one.
+    fitted = MappingProxyType(dict.fromkeys(("dsp", "lut", "ff"), ("channel",)))
 
     def supports(self, work: Work) -> bool:
         """The first pass (`group_sums`) and the second (`group_norm`)."""
@@ -44,14 +50,6 @@ class Norm:
         return TileCost(found.fill, found.interval, tile.rows * tile.columns * tile.planes,
                         found.drain + entries)
 
-    def resources(self, overlay: Overlay) -> Resources:
-        """Logic for one beat of channels, and the divider; its memories are elsewhere."""
-        return logic(self.engine.value, stream_terms(overlay, self.engine))
-
     def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
         """See `EngineModel`."""
         return (Memory("norm parameters", overlay.vector_entries, 1),)
-
-    def grid_row(self, overlay: Overlay) -> dict[str, int]:
-        """See `EngineModel`."""
-        return {"depth": overlay.vector_entries}

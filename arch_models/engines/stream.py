@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from arch_models.engines.base import (
     PARAMETER_BITS,
     VECTOR_LANES,
+    EngineModel,
     Memory,
-    Resources,
     Tile,
     TileCost,
     Work,
     interval_cycles,
-    logic,
     refuse,
-    stream_terms,
     timing,
 )
 from arch_models.overlay import Engine, Overlay
@@ -26,7 +24,7 @@ from arch_models.units import ceil_div
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(EngineModel):
     """A trip is one output beat, or one output position for the operators in `by_position`."""
 
     engine: Engine
@@ -55,21 +53,12 @@ class Stream:
         interval = interval_cycles(found, work, tile.planes, tile.channels)
         return TileCost(found.fill, interval, trips, found.drain)
 
-    def resources(self, overlay: Overlay) -> Resources:
-        """Logic for one beat of channels."""
-        return logic(self.engine.value, stream_terms(overlay, self.engine))
-
     def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
         """See `EngineModel`."""
         if self.engine is not Engine.ELEMENTWISE:
             return ()
         return (Memory("vector parameters", ceil_div(overlay.vector_entries, VECTOR_LANES),
                        VECTOR_LANES, PARAMETER_BITS),)
-
-    def grid_row(self, overlay: Overlay) -> dict[str, int]:
-        """See `EngineModel`."""
-        return {}
-
 
 ELEMENTWISE = Stream(Engine.ELEMENTWISE, frozenset({"add", "multiply", "affine", "flow_sum"}),
                      frozenset({"flow_sum"}))

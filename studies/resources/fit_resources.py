@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arch_models.engines.base import DATA, Resources, beat_terms, logic
-from arch_models.engines.convolution import array_terms
+from arch_models.engines.base import DATA, Resources, logic
 from arch_models.overlay import load_overlay
 from arch_models.resources import (
     buffer_sites,
@@ -25,6 +24,7 @@ from arch_models.resources import (
 from studies.plain.errors import unknown
 from studies.plain.files import write_text
 from studies.resources.resource_grid import (
+    ENGINES,
     FORMS,
     GRID_FILE,
     PARTS,
@@ -70,21 +70,10 @@ def terms_of(row: Sites, site: str) -> dict[str, float]:
         found = {name: found[name] for name in (PLACES_FF if site == "ff" else PLACES_LUT)}
     elif row.part in ("read_master", "write_master"):
         found = master_terms(row.width, row.channels)
-    elif row.part != "convolution":
-        found = {"channel": row.channels}
-        # The words' width moves a few flip-flops only, and little of an engine as large as norm.
-        if site != "ff" and row.part != "norm":
-            found = {**beat_terms(row.overlay), **found}
-        if row.part == "depthwise":  # products are DSPs alone
-            found.pop("mixed", None)
-            found = {"tap": row.lanes} if site == "dsp" else found
     else:
-        found = {**array_terms(row.overlay), "channel": row.channels}
-        del found["adder"]  # every row of the grid has the fused addition
-        # Registers of whole products are inside the DSP48; those around packed ones are not, and
-        # all columns share those of packed weights.
-        if site != "ff":
-            del found["packed_weight"], found["packed_sum"]
+        model = ENGINES[row.part]
+        found = {**model.terms(row.overlay), "channel": row.channels}
+        found = {name: found[name] for name in model.fitted.get(site, ())}
     return {"": 1.0, **found}
 
 

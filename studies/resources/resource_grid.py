@@ -32,27 +32,10 @@ from hw.rtl.transfers.masters import ReadMaster, WriteMaster
 from studies.resources.netlist import synthesized
 
 GRID_FILE = Path(__file__).parents[2] / "arch_models" / "data" / "resource_grid.csv"
-#: Engines whose sites follow from the words' widths and the channels that end there.
-STREAMS = ("elementwise", "lookup", "pool", "upsample", "softmax", "grid_sample")
+ENGINES = {model.engine.value: model for model in MODELS}
 #: `places`: what an overlay has between masters, memories and engines. `control`: what is left.
 #: `whole`: all of it.
-PARTS = ("convolution", *STREAMS, "norm", "depthwise", "read_master", "write_master", "control",
-         "places", "buffer", "whole")
-#: tm, tn, columns, dsp_packing, requantize_cycles, channels; all fusions.
-CONVOLUTIONS = (
-    (8, 8, 1, 0, 8, 4), (8, 8, 1, 1, 8, 4), (8, 8, 2, 0, 8, 4), (16, 8, 1, 0, 8, 4),
-    (8, 16, 1, 0, 8, 4), (8, 8, 1, 0, 1, 4), (8, 16, 1, 1, 8, 4), (24, 8, 1, 0, 8, 4),
-    (8, 24, 1, 0, 8, 4), (8, 8, 3, 0, 8, 4), (8, 8, 4, 0, 8, 4), (16, 16, 1, 0, 8, 4),
-    (16, 8, 2, 1, 8, 4), (8, 16, 3, 1, 8, 4), (16, 16, 1, 0, 4, 4), (16, 16, 1, 0, 16, 4),
-    (16, 8, 1, 0, 8, 6), (8, 8, 1, 0, 8, 6))
-#: tm, tn, channels.
-STREAM_ARRAYS = ((8, 8, 4), (16, 8, 4), (8, 16, 4), (16, 16, 6), (24, 8, 4), (8, 8, 2))
-#: tm, tn, channels, parameter entries: the norm engine holds the entries of so many channels.
-NORMS = ((8, 8, 4, 512), (16, 8, 4, 512), (16, 16, 4, 512), (8, 8, 6, 512), (8, 8, 2, 512),
-         (8, 8, 4, 1024))
-#: tm, tn, channels, taps a cycle of the depthwise engine.
-DEPTHWISE = ((8, 8, 4, 3), (16, 8, 2, 3), (8, 16, 6, 1), (16, 16, 4, 5), (8, 8, 6, 7),
-             (24, 8, 6, 3))
+PARTS = (*ENGINES, "read_master", "write_master", "control", "places", "buffer", "whole")
 MASTERS = tuple((width, channels) for width in (32, 64, 128) for channels in (3, 7, 12))
 #: engines, inputs, outputs, width of every port.
 CONTROLS = ((1, 1, 1, 64), (2, 1, 1, 64), (4, 1, 1, 64), (7, 1, 1, 64), (8, 1, 1, 64),
@@ -93,10 +76,9 @@ _LUTS = {"RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
 class Sites:
     """What one synthesis took.
 
-    `depth`: words of a buffer, parameter entries of the norm engine. `lanes`: of a buffer, taps of
-    the depthwise engine. `form`: of a buffer. `width`: bits of a master's port, or of all of them.
-    `channels`: that end, and that begin, at a unit. `engines`: so many of `MODELS`. 0 where a part
-    has no such thing.
+    `depth`: words of a buffer. `lanes`, `form`: of a buffer. `width`: bits of a master's port, or
+    of all of them. `channels`: that end, and that begin, at a unit. `engines`: so many of `MODELS`.
+    0 where a part has no such thing. What a column is of an engine: `Grid.own`.
     """
 
     part: str
@@ -128,11 +110,12 @@ class Sites:
             masters = tuple(
                 replace(item, name=f"{item.name}{index or ''}", width_bits=self.width)
                 for item in masters for index in range(counts[item.role]))
+        own = ENGINES[self.part].grid.own if self.part in ENGINES else {}
+        base = replace(base, **{field: getattr(self, column) for column, field in own.items()})
         return replace(
             base, tm=self.tm or base.tm, tn=self.tn or base.tn, columns=self.columns,
             dsp_packing=bool(self.dsp_packing), requantize_cycles=self.requantize_cycles,
-            masters=masters, vector_entries=self.depth or base.vector_entries,
-            depthwise_taps=self.lanes or base.depthwise_taps,
+            masters=masters,
             engines=frozenset(item.engine for item in MODELS[: self.engines or len(MODELS)]))
 
 
@@ -278,19 +261,16 @@ def counted(row: Sites, cells: dict[str, int]) -> Sites:
                    ff=sum(count for name, count in cells.items() if name.startswith("FD")))
 
 
+def sized(part: str, row: Sequence[int]) -> Sites:
+    """A row of an engine's `Grid`, without counts."""
+    named = dict(zip(ENGINES[part].grid.columns, row, strict=True))
+    return Sites(part, **named)  # type: ignore[arg-type]
+
+
 def points(part: str) -> list[Sites]:
     """The grid of a part, without counts."""
-    if part == "convolution":
-        return [Sites(part, tm, tn, columns, packing, cycles, channels=waits)
-                for tm, tn, columns, packing, cycles, waits in CONVOLUTIONS]
-    if part in STREAMS:
-        return [Sites(part, tm, tn, channels=waits) for tm, tn, waits in STREAM_ARRAYS]
-    if part == "norm":
-        return [Sites(part, tm, tn, depth=depth, channels=waits)
-                for tm, tn, waits, depth in NORMS]
-    if part == "depthwise":
-        return [Sites(part, tm, tn, lanes=taps, channels=waits)
-                for tm, tn, waits, taps in DEPTHWISE]
+    if part in ENGINES:
+        return [sized(part, row) for row in ENGINES[part].grid.sites]
     if part == "buffer":
         return [Sites(part, form=form, lanes=lanes, depth=depth) for form, lanes, depth in BUFFERS]
     if part == "whole":

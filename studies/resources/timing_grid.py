@@ -23,7 +23,7 @@ from arch_models.nets import Net, read_net_model
 from studies.plain.errors import UserError, unknown
 from studies.resources.netlist import synthesized
 from studies.resources.paths import Paths, TimingPath
-from studies.resources.resource_grid import PARTS, STREAMS, Sites, top_of
+from studies.resources.resource_grid import ENGINES, PARTS, Sites, sized, top_of
 
 #: A half-full fabric: the longest path is looked for there, and stays the longest nearby.
 SHARE = 0.5
@@ -38,12 +38,6 @@ CONTROL_PINS = {
     "reads": ("r_valid", "r_data", "r_last"), "words": ("w_data", "w_strobe"),
     "beats": ("w_valid", "w_ready", "b_valid")}
 #: Fewer rows than the resource model's grid has: a path grows little with an array.
-CONVOLUTIONS = ((8, 8, 1, 0, 8), (16, 8, 1, 0, 8), (8, 16, 1, 0, 8), (16, 16, 1, 0, 8),
-                (24, 8, 1, 0, 8), (8, 24, 1, 0, 8), (8, 8, 2, 0, 8), (8, 8, 4, 0, 8),
-                (8, 8, 1, 1, 8), (16, 16, 1, 1, 8), (8, 8, 1, 0, 4), (16, 8, 2, 1, 8))
-STREAM_ARRAYS = ((8, 8), (24, 16))
-NORMS = ((8, 8, 512), (16, 16, 512), (8, 8, 1024))
-DEPTHWISE = ((8, 8, 3), (24, 16, 5))
 MASTERS = ((32, 7), (64, 3), (64, 12), (128, 7))
 CONTROLS = ((1, 1, 1, 64), (4, 1, 1, 64), (8, 1, 1, 64), (4, 2, 2, 64))
 PLACED = ((8, 8, 1, 8, 1, 1, 1, 64), (8, 8, 1, 8, 8, 1, 1, 64), (16, 8, 1, 8, 7, 1, 1, 64),
@@ -52,20 +46,12 @@ PLACED = ((8, 8, 1, 8, 1, 1, 1, 64), (8, 8, 1, 8, 8, 1, 1, 64), (16, 8, 1, 8, 7,
 BUFFERS = (("plain", 1, 512), ("plain", 2, 4096), ("plain", 8, 1024), ("plain", 1, 16384),
            ("bytes", 8, 64), ("bytes", 16, 1024), ("pair", 2, 1024), ("pair_bytes", 8, 1024),
            ("pairs_read", 2, 4096), ("two", 2, 2048), ("two", 1, 8192))
-WAITS = 4  # channels that end at an engine
 
 
 def points() -> Iterator[Sites]:
     """The parts of the grid, without counts."""
-    for tm, tn, columns, packing, cycles in CONVOLUTIONS:
-        yield Sites("convolution", tm, tn, columns, packing, cycles, channels=WAITS)
-    for part in STREAMS:
-        for tm, tn in STREAM_ARRAYS:
-            yield Sites(part, tm, tn, channels=WAITS)
-    for tm, tn, depth in NORMS:
-        yield Sites("norm", tm, tn, depth=depth, channels=WAITS)
-    for tm, tn, taps in DEPTHWISE:
-        yield Sites("depthwise", tm, tn, lanes=taps, channels=WAITS)
+    for part, model in ENGINES.items():
+        yield from (sized(part, row) for row in model.grid.paths)
     for part in ("read_master", "write_master"):
         for width, waits in MASTERS:
             yield Sites(part, width=width, channels=waits)

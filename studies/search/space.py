@@ -13,6 +13,7 @@ from enum import StrEnum
 from itertools import combinations
 
 from arch_models.board import Board
+from arch_models.engines import MODELS
 from arch_models.overlay import (
     Engine,
     Fetch,
@@ -39,9 +40,10 @@ WORKLOAD = "workload"
 #: Axes that set the field of the overlay with the same name.
 SIZES = ("tm", "tn", "columns", "requantize_cycles", "input_words", "weight_words",
          "output_words", "accumulator_words", "input_banks", "weight_banks", "output_banks",
-         "parameter_entries", "vector_entries", "table_bytes", "depthwise_taps")
+         "parameter_entries", "vector_entries", "table_bytes",
+         *(name for model in MODELS for name in model.axes))
 #: Axes of an engine's own, which exist while it is in fabric.
-OWN_AXES = {Engine.DEPTHWISE: (("depthwise_taps", (1, 3, 5)),)}
+OWN_AXES = {model.engine: model.axes for model in MODELS}
 #: Roles whose width may be an axis of its own, in place of one for all.
 WIDTH_ROLES = (Role.INPUT, Role.WEIGHT, Role.OUTPUT)
 #: The array's three extents share the DSPs.
@@ -280,5 +282,5 @@ def default_space(board: Board, graph: Graph | None = None) -> Space:
         when = Condition(absorbed[engine], (False,)) if engine in absorbed else None
         axes.append(Axis(f"fabric_{engine.value}", switch, when))
         axes += [Axis(name, values, Condition(f"fabric_{engine.value}", (True,)))
-                 for name, values in OWN_AXES.get(engine, ())]
+                 for name, values in OWN_AXES[engine].items()]
     return Space(tuple(axes), COUPLINGS)
