@@ -12,14 +12,11 @@ import numpy as np
 
 from arch_models.overlay import Overlay
 from cosim.analysis.image import MemoryImage
-from cosim.engines import SLICES
+from cosim.engines import RUNS
 from cosim.engines.buffers import BEAT, Buffers, InterpretError, span_of
 from cosim.lowering.lower import Lowered
 from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, WeightOrder, flat
 from workloads.graph import Graph
-
-#: Which engine runs an operation.
-ENGINES = {opcode: engine for engine in SLICES.values() for opcode in engine.cost_arguments}
 
 
 class Machine(Buffers):
@@ -99,8 +96,8 @@ class Machine(Buffers):
             self.store(line, a)
         elif opcode is Opcode.HOST:
             self.host(a["layer"], self.memory)
-        elif opcode in ENGINES:
-            ENGINES[opcode].compute(self, opcode, a)
+        elif opcode in RUNS:
+            RUNS[opcode].compute(self, opcode, a)
 
 
 def run(program: Program, machine: Machine, seed: int = 0) -> None:

@@ -16,7 +16,7 @@ from arch_models.engines import Tile, Work
 from arch_models.literature import Copies
 from arch_models.overlay import Engine, Infeasible, Overlay
 from cosim.engines import rows
-from cosim.engines.buffers import BEAT, Buffers
+from cosim.engines.buffers import BEAT, Accesses, Buffers
 from cosim.engines.rows import Area, Common, Wires
 from cosim.mapping.choose import Chooser
 from cosim.mapping.layout import Layouts
@@ -146,6 +146,11 @@ class EngineSlice(Protocol):
     def operation(self, mapped: Mapped, opcode: Opcode,
                   values: Mapping[str, int]) -> tuple[Work, Tile]:
         """What the model is asked for an operation with these `cost_arguments`."""
+
+    def accesses(self, opcode: Opcode, values: Mapping[str, np.ndarray], trips: np.ndarray,
+                 overlay: Overlay) -> Accesses:
+        """How often operations with these arguments (int64) and trips reach each on-chip memory,
+        an access taking its whole width; memories as in `arch_models.resources`."""
 
     def least(self, mapped: Mapped) -> Demand:
         """A lower bound of the layer's work, from its tile alone."""

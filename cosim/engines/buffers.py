@@ -1,14 +1,18 @@
-"""The on-chip memories of an overlay as arrays, as the interpreter and the engines see them.
+"""The on-chip memories of an overlay as arrays, and how often operations that stream reach them.
 
-It executes nothing; an engine's `EngineSlice.compute` does.
+It executes nothing; an engine's `EngineSlice.compute` does. An access takes the whole width of a
+memory, a beat (8 channels of a position) is one lane of it; it knows no joules and no times.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 
 from arch_models.overlay import Overlay
-from cosim.program.table import BEAT_MEMORIES, Buffer, beats_of
+from cosim.program.table import BEAT_MEMORIES, Buffer, Opcode, beats_of
 
 BEAT = 8
 
@@ -76,3 +80,48 @@ def entries_of(beats: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     data = np.ascontiguousarray(beats)
     return (data.view("<i4")[:, 0].astype(np.int64), data.view("<i2")[:, 2].astype(np.int64),
             data.view(np.uint8)[:, 6].astype(np.int64))
+
+
+#: Accesses by memory, an array of one value an operation each.
+Accesses = dict[str, np.ndarray]
+
+
+class Beats(NamedTuple):
+    """The beats of an operation: the product of these arguments, in which the last may count
+    channels; `reads` of INPUT and `writes` of OUTPUT for each; `constants`: a memory that is read
+    with every beat."""
+
+    of: tuple[str, ...]
+    reads: int = 1
+    writes: int = 1
+    constants: str = ""
+
+
+PLANES, CHANNELS = ("positions", "planes"), ("positions", "channels")
+IMAGE = ("in_rows", "in_columns", "planes")
+#: A bilinear sample reads four corners.
+STREAMED: Mapping[Opcode, Beats] = {
+    Opcode.ADD: Beats(PLANES, reads=2), Opcode.MULTIPLY: Beats(PLANES, reads=2),
+    Opcode.AFFINE: Beats(PLANES, constants="vector parameters"),
+    Opcode.FLOW_SUM: Beats(CHANNELS, constants="vector parameters"),
+    Opcode.LOOKUP: Beats(PLANES, constants="table"),
+    Opcode.SOFTMAX: Beats(CHANNELS, constants="table"),
+    Opcode.AVERAGE_POOL: Beats(IMAGE), Opcode.MAX_POOL: Beats(IMAGE),
+    Opcode.UPSAMPLE: Beats(IMAGE, writes=4), Opcode.GRID_SAMPLE: Beats(PLANES, reads=4),
+    Opcode.GROUP_SUMS: Beats(PLANES, writes=0),
+    Opcode.GROUP_NORM: Beats(PLANES, constants="norm parameters"),
+}
+
+
+def streamed(opcode: Opcode, values: Mapping[str, np.ndarray], trips: np.ndarray,
+             overlay: Overlay) -> Accesses:
+    """Accesses of operations with these arguments (int64), whose trips do not matter."""
+    rule = STREAMED[opcode]
+    beats = np.ones(len(trips), np.int64)
+    for name in rule.of:
+        beats = beats * values[name]
+    if "channels" in rule.of:
+        beats = -(-beats // BEAT)
+    found = {"input": rule.reads * beats / (overlay.tn // BEAT * overlay.columns),
+             "output": rule.writes * beats / (overlay.tm // BEAT)}
+    return {**found, rule.constants: beats} if rule.constants else found

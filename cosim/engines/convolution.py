@@ -19,7 +19,7 @@ from cosim.engines.buffers import Buffers
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.convolution_rows import ConvolutionPlan, convolution_rows
 from cosim.engines.convolution_search import ConvolutionShape, search
-from cosim.engines.convolution_values import convolve
+from cosim.engines.convolution_values import accesses, convolve
 from cosim.mapping.choose import Chooser, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from cosim.mapping.words import convolution_words, group_channels, group_words
@@ -33,6 +33,7 @@ class ConvolutionSlice:
     engine = Engine.CONVOLUTION
     cost_arguments: Mapping[Opcode, tuple[str, ...]] = {
         Opcode.CONVOLUTION: ("out_rows", "out_columns", "in_words", "out_words")}
+    accesses = staticmethod(accesses)
 
     def tile(self, chooser: Chooser, layer: Layer) -> LayerMapping | Infeasible:
         """The best tile; only a convolution without groups must fit the fabric."""

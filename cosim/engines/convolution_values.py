@@ -1,6 +1,7 @@
 """What the convolution does to bytes: products, sums, requantization, and what it fuses.
 
-It is the numpy counterpart of the emitted C++; it counts no cycles.
+It is the numpy counterpart of the emitted C++, and counts how often memories are reached; it counts
+no cycles.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cosim.engines.buffers import Buffers, entries_of, span_of
-from cosim.program.table import Buffer
+from arch_models.overlay import Overlay
+from cosim.engines.buffers import Accesses, Buffers, entries_of, span_of
+from cosim.program.table import Buffer, Opcode
 from workloads import arithmetic
 
 
@@ -81,3 +83,15 @@ def _pooled(value: np.ndarray, pool: int) -> np.ndarray:
     if pool == 2:
         return np.asarray(value.max(axis=(2, 4)))
     return np.asarray(arithmetic.round_shift(value.sum(axis=(2, 4)), 2))
+
+
+def accesses(opcode: Opcode, values: Mapping[str, np.ndarray], trips: np.ndarray,
+             overlay: Overlay) -> Accesses:
+    """A trip reads INPUT and WEIGHT across; partial sums and results go a word at a time. See
+    `EngineSlice`."""
+    words = values["out_rows"] * values["out_columns"] * values["out_words"]
+    partial = (2 - values["first"] - values["last"]) * words
+    results = values["last"] * words
+    return {"input": trips, "weight": trips, "accumulator": partial / overlay.columns,
+            "output": results, "parameters": results * (overlay.tm / overlay.requantizers),
+            "skip": results * values["add"]}

@@ -17,7 +17,7 @@ from arch_models.units import ceil_div
 from cosim.compiled import kept
 from cosim.engines import rows as row_parts
 from cosim.engines.base import Demand, Job, Mapped, Site, byte_misfit, edge, least_read, share
-from cosim.engines.buffers import BEAT, Buffers, entries_of
+from cosim.engines.buffers import BEAT, Accesses, Buffers, entries_of
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.rows import (
     IN_FILLED,
@@ -61,6 +61,17 @@ class DepthwiseSlice:
     engine = Engine.DEPTHWISE
     cost_arguments: Mapping[Opcode, tuple[str, ...]] = {
         Opcode.DEPTHWISE: ("planes", "row_span", "column_span")}
+
+    def accesses(self, opcode: Opcode, values: Mapping[str, np.ndarray], trips: np.ndarray,
+                 overlay: Overlay) -> Accesses:
+        """A trip reads a beat of INPUT and a word of weights; a result is a beat, and reads its
+        entries."""
+        results = values["planes"]
+        for name in ("row_span", "column_span"):
+            results = results * ((values[name] - 1) // values["stride"] + 1)
+        return {"input": trips / (overlay.tn // BEAT * overlay.columns),
+                "depthwise weights": trips, "depthwise parameters": results,
+                "output": results / (overlay.tm // BEAT)}
 
     def tile(self, chooser: Chooser, layer: Layer) -> LayerMapping:
         """Planes, rows and columns of outputs, or the host."""

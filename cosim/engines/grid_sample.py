@@ -16,7 +16,7 @@ from arch_models.units import ceil_div
 from cosim.compiled import kept
 from cosim.engines import rows as row_parts
 from cosim.engines.base import Demand, Job, Mapped, Site
-from cosim.engines.buffers import BEAT, Buffers
+from cosim.engines.buffers import BEAT, Buffers, streamed
 from cosim.engines.rows import (
     IN_FILLED,
     IN_FREE,
@@ -48,6 +48,7 @@ class GridSampleSlice:
     engine = Engine.GRID_SAMPLE
     cost_arguments: Mapping[Opcode, tuple[str, ...]] = {
         Opcode.GRID_SAMPLE: ("positions", "planes")}
+    accesses = staticmethod(streamed)
 
     def tile(self, chooser: Chooser, layer: Layer) -> LayerMapping:
         """Source planes and grids that share a bank, positions in chunks."""

@@ -18,7 +18,7 @@ from arch_models.units import ceil_div
 from cosim.compiled import PLAIN_RULE, kept
 from cosim.engines import rows as row_parts
 from cosim.engines.base import Demand, Job, Mapped, Site, byte_misfit, edge, share
-from cosim.engines.buffers import BEAT, Buffers, span_of
+from cosim.engines.buffers import BEAT, Buffers, span_of, streamed
 from cosim.engines.constants import ENTRY_BYTES
 from cosim.engines.rows import (
     IN_FILLED,
@@ -52,6 +52,7 @@ class NormSlice:
     cost_arguments: Mapping[Opcode, tuple[str, ...]] = {
         Opcode.GROUP_SUMS: ("positions", "planes", "channels", "group_channels", "last"),
         Opcode.GROUP_NORM: ("positions", "planes")}
+    accesses = staticmethod(streamed)
 
     def tile(self, chooser: Chooser, layer: Layer) -> LayerMapping:
         """Blocks of whole groups on the norm engine, or the host."""
@@ -145,8 +146,7 @@ def _sums(memories: Buffers, a: Mapping[str, int]) -> None:
     value = value.reshape(planes * BEAT, -1)[:channels]
     if a["first"]:
         memories.sums[:] = 0
-    memories.sums[0, :channels] += value.sum(axis=1)
-    memories.sums[1, :channels] += (value * value).sum(axis=1)
+    memories.sums[:, :channels] += value.sum(axis=1), (value * value).sum(axis=1)
     if not a["last"]:
         return
     beats = memories.beats[Buffer.NORM_PARAMETERS]
@@ -169,8 +169,7 @@ def _sums(memories: Buffers, a: Mapping[str, int]) -> None:
 
 def _norm(memories: Buffers, a: Mapping[str, int]) -> None:
     """The affine step of a block with the entries of its sums."""
-    planes, stride = a["planes"], a["in_positions"]
-    lanes = memories.tn // BEAT
+    planes, stride, lanes = a["planes"], a["in_positions"], memories.tn // BEAT
     value = np.concatenate([
         memories.read(a["in_base"] + word * stride, a["positions"], min(lanes, planes - first))
         for word, first in enumerate(range(0, planes, lanes))])

@@ -16,7 +16,7 @@ from arch_models.literature import Copies, Origin
 from arch_models.overlay import Engine
 from arch_models.units import ceil_div
 from cosim.engines.base import Demand, Job, Mapped, Site, edge, least_read, share
-from cosim.engines.buffers import Buffers
+from cosim.engines.buffers import Buffers, streamed
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.rows import BY_ONE
 from cosim.engines.stream_rows import ImageCut, StreamPlan, image_rows, stream_rows
@@ -68,6 +68,7 @@ class StreamSlice:
     """One of the engines; see `EngineSlice`."""
 
     engine: Engine
+    accesses = staticmethod(streamed)
 
     @property
     def cost_arguments(self) -> Mapping[Opcode, tuple[str, ...]]:

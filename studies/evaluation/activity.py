@@ -20,33 +20,13 @@ from arch_models.power.energy import Activity
 from arch_models.power.fabric import FILE, STALLED
 from arch_models.resources import SOFTMAX_LANES
 from arch_models.units import NS_PER_S, ceil_div
+from cosim.engines import RUNS
 from cosim.lowering.lower import Lowered
 from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
 from studies.energy.toggles import factors
 
 BEAT_BYTES = 8
 ARRAY = Engine.CONVOLUTION.value
-#: How the beats (positions of 8 channels) of a streaming operation follow from its arguments.
-BEATS: Mapping[Opcode, tuple[str, ...]] = {
-    Opcode.ADD: ("positions", "planes"), Opcode.MULTIPLY: ("positions", "planes"),
-    Opcode.AFFINE: ("positions", "planes"), Opcode.LOOKUP: ("positions", "planes"),
-    Opcode.FLOW_SUM: ("positions", "channels"), Opcode.SOFTMAX: ("positions", "channels"),
-    Opcode.AVERAGE_POOL: ("in_rows", "in_columns", "planes"),
-    Opcode.MAX_POOL: ("in_rows", "in_columns", "planes"),
-    Opcode.UPSAMPLE: ("in_rows", "in_columns", "planes"),
-    Opcode.GRID_SAMPLE: ("positions", "planes"),
-    Opcode.GROUP_SUMS: ("positions", "planes"), Opcode.GROUP_NORM: ("positions", "planes"),
-}
-#: Channels in a beat where the arguments count channels, not planes.
-CHANNELWISE = frozenset({Opcode.FLOW_SUM, Opcode.SOFTMAX})
-#: Beats read from INPUT and written to OUTPUT for each beat of work; one and one if not here. A
-#: bilinear sample reads four corners.
-READS: Mapping[Opcode, int] = {Opcode.ADD: 2, Opcode.MULTIPLY: 2, Opcode.GRID_SAMPLE: 4}
-WRITES: Mapping[Opcode, int] = {Opcode.UPSAMPLE: 4, Opcode.GROUP_SUMS: 0}
-#: Parameter memories that an operation reads with every beat.
-PARAMETERS: Mapping[Opcode, str] = {
-    Opcode.AFFINE: "vector parameters", Opcode.FLOW_SUM: "vector parameters",
-    Opcode.GROUP_NORM: "norm parameters", Opcode.LOOKUP: "table", Opcode.SOFTMAX: "table"}
 #: The memory that a LOAD writes.
 LOADED: Mapping[Buffer, str] = {
     **{buffer: buffer.name.lower().replace("_", " ") for buffer in Buffer},
@@ -90,9 +70,7 @@ def count(lowered: Lowered, moved: np.ndarray, overlay: Overlay) -> Counts:
         times[segment.first : segment.last] = segment.repeat
     found, clocked = _Working(len(program.layers)), _Working(len(program.layers))
     _units(found, clocked, program, overlay, moved, times)
-    _convolutions(found, program, overlay, times)
-    _streams(found, program, overlay, times)
-    _depthwise(found, program, overlay, times)
+    _on_chip(found, program, overlay, times)
     _transfers(found, program, overlay, times)
     kinds = np.array([unit.kind for unit in program.units])
     hosts = np.flatnonzero(program.operations[:, Column.KIND] == Opcode.HOST)
@@ -144,73 +122,19 @@ def _units(found: _Working, clocked: _Working, program: Program, overlay: Overla
             clocked.add(unit.name, layer, (works + around) * times[rows])
 
 
-def _convolutions(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:
-    """A trip reads INPUT and WEIGHT across; partial sums and results go a word at a time."""
-    table = program.operations
-    rows = np.flatnonzero(table[:, Column.KIND] == Opcode.CONVOLUTION)
-    if not len(rows):
-        return
-    layer, arguments = table[rows, Column.LAYER], program.arguments[rows]
-    trips = table[rows, Column.TRIPS] * times[rows]
-    found.add("buffer input", layer, trips)
-    found.add("buffer weight", layer, trips)
-
-    def argument(name: str) -> np.ndarray:
-        return arguments[:, ARGUMENTS[Opcode.CONVOLUTION].index(name)].astype(np.int64)
-
-    words = argument("out_rows") * argument("out_columns") * argument("out_words") * times[rows]
-    partial = (2 - argument("first") - argument("last")) * words
-    results = argument("last") * words
-    found.add("buffer accumulator", layer, partial / overlay.columns)
-    found.add("buffer output", layer, results)
-    found.add("buffer parameters", layer, results * (overlay.tm / overlay.requantizers))
-    found.add("buffer skip", layer, results * argument("add"))
-
-
-def _streams(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:
-    """A beat is one lane of a word of INPUT or OUTPUT; lookups read every copy of the table."""
+def _on_chip(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:
+    """What operations read and write on chip, as their engines say."""
     table = program.operations
     kind = table[:, Column.KIND]
-    lanes_in, lanes_out = overlay.tn // VECTOR_LANES, overlay.tm // VECTOR_LANES
-    for opcode in (Opcode(int(item)) for item in np.unique(kind) if item in BEATS):
+    for opcode in (Opcode(int(item)) for item in np.unique(kind)):
+        if opcode not in RUNS:
+            continue
         rows = np.flatnonzero(kind == opcode)
-        layer = table[rows, Column.LAYER]
-        beats = _product(opcode, program.arguments[rows])
-        if opcode in CHANNELWISE:
-            beats = -(-beats // VECTOR_LANES)
-        beats = beats * times[rows]
-        found.add("buffer input", layer,
-                  READS.get(opcode, 1) * beats / (lanes_in * overlay.columns))
-        found.add("buffer output", layer, WRITES.get(opcode, 1) * beats / lanes_out)
-        if opcode in PARAMETERS:
-            found.add(f"buffer {PARAMETERS[opcode]}", layer, beats)
-
-
-def _depthwise(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:
-    """A trip reads a beat of INPUT and a word of weights; a result is a beat, and reads entries."""
-    rows = np.flatnonzero(program.operations[:, Column.KIND] == Opcode.DEPTHWISE)
-    if not len(rows):
-        return
-    layer, arguments = program.operations[rows, Column.LAYER], program.arguments[rows]
-    trips = program.operations[rows, Column.TRIPS] * times[rows]
-
-    def argument(name: str) -> np.ndarray:
-        return arguments[:, ARGUMENTS[Opcode.DEPTHWISE].index(name)].astype(np.int64)
-
-    results = argument("planes") * times[rows]
-    for name in ("row_span", "column_span"):
-        results = results * ((argument(name) - 1) // argument("stride") + 1)
-    found.add("buffer input", layer, trips / (overlay.tn // VECTOR_LANES * overlay.columns))
-    found.add("buffer depthwise weights", layer, trips)
-    found.add("buffer depthwise parameters", layer, results)
-    found.add("buffer output", layer, results / (overlay.tm // VECTOR_LANES))
-
-
-def _product(opcode: Opcode, arguments: np.ndarray) -> np.ndarray:
-    value = np.ones(len(arguments), np.int64)
-    for name in BEATS[opcode]:
-        value = value * arguments[:, ARGUMENTS[opcode].index(name)]
-    return value
+        values = dict(zip(ARGUMENTS[opcode], program.arguments[rows].T.astype(np.int64),
+                          strict=False))
+        for memory, each in RUNS[opcode].accesses(opcode, values, table[rows, Column.TRIPS],
+                                                  overlay).items():
+            found.add(f"buffer {memory}", table[rows, Column.LAYER], each * times[rows])
 
 
 def _transfers(found: _Working, program: Program, overlay: Overlay, times: np.ndarray) -> None:
