@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from cosim.build import build
 from cosim.lowering.lower import Lowered
 from cosim.mapping.choose import work_of
 from cosim.program.table import ARGUMENTS, Column, Opcode
+from tests.support.source import CPP, MODULES, ROOT
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.unicorn.config import UnicornConfig
@@ -136,3 +138,18 @@ def tile_of_row(opcode: Opcode, given: dict[str, int], work: Work, channels: int
         groups = given["channels"] // given["group_channels"] if given["last"] else 0
         return Tile(1, given["positions"], given["planes"], given["channels"], groups=groups)
     return Tile(1, given["positions"], given.get("planes", -(-channels // 8)), channels)
+
+
+#: Where an engine is named outside its own files; docs/extending.md gives the reasons.
+NAMED_IN = {
+    "arch_models/overlay.py", "arch_models/engines/__init__.py", "arch_models/engines/base.py",
+    "cosim/engines/__init__.py", "cosim/program/table.py", "hw/hls/engines.hpp",
+    "hw/hls/check.cpp", "hw/rtl/engines/__init__.py", "hw/rtl_sim/tiles.py"}
+
+
+def test_an_engine_is_named_in_few_files_besides_its_own() -> None:
+    """Grids, fits, energy, axes and the mapper follow from the engines' tables."""
+    named = {path.as_posix() for path in (*MODULES, *CPP) if path.stem != "depthwise"
+             and re.search("depthwise", (ROOT / path).read_text("utf-8"), re.IGNORECASE)}
+    # The word also names a convolution of the picture's own filter.
+    assert named - {"workloads/agc/torch.py"} == NAMED_IN
