@@ -182,8 +182,8 @@ def _totals(shape, budget, walked, blocked):
 def _rows_and_columns(shape):
     """(n, 3) each: a tile size of the axis, the most and all real rows (columns) its tiles read."""
     even = 2 if shape.pool else 1
-    rows = _sizes(shape.conv_rows, even, shape.fixed_rows)
-    columns = _sizes(shape.conv_columns, even, shape.fixed_columns)
+    rows = sizes(shape.conv_rows, even, shape.fixed_rows)
+    columns = sizes(shape.conv_columns, even, shape.fixed_columns)
     down, across = np.empty((len(rows), 3), np.int64), np.empty((len(columns), 3), np.int64)
     for index in range(len(rows)):
         down[index, 0] = rows[index]
@@ -210,16 +210,6 @@ def _walk(shape, budget, down, row, across, column):
                   -(-shape.conv_rows // rows) * column_tiles,
                   shape.out_words * shape.conv_rows * column_trips * shape.interval,
                   rows * columns // (4 if shape.pool else 1))
-
-
-@PLAIN
-def _sizes(length, step, fixed):
-    """Tile sizes of an axis: balanced ones, or the one that is asked for."""
-    found = np.empty(2 * length + 2, np.int64)
-    if fixed:
-        found[0] = max(step, min(length, fixed) // step * step)
-        return found[:1]
-    return found[: sizes(length, step, found)]
 
 
 @PLAIN_RULE
@@ -332,7 +322,7 @@ def search_rooms(shape, budget, rooms):
               len(rooms.output_words), len(rooms.accumulator_words))
     best = Best(np.full(extent, -1.0), np.zeros(extent, np.int64),
                 np.zeros((*extent, 6), np.int64))
-    cuts = Cuts(_sizes(shape.out_words, 1, 0), _sizes(shape.in_words, 1, 0))
+    cuts = Cuts(sizes(shape.out_words, 1, 0), sizes(shape.in_words, 1, 0))
     down, across = _rows_and_columns(shape)
     most_out, most_in = rooms.output_words[-1], rooms.input_words[-1]
     quarter = 4 if shape.pool else 1

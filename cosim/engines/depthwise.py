@@ -229,30 +229,22 @@ class DepthwiseShape(NamedTuple):
 @kept(tile_search, shared_words)
 def search(shape, budget):
     """(cost, planes, rows, columns) of the best tile; cost < 0: none fits."""
-    plane_found = np.empty(2 * shape.planes + 2, np.int64)
-    row_found = np.empty(2 * shape.out_rows + 2, np.int64)
-    column_found = np.empty(2 * shape.out_columns + 2, np.int64)
-    plane_count = sizes(shape.planes, 1, plane_found)
-    row_count = sizes(shape.out_rows, 1, row_found)
-    column_count = sizes(shape.out_columns, 1, column_found)
+    planes_tried, rows_tried = sizes(shape.planes, 1, 0), sizes(shape.out_rows, 1, 0)
     best = (-1.0, 0, 0, 0)
     stored = shape.planes * shape.out_rows * shape.out_columns * budget.position_bytes
     weights = shape.planes * (8 * 8 + shape.words * shape.taps * 8)
-    for column_index in range(column_count):
-        columns = column_found[column_index]
+    for columns in sizes(shape.out_columns, 1, 0):
         across = -(-shape.out_columns // columns)
         most_columns, all_columns = loaded(shape.out_columns, columns, shape.stride,
                                            shape.kernel_columns, shape.padding, 0,
                                            shape.in_columns)
         steps = (shape.out_columns - across) * shape.stride + across * shape.taps
-        for row_index in range(row_count):
-            rows = row_found[row_index]
+        for rows in rows_tried:
             spatial = across * -(-shape.out_rows // rows)
             most_rows, all_rows = loaded(shape.out_rows, rows, shape.stride, shape.kernel_rows,
                                          shape.padding, 0, shape.in_rows)
             read = shape.planes * all_rows * all_columns * budget.position_bytes
-            for plane_index in range(plane_count):
-                planes = plane_found[plane_index]
+            for planes in planes_tried:
                 if (planes > shape.set_planes or planes * shape.words > shape.set_words
                         or -(-planes // budget.lanes_in) * most_rows * most_columns
                         > budget.input_words

@@ -140,16 +140,10 @@ class GridShape(NamedTuple):
 @kept(row_parts, tile_search)
 def search(shape, budget):
     """(cost, planes, grids, chunk, positions an operation) of the best tile; cost < 0: none."""
-    plane_found = np.empty(2 * shape.planes + 2, np.int64)
-    grid_found = np.empty(2 * shape.grids + 2, np.int64)
-    chunk_found = np.empty(2 * shape.positions + 2, np.int64)
-    plane_count = sizes(shape.planes, 1, plane_found)
-    grid_count = sizes(shape.grids, 1, grid_found)
-    chunk_count = sizes(shape.positions, 1, chunk_found)
+    grids_tried, chunks_tried = sizes(shape.grids, 1, 0), sizes(shape.positions, 1, 0)
     best = (-1.0, 0, 0, 0, 0)
     stored = float(shape.planes * shape.grids * shape.positions * budget.position_bytes)
-    for plane_index in range(plane_count):
-        planes = plane_found[plane_index]
+    for planes in sizes(shape.planes, 1, 0):
         source_words = -(-planes // budget.lanes_in) * shape.image
         if source_words >= budget.input_words:
             continue
@@ -158,12 +152,10 @@ def search(shape, budget):
         most = budget.output_words // out_words
         if most < 1:
             continue
-        for grid_index in range(grid_count):
-            grids = grid_found[grid_index]
+        for grids in grids_tried:
             groups = -(-shape.grids // grids)
             room = (budget.input_words - source_words) // grids
-            for chunk_index in range(chunk_count):
-                chunk = chunk_found[chunk_index]
+            for chunk in chunks_tried:
                 if chunk > room:
                     continue
                 chunks = -(-shape.positions // chunk)

@@ -215,20 +215,15 @@ def search(shape, budget):
 
     The times of the entries are the same for every tile and left out.
     """
-    plane_found = np.empty(2 * shape.planes + 2, np.int64)
-    chunk_found = np.empty(2 * shape.positions + 2, np.int64)
-    plane_count = sizes(shape.planes, shape.unit, plane_found)
-    chunk_count = sizes(shape.positions, 1, chunk_found)
+    chunks_tried = sizes(shape.positions, 1, 0)
     best = (-1.0, 0, 0, 0)
     size = float(shape.planes * shape.positions * budget.position_bytes)
-    for plane_index in range(plane_count):
-        planes = plane_found[plane_index]
+    for planes in sizes(shape.planes, shape.unit, 0):
         words = -(-planes // budget.lanes_in)
         most = budget.output_words // -(-planes // budget.lanes_out)
         if most < 1:
             continue
-        for chunk_index in range(chunk_count):
-            chunk = chunk_found[chunk_index]
+        for chunk in chunks_tried:
             if words * chunk > budget.input_words:
                 continue
             parts = -(-chunk // most)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from cosim.compiled import PLAIN, kept
+from cosim.compiled import kept
 from cosim.mapping import tile_search, words
 from cosim.mapping.tile_search import (
     OPERATION_RUNS,
@@ -41,17 +39,15 @@ class StreamShape(NamedTuple):
 @kept(tile_search)
 def search(shape, budget):
     """(cost, planes, units) of the best tile; cost < 0: none fits."""
-    plane_found = np.empty(2 * shape.planes + 2, np.int64)
-    unit_found = np.empty(2 * shape.units + 2, np.int64)
-    plane_count = sizes(shape.planes, 1, plane_found)
-    unit_count = sizes(shape.units, 1, unit_found)
+    planes_tried, units_tried = sizes(shape.planes, 1, 0), sizes(shape.units, 1, 0)
+    if shape.whole_planes:
+        planes_tried = planes_tried[:1]
     best = (-1.0, 0, 0)
     in_positions, out_positions = shape.units * shape.unit_in, shape.units * shape.unit_out
     out_planes = 1 if shape.one_out_plane else shape.planes
     stored = out_planes * out_positions * budget.position_bytes
     trips = out_positions if shape.by_position else out_positions * shape.planes
-    for plane_index in range(1 if shape.whole_planes else plane_count):
-        planes = plane_found[plane_index]
+    for planes in planes_tried:
         tiles = -(-shape.planes // planes)
         other = 0
         if shape.operands == 2:
@@ -60,8 +56,7 @@ def search(shape, budget):
         out_words = 1 if shape.one_out_plane else -(-planes // budget.lanes_out)
         read = shape.planes * in_positions * budget.position_bytes
         read += tiles * other * in_positions * budget.position_bytes
-        for unit_index in range(unit_count):
-            units = unit_found[unit_index]
+        for units in units_tried:
             if (words * units * shape.unit_in > budget.input_words
                     or out_words * units * shape.unit_out > budget.output_words):
                 continue
@@ -103,23 +98,13 @@ class ImageShape(NamedTuple):
     interval: int
 
 
-@PLAIN
-def _tried(length, most, upsample):
-    """Tile sizes of an axis: balanced ones, or the one that is asked for."""
-    step = 1 << upsample
-    found = np.empty(2 * length + 2, np.int64)
-    if most:
-        found[0] = max(step, min(length, most) // step * step)
-        return found[:1]
-    return found[: sizes(length, step, found)]
-
-
 @kept(tile_search, words)
 def search_images(shape, budget):
     """(cost, planes, rows, columns) of the best tile; cost < 0: none fits."""
-    rows_tried = _tried(shape.out_rows, shape.most_rows, shape.upsample)
-    columns_tried = _tried(shape.out_columns, shape.most_columns, shape.upsample)
-    planes_tried = _tried(shape.planes, 0, 0)
+    step = 1 << shape.upsample
+    rows_tried = sizes(shape.out_rows, step, shape.most_rows)
+    columns_tried = sizes(shape.out_columns, step, shape.most_columns)
+    planes_tried = sizes(shape.planes, 1, 0)
     best = (-1.0, 0, 0, 0)
     position = budget.position_bytes
     stored = shape.planes * shape.out_rows * shape.out_columns * position

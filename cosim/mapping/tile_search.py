@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from cosim.compiled import PLAIN
 from cosim.mapping.words import span
 
@@ -54,8 +56,13 @@ class Budget(NamedTuple):
 
 
 @PLAIN
-def sizes(length, step, found):
-    """Balanced tile sizes of a length, largest first, multiples of `step`; returns how many."""
+def sizes(length, step, asked):
+    """Tile sizes of a length, largest first, multiples of `step`: balanced ones, or where `asked`
+    is not 0 that one alone."""
+    found = np.empty(2 * length + 2, np.int64)
+    if asked:
+        found[0] = max(step, min(length, asked) // step * step)
+        return found[:1]
     units = -(-length // step)
     count, previous = 0, -1
     tiles = 1
@@ -69,7 +76,7 @@ def sizes(length, step, found):
             break
         # The next number of tiles that changes the size.
         tiles = max(tiles + 1, -(-units // (size - 1)))
-    return count
+    return found[:count]
 
 
 @PLAIN
