@@ -72,7 +72,8 @@ class Way(StrEnum):
     LOAD = "load"  # a master that reads DRAM writes
     STORE = "store"  # a master that writes DRAM asks
     STORE_DATA = "store data"  # and takes the answer
-    ENTERS = "enters"  # what comes from a unit ends between units and memories
+    ENTERS = "enters"  # what comes from an engine ends between units and memories
+    ARRIVES = "arrives"  # what comes from a master does
     ASKS = "asks"  # what is there asks a memory
     FILLS = "fills"  # or writes one
     TAKES = "takes"  # what a memory answers ends there
@@ -273,7 +274,8 @@ LEGS: tuple[tuple[tuple[str, Way], ...], ...] = (
     *(leg for out, into in MEETINGS for leg in (
         (("control", out), ("units", into)), (("units", out), ("control", into)))),
     *((("units", way), ("places", way), ("memories", met)) for way, met in INTO_MEMORY.items()),
-    *((("units", way), ("places", Way.ENTERS)) for way in INTO_MEMORY),
+    *((("units", way), ("places", Way.ENTERS)) for way in (Way.READ_ADDRESS, Way.WRITE)),
+    *((("units", way), ("places", Way.ARRIVES)) for way in (Way.LOAD, Way.STORE)),
     (("places", Way.ASKS), ("memories", Way.READ_ADDRESS)),
     (("places", Way.FILLS), ("memories", Way.WRITE)),
     (("memories", Way.READ_DATA), ("places", Way.TAKES)),

@@ -27,7 +27,9 @@ READ_CYCLES = 2
 
 @dataclass(frozen=True)
 class WritePort:
-    """Stores `data` in every lane (or byte) of `lanes` of the word at `address`."""
+    """Stores `data` in every lane (or byte) of `lanes` of the word at `address`.
+
+    Who drives them from registers resets `lanes` alone."""
 
     address: Signal
     lanes: Signal
@@ -62,14 +64,14 @@ class Buffer(Elaboratable):
         first = self.writes[0][0]
         self.write_address, self.write_lanes, self.write_data = (first.address, first.lanes,
                                                                  first.data)
-        self.read_address = Signal(bits, name=f"{name}_read_address")
+        self.read_address = Signal(bits, name=f"{name}_read_address", reset_less=True)
         self.read_data = Signal(BEAT_BITS * lanes, name=f"{name}_read_data")
         self.next_data = Signal(BEAT_BITS * lanes, name=f"{name}_next_data")
 
     def _port(self, name: str, bits: int) -> WritePort:
-        return WritePort(Signal(bits, name=f"{name}_address"),
+        return WritePort(Signal(bits, name=f"{name}_address", reset_less=True),
                          Signal(self.lanes * self.grains, name=f"{name}_lanes"),
-                         Signal(BEAT_BITS * self.lanes, name=f"{name}_data"))
+                         Signal(BEAT_BITS * self.lanes, name=f"{name}_data", reset_less=True))
 
     def elaborate(self, platform: object) -> Module:
         """One memory a bank, half and lane."""

@@ -71,7 +71,7 @@ def _places(m: Module, master: ReadMaster, order: tuple[Value, Value, Value], ov
     one, two, part_last = Signal(), Signal(), Signal()  # that many beats, or one plane, to come
     begins, moves = delay(m, shell.begins, 1), delay(m, counter.moves, 1)
     pair, ends = (delay(m, counter.moved == 2, 1),
-                  delay(m, counter.moves & counter.plane_ends & ordered, 1))
+                  delay(m, counter.plane_moves & ordered, 1))
     moved = Mux(pair, 2, 1)
     with m.If(begins | ends):
         m.d.sync += [inner.eq(0), left.eq(size), one.eq(0), two.eq(0)]  # a word holds eight

@@ -46,7 +46,7 @@ class TokenBank(Elaboratable):
 
     def _channel(self, m: Module, number: int, loads: Signal, initial: Signal) -> Signal:
         """One counter; a register that says that it has passed its range."""
-        tally = Tally(m, self.give[number], self.take[number], TOKEN_BITS)
+        tally = Tally(m, self.give[number], self.take[number], TOKEN_BITS, near=True)
         tally.load(m, loads, initial)
         m.d.comb += [self.available[number].eq(tally.some),
                      self.coming[number].eq(tally.some | self.give[number])]

@@ -84,7 +84,8 @@ WAYS: dict[str, tuple[tuple[Way, str, str], ...]] = {
                (Way.WRITE, "write", "memory written"), (Way.LOAD, "master", "memory written"),
                (Way.STORE, "master", "memory asked"), (Way.READ_DATA, "memory gives", "read"),
                (Way.STORE_DATA, "memory gives", "master"),
-               (Way.ENTERS, "unit", "register"), (Way.ASKS, "register", "memory asked"),
+               (Way.ENTERS, "engine", "register"), (Way.ARRIVES, "master", "register"),
+               (Way.ASKS, "register", "memory asked"),
                (Way.FILLS, "register", "memory written"),
                (Way.TAKES, "memory gives", "register"), (Way.HANDS, "register", "unit")),
     "buffer": ((Way.INSIDE, "register", "register"),
@@ -92,6 +93,8 @@ WAYS: dict[str, tuple[tuple[Way, str, str], ...]] = {
                (Way.WRITE, "memory written", "register"),
                (Way.READ_DATA, "register", "memory gives")),
 }
+#: Groups that are several.
+SEVERAL = {"unit": ("read", "write", "master"), "engine": ("read", "write")}
 RESETS = ("clk", "rst", "ap_clk", "ap_rst_n")
 #: Pins of an engine at memories, by how their names begin.
 READ_PINS = ("running", "in_", "weight_", "parameter_", "skip_", "table_", "partial_read")
@@ -110,7 +113,7 @@ def paths_of(row: Sites) -> Iterator[PartPath]:
 
 def _is(part: str, group: str, name: str) -> bool:
     found = group_of(part, name)
-    return found in ("read", "write", "master") if group == "unit" else found == group
+    return found in SEVERAL.get(group, (group,))
 
 
 def group_of(part: str, name: str) -> str:

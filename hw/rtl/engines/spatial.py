@@ -210,9 +210,10 @@ class GridSampleEngine(StreamPorts, Elaboratable):
         one = register(m, (1 << fraction)[:16])
         rows, columns = self._head("in_rows"), self._head("in_columns")
         points, parts = [], []
+        comes = delay(m, step == _GRID_BEAT - 1, 1)  # steps follow each other
         for index, size in enumerate((columns, rows)):
             given = Signal(signed(16), name=f"given_{index}", reset_less=True)
-            with m.If(step == _GRID_BEAT):
+            with m.If(comes):
                 m.d.sync += given.eq(self._grid.word_select(index, 16))
             whole = register(m, given >> fraction)
             part = register(m, given & (one - 1))

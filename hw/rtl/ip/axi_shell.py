@@ -208,17 +208,18 @@ class AxiShell(Component):
         """
         walker = self.top.masters[name].walker
         most = walker.config.outstanding
-        m.submodules[f"lengths_{name}"] = lengths = Queue(  # and: is it zero?
-            LENGTH_BITS + 1, max(DEPTH, 1 << (most + 2).bit_length()))
+        m.submodules[f"lengths_{name}"] = lengths = Queue(
+            LENGTH_BITS, max(DEPTH, 1 << (most + 2).bit_length()))
         counting, left, last, leaves, free = Signal(), Signal(8), Signal(), Signal(), Signal()
         m.d.comb += [
             leaves.eq(a["WVALID"] & a["WREADY"]),
             a["WVALID"].eq(pins["w_valid"] & counting), a["WLAST"].eq(last),
             pins["w_ready"].eq(a["WREADY"] & counting), free.eq(~counting | (last & leaves)),
-            lengths.w_data.eq(Cat(walker.coming, walker.coming == 0)),
-            lengths.w_en.eq(walker.comes), lengths.r_en.eq(free),
+            lengths.w_data.eq(walker.coming), lengths.w_en.eq(walker.comes),
+            lengths.r_en.eq(free),
         ]
         with m.If(free):
-            m.d.sync += [counting.eq(lengths.r_rdy), Cat(left, last).eq(lengths.r_data)]
+            m.d.sync += [counting.eq(lengths.r_rdy), left.eq(lengths.r_data),
+                         last.eq(lengths.r_data == 0)]
         with m.Elif(leaves):
             m.d.sync += [left.eq(left - 1), last.eq(left == 1)]

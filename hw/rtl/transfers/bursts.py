@@ -14,6 +14,7 @@ flags, never by the bus.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, ValueLike
@@ -65,6 +66,15 @@ def _stage(m: Module, source: Queue, out: Queue, last: Signal, single: Value, ne
     m.d.sync += [valid.eq(comes), last.eq(ends), moves.eq(comes & out.room),
                  opens.eq(out.room & (ends | ~comes))]
     return opens, moves
+
+
+def few(m: Module, opens: Value, count: Value, left: Signal) -> Callable[[int], Value]:
+    """Compares a counter with numbers up to 4. It is `count` a cycle after `opens`, and falls by
+    one or two: below 8 it was a cycle ago, then, so that a register tells what its high bits say.
+    """
+    begins, low = register(m, count[3:] == 0), Signal()
+    m.d.sync += low.eq(Mux(opens, begins, left[3:] == 0))
+    return lambda number: low & (left[:3] == number)
 
 
 class BurstWalker(Elaboratable):
@@ -130,6 +140,8 @@ class BurstWalker(Elaboratable):
         address, next_plane = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         rows_left, planes_left, span = Signal(32), Signal(32), Signal(32)
         one_row, one_plane = register(m, rows == 1), register(m, planes == 1)
+        few_rows = few(m, begins | (moves & row_ends), rows, rows_left)
+        few_planes = few(m, begins, planes, planes_left)
         with m.If(begins):
             m.d.sync += [
                 span.eq(row_bytes - 1), address.eq(self._head("address")),
@@ -139,11 +151,11 @@ class BurstWalker(Elaboratable):
         with m.Elif(moves):
             with m.If(~row_ends):
                 m.d.sync += [address.eq(address + self._head("row_stride")),
-                             rows_left.eq(rows_left - 1), row_ends.eq(rows_left == 2)]
+                             rows_left.eq(rows_left - 1), row_ends.eq(few_rows(2))]
             with m.Else():
                 m.d.sync += [address.eq(next_plane), rows_left.eq(rows), row_ends.eq(one_row),
                              next_plane.eq(next_plane + self._head("plane_stride")),
-                             planes_left.eq(planes_left - 1), plane_ends.eq(planes_left == 2)]
+                             planes_left.eq(planes_left - 1), plane_ends.eq(few_planes(2))]
         # Does the run end in the page in which it starts?
         short = register(m, register(m, row_bytes - 1)[PAGE_BITS:] == 0)
         within = ~(address[:PAGE_BITS] + span[:PAGE_BITS])[PAGE_BITS]

@@ -8,15 +8,13 @@ and runs are multiples of 8 bytes, so a run may begin in the upper half of a 128
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 
 from cosim.program.table import Opcode
 from hw.interface.descriptors import TRANSFER, argument_fields
 from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import Shell
-from hw.rtl.transfers.bursts import BurstWalker, MasterConfig
+from hw.rtl.transfers.bursts import BurstWalker, MasterConfig, few
 from hw.rtl.transfers.queue import Queue
 
 BEAT_BITS = 64  # a beat of the buffers; a port moves a half, one or two of them a cycle
@@ -25,15 +23,6 @@ PORT_BITS = (32, 64, 128)
 #: Beats that a write master fetches ahead, a power of two: more than the cycles from a beat that
 #: leaves to the fetch and arrival of the one that takes its place.
 FETCH_AHEAD = 16
-
-
-def _few(m: Module, opens: Value, count: Value, left: Signal) -> Callable[[int], Value]:
-    """Compares a counter with numbers up to 4. It is `count` a cycle after `opens`, and falls by
-    one or two: below 8 it was a cycle ago, then, so that a register tells what its high bits say.
-    """
-    begins, low = register(m, count[3:] == 0), Signal()
-    m.d.sync += low.eq(Mux(opens, begins, left[3:] == 0))
-    return lambda number: low & (left[:3] == number)
 
 
 class BeatCounter(Elaboratable):
@@ -109,13 +98,13 @@ class BeatCounter(Elaboratable):
         single, last, then = register(m, count == 1), Signal(), Signal()
         m.d.comb += then.eq(last)
         m.d.sync += last.eq(then)
-        few = _few(m, opens, count, left)
+        near = few(m, opens, count, left)
         with m.If(opens):
             m.d.sync += left.eq(count)
             m.d.comb += then.eq(single)
         with m.Elif(step):
             m.d.sync += left.eq(left - 1)
-            m.d.comb += then.eq(few(2))
+            m.d.comb += then.eq(near(2))
         return then
 
     def _run(self, m: Module) -> Value:
@@ -133,16 +122,16 @@ class BeatCounter(Elaboratable):
         if self.slots > 1:
             m.d.comb += self.valid.eq(Cat(1, ~self.upper & ~one))
             upper = self._halves(m, opens)
-        few = _few(m, opens, beats, left)
+        near = few(m, opens, beats, left)
         with m.If(opens):
             m.d.sync += left.eq(beats)
             m.d.comb += [then_one.eq(single), then_two.eq(double)]
         with m.Elif(self.moves & (self.upper if self.slots > 1 else 1)):
             m.d.sync += left.eq(left - 1)
-            m.d.comb += [then_one.eq(few(2)), then_two.eq(few(3))]
+            m.d.comb += [then_one.eq(near(2)), then_two.eq(near(3))]
         with m.Elif(self.moves):
             m.d.sync += left.eq(left - 2)
-            m.d.comb += [then_one.eq(few(3)), then_two.eq(few(4))]
+            m.d.comb += [then_one.eq(near(3)), then_two.eq(near(4))]
         return then_one if self.slots == 1 else then_one | (then_two & ~upper)
 
     def _halves(self, m: Module, opens: Value) -> Signal:

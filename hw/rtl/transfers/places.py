@@ -38,20 +38,21 @@ def tile_places(m: Module, master: ReadMaster | WriteMaster, opcode: Opcode, lan
     assert counter is not None
     base = shell.argument(opcode, "base")[:PLACE_BITS]
     positions = shell.argument(opcode, "positions", PLACE_BITS)
-    words = [Signal(PLACE_BITS, name=f"word_{slot}") for slot in range(counter.slots)]
-    group, behind, lane = Signal(PLACE_BITS), Signal(PLACE_BITS), Signal(range(max(2, lanes)))
-    group_ends = Signal()
-    m.d.comb += group_ends.eq(counter.plane_ends & (lane == lanes - 1))
+    words = [Signal(PLACE_BITS, name=f"word_{slot}", reset_less=True)
+             for slot in range(counter.slots)]
+    group, behind = (Signal(PLACE_BITS, reset_less=True) for _ in range(2))
+    lane = Signal(range(max(2, lanes)), reset_less=True)
     with m.If(shell.begins):
         m.d.sync += [group.eq(base), behind.eq(base + positions), lane.eq(0),
                      *(word.eq(base + slot) for slot, word in enumerate(words))]
     with m.Elif(counter.moves):
-        opens = Mux(group_ends, behind, group)
+        opens = Mux(lane == lanes - 1, behind, group)
         m.d.sync += [word.eq(Mux(counter.plane_ends, opens, words[0] + counter.moved) + slot)
                      for slot, word in enumerate(words)]
-        with m.If(group_ends):
+    with m.If(~shell.begins & counter.plane_moves):
+        with m.If(lane == lanes - 1):
             m.d.sync += [group.eq(behind), behind.eq(behind + positions), lane.eq(0)]
-        with m.Elif(counter.plane_ends):
+        with m.Else():
             m.d.sync += lane.eq(lane + 1)
     return [Place(word, lane) for word in words]
 
@@ -62,8 +63,8 @@ def entry_places(m: Module, master: ReadMaster, lanes: int) -> Sequence[Place]:
     base = shell.argument(Opcode.LOAD, "base")[:PLACE_BITS]
     first, rest = _divide(m, base, lanes)
     settled = delay(m, shell.begins, _cycles(lanes))
-    found = [Place(Signal(PLACE_BITS, name=f"entry_word_{slot}"),
-                   Signal(range(max(2, lanes)), name=f"entry_lane_{slot}"))
+    found = [Place(Signal(PLACE_BITS, name=f"entry_word_{slot}", reset_less=True),
+                   Signal(range(max(2, lanes)), name=f"entry_lane_{slot}", reset_less=True))
              for slot in range(counter.slots)]
     for slot, (word, lane) in enumerate(found):
         for when, by in ((settled, slot), *((counter.moves & (counter.moved == count), count)

@@ -19,10 +19,14 @@ class Tally:
 
     `some`, a register: is there one? It knows of the cycle before. `count` knows of the cycle
     before that, so that what comes and goes reaches no carry chain. None goes where none is.
+    With `near`, what `count` says of a third one is a register of its own: a flip-flop more, and
+    what comes passes one LUT.
     """
 
-    def __init__(self, m: Module, gains: Value, loses: Value, bits: int) -> None:
-        self.some, self._two, self._three = (Signal(reset_less=True) for _ in range(3))
+    def __init__(self, m: Module, gains: Value, loses: Value, bits: int,
+                 near: bool = False) -> None:
+        self.some, self._two, *self._three = (Signal(reset_less=True)
+                                              for _ in range(4 if near else 3))
         self.count = Signal(bits, reset_less=True)
         gained, lost = register(m, gains), register(m, loses)
         self.more, self._less = gained & ~lost, lost & ~gained
@@ -31,17 +35,20 @@ class Tally:
                 | (count[:2].all() & self.more))
         with m.If(gained ^ lost):
             m.d.sync += count.eq(count + Mux(lost, -1, 1))
+        three = self._three[0] | self._three[1] if near else self._three[0]
+        third = (three & stays) | (self._two & grows)
         m.d.sync += [
             self.some.eq(self._two | gains | (self.some & stays)),
-            self._two.eq(self._three | (self._two & stays) | (self.some & grows)),
-            self._three.eq(four | (self._three & stays) | (self._two & grows))]
+            self._two.eq(three | (self._two & stays) | (self.some & grows)),
+            *(flag.eq(value) for flag, value in zip(
+                self._three, (third, four) if near else (four | third,), strict=True))]
 
     def load(self, m: Module, when: Value, number: ValueLike) -> None:
         """Begin anew with so many; nothing comes or goes in that cycle or the one before."""
         value = Value.cast(number)
         with m.If(when):
             m.d.sync += [self.count.eq(value), self.some.eq(value != 0), self._two.eq(value > 1),
-                         self._three.eq(value > 2)]
+                         *(flag.eq(value > 2) for flag in self._three)]
 
 
 class Queue(Elaboratable):
