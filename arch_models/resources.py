@@ -177,7 +177,8 @@ def places_terms(overlay: Overlay) -> dict[str, float]:
     words, so that skip tiles have places of their own; `pair`: the weight master moves two beats a
     cycle. Bytes on their way: `in_beat`, `out_beat`, `word_beat`: 8 channels of an INPUT and of an
     OUTPUT word, 64 bytes of a WEIGHT word; `pair_beat`, `pair_word`: the first and the last by
-    pairs; `wide`: INPUT words hold several beats; `engine`: one chosen among so many.
+    pairs; `chosen`: output masters that choose a beat of an OUTPUT word; `engine`: one chosen
+    among so many.
     """
     beats_in, beats_out = overlay.tn / VECTOR_LANES, overlay.tm / VECTOR_LANES
     pair = max(map(_slots, overlay.masters_of(Role.WEIGHT))) > 1
@@ -186,7 +187,8 @@ def places_terms(overlay: Overlay) -> dict[str, float]:
         "skip": float(Fusion.ADD in overlay.fusions and overlay.tm != overlay.tn),
         "pair": float(pair), "in_beat": beats_in, "word_beat": beats_in * beats_out,
         "pair_beat": beats_in * pair, "pair_word": beats_in * beats_out * pair,
-        "engine": float(len(overlay.engines)), "out_beat": beats_out, "wide": float(beats_in > 1),
+        "engine": float(len(overlay.engines)), "out_beat": beats_out,
+        "chosen": float(len(overlay.masters_of(Role.OUTPUT)) * (beats_out > 1)),
     }
 
 

@@ -42,7 +42,7 @@ SITES_FILE = DATA / "engine_sites.toml"
 #: What is counted exactly, and so not fitted.
 EXACT = {("convolution", "dsp")}
 #: Terms of `places_terms` without which no row is predicted worse from the others.
-PLACES_LUT = ("input", "skip", "word_beat", "pair", "engine", "wide", "pair_word", "out_beat")
+PLACES_LUT = ("input", "skip", "word_beat", "pair", "engine", "chosen", "pair_word")
 PLACES_FF = ("input", "skip", "in_beat", "pair", "engine", "out_beat", "word_beat", "pair_word",
              "pair_beat")
 #: Parts without coefficients: the model counts memories, and adds parts up.
