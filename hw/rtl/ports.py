@@ -62,7 +62,7 @@ class Ports:
 def connect_units(m: Module, ports: Ports) -> None:
     """Add the units as submodules and tie their outside signals to the ports."""
     places = COUNTER_STRIDE.bit_length() - 1
-    number, of_unit = ports.counter_select[:places], late(m, ports.counter_select[places:], 2)
+    number, of_unit = ports.counter_select[:places], late(m, ports.counter_select[places:], 1)
     asked = [register(m, number == index)
              for index in range(max(len(unit.shell.counters) for unit in ports.units))]
     found: Value = Value.cast(0)
@@ -78,7 +78,7 @@ def connect_units(m: Module, ports: Ports) -> None:
                 "ar_ready", "r_valid", "r_data", "r_last", "aw_ready", "w_ready", "b_valid")
             m.d.comb += inside.eq(outside) if goes_in else outside.eq(inside)
         mine = register(m, _either(zip(asked, unit.shell.counters, strict=False)))
-        found = found | Mux(of_unit == index, mine, 0)
+        found = found | Mux(register(m, of_unit == index), mine, 0)
     m.d.sync += ports.counter_value.eq(found)
 
 

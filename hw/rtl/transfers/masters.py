@@ -262,7 +262,7 @@ class WriteMaster(Elaboratable):
         """Fetch ahead from the operation's start on."""
         m.submodules.counter = counter
         width = len(self.w_data) + counter.slots
-        m.submodules.queue = queue = Queue(width, FETCH_AHEAD)
+        m.submodules.queue = queue = Queue(width, FETCH_AHEAD, near=True)
         fetches, held, leaves, left = (
             Signal(), Signal(range(FETCH_AHEAD + 1)), Signal(), Signal())
         goes_on = self.shell.begins | (fetches & ~(counter.moves & counter.last))

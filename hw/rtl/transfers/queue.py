@@ -56,10 +56,12 @@ class Queue(Elaboratable):
 
     `depth`: a power of two. `spare`: three for who writes in the cycle that sees `room`, and as
     many more as the cycles until he writes. One place is always free, and written all the time.
+    `near`: as of the tally.
     """
 
-    def __init__(self, width: int, depth: int = DEPTH, spare: int = SPARE) -> None:
-        self.depth, self.spare = depth, spare
+    def __init__(self, width: int, depth: int = DEPTH, spare: int = SPARE,
+                 near: bool = False) -> None:
+        self.depth, self.spare, self.near = depth, spare, near
         self.w_en, self.w_data = Signal(), Signal(width)
         self.r_en, self.r_data, self.r_rdy = Signal(), Signal(width), Signal()
         self.room = Signal(init=1)
@@ -71,7 +73,7 @@ class Queue(Elaboratable):
             shape=unsigned(len(self.w_data)), depth=self.depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
         leaves = Signal()
-        tally = Tally(m, self.w_en, leaves, self.depth.bit_length())
+        tally = Tally(m, self.w_en, leaves, self.depth.bit_length(), self.near)
         tally.load(m, ResetSignal(), 0)
         m.d.comb += [leaves.eq(self.r_en & self.r_rdy), write.en.eq(1),
                      write.data.eq(self.w_data), self.r_data.eq(read.data),
