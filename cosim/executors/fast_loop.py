@@ -214,7 +214,7 @@ def _start(run, unit):
     operation = machine.operations[x.row]
     layer = operation.layer
     cause = _take_tokens(run, operation.wait)
-    if now > x.since and not operation.flags & 1:
+    if now > x.since and not operation.marks & 1:
         counts.token_stall[unit, cause] += now - x.since
         counts.layer_token_stall[layer, unit] += now - x.since
     if counts.layer_start[layer] < 0:
@@ -224,7 +224,7 @@ def _start(run, unit):
                 - code.firsts[x.segment])
     if settings.kind == COMPUTE:
         machine.doing[unit] = ENDING
-        machine.due[unit] = (now + operation.fill + operation.drain
+        machine.due[unit] = (now + operation.filling + operation.drain
                              + operation.interval * operation.trips)
         return
     address = operation.address + x.turn * operation.advance

@@ -16,8 +16,10 @@ from cosim.memory.controller import Controller, record_type
 from cosim.program.table import Column, UnitKind
 
 COMPUTE, READ = int(UnitKind.COMPUTE), int(UnitKind.READ)
-#: A row of `Program.operations`, by the names of its columns.
-OPERATION = record_type(*(column.name.lower() for column in Column))
+#: A row of `Program.operations`, by the names of its columns; two are methods of numpy's records.
+_OTHER_NAMES = {"fill": "filling", "flags": "marks"}
+OPERATION = record_type(*(_OTHER_NAMES.get(name, name) for name in (
+    column.name.lower() for column in Column)))
 #: What the loop asks of a unit and its port. `channel`: of the port (port * 2, + 1 for writes).
 #: `alone`: it has a flat channel to itself. `accept`: bursts that the port's direction holds.
 #: `sole`: nobody else asks for what its requests need on a DDR3 memory.

@@ -17,7 +17,13 @@ from arch_models.memory import Ddr3Timing, Memory
 
 
 def record_type(*names: str, **arrays: int) -> np.dtype:
-    """The type of a record of int64 fields; `arrays`: fields of so many entries."""
+    """The type of a record of int64 fields; `arrays`: fields of so many entries.
+
+    `ValueError` for a name that numpy's records have as a method: plain Python would find that.
+    """
+    taken = [name for name in (*names, *arrays) if hasattr(np.record, name)]
+    if taken:
+        raise ValueError(f"fields of a record can't be named {', '.join(taken)}")
     return np.dtype((np.record, [(name, np.int64) for name in names]
                      + [(name, np.int64, count) for name, count in arrays.items()]))
 

@@ -166,7 +166,8 @@ def _build_prepare(sources: int) -> Callable:
         for place in range(len(order)):
             operation, step = table[order[place]], rows[place]
             step.wait, step.signal, step.shape = operation.wait, operation.signal, -1
-            step.cycles = operation.fill + operation.drain + operation.interval * operation.trips
+            step.cycles = (operation.filling + operation.drain
+                           + operation.interval * operation.trips)
             if not moves[order[place]]:
                 continue
             shape = shapes[count]

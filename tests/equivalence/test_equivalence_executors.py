@@ -5,6 +5,9 @@ A failing random program is shrunk and saved under `cases/` before the test fail
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 
 from arch_models.memory import Memory
 from cosim.executors import des, fast
+from cosim.memory.controller import record_type
 from cosim.program.random import Sizes, random_memory, random_program
 from cosim.program.table import Program, flat
 from cosim.program.verify import verify
@@ -54,6 +58,17 @@ def test_random_programs_agree_and_equal_their_flat_form(model: str, block: int)
 def test_long_transfers_that_overlap_agree() -> None:
     for seed in range(15):
         check(seed, "ddr3", STREAMS)
+
+
+def test_the_loop_runs_without_a_compiler_too() -> None:
+    """With `NUMBA_DISABLE_JIT` a record's field must not be hidden by a method of numpy."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from tests.equivalence import test_equivalence_executors as own\n"
+         "for model in own.MODELS:\n    own.check(3, model)"],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(ValueError, match="fill"):
+        record_type("done", "fill")
 
 
 @pytest.mark.parametrize("seed", range(5))
