@@ -76,7 +76,7 @@ class Alone:
         steps = np.zeros(rows, STEP)
         steps["wait"] = operations[:, Column.WAIT]
         steps["signal"] = operations[:, Column.SIGNAL]
-        steps["shape"] = -1
+        steps["form"] = -1
         steps["cycles"] = _cycles(operations, units[operations[:, Column.UNIT]])
         found = makespan(steps, np.searchsorted(operations[:, Column.UNIT], np.arange(count + 1)),
                          self.tokens, self.ready)

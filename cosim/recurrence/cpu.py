@@ -26,9 +26,9 @@ from cosim.program.table import Column, Opcode, Program, UnitKind, rows_by_unit
 
 #: What makes two transfers of a unit take equal time; `offset`: the address modulo 4 KiB.
 SHAPE = record_type("unit", "offset", "row_bytes", "rows", "row_stride", "planes", "plane_stride")
-#: An operation without its transfer's time. `shape`: index of that, or -1; `cycles`: of a compute
+#: An operation without its transfer's time. `form`: index of that, or -1; `cycles`: of a compute
 #: operation.
-STEP = record_type("wait", "signal", "shape", "cycles")
+STEP = record_type("wait", "signal", "form", "cycles")
 #: A transfer whose time is known. `setting`: number of the unit's settings (see `Timer`).
 TIMED = record_type("setting", "offset", "row_bytes", "rows", "row_stride", "planes",
                     "plane_stride", "cycles")
@@ -165,7 +165,7 @@ def _build_prepare(sources: int) -> Callable:
         count = 0
         for place in range(len(order)):
             operation, step = table[order[place]], rows[place]
-            step.wait, step.signal, step.shape = operation.wait, operation.signal, -1
+            step.wait, step.signal, step.form = operation.wait, operation.signal, -1
             step.cycles = (operation.filling + operation.drain
                            + operation.interval * operation.trips)
             if not moves[order[place]]:
@@ -186,7 +186,7 @@ def _build_prepare(sources: int) -> Callable:
             if found < 0:
                 slots[slot] = found = count
                 count += 1
-            step.shape = found
+            step.form = found
         return count
 
     return prepare_rows
@@ -311,7 +311,7 @@ def _build_run(sources: int) -> Callable:
                     if step.wait & ~available:
                         break
                     now, available = _take(walk, step.wait, cursor.end, available)
-                    now += walk.durations[step.shape] if step.shape >= 0 else step.cycles
+                    now += walk.durations[step.form] if step.form >= 0 else step.cycles
                     available = _give(walk, step.signal, now, available)
                     if available < 0:
                         return np.int64(-1)

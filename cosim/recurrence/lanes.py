@@ -70,7 +70,7 @@ def linearize(prepared: Prepared, units: int) -> Steps | None:
     """The straight steps; None if a token never comes or the program is too large for a GPU."""
     rows, starts, repeats = prepared.rows, prepared.starts, prepared.repeats
     count = int(((starts[:, -1] - starts[:, 0]) * repeats).sum())
-    what = np.where(rows["shape"] < 0, rows["cycles"], -1 - rows["shape"])
+    what = np.where(rows["form"] < 0, rows["cycles"], -1 - rows["form"])
     shapes, hosts = len(prepared.shapes), len(prepared.hosts)
     what[prepared.hosts] = -1 - shapes - np.arange(hosts)
     if count > MOST_STEPS or what.max(initial=0) > np.iinfo(np.int32).max or units >= SLOTS:
