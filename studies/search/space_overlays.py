@@ -12,6 +12,7 @@ from itertools import islice
 from arch_models.board import Board
 from arch_models.clock import clocked
 from arch_models.fields import FieldError
+from arch_models.literature import Origin
 from arch_models.overlay import (
     Engine,
     Fetch,
@@ -25,6 +26,7 @@ from arch_models.overlay import (
     Wait,
 )
 from arch_models.resources import check
+from studies.evaluation.inputs import design, design_names
 from studies.plain.errors import UserError
 from studies.search.space import (
     CLOCK,
@@ -157,6 +159,16 @@ def starting_choices(space: Space, base: Overlay, board: Board, count: int = 6) 
         found += [choice for choice in islice((item for item in fitting if item), count)
                   if choice not in found]
     return found
+
+
+def shipped_choices(space: Space) -> list[Choice]:
+    """The designs of the space that are nearest to those that ship, to start a search from too.
+
+    Whoever made them by hand knew what a kind of network needs. Designs of the literature are no
+    hardware of ours and stay out.
+    """
+    shipped = (design(name) for name in design_names())
+    return [nearest_choice(item, space) for item in shipped if item.origin is Origin.OWN]
 
 
 def _largest_fitting(space: Space, base: Overlay, board: Board, wanted: Choice) -> Choice | None:
