@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from arch_models.board import Board
 from arch_models.engines.base import Resources, values
 from arch_models.fields import Coefficient
@@ -52,6 +54,8 @@ CONTROL, BUFFER = "control", "buffer "
 PADS, PS_BYTE = "ddr.pads_pj_per_byte", "ps.traffic_pj_per_byte"
 FLAT_ROW = "ddr.flat_bytes_per_activate"
 SCALE = "power.fabric_scale"
+#: Sites by part of the fabric.
+Sites = tuple[tuple[str, Resources], ...]
 #: Coefficients of the fabric: what it takes beyond leakage is `fabric.FAMILY`.
 LEAKAGE = frozenset({"power.vccint_static_w", "power.aux_static_w"})
 
@@ -100,7 +104,7 @@ class Energy:
     coefficients: Mapping[str, float] = field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0
-    sites: tuple[tuple[str, Resources], ...] = ()
+    sites: Sites = ()
 
     @property
     def total_j(self) -> float:
@@ -154,19 +158,26 @@ def energy(activity: Activity, overlay: Overlay, board: Board) -> Energy:
     return Energy(parts, by_coefficient, low, high, estimate(overlay).parts)
 
 
-def total_joules(activity: Activity, overlay: Overlay, board: Board) -> Any:
-    """The whole of `energy` alone; arrays of cycles and clocks give arrays."""
+def total_joules(activity: Activity, overlay: Overlay, board: Board, sites: Sites | None = None
+                 ) -> Any:
+    """The whole of `energy` alone; arrays of cycles, clocks, counts and sites give arrays.
+
+    It grows with every site, and with every count while `host_s` stays; with `host_s` it grows if
+    the cycles grow by as much. So least sites and counts give least joules (`docs/proof.md`).
+    """
     parts: dict[str, Any] = {}
-    for part, _, value in shares(activity, overlay, board):
+    for part, _, value in shares(activity, overlay, board, sites):
         parts[part] = parts.get(part, 0.0) + value
     return _added(parts.values())
 
 
-def shares(activity: Activity, overlay: Overlay, board: Board) -> list[Share]:
-    """Every joule under its part and its coefficient, each once."""
+def shares(activity: Activity, overlay: Overlay, board: Board, sites: Sites | None = None
+           ) -> list[Share]:
+    """Every joule under its part and its coefficient, each once. `sites`: in place of those that
+    the design is estimated to have."""
     time_s = seconds_from_cycles(activity.cycles, activity.clock_hz)
-    return [*_processor(activity, overlay, board, time_s), *_fabric(activity, overlay, board,
-                                                                   time_s),
+    return [*_processor(activity, overlay, board, time_s),
+            *_fabric(activity, overlay, board, time_s, sites or estimate(overlay).parts),
             *_dram(activity, board, time_s)]
 
 
@@ -180,7 +191,8 @@ def _processor(activity: Activity, overlay: Overlay, board: Board, time_s: Any) 
         Share(TRAFFIC, PS_BYTE, joules_from_pj(moved * values(FILE)[PS_BYTE]))]
 
 
-def _fabric(activity: Activity, overlay: Overlay, board: Board, time_s: Any) -> list[Share]:
+def _fabric(activity: Activity, overlay: Overlay, board: Board, time_s: Any,
+            found_sites: Sites) -> list[Share]:
     table, power = values(FILE), board.power
     volts = dynamic_ratio(power.vccint_ratio) * power.fabric_scale
     cycles, working_cycles = activity.cycles, activity.cycles - activity.host_s * activity.clock_hz
@@ -190,10 +202,10 @@ def _fabric(activity: Activity, overlay: Overlay, board: Board, time_s: Any) -> 
         Share(STATIC, "power.aux_static_w", joules(power.aux_static_w, time_s)),
         Share(TREE, SPINE, joules_from_pj(table[SPINE] * volts * cycles))]
     engines = {item.value for item in overlay.engines}
-    for part, sites in estimate(overlay).parts:
+    for part, sites in found_sites:
         works = activity.working.get(part, 0.0)
         stops = overlay.clock_gating and part in engines
-        clocked = max(activity.clocked.get(part, 0.0), works) if stops else cycles
+        clocked = np.maximum(activity.clocked.get(part, 0.0), works) if stops else cycles
         if part == CONTROL:
             works, waits = working_cycles, None
         elif part.startswith(BUFFER):
@@ -204,12 +216,12 @@ def _fabric(activity: Activity, overlay: Overlay, board: Board, time_s: Any) -> 
         active = activity.toggling.get(part, works)
         logic = table[LOGIC] * volts * sites.lut
         block = table[BLOCK] * volts * (sites.dsp + sites.bram36)
-        if sites.ff:
+        if np.any(sites.ff):
             found.append(Share(name, CLOCK, joules_from_pj(table[CLOCK] * volts * sites.ff
                                                            * clocked)))
-        if sites.lut:
+        if np.any(sites.lut):
             found.append(Share(name, LOGIC, joules_from_pj(logic * active)))
-        if sites.dsp or sites.bram36:
+        if np.any(sites.dsp + sites.bram36):
             found.append(Share(name, BLOCK, joules_from_pj(block * active)))
         if waits is not None:
             found.append(Share(name, STALLED, joules_from_pj(

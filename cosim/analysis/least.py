@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping as Weighting
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from arch_models.board import Board
 from arch_models.overlay import Overlay, Role
 from cosim.analysis.hosts import host_steps
 from cosim.engines import SLICES
-from cosim.engines.base import Mapped
+from cosim.engines.base import Demand, Mapped
 from cosim.lowering.lower import host_cycles
 from cosim.mapping.tiles import Mapping
 from workloads.graph import Graph, Phase
@@ -34,16 +35,29 @@ Weights = Weighting[str, float]
 class Least:
     """Lower bounds on one frame: fabric cycles, trips of the array, bytes read and written.
 
-    `weighted_trips`: each layer's trips times its weight. `host_ns`: what the processor works on
-    starts, operators and cache upkeep; exact, not a bound.
+    `weighted_trips`: each layer's trips times its weight. `results`, `partials`: words of the
+    convolutions (`Demand`). `host_ns`: what the processor works on starts, operators and cache
+    upkeep; exact, not a bound. Numbers, or arrays of equal shape.
     """
 
-    cycles: int = 0
-    trips: int = 0
-    weighted_trips: float = 0.0
-    bytes_read: int = 0
-    bytes_written: int = 0
-    host_ns: float = 0.0
+    cycles: Any = 0
+    trips: Any = 0
+    weighted_trips: Any = 0.0
+    bytes_read: Any = 0
+    bytes_written: Any = 0
+    results: Any = 0
+    partials: Any = 0
+    host_ns: Any = 0.0
+
+    def with_layer(self, work: Demand, times: int, weight: float) -> Least:
+        """And so often a layer; its cycles are not added, since units of a layer overlap."""
+        return replace(
+            self, trips=self.trips + times * work.trips,
+            weighted_trips=self.weighted_trips + times * work.trips * weight,
+            bytes_read=self.bytes_read + times * (work.load_bytes + work.weight_bytes),
+            bytes_written=self.bytes_written + times * work.store_bytes,
+            results=self.results + times * work.results,
+            partials=self.partials + times * work.partials)
 
 
 def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
@@ -72,10 +86,5 @@ def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
             work.compute_cycles, work.load_bytes / rates[Role.INPUT],
             within / rates[Role.WEIGHT], work.store_bytes / rates[Role.OUTPUT])
         weight_bytes += repeats * work.weight_bytes
-        total = replace(
-            total, trips=total.trips + repeats * work.trips,
-            weighted_trips=(total.weighted_trips
-                            + repeats * work.trips * weights.get(item.name, 1.0)),
-            bytes_read=total.bytes_read + repeats * (work.load_bytes + work.weight_bytes),
-            bytes_written=total.bytes_written + repeats * work.store_bytes)
+        total = total.with_layer(work, repeats, weights.get(item.name, 1.0))
     return replace(total, cycles=int(max(cycles, weight_bytes / rates[Role.WEIGHT])))

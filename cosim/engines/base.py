@@ -105,7 +105,8 @@ class Demand:
     """What a layer takes at the very least: cycles of its engine, bytes, trips of the array.
 
     `ahead_bytes`: weights that may be loaded before the layer begins. `untiled_cycles`: of the
-    engine, whatever the tile.
+    engine, whatever the tile. `results`, `partials`: words of `tm` channels that the array hands
+    on, and that it keeps or reads back on the way there.
     """
 
     compute_cycles: int = 0
@@ -115,6 +116,8 @@ class Demand:
     ahead_bytes: int = 0
     store_bytes: int = 0
     trips: int = 0
+    results: int = 0
+    partials: int = 0
 
 
 class EngineSlice(Protocol):

@@ -118,24 +118,17 @@ class ConvolutionSlice:
         overlay, layer, item, tile = mapped.overlay, mapped.layer, mapped.item, mapped.item.tile
         assert isinstance(tile, ConvolutionTile)
         in_words, out_words, taps = _words(mapped)
-        source, out = (mapped.graph.tensors[name] for name in (item.inputs[0], layer.output))
+        out = mapped.graph.tensors[layer.output]
         found = timing(overlay, Engine.CONVOLUTION, "convolution")
         column_tiles = ceil_div(out.columns, tile.columns)
         column_trips = ((column_tiles - 1) * ceil_div(tile.columns, overlay.columns)
                         + ceil_div(edge(out.columns, tile.columns), overlay.columns))
         each = in_words * tap_trips(taps, overlay)
         group = max(each, overlay.result_cycles) * out_words * out.rows
-        trips = each * out_words * out.rows * column_trips
         spatial = ceil_div(out.rows, tile.rows) * column_tiles
         out_tiles = ceil_div(out_words, tile.out_words)
         in_tiles = ceil_div(in_words, tile.in_words)
-        rows, columns = (
-            least_read(count, layer.window.stride, size, layer.window.padding,
-                       int(bool(item.upsample)), limit)
-            for count, size, limit in ((out.rows, layer.window.rows, source.rows),
-                                       (out.columns, layer.window.columns, source.columns)))
-        stored = mapped.bytes_of(item.output)
-        loaded = (mapped.bytes_of(item.inputs[0]) // source.positions) * rows * columns
+        stored, loaded = mapped.bytes_of(item.output), input_bytes(mapped)
         if tile.weights_outer or not tile.resident:
             loaded *= out_tiles
         if item.add:
@@ -153,11 +146,25 @@ class ConvolutionSlice:
             + spatial * out_tiles * in_tiles * overhead,
             untiled_cycles=whole * found.interval + overhead,
             load_bytes=loaded, weight_bytes=weights, ahead_bytes=block * overlay.weight_banks,
-            store_bytes=stored, trips=trips)
+            store_bytes=stored, trips=group * column_trips,
+            results=out_words * out.positions,
+            partials=2 * (in_tiles - 1) * out_words * out.positions)
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
         """See `EngineSlice`."""
         convolve(memories, values)
+
+
+def input_bytes(mapped: Mapped) -> int:
+    """Bytes of its input that a convolution reads, each counted once."""
+    item, layer = mapped.item, mapped.layer
+    source, out = (mapped.graph.tensors[name] for name in (item.inputs[0], layer.output))
+    rows, columns = (
+        least_read(count, layer.window.stride, size, layer.window.padding,
+                   int(bool(item.upsample)), limit)
+        for count, size, limit in ((out.rows, layer.window.rows, source.rows),
+                                   (out.columns, layer.window.columns, source.columns)))
+    return (mapped.bytes_of(item.inputs[0]) // source.positions) * rows * columns
 
 
 def pack_weights(mapped: Mapped) -> bytes:

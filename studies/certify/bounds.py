@@ -1,4 +1,4 @@
-"""Lower bounds of latency for every box of a space, and how a box is cut into smaller ones.
+"""Lower bounds of the figures of every box of a space, and how a box is cut into smaller ones.
 
 It searches nothing: `branch` looks for the best design with these bounds, `certificate` checks them
 again. Each bound comes with the rule that gave it; docs/proof.md has the reasons.
@@ -9,23 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from math import inf
 from typing import NamedTuple
 
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.engines import engines_that_run
+from arch_models.engines import Resources, engines_that_run
 from arch_models.literature import Origin
 from arch_models.overlay import Engine, Overlay
+from arch_models.power.energy import Sites
 from cosim.build import Builder
 from cosim.mapping.choose import work_of
 from studies.certify.boxes import Box
 from studies.certify.floors import Floors
+from studies.certify.goals import NEVER, POWERED, Aim, Bar, Point
+from studies.certify.joules import Joules
 from studies.certify.parts import PORTS, Parts
 from studies.certify.programs import LATE, Programs, Timed
 from studies.certify.sizes import BANKS, WORDS, Sizes
-from studies.certify.tables import NEVER, Tables
+from studies.certify.tables import Tables
 from studies.plain.errors import UserError
 from studies.search.space import WORKLOAD, Space
 from workloads.graph import Graph
@@ -50,36 +52,36 @@ class Rule(StrEnum):
 
 
 class Bound(NamedTuple):
-    """No design of a box is faster, by this rule; infinite if none can be built."""
+    """No design of a box has less, by this rule; infinite if none can be built."""
 
-    ms: float
+    point: Point
     rule: Rule
 
 
-def gap(best_ms: float, bound_ms: float) -> float:
-    """How much slower a design is than a bound, as a part of its latency."""
-    return max(0.0, 1 - bound_ms / best_ms)
+class Opened(NamedTuple):
+    """Designs of equal programs that a table does not exclude: their least figures and sites, and
+    the box of those among them that have the least."""
 
-
-class Open(NamedTuple):
-    """Designs that a table does not exclude: one layout, all ports and limits."""
-
-    bound_ms: float
-    timed: Timed
+    point: Point
+    box: Box
+    sites: Sites
 
 
 @dataclass(frozen=True)
 class Question:
-    """Whose latency is bounded: a network, a board, and designs around a base.
+    """What is bounded, and of whom: a network, a board, and designs around a base.
 
-    `workload`, `board_name`: how network and board were named. `UserError` for what no bound is
-    known of.
+    `aims`: what is to be small. `memory`: the memory model of latency and energy, `flat` or
+    `ddr3`. `workload`, `board_name`: how network and board were named. `UserError` for what no
+    bound is known of.
     """
 
     graph: Graph
     board: Board
     base: Overlay
     space: Space
+    aims: tuple[Aim, ...] = (Aim.LATENCY,)
+    memory: str = "flat"
     workload: str = ""
     board_name: str = ""
 
@@ -107,10 +109,13 @@ class Bounds:
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self.parts = Parts(question.board, question.base)
-        self.floors = Floors(question.graph, question.board, question.base)
-        self.tables = Tables(question.graph, question.board, self.parts, self.floors)
-        self.programs = Programs(Builder(question.graph, question.board), question.base)
+        graph, board = question.graph, question.board
+        self.joules = (Joules(graph, board, question.memory) if POWERED & set(question.aims)
+                       else None)
+        self.parts = Parts(board, question.base)
+        self.floors = Floors(graph, self.parts)
+        self.tables = Tables(graph, self.floors, self.joules)
+        self.programs = Programs(Builder(graph, board), question.base, self.joules)
         names = [axis.name for axis in question.space.axes]
         middle = [name for name in names if name not in (*FIRST, *LAST, *OPEN)]
         self.order = tuple(name for name in (*FIRST, *middle, *LAST) if name in names)
@@ -133,8 +138,8 @@ class Bounds:
                     return [box.narrowed(**{name: tuple(ports)}) for ports in widths.values()]
         return []
 
-    def bound(self, box: Box, enough_ms: float = inf) -> Bound:
-        """The first bound that is at least `enough_ms`, else the tightest without a table.
+    def bound(self, box: Box, bar: Bar) -> Bound:
+        """The first bound that clears the bar, else the tightest without a table.
 
         What was asked before does not change the answer.
         """
@@ -143,52 +148,67 @@ class Bounds:
             self._known[box.sides] = [], self._bounds(box)
         found, rest = self._known[box.sides]
         for item in found:
-            if item.ms >= enough_ms:
+            if bar.cleared(item.point):
                 return item
         try:
             for item in rest:
+                if found:  # every bound holds, so the greater of each figure does
+                    item = Bound(item.point.raised(found[-1].point), item.rule)
                 found.append(item)
-                if item.ms >= enough_ms:
+                if bar.cleared(item.point):
                     return item
         except BaseException:
             del self._known[box.sides]  # a signal ends the generator: begin anew
             raise
-        return max(found)
+        return found[-1]
 
     def _bounds(self, box: Box) -> Iterator[Bound]:
         """Bounds of a box, the quickest to work out first."""
         least, part = self.parts.least(box), self.question.board.part
         free = 1 - self.question.base.headroom
+        share = max(getattr(least, kind) / getattr(part, kind) for kind in SITES)
         if any(getattr(least, kind) > getattr(part, kind) * free for kind in SITES):
-            yield Bound(inf, Rule.SITES)
+            yield Bound(NEVER, Rule.SITES)
             return
         clock = self.parts.ceiling_hz(box, least)
-        yield Bound(self.floors.floor(box).ms(clock), Rule.LAYERS)
+        ms = float(self.floors.floor(box).ms(clock))
+        yield Bound(Point(ms, 0.0, share), Rule.LAYERS)
+        if self.joules is not None:
+            yield Bound(Point(ms, self.floors.joules(self.joules, box, clock), share), Rule.LAYERS)
         if any(name in box.open for name in self.order if name not in LAST):
             return
-        yield Bound(self.tables.floor_ms(box, clock), Rule.MAPPED)
+        yield Bound(self.tables.floor(box, clock), Rule.MAPPED)
         if not self.cut(box):
             clock = self.tables.clock_hz(box)
-            yield (Bound(self.tables.floor_ms(box, clock), Rule.MAPPED) if clock
-                   else Bound(inf, Rule.SITES))
+            yield (Bound(self.tables.floor(box, clock), Rule.MAPPED) if clock
+                   else Bound(NEVER, Rule.SITES))
 
-    def opened(self, box: Box, enough_ms: float) -> list[tuple[float, Box]]:
-        """Of a box that is not cut: boxes of equal programs that its table does not exclude."""
-        table, sizes = self.tables.table(box, enough_ms), Sizes.of(box, self.question.base)
-        self.in_tables += table.cycles.size
-        ms = np.where(table.cycles == NEVER, inf,
-                      table.cycles / np.maximum(1, table.rates_hz) * 1e3 * (1 - 1e-12))
-        places = np.argwhere(ms < enough_ms)
-        found: dict[int, tuple[float, Box]] = {}
-        for place in map(tuple, places.tolist()):
-            kind = int(table.kinds[place])
-            if kind not in found:
-                sides = {name: (value,) for name, value in sizes.fields(place).items()
-                         if box.values(name)}
-                found[kind] = float(ms[place]), box.narrowed(**sides)
-        return sorted(found.values(), key=lambda item: (item[0], item[1].sides))
+    def opened(self, box: Box, bar: Bar) -> list[Opened]:
+        """Of a box that is not cut: designs of equal programs that its table does not exclude."""
+        table, sizes = self.tables.table(box, bar), Sizes.of(box, self.question.base)
+        points = table.points
+        self.in_tables += points.ms.size
+        left = np.flatnonzero(~bar.cleared(points))
+        ms, uj, share, kinds = (np.broadcast_to(values, sizes.shape).reshape(-1)[left]
+                                for values in (*points, table.kinds))
+        order = np.lexsort((left, share, uj, kinds))
+        found = []
+        for mine in np.split(order, np.flatnonzero(np.diff(kinds[order])) + 1) if len(left) else ():
+            place = tuple(map(int, np.unravel_index(left[mine[0]], sizes.shape)))
+            sides = {name: (value,) for name, value in sizes.fields(place).items()
+                     if box.values(name)}
+            least = Point(*(float(values[mine].min()) for values in (ms, uj, share)))
+            sites = (tuple((name, _least_sites(part, sizes.shape, left[mine]))
+                           for name, part in table.built.sites) if self.joules else ())
+            found.append(Opened(least, box.narrowed(**sides), sites))
+        return sorted(found, key=lambda item: (item.point, item.box.sides))
 
-    def programs_of(self, box: Box) -> list[Open]:
-        """The bounds of a box of equal programs, one for each layout."""
-        return [Open(timed.cycles / timed.clock_hz * 1e3, timed)
-                for timed in self.programs.bounds(box)]
+    def programs_of(self, item: Opened) -> list[Timed]:
+        """The bounds of designs of equal programs, one for each layout."""
+        return self.programs.bounds(item.box, item.sites, item.point.share)
+
+
+def _least_sites(part: Resources, shape: tuple[int, ...], places: np.ndarray) -> Resources:
+    """Of a part whose sites are arrays, at some places."""
+    return Resources(*(np.broadcast_to(getattr(part, kind), shape).reshape(-1)[places].min()
+                       for kind in SITES))

@@ -6,10 +6,11 @@ together it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from arch_models.overlay import Start
 from studies.search.space import Axis, Choice, Space, Value
 
 Sides = tuple[tuple[str, tuple[Value, ...]], ...]
@@ -33,6 +34,11 @@ class Box:
     def values(self, name: str) -> tuple[Value, ...]:
         """Values of an axis in the box; none for an axis that the space lacks."""
         return self._values.get(name, ())
+
+    @property
+    def names(self) -> Container[str]:
+        """Axes of the space."""
+        return self._values.keys()
 
     def narrowed(self, **chosen: tuple[Value, ...]) -> Box:
         """The part of the box with these values alone."""
@@ -80,3 +86,8 @@ class Box:
         """A design of the box: the first value of every axis that `chosen` does not name."""
         first = {name: values[0] for name, values in self._values.items()}
         return self.root.canonical({**first, **(chosen or {})})
+
+
+def fewest_starts(box: Box) -> dict[str, Value]:
+    """What starts the accelerator least often in a box."""
+    return {"start": Start.FRAME.value} if Start.FRAME.value in box.values("start") else {}

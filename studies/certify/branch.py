@@ -1,4 +1,4 @@
-"""Branch and bound: the fastest design of a space, or how much faster one could be at most.
+"""Branch and bound: the best designs of a space, or how much better one could be at most.
 
 It has no bound of its own (`bounds`) and writes no certificate. The box with the lowest bound is
 cut first. Tables are made by several processes; which one makes what changes only the time.
@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import inf, log10
+from math import inf, log10, prod
 from pathlib import Path
 from typing import NamedTuple
 
 from arch_models.fields import FieldError
 from arch_models.files import parse_json
 from arch_models.overlay import Infeasible
-from studies.certify.bounds import Bounds, Question, gap
+from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box, Sides
+from studies.certify.goals import Aim, Bar, Front, Member, Point, point_of
 from studies.evaluation.evaluate import evaluate
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_text
@@ -34,44 +35,40 @@ from studies.search.dask_workers import connected
 from studies.search.space import Choice, Value
 from studies.search.space_overlays import nearest_choice, overlay_of, starting_choices
 
-
-class Best(NamedTuple):
-    """A design that was simulated."""
-
-    ms: float
-    choice: Choice
-
-    @property
-    def order(self) -> tuple[float, str]:
-        """Of equally fast designs the first in this order is the best."""
-        return self.ms, json.dumps(self.choice, sort_keys=True)
+#: Boxes that are looked at with one front, however many processes there are.
+TOGETHER = 4
 
 
 class Closed(NamedTuple):
-    """What became of a box that is not cut. `least_ms`: the lowest bound of a program in it that
-    was not excluded before it was looked at; `best`: the best design that was simulated."""
+    """What became of a box that is not cut. `left`: the least figures of programs in it that do
+    not clear the bar; `found`: designs that were simulated and are among the best."""
 
-    least_ms: float
-    best: Best | None
+    left: tuple[Point, ...]
+    found: tuple[Member, ...]
     boxes: int
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`memory`: `flat` or `ddr3`. `gap`: by which part the best design may be slower than the
-    bound. `seconds`: when to end at the latest."""
+    """`gap`: by which part the designs that are found may be worse than the bound. `seconds`: when
+    to end at the latest."""
 
-    memory: str = "flat"
     gap: float = 0.0
     seconds: float = inf
+
+    @property
+    def factor(self) -> float:
+        """What clears the bar of this part of the best figures is left alone."""
+        return 1 - self.gap
 
 
 @dataclass(frozen=True)
 class State:
-    """How far it is. `excluded`: designs, as a power of ten; `boxes`: bounded so far."""
+    """How far it is. `factor`: no design is better than this part of some of the `front`;
+    `excluded`: designs, as a power of ten; `boxes`: bounded so far."""
 
-    best: Best
-    bound_ms: float
+    front: Front
+    factor: float
     open: int
     excluded: float
     boxes: int
@@ -79,15 +76,16 @@ class State:
 
     @property
     def gap(self) -> float:
-        """How much slower the best design is than the bound, as a part of the former."""
-        return gap(self.best.ms, self.bound_ms)
+        """By which part the best designs are worse than the bound at most."""
+        return max(0.0, 1 - self.factor)
 
 
 class Open(NamedTuple):
     """A box that may hold something better. The lowest bound comes first, then the oldest."""
 
-    ms: float
+    order: float
     number: int
+    point: Point
     box: Box
 
 
@@ -103,62 +101,68 @@ class Closer:
         """Made where it is used."""
         return Bounds(self.question)
 
-    def value(self, choice: Choice) -> float:
-        """The latency of a design in ms; infinite if it cannot be built."""
+    def value(self, choice: Choice) -> Member | None:
+        """A design with its figures; None if it cannot be built."""
         question = self.question
         try:
             overlay = overlay_of(choice, question.base, question.board)
         except FieldError:
-            return inf
+            return None
         if question.space.broken(choice):
-            return inf
-        found = evaluate(question.graph, overlay, question.board, self.settings.memory, 1)
-        return inf if isinstance(found, Infeasible) else found.latency_ms
+            return None
+        found = evaluate(question.graph, overlay, question.board, question.memory, 1)
+        if isinstance(found, Infeasible):
+            return None
+        point = point_of(found)
+        return Member(tuple(aim.of(point) for aim in question.aims), choice)
 
-    def close(self, asked: tuple[tuple, float]) -> Closed:
-        """Look at a box's table and programs; `asked`: its sides, and the best ms so far."""
-        sides, best_ms = asked
-        before, least, best = self.bounds.in_tables, inf, None
-        target = best_ms * (1 - self.settings.gap)
-        for bound_ms, box in self.bounds.opened(Box(self.question.space, sides), target):
-            if bound_ms >= target:
-                break
-            for item in self.bounds.programs_of(box):
-                least = min(least, item.bound_ms)
-                if item.bound_ms >= target:
+    def close(self, asked: tuple[Sides, Front]) -> Closed:
+        """Look at a box's table and programs; `asked`: its sides, and the best designs so far."""
+        sides, front = asked
+        before, left, factor = self.bounds.in_tables, list[Point](), self.settings.factor
+        found = Front(front.aims)
+        bar = front.bar(factor)
+        for opened in self.bounds.opened(Box(self.question.space, sides), bar):
+            if bar.cleared(opened.point):
+                continue
+            for item in self.bounds.programs_of(opened):
+                if bar.cleared(item.point):
                     continue
-                found = Best(self.value(item.timed.choice), item.timed.choice)
-                if found.ms < inf and (best is None or found.order < best.order):
-                    best = found
-                target = min(target, found.ms * (1 - self.settings.gap))
-        return Closed(least, best, self.bounds.in_tables - before)
+                left.append(item.point)
+                new = self.value(item.choice)
+                if new is not None:
+                    front, found = front.met([new]), found.met([new])
+                    bar = front.bar(factor)
+        return Closed(tuple(point for point in left if not bar.cleared(point)), found.members,
+                      self.bounds.in_tables - before)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A closed box as a book holds it: below `target_ms` it was looked at; None: infinite."""
+    """A closed box as a book holds it: it was looked at below the bar of these `rows`."""
 
     sides: Sides
-    target_ms: float | None
-    least_ms: float | None
-    best_ms: float | None
-    choice: Mapping[str, Value]
+    rows: tuple[tuple[float, ...], ...]
+    left: tuple[tuple[float, float, float], ...]
+    found: tuple[tuple[tuple[float, ...], Mapping[str, Value]], ...]
     boxes: int
 
-    def closed(self) -> tuple[float, Closed]:
-        """Up to which target, and what became of it."""
-        best = None if self.best_ms is None else Best(self.best_ms, dict(self.choice))
-        return _number(self.target_ms), Closed(_number(self.least_ms), best, self.boxes)
+    def closed(self, aims: tuple[Aim, ...]) -> tuple[Bar, Closed]:
+        """Below which bar, and what became of it."""
+        return Bar(aims, self.rows), Closed(
+            tuple(Point(*item) for item in self.left),
+            tuple(Member(figures, dict(choice)) for figures, choice in self.found), self.boxes)
 
 
 class Book:
     """Closed boxes on disk, a line each, so that a proof goes on after a kill."""
 
-    def __init__(self, path: Path | None, identity: str) -> None:
+    def __init__(self, path: Path | None, identity: str, aims: tuple[Aim, ...] = (Aim.LATENCY,)
+                 ) -> None:
         """The boxes of a file, made if missing; `UserError` if it is another proof's, or damaged.
 
         `identity`: its first line."""
-        self.path, self.known = path, dict[Sides, tuple[float, Closed]]()
+        self.path, self.known = path, dict[Sides, tuple[Bar, Closed]]()
         if path is None:
             return
         check_writable(path)
@@ -174,23 +178,14 @@ class Book:
             except ValueError as error:
                 raise UserError(f"{path}: line {number} is damaged: {error}. The lines before it "
                                 f"are whole: head -n {number - 1} takes them.") from None
-            self.known[line.sides] = line.closed()
+            self.known[line.sides] = line.closed(aims)
 
-    def add(self, sides: Sides, target_ms: float, closed: Closed) -> None:
+    def add(self, sides: Sides, bar: Bar, closed: Closed) -> None:
         """Keep one."""
         if self.path is not None:
-            best = closed.best or Best(inf, {})
             append_lines(self.path, [json.dumps(encode(Line(
-                sides, _finite(target_ms), _finite(closed.least_ms), _finite(best.ms),
-                best.choice, closed.boxes)))])
-
-
-def _finite(number: float) -> float | None:
-    return None if number == inf else number
-
-
-def _number(finite: float | None) -> float:
-    return inf if finite is None else finite
+                sides, bar.rows, tuple(tuple(map(float, item)) for item in closed.left),  # type: ignore[misc]
+                tuple((item.figures, item.choice) for item in closed.found), closed.boxes)))])
 
 
 @contextmanager
@@ -207,7 +202,7 @@ def closers(closer: Closer, workers: int, scheduler: str | None):  # type: ignor
         yield (lambda asked: map(closer.close, asked)), 1
 
 
-def _close(closer: Closer, asked: tuple[tuple, float]) -> Closed:
+def _close(closer: Closer, asked: tuple[Sides, Front]) -> Closed:
     return closer.close(asked)
 
 
@@ -221,13 +216,16 @@ class Branch:
     settings: Settings
     book: Book
     told: Callable[[Callable[[], State]], None] = lambda _: None
-    best: Best = field(default_factory=lambda: Best(inf, {}))
-    least_ms: float = inf  # of programs that were looked at
+    front: Front = field(init=False)
+    left: list[Point] = field(default_factory=list)  # of programs that were looked at
     in_tables: int = 0
     heap: list[Open] = field(default_factory=list)
     batch: list[Open] = field(default_factory=list)  # not cut any more
     began: float = field(default_factory=time.monotonic)
     signal: int = 0
+
+    def __post_init__(self) -> None:
+        self.front = Front(self.question.aims)
 
     def run(self, workers: int = 1, scheduler: str | None = None,
             start: Sequence[Choice] = ()) -> State:
@@ -235,18 +233,20 @@ class Branch:
         closer = Closer(self.question, self.settings)
         self.bounds = closer.bounds
         self._number = itertools.count()
-        root = Open(0.0, next(self._number), Box(self.question.space))
+        root = Open(0.0, next(self._number), Point(0.0), Box(self.question.space))
         self.heap.append(root)  # nothing is known of it yet
         try:
             first = starting_choices(self.question.space, self.question.base,
                                      self.question.board)
             near = nearest_choice(self.question.base, self.question.space)
             for choice in (*start, *first, near):
-                self._meet(Best(closer.value(choice), choice))
+                self._meet([closer.value(choice)])
             for _, closed in self.book.known.values():
-                self._meet(closed.best)
+                self._meet(closed.found)
             self._replace(root, [root.box])
             with closers(closer, workers, scheduler) as (answer, width):
+                if len(self.question.aims) > 1:
+                    width = TOGETHER  # designs of a front depend on what was looked at before
                 while (self.heap or self.batch) and self._seconds() < self.settings.seconds:
                     self._fill(width)
                     self._close(answer)
@@ -257,32 +257,37 @@ class Branch:
         return self.state()
 
     @property
-    def target(self) -> float:
-        """Boxes with a bound of this are excluded."""
-        return self.best.ms * (1 - self.settings.gap)
+    def bar(self) -> Bar:
+        """Boxes that clear it are excluded."""
+        return self.front.bar(self.settings.factor)
 
     def _seconds(self) -> float:
         return time.monotonic() - self.began
 
     def state(self) -> State:
-        """The bound is the lowest of all that is left."""
-        left = [item for item in (*self.heap, *self.batch) if item.ms < self.target]
-        bound = min([self.target, self.least_ms, *(item.ms for item in left)])
+        """The factor is that which all that is left allows."""
+        bar = self.bar
+        left = [item for item in (*self.heap, *self.batch) if not bar.cleared(item.point)]
+        factor = self.front.reach([*self.left, *(item.point for item in left)],
+                                  self.settings.factor)
         excluded = self.question.space.size() - sum(item.box.designs for item in left)
-        return State(self.best, bound, len(left), log10(max(1, excluded)),
+        return State(self.front, factor, len(left), log10(max(1, excluded)),
                      self.in_tables + self.bounds.count, self._seconds())
 
-    def _meet(self, found: Best | None) -> None:
-        if found is not None and found.order < self.best.order:
-            self.best = found
+    def _meet(self, found: Iterable[Member | None]) -> None:
+        self.front = self.front.met(item for item in found if item is not None)
 
     def _replace(self, whole: Open, parts: Sequence[Box]) -> None:
         """Put the parts of the first box in its place, once all are bounded. They come behind it:
         their bounds are no lower, their numbers higher."""
-        found = [Open(max(whole.ms, self.bounds.bound(part, self.target).ms),
-                      next(self._number), part) for part in parts]
+        bar = self.bar
+        found = []
+        for part in parts:
+            point = self.bounds.bound(part, bar).point.raised(whole.point)
+            order = prod(aim.of(point) for aim in self.question.aims)
+            found.append(Open(order, next(self._number), point, part))
         for item in found:
-            if item.ms < self.target:
+            if not bar.cleared(item.point):
                 heapq.heappush(self.heap, item)
         heapq.heappop(self.heap)
 
@@ -291,9 +296,9 @@ class Branch:
         while (self.heap and len(self.batch) < width
                and self._seconds() < self.settings.seconds):
             whole = self.heap[0]
-            if whole.ms >= self.target:
-                self.heap.clear()
-                return
+            if self.bar.cleared(whole.point):
+                heapq.heappop(self.heap)
+                continue
             parts = self.bounds.cut(whole.box)
             if parts:
                 self._replace(whole, parts)
@@ -303,25 +308,26 @@ class Branch:
             self.told(self.state)
 
     def _close(self, answer: Callable[[Sequence], Iterable[Closed]]) -> None:
-        asked = []
+        asked, bar = [], self.bar
         for item in list(self.batch):
             known = self.book.known.get(item.box.sides)
-            if item.ms >= self.target or (known is not None and known[0] >= self.target):
+            if known is not None and not bar.as_strict(known[0]):
+                known = None
+            if known is not None or bar.cleared(item.point):
                 self._take(known[1] if known is not None else None)
                 self.batch.remove(item)
             else:
-                asked.append((item.box.sides, self.best.ms))
-        target = self.target
+                asked.append((item.box.sides, self.front))
         for (sides, _), closed in zip(asked, answer(asked), strict=True):
-            self.book.add(sides, target, closed)
+            self.book.add(sides, bar, closed)
             self.in_tables += closed.boxes
             self._take(closed)
             self.batch.pop(0)
 
     def _take(self, closed: Closed | None) -> None:
         if closed is not None:
-            self.least_ms = min(self.least_ms, closed.least_ms)
-            self._meet(closed.best)
+            self._meet(closed.found)
+            self.left += [item for item in closed.left if not self.bar.cleared(item)]
 
 
-__all__ = ["Best", "Book", "Branch", "Settings", "State"]
+__all__ = ["Book", "Branch", "Settings", "State"]

@@ -18,8 +18,9 @@ from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.files import parse_toml
 from arch_models.overlay import Infeasible, Overlay, overlay_of_table, overlay_toml
-from studies.certify.bounds import Bounds, Question, Rule, gap
+from studies.certify.bounds import Bounds, Question, Rule
 from studies.certify.boxes import Box
+from studies.certify.goals import Aim, Bar, Front, aims_of, point_of
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.inputs import memory_model
 from studies.plain.errors import UserError
@@ -38,18 +39,38 @@ FORGIVEN = 1e-12
 
 
 @dataclass(frozen=True)
+class Claimed:
+    """A design with its figures, one an objective, and so many parts of them as are claimed."""
+
+    figures: tuple[float, ...]
+    bound: tuple[float, ...]
+    choice: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
 class Claim:
-    """What a certificate says: no design is faster than `bound_ms`; this one takes `best_ms`.
+    """What a certificate says: every design of the space is, in every objective, at least at the
+    `bound` of one of these.
 
     `workload` and `board`: as they were asked for, a name or a file."""
 
     workload: str
     board: str
     memory: str
-    best_ms: float
-    bound_ms: float
+    objectives: tuple[Aim, ...]
     designs: int
-    choice: Mapping[str, Value]
+    best: tuple[Claimed, ...]
+
+    @property
+    def gap(self) -> float:
+        """By which part of its figures a design that is named is above its bound at most."""
+        return max(max(0.0, 1 - low / mine) for item in self.best
+                   for mine, low in zip(item.figures, item.bound, strict=True))
+
+    def bar(self, factor: float = 1.0) -> Bar:
+        """What clears it is no better than claimed."""
+        return Bar(self.objectives, tuple(tuple(factor * low for low in item.bound)
+                                          for item in self.best))
 
 
 @dataclass(frozen=True)
@@ -87,10 +108,18 @@ class Checked:
     programs: int
 
 
-def tree(bounds: Bounds, box: Box, bound_ms: float) -> dict[str, Any]:
+def claim_of(question: Question, front: Front, factor: float) -> Claim:
+    """What is claimed of a front of which no design is better than this part."""
+    return Claim(question.workload or question.graph.name, question.board_name
+                 or question.board.name, question.memory, question.aims, question.space.size(),
+                 tuple(Claimed(item.figures, row, item.choice) for item, row in zip(
+                     front.members, front.bar(factor).rows, strict=True)))
+
+
+def tree(bounds: Bounds, box: Box, bar: Bar) -> dict[str, Any]:
     """How a box is cut so that each part is excluded; no search has a say in it."""
-    found = bounds.bound(box, bound_ms)
-    if found.ms >= bound_ms:
+    found = bounds.bound(box, bar)
+    if bar.cleared(found.point):
         return {"rule": found.rule.value}
     parts = bounds.cut(box)
     if not parts:
@@ -98,7 +127,7 @@ def tree(bounds: Bounds, box: Box, bound_ms: float) -> dict[str, Any]:
     name = next(side[0] for side in parts[0].sides
                 if parts[0].values(side[0]) != box.values(side[0]))
     return {"axis": name, "parts": [{"values": list(part.values(name)),
-                                     **tree(bounds, part, bound_ms)} for part in parts]}
+                                     **tree(bounds, part, bar)} for part in parts]}
 
 
 def certificate(bounds: Bounds, claim: Claim, command: str = "") -> dict[str, Any]:
@@ -109,7 +138,7 @@ def certificate(bounds: Bounds, claim: Claim, command: str = "") -> dict[str, An
         "layers": layers_digest(question.graph), "board_file": digest(question.board),
         "design": overlay_toml(question.base), "program": program_digest(),
         "space": encode(question.space),
-        "boxes": tree(bounds, Box(question.space), claim.bound_ms),
+        "boxes": tree(bounds, Box(question.space), claim.bar()),
     }
     return {**document, "sha256": _sum(document)}
 
@@ -158,7 +187,8 @@ class Certificate:
         self._same(question)
         bounds = Bounds(question)
         counted = {"boxes": 0, "tables": 0, "programs": 0}
-        self._value(question)
+        for claimed in self.claim.best:
+            self._value(question, claimed)
         self._box(bounds, Box(question.space), self.document.boxes, counted, told)
         return Checked(**counted)
 
@@ -172,8 +202,11 @@ class Certificate:
         self._hold(self.claim.designs == question.space.size(),
                    f"it counts {self.claim.designs} designs, the space has "
                    f"{question.space.size()}")
-        self._hold(0 <= self.claim.bound_ms <= self.claim.best_ms, "it says that none is below "
-                   f"{self.claim.bound_ms} ms, and that one takes {self.claim.best_ms}")
+        self._hold(bool(self.claim.best), "it names no design")
+        for item in self.claim.best:
+            self._hold(len(item.figures) == len(item.bound) == len(self.claim.objectives) and all(
+                0 <= low <= mine for mine, low in zip(item.figures, item.bound, strict=True)),
+                f"it says that none is below {item.bound}, and that one has {item.figures}")
 
     def _hold(self, so: bool, otherwise: str) -> None:
         if not so:
@@ -181,17 +214,18 @@ class Certificate:
                      if self.document.program != program_digest() else "")
             raise UserError(f"{self.path}: does not hold: {otherwise}{other}")
 
-    def _value(self, question: Question) -> None:
-        """Simulate the best design."""
-        claim = self.claim
-        choice = question.space.canonical(claim.choice)
+    def _value(self, question: Question, claimed: Claimed) -> None:
+        """Simulate a design that is among the best."""
+        choice = question.space.canonical(claimed.choice)
         self._hold(question.space.broken(choice) is None, "its best design breaks a constraint")
         overlay = overlay_of(choice, question.base, question.board)
-        found = evaluate(question.graph, overlay, question.board, memory_model(claim.memory), 1)
+        found = evaluate(question.graph, overlay, question.board, question.memory, 1)
         self._hold(not isinstance(found, Infeasible), f"its best design is infeasible: {found}")
         assert not isinstance(found, Infeasible)
-        self._hold(abs(found.latency_ms - claim.best_ms) <= FORGIVEN * claim.best_ms,
-                   f"its best design takes {found.latency_ms} ms, not {claim.best_ms}")
+        point = point_of(found)
+        for aim, said_ in zip(question.aims, claimed.figures, strict=True):
+            self._hold(abs(aim.of(point) - said_) <= FORGIVEN * said_,
+                       f"its best design has {aim.of(point)} in {aim.label}, not {said_}")
 
     def _box(self, bounds: Bounds, box: Box, node: Node, counted: dict[str, int],
              told: Callable[[int], None]) -> None:
@@ -200,14 +234,14 @@ class Certificate:
                 self._box(bounds, box.narrowed(**{node.axis: part.values}), part, counted, told)
             return
         counted["boxes"] += 1
-        least = self.claim.bound_ms * (1 - FORGIVEN)
+        bar = self.claim.bar(1 - FORGIVEN)
         self._hold(node.rule is not None, f"nothing is said of box {dict(box.sides)}")
         if node.rule is Rule.TABLE:
-            self._table(bounds, box, least, counted)
+            self._table(bounds, box, bar, counted)
         else:
-            found = bounds.bound(box, least).ms
-            self._hold(found >= least, f"box {dict(box.sides)} has the bound {found} ms, below "
-                       f"{self.claim.bound_ms}")
+            found = bounds.bound(box, bar).point
+            self._hold(bool(bar.cleared(found)), f"box {dict(box.sides)} has the bound "
+                       f"{found}, below all of {[item.bound for item in self.claim.best]}")
         told(counted["boxes"])
 
     def _parts(self, box: Box, node: Node) -> tuple[Node, ...]:
@@ -221,27 +255,35 @@ class Certificate:
                    f"the parts along {name!r} are {values}, not one each of {box.values(name)}")
         return node.parts
 
-    def _table(self, bounds: Bounds, box: Box, least: float, counted: dict[str, int]) -> None:
+    def _table(self, bounds: Bounds, box: Box, bar: Bar, counted: dict[str, int]) -> None:
         self._hold(not bounds.cut(box), f"box {dict(box.sides)} is too large for a table")
         counted["tables"] += 1
-        for _, part in bounds.opened(box, least):
-            for item in bounds.programs_of(part):
+        for opened in bounds.opened(box, bar):
+            for item in bounds.programs_of(opened):
                 counted["programs"] += 1
-                self._hold(item.bound_ms >= least, f"design {item.timed.choice} may take "
-                           f"{item.bound_ms} ms, below {self.claim.bound_ms}")
+                self._hold(bool(bar.cleared(item.point)), f"design {item.choice} may have "
+                           f"{item.point}, below {[item.bound for item in self.claim.best]}")
 
 
 def question_of(certificate: Certificate, graph: Graph, board: Board) -> Question:
     """The question that a certificate answers."""
-    return Question(graph, board, certificate.design(), certificate.document.space)
+    claim = certificate.claim
+    return Question(graph, board, certificate.design(), certificate.document.space,
+                    aims_of(",".join(claim.objectives)), memory_model(claim.memory))
 
 
 def said(claim: Claim) -> str:
     """What is claimed, for a person."""
-    return (f"the best design found takes {claim.best_ms:.6g} ms ({claim.memory}, predicted); none "
-            f"of the {claim.designs:.3g} designs is below {claim.bound_ms:.6g} ms; gap "
-            f"{gap(claim.best_ms, claim.bound_ms):.2%}")
+    if len(claim.objectives) > 1:
+        return (f"{len(claim.best)} designs ({claim.memory}, predicted) of which each of the "
+                f"{claim.designs:.3g} designs is at least at {1 - claim.gap:.4g} of one in "
+                f"{' and '.join(claim.objectives)}; gap {claim.gap:.2%}")
+    aim, best = claim.objectives[0], claim.best[0]
+    return (f"the best design found has {best.figures[0]:.6g} in {aim.label} ({claim.memory}, "
+            f"predicted); none of the {claim.designs:.3g} designs is below {best.bound[0]:.6g}; "
+            f"gap {claim.gap:.2%}")
 
 
-__all__ = ["KIND", "Certificate", "Checked", "Claim", "Document", "certificate", "layers_digest",
+__all__ = ["KIND", "Certificate", "Checked", "Claim", "Document", "certificate", "claim_of",
+           "layers_digest",
            "program_digest", "question_of", "said", "write_certificate"]

@@ -4,28 +4,39 @@ It knows no buffers; `tables` does, for boxes in which nothing else is left open
 nanoseconds of the processor and cycles of the fabric, apart, since the clock is open too.
 
 A convolution makes every trip of the array, whatever its tiles: at least `result_cycles` for each
-group of positions, with the channels of its tensors packed as densely as planes allow. A layer
-whose engines no design of the box has runs on the processor, which the layers behind it wait
-for. What may be absorbed counts as nothing. What comes before a phase's first convolution may run
-while the phase, or its repeat, before is still going on: it counts once, in the first phase only.
+group of positions, with the channels of its tensors packed as densely as planes allow. What tiles
+add is `with_tiles`. It loads and stores every byte at least once, with the widest masters. A layer
+whose engines no design of the box has runs on the processor, which the layers behind it wait for.
+What may be absorbed counts as nothing. What comes before a phase's first convolution may run while
+the phase, or its repeat, before is still going on: it counts once, in the first phase only.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from math import sqrt
+from typing import Any, NamedTuple
 
-from arch_models.board import Board
+import numpy as np
+
 from arch_models.engines import EngineModel, Tile, engines_that_run, interval_cycles, timing
 from arch_models.engines.stream import Stream
-from arch_models.overlay import Engine, Overlay
-from arch_models.units import ROUNDING, ceil_div
+from arch_models.overlay import Engine, Overlay, Role
+from arch_models.units import NS_PER_S, ROUNDING, ceil_div
+from cosim.analysis.least import Least
 from cosim.build import phases
+from cosim.engines.base import Demand, Mapped
+from cosim.engines.convolution import input_bytes
 from cosim.lowering.lower import host_ns
 from cosim.mapping.choose import FREE, work_of
 from cosim.mapping.layout import Drawing
 from cosim.mapping.tiles import LayerMapping
 from studies.certify.boxes import Box
+from studies.certify.joules import Joules, Span
+from studies.certify.parts import Parts
+from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Layer, Operator, Phase
 
 #: What a fusion may absorb, by the axis that says whether it does.
@@ -41,9 +52,10 @@ class Floor(NamedTuple):
     host_ns: float
     either: tuple[tuple[int, float], ...] = ()
 
-    def ms(self, clock_hz: int) -> float:
-        """At a clock."""
-        either = sum(min(cycles / clock_hz * 1e9, time_ns) for cycles, time_ns in self.either)
+    def ms(self, clock_hz: Any) -> Any:
+        """At a clock, or at each of some."""
+        either = sum(np.minimum(cycles / clock_hz * 1e9, time_ns)
+                     for cycles, time_ns in self.either)
         return self.cycles / clock_hz * 1e3 + (self.host_ns + either) / 1e6
 
     def at(self, clock_hz: int) -> int:
@@ -53,12 +65,53 @@ class Floor(NamedTuple):
 
 @dataclass(frozen=True)
 class _Convolution:
+    """`first_bytes`: a cut of its input into n tiles loads at least an n-th of them before its
+    first trip. `work`: bytes and results, whatever the array; `weight`: of its trips."""
+
     repeats: int
     out_channels: int
     rows: int
     columns: int
     planes: int
     taps: int
+    first_bytes: float
+    work: Demand
+    weight: float
+
+
+class Rates(NamedTuple):
+    """Bytes a cycle that the masters of input and output move at the most."""
+
+    read: float
+    write: float
+
+
+def with_tiles(compute_cycles: int, overhead: int, first_bytes: float, rate: float) -> int:
+    """Cycles of a convolution at the least, whatever its tiles. `compute_cycles`: of its trips.
+
+    With n tiles of its input there are n operations or more, each with an `overhead`, and the
+    first waits for an n-th of what is loaded. The sum of both is least where they are equal.
+    """
+    alone = first_bytes / rate
+    tiles = max(1.0, sqrt(alone / max(1, overhead)))
+    return compute_cycles + int(tiles * overhead + alone / tiles)
+
+
+def first_bytes(mapped: Mapped) -> float:
+    """See `_Convolution`: of a convolution, from its tensors alone.
+
+    The first tile is none that an edge cuts off, but it may read less by the padding: as many
+    rows as its own outputs step over, if windows overlap by as much as is padded.
+    """
+    item, layer = mapped.item, mapped.layer
+    source, out = (mapped.graph.tensors[name] for name in (item.inputs[0], layer.output))
+    window, found = layer.window, mapped.bytes_of(item.inputs[0]) / source.positions
+    for count, taps, limit in ((out.rows, window.rows, source.rows),
+                               (out.columns, window.columns, source.columns)):
+        if taps - window.padding < window.stride:
+            return 0.0
+        found *= min(limit, count * window.stride / (2 if item.upsample else 1))
+    return found
 
 
 @dataclass(frozen=True)
@@ -75,12 +128,15 @@ class _Movable:
 class Floors:
     """The floors of one network on one board."""
 
-    def __init__(self, graph: Graph, board: Board, base: Overlay) -> None:
-        self.graph, self.board, self.base = graph, board, base
-        self.layouts = Drawing.start(graph, base)
+    def __init__(self, graph: Graph, parts: Parts) -> None:
+        self.graph, self.board, self.base, self.parts = graph, parts.board, parts.base, parts
+        self.layouts, self._weights = Drawing.start(graph, self.base), layer_weights(graph.name)
+        #: Nothing of a frame runs beside the processor's steps.
+        self.serial = graph.steps == 1 and len(phases(graph)) == 1
         self._convolutions: list[_Convolution] = []
         self._movable: list[_Movable] = []
-        self._array: dict[tuple, int] = {}
+        self._array: dict[tuple, list[int]] = {}
+        self._known: dict[tuple, int] = {}
         for number, phase in enumerate(phases(graph)):
             begun = False
             for layer in graph.layers:
@@ -101,13 +157,26 @@ class Floors:
         return self.layouts.planes(name)
 
     def _convolution(self, layer: Layer, repeats: int) -> _Convolution:
-        source = layer.inputs[0]
+        source, upsample = layer.inputs[0], ""
         producer = next((item for item in self.graph.layers if item.output == source), None)
         if producer is not None and producer.operator is Operator.UPSAMPLE:
-            source = producer.inputs[0]
-        out = self.graph.tensors[layer.output]
-        return _Convolution(repeats, out.channels, out.rows, out.columns, self._planes(source),
-                            layer.window.rows * layer.window.columns)
+            source, upsample = producer.inputs[0], producer.name
+        out, window, planes = self.graph.tensors[layer.output], layer.window, self._planes(source)
+        stored = {layer.output, *(item.output for item in self.graph.layers
+                                  if layer.output in item.inputs and item.operator in ABSORBED)}
+        for name in stored:
+            self._planes(name)
+        mapped = Mapped(self.graph, self.base, self.layouts, layer, LayerMapping(
+            layer.name, layer.phase, Engine.CONVOLUTION, (source,), layer.output,
+            upsample=upsample))
+        taps = window.rows * window.columns
+        return _Convolution(
+            repeats, out.channels, out.rows, out.columns, planes, taps, first_bytes(mapped),
+            Demand(load_bytes=input_bytes(mapped),
+                   weight_bytes=out.channels * planes * self.base.channel_block * taps
+                   * self.base.weight_bits // 8,
+                   store_bytes=min(map(self.layouts.bytes_of, stored))),
+            self._weights.get(layer.name, 1.0))
 
     def _add_movable(self, layer: Layer, repeats: int) -> None:
         models = engines_that_run(work_of(self.graph, layer))
@@ -140,10 +209,8 @@ class Floors:
 
     def floor(self, box: Box) -> Floor:
         """Of every design of the box."""
-        cycles = min(self._cycles((int(tm), int(tn), int(columns), int(requantize)))
-                     for tm in self._of(box, "tm") for tn in self._of(box, "tn")
-                     for columns in self._of(box, "columns")
-                     for requantize in self._of(box, "requantize_cycles"))
+        rates = self.rates(box)
+        cycles = min(self._count(array, rates) for array in self._arrays(box))
         host_ns, either = 0.0, []
         for item in self._movable:
             if self._absorbed(box, item):
@@ -153,6 +220,29 @@ class Floors:
             else:
                 either.append((item.cycles, item.time_ns))
         return Floor(cycles, host_ns, tuple(either))
+
+    def rates(self, box: Box) -> Rates:
+        """Of the fastest masters in a box."""
+        return Rates(*(self.parts.rate(box, role) for role in (Role.INPUT, Role.OUTPUT)))
+
+    def work(self, box: Box) -> Least:
+        """What every design of the box does; of the array its trips alone."""
+        found = Least()
+        for item in self._convolutions:
+            found = found.with_layer(item.work, item.repeats, item.weight)
+        trips = [self._trips(array) for array in self._arrays(box)]
+        return replace(found, trips=min(item[0] for item in trips),
+                       weighted_trips=min(item[1] for item in trips))
+
+    def joules(self, joules: Joules, box: Box, clock_hz: int) -> float:
+        """Energy of every design of the box, in uJ a pixel."""
+        floor = self.floor(box)
+
+        def span(clocks_hz: Any) -> Span:
+            return Span(floor.ms(clocks_hz) / 1e3, floor.host_ns / NS_PER_S,
+                        floor.cycles / clocks_hz if self.serial else 0.0)
+
+        return joules.of_box(box, self.parts, self.work(box), span, clock_hz)
 
     def moved(self, box: Box, name: str, clock_hz: int) -> int:
         """By how many cycles the floor of a box is higher if the processor runs a layer."""
@@ -168,20 +258,43 @@ class Floors:
     def _of(self, box: Box, name: str) -> tuple:
         return box.values(name) or (getattr(self.base, name),)
 
-    def _cycles(self, array: tuple[int, int, int, int]) -> int:
-        """Of all convolutions on an array of `tm`, `tn`, `columns`, `requantize_cycles`."""
-        found = self._array.get(array)
-        if found is None:
-            found = self._array[array] = self._count(array)
-        return found
+    def _arrays(self, box: Box) -> Iterator[tuple[int, ...]]:
+        """`tm`, `tn`, `columns`, `requantize_cycles` of the box's designs."""
+        sides = (self._of(box, name) for name in ("tm", "tn", "columns", "requantize_cycles"))
+        return (tuple(map(int, array)) for array in itertools.product(*sides))
 
-    def _count(self, array: tuple[int, int, int, int]) -> int:
+    def _count(self, array: tuple[int, ...], rates: Rates) -> int:
+        """Cycles of all convolutions on an array."""
+        key = (array, rates)
+        if key not in self._known:
+            cost, total = timing(self._with(array), Engine.CONVOLUTION, "convolution"), 0
+            for item, trips in zip(self._convolutions, self._each(array), strict=True):
+                total += item.repeats * max(
+                    with_tiles(trips * cost.interval, cost.fill + cost.drain, item.first_bytes,
+                               rates.read),
+                    int(item.work.load_bytes / rates.read),
+                    int(item.work.store_bytes / rates.write))
+            self._known[key] = total
+        return self._known[key]
+
+    def _trips(self, array: tuple[int, ...]) -> tuple[int, float]:
+        """Of all convolutions, and with their weights."""
+        each = list(zip(self._convolutions, self._each(array), strict=True))
+        return (sum(item.repeats * trips for item, trips in each),
+                sum(item.repeats * trips * item.weight for item, trips in each))
+
+    def _with(self, array: tuple[int, ...]) -> Overlay:
         tm, tn, columns, requantize = array
-        overlay = replace(self.base, tm=tm, tn=tn, columns=columns, requantize_cycles=requantize)
-        cost = timing(overlay, Engine.CONVOLUTION, "convolution")
-        lanes = tn // overlay.channel_block
-        return sum(item.repeats * (
-            cost.fill + cost.drain + cost.interval * ceil_div(item.out_channels, tm) * item.rows
-            * ceil_div(item.columns, columns)
-            * max(ceil_div(item.planes, lanes) * item.taps, overlay.result_cycles))
-            for item in self._convolutions)
+        return replace(self.base, tm=tm, tn=tn, columns=columns, requantize_cycles=requantize)
+
+    def _each(self, array: tuple[int, ...]) -> list[int]:
+        """Trips of each convolution."""
+        if array not in self._array:
+            overlay = self._with(array)
+            lanes = overlay.tn // overlay.channel_block
+            self._array[array] = [
+                ceil_div(item.out_channels, overlay.tm) * item.rows
+                * ceil_div(item.columns, overlay.columns)
+                * max(ceil_div(item.planes, lanes) * item.taps, overlay.result_cycles)
+                for item in self._convolutions]
+        return self._array[array]

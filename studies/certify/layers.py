@@ -16,11 +16,14 @@ from arch_models.board import Board
 from arch_models.overlay import Engine, Overlay, Role
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
-from cosim.engines.base import Mapped
+from cosim.engines.base import Demand, Mapped
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
 from cosim.mapping.choose import Chooser
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from studies.certify.sizes import BANKS, Sizes, resized
+
+#: What a layer does that energy depends on.
+COUNTED = ("load_bytes", "weight_bytes", "store_bytes", "trips", "results", "partials")
 
 
 def sized(like: Chooser, board: Board, overlay: Overlay) -> Chooser:
@@ -31,20 +34,21 @@ def sized(like: Chooser, board: Board, overlay: Overlay) -> Chooser:
     return chooser
 
 
-class Least(NamedTuple):
+class Tiled(NamedTuple):
     """A layer by banks and words: at least so many cycles, -1 where it has no tile; the number of
-    its tile; all its tiles."""
+    its tile; all its tiles; and what it does at least."""
 
     cycles: np.ndarray
     kinds: np.ndarray
     tiles: list[object]
+    work: Demand
 
 
 class Layers:
     """The layers of one network on one array at one clock, for all sizes of the buffers."""
 
     def __init__(self, chooser: Chooser, board: Board, sizes: Sizes,
-                 known: dict[Hashable, int]) -> None:
+                 known: dict[Hashable, int | Demand]) -> None:
         self.chooser, self.board, self.sizes, self.known = chooser, board, sizes, known
         self.graph, self.overlay = chooser.graph, chooser.overlay
         overlay = chooser.overlay
@@ -61,7 +65,7 @@ class Layers:
                 BANKS, self.sizes.banks[bank], strict=True))), self.board)
         return self._timers[bank]
 
-    def least(self, item: LayerMapping, there: np.ndarray) -> Least:
+    def least(self, item: LayerMapping, there: np.ndarray) -> Tiled:
         """The tile of a layer for all sizes, and what one unit at a time takes for it."""
         if item.engine is Engine.CONVOLUTION:
             shape = self.chooser.shapes[item.name]
@@ -69,26 +73,30 @@ class Layers:
             kinds, tiles = self._convolution(shape, there)
         else:
             kinds, tiles = self._streamed(item, there)
-        cycles = np.array([*(self._slowest(item, tile) for tile in tiles), -1], np.int64)
-        return Least(cycles[kinds], kinds, tiles)
+        demands = [self._demand(item, tile) for tile in tiles]
+        cycles = np.array([*map(self._slowest, demands), -1], np.int64)
+        work = Demand(**{name: np.array([*(getattr(each, name) for each in demands), 0])[kinds]
+                         for name in COUNTED})
+        return Tiled(cycles[kinds], kinds, tiles, work)
 
-    def _slowest(self, item: LayerMapping, tile: object) -> int:
-        mapped = self._mapped(item, tile)
+    def _slowest(self, work: Demand) -> int:
+        return int(max(work.compute_cycles, work.load_bytes / self.rates[Role.INPUT],
+                       work.store_bytes / self.rates[Role.OUTPUT]))
+
+    def _demand(self, item: LayerMapping, tile: object) -> Demand:
         assert item.engine is not None
         key = ("least", self._key(item, (), tile))
         known = self.known.get(key)
         if known is None:
-            work = SLICES[item.engine].least(mapped)
-            known = self.known[key] = int(max(
-                work.compute_cycles, work.load_bytes / self.rates[Role.INPUT],
-                work.store_bytes / self.rates[Role.OUTPUT]))
+            known = self.known[key] = SLICES[item.engine].least(self._mapped(item, tile))
+        assert isinstance(known, Demand)
         return known
 
     def _mapped(self, item: LayerMapping, tile: object) -> Mapped:
         return Mapped(self.graph, self.overlay, self.chooser.layouts,
                       self.graph.layer(item.name), replace(item, tile=tile))
 
-    def alone(self, item: LayerMapping, least: Least, there: np.ndarray) -> np.ndarray:
+    def alone(self, item: LayerMapping, least: Tiled, there: np.ndarray) -> np.ndarray:
         """What the layer takes alone, where it is asked for."""
         found = np.full(self.sizes.shape, -1, np.int64)
         banks = np.arange(len(self.sizes.banks))[:, None, None, None, None]
@@ -100,6 +108,7 @@ class Layers:
             if known is None:
                 known = self.known[key] = self._timer(bank).cycles(
                     self.chooser.layouts, replace(item, tile=least.tiles[kind]))
+            assert isinstance(known, int)
             found[pairs == pair] = known
         return found
 

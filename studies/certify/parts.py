@@ -16,6 +16,7 @@ from arch_models.board import Board
 from arch_models.clock import Row, rows_of
 from arch_models.engines import Resources
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Overlay, Rate, Role
+from arch_models.power.energy import Sites
 from arch_models.resources import block_design, estimate
 from studies.certify.boxes import Box
 from studies.certify.clock_ceiling import RowSets, ceiling_mhz, every_row
@@ -87,6 +88,23 @@ class Parts:
             total = total + self.part(box, part)
         return total
 
+    def sites(self, box: Box) -> Sites:
+        """The same part by part, without the block design, for those that every design has."""
+        return tuple((part, self.part(box, part)) for part in self._there(box))
+
+    def rate(self, box: Box, role: Role) -> float:
+        """Bytes a cycle that the masters of a role move at the most."""
+        base = self.base.masters_of(role)
+        names = [name for name in PORTS if ROLES[name] is role and box.may_have_named(name)]
+        wanted = (box.values(width_axis(role, box.names))
+                  or tuple({master.width_bits for master in base}))
+        ports = ({str(port) for name in names for port in box.values(name)}
+                 or {master.port for master in base})
+        count = max(map(int, box.values("input_masters") or (len(base),))) if (
+            role is Role.INPUT) else len(base)
+        return count / 8 * max(self.board.port(port).nearest_width(int(bits))
+                               for port in ports for bits in wanted)
+
     def _around(self, box: Box) -> Resources:
         """The block design, with the fewest masters of the box."""
         key = ("around", box.values("input_masters"), box.values("fetch"))
@@ -109,7 +127,7 @@ class Parts:
 
     def _there(self, box: Box) -> Iterator[str]:
         yield from ALWAYS
-        if box.values("input_masters")[:1] == (2,):
+        if set(box.values("input_masters")) == {2}:
             yield "master input_2"
         if box.values("fuse_add") in ((True,), ()):
             yield "buffer skip"
@@ -144,7 +162,7 @@ class Parts:
 
     def _kinds(self, box: Box, name: str) -> tuple[Value, ...]:
         """Values of a port's axis, one for each set of widths that a master has there."""
-        wanted = box.values(width_axis(ROLES[name], {axis.name for axis in box.root.axes}))
+        wanted = box.values(width_axis(ROLES[name], box.names))
         kinds: dict[Hashable, Value] = {}
         for value in box.values(name):
             port = self.board.port(str(value))

@@ -1,4 +1,4 @@
-"""The least latency of designs that share a program: those that differ in ports and limits.
+"""The least figures of designs that share a program: those that differ in ports and limits.
 
 It chooses no buffers. The bound is the program on private ports, each as quick as the quickest of
 the board, with the highest limits: on these the end of every operation follows from others by `max`
@@ -14,10 +14,13 @@ from typing import NamedTuple
 from arch_models.board import Board
 from arch_models.memory import Memory, Port, memory_for
 from arch_models.overlay import Infeasible, Overlay
+from arch_models.power.energy import Sites
 from cosim.build import Builder
 from cosim.executors import fast
 from cosim.program.table import Program, UnitKind
-from studies.certify.boxes import Box
+from studies.certify.boxes import Box, fewest_starts
+from studies.certify.goals import Point
+from studies.certify.joules import Joules
 from studies.certify.parts import PORTS
 from studies.search.space import Choice, Value
 from studies.search.space_overlays import overlay_of
@@ -32,32 +35,39 @@ class Timed(NamedTuple):
     """A bound for all designs of a box, and a design of the box that comes near it."""
 
     cycles: int
-    clock_hz: int
+    point: Point
     choice: Choice
 
 
 class Programs:
     """Bounds of boxes in which only ports, limits, starts and layouts are open."""
 
-    def __init__(self, builder: Builder, base: Overlay) -> None:
-        self.builder, self.base = builder, base
+    def __init__(self, builder: Builder, base: Overlay, joules: Joules | None) -> None:
+        self.builder, self.base, self.joules = builder, base, joules
 
     @property
     def board(self) -> Board:
         """The board of the designs."""
         return self.builder.board
 
-    def bounds(self, box: Box) -> list[Timed]:
-        """One for each layout; none where nothing can be built."""
+    def bounds(self, box: Box, sites: Sites, share: float) -> list[Timed]:
+        """One for each layout, and for energy each way to start; none where nothing can be built.
+
+        `sites`, `share`: what all designs need at least.
+        """
+        starts: tuple[Value | None, ...] = box.values("start")
+        if self.joules is None:
+            starts = tuple(fewest_starts(box).values())
         found = []
-        for layout in box.values("layout") or (None,):
-            part = box if layout is None else box.narrowed(layout=(layout,))
-            timed = self.bound(part)
+        for layout, start in itertools.product(box.values("layout") or (None,), starts or (None,)):
+            sides = {name: (value,) for name, value in (("layout", layout), ("start", start))
+                     if value is not None}
+            timed = self._bound(box.narrowed(**sides), sites, share)
             if timed is not None:
                 found.append(timed)
         return found
 
-    def bound(self, box: Box) -> Timed | None:
+    def _bound(self, box: Box, sites: Sites, share: float) -> Timed | None:
         """Of a box with one layout."""
         choice = box.design(self._quickest(box))
         overlay = overlay_of(choice, self.base, self.board)
@@ -68,14 +78,14 @@ class Programs:
         if isinstance(lowered, Infeasible):
             return None
         alone = fast.simulate(*private(lowered.program, memory_for(self.board, overlay, "flat")))
-        return Timed(int(alone.total_cycles), overlay.clock_hz, choice)
+        cycles = int(alone.total_cycles)
+        uj = self.joules.of_program(lowered, cycles, overlay, sites) if self.joules else 0.0
+        return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice)
 
     def _quickest(self, box: Box) -> dict[str, Value]:
-        """The highest limits, fewest starts, and ports that no two readers share if there are."""
+        """The highest limits, and ports that no two readers share if there are."""
         found: dict[str, Value] = {name: max(box.values(name)) for name in LIMITS
                                    if box.values(name)}
-        if "frame" in box.values("start"):
-            found["start"] = "frame"
         names = [name for name in PORTS if box.values(name)
                  and box.may_have(box.root.axis(name))]
         readers = [index for index, name in enumerate(names) if name in READERS]

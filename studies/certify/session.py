@@ -18,8 +18,8 @@ from rich.console import Console
 from arch_models.overlay import overlay_toml
 from studies.certify.bounds import Question
 from studies.certify.branch import Book, Branch, Settings, State
-from studies.certify.certificate import Claim, program_digest, said, write_certificate
-from studies.evaluation.inputs import memory_model
+from studies.certify.certificate import claim_of, program_digest, said, write_certificate
+from studies.certify.goals import Aim
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.made_by import invocation
@@ -49,34 +49,51 @@ class Effort:
 
 def run_proof(question: Question, settings: Settings, console: Console, out: Path,
               effort: Effort, json: Path | None = None) -> None:
-    """Prove, say how far it is, and write `certificate.json` and `best.toml` into a folder.
+    """Prove, say how far it is, and write `certificate.json` and the best designs into a folder:
+    `best.toml`, or with several objectives `best-1.toml` and so on.
 
     `json`: a file for what is claimed alone."""
-    memory_model(settings.memory)
-    _say_replaced(console, output_folder(out))
+    folder = output_folder(out)
+    _say_replaced(console, folder)
     if json is not None:
         check_writable(json)
-    graph, board, space = question.graph, question.board, question.space
     branch = Branch(question, settings, _book(question, settings, effort.storage),
                     _each_seconds(console, _line))
     with Stopping():
         state = branch.run(effort.workers, effort.scheduler, effort.start)
-    if not state.best.choice:
+    if not state.front.members:
         _end(branch.signal, console, "stopped before a design was simulated; nothing is proved")
         raise UserError("no design was feasible; nothing is proved")
-    claim = Claim(question.workload or graph.name, question.board_name or board.name,
-                  settings.memory, state.best.ms, state.bound_ms, space.size(), state.best.choice)
+    claim = claim_of(question, state.front, state.factor)
     write_certificate(out / CERTIFICATE, branch.bounds, claim, invocation())
-    write_text(out / BEST, overlay_toml(overlay_of(
-        state.best.choice, question.base, board, "proved")))
+    names = [BEST] if len(question.aims) == 1 else [
+        f"best-{number + 1}.toml" for number in range(len(claim.best))]
+    for path in _designs_there(folder):
+        path.unlink()
+    for name, item in zip(names, claim.best, strict=True):
+        write_text(out / name, overlay_toml(overlay_of(
+            item.choice, question.base, question.board, "proved")))
     if json is not None:
         write_json(json, {**header("claim", invocation()), "predicted": True, **encode(claim),
                           "gap": state.gap, "boxes": state.boxes, "seconds": state.seconds})
     console.print(f"{said(claim)}; {state.boxes:,} boxes in {state.seconds:.0f} s",
                   soft_wrap=True)
-    console.print(f"wrote {CERTIFICATE} and {BEST} to {out}; `cosim check "
-                  f"{out / CERTIFICATE}` checks it", soft_wrap=True)
+    for name, item in zip(names, claim.best, strict=True):
+        console.print(f"  {name}: {_figures(question.aims, item.figures)}", soft_wrap=True)
+    console.print(f"wrote {CERTIFICATE} and {names[0]}{' and on' if len(names) > 1 else ''} to "
+                  f"{out}; `cosim check {out / CERTIFICATE}` checks it", soft_wrap=True)
     _end(branch.signal, console)
+
+
+def _figures(aims: Sequence[Aim], figures: Sequence[float]) -> str:
+    return ", ".join(f"{aim.label} {figure:.6g}"
+                     for aim, figure in zip(aims, figures, strict=True))
+
+
+def _designs_there(folder: Path) -> list[Path]:
+    """Designs of an earlier proof."""
+    return [path for path in (folder / BEST, *sorted(folder.glob("best-*.toml")))
+            if path.exists()]
 
 
 def _book(question: Question, settings: Settings, storage: str | None) -> Book:
@@ -88,12 +105,12 @@ def _book(question: Question, settings: Settings, storage: str | None) -> Book:
     known = identity([question.graph], question.board, question.base, question.space,
                      SearchSettings())
     return Book(Path(storage), json_text.dumps(
-        {**known, "proof": settings.memory, "gap": settings.gap, "simulator": program_digest()},
-        sort_keys=True))
+        {**known, "proof": question.memory, "of": list(question.aims), "gap": settings.gap,
+         "simulator": program_digest()}, sort_keys=True), question.aims)
 
 
 def _say_replaced(console: Console, out: Path) -> None:
-    there = [name for name in (CERTIFICATE, BEST) if (out / name).exists()]
+    there = [path.name for path in (out / CERTIFICATE, *_designs_there(out)) if path.exists()]
     if there:
         console.print(f"{out} holds {' and '.join(there)}, which this proof replaces (--out FOLDER "
                       "keeps both)", soft_wrap=True)
@@ -101,8 +118,15 @@ def _say_replaced(console: Console, out: Path) -> None:
 
 def _line(asked: Callable[[], State]) -> str:
     state = asked()
-    return (f"{state.seconds:.0f} s: best {state.best.ms:.6g} ms, none below "
-            f"{state.bound_ms:.6g} ms, gap {state.gap:.2%}; {state.open} boxes open, "
+    best = state.front.members[:1]
+    if len(state.front.aims) > 1:
+        said_ = f"{len(state.front.members)} designs in front"
+    elif best:
+        said_ = (f"best {best[0].figures[0]:.6g} in {state.front.aims[0].label}, none below "
+                 f"{best[0].figures[0] * state.factor:.6g}")
+    else:
+        said_ = "no design yet"
+    return (f"{state.seconds:.0f} s: {said_}, gap {state.gap:.2%}; {state.open} boxes open, "
             f"10^{state.excluded:.1f} designs excluded, {state.boxes:,} boxes")
 
 

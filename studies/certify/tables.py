@@ -9,38 +9,44 @@ Sizes and banks of a box span a table: axes (banks, input, weight, output, accum
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from arch_models.board import Board
 from arch_models.clock import rate_hz, rows_of
+from arch_models.engines import Resources, timing
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Engine, Infeasible, Overlay, Rate
+from arch_models.power.energy import Sites
 from arch_models.resources import block_design, estimate
-from arch_models.units import ROUNDING
-from cosim.analysis.hosts import host_steps
+from arch_models.units import NS_PER_S, ROUNDING
+from cosim.analysis.hosts import HostStep, host_steps
+from cosim.analysis.least import Least
 from cosim.build import phases
 from cosim.engines import SLICES
-from cosim.engines.base import Mapped
-from cosim.engines.convolution_search import search
+from cosim.engines.base import Demand, Mapped
+from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.lowering.lower import host_cycles
 from cosim.mapping.choose import Chooser, Known
-from cosim.mapping.tiles import LayerMapping
-from studies.certify.boxes import Box
-from studies.certify.floors import Floors
+from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
+from studies.certify.boxes import Box, fewest_starts
+from studies.certify.floors import Floors, Rates, first_bytes, with_tiles
+from studies.certify.goals import Bar, Point
+from studies.certify.joules import Joules, Span
 from studies.certify.layers import Layers, sized
-from studies.certify.parts import Parts
 from studies.certify.sizes import BANKS, WORDS, Sizes, resized
-from studies.search.space import CLOCK, Choice
+from studies.evaluation.activity import layer_weights
+from studies.search.space import CLOCK
 from studies.search.space_overlays import rate_hz as named_hz
 from workloads.graph import Graph, Phase
 
-#: Buffers by the axes of their words and banks, and their memory in `clock.Rows`.
-GROUPS = (("input_words", "input_banks", 0), ("weight_words", "weight_banks", 2),
-          ("output_words", "output_banks", 1), ("accumulator_words", "", 3))
+#: Buffers by the axes of their words and banks, their memory in `clock.Rows`, and their parts.
+GROUPS = (("input_words", "input_banks", 0, ("buffer input",)),
+          ("weight_words", "weight_banks", 2, ("buffer weight",)),
+          ("output_words", "output_banks", 1, ("buffer output", "buffer skip")),
+          ("accumulator_words", "", 3, ("buffer accumulator",)))
 KINDS = ("dsp", "bram36", "lut", "ff")
 #: Axes that decide how layers are mapped, besides those of engines.
 MAPPED = ("tm", "tn", "columns", "requantize_cycles", "fuse_pool", "fuse_upsample", "fuse_add",
@@ -49,85 +55,148 @@ MAPPED = ("tm", "tn", "columns", "requantize_cycles", "fuse_pool", "fuse_upsampl
 NEVER = np.iinfo(np.int64).max
 
 
+class Built(NamedTuple):
+    """Designs by banks and words: which the part holds, the clock of each, the largest share of
+    the part, and the sites of every part of the design (arrays where they differ)."""
+
+    feasible: np.ndarray
+    rates_hz: np.ndarray
+    share: np.ndarray
+    sites: Sites
+
+
 class Table(NamedTuple):
-    """Bounds by banks and words. `cycles`: of the frame, `NEVER` where nothing can be built;
-    `rates_hz`: the clock of each design. Designs of one of the `kinds` have one clock, equal banks
-    and equal tiles, so that their programs are equal; -1: tiles were not looked at."""
+    """Bounds by banks and words. `cycles`: of the frame, `NEVER` where nothing can be built; `uj`:
+    energy, 0 where nobody asks. Designs of one of the `kinds` have one clock, equal banks and
+    equal tiles, so that their programs are equal; -1: tiles were not looked at."""
 
     cycles: np.ndarray
-    rates_hz: np.ndarray
+    uj: np.ndarray
     kinds: np.ndarray
+    built: Built
+
+    @property
+    def points(self) -> Point:
+        """Figures at the least."""
+        never = self.cycles == NEVER
+        return Point(_ms(np.where(never, inf, self.cycles), np.maximum(1, self.built.rates_hz)),
+                     np.where(never, inf, self.uj), self.built.share)
+
+
+class Untiled(NamedTuple):
+    """Whatever the tile: cycles of all engines, what they do, the processor's steps, and the
+    layers that move there where buffers are smallest."""
+
+    cycles: int
+    work: Least
+    steps: tuple[HostStep, ...]
+    movable: tuple[str, ...]
+
+
+def _ms(cycles: Any, clock_hz: Any) -> Any:
+    return cycles / clock_hz * 1e3 * (1 - 1e-12)
 
 
 class Tables:
     """Makes tables of one network on one board, and keeps what layers of equal shape take."""
 
-    def __init__(self, graph: Graph, board: Board, parts: Parts, floors: Floors) -> None:
-        self.graph, self.board, self.parts, self.floors = graph, board, parts, floors
-        self.known: dict[Hashable, int] = {}
+    def __init__(self, graph: Graph, floors: Floors, joules: Joules | None) -> None:
+        """`joules` None: nobody asks for energy."""
+        self.graph, self.board, self.parts = graph, floors.board, floors.parts
+        self.floors, self.joules = floors, joules
+        self.known: dict[Hashable, int | Demand] = {}
         self._tiles: Known = {}
-        self._floors: dict[Hashable, tuple[int, float, tuple[str, ...]]] = {}
+        self._floors: dict[Hashable, Untiled | None] = {}
+        self._weights = layer_weights(graph.name)
 
-    def table(self, box: Box, enough_ms: float) -> Table:
-        """The table of a box; where even its floor takes `enough_ms`, tiles are not looked at."""
+    def table(self, box: Box, bar: Bar) -> Table:
+        """The table of a box; where even its floor clears the bar, tiles are not looked at."""
         sizes = Sizes.of(box, self.parts.base)
-        feasible, rates = self._built(box, sizes)
+        built = self._built(box, sizes)
         cycles, kinds = np.full(sizes.shape, NEVER), np.full(sizes.shape, -1)
+        uj = np.zeros(sizes.shape)
         floor = self.floors.floor(box)
-        for clock in np.unique(rates[feasible]).tolist():
-            there = feasible & (rates == clock)
-            if floor.ms(clock) >= enough_ms:
-                cycles[there] = floor.at(clock)
-            else:
-                found, alike = self._mapped(box, sizes, clock, there, enough_ms)
-                cycles[there] = found[there]
-                kinds[there] = alike[there] + (1 + kinds.max())
-        return Table(cycles, rates, kinds)
+        for clock in np.unique(built.rates_hz[built.feasible]).tolist():
+            there = built.feasible & (built.rates_hz == clock)
+            least = self.floors.joules(self.joules, box, clock) if self.joules else 0.0
+            cycles[there], uj[there] = floor.at(clock), least
+            if not np.all(bar.cleared(Table(cycles, uj, kinds, built).points)[there]):
+                found = self._mapped(box, sizes, clock, there, bar, Table(cycles, uj, kinds, built))
+                cycles[there], uj[there] = found.cycles[there], found.uj[there]
+                kinds[there] = found.kinds[there] + (1 + kinds.max())
+        return Table(cycles, uj, kinds, built)
 
-    def floor_ms(self, box: Box, clock_hz: int) -> float:
-        """No design of the box takes less at up to this clock: its layers in order, each as long
+    def floor(self, box: Box, clock_hz: int) -> Point:
+        """No design of the box has less at up to this clock: its layers in order, each as long
         as its engine takes whatever the tile. Where a layer moves to the processor for want of
         room, the floor of the box holds, with that layer there.
 
         What decides how layers are mapped must not be open: array, engines and fusions.
         """
-        cycles, host_ns, movable = self._untiled(box)
+        found = self._untiled(box)
+        if found is None:
+            return Point(inf, inf)
         floor = self.floors.floor(box)
         moved = min((floor.at(clock_hz) + self.floors.moved(box, name, clock_hz)
-                     for name in movable), default=NEVER)
-        least = min(cycles + host_ns * clock_hz / 1e9, moved)
-        return least / clock_hz * 1e3 * (1 - ROUNDING)
+                     for name in found.movable), default=NEVER)
+        alone_ns = sum(step.time_ns * step.alone for step in found.steps)
+        least = min(found.cycles + alone_ns * clock_hz / 1e9, moved)
+        ms = least / clock_hz * 1e3 * (1 - ROUNDING)
+        if self.joules is None:
+            return Point(ms)
+        uj = self.joules.of_box(
+            box, self.parts, found.work,
+            lambda clocks_hz: _span(found.steps, found.cycles / clocks_hz), clock_hz, True)
+        if found.movable:
+            uj = min(uj, self.floors.joules(self.joules, box, clock_hz))
+        return Point(ms, uj)
 
     def clock_hz(self, box: Box) -> int:
         """The fastest clock of the designs that the board holds; 0 if it holds none."""
-        feasible, rates = self._built(box, Sizes.of(box, self.parts.base))
-        return int(rates[feasible].max()) if feasible.any() else 0
+        built = self._built(box, Sizes.of(box, self.parts.base))
+        return int(built.rates_hz[built.feasible].max()) if built.feasible.any() else 0
 
-    def _untiled(self, box: Box) -> tuple[int, float, tuple[str, ...]]:
-        """Cycles of all engines and time of the processor, and the layers that move there where
-        buffers are smallest. What fits the smallest fits all."""
-        key = tuple(side for side in box.sides if side[0] in MAPPED or "fabric_" in side[0])
-        known = self._floors.get(key)
-        if known is None:
+    def _untiled(self, box: Box) -> Untiled | None:
+        """What fits the smallest buffers fits all; None if not even the largest fit."""
+        rates = self.floors.rates(box)
+        key = (rates, *(side for side in box.sides
+                        if side[0] in (*MAPPED, "start") or "fabric_" in side[0]))
+        if key not in self._floors:
             sizes = Sizes.of(box, self.parts.base)
-            overlay = self.overlay(box.design({**sizes.largest}), NOMINAL_CLOCK_HZ)
+            overlay = self.overlay(box, sizes, NOMINAL_CLOCK_HZ)
             chooser = self.chooser(overlay)
             mapping = chooser.run()
-            if isinstance(mapping, Infeasible):
-                known = NEVER, inf, ()
-            else:
-                fabric = [item for item in mapping.layers if item.engine is not None]
-                work = [SLICES[item.engine].least(Mapped(
-                    self.graph, overlay, chooser.layouts, self.graph.layer(item.name), item))
-                    for item in fabric if item.engine is not None]
-                known = (sum(self._repeats(item) * one.untiled_cycles
-                             for item, one in zip(fabric, work, strict=True)),
-                         sum(step.time_ns * step.alone for step in
-                             host_steps(self.graph, overlay, self.board, mapping)),
-                         tuple(item.name for item in fabric if not self._must_map(item)
-                               and self._moves(item, chooser, sizes)))
-            self._floors[key] = known
-        return known
+            self._floors[key] = None if isinstance(mapping, Infeasible) else self._whole(
+                chooser, mapping, sizes, rates)
+        return self._floors[key]
+
+    def _whole(self, chooser: Chooser, mapping: Mapping, sizes: Sizes, rates: Rates) -> Untiled:
+        """Of a mapping, each convolution as one tile and with what tiles add at least."""
+        overlay, cycles, total = chooser.overlay, 0, Least()
+        cost = timing(overlay, Engine.CONVOLUTION, "convolution")
+        fabric = [item for item in mapping.layers if item.engine is not None]
+        for item in fabric:
+            engine, layer = item.engine, self.graph.layer(item.name)
+            assert engine is not None
+            if engine is Engine.CONVOLUTION:
+                shape = chooser.shapes[item.name]
+                assert isinstance(shape, ConvolutionShape)
+                item = replace(item, tile=ConvolutionTile(
+                    shape.out_words, shape.in_words, shape.conv_rows, shape.conv_columns, True,
+                    False))
+            mapped = Mapped(self.graph, overlay, chooser.layouts, layer, item)
+            work = SLICES[engine].least(mapped)
+            untiled = work.untiled_cycles
+            if self._must_map(item):
+                untiled = with_tiles(work.trips * cost.interval, cost.fill + cost.drain,
+                                     first_bytes(mapped), rates.read)
+            cycles += self._repeats(item) * int(max(
+                untiled, work.load_bytes / rates.read, work.store_bytes / rates.write))
+            total = total.with_layer(work, self._repeats(item), self._weights.get(item.name, 1.0))
+        return Untiled(cycles, total,
+                       tuple(host_steps(self.graph, overlay, self.board, mapping)),
+                       tuple(item.name for item in fabric if not self._must_map(item)
+                             and self._moves(item, chooser, sizes)))
 
     def _moves(self, item: LayerMapping, chooser: Chooser, sizes: Sizes) -> bool:
         """Has a layer no tile in the smallest buffers?"""
@@ -142,37 +211,43 @@ class Tables:
     def _repeats(self, item: LayerMapping) -> int:
         return self.graph.steps if item.phase is Phase.STEP else 1
 
-    def overlay(self, choice: Choice, clock_hz: int) -> Overlay:
-        """The overlay of a choice at a clock."""
+    def overlay(self, box: Box, sizes: Sizes, clock_hz: int) -> Overlay:
+        """The design of a box with the largest buffers and the fewest starts, at a clock."""
+        choice = box.design({**sizes.largest, **fewest_starts(box)})
         return replace(self.parts.overlay(choice), clock_hz=clock_hz, rate=Rate.FIXED)
 
     # --- sites and clocks ------------------------------------------------------------------
 
-    def _built(self, box: Box, sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
-        """Which designs the part holds, and the clock of each."""
+    def _built(self, box: Box, sizes: Sizes) -> Built:
+        """Sites and clocks of all sizes."""
         plain = self.parts.overlay(box.design(sizes.fields((0,) * 5)))
-        needed = estimate(plain).total + block_design(plain)
-        sites = {kind: np.full(sizes.shape, float(getattr(needed, kind))) for kind in KINDS}
-        rows = np.zeros(sizes.shape, np.int64)
-        numbers: dict[Hashable, int] = {}
-        for axis, (words, banks, memory) in enumerate(GROUPS):
+        parts = dict(estimate(plain).parts)
+        rows, numbers = np.zeros(sizes.shape, np.int64), dict[Hashable, int]()
+        for axis, (words, banks, memory, names) in enumerate(GROUPS):
+            mine = {name: {kind: np.zeros(sizes.shape) for kind in KINDS}
+                    for name in names if name in parts}
             for word, size in enumerate(sizes.words[axis]):
                 for count in sorted({item[axis] for item in sizes.banks}) if banks else (0,):
                     one = resized(plain, {words: size} | ({banks: count} if banks else {}))
-                    more = estimate(one).total
+                    more = estimate(one)
                     there = np.array([not banks or item[axis] == count for item in sizes.banks])
                     place = (there, *(word if index == axis else slice(None)
                                       for index in range(4)))
-                    for kind in KINDS:
-                        sites[kind][place] += (getattr(more, kind)
-                                               - getattr(needed, kind)
-                                               + getattr(block_design(plain), kind))
+                    for name, sites in mine.items():
+                        for kind in KINDS:
+                            sites[kind][place] = getattr(more.part(name), kind)
                     row = numbers.setdefault(rows_of(one).memories[memory], len(numbers))
                     rows[place] = rows[place] * 64 + row
+            parts |= {name: Resources(**sites) for name, sites in mine.items()}  # type: ignore[arg-type]
+        around = block_design(plain)
+        total = {kind: np.zeros(sizes.shape) + getattr(around, kind)
+                 + sum(getattr(part, kind) for part in parts.values()) for kind in KINDS}
+        shares = [total[kind] / getattr(self.board.part, kind) for kind in KINDS]
         free = 1 - self.parts.base.headroom
-        feasible = np.all([sites[kind] <= getattr(self.board.part, kind) * free
+        feasible = np.all([total[kind] <= getattr(self.board.part, kind) * free
                            for kind in KINDS], axis=0)
-        return feasible, self._rates(box, sizes, feasible, rows, sites["lut"])
+        return Built(feasible, self._rates(box, sizes, feasible, rows, total["lut"]),
+                     np.max(shares, axis=0), tuple(parts.items()))
 
     def _rates(self, box: Box, sizes: Sizes, feasible: np.ndarray, rows: np.ndarray,
                lut: np.ndarray) -> np.ndarray:
@@ -196,24 +271,24 @@ class Tables:
 
     # --- cycles ----------------------------------------------------------------------------
 
-    def _mapped(self, box: Box, sizes: Sizes, clock_hz: int, there: np.ndarray,
-                enough_ms: float) -> tuple[np.ndarray, np.ndarray]:
-        """Cycles of the designs of one clock, and which of them have equal tiles."""
-        overlay = self.overlay(box.design({**sizes.largest}), clock_hz)
+    def _mapped(self, box: Box, sizes: Sizes, clock_hz: int, there: np.ndarray, bar: Bar,
+                floor: Table) -> Table:
+        """The designs of one clock. `floor`: what is known of them without tiles."""
+        overlay = self.overlay(box, sizes, clock_hz)
         chooser = self.chooser(overlay)
         mapping = chooser.run()
         cycles = np.full(sizes.shape, NEVER)
         kinds = np.broadcast_to(np.arange(len(sizes.banks))[:, None, None, None, None],
                                 sizes.shape)
         if isinstance(mapping, Infeasible):
-            return cycles, kinds  # nor does it map with less
+            return Table(cycles, floor.uj, kinds, floor.built)  # nor does it map with less
         layers = Layers(chooser, self.board, sizes, self.known)
-        cycles[there] = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in
-                            host_steps(self.graph, overlay, self.board, mapping))
-        enough = enough_ms * clock_hz / 1e3 * (1 + ROUNDING)
+        steps = tuple(host_steps(self.graph, overlay, self.board, mapping))
+        host = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in steps)
+        cycles[there] = host
         fabric = [item for item in mapping.layers if item.engine is not None]
         repeats = [self._repeats(item) for item in fabric]
-        found = []
+        found, work = [], Least()
         moved = np.zeros(sizes.shape, np.int64)
         for item, times in zip(fabric, repeats, strict=True):
             least = layers.least(item, there)
@@ -224,16 +299,26 @@ class Tables:
                 cycles[lost] = NEVER
             moved[lost] += 1 + self.floors.moved(box, item.name, clock_hz)
             cycles[there] += times * np.maximum(0, least.cycles[there])
+            work = work.with_layer(least.work, times, self._weights.get(item.name, 1.0))
             found.append(least)
         # Where a layer moves to the processor others change too: only the floor is known.
         away = there & (moved > 0)
         kinds = np.where(away, kinds.max() + 1 + np.arange(kinds.size).reshape(kinds.shape), kinds)
         cycles[away] = self.floors.floor(box).at(clock_hz) + moved[away] - 1
+
+        def table() -> Table:
+            uj = floor.uj
+            if self.joules is not None:
+                fabric_s = np.where(there, cycles - host, 0) / clock_hz
+                uj = np.where(there & ~away, self.joules.least(
+                    work, _span(steps, fabric_s), clock_hz, overlay, floor.built.sites), uj)
+            return Table(cycles, uj, kinds, floor.built)
+
+        open_ = there & ~away & ~bar.cleared(table().points)
         for item, times, least in zip(fabric, repeats, found, strict=True):
-            open_ = there & ~away & (cycles < enough)
             alone = layers.alone(item, least, open_)
             cycles[open_] += times * (alone[open_] - least.cycles[open_])
-        return cycles, kinds
+        return table()
 
     def _must_map(self, item: LayerMapping) -> bool:
         layer = self.graph.layer(item.name)
@@ -248,3 +333,11 @@ def _both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Numbers of the pairs that two arrays of numbers make."""
     pairs = first * (int(second.max()) + 2) + second + 1
     return np.unique(pairs, return_inverse=True)[1].reshape(pairs.shape)
+
+
+def _span(steps: Iterable[HostStep], fabric_s: Any) -> Span:
+    """Times of a frame whose layers in fabric take so long: all steps that nothing runs beside lie
+    between them, the others may lie beside them."""
+    alone_s, all_s = (sum(step.time_ns * times / NS_PER_S for step, times in pairs) for pairs in (
+        [(step, step.alone) for step in steps], [(step, step.times) for step in steps]))
+    return Span(alone_s + fabric_s, all_s, np.maximum(0.0, fabric_s - (all_s - alone_s)))

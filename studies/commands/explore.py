@@ -18,6 +18,7 @@ from arch_models.overlay import overlay_toml
 from studies.certify.bounds import Question
 from studies.certify.branch import Settings as ProofSettings
 from studies.certify.certificate import Certificate, question_of, said
+from studies.certify.goals import Aim, aims_of
 from studies.certify.session import Effort, run_proof, say_checked
 from studies.commands.options import (
     BoardName,
@@ -83,8 +84,10 @@ class Job:
         return self.space.size() if exhaustive else self.settings.designs
 
 
+#: What a search makes small if nobody says.
+OBJECTIVES = "latency,energy,resources"
 #: Options that only a search has, and that only a proof has, and what is said of them.
-SEARCHING = (("designs", "seed", "sampler", "objectives", "study", "live", "prune"),
+SEARCHING = (("designs", "seed", "sampler", "study", "live", "prune"),
              "is for a search; leave it out, or --prove")
 PROVING = (("memory", "gap", "minutes"), "is for a proof; add --prove, or leave it out")
 
@@ -105,9 +108,12 @@ def explore(
         help="How designs are proposed: nsga2, nsga3, tpe, gp, random, or exhaustive "
              "(every design, for small spaces).")] = "nsga2",
     objectives: Annotated[str, typer.Option(
+        "--objectives", "--objective",
         help="What to make small, separated by commas: latency, energy, resources, "
-             "period, quality.",
-    )] = "latency,energy,resources",
+             "period, quality. With --prove: latency, energy, resources, or product (latency "
+             "times energy); several give a front.",
+        show_default="latency,energy,resources; with --prove latency",
+    )] = "",
     space: SpaceFile = None,
     workers: Annotated[int, typer.Option(
         min=0, max=512, help="Processes to use; 0 takes every core. The result is the same.")] = 0,
@@ -142,12 +148,13 @@ def explore(
     folder = out or Path("out", "prove" if prove else "explore", f"{Path(workload).stem}-{on.name}")
     earlier, threads = earlier_designs(start or [], axes), workers or default_workers()
     if prove:
-        question = Question(graph, on, base, axes, workload, board)
+        question = Question(graph, on, base, axes, aims_of(objectives or Aim.LATENCY.value),
+                            inputs.memory_model(memory), workload, board)
         _say_begin(note, axes, earlier, start or [])
-        return run_proof(question, ProofSettings(memory, gap, 60 * minutes or inf), terminal(),
+        return run_proof(question, ProofSettings(gap, 60 * minutes or inf), terminal(),
                          folder, Effort(storage, threads, scheduler, earlier), json)
     return run(Job(graph, Asked(workload, graph.name, board, on, base, invocation()),
-                   _settings(designs, seed, sampler, objectives), axes,
+                   _settings(designs, seed, sampler, objectives or OBJECTIVES), axes,
                    Means(threads, scheduler, _store(storage, study, workload), prune),
                    earlier, folder, json, live), note, start or [])
 

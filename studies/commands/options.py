@@ -73,13 +73,13 @@ Study = Annotated[str | None, typer.Option(
     help="Name of the study in --storage; the workload's name if left out.",
     show_default=False)]
 Prove = Annotated[bool, typer.Option(
-    "--prove", help="Find the fastest design there is and write a certificate, in place of a "
-    "search; see docs/proof.md.")]
+    "--prove", help="Find the best design there is (the fastest, if --objectives names none) and "
+    "write a certificate, in place of a search; see docs/proof.md.")]
 Proving = Annotated[str, typer.Option(
-    "--memory", "-m", help="With --prove: whose latency, flat or ddr3.")]
+    "--memory", "-m", help="With --prove: the memory model, flat or ddr3.")]
 Gap = Annotated[float, typer.Option(
-    min=0, max=0.5, help="With --prove: by which part of its latency the design that is found may "
-    "be slower than the best there is.")]
+    min=0, max=0.5, help="With --prove: by which part of its figures a design that is found may be "
+    "worse than the best there is.")]
 Minutes = Annotated[float, typer.Option(
     min=0, help="With --prove: end after so long and state the gap; 0 has no limit.")]
 OutFolder = Annotated[Path, typer.Option(

@@ -20,6 +20,7 @@ from arch_models.power.energy import Activity
 from arch_models.power.fabric import FILE, STALLED
 from arch_models.resources import SOFTMAX_LANES
 from arch_models.units import NS_PER_S, ceil_div
+from cosim.analysis.least import Least
 from cosim.engines import RUNS
 from cosim.lowering.lower import Lowered
 from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, Program, UnitKind
@@ -77,11 +78,34 @@ def count(lowered: Lowered, moved: np.ndarray, overlay: Overlay) -> Counts:
     host_ns = np.zeros(len(program.layers))
     np.add.at(host_ns, program.operations[hosts, Column.LAYER],
               np.array(lowered.host_ns) * times[hosts])
-    known = factors(program.name)
-    toggles = np.array([weight(known.get(name, 1.0)) for name in program.layers])
+    known = layer_weights(program.name)
+    toggles = np.array([known.get(name, 1.0) for name in program.layers])
     return Counts(found.cycles, clocked.cycles, toggles,
                   moved[:, kinds == UnitKind.READ].sum(axis=1),
                   moved[:, kinds == UnitKind.WRITE].sum(axis=1), host_ns / NS_PER_S)
+
+
+def least_activity(work: Least, clock_hz: Any, overlay: Overlay | None = None,
+                   row_misses: int | None = 0) -> Activity:
+    """The activity of a design that does no more than what it must.
+
+    Left out: what streaming engines and masters do beyond waiting, and beats into memories.
+    `overlay` None: the array is not known, and what depends on it is left out, too.
+    """
+    working = dict.fromkeys((ARRAY, "buffer input", "buffer weight"), work.trips)
+    if overlay is not None:
+        stores = work.bytes_written / BEAT_BYTES / (
+            _lanes(overlay)["output"] * len(overlay.masters_of(Role.OUTPUT)))
+        working |= {"buffer accumulator": work.partials / overlay.columns,
+                    "buffer output": work.results + stores,
+                    "buffer parameters": work.results * (overlay.tm / overlay.requantizers)}
+    return Activity(work.cycles, clock_hz, work.host_ns / NS_PER_S, working,
+                    {ARRAY: work.weighted_trips}, work.bytes_read, work.bytes_written, row_misses)
+
+
+def layer_weights(network: str) -> Mapping[str, float]:
+    """What a working cycle of the array costs of one with noise, by layer; 1 for one not there."""
+    return {name: weight(factor) for name, factor in factors(network).items()}
 
 
 def weight(factor: float) -> float:

@@ -12,13 +12,12 @@ from arch_models.board import Board
 from arch_models.clock import clocked
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
-from arch_models.power.energy import Activity, total_joules
+from arch_models.power.energy import total_joules
 from arch_models.resources import check
-from arch_models.units import NS_PER_S, ROUNDING
-from cosim.analysis.least import Least, least
+from arch_models.units import ROUNDING
+from cosim.analysis.least import least
 from cosim.build import Builder
-from studies.energy.toggles import factors
-from studies.evaluation.activity import weight
+from studies.evaluation.activity import layer_weights, least_activity
 from studies.evaluation.batch import Figures
 from studies.evaluation.evaluate import estimated_resources, pixels
 from studies.evaluation.values import MICROJOULES, MILLISECONDS, Scored
@@ -36,24 +35,11 @@ def bounds_of(builder: Builder, overlay: Overlay) -> Figures | None:
     mapping = builder.mapping(overlay)
     if isinstance(mapping, Infeasible):
         return None
-    weights = {name: weight(factor) for name, factor in factors(graph.name).items()}
-    work = least(graph, overlay, board, mapping, weights)
+    work = least(graph, overlay, board, mapping, layer_weights(graph.name))
+    spent = total_joules(least_activity(work, overlay.clock_hz, overlay), overlay, board)
     return Figures(work.cycles, work.cycles / overlay.clock_hz * MILLISECONDS * (1 - ROUNDING),
-                   _joules(work, overlay, board) / pixels(graph) * MICROJOULES * (1 - ROUNDING),
+                   float(spent) / pixels(graph) * MICROJOULES * (1 - ROUNDING),
                    estimated_resources(overlay, board))
-
-
-def _joules(work: Least, overlay: Overlay, board: Board) -> float:
-    """Energy grows with each of its counts, and with the time where the host's part is known.
-
-    Left out: what streaming engines and masters do beyond waiting, results, opened rows.
-    """
-    working = {"convolution": float(work.trips), "buffer input": float(work.trips),
-               "buffer weight": float(work.trips)}
-    return float(total_joules(Activity(
-        work.cycles, overlay.clock_hz, work.host_ns / NS_PER_S, working,
-        {"convolution": work.weighted_trips}, work.bytes_read, work.bytes_written,
-        row_misses=0), overlay, board))
 
 
 def bounder(graph: Graph, board: Board, base: Overlay) -> Callable[[Choice], Scored | None]:

@@ -11,7 +11,6 @@ import random
 import signal
 from dataclasses import replace
 from functools import cache
-from math import inf
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from arch_models.clock import rate_hz
 from arch_models.fields import FieldError
 from arch_models.overlay import DESIGNS, Engine, Infeasible, Overlay, load_overlay
 from arch_models.resources import check, needed
+from cosim.analysis.least import Least
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
 from cosim.mapping.tile_search import Budget
 from studies.certify.bounds import Bounds, Question
@@ -28,14 +28,16 @@ from studies.certify.boxes import Box
 from studies.certify.branch import Book, Branch, Closer, Settings
 from studies.certify.certificate import (
     Certificate,
-    Claim,
     _sum,
     certificate,
+    claim_of,
     question_of,
     write_certificate,
 )
+from studies.certify.goals import Aim, Bar, Point, point_of
+from studies.certify.joules import Span
 from studies.certify.parts import Parts
-from studies.certify.sizes import Sizes
+from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.evaluation.evaluate import evaluate
 from studies.plain.errors import UserError
 from studies.plain.stopping import Stopped
@@ -66,7 +68,10 @@ NARROW = {"tm": (8, 16), "tn": (8,), "columns": (2,), "dsp_packing": (True,),
 #: A design from which the best one of the space is not found at once.
 SLOW = replace(BASE, tm=8, input_words=1024, output_words=512, engines=frozenset(
     {Engine.CONVOLUTION}))
-FLAT = Settings()
+EXACT = Settings()
+#: Figures that every bound is asked for at once.
+ALL = (Aim.LATENCY, Aim.ENERGY, Aim.RESOURCES)
+OPEN = Bar(ALL)
 
 
 def narrow_space(graph=SMALL) -> Space:
@@ -88,7 +93,8 @@ def path_to(bounds: Bounds, design) -> list[Box]:
 def check_designs(graph, count: int, seed: int, memories=("flat",)) -> int:
     """Every box that holds a random design near the base, against the design's simulation."""
     space, generator = default_space(BOARD, graph), random.Random(seed)
-    bounds, seen = Bounds(Question(graph, BOARD, BASE, space)), 0
+    asked = [Bounds(Question(graph, BOARD, BASE, space, ALL, memory)) for memory in memories]
+    bounds, seen = asked[0], 0
     start = choice_of(BASE, space)
     for _ in range(count):
         last = {axis.name: axis.values[-1] for axis in space.axes}
@@ -106,35 +112,50 @@ def check_designs(graph, count: int, seed: int, memories=("flat",)) -> int:
         for box in path:
             assert bounds.parts.ceiling_hz(box, bounds.parts.least(box)) >= overlay.clock_hz
         if check(overlay, BOARD) is None:
-            seen += held(bounds, path, design, overlay, memories)
+            seen += all([held(item, path, design, overlay) for item in asked])
     return seen
 
 
-def held(bounds: Bounds, path: list[Box], design, overlay: Overlay, memories) -> int:
+def above(bound: Point, found: Point) -> bool:
+    """Is a bound above what was simulated, in some figure?"""
+    return any(low > figure * (1 + 1e-9) for low, figure in zip(bound, found, strict=True))
+
+
+def held(bounds: Bounds, path: list[Box], design, overlay: Overlay) -> int:
     """Bounds of a design that the board holds."""
     graph = bounds.question.graph
-    found = [evaluate(graph, overlay, BOARD, memory, 1) for memory in memories]
-    if isinstance(found[0], Infeasible):
+    found = evaluate(graph, overlay, BOARD, bounds.question.memory, 1)
+    if isinstance(found, Infeasible):
         return 0
-    least = min(item.latency_ms for item in found)
+    point = point_of(found)
     for box in path:
-        assert bounds.bound(box).ms <= least * (1 + 1e-9), (dict(box.sides), design)
-    table = bounds.tables.table(path[-1], inf)
+        assert not above(bounds.bound(box, OPEN).point, point), (dict(box.sides), design)
+    # A table of some sizes; of all of them it takes seconds.
+    names = [name for name in (*WORDS, *BANKS) if len(path[-1].values(name)) > 1]
+    whole = path[-1].narrowed(**{name: tuple(
+        value for value in path[-1].values(name)
+        if value in (design[name], path[-1].values(name)[0])) for name in names})
+    table = bounds.tables.table(whole, OPEN)
     assert rate_hz(overlay, BOARD) == overlay.clock_hz
-    sizes = Sizes.of(path[-1], BASE)
+    sizes = Sizes.of(whole, BASE)
     place = (sizes.banks.index(tuple(design[name] for name in (
         "input_banks", "weight_banks", "output_banks"))),
         *(values.index(design[name]) for name, values in zip(
             ("input_words", "weight_words", "output_words", "accumulator_words"), sizes.words,
             strict=True)))
-    assert table.rates_hz[place] == overlay.clock_hz
-    assert table.cycles[place] <= min(item.latency_cycles for item in found), design
+    assert table.built.rates_hz[place] == overlay.clock_hz
+    assert table.cycles[place] <= found.latency_cycles, design
+    assert not above(Point(*(values[place] for values in table.points)), point), design
     sides = {name: (design[name],) for name in sizes.fields(place)}
-    programs = [item for item in bounds.programs_of(path[-1].narrowed(**sides))
-                if item.timed.choice["layout"] == design["layout"]]
-    assert table.cycles[place] <= programs[0].timed.cycles
-    assert programs[0].timed.cycles <= min(item.latency_cycles for item in found)
-    return 1
+    opened = bounds.opened(path[-1].narrowed(**sides), OPEN)
+    assert len(opened) == 1
+    assert not above(opened[0].point, point)
+    for item in bounds.programs_of(opened[0]):
+        if item.choice["layout"] == design["layout"] and item.choice["start"] == design["start"]:
+            assert table.cycles[place] <= item.cycles <= found.latency_cycles
+            assert not above(item.point, point), design
+            return 1
+    raise AssertionError(design)
 
 
 def test_no_bound_is_above_a_simulation():
@@ -180,49 +201,122 @@ def test_many_sizes_at_once_have_the_tiles_of_each():
             assert one[0] < 0 or one[1:] == tuple(best.tile[place].tolist())
 
 
-def proved(settings=FLAT, workers=1, book=None, space=None, base=BASE):
-    branch = Branch(Question(SMALL, BOARD, base, space or narrow_space()), settings,
-                    book or Book(None, ""))
+def proved(settings=EXACT, workers=1, book=None, space=None, base=BASE, aims=(Aim.LATENCY,),
+           memory="flat"):
+    question = Question(SMALL, BOARD, base, space or narrow_space(), aims, memory)
+    branch = Branch(question, settings, book or Book(None, "", aims))
     return branch, branch.run(workers)
+
+
+def best(state) -> float:
+    """The figure of the only design in front."""
+    return state.front.members[0].figures[0]
+
+
+def below(state) -> float:
+    """What no design is below."""
+    return best(state) * state.factor
 
 
 @cache
 def optimum() -> float:
     """The least latency of the space; a test compares it with that of every design."""
-    return proved()[1].best.ms
+    return best(proved()[1])
 
 
-def claim_of(branch: Branch, state) -> Claim:
-    return Claim("small", BOARD.name, branch.settings.memory, state.best.ms, state.bound_ms,
-                 branch.question.space.size(), state.best.choice)
+def claimed(branch: Branch, state):
+    return claim_of(branch.question, state.front, state.factor)
 
 
+@cache
+def enumerated(memory: str) -> tuple[Point, ...]:
+    """The figures of every design of the sub-space."""
+    found = (evaluate(SMALL, overlay_of(design, BASE, BOARD), BOARD, memory, 1)
+             for design in designs(narrow_space()))
+    return tuple(point_of(item) for item in found if not isinstance(item, Infeasible))
+
+
+@pytest.mark.parametrize("aim", list(Aim))
 @pytest.mark.parametrize("memory", ["flat", "ddr3"])
-def test_what_is_proved_is_the_best_of_an_enumerated_space(memory):
-    branch, state = proved(Settings(memory, 0.0 if memory == "flat" else 0.02))
-    latencies = []
-    for design in designs(branch.question.space):
-        found = evaluate(SMALL, overlay_of(design, BASE, BOARD), BOARD, memory, 1)
-        if not isinstance(found, Infeasible):
-            latencies.append(found.latency_ms)
-    assert len(latencies) > 100
-    assert state.bound_ms <= min(latencies) <= state.best.ms
+def test_what_is_proved_is_the_best_of_an_enumerated_space(memory, aim):
+    _, state = proved(Settings(0.0 if memory == "flat" else 0.02), aims=(aim,), memory=memory)
+    figures = [aim.of(point) for point in enumerated(memory)]
+    assert len(figures) > 100
+    assert below(state) <= min(figures) <= best(state)
     if memory == "flat":
         assert state.gap == 0
-        assert state.best.ms == min(latencies)
+        assert best(state) == min(figures)
+
+
+def test_energy_is_bounded_at_every_clock_that_a_box_may_have():
+    """While the processor works for long, a slow clock takes less: its tree runs fewer cycles."""
+    bounds = Bounds(Question(SMALL, BOARD, BASE, narrow_space(), ALL))
+    joules, box, work = bounds.joules, Box(narrow_space()), Least(trips=10**6)
+
+    def span(clock):
+        return Span(100 + 1e6 / clock, 100.0, 1e6 / clock)
+
+    rates = BOARD.clocks.rates_hz
+    found = joules.of_box(box, bounds.parts, work, span, max(rates))
+    each = [joules.least(work, span(rate), rate, BASE, bounds.parts.sites(box), False)
+            for rate in rates]
+    assert found == pytest.approx(min(each))
+    assert found < joules.least(work, span(max(rates)), max(rates), BASE,
+                                bounds.parts.sites(box), False)
+
+
+def test_the_order_of_values_in_a_space_file_does_not_matter():
+    space = narrow_space()
+    turned = replace(space, axes=tuple(
+        replace(axis, values=axis.values[::-1]) for axis in space.axes))
+    both = replace(space, axes=tuple(replace(
+        axis, values={"start": ("layer", "frame"), "input_masters": (2, 1)}.get(
+            axis.name, axis.values)) for axis in turned.axes))
+    assert best(proved(space=turned)[1]) == optimum()
+    for aim in (Aim.LATENCY, Aim.ENERGY):
+        branch, state = proved(space=both, aims=(aim,))
+        assert state.factor == 1
+        for name, value in (("start", "frame"), ("input_masters", 1)):
+            part = proved(space=Box(both).narrowed(**{name: (value,)}).space, aims=(aim,))[1]
+            assert best(state) <= best(part)
+        least = branch.bounds.parts.least(Box(both))
+        assert least.lut <= branch.bounds.parts.least(Box(both).narrowed(input_masters=(1,))).lut
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.03])
+@pytest.mark.parametrize("aims", [(Aim.LATENCY, Aim.ENERGY), ALL])
+@pytest.mark.parametrize("memory", ["flat", "ddr3"])
+def test_no_design_of_an_enumerated_space_exceeds_a_front(memory, aims, gap):
+    branch, state = proved(Settings(gap), aims=aims, memory=memory)
+    bar = state.front.bar(state.factor)
+    every = [Bar(aims, (item.figures,)) for item in state.front.members]
+    for point in enumerated(memory):
+        assert bar.cleared(point)
+    for member, mine in zip(state.front.members, every, strict=True):
+        others = [item for item in state.front.members if item is not member]
+        assert not any(mine.cleared(Point(**dict(zip(
+            ("ms", "uj", "share"), (*item.figures, 0.0), strict=False)))) and item != member
+            for item in others)
+        assert any(member.figures == tuple(aim.of(point) for aim in aims)
+                   for point in enumerated(memory))
+    if memory == "flat" and gap == 0:
+        assert state.gap == 0
+    again, spread = proved(Settings(gap), 2, aims=aims, memory=memory)
+    assert certificate(again.bounds, claimed(again, spread)) == certificate(
+        branch.bounds, claimed(branch, state))
 
 
 def test_a_proof_is_the_same_however_it_is_spread_or_cut_short(tmp_path):
     branch, state = proved()
-    wanted = certificate(branch.bounds, claim_of(branch, state))
+    wanted = certificate(branch.bounds, claimed(branch, state))
     spread, two = proved(workers=2)
-    assert certificate(spread.bounds, claim_of(spread, two)) == wanted
+    assert certificate(spread.bounds, claimed(spread, two)) == wanted
     path = tmp_path / "boxes"
     proved(book=Book(path, "same"))
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[: len(lines) // 2 + 1], lines[-1][:9]]))
     again, three = proved(book=Book(path, "same"))
-    assert certificate(again.bounds, claim_of(again, three)) == wanted
+    assert certificate(again.bounds, claimed(again, three)) == wanted
     with pytest.raises(UserError, match="another"):
         Book(path, "other")
 
@@ -247,9 +341,9 @@ def test_a_line_cut_short_is_cut_off_and_one_that_is_damaged_is_named(tmp_path):
 
 def test_a_proof_that_must_end_early_says_how_far_it_is():
     branch, state = proved(Settings(seconds=0.0))
-    assert 0 < state.bound_ms < state.best.ms
-    found = certificate(branch.bounds, claim_of(branch, state))
-    assert found["claim"]["bound_ms"] == state.bound_ms
+    assert 0 < below(state) < best(state)
+    found = certificate(branch.bounds, claimed(branch, state))
+    assert found["claim"]["best"][0]["bound"] == [below(state)]
 
 
 @pytest.mark.parametrize(("kind", "name", "call"), [
@@ -273,10 +367,10 @@ def test_a_signal_anywhere_leaves_a_claim_that_holds(kind, name, call, monkeypat
         branch, state = proved(base=SLOW)
     assert len(calls) == call
     assert branch.signal == signal.SIGINT
-    assert state.bound_ms <= optimum()
-    if state.best.choice:
+    if state.front.members:
+        assert below(state) <= optimum()
         path = tmp_path / "certificate.json"
-        write_certificate(path, branch.bounds, claim_of(branch, state))
+        write_certificate(path, branch.bounds, claimed(branch, state))
         found = Certificate(path)
         found.check(question_of(found, SMALL, BOARD))
 
@@ -287,12 +381,12 @@ def test_boxes_are_counted_once_however_many_work():
 
 def test_what_is_told_is_the_state_between_the_root_and_the_end():
     told = []
-    branch = Branch(Question(SMALL, BOARD, BASE, narrow_space()), FLAT, Book(None, ""),
+    branch = Branch(Question(SMALL, BOARD, BASE, narrow_space()), EXACT, Book(None, ""),
                     lambda state: told.append(state()))
     last = branch.run()
     every = narrow_space().size()
     assert len(told) > 3
-    assert all(first.bound_ms <= then.bound_ms for first, then in itertools.pairwise(told))
+    assert all(below(first) <= below(then) for first, then in itertools.pairwise(told))
     assert 10**told[0].excluded < every / 2
     assert 10**last.excluded == pytest.approx(every)
     assert not branch.heap
@@ -301,7 +395,7 @@ def test_what_is_told_is_the_state_between_the_root_and_the_end():
 def test_a_certificate_holds_and_no_change_does(tmp_path):
     branch, state = proved()
     path = tmp_path / "certificate.json"
-    write_certificate(path, branch.bounds, claim_of(branch, state))
+    write_certificate(path, branch.bounds, claimed(branch, state))
 
     def checked():
         found = Certificate(path)
@@ -315,12 +409,14 @@ def test_a_certificate_holds_and_no_change_does(tmp_path):
     with pytest.raises(UserError):
         checked()
     lies = {
-        "bound": lambda found: found["claim"].update(
-            bound_ms=found["claim"]["best_ms"] * 1.001),
-        "best": lambda found: found["claim"].update(best_ms=found["claim"]["best_ms"] * 0.99),
-        "order": lambda found: found["claim"].update(bound_ms=-1.0),
+        "bound": lambda found: first(found).update(bound=[first(found)["figures"][0] * 1.001]),
+        "best": lambda found: first(found).update(figures=[first(found)["figures"][0] * 1.01]),
+        "order": lambda found: first(found).update(bound=[-1.0]),
+        "none": lambda found: found["claim"].update(best=[]),
+        "two figures": lambda found: first(found).update(bound=[1.0, 1.0]),
+        "objective": lambda found: found["claim"].update(objectives=["energy"]),
         "count": lambda found: found["claim"].update(designs=found["claim"]["designs"] + 1),
-        "choice": lambda found: found["claim"]["choice"].update(tm=8),
+        "choice": lambda found: first(found)["choice"].update(tm=8),
         "no parts": lambda found: found["boxes"].update(parts=[]),
         "no axis": lambda found: found.update(boxes={"axis": "nothing", "parts": []}),
         "nothing": lambda found: found.update(boxes={}),
@@ -342,6 +438,11 @@ def test_a_certificate_holds_and_no_change_does(tmp_path):
             pytest.fail(f"the lie about {name} was believed")
 
 
+def first(found: dict) -> dict:
+    """The first design that a certificate names."""
+    return found["claim"]["best"][0]
+
+
 def checked_as(path, good: str, lie):
     """Check a certificate after a change that its checksum agrees with."""
     found = json.loads(good)
@@ -357,7 +458,10 @@ def checked_as(path, good: str, lie):
     (lambda found: found["claim"].pop("memory"), "'memory' is missing"),
     (lambda found: found["claim"].update(more=1), "unknown field 'more'"),
     (lambda found: found["claim"].update(memory="sram"), "no memory model 'sram'"),
-    (lambda found: found["claim"].update(bound_ms="low"), "must be a number"),
+    (lambda found: first(found).update(bound=["low"]), "must be a number"),
+    (lambda found: found["claim"].update(objectives=[]), "no objective of a proof ''"),
+    (lambda found: found["claim"].update(objectives=["latency", "latency"]), "name each once"),
+    (lambda found: found["claim"].update(objectives=["luck"]), "luck"),
     (lambda found: found["boxes"].update(rule="luck"), "rule: luck|rule: 'luck'"),
     (lambda found: found["boxes"].update(parts=7), "must be a list"),
     (lambda found: found["space"]["axes"].append(found["space"]["axes"][0]), "there twice"),
@@ -373,7 +477,7 @@ def checked_as(path, good: str, lie):
 def test_a_certificate_that_is_none_is_refused(change, said, tmp_path):
     branch, state = proved()
     path = tmp_path / "certificate.json"
-    write_certificate(path, branch.bounds, claim_of(branch, state))
+    write_certificate(path, branch.bounds, claimed(branch, state))
     with pytest.raises((UserError, FieldError), match=said):
         checked_as(path, path.read_text(), change)
 
@@ -388,7 +492,7 @@ def deep(levels: int) -> dict:
 def test_a_certificate_of_another_version_says_so_where_it_does_not_hold(tmp_path):
     branch, state = proved()
     path = tmp_path / "certificate.json"
-    write_certificate(path, branch.bounds, claim_of(branch, state))
+    write_certificate(path, branch.bounds, claimed(branch, state))
     good = path.read_text()
     checked_as(path, good, lambda found: found.update(program="older"))
     with pytest.raises(UserError, match="another version of this program wrote it"):
@@ -420,7 +524,7 @@ def test_the_command_proves_and_checks_on_a_board_file(tmp_path, capsys):
     assert document["claim"]["board"] == str(words[4])
     assert cosim("check", out / "certificate.json") == 0
     shown = flat(capsys.readouterr().out)
-    assert "holds: the best design found takes" in shown
+    assert "holds: the best design found has" in shown
     assert "The space is one of its own, around the design default." in shown
     assert cosim(*words) == 0
     assert "holds certificate.json and best.toml, which this proof replaces" in flat(
@@ -479,26 +583,50 @@ def test_a_certificate_is_drawn(tmp_path, capsys, width):
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_the_command_proves_a_front_and_checks_it(tmp_path, capsys):
+    out = tmp_path / "proof"
+    words = [*proof_words(tmp_path), "--out", out]
+    assert cosim(*words, "--objective", "energy") == 0
+    assert "in energy (uJ/pixel)" in flat(capsys.readouterr().out)
+    assert (out / "best.toml").exists()
+    book = ("--storage", tmp_path / "boxes")
+    assert cosim(*words, "--objectives", "latency,energy", "--gap", 0.05, *book) == 0
+    shown = flat(capsys.readouterr().out)
+    assert "best-1.toml: latency (ms)" in shown
+    assert (out / "best-1.toml").exists()
+    assert not (out / "best.toml").exists()
+    claim = json.loads((out / "certificate.json").read_text())["claim"]
+    assert claim["objectives"] == ["latency", "energy"]
+    assert cosim("check", out / "certificate.json") == 0
+    assert "in latency and energy; gap" in flat(capsys.readouterr().out)
+    assert cosim(*words, "--objectives", "energy,latency", "--gap", 0.05, *book) == 2
+    assert "holds another proof" in flat(capsys.readouterr().err)
+    assert cosim(*words, "--objectives", "latency,product") == 2
+    assert "the product alone" in flat(capsys.readouterr().err)
+    assert cosim(*words, "--objectives", "period") == 2
+    assert "no objective of a proof 'period'" in flat(capsys.readouterr().err)
+
+
 def flat(text: str) -> str:
     """Without the ends of lines."""
     return " ".join(text.split())
 
 
 def test_designs_to_start_from_are_simulated_first():
-    start = {**proved()[1].best.choice, "tm": 8}
+    start = {**proved()[1].front.members[0].choice, "tm": 8}
     branch = Branch(Question(SMALL, BOARD, SLOW, narrow_space()), Settings(seconds=0.0),
                     Book(None, ""))
-    slow = branch.run().best
+    slow = branch.run()
     again = Branch(Question(SMALL, BOARD, SLOW, narrow_space()), Settings(seconds=0.0),
                    Book(None, ""))
-    best = again.run(start=[start]).best
-    assert best.ms < slow.ms
-    assert best.choice == start
+    state = again.run(start=[start])
+    assert best(state) < best(slow)
+    assert state.front.members[0].choice == start
 
 
 @pytest.mark.parametrize("words", [
     ("--prove", "--designs", 600), ("--prove", "--seed", 0), ("--prove", "--sampler", "tpe"),
-    ("--prove", "--objectives", "latency"), ("--prove", "--study", "mine"), ("--prove", "--live"),
+    ("--prove", "--study", "mine"), ("--prove", "--live"),
     ("--prove", "--no-prune"), ("--memory", "flat"), ("--gap", 0.1), ("--minutes", 1)])
 def test_an_option_that_would_say_nothing_is_refused_by_name(words, tmp_path, capsys):
     assert cosim("explore", "agc-w16", *words, "--out", tmp_path / "out") == 2
