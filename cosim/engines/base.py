@@ -186,6 +186,17 @@ def least_read(count: int, stride: int, taps: int, padding: int, upsample: int,
     return max(0, high + (1 << upsample) - 1 >> upsample)
 
 
+def input_bytes(mapped: Mapped) -> int:
+    """Bytes of its first input that a layer with a window reads, each counted once."""
+    item, window = mapped.item, mapped.layer.window
+    source, out = (mapped.graph.tensors[name] for name in (item.inputs[0], mapped.layer.output))
+    rows, columns = (
+        least_read(count, window.stride, size, window.padding, int(bool(item.upsample)), limit)
+        for count, size, limit in ((out.rows, window.rows, source.rows),
+                                   (out.columns, window.columns, source.columns)))
+    return mapped.bytes_of(item.inputs[0]) // source.positions * rows * columns
+
+
 def byte_misfit(chooser: Chooser, names: Iterable[str]) -> str:
     """Why tensors are not beats of eight int8 values; empty if they are."""
     overlay = chooser.overlay

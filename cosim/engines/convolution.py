@@ -14,7 +14,7 @@ from arch_models.engines import Tile, Work, timing
 from arch_models.engines.convolution import tap_trips
 from arch_models.overlay import Engine, Fusion, Infeasible, Overlay
 from arch_models.units import ceil_div
-from cosim.engines.base import Demand, Job, Mapped, Site, edge, least_read, share
+from cosim.engines.base import Demand, Job, Mapped, Site, edge, input_bytes, share
 from cosim.engines.buffers import Buffers
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.convolution_rows import ConvolutionPlan, convolution_rows
@@ -22,7 +22,12 @@ from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.engines.convolution_values import accesses, convolve
 from cosim.mapping.choose import Chooser, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
-from cosim.mapping.words import convolution_words, group_channels, group_words
+from cosim.mapping.words import (
+    convolution_words,
+    group_channels,
+    group_words,
+    words_read,
+)
 from cosim.program.table import Opcode, WeightOrder
 from workloads.graph import Graph, Layer, Operator
 
@@ -123,13 +128,14 @@ class ConvolutionSlice:
         column_tiles = ceil_div(out.columns, tile.columns)
         column_trips = ((column_tiles - 1) * ceil_div(tile.columns, overlay.columns)
                         + ceil_div(edge(out.columns, tile.columns), overlay.columns))
-        each = in_words * tap_trips(taps, overlay)
-        group = max(each, overlay.result_cycles) * out_words * out.rows
+        read = words_read(layer, mapped.graph, overlay, in_words, out_words)
+        group = out.rows * sum(max(words * tap_trips(taps, overlay), overlay.result_cycles)
+                               for words in read)
         spatial = ceil_div(out.rows, tile.rows) * column_tiles
         out_tiles = ceil_div(out_words, tile.out_words)
         in_tiles = ceil_div(in_words, tile.in_words)
         stored, loaded = mapped.bytes_of(item.output), input_bytes(mapped)
-        if tile.weights_outer or not tile.resident:
+        if (tile.weights_outer or not tile.resident) and layer.window.groups == 1:
             loaded *= out_tiles
         if item.add:
             loaded += stored
@@ -137,7 +143,7 @@ class ConvolutionSlice:
         if item.order is WeightOrder.STORED:
             word = overlay.tm * overlay.tn * overlay.weight_bits // 8
             once = tile.weights_outer or out_tiles * in_tiles == 1
-            weights = in_words * out_words * taps * word * (1 if once else spatial)
+            weights = sum(read) * taps * word * (1 if once else spatial)
             block = tile.out_words * tile.in_words * taps * word
         overhead = found.fill + found.drain
         whole = group * ceil_div(out.columns, overlay.columns)
@@ -153,18 +159,6 @@ class ConvolutionSlice:
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
         """See `EngineSlice`."""
         convolve(memories, values)
-
-
-def input_bytes(mapped: Mapped) -> int:
-    """Bytes of its input that a convolution reads, each counted once."""
-    item, layer = mapped.item, mapped.layer
-    source, out = (mapped.graph.tensors[name] for name in (item.inputs[0], layer.output))
-    rows, columns = (
-        least_read(count, layer.window.stride, size, layer.window.padding,
-                   int(bool(item.upsample)), limit)
-        for count, size, limit in ((out.rows, layer.window.rows, source.rows),
-                                   (out.columns, layer.window.columns, source.columns)))
-    return (mapped.bytes_of(item.inputs[0]) // source.positions) * rows * columns
 
 
 def pack_weights(mapped: Mapped) -> bytes:

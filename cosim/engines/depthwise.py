@@ -16,7 +16,7 @@ from arch_models.overlay import PARAMETER_SETS, Engine, Overlay
 from arch_models.units import ceil_div
 from cosim.compiled import kept
 from cosim.engines import rows as row_parts
-from cosim.engines.base import Demand, Job, Mapped, Site, byte_misfit, edge, least_read, share
+from cosim.engines.base import Demand, Job, Mapped, Site, byte_misfit, edge, input_bytes, share
 from cosim.engines.buffers import BEAT, Accesses, Buffers, entries_of
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
 from cosim.engines.rows import (
@@ -155,7 +155,6 @@ class DepthwiseSlice:
                                        mapped.layer.window)
         assert isinstance(tile, PlaneTile)
         out, planes = mapped.graph.tensors[item.output], mapped.planes(item.inputs[0])
-        source = mapped.graph.tensors[item.inputs[0]]
         found = timing(overlay, self.engine, self.engine.value)
         across = ceil_div(out.columns, tile.columns)
         read = (out.columns - across) * window.stride + across * overlay.depthwise_taps
@@ -167,14 +166,10 @@ class DepthwiseSlice:
         stages = ceil_div(planes, tile.planes) * ceil_div(out.rows, tile.rows) * across
         overhead = found.fill + found.drain
         weights = sum(size for _, size in self.constants(mapped))
-        rows, columns = (
-            least_read(count, window.stride, size, window.padding, 0, limit)
-            for count, size, limit in ((out.rows, window.rows, source.rows),
-                                       (out.columns, window.columns, source.columns)))
         return Demand(
             compute_cycles=each * read + stages * overhead,
             untiled_cycles=each * whole + overhead,
-            load_bytes=planes * rows * columns * overlay.position_bytes, weight_bytes=weights,
+            load_bytes=input_bytes(mapped), weight_bytes=weights,
             ahead_bytes=min(weights, SETS * weights // planes * tile.planes),
             store_bytes=mapped.bytes_of(item.output))
 

@@ -45,11 +45,20 @@ def convolution_words(layer: Layer, graph: Graph, overlay: Overlay, layouts: Lay
     in_words = ceil_div(planes, overlay.tn // overlay.channel_block)
     channels = graph.tensors[layer.output].channels
     out_words = ceil_div(channels, overlay.tm)
-    group_out, group_in = group_channels(layer, graph)
-    if group_in:
-        in_words = max(group_words(word, overlay.tm, overlay.tn, channels, group_out, group_in)[1]
-                       for word in range(out_words))
+    if group_channels(layer, graph)[1]:
+        in_words = max(words_read(layer, graph, overlay, in_words, out_words))
     return in_words, out_words, layer.window.rows * layer.window.columns
+
+
+def words_read(layer: Layer, graph: Graph, overlay: Overlay, in_words: int,
+               out_words: int) -> list[int]:
+    """Input words that each output word reads: all, or those of its groups."""
+    group_out, group_in = group_channels(layer, graph)
+    if not group_in:
+        return [in_words] * out_words
+    channels = graph.tensors[layer.output].channels
+    return [group_words(word, overlay.tm, overlay.tn, channels, group_out, group_in)[1]
+            for word in range(out_words)]
 
 
 def group_channels(layer: Layer, graph: Graph) -> tuple[int, int]:

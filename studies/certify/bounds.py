@@ -14,12 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.engines import Resources, engines_that_run
+from arch_models.engines import Resources
 from arch_models.literature import Origin
-from arch_models.overlay import Engine, Overlay
+from arch_models.overlay import Overlay
 from arch_models.power.energy import Sites
 from cosim.build import Builder
-from cosim.mapping.choose import work_of
 from studies.certify.boxes import Box
 from studies.certify.floors import Floors
 from studies.certify.goals import NEVER, POWERED, Aim, Bar, Point
@@ -94,14 +93,6 @@ class Question:
         if self.base.build:
             raise UserError(f"--prove predicts clocks; the design names the build "
                             f"{self.base.build!r}, leave it out")
-        for layer in self.graph.layers:
-            engines = [model.engine for model in engines_that_run(work_of(self.graph, layer))
-                       if model.engine is Engine.CONVOLUTION
-                       or True in Box(self.space).values(f"fabric_{model.engine.value}")]
-            if len(engines) > 1:
-                raise UserError(
-                    f"--prove has no bound for layer {layer.name!r}, which may run on "
-                    f"{' or '.join(engines)}; put fabric_{engines[-1]} = false into --space FILE")
 
 
 class Bounds:

@@ -27,8 +27,7 @@ from arch_models.overlay import Engine, Overlay, Role
 from arch_models.units import NS_PER_S, ROUNDING, ceil_div
 from cosim.analysis.least import Least
 from cosim.build import phases
-from cosim.engines.base import Demand, Mapped
-from cosim.engines.convolution import input_bytes
+from cosim.engines.base import Demand, Mapped, input_bytes
 from cosim.lowering.lower import host_ns
 from cosim.mapping.choose import FREE, work_of
 from cosim.mapping.layout import Drawing

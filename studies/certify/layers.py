@@ -13,14 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from arch_models.board import Board
+from arch_models.engines import engines_that_run
 from arch_models.overlay import Engine, Overlay, Role
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
-from cosim.mapping.choose import Chooser
+from cosim.mapping.choose import Chooser, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from studies.certify.sizes import BANKS, Sizes, resized
+from workloads.graph import Graph, Layer
 
 #: What a layer does that energy depends on.
 COUNTED = ("load_bytes", "weight_bytes", "store_bytes", "trips", "results", "partials")
@@ -42,6 +44,20 @@ class Tiled(NamedTuple):
     kinds: np.ndarray
     tiles: list[object]
     work: Demand
+
+
+class _Tiles(NamedTuple):
+    """The number of each tile, the tiles, and what the mapping takes them to cost."""
+
+    kinds: np.ndarray
+    tiles: list[object]
+    costs: np.ndarray
+
+
+def engines_of(graph: Graph, layer: Layer, overlay: Overlay) -> list[Engine]:
+    """The engines of a design that can run a layer, in the order of `MODELS`."""
+    return [model.engine for model in engines_that_run(work_of(graph, layer))
+            if model.engine in overlay.engines]
 
 
 class Layers:
@@ -66,13 +82,18 @@ class Layers:
         return self._timers[bank]
 
     def least(self, item: LayerMapping, there: np.ndarray) -> Tiled:
-        """The tile of a layer for all sizes, and what one unit at a time takes for it."""
-        if item.engine is Engine.CONVOLUTION:
-            shape = self.chooser.shapes[item.name]
-            assert isinstance(shape, ConvolutionShape)
-            kinds, tiles = self._convolution(shape, there)
-        else:
-            kinds, tiles = self._streamed(item, there)
+        """The tile of a layer for all sizes, and what one unit at a time takes for it.
+
+        Where another engine costs less, the layer runs there: it counts as without a tile.
+        """
+        assert item.engine is not None
+        layer = self.graph.layer(item.name)
+        engines = engines_of(self.graph, layer, self.overlay)
+        found = [self._tiles(item, engine, there) for engine in engines]
+        mine = engines.index(item.engine)
+        kinds, tiles, _ = found[mine]
+        if len(engines) > 1:  # of equal costs the first, as the mapping does
+            kinds = np.where(np.argmin([each.costs for each in found], axis=0) == mine, kinds, -1)
         demands = [self._demand(item, tile) for tile in tiles]
         cycles = np.array([*map(self._slowest, demands), -1], np.int64)
         work = Demand(**{name: np.array([*(getattr(each, name) for each in demands), 0])[kinds]
@@ -117,26 +138,35 @@ class Layers:
         return (item.name, item.engine, item.inputs, item.output, item.upsample, item.pool,
                 item.add, planes, banks, tile, self.array)
 
-    def _convolution(self, shape: ConvolutionShape, there: np.ndarray
-                     ) -> tuple[np.ndarray, list[object]]:
+    def _tiles(self, item: LayerMapping, engine: Engine, there: np.ndarray) -> _Tiles:
+        if engine is not Engine.CONVOLUTION:
+            return self._streamed(item, engine, there)
+        if item.name not in self.chooser.shapes:  # it was refused before its tile was searched
+            return _Tiles(np.full(self.sizes.shape, -1, np.int64), [],
+                          np.full(self.sizes.shape, np.inf))
+        shape = self.chooser.shapes[item.name]
+        assert isinstance(shape, ConvolutionShape)
+        return self._convolution(shape, there)
+
+    def _convolution(self, shape: ConvolutionShape, there: np.ndarray) -> _Tiles:
         words = [np.array(values, np.int64) for values in self.sizes.words]
         best = search_rooms(shape, self.chooser.budget,
                             Rooms(words[0], words[1], words[2], words[3],
                                   np.array(self.sizes.banks, np.int64)))
         kinds = np.full(self.sizes.shape, -1, np.int64)
+        costs = np.where(best.cost >= 0, best.cost, np.inf)
         places = there & (best.cost >= 0)
         if not places.any():
-            return kinds, []
+            return _Tiles(kinds, [], costs)
         rows, inverse = np.unique(best.tile[places], axis=0, return_inverse=True)
         kinds[places] = inverse.reshape(-1)
-        return kinds, [ConvolutionTile(row[0], row[1], row[2], row[3], bool(row[4]), bool(row[5]))
-                       for row in rows.tolist()]
+        return _Tiles(kinds, [ConvolutionTile(row[0], row[1], row[2], row[3], bool(row[4]),
+                                              bool(row[5])) for row in rows.tolist()], costs)
 
-    def _streamed(self, item: LayerMapping, there: np.ndarray
-                  ) -> tuple[np.ndarray, list[object]]:
+    def _streamed(self, item: LayerMapping, engine: Engine, there: np.ndarray) -> _Tiles:
         """An engine that knows nothing of WEIGHT and accumulators, size by size."""
-        assert item.engine is not None
         kinds = np.full(self.sizes.shape, -1, np.int64)
+        costs = np.full(self.sizes.shape, np.inf)
         tiles: dict[object, int] = {}
         layer = self.graph.layer(item.name)
         for bank, place_in, place_out in itertools.product(
@@ -146,10 +176,11 @@ class Layers:
             if not there[place].any():
                 continue
             chooser = self._sized(place_in, place_out, bank)
-            mine = SLICES[item.engine].tile(chooser, layer)
-            if isinstance(mine, LayerMapping) and mine.engine is item.engine:
+            mine = SLICES[engine].tile(chooser, layer)
+            if isinstance(mine, LayerMapping) and mine.engine is engine:
                 kinds[place] = tiles.setdefault(mine.tile, len(tiles))
-        return kinds, list(tiles)
+                costs[place] = mine.cost_cycles
+        return _Tiles(kinds, list(tiles), costs)
 
     def _sized(self, place_in: int, place_out: int, bank: int) -> Chooser:
         """A chooser with these sizes, that knows the layouts of the largest."""

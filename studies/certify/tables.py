@@ -35,7 +35,7 @@ from studies.certify.boxes import Box, fewest_starts
 from studies.certify.floors import Floors, Rates, first_bytes, with_tiles
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import Layers, sized
+from studies.certify.layers import Layers, engines_of, sized
 from studies.certify.sizes import BANKS, WORDS, Sizes, resized
 from studies.evaluation.activity import layer_weights
 from studies.search.space import CLOCK
@@ -50,7 +50,9 @@ GROUPS = (("input_words", "input_banks", 0, ("buffer input",)),
 KINDS = ("dsp", "bram36", "lut", "ff")
 #: Axes that decide how layers are mapped, besides those of engines.
 MAPPED = ("tm", "tn", "columns", "requantize_cycles", "fuse_pool", "fuse_upsample", "fuse_add",
-          "parameter_entries", "vector_entries", "table_bytes", *WORDS, *BANKS)
+          "parameter_entries", "vector_entries", "table_bytes", "depthwise_taps", *WORDS, *BANKS)
+#: Engines whose tiles may be cut in rows and columns.
+IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
 #: Of designs that cannot be built or mapped.
 NEVER = np.iinfo(np.int64).max
 
@@ -186,6 +188,8 @@ class Tables:
                     False))
             mapped = Mapped(self.graph, overlay, chooser.layouts, layer, item)
             work = SLICES[engine].least(mapped)
+            if engine in IMAGES:  # another tile may leave out what no window reads
+                work = replace(work, load_bytes=0)
             untiled = work.untiled_cycles
             if self._must_map(item):
                 untiled = with_tiles(work.trips * cost.interval, cost.fill + cost.drain,
@@ -199,7 +203,9 @@ class Tables:
                              and self._moves(item, chooser, sizes)))
 
     def _moves(self, item: LayerMapping, chooser: Chooser, sizes: Sizes) -> bool:
-        """Has a layer no tile in the smallest buffers?"""
+        """Has a layer no tile in the smallest buffers, or another engine that may cost less?"""
+        if len(engines_of(self.graph, self.graph.layer(item.name), chooser.overlay)) > 1:
+            return True
         small = sized(chooser, self.board, resized(chooser.overlay, {
             name: values[0] for name, values in zip(WORDS, sizes.words, strict=True)}))
         assert item.engine is not None
@@ -301,7 +307,8 @@ class Tables:
             cycles[there] += times * np.maximum(0, least.cycles[there])
             work = work.with_layer(least.work, times, self._weights.get(item.name, 1.0))
             found.append(least)
-        # Where a layer moves to the processor others change too: only the floor is known.
+        # Where a layer moves, to the processor or another engine, others change too: only the
+        # floor is known.
         away = there & (moved > 0)
         kinds = np.where(away, kinds.max() + 1 + np.arange(kinds.size).reshape(kinds.shape), kinds)
         cycles[away] = self.floors.floor(box).at(clock_hz) + moved[away] - 1

@@ -26,6 +26,7 @@ from studies.commands.options import (
     Gap,
     Json,
     Minutes,
+    Objectives,
     Prove,
     Proving,
     Scheduler,
@@ -107,13 +108,7 @@ def explore(
     sampler: Annotated[str, typer.Option(
         help="How designs are proposed: nsga2, nsga3, tpe, gp, random, or exhaustive "
              "(every design, for small spaces).")] = "nsga2",
-    objectives: Annotated[str, typer.Option(
-        "--objectives", "--objective",
-        help="What to make small, separated by commas: latency, energy, resources, "
-             "period, quality. With --prove: latency, energy, resources, or product (latency "
-             "times energy); several give a front.",
-        show_default="latency,energy,resources; with --prove latency",
-    )] = "",
+    objectives: Objectives = "",
     space: SpaceFile = None,
     workers: Annotated[int, typer.Option(
         min=0, max=512, help="Processes to use; 0 takes every core. The result is the same.")] = 0,

@@ -72,6 +72,11 @@ Start = Annotated[list[Path] | None, typer.Option(
 Study = Annotated[str | None, typer.Option(
     help="Name of the study in --storage; the workload's name if left out.",
     show_default=False)]
+Objectives = Annotated[str, typer.Option(
+    "--objectives", "--objective",
+    help="What to make small, separated by commas: latency, energy, resources, period, quality. "
+    "With --prove: latency, energy, resources, or product (latency times energy); several give a "
+    "front.", show_default="latency,energy,resources; with --prove latency")]
 Prove = Annotated[bool, typer.Option(
     "--prove", help="Find the best design there is (the fastest, if --objectives names none) and "
     "write a certificate, in place of a search; see docs/proof.md.")]

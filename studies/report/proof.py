@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from studies.certify.bounds import Rule, gap
+from studies.certify.bounds import Rule
 from studies.certify.boxes import Box
-from studies.certify.certificate import Document, Node, said
+from studies.certify.certificate import Claim, Claimed, Document, Node, said
 from studies.plain.errors import UserError
 
 #: What excludes a box, for a reader; see docs/proof.md.
@@ -32,6 +32,7 @@ def proof_section(document: Document) -> dict[str, Any]:
     boxes name an axis that its space lacks.
     """
     claim = document.claim
+    first = first_of(claim)
     cuts = list(_cuts(Box(document.space), document.boxes))
     rules = {rule: [0, 0.0] for rule in Rule}
     for item in cuts:
@@ -39,17 +40,23 @@ def proof_section(document: Document) -> dict[str, Any]:
             rules[item["rule"]][0] += 1
             rules[item["rule"]][1] += item["designs"]
     return {
-        "said": said(claim), "best_ms": claim.best_ms, "bound_ms": claim.bound_ms,
-        "gap": gap(claim.best_ms, claim.bound_ms), "memory": claim.memory,
+        "said": said(claim), "gap": claim.gap, "memory": claim.memory,
         "designs": float(claim.designs), "workload": claim.workload, "board": claim.board,
         "axes": [{"name": axis.name, "values": list(axis.values),
                   "when": f"{axis.when.axis} {', '.join(map(str, axis.when.values))}"
-                  if axis.when else "", "best": claim.choice.get(axis.name)}
+                  if axis.when else "", "best": first.choice.get(axis.name)}
                  for axis in document.space.axes],
         "rules": [{"rule": rule.value, "words": WORDS[rule], "boxes": boxes, "designs": designs}
                   for rule, (boxes, designs) in rules.items()],
         "cuts": _drawn(cuts),
     }
+
+
+def first_of(claim: Claim) -> Claimed:
+    """The design that stands for a certificate; `UserError` if it names none."""
+    if not claim.best:
+        raise UserError("the certificate names no design")
+    return claim.best[0]
 
 
 def _cuts(box: Box, node: Node) -> Iterator[dict[str, Any]]:

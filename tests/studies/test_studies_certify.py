@@ -21,6 +21,7 @@ from arch_models.fields import FieldError
 from arch_models.overlay import DESIGNS, Engine, Infeasible, Overlay, load_overlay
 from arch_models.resources import check, needed
 from cosim.analysis.least import Least
+from cosim.build import Builder
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
 from cosim.mapping.tile_search import Budget
 from studies.certify.bounds import Bounds, Question
@@ -30,7 +31,6 @@ from studies.certify.certificate import (
     Certificate,
     _sum,
     certificate,
-    claim_of,
     question_of,
     write_certificate,
 )
@@ -43,41 +43,30 @@ from studies.plain.errors import UserError
 from studies.plain.stopping import Stopped
 from studies.report.collect import Given, collect
 from studies.report.proof import proof_section
-from studies.search.space import Axis, Space, default_space, designs
+from studies.search.space import Space, default_space, designs
 from studies.search.space_overlays import choice_of, overlay_of
 from tests.support.browser import chromium, opened
 from tests.support.command import cosim
-from workloads.agc.config import AgcConfig
-from workloads.agc.graph import agc_graph
+from tests.support.small_proof import (
+    BASE,
+    BOARD,
+    EXACT,
+    NARROW,
+    SLOW,
+    SMALL,
+    below,
+    best,
+    claimed,
+    grouped,
+    narrow_space,
+    proved,
+)
+from workloads.graph import Graph
 from workloads.library import load
 
-BOARD, BASE = load_board("pynq-z1"), load_overlay("default")
-SMALL = agc_graph(AgcConfig(width=8, blocks=1, motion_width=8, motion_max=32, motion_blocks=2,
-                            rows=32, cols=32, keypoints=3))
-#: A sub-space that is enumerated: arrays, engines, buffers, masters, limits and layouts.
-NARROW = {"tm": (8, 16), "tn": (8,), "columns": (2,), "dsp_packing": (True,),
-          "requantize_cycles": (8,), "input_words": (1024, 4096), "weight_words": (128,),
-          "output_words": (512, 2048), "accumulator_words": (1024,), "input_banks": (1, 2),
-          "weight_banks": (2,), "output_banks": (2,), "input_masters": (1,),
-          "input_port": ("HP0", "ACP"), "weight_port": ("HP1",), "output_port": ("HP0",),
-          "port_width_bits": (32, 64), "read_outstanding": (2, 12), "write_outstanding": (8,),
-          "fetch": ("on_chip",), "start": ("frame",), "layout": ("dense", "row_aligned"),
-          "fuse_pool": (True,), "fuse_upsample": (True,), "fuse_add": (True,),
-          "fabric_elementwise": (False, True), "fabric_lookup": (True,),
-          "fabric_softmax": (True,), "fabric_grid_sample": (True,)}
-#: A design from which the best one of the space is not found at once.
-SLOW = replace(BASE, tm=8, input_words=1024, output_words=512, engines=frozenset(
-    {Engine.CONVOLUTION}))
-EXACT = Settings()
 #: Figures that every bound is asked for at once.
 ALL = (Aim.LATENCY, Aim.ENERGY, Aim.RESOURCES)
 OPEN = Bar(ALL)
-
-
-def narrow_space(graph=SMALL) -> Space:
-    space = default_space(BOARD, graph)
-    return Space(tuple(Axis(axis.name, NARROW.get(axis.name, axis.values[:1]), axis.when)
-                       for axis in space.axes))
 
 
 def path_to(bounds: Bounds, design) -> list[Box]:
@@ -170,6 +159,33 @@ def test_no_bound_is_above_a_simulation_with_sampler_steps():
     assert check_designs(load("unicorn-n256"), 4, 3) > 0
 
 
+def test_no_bound_is_above_a_simulation_where_two_engines_can_run_a_layer():
+    assert check_designs(grouped(), 30, 5, ("flat", "ddr3")) > 3
+
+
+@pytest.mark.parametrize("aims", [(Aim.LATENCY,), (Aim.ENERGY,), (Aim.LATENCY, Aim.ENERGY)])
+def test_what_is_proved_is_the_best_where_two_engines_can_run_a_layer(aims):
+    graph = grouped()
+    space = narrow_space(graph, input_port=("HP0",), port_width_bits=(64,), layout=("dense",),
+                         read_outstanding=(12,), fabric_depthwise=(False, True),
+                         input_words=(256, 1024), output_words=(128, 512),
+                         depthwise_taps=(1, 3), fuse_add=(False, True))
+    found = [overlay_of(design, BASE, BOARD) for design in designs(space)]
+    engines = {(overlay, item.engine) for overlay in found
+               for mapping in [Builder(graph, BOARD).mapping(overlay)]
+               if not isinstance(mapping, Infeasible)
+               for item in mapping.layers if item.name in ("three", "five", "half")
+               if Engine.DEPTHWISE in overlay.engines}
+    assert {engine for _, engine in engines} == {Engine.CONVOLUTION, Engine.DEPTHWISE}
+    _, state = proved(space=space, graph=graph, aims=aims)
+    assert state.gap == 0
+    bar = state.front.bar(1)
+    assert all(bar.cleared(point) for point in figures_of(graph, space, "flat"))
+    for item in state.front.members:
+        assert item.figures in [tuple(aim.of(point) for aim in aims)
+                                for point in figures_of(graph, space, "flat")]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
 def test_no_bound_is_above_a_simulation_of_many(seed):
@@ -201,38 +217,22 @@ def test_many_sizes_at_once_have_the_tiles_of_each():
             assert one[0] < 0 or one[1:] == tuple(best.tile[place].tolist())
 
 
-def proved(settings=EXACT, workers=1, book=None, space=None, base=BASE, aims=(Aim.LATENCY,),
-           memory="flat"):
-    question = Question(SMALL, BOARD, base, space or narrow_space(), aims, memory)
-    branch = Branch(question, settings, book or Book(None, "", aims))
-    return branch, branch.run(workers)
-
-
-def best(state) -> float:
-    """The figure of the only design in front."""
-    return state.front.members[0].figures[0]
-
-
-def below(state) -> float:
-    """What no design is below."""
-    return best(state) * state.factor
-
-
 @cache
 def optimum() -> float:
     """The least latency of the space; a test compares it with that of every design."""
     return best(proved()[1])
 
 
-def claimed(branch: Branch, state):
-    return claim_of(branch.question, state.front, state.factor)
-
-
 @cache
 def enumerated(memory: str) -> tuple[Point, ...]:
     """The figures of every design of the sub-space."""
-    found = (evaluate(SMALL, overlay_of(design, BASE, BOARD), BOARD, memory, 1)
-             for design in designs(narrow_space()))
+    return figures_of(SMALL, narrow_space(), memory)
+
+
+def figures_of(graph: Graph, space: Space, memory: str) -> tuple[Point, ...]:
+    """The figures of every design of a space that can be built."""
+    found = (evaluate(graph, overlay_of(design, BASE, BOARD), BOARD, memory, 1)
+             for design in designs(space))
     return tuple(point_of(item) for item in found if not isinstance(item, Infeasible))
 
 
@@ -539,9 +539,10 @@ def test_a_page_shows_a_certificate_with_its_best_design(tmp_path, capsys):
     content = collect([path], Given(), "cosim report", "program")
     claim = Certificate(path).claim
     assert content.notes == [] and list(content.sheets) == ["proved"]
-    assert content.sheets["proved"]["latency_ms"] == pytest.approx(claim.best_ms, rel=1e-12)
+    assert content.sheets["proved"]["latency_ms"] == pytest.approx(
+        claim.best[0].figures[0], rel=1e-12)
     assert load_overlay(out / "best.toml") == replace(overlay_of(
-        claim.choice, load_overlay("default"), load_board(words[4])), name="proved")
+        claim.best[0].choice, load_overlay("default"), load_board(words[4])), name="proved")
     # With another network it says so.
     said = collect([path], Given(network="agc-w24"), "", "").notes
     assert any("the network here differs from the one that was proved" in note for note in said)
@@ -551,7 +552,7 @@ def test_a_page_shows_a_certificate_with_its_best_design(tmp_path, capsys):
 def test_what_excludes_designs_on_a_page_sums_to_the_space(tmp_path):
     branch, state = proved()
     path = tmp_path / "certificate.json"
-    write_certificate(path, branch.bounds, claim_of(branch, state))
+    write_certificate(path, branch.bounds, claimed(branch, state))
     shown = proof_section(Certificate(path).document)
     assert sum(rule["designs"] for rule in shown["rules"]) == branch.question.space.size()
     whole, *parts = shown["cuts"]
@@ -561,13 +562,14 @@ def test_what_excludes_designs_on_a_page_sums_to_the_space(tmp_path):
         assert not below or sum(below) == item["designs"]
         assert sum(item["rules"].values()) == item["designs"]
     best = {axis["name"]: axis["best"] for axis in shown["axes"]}
-    assert {name: value for name, value in best.items() if value is not None} == state.best.choice
+    assert {name: value for name, value in best.items() if value is not None} == (
+        state.front.members[0].choice)
 
 
 @pytest.mark.parametrize("width", (1280, 400))
 def test_a_certificate_is_drawn(tmp_path, capsys, width):
     branch, state = proved()
-    write_certificate(tmp_path / "certificate.json", branch.bounds, claim_of(branch, state))
+    write_certificate(tmp_path / "certificate.json", branch.bounds, claimed(branch, state))
     assert cosim("report", tmp_path / "certificate.json", "--out", tmp_path / "page.html") == 0
     assert "no sheet: there is no workload 'small'" in flat(capsys.readouterr().out)
     with chromium() as browser, opened(browser, (tmp_path / "page.html").as_uri(), width) as page:

@@ -20,9 +20,7 @@ function proofSection() {
     axis.name, axis.values.join(", "), axis.when, axis.best === null ? "-" : axis.best]),
   { words: true, scroll: true });
   const shown = section("proof", "Proof",
-    el("p", {}, `No design of the ${count(found.designs)} in the space takes less than `
-      + `${number(found.bound_ms, 6)} ms; the best one found takes ${number(found.best_ms, 6)} ms. `
-      + `Gap: ${(100 * found.gap).toFixed(2)} %. Predicted, ${found.memory} memory.`),
+    el("p", {}, `${found.said[0].toUpperCase()}${found.said.slice(1)}.`),
     el("p", {}, "The page believes the file. To work every bound out again: ",
       el("code", {}, `cosim check ${quoted(file)}`)),
     el("h3", {}, "What excludes how many designs"), rules,

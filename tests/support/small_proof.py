@@ -1,0 +1,76 @@
+"""A small network and a sub-space of its designs that tests can enumerate, and proofs of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from arch_models.board import load_board
+from arch_models.overlay import Engine, load_overlay
+from studies.certify.bounds import Question
+from studies.certify.branch import Book, Branch, Settings
+from studies.certify.certificate import claim_of
+from studies.certify.goals import Aim
+from studies.search.space import Axis, Space, default_space
+from tests.support.tiny_graphs import TinyGraph
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
+from workloads.graph import Graph
+
+BOARD, BASE = load_board("pynq-z1"), load_overlay("default")
+SMALL = agc_graph(AgcConfig(width=8, blocks=1, motion_width=8, motion_max=32, motion_blocks=2,
+                            rows=32, cols=32, keypoints=3))
+#: A sub-space that is enumerated: arrays, engines, buffers, masters, limits and layouts.
+NARROW = {"tm": (8, 16), "tn": (8,), "columns": (2,), "dsp_packing": (True,),
+          "requantize_cycles": (8,), "input_words": (1024, 4096), "weight_words": (128,),
+          "output_words": (512, 2048), "accumulator_words": (1024,), "input_banks": (1, 2),
+          "weight_banks": (2,), "output_banks": (2,), "input_masters": (1,),
+          "input_port": ("HP0", "ACP"), "weight_port": ("HP1",), "output_port": ("HP0",),
+          "port_width_bits": (32, 64), "read_outstanding": (2, 12), "write_outstanding": (8,),
+          "fetch": ("on_chip",), "start": ("frame",), "layout": ("dense", "row_aligned"),
+          "fuse_pool": (True,), "fuse_upsample": (True,), "fuse_add": (True,),
+          "fabric_elementwise": (False, True), "fabric_lookup": (True,),
+          "fabric_softmax": (True,), "fabric_grid_sample": (True,)}
+#: A design from which the best one of the space is not found at once.
+SLOW = replace(BASE, tm=8, input_words=1024, output_words=512, engines=frozenset(
+    {Engine.CONVOLUTION}))
+EXACT = Settings()
+
+
+def narrow_space(graph: Graph = SMALL, **changes: tuple) -> Space:
+    """The sub-space of a network; an axis that is not named has its first value."""
+    values = {**NARROW, **changes}
+    return Space(tuple(Axis(axis.name, values.get(axis.name, axis.values[:1]), axis.when)
+                       for axis in default_space(BOARD, graph).axes))
+
+
+def grouped() -> Graph:
+    """Depthwise convolutions, which two engines can run; one may absorb the sum behind it."""
+    tiny = TinyGraph(0, 8, 15, 17)
+    value = tiny.convolution("wide", "in", 48, 1)
+    three = tiny.convolution("three", value, 48, 3, 1, 1, relu=True, groups=48)
+    five = tiny.convolution("five", three, 48, 5, 1, 2, groups=48)
+    value = tiny.convolution("half", tiny.sum("sum", five, three), 48, 3, 2, 0, groups=48)
+    return tiny.graph(tiny.convolution("after", value, 9, 1))
+
+
+def proved(settings=EXACT, workers=1, book=None, space=None, base=BASE, aims=(Aim.LATENCY,),
+           memory="flat", graph=SMALL, scheduler=None):
+    """A proof that has ended, and its last state."""
+    question = Question(graph, BOARD, base, space or narrow_space(graph), aims, memory)
+    branch = Branch(question, settings, book or Book(None, "", aims))
+    return branch, branch.run(workers, scheduler)
+
+
+def best(state) -> float:
+    """The figure of the only design in front."""
+    return state.front.members[0].figures[0]
+
+
+def below(state) -> float:
+    """What no design is below."""
+    return best(state) * state.factor
+
+
+def claimed(branch: Branch, state):
+    """What its certificate claims."""
+    return claim_of(branch.question, state.front, state.factor)
