@@ -74,6 +74,7 @@ class Parts:
         self._sites: dict[Hashable, Resources] = {}
         self._least: dict[Hashable, Resources] = {}
         self._ceilings: dict[Hashable, float] = {}
+        self._widths: dict[Hashable, int] = {}
         self._row_of: dict[Hashable, tuple[Row | None, ...]] = {}
         self._rows: dict[Hashable, tuple[tuple[Row | None, ...], ...]] = {}
 
@@ -156,10 +157,14 @@ class Parts:
         if port not in choice:
             return None
         role = ROLES[port]
-        masters = self.base.masters_of(role) or self.base.masters
-        known = masters[-1 if port == "input_port_2" else 0].width_bits
-        wanted = int(choice.get(width_axis(role, choice), known))
-        return self.board.port(str(choice[port])).nearest_width(wanted)
+        bits = choice.get(width_axis(role, choice))
+        key = (port, choice[port], bits)
+        if key not in self._widths:
+            masters = self.base.masters_of(role) or self.base.masters
+            known = masters[-1 if port == "input_port_2" else 0].width_bits
+            self._widths[key] = self.board.port(str(choice[port])).nearest_width(
+                known if bits is None else int(bits))
+        return self._widths[key]
 
     def _kinds(self, box: Box, name: str) -> tuple[Value, ...]:
         """Values of a port's axis, one for each set of widths that a master has there."""
