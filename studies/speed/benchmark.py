@@ -27,6 +27,7 @@ from studies.search.exploration import outcome
 from studies.search.space import Choice, default_space
 from studies.search.space_overlays import choice_of
 from studies.speed.peer import peer_cycles_per_s
+from studies.speed.proofs import long_figures, short_figures
 from workloads.library import load
 
 WORKLOAD, BOARD = "agc-w64", "pynq-z1"
@@ -57,8 +58,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def figures(runs: int, peer: bool, console: Console) -> list[Measured]:
-    """Every figure, one after another; the peer only when asked for (it needs the network)."""
+def figures(runs: int, peer: bool, proofs: bool, console: Console) -> list[Measured]:
+    """Every figure, one after another; the peer only when asked for (it needs the network), and
+    whole proofs (they take an hour)."""
     graph, board, overlay = load(WORKLOAD), load_board(BOARD), default_overlay()
     found: list[Measured] = []
 
@@ -86,6 +88,8 @@ def figures(runs: int, peer: bool, console: Console) -> list[Measured]:
     flat = next(item for item in found if item.name == "designs_per_s_flat")
     add(_renamed(flat, "designs_per_s"))
     add(_evaluation_split(graph, overlay, board, runs))
+    for figure in (*short_figures(), *(long_figures() if proofs else ())):
+        add(Measured(figure.name, figure.value, figure.unit, 1, figure.value, figure.value))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     add(Measured("peak_rss_mb", peak, "MiB", 1, peak, peak))
     if peer:
@@ -128,13 +132,13 @@ def _evaluation_split(graph, overlay, board, runs: int) -> Measured:  # type: ig
                    lambda: seconds(lambda: evaluate(graph, overlay, board, "flat", frames=1)))
 
 
-def run_benchmark(runs: int, peer: bool, json: Path | None) -> None:
+def run_benchmark(runs: int, peer: bool, json: Path | None, proofs: bool = False) -> None:
     """Measure, print, and write the list of figures if a file is named."""
     if json is not None:
         check_writable(json)
     console = terminal()
     console.print(f"machine: {machine()}", highlight=False)
-    found = figures(runs, peer, console)
+    found = figures(runs, peer, proofs, console)
     table = Table(title=f"Measured on {machine()}", title_justify="left")
     for column in ("name", "median", "min", "max", "unit", "runs"):
         table.add_column(column, justify="left" if column in ("name", "unit") else "right")

@@ -21,6 +21,8 @@ from test_studies_shared_study import ALONE, ROOT, finish, finished, start, wait
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
+from studies.certify.certificate import certificate
+from studies.certify.goals import Aim
 from studies.commands.explore import reach, serve_studies
 from studies.plain.errors import UserError
 from studies.search.dask_workers import connected
@@ -29,6 +31,7 @@ from studies.search.outcomes import Settings
 from studies.search.search import search
 from studies.search.storage import open_storage, serve
 from tests.support import toy_search
+from tests.support.small_proof import claimed, proved
 from tests.support.toy_search import SETTINGS, SPACE, open_toy, plain
 from workloads.library import load
 
@@ -102,6 +105,15 @@ def test_a_dask_worker_that_is_killed_loses_nothing(tmp_path):
     assert found.records == ALONE.records and found.front == ALONE.front
     marks = {path.stem for path in tmp_path.glob("*.worker")}
     assert marks == {str(process.pid) for process in processes}
+
+
+@pytest.mark.parametrize("aims", [(Aim.LATENCY,), (Aim.LATENCY, Aim.ENERGY)])
+def test_a_proof_is_the_same_with_and_without_dask(tmp_path, aims):
+    branch, state = proved(aims=aims)
+    with dask(tmp_path) as (address, _):
+        spread, end = proved(aims=aims, scheduler=address)
+    assert certificate(spread.bounds, claimed(spread, end)) == certificate(
+        branch.bounds, claimed(branch, state))
 
 
 @pytest.mark.long
