@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from arch_models.board import board_names
+from arch_models.board import board_names, load_board
 from arch_models.overlay import load_overlay
 from studies.evaluation.inputs import design_names
 from studies.report.documents import load_search
@@ -40,12 +40,13 @@ def test_the_front_is_listed_and_a_member_becomes_a_file(
         out = tmp_path / f"{member}.toml"
         assert cosim("design", f"{search}#{member}", "--out", out) == 0
         number = found.chosen_number if member == "chosen" else found.front[0]
-        assert number is not None and load_overlay(out) == found.design(number)
+        assert number is not None and load_overlay(out) == found.design(
+            number, load_board("pynq-z1"))
     assert load_overlay(tmp_path / "chosen.toml") == load_overlay(search.parent / "best.toml")
 
 
 @pytest.mark.parametrize(("mark", "said"), (
-    ("#999999", "design 999999 is not held whole"), ("#x", "must be the number of a design"),
+    ("#999999", "there is no design 999999"), ("#x", "must be the number of a design"),
     ("#-1", "must be the number of a design"),
 ))
 def test_a_member_that_is_none_is_refused(search: Path, capsys: pytest.CaptureFixture, mark: str,
