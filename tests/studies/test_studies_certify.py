@@ -571,12 +571,12 @@ def test_a_certificate_is_drawn(tmp_path, capsys, width):
     branch, state = proved()
     write_certificate(tmp_path / "certificate.json", branch.bounds, claimed(branch, state))
     assert cosim("report", tmp_path / "certificate.json", "--out", tmp_path / "page.html") == 0
-    assert "no sheet: there is no workload 'small'" in flat(capsys.readouterr().out)
+    assert "no sheet: there is no workload" in flat(capsys.readouterr().out)
     with chromium() as browser, opened(browser, (tmp_path / "page.html").as_uri(), width) as page:
         page.wait_for_selector("#proof .main-svg")
         text = page.inner_text("#proof")
-        assert f"No design of the {branch.question.space.size():,} in the space" in text
-        assert "Gap: 0.00 %." in text and "certificate.json" in page.inner_text("#proof code")
+        assert "The best design found has" in text
+        assert "gap 0.00%." in text and "certificate.json" in page.inner_text("#proof code")
         slices = page.locator("#proof .slice")
         before = slices.count()
         slices.nth(1).click()
