@@ -24,7 +24,7 @@ from studies.plain.records import encode
 from studies.plain.terminal import terminal
 from studies.report import tables
 from studies.report.documents import Search, load_search
-from studies.report.schemas import schema
+from studies.report.schemas import FILES, schema
 from studies.report.sheet import parameters
 from studies.why.lint import lint
 from workloads.library import ALIASES, description, names
@@ -188,7 +188,7 @@ def lint_design(
 
 def print_schema(
     kind: Annotated[str, typer.Argument(
-        help="design, board, evaluation, search, comparison, what-if or certificate.")],
+        help=f"{', '.join(FILES)}.")],
 ) -> None:
     """Print the JSON Schema of a kind of file, for editors and other programs.
 

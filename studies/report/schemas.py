@@ -13,14 +13,18 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from arch_models.board import Board
+from arch_models.board import Board, load_board
 from arch_models.overlay import Overlay
+from hw.board.measurement import FORMAT as COUNTED
+from hw.board.measurement import Measurement
 from studies.certify.certificate import KIND as CERTIFICATE
 from studies.certify.certificate import Document
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import unknown
 from studies.plain.records import FORMAT, VERSION
 from studies.report.documents import Compared, Search, WhatIf
+from studies.search.space import Combine, Space, default_space
+from studies.search.space_file import optional_axes
 
 #: Files by the name of their schema: type, what it is, where its fields stand.
 FILES: dict[str, tuple[type, str, str]] = {
@@ -30,8 +34,12 @@ FILES: dict[str, tuple[type, str, str]] = {
     "search": (Search, "A search: `explore.json` of `cosim explore`.", "beside"),
     "comparison": (Compared, "A comparison: `cosim compare --json`.", "beside"),
     "what-if": (WhatIf, "A what-if: `cosim what-if --json`.", "beside"),
+    "space": (Space, "A design space (`.toml`): `--space`; see docs/space.md.", "toml"),
+    "measurement": (Measurement, "A measurement: `cosim measure`, `board/run.py`.", "counted"),
     CERTIFICATE: (Document, "A certificate: `cosim explore --prove`.", "beside"),
 }
+#: Boards differ in the values of axes, not in their names.
+ANY_BOARD = "pynq-z1"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -45,10 +53,14 @@ def schema(name: str) -> dict[str, Any]:
     kind, title, place = FILES[name]
     found: dict[str, Any] = {}
     numbers = name == "board"
-    body = _dataclass(kind, found, numbers, strict=place != "beside")
-    if name == "board":
+    body = _space() if kind is Space else _dataclass(kind, found, numbers,
+                                                     strict=place != "beside")
+    if place == "counted":
+        body["properties"]["format"] = {"const": COUNTED}
+        body["required"] = ["format", *body["required"]]
+    elif name == "board":
         body["properties"].pop("coefficients", None)
-    if place != "toml":
+    if place in ("content", "beside"):
         header = {"format": {"const": FORMAT}, "version": {"const": VERSION},
                   "kind": {"const": name}, "command": {"type": "string"}}
         inner = {"content": body} if place == "content" else body["properties"]
@@ -56,6 +68,30 @@ def schema(name: str) -> dict[str, Any]:
         body = {"type": "object", "properties": {**header, **inner},
                 "required": ["format", "version", "kind", *needed]}
     return {"$schema": DRAFT, "title": title, **body, **({"$defs": found} if found else {})}
+
+
+def _space() -> dict[str, Any]:
+    """Of a space file, which is shorter than the space that is made of it."""
+    board = load_board(ANY_BOARD)
+    full = default_space(board)
+    names = [axis.name for axis in (*full.axes, *optional_axes(board, full))]
+    some = {"type": "array", "minItems": 1, "items": {"type": ["boolean", "integer", "string"]}}
+    condition = {"type": "object", "minProperties": 1, "maxProperties": 1,
+                 "additionalProperties": some}
+    axis = {"anyOf": [some, {"type": "object", "properties": {"values": some, "when": condition},
+                             "required": ["values"], "additionalProperties": False}]}
+    axes = {"type": "array", "minItems": 1, "items": {"enum": names}}
+    bound = {"type": "integer"}
+    constraint = {
+        "type": "object", "additionalProperties": False,
+        "properties": {**{how.value: axes for how in Combine}, "at_most": bound,
+                       "at_least": bound},
+        "oneOf": [{"required": [how.value]} for how in Combine],
+        "anyOf": [{"required": ["at_most"]}, {"required": ["at_least"]}]}
+    return {"type": "object", "minProperties": 1, "additionalProperties": False, "properties": {
+        "axes": {"type": "object", "properties": dict.fromkeys(names, axis),
+                 "additionalProperties": False},
+        "constraints": {"type": "array", "items": constraint}}}
 
 
 def _dataclass(kind: Any, found: dict[str, Any], numbers: bool, strict: bool = True
