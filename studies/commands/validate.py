@@ -205,8 +205,8 @@ def onnx(
     """Compare an imported network with onnxruntime: at its outputs, and layer by layer.
 
     At the outputs of the file as given: the float network, the int8 one, and what onnxruntime's
-    own static quantizer makes of a float file. A static int8 file also layer by layer, on the
-    integers that onnxruntime computes.
+    own static quantizer makes of a float file. A float file also layer by layer, int8 beside
+    float (dB); a static int8 file on the integers that onnxruntime computes.
     """
     if json is not None:
         check_writable(json)

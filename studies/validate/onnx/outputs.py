@@ -122,6 +122,35 @@ def outputs(path: Path, imported: Imported, reading: Reading,
     return found, reason
 
 
+@dataclass(frozen=True)
+class LayerLoss:
+    """What int8 costs up to a layer: signal to error of its output against the float network's,
+    over all inputs compared; what came before is in it."""
+
+    layer: str
+    operator: str
+    int8_db: float
+
+
+def losses(imported: Imported, reading: Reading, seed: int = 0) -> list[LayerLoss]:
+    """Each layer of a float file, int8 beside float, both as this program computes them."""
+    graph = imported.graph
+    pairs: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+    for item in feeds_of(imported.model, reading, seed)[:MOST_INPUTS]:
+        entered = imported.entered(item)
+        real = execute_real(imported.network, entered)
+        whole = execute(graph, quantized_inputs(graph, entered))
+        for layer in graph.layers:
+            if layer.output in real:
+                own = pairs.setdefault(layer.output, ([], []))
+                own[0].append(real[layer.output])
+                own[1].append(whole[layer.output] * graph.tensors[layer.output].scale)
+    return [LayerLoss(layer.name, layer.operator.value,
+                      decibels(_all(iter(pairs[layer.output][0])),
+                               _all(iter(pairs[layer.output][1]))))
+            for layer in graph.layers if layer.output in pairs]
+
+
 def _all(parts: Iterator[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.asarray(part, np.float64).reshape(-1) for part in parts])
 

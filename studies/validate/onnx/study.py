@@ -14,6 +14,7 @@ from studies.evaluation.inputs import PLAIN, Reading
 from studies.plain.errors import UserError
 from studies.plain.files import write_json
 from studies.plain.terminal import terminal
+from studies.report.tables import grid
 from studies.validate.onnx.layers import (
     NEAR_HALF_STEPS,
     WANTED_SHARE,
@@ -22,7 +23,7 @@ from studies.validate.onnx.layers import (
     by_operator,
     share_within_one,
 )
-from studies.validate.onnx.outputs import OutputAgreement, outputs, read
+from studies.validate.onnx.outputs import LayerLoss, OutputAgreement, losses, outputs, read
 
 
 def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None = None) -> int:
@@ -30,6 +31,7 @@ def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None =
     imported = read(path, reading)
     ends, reason = outputs(path, imported, reading, seed)
     layers, apart = list[Agreement](), ""
+    lost = [] if imported.stated else losses(imported, reading, seed)
     if imported.stated:
         try:
             layers = agreement(imported, path, seed)
@@ -39,6 +41,7 @@ def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None =
         document: dict[str, Any] = {
             "file": path.name, "note": imported.note, "outputs": [vars(item) for item in ends],
             "quantizer": reason, "share_within_one_step": share_within_one(layers),
+            "int8_beside_float": [vars(item) for item in lost],
             "operators": by_operator(layers), "layers": [vars(item) for item in layers]}
         write_json(json, document)
     console = terminal()
@@ -49,6 +52,9 @@ def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None =
     if apart:
         console.print(f"not compared layer by layer: {apart}", markup=False)
     good = all(item.good for item in ends)
+    if lost:
+        console.print(_losses_table(lost))
+        console.print("SQNR: of a layer's output, with all that was lost before it", soft_wrap=True)
     share = share_within_one(layers)
     if share is not None:
         console.print(_layers_table(path, layers))
@@ -70,6 +76,14 @@ def _outputs_table(found: list[OutputAgreement]) -> Table:
             *("" if value is None else f"{value:.1f}"
               for value in (item.quantizer_db, item.zero_points_db)),
             "yes" if item.good else "no")
+    return table
+
+
+def _losses_table(found: list[LayerLoss]) -> Table:
+    """The layers in their order; the lowest are where int8 costs most."""
+    table = grid("int8 beside float", ("layer", "operator", "SQNR, dB"), ("operator",))
+    for item in found:
+        table.add_row(item.layer, item.operator, f"{item.int8_db:.1f}")
     return table
 
 
