@@ -20,7 +20,7 @@ from arch_models.power.energy import Sites
 from arch_models.resources import block_design, estimate
 from studies.certify.boxes import Box
 from studies.certify.clock_ceiling import RowSets, ceiling_mhz, every_row
-from studies.search.space import CLOCK, MOVABLE, Choice, Value
+from studies.search.space import CLOCK, MOVABLE, OWN_AXES, Choice, Value
 from studies.search.space_overlays import overlay_of, width_axis
 
 #: More combinations than this are not looked at.
@@ -28,6 +28,8 @@ MOST = 128
 #: The same for parts that do not depend on the array, so that many boxes share them.
 MOST_SHARED = 4096
 ENGINES = tuple(f"fabric_{engine.value}" for engine in MOVABLE)
+#: Axes that engines bring with them.
+BROUGHT = tuple(name for axes in OWN_AXES.values() for name in axes)
 PORTS = ("input_port", "input_port_2", "weight_port", "output_port", "fetch_port")
 WIDTHS = ("port_width_bits", "input_width_bits", "weight_width_bits", "output_width_bits")
 MASTERS = ("input_masters", "fetch")
@@ -40,14 +42,15 @@ ROLES = {"input_port": Role.INPUT, "input_port_2": Role.INPUT, "weight_port": Ro
 DEPENDS: Mapping[str, tuple[str, ...]] = {
     "convolution": (*_ARRAY, "dsp_packing", "requantize_cycles", "fuse_add", *MASTERS),
     "engine": ("tm", "tn", "vector_entries", "parameter_entries", *MASTERS),
-    "depthwise": ("tm", "tn", "vector_entries", "parameter_entries", "depthwise_taps", *MASTERS),
+    **{engine.value: ("tm", "tn", "vector_entries", "parameter_entries", *axes, *MASTERS)
+       for engine, axes in OWN_AXES.items() if axes},
     "buffer input": ("tn", "columns", "input_words", "input_banks", "input_masters", "ports"),
     "buffer output": ("tm", "output_words", "output_banks", "ports"),
     "buffer skip": ("fuse_add", "tm", "output_words", "output_banks", "ports"),
     "buffer weight": ("tm", "tn", "weight_words", "weight_banks", "ports"),
     "buffer accumulator": ("tm", "columns", "accumulator_words"),
     "buffer parameters": ("tm", "columns", "requantize_cycles", "parameter_entries", "ports"),
-    "buffer": ("vector_entries", "table_bytes", "depthwise_taps", *ENGINES, *_FUSED, "ports"),
+    "buffer": ("vector_entries", "table_bytes", *BROUGHT, *ENGINES, *_FUSED, "ports"),
     "master": (*ENGINES, *_FUSED, *MASTERS, "ports"),
     "control row": (*ENGINES, *_FUSED, *MASTERS, "ports"),
     "control": ("tm", "tn", "fuse_add", *ENGINES, *_FUSED, *MASTERS, "ports"),

@@ -36,6 +36,7 @@ from studies.certify.floors import Floors, Rates, first_bytes, with_tiles
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
 from studies.certify.layers import Layers, engines_of, sized
+from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Sizes, resized
 from studies.evaluation.activity import layer_weights
 from studies.search.space import CLOCK
@@ -50,7 +51,7 @@ GROUPS = (("input_words", "input_banks", 0, ("buffer input",)),
 KINDS = ("dsp", "bram36", "lut", "ff")
 #: Axes that decide how layers are mapped, besides those of engines.
 MAPPED = ("tm", "tn", "columns", "requantize_cycles", "fuse_pool", "fuse_upsample", "fuse_add",
-          "parameter_entries", "vector_entries", "table_bytes", "depthwise_taps", *WORDS, *BANKS)
+          "parameter_entries", "vector_entries", "table_bytes", *BROUGHT, *WORDS, *BANKS)
 #: Engines whose tiles may be cut in rows and columns.
 IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
 #: Of designs that cannot be built or mapped.
