@@ -38,6 +38,7 @@ from workloads.library import load
 PAGE = Path("docs/validation.md")
 PICTURE = "validation_vta.png"
 BLIND = CARRIED / "blind.csv"
+RTL_NETWORKS = CARRIED / "rtl_networks.csv"
 ABSENT = "The table {} is absent here, so its rows were not checked."
 
 HEAD = """# Validation
@@ -98,8 +99,7 @@ MEMORY`: random programs for control and transfers, random tiles through every e
 with data, and the whole narrow AGC inter frame, 256 x 256, whose outputs are compared with the
 integer reference as well. The RTL is Amaranth (`hw/rtl`), compiled by Verilator; counters are busy,
 idle, memory stall and stall by channel. `tests/hw/test_rtl_*.py` compare other arrays, masters
-and small frames. The runs below are older than the cuts that raised the RTL's clock, which cost a
-cycle an operation; README has the last whole frame.
+and small frames.
 
 Where the hardware had a good reason to differ, the model was changed:
 1. AXI carries one write response a cycle. The `ddr3` model gave two writes of a port one cycle.
@@ -181,9 +181,12 @@ def write(path: Path = PAGE, fewer: bool = False) -> None:
 
 def _blind() -> Iterable[str]:
     yield BLIND_READING
-    with BLIND.open(encoding="utf-8", newline="") as file:
-        yield _table(("what", "rows", "found"), [tuple(row.values())
-                                                 for row in csv.DictReader(file)])
+    yield _table(("what", "rows", "found"), [tuple(row.values()) for row in _rows(BLIND)])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _rtl() -> Iterable[str]:
@@ -206,6 +209,12 @@ def _rtl() -> Iterable[str]:
             + found.bytes_differing)))
         for name, found in runs])
     yield RTL_READING
+    yield "Whole networks as emitted, once each (commits in `studies/data/rtl_networks.csv`):\n"
+    yield _table(("network", "design", "operations", "cycles", "counters", "bytes", "differing",
+                  "cycles a second"), [
+        (row["network"], f"`{row['design']}`", *(f"{int(row[name]):,}" for name in (
+            "operations", "cycles", "counters", "bytes", "differing")),
+         f"{float(row['cycles_per_s']):,.0f}") for row in _rows(RTL_NETWORKS)])
 
 
 def _resources() -> Iterable[str]:
