@@ -163,15 +163,16 @@ def _limits(points: Sequence[Point]) -> list[str]:
         "standby). Slow ARM: the same design "
         f"if the ARM takes {ARM_DOUBT:g} times as long as taken for what is left to it; "
         "leaving an engine out is only as good a choice as that figure.", "",
-        "| workload | MHz | ms | slow ARM, ms | mJ a picture | uJ a pixel | DSP limit, ms | "
-        "% of it | % of array | % in convolutions | DDR % | static % of energy | design |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+        "| workload | MHz | fabric reaches, MHz | ms | slow ARM, ms | mJ a picture | uJ a pixel | "
+        "DSP limit, ms | % of it | % of array | % in convolutions | DDR % | static % of energy | "
+        "design |", "|" + " --- |" * 14]
     for point in points:
         item = point.latency_best
         found, at = item.evaluation, item.limits
         shares = (at.dsp_share, at.array_share, at.convolution_share, at.ddr_share,
                   at.static_share)
-        lines.append(f"| {point.workload} | {point.clock} | {found.latency_ms:.1f} | "
+        lines.append(f"| {point.workload} | {point.clock} | {found.clock.interval} | "
+                     f"{found.latency_ms:.1f} | "
                      f"{point.slow_arm_ms:.1f} | {item.mj_per_picture:.0f} | "
                      f"{found.energy_uj_per_pixel:.2f} | {at.dsp_ms:.1f} | "
                      + " | ".join(f"{100 * share:.1f}" for share in shares)
