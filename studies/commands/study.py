@@ -206,6 +206,8 @@ def benchmark(
     peer: Annotated[bool, typer.Option(
         help="Also install and time the public simulator SCALE-Sim v3 (needs the network).",
     )] = False,
+    proofs: Annotated[bool, typer.Option(
+        help="Also prove agc-w64 whole, on both memories (an hour).")] = False,
     json: Json = None,
 ) -> None:
     """Measure the speed of the executors and of design evaluations on this machine."""
@@ -213,4 +215,4 @@ def benchmark(
 
     if json is not None:
         check_writable(json)
-    run_benchmark(runs, peer, json)
+    run_benchmark(runs, peer, json, proofs)
