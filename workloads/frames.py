@@ -58,7 +58,8 @@ def whole_frame(graph: Graph, given: Mapping[str, np.ndarray] | None = None
                 ) -> tuple[Graph, Frame]:
     """The graph of one frame and its inputs: a real frame where one is known.
 
-    `given`: integers of a user's own inputs, for a network without sampler steps. One with them
+    `given`: integers of a user's own inputs, for a network without sampler steps; what a group of
+    pictures keeps is worked out where its inputs are among them. One with them
     comes with its loop inside (it may have it already) and decodes its first picture;
     `GraphError` if nobody said how its steps are tied.
     """
@@ -68,7 +69,10 @@ def whole_frame(graph: Graph, given: Mapping[str, np.ndarray] | None = None
         return whole, Frame(inputs, 0, "Inputs ask for the first picture of the set.",
                                     UNICORN_MEANINGS)
     if given is not None:
-        return graph, Frame({**given, **execute(graph, given, [Phase.GROUP])}, 0, GIVEN)
+        group = {name for layer in graph.phase(Phase.GROUP) for name in layer.inputs}
+        cached = (execute(graph, given, [Phase.GROUP])
+                  if group.intersection(graph.inputs) <= given.keys() else {})
+        return graph, Frame({**given, **cached}, 0, GIVEN)
     if graph.inputs != AGC_INPUTS:
         return graph, Frame()
     short = AGC_TRAINED.get(graph.name)

@@ -54,7 +54,7 @@ def test_masters_that_share_a_port_beside_a_free_one_are_found() -> None:
 
 @pytest.mark.parametrize(("hertz", "said"), (
     (123_456_789, "the board cannot make 123.457 MHz; nearest 125 MHz"),
-    (200_000_000, "200 MHz is assumed; the fabric is predicted to reach "
+    (250_000_000, "250 MHz is assumed; the fabric is predicted to reach "
      f"{predict(DESIGN, BOARD).mhz:.0f} MHz"),
 ))
 def test_a_clock_beyond_the_board_or_the_fabric_is_found(hertz: int, said: str) -> None:

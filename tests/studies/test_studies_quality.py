@@ -33,7 +33,7 @@ def test_the_fine_tuned_network_is_what_unicorn_means():
     wide = {name for name, spec in graph.tensors.items() if spec.bits != 8}
     assert wide == {"latent", "latent_next", "coefficients", "step", "step_next"}
     made_by = library.provenance("unicorn")
-    assert "unicorn.finetune n256" in made_by["command"]
+    assert "train fine-tune n256" in made_by["command"]
     assert made_by["float_psnr_db"] - made_by["fine_tuned_psnr_db"] < 0.5
 
 

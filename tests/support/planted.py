@@ -72,7 +72,7 @@ FAULTS = [
          "starved = now - s.since[other] > t.starve[other]"),
         ("if starved and s.run >= t.most_run[mode]:", "if starved:"),
         ("dram.s[0].bypassed >= dram.t[0].bypass", "dram.s[0].bypassed > dram.t[0].bypass"),
-        ("s.bus = max(s.bus, now + t.idle_gap)", "s.bus = max(s.bus, now)"),
+        ("s.bus = max(s.bus, now + dram.t[0].idle_gap)", "s.bus = max(s.bus, now)"),
         ("occupied + head.atoms > t.entries[write]", "occupied > t.entries[write]"),
     ),
     *_of(
@@ -142,7 +142,7 @@ FAULTS = [
         ("block = table[BLOCK] * volts * (sites.dsp + sites.bram36)",
          "block = table[BLOCK] * volts * (2 * sites.dsp + sites.bram36)"),
         ("joules_from_pj((read + written) * table[PADS])", "joules_from_pj(read * table[PADS])"),
-        ("clocked = max(activity.clocked.get(part, 0.0), works) if stops else cycles",
+        ("clocked = np.maximum(activity.clocked.get(part, 0.0), works) if stops else cycles",
          "clocked = cycles"),
         ("joules(power.ps_work_w, activity.host_s)", "joules(power.ps_work_w, time_s)"),
     ),
@@ -196,7 +196,7 @@ FAULTS = [
     Fault("hw/rtl/transfers/masters.py",
           "m.d.comb += upper.eq(address)", "m.d.comb += upper.eq(0)",
           ("tests/hw/test_rtl_overlay.py::test_narrow_wide_and_several_masters",)),
-    Fault("hw/rtl/transfers/places.py", "words = [Signal(PLACE_BITS, name=f\"word_{slot}\")",
-          "words = [Signal(8, name=f\"word_{slot}\")",
+    Fault("hw/rtl/transfers/places.py", "words = [Signal(PLACE_BITS, name=f\"word_{slot}\",",
+          "words = [Signal(8, name=f\"word_{slot}\",",
           ("tests/hw/test_rtl_overlay.py::test_tiles_through_every_engine",)),
 ]
