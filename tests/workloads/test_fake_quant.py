@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.threads import one_thread
 from workloads import arithmetic
 from workloads.graph import Operator, Phase
 from workloads.reference import execute_layer
@@ -24,12 +25,9 @@ TINY = UnicornConfig(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors of a few hundred values gain nothing from threads and wait for them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def small_tensors() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

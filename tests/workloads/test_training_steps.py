@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.support.command import cosim
+from tests.support.threads import one_thread
 from workloads.agc.config import AgcConfig
 from workloads.training.agc.train import Teacher, Trainer
 from workloads.training.fitting import falling, shares, update
@@ -31,12 +32,9 @@ TINY = AgcConfig(width=8, blocks=1, motion_width=8, motion_max=16, motion_blocks
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def small_tensors() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
