@@ -12,6 +12,7 @@ from cosim.compiled import CACHED_RULE
 #: Clocks are below 3.2 GHz (`arch_models.boards.rules`), so products of smaller times fit 63 bits.
 SMALL = 1 << 31
 
+
 @CACHED_RULE
 def _scaled(time, numerator, denominator, up):
     """time * numerator / denominator, rounded down or up, where the product would run over too."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from arch_models.board import Board, load_board
 from arch_models.files import parse_toml
-from arch_models.overlay import DESIGNS, Overlay, load_overlay, overlay_of_table
+from arch_models.overlay import DESIGNS, Origin, Overlay, load_overlay, overlay_of_table
 from studies.evaluation.stored import load_evaluation
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError, unknown
@@ -163,6 +163,12 @@ def board(name: str) -> Board:
 def design_names() -> tuple[str, ...]:
     """The designs that ship."""
     return tuple(sorted(path.stem.replace("_", "-") for path in DESIGNS.glob("*.toml")))
+
+
+def own_designs() -> list[Overlay]:
+    """The designs that ship, but for those of the literature, which are no hardware of ours."""
+    shipped = map(design, design_names())
+    return [item for item in shipped if item.origin is Origin.OWN]
 
 
 def design(name: str) -> Overlay:

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from arch_models.board import Board
-from arch_models.overlay import Infeasible, Origin, Overlay
+from arch_models.overlay import Infeasible, Overlay
 from studies.evaluation.evaluate import evaluate
-from studies.evaluation.inputs import design, design_names
+from studies.evaluation.inputs import own_designs
 from studies.plain.quality_table import quality_db, quality_names
 from studies.report import pictures, tables
 from workloads.library import load
@@ -42,7 +42,7 @@ class Point:
 def run(board: Board, networks: Sequence[str] = ()) -> list[Point]:
     """A point for each trained network, those that are named or all; DDR3 by the controller's
     rules. A network that no shipped design holds is left out."""
-    designs = [item for item in map(design, design_names()) if item.origin is Origin.OWN]
+    designs = own_designs()
     found = [_fastest(name, designs, board) for name in networks or quality_names()]
     return [point for point in found if point is not None]
 

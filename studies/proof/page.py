@@ -102,8 +102,9 @@ the single evaluation's, to the last bit.
 
 It is short because static power is most of the energy: what is faster is nearly always cheaper.
 
-**The searches** run the code of `cosim explore`; answers come from the table. All begin with the
-same start designs. Median of {found['seeds']} seeds{', GP of 3' * ('gp' in found['curves'])};
+**The searches** run the code of `cosim explore` without its sweeps of the axes; answers come from
+the table. All begin with the same start designs.
+Median of {found['seeds']} seeds{', GP of 3' * ('gp' in found['curves'])};
 spread: 10 % to 90 % of them. A design tried counts whether it is feasible or not. Reference point
 of the hypervolume: {found['reference'][0]:.2f} ms and {found['reference'][1]:.3f} uJ a pixel, 1.1
 times the worst of each on the true front. {note}

@@ -43,7 +43,7 @@ from studies.search.pruning import bounder
 from studies.search.search import search
 from studies.search.shared_study import open_study
 from studies.search.space import WORKLOAD, Choice, Space, default_space
-from studies.search.space_overlays import overlay_of, shipped_choices, starting_choices
+from studies.search.space_overlays import overlay_of, starting_choices
 from workloads.graph import Graph
 
 SEARCH_MEMORY = "flat"
@@ -221,7 +221,7 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
     """
     space = space or default_space(board, graph)
     start = starting_choices(space, base, board)
-    start += [choice for choice in (*shipped_choices(space), *earlier) if choice not in start]
+    start += [choice for choice in earlier if choice not in start]
     asked = Question(graph, board, base,
                      STEADY_FRAMES if Objective.PERIOD in settings.objectives else 1,
                      {str(name): workload(str(name)) for axis in space.axes

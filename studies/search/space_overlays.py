@@ -5,14 +5,13 @@ It does not say which axes there are; see `space`.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
 from arch_models.board import Board
 from arch_models.clock import clocked
 from arch_models.fields import FieldError
-from arch_models.literature import Origin
 from arch_models.overlay import (
     Engine,
     Fetch,
@@ -26,7 +25,7 @@ from arch_models.overlay import (
     Wait,
 )
 from arch_models.resources import check
-from studies.evaluation.inputs import design, design_names
+from studies.evaluation.inputs import own_designs
 from studies.plain.errors import UserError
 from studies.search.space import (
     CLOCK,
@@ -136,39 +135,33 @@ def width_axis(role: Role, names: Container[str]) -> str:
 
 
 def starting_choices(space: Space, base: Overlay, board: Board, count: int = 6) -> list[Choice]:
-    """Designs to start a search from: the base, then the largest arrays that fit the board.
+    """Designs to start a search from: the base, the largest arrays that fit the board, and what
+    is nearest in the space to the designs that ship, whose makers knew what a network needs.
 
-    Twice `count` of them: with the base's engines, and with every movable operator on the ARM,
+    Twice `count` arrays: with the base's engines, and with every movable operator on the ARM,
     which leaves DSPs to the array. Each takes the base's other values, packed DSPs, and the largest
     of the base's buffers, halves or quarters that still fits.
     """
     first = choice_of(base, space)
-    if first is None:
-        return []
+    found = [] if first is None else [first, *_large_arrays(first, space, base, board, count)]
+    near = (nearest_choice(item, space) for item in own_designs())
+    found += [choice for choice in near if _fits(choice, base, board)]
+    return [choice for index, choice in enumerate(found) if choice not in found[:index]]
+
+
+def _large_arrays(first: Choice, space: Space, base: Overlay, board: Board, count: int
+                  ) -> Iterator[Choice]:
     arrays = sorted(((int(tm) * int(tn) * int(columns), tm, tn, columns)
                      for tm in space.axis("tm").values for tn in space.axis("tn").values
                      for columns in space.axis("columns").values), reverse=True)
     on_arm = {name: False for name in first if name.startswith("fabric_")}
-    found = [first]
     for engines in ({}, on_arm):
         fitting = (_largest_fitting(space, base, board, {
             **first, **engines, "tm": tm, "tn": tn, "columns": columns,
             **{axis.name: max(axis.values) for axis in space.axes if axis.name == CLOCK},
             "dsp_packing": max(space.axis("dsp_packing").values)})
             for _, tm, tn, columns in arrays)
-        found += [choice for choice in islice((item for item in fitting if item), count)
-                  if choice not in found]
-    return found
-
-
-def shipped_choices(space: Space) -> list[Choice]:
-    """The designs of the space that are nearest to those that ship, to start a search from too.
-
-    Whoever made them by hand knew what a kind of network needs. Designs of the literature are no
-    hardware of ours and stay out.
-    """
-    shipped = (design(name) for name in design_names())
-    return [nearest_choice(item, space) for item in shipped if item.origin is Origin.OWN]
+        yield from islice((item for item in fitting if item), count)
 
 
 def _largest_fitting(space: Space, base: Overlay, board: Board, wanted: Choice) -> Choice | None:
@@ -177,11 +170,18 @@ def _largest_fitting(space: Space, base: Overlay, board: Board, wanted: Choice) 
                               for name in ("input_words", "weight_words", "output_words")}}
         try:
             choice = space.canonical(moved)
-            if check(overlay_of(choice, base, board), board) is None:
-                return choice
-        except (UserError, FieldError):
+        except UserError:
             continue
+        if _fits(choice, base, board):
+            return choice
     return None
+
+
+def _fits(choice: Choice, base: Overlay, board: Board) -> bool:
+    try:
+        return check(overlay_of(choice, base, board), board) is None
+    except (UserError, FieldError):
+        return False
 
 
 def choice_of(overlay: Overlay, space: Space) -> Choice | None:

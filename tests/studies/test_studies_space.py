@@ -176,6 +176,10 @@ def test_designs_to_start_from_fit_the_board_and_differ():
     assert len({tuple(choice.items()) for choice in found}) == len(found)
     for choice in found[1:]:
         assert check(overlay_of(choice, base, BOARD), BOARD) is None
+    for name in ("diffusion", "face", "mobile"):
+        near = nearest_choice(load_overlay(name), SPACE)
+        assert near in found or check(overlay_of(near, base, BOARD), BOARD) is not None
+    assert nearest_choice(load_overlay("face"), SPACE) in found
 
 
 FILE = """

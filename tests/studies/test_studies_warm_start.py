@@ -8,18 +8,13 @@ from dataclasses import replace
 import pytest
 
 from arch_models.board import load_board
-from arch_models.overlay import default_overlay, load_overlay, overlay_toml
+from arch_models.overlay import default_overlay, overlay_toml
 from studies.plain.errors import UserError
 from studies.report.documents import Asked, search_document
 from studies.search.exploration import Means, Store, explore
 from studies.search.outcomes import Settings
 from studies.search.space import default_space
-from studies.search.space_overlays import (
-    choice_of,
-    nearest_choice,
-    shipped_choices,
-    starting_choices,
-)
+from studies.search.space_overlays import choice_of, starting_choices
 from studies.search.warm_start import earlier_designs
 from workloads.library import load
 
@@ -43,7 +38,6 @@ def test_the_front_of_an_earlier_search_is_tried_behind_the_first_designs(earlie
     front = [first.records[index].choice for index in first.front]
     assert earlier_designs([path, path], SPACE) == front
     begin = starting_choices(SPACE, BASE, BOARD)
-    begin += [choice for choice in shipped_choices(SPACE) if choice not in begin]
     want = [*begin, *(choice for choice in front if choice not in begin)]
     again = explore(GRAPH, BOARD, BASE, replace(SETTINGS, seed=5, local=0.0, designs=len(want)),
                     means=Means(depth=1, prune=False), earlier=front).found
@@ -82,9 +76,3 @@ def test_a_stored_search_with_bounds_goes_on_and_refuses_other_settings(tmp_path
         run(prune=False)
     with pytest.raises(UserError, match="another start"):
         run(earlier=[{**choice_of(BASE, SPACE), "tm": 24}])
-
-
-def test_a_search_starts_from_the_shipped_designs_too():
-    shipped = [nearest_choice(load_overlay(name), SPACE)
-               for name in ("default", "diffusion", "face", "mobile")]
-    assert shipped_choices(SPACE) == shipped
