@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from arch_models.board import load_board
-from arch_models.overlay import Engine, load_overlay
+from arch_models.overlay import Engine, Infeasible, load_overlay
 from studies.certify.bounds import Question
 from studies.certify.branch import Book, Branch, Settings
 from studies.certify.certificate import claim_of
-from studies.certify.goals import Aim
-from studies.search.space import Axis, Space, default_space
+from studies.certify.goals import Aim, Point, point_of
+from studies.evaluation.evaluate import evaluate
+from studies.search.space import Axis, Space, default_space, designs
+from studies.search.space_overlays import overlay_of
 from tests.support.tiny_graphs import TinyGraph
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
@@ -74,3 +77,22 @@ def below(state) -> float:
 def claimed(branch: Branch, state):
     """What its certificate claims."""
     return claim_of(branch.question, state.front, state.factor)
+
+
+@cache
+def optimum() -> float:
+    """The least latency of the space; a test compares it with that of every design."""
+    return best(proved()[1])
+
+
+@cache
+def enumerated(memory: str) -> tuple[Point, ...]:
+    """The figures of every design of the sub-space."""
+    return figures_of(SMALL, narrow_space(), memory)
+
+
+def figures_of(graph: Graph, space: Space, memory: str) -> tuple[Point, ...]:
+    """The figures of every design of a space that can be built."""
+    found = (evaluate(graph, overlay_of(design, BASE, BOARD), BOARD, memory, 1)
+             for design in designs(space))
+    return tuple(point_of(item) for item in found if not isinstance(item, Infeasible))

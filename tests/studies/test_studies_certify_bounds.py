@@ -1,0 +1,270 @@
+"""Is a bound ever above a simulation?
+
+Asked on random designs of whole default spaces and on spaces that are enumerated.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from arch_models.clock import rate_hz
+from arch_models.fields import FieldError
+from arch_models.overlay import Engine, Infeasible, Overlay
+from arch_models.resources import check, needed
+from cosim.analysis.least import Least
+from cosim.build import Builder
+from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
+from cosim.mapping.tile_search import Budget
+from studies.certify.bounds import Bounds, Question
+from studies.certify.boxes import Box
+from studies.certify.branch import Settings
+from studies.certify.certificate import (
+    certificate,
+)
+from studies.certify.goals import Aim, Bar, Point, point_of
+from studies.certify.joules import Span
+from studies.certify.sizes import BANKS, WORDS, Sizes
+from studies.evaluation.evaluate import evaluate
+from studies.search.space import default_space, designs
+from studies.search.space_overlays import choice_of, overlay_of
+from tests.support.small_proof import (
+    BASE,
+    BOARD,
+    SMALL,
+    below,
+    best,
+    claimed,
+    enumerated,
+    figures_of,
+    grouped,
+    narrow_space,
+    optimum,
+    proved,
+)
+from workloads.library import load
+
+#: Figures that every bound is asked for at once.
+ALL = (Aim.LATENCY, Aim.ENERGY, Aim.RESOURCES)
+OPEN = Bar(ALL)
+
+
+def path_to(bounds: Bounds, design) -> list[Box]:
+    """The boxes that hold a design, from the whole space on."""
+    found = [Box(bounds.question.space)]
+    while parts := bounds.cut(found[-1]):
+        found.append(next(part for part in parts if all(
+            name not in design or design[name] in part.values(name)
+            for name in (axis.name for axis in part.root.axes))))
+    return found
+
+
+def check_designs(graph, count: int, seed: int, memories=("flat",)) -> int:
+    """Every box that holds a random design near the base, against the design's simulation."""
+    space, generator = default_space(BOARD, graph), random.Random(seed)
+    asked = [Bounds(Question(graph, BOARD, BASE, space, ALL, memory)) for memory in memories]
+    bounds, seen = asked[0], 0
+    start = choice_of(BASE, space)
+    for _ in range(count):
+        last = {axis.name: axis.values[-1] for axis in space.axes}
+        changed = {name: generator.choice(space.axis(name).values)
+                   for name in generator.sample(sorted(start), generator.randint(1, 14))}
+        design = space.canonical({**last, **start, **changed})
+        try:
+            overlay = overlay_of(design, BASE, BOARD)
+        except FieldError:
+            continue
+        path = path_to(bounds, design)
+        least = bounds.parts.least(path[-1])
+        for kind in ("dsp", "bram36", "lut", "ff"):
+            assert getattr(least, kind) <= getattr(needed(overlay), kind), (kind, design)
+        for box in path:
+            assert bounds.parts.ceiling_hz(box, bounds.parts.least(box)) >= overlay.clock_hz
+        if check(overlay, BOARD) is None:
+            seen += all([held(item, path, design, overlay) for item in asked])
+    return seen
+
+
+def above(bound: Point, found: Point) -> bool:
+    """Is a bound above what was simulated, in some figure?"""
+    return any(low > figure * (1 + 1e-9) for low, figure in zip(bound, found, strict=True))
+
+
+def held(bounds: Bounds, path: list[Box], design, overlay: Overlay) -> int:
+    """Bounds of a design that the board holds."""
+    graph = bounds.question.graph
+    found = evaluate(graph, overlay, BOARD, bounds.question.memory, 1)
+    if isinstance(found, Infeasible):
+        return 0
+    point = point_of(found)
+    for box in path:
+        assert not above(bounds.bound(box, OPEN).point, point), (dict(box.sides), design)
+    # A table of some sizes; of all of them it takes seconds.
+    names = [name for name in (*WORDS, *BANKS) if len(path[-1].values(name)) > 1]
+    whole = path[-1].narrowed(**{name: tuple(
+        value for value in path[-1].values(name)
+        if value in (design[name], path[-1].values(name)[0])) for name in names})
+    table = bounds.tables.table(whole, OPEN)
+    assert rate_hz(overlay, BOARD) == overlay.clock_hz
+    sizes = Sizes.of(whole, BASE)
+    place = (sizes.banks.index(tuple(design[name] for name in (
+        "input_banks", "weight_banks", "output_banks"))),
+        *(values.index(design[name]) for name, values in zip(
+            ("input_words", "weight_words", "output_words", "accumulator_words"), sizes.words,
+            strict=True)))
+    assert table.built.rates_hz[place] == overlay.clock_hz
+    assert table.cycles[place] <= found.latency_cycles, design
+    assert not above(Point(*(values[place] for values in table.points)), point), design
+    sides = {name: (design[name],) for name in sizes.fields(place)}
+    opened = bounds.opened(path[-1].narrowed(**sides), OPEN)
+    assert len(opened) == 1
+    assert not above(opened[0].point, point)
+    for item in bounds.programs_of(opened[0]):
+        if item.choice["layout"] == design["layout"] and item.choice["start"] == design["start"]:
+            assert table.cycles[place] <= item.cycles <= found.latency_cycles
+            assert not above(item.point, point), design
+            return 1
+    raise AssertionError(design)
+
+
+def test_no_bound_is_above_a_simulation():
+    assert check_designs(SMALL, 50, 1, ("flat", "ddr3")) > 5
+
+
+def test_no_bound_is_above_a_simulation_of_a_shipped_network():
+    assert check_designs(load("agc-w16"), 8, 2) > 1
+
+
+def test_no_bound_is_above_a_simulation_with_sampler_steps():
+    assert check_designs(load("unicorn-n256"), 4, 3) > 0
+
+
+def test_no_bound_is_above_a_simulation_where_two_engines_can_run_a_layer():
+    assert check_designs(grouped(), 30, 5, ("flat", "ddr3")) > 3
+
+
+@pytest.mark.parametrize("aims", [(Aim.LATENCY,), (Aim.ENERGY,), (Aim.LATENCY, Aim.ENERGY)])
+def test_what_is_proved_is_the_best_where_two_engines_can_run_a_layer(aims):
+    graph = grouped()
+    space = narrow_space(graph, input_port=("HP0",), port_width_bits=(64,), layout=("dense",),
+                         read_outstanding=(12,), fabric_depthwise=(False, True),
+                         input_words=(256, 1024), output_words=(128, 512),
+                         depthwise_taps=(1, 3), fuse_add=(False, True))
+    found = [overlay_of(design, BASE, BOARD) for design in designs(space)]
+    engines = {(overlay, item.engine) for overlay in found
+               for mapping in [Builder(graph, BOARD).mapping(overlay)]
+               if not isinstance(mapping, Infeasible)
+               for item in mapping.layers if item.name in ("three", "five", "half")
+               if Engine.DEPTHWISE in overlay.engines}
+    assert {engine for _, engine in engines} == {Engine.CONVOLUTION, Engine.DEPTHWISE}
+    _, state = proved(space=space, graph=graph, aims=aims)
+    assert state.gap == 0
+    bar = state.front.bar(1)
+    assert all(bar.cleared(point) for point in figures_of(graph, space, "flat"))
+    for item in state.front.members:
+        assert item.figures in [tuple(aim.of(point) for aim in aims)
+                                for point in figures_of(graph, space, "flat")]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(20))
+def test_no_bound_is_above_a_simulation_of_many(seed):
+    assert check_designs(SMALL, 5000, 100 + seed, ("flat", "ddr3")) > 500
+
+
+def test_many_sizes_at_once_have_the_tiles_of_each():
+    generator = random.Random(4)
+    rooms = Rooms(*(np.array(sizes) for sizes in (
+        (256, 1024, 4096), (32, 128, 512), (128, 512, 2048), (64, 1024))),
+        np.array([[1, 2, 2], [2, 1, 1]]))
+    for _ in range(40):
+        rows, planes = generator.choice((4, 7, 16)), generator.randint(1, 9)
+        kernel, pool = generator.choice((1, 3)), generator.random() < 0.3
+        rows += rows % 2 if pool else 0
+        shape = ConvolutionShape(
+            rows, rows, planes, rows, rows, planes, -(-planes // 2), generator.randint(1, 4),
+            kernel, kernel, 1, kernel // 2, 0, int(pool), int(not pool), generator.randint(1, 4),
+            8, 128, 20, 1, planes, 4, 0, 0, 0)
+        budget = Budget(0, 0, 0, 0, 0, 0, 0, 2, 1, 8, 8.0, 8.0, 8.0, 21.0)
+        best = search_rooms(shape, budget, rooms)
+        for place in np.ndindex(best.cost.shape):
+            words = [int(rooms[axis][index]) for axis, index in enumerate(place[1:])]
+            one = search(shape, budget._replace(**dict(zip(
+                ("input_words", "weight_words", "output_words", "accumulator_words"), words,
+                strict=True)), **dict(zip(("input_banks", "weight_banks", "output_banks"),
+                                          map(int, rooms.banks[place[0]]), strict=True))))
+            assert one[0] == best.cost[place]
+            assert one[0] < 0 or one[1:] == tuple(best.tile[place].tolist())
+
+
+@pytest.mark.parametrize("aim", list(Aim))
+@pytest.mark.parametrize("memory", ["flat", "ddr3"])
+def test_what_is_proved_is_the_best_of_an_enumerated_space(memory, aim):
+    _, state = proved(Settings(0.0 if memory == "flat" else 0.02), aims=(aim,), memory=memory)
+    figures = [aim.of(point) for point in enumerated(memory)]
+    assert len(figures) > 100
+    assert below(state) <= min(figures) <= best(state)
+    if memory == "flat":
+        assert state.gap == 0
+        assert best(state) == min(figures)
+
+
+def test_energy_is_bounded_at_every_clock_that_a_box_may_have():
+    """While the processor works for long, a slow clock takes less: its tree runs fewer cycles."""
+    bounds = Bounds(Question(SMALL, BOARD, BASE, narrow_space(), ALL))
+    joules, box, work = bounds.joules, Box(narrow_space()), Least(trips=10**6)
+
+    def span(clock):
+        return Span(100 + 1e6 / clock, 100.0, 1e6 / clock)
+
+    rates = BOARD.clocks.rates_hz
+    found = joules.of_box(box, bounds.parts, work, span, max(rates))
+    each = [joules.least(work, span(rate), rate, BASE, bounds.parts.sites(box), False)
+            for rate in rates]
+    assert found == pytest.approx(min(each))
+    assert found < joules.least(work, span(max(rates)), max(rates), BASE,
+                                bounds.parts.sites(box), False)
+
+
+def test_the_order_of_values_in_a_space_file_does_not_matter():
+    space = narrow_space()
+    turned = replace(space, axes=tuple(
+        replace(axis, values=axis.values[::-1]) for axis in space.axes))
+    both = replace(space, axes=tuple(replace(
+        axis, values={"start": ("layer", "frame"), "input_masters": (2, 1)}.get(
+            axis.name, axis.values)) for axis in turned.axes))
+    assert best(proved(space=turned)[1]) == optimum()
+    for aim in (Aim.LATENCY, Aim.ENERGY):
+        branch, state = proved(space=both, aims=(aim,))
+        assert state.factor == 1
+        for name, value in (("start", "frame"), ("input_masters", 1)):
+            part = proved(space=Box(both).narrowed(**{name: (value,)}).space, aims=(aim,))[1]
+            assert best(state) <= best(part)
+        least = branch.bounds.parts.least(Box(both))
+        assert least.lut <= branch.bounds.parts.least(Box(both).narrowed(input_masters=(1,))).lut
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.03])
+@pytest.mark.parametrize("aims", [(Aim.LATENCY, Aim.ENERGY), ALL])
+@pytest.mark.parametrize("memory", ["flat", "ddr3"])
+def test_no_design_of_an_enumerated_space_exceeds_a_front(memory, aims, gap):
+    branch, state = proved(Settings(gap), aims=aims, memory=memory)
+    bar = state.front.bar(state.factor)
+    every = [Bar(aims, (item.figures,)) for item in state.front.members]
+    for point in enumerated(memory):
+        assert bar.cleared(point)
+    for member, mine in zip(state.front.members, every, strict=True):
+        others = [item for item in state.front.members if item is not member]
+        assert not any(mine.cleared(Point(**dict(zip(
+            ("ms", "uj", "share"), (*item.figures, 0.0), strict=False)))) and item != member
+            for item in others)
+        assert any(member.figures == tuple(aim.of(point) for aim in aims)
+                   for point in enumerated(memory))
+    if memory == "flat" and gap == 0:
+        assert state.gap == 0
+    again, spread = proved(Settings(gap), 2, aims=aims, memory=memory)
+    assert certificate(again.bounds, claimed(again, spread)) == certificate(
+        branch.bounds, claimed(branch, state))
