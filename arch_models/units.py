@@ -11,7 +11,6 @@ import re
 SI = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 #: No clock of a board is slower: a smaller number of hertz has lost its unit.
 SLOWEST_HZ = 1e5
-KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
 NS_PER_S = 1_000_000_000
 PJ_PER_J = 1_000_000_000_000

@@ -18,11 +18,11 @@ import numpy as np
 
 from arch_models.board import Board, load_board
 from arch_models.memory import Ddr3Timing, Memory, Port, board_memory, cpu_traffic
+from arch_models.units import MEBIBYTE
 from cosim.executors import fast
 from cosim.program.table import ARGUMENT_COUNT, Column, Opcode, Program, Segment, Unit, UnitKind
 from studies.plain.truth import truth_path
 
-MEBIBYTE = 1 << 20
 CHECKS = Path(__file__).resolve().parents[2] / "arch_models" / "data" / "memory_checks.csv"
 CURVE = "dram_reference_dramsim3.csv"
 READ_TOLERANCE_POINTS = 4.0

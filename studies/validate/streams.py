@@ -15,9 +15,10 @@ from pathlib import Path
 from arch_models.board import Board, load_board
 from arch_models.fields import with_value
 from arch_models.memory import board_memory
+from arch_models.units import MEBIBYTE
 from cosim.executors import fast
 from studies.plain.truth import CARRIED
-from studies.validate.memory import MEBIBYTE, Stream, traffic_program
+from studies.validate.memory import Stream, traffic_program
 
 TABLE = CARRIED / "zc702_streams.csv"
 BOARD = "zc702"
