@@ -210,11 +210,11 @@ def _rtl() -> Iterable[str]:
         for name, found in runs])
     yield RTL_READING
     yield "Whole networks as emitted, once each (commits in `studies/data/rtl_networks.csv`):\n"
-    yield _table(("network", "design", "operations", "cycles", "counters", "bytes", "differing",
-                  "cycles a second"), [
-        (row["network"], f"`{row['design']}`", *(f"{int(row[name]):,}" for name in (
-            "operations", "cycles", "counters", "bytes", "differing")),
-         f"{float(row['cycles_per_s']):,.0f}") for row in _rows(RTL_NETWORKS)])
+    counts = ("operations", "cycles", "counters", "bytes", "differing")
+    yield _table(("network", "design", "memory", *counts, "cycles a second"), [
+        (row["network"], f"`{row['design']}`", f"`{row['memory']}`",
+         *(f"{int(row[name]):,}" for name in counts), f"{float(row['cycles_per_s']):,.0f}")
+        for row in _rows(RTL_NETWORKS)])
 
 
 def _resources() -> Iterable[str]:
