@@ -130,6 +130,21 @@ def shortened(value: object, most: int = 80) -> str:
     return shown if len(shown) <= most else shown[:most - 3] + "..."
 
 
+def between(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a number outside its bounds."""
+    if not least <= value <= most:
+        hint = "; in MHz it is clock_mhz" if name == "clock_hz" and 0 < value < least else ""
+        raise FieldError(f"{name} is {shortened(value)}, must be at least {least} and at most "
+                         f"{most}; nearest {min(max(value, least), most)}{hint}")
+
+
+def one_of(name: str, value: int, legal: tuple[int, ...]) -> None:
+    """Refuse a number that is none of the legal ones."""
+    if value not in legal:
+        near = min(legal, key=lambda choice: abs(choice - value))
+        raise FieldError(f"{name} is {value}, must be one of {legal}; nearest {near}")
+
+
 def _shown(value: object) -> str:
     return f"'{shortened(value)}'" if isinstance(value, str) else shortened(value)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from arch_models.fields import FieldError, nearest, shortened
+from arch_models.fields import FieldError, nearest, one_of, shortened
 
 
 class Origin(StrEnum):
@@ -151,10 +151,7 @@ def check_origin(origin: Origin, phases: Phases, reads: Reads, sites: Sites, loo
         if not least <= value <= most:
             raise FieldError(f"loops.{name} is {shortened(value)}, must be at least {least} and "
                              f"at most {most:g}; nearest {min(max(value, least), most):g}")
-    if loops.partial_bits not in PARTIAL_BITS:
-        near = min(PARTIAL_BITS, key=lambda bits: abs(bits - loops.partial_bits))
-        raise FieldError(f"loops.partial_bits is {loops.partial_bits}, must be one of "
-                         f"{PARTIAL_BITS}; nearest {near}")
+    one_of("loops.partial_bits", loops.partial_bits, PARTIAL_BITS)
 
 
 def filled_in(table: Mapping[str, Any]) -> dict[str, Any]:

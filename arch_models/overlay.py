@@ -11,7 +11,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from arch_models.fields import FieldError, build, identifier, label, prose, shortened
+from arch_models.fields import (
+    FieldError,
+    between,
+    build,
+    identifier,
+    label,
+    one_of,
+    prose,
+    shortened,
+)
 from arch_models.files import read_toml
 from arch_models.literature import (
     AS_TILED,
@@ -154,13 +163,14 @@ class Overlay:
     """The accelerator. Sizes of buffers are words of one bank; see docs/design.md.
 
     INPUT words hold `tn` values, OUTPUT words `tm`, WEIGHT words `tm * tn`. `columns`: output
-    positions at once. `requantize_cycles`: cycles in which the results of those positions leave,
-    at least; more cycles, fewer requantizers (`result_cycles`, `requantizers`). `dsp_packing`: two
-    int8 MACs a DSP48. `channel_block`: channels that lie together in DRAM. `backend`: which
-    timing coefficients hold: a table of `data/engines.toml`, or a file of `cosim calibrate`.
-    `clock_gating`: the clock of an engine or a master stops while no operation is with it; shells
-    and memories go on. `headroom`: the share of every kind of site that must stay free. `build`: a
-    file of `cosim calibrate --reports`, what a vendor's build reached. `rate`: what becomes of
+    positions at once. `requantize_cycles`: cycles in which the results of those positions leave, at
+    least; more cycles, fewer requantizers (`result_cycles`, `requantizers`). `dsp_packing`: two
+    int8 MACs a DSP48. `narrow_weights`: convolutions with all weights in -8 .. 7 keep two a byte,
+    in DRAM and WEIGHT. `channel_block`: channels that lie together in DRAM. `backend`: which timing
+    coefficients hold: a table of `data/engines.toml`, or a file of `cosim calibrate`.
+    `clock_gating`: the clock of an engine or a master stops while it has no operation; shells and
+    memories go on. `headroom`: the share of every kind of site that must stay free. `build`: a file
+    of `cosim calibrate --reports`, what a vendor's build reached. `rate`: what becomes of
     `clock_hz` on a board (`clock.clocked`). `parameter_entries`, `vector_entries`, `table_bytes`:
     bytes / 8, bytes / 8 and bytes. `most_in_words`, `most_out_words`: bound on the words of one
     convolution operation (0: as many as fit), for accelerators that make one pass a word;
@@ -181,6 +191,7 @@ class Overlay:
     dsp_packing: bool = False
     data_bits: int = 8
     weight_bits: int = 8
+    narrow_weights: bool = False
     channel_block: int = 8
     input_words: int = 8192
     weight_words: int = 512
@@ -215,21 +226,24 @@ class Overlay:
     def __post_init__(self) -> None:
         """Refuse values that describe no hardware; whether a board holds it is `check`."""
         for name, (least, most) in BOUNDS.items():
-            _between(name, getattr(self, name), least, most)
-        _one_of("columns", self.columns, (1, 2, 3, 4))
+            between(name, getattr(self, name), least, most)
+        one_of("columns", self.columns, (1, 2, 3, 4))
         for name in ("input_banks", "weight_banks", "output_banks"):
-            _one_of(name, getattr(self, name), (1, 2))
+            one_of(name, getattr(self, name), (1, 2))
         for name in ("data_bits", "weight_bits"):
-            _one_of(name, getattr(self, name), (8, 16, 32))
+            one_of(name, getattr(self, name), (8, 16, 32))
         for name in ("tm", "tn"):
             value = getattr(self, name)
             if value % self.channel_block:
                 near = max(1, round(value / self.channel_block)) * self.channel_block
                 raise FieldError(f"{name} is {value}, must be a multiple of channel_block "
                                  f"{self.channel_block}; nearest {near}")
-        if self.dsp_packing and (self.data_bits != 8 or self.weight_bits != 8):
-            raise FieldError(f"dsp_packing is true with data_bits {self.data_bits}, weight_bits "
-                             f"{self.weight_bits}; needs 8 and 8")
+        for name in ("dsp_packing", "narrow_weights"):
+            if getattr(self, name) and (self.data_bits, self.weight_bits) != (8, 8):
+                raise FieldError(f"{name} is true with data_bits {self.data_bits}, weight_bits "
+                                 f"{self.weight_bits}; needs 8 and 8")
+        if self.narrow_weights and (self.channel_block, self.origin) != (8, Origin.OWN):
+            raise FieldError("narrow_weights is true; needs channel_block 8 and origin 'own'")
         label(self.name, "name")
         prose(self.backend, "backend")
         prose(self.build, "build")
@@ -306,19 +320,6 @@ class Infeasible:
                 f"{self.bound:.10g} (gap {self.gap:.10g}); try: {', '.join(self.levers)}")
 
 
-def _between(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        hint = "; in MHz it is clock_mhz" if name == "clock_hz" and 0 < value < least else ""
-        raise FieldError(f"{name} is {shortened(value)}, must be at least {least} and at most "
-                         f"{most}; nearest {min(max(value, least), most)}{hint}")
-
-
-def _one_of(name: str, value: int, legal: tuple[int, ...]) -> None:
-    if value not in legal:
-        near = min(legal, key=lambda choice: abs(choice - value))
-        raise FieldError(f"{name} is {value}, must be one of {legal}; nearest {near}")
-
-
 def _check_masters(overlay: Overlay) -> None:
     names = [identifier(master.name, f"masters[{index}].name")
              for index, master in enumerate(overlay.masters)]
@@ -336,21 +337,20 @@ def _check_masters(overlay: Overlay) -> None:
             raise FieldError(f"masters: {len(overlay.masters_of(role))} with role "
                              f"{role.value!r}, at most 1")
     if overlay.fetch is Fetch.DRAM and not overlay.masters_of(Role.FETCH):
-        raise FieldError("fetch is 'dram' and no master has role 'fetch'; add one or take "
-                         "'on_chip'")
+        raise FieldError("fetch is 'dram', no master has role 'fetch'; add one or take 'on_chip'")
     for master in overlay.masters:
         if not 8 <= master.width_bits <= 1024 or master.width_bits & (master.width_bits - 1):
             raise FieldError(f"masters.{master.name}.width_bits is {shortened(master.width_bits)}, "
                              "must be a power of two of at least 8 and at most 1024; nearest 64")
         for name, (least, most) in MASTER_BOUNDS.items():
-            _between(f"masters.{master.name}.{name}", getattr(master, name), least, most)
+            between(f"masters.{master.name}.{name}", getattr(master, name), least, most)
 
 
 def _check_parts(overlay: Overlay) -> None:
     """Everything else that is counted or named."""
     check_origin(overlay.origin, overlay.phases, overlay.reads, overlay.sites, overlay.loops,
                  overlay.control.start.value)
-    _between("control.register_writes", overlay.control.register_writes, 0, MOST_CYCLES)
+    between("control.register_writes", overlay.control.register_writes, 0, MOST_CYCLES)
     if len(overlay.masters) > MOST_MASTERS:
         raise FieldError(f"masters: {len(overlay.masters)} of them, must be at most "
                          f"{MOST_MASTERS}")
@@ -359,7 +359,7 @@ def _check_parts(overlay: Overlay) -> None:
         raise FieldError("pipelines: engines must differ")
     for part in overlay.pipelines:
         for name in ("fill_cycles", "interval_cycles", "drain_cycles"):
-            _between(f"pipelines.{part.engine.value}.{name}", getattr(part, name),
+            between(f"pipelines.{part.engine.value}.{name}", getattr(part, name),
                      int(name == "interval_cycles"), MOST_CYCLES)
 
 

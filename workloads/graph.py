@@ -13,8 +13,12 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
+
+#: Least and greatest weight of 4 bits.
+NARROW = (-8, 7)
 
 
 class GraphError(ValueError):
@@ -160,6 +164,15 @@ class Graph:
     def constant(self, layer: Layer, role: str) -> np.ndarray:
         """The array a layer uses in a role, e.g. `weights`."""
         return self.constants[layer.constants[role]]
+
+    @cached_property
+    def narrow_layers(self) -> frozenset[str]:
+        """Convolutions whose weights all have 4 bits (`NARROW`), by the weights themselves."""
+        least, most = NARROW
+        return frozenset(
+            layer.name for layer in self.layers if layer.operator is Operator.CONVOLUTION
+            and self.constant(layer, "weights").min() >= least
+            and self.constant(layer, "weights").max() <= most)
 
     def phase(self, *phases: Phase) -> tuple[Layer, ...]:
         """The layers that run in the given phases, in order."""

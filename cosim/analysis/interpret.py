@@ -56,8 +56,9 @@ class Machine(Buffers):
             return
         data = np.concatenate([self.memory[index] for _, index in self._runs(line)])
         target = self.weight if kind is Buffer.WEIGHT else self.beats[kind]
-        beats = data.view(np.int8).reshape(-1, target.shape[1])
-        target[span_of(target, base, len(beats))] = beats
+        width = target.shape[1]
+        words = target[span_of(target, base, -(-len(data) // width))]
+        words.reshape(-1)[: len(data)] = data.view(np.int8)  # the last may stay half full
 
     def _load_operand(self, line: np.ndarray, a: dict[str, int]) -> None:
         """An activation's beats into WEIGHT; a beat also clears the input channels behind it."""

@@ -26,9 +26,11 @@ from cosim.mapping.words import (
     convolution_words,
     group_channels,
     group_words,
+    narrow,
+    weight_word_bytes,
     words_read,
 )
-from cosim.program.table import Opcode, WeightOrder
+from cosim.program.table import CONVOLUTIONS, Opcode, WeightOrder
 from workloads.graph import Graph, Layer, Operator
 
 
@@ -37,7 +39,7 @@ class ConvolutionSlice:
 
     engine = Engine.CONVOLUTION
     cost_arguments: Mapping[Opcode, tuple[str, ...]] = {
-        Opcode.CONVOLUTION: ("out_rows", "out_columns", "in_words", "out_words")}
+        opcode: ("out_rows", "out_columns", "in_words", "out_words") for opcode in CONVOLUTIONS}
     accesses = staticmethod(accesses)
 
     def tile(self, chooser: Chooser, layer: Layer) -> LayerMapping | Infeasible:
@@ -50,7 +52,7 @@ class ConvolutionSlice:
         """Weights, if they are no activation, and one entry an output channel."""
         in_words, out_words, taps = _words(mapped)
         overlay = mapped.overlay
-        word = overlay.tm * overlay.tn * overlay.weight_bits // 8
+        word = weight_word_bytes(overlay, narrow(mapped.layer, mapped.graph, overlay))
         entries = ("parameters", out_words * overlay.tm * ENTRY_BYTES)
         if mapped.item.order is not WeightOrder.STORED:
             return [entries]
@@ -91,6 +93,7 @@ class ConvolutionSlice:
                   min(read_rows, source.rows)),
             share(site.wires.outputs, edge(out_words, tile.out_words),
                   edge_rows >> bool(item.pool)))
+        halved = narrow(layer, graph, overlay)
         if item.order is WeightOrder.STORED:
             operand, weights = source, site.blobs["weights"][0]
         else:
@@ -101,10 +104,11 @@ class ConvolutionSlice:
             tile.out_words, tile.in_words, tile.rows, tile.columns, int(tile.resident),
             int(tile.weights_outer), window.rows, window.columns, window.stride, window.padding,
             int(bool(item.upsample)), int(layer.relu), _pool(mapped), int(bool(item.add)),
-            *_add_scale(mapped), weights, overlay.tm * overlay.tn * overlay.weight_bits // 8,
+            *_add_scale(mapped), weights, weight_word_bytes(overlay, halved),
             overlay.weight_words, overlay.weight_banks, *site.blobs["parameters"],
             site.parity * (overlay.parameter_entries // 2 // overlay.tm * overlay.tm),
-            group_out, group_in, int(item.order), operand.planes, operand.rows * operand.columns,
+            int(CONVOLUTIONS[halved]), group_out, group_in, int(item.order), operand.planes,
+            operand.rows * operand.columns,
             mapped.layouts.real_channels(item.inputs[0]))
         target = site.area(mapped, item.output)
         skip = site.area(mapped, item.skip) if item.skip else target
@@ -141,7 +145,7 @@ class ConvolutionSlice:
             loaded += stored
         weights = block = 0
         if item.order is WeightOrder.STORED:
-            word = overlay.tm * overlay.tn * overlay.weight_bits // 8
+            word = weight_word_bytes(overlay, narrow(layer, mapped.graph, overlay))
             once = tile.weights_outer or out_tiles * in_tiles == 1
             weights = sum(read) * taps * word * (1 if once else spatial)
             block = tile.out_words * tile.in_words * taps * word
@@ -158,14 +162,16 @@ class ConvolutionSlice:
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
         """See `EngineSlice`."""
-        convolve(memories, values)
+        convolve(memories, values, opcode is Opcode.NARROW_CONVOLUTION)
 
 
 def pack_weights(mapped: Mapped) -> bytes:
     """The weight blob: blocks [out tile][in tile], in the order of the loads.
 
     A block is [out_word][in_word][kernel_row][kernel_column] words; byte m * tn + n of a word
-    multiplies input channel n into output channel m. Padded channels have zeros.
+    multiplies input channel n into output channel m. Padded channels have zeros. Narrow words have
+    half as many bytes: byte m * tn + n holds output channel m in its low half, m + tm / 2 in its
+    high half.
     """
     graph, overlay, layer, tile = mapped.graph, mapped.overlay, mapped.layer, mapped.item.tile
     assert isinstance(tile, ConvolutionTile)
@@ -181,6 +187,8 @@ def pack_weights(mapped: Mapped) -> bytes:
         padded[:out_channels, mapped.layouts.places(mapped.item.inputs[0])] = weights
         shaped = padded.reshape(out_words, tm, in_words, tn, rows, columns)
     words = shaped.transpose(0, 2, 4, 5, 1, 3)
+    if narrow(layer, graph, overlay):
+        words = (words[..., : tm // 2, :] & 15) | (words[..., tm // 2 :, :] << 4)
     blocks = []
     for out_word in range(0, out_words, tile.out_words):
         for in_word in range(0, in_words, tile.in_words):
@@ -271,16 +279,17 @@ def _choose(chooser: Chooser, layer: Layer) -> LayerMapping | Infeasible:
         return Infeasible("parameter_entries", 2 * out_words * overlay.tm,
                           overlay.parameter_entries, "entries", ("parameter_entries", "tm"))
     found = chooser.timing(Engine.CONVOLUTION, "convolution")
+    halved = narrow(layer, graph, overlay)
     shape = ConvolutionShape(
         spec.rows, spec.columns, planes, out.rows, out.columns,
         chooser.layouts.planes(target), in_words, out_words,
         window.rows, window.columns, window.stride, window.padding, int(bool(upsample)),
         int(pool is not None), int(add is not None), overlay.columns,
         overlay.result_cycles,
-        overlay.tm * overlay.tn * overlay.weight_bits // 8, found.fill + found.drain,
+        weight_word_bytes(overlay, halved), found.fill + found.drain,
         found.interval, overlay.most_in_words or planes,
         1 if grouped else overlay.most_out_words or out_words, grouped, overlay.tile_rows,
-        overlay.tile_columns, overlay.loops.taps_per_cycle)
+        overlay.tile_columns, overlay.loops.taps_per_cycle, 1 + halved)
     chooser.shapes[layer.name] = shape
     best = chooser.search(search, shape)
     if best[0] < 0:
@@ -374,7 +383,7 @@ def _no_convolution_tile(shape: ConvolutionShape, overlay: Overlay) -> Infeasibl
     With groups the smallest tile has all input words of one output word.
     """
     words = shape.in_words if shape.grouped else 1
-    taps = shape.kernel_rows * shape.kernel_columns * words
+    taps = ceil_div(shape.kernel_rows * shape.kernel_columns * words, shape.weights_a_byte)
     if taps > overlay.weight_words:
         return Infeasible("weight_words", taps, overlay.weight_words, "words",
                           ("weight_words", "tm", "tn"))

@@ -39,9 +39,8 @@ from cosim.engines.rows import (
 )
 from cosim.mapping import words as shared_words
 from cosim.mapping.words import group_words, span
-from cosim.program.table import Buffer, Opcode, WeightOrder
+from cosim.program.table import Buffer, WeightOrder
 
-CONVOLUTION = int(Opcode.CONVOLUTION)
 CONVOLUTION_PARAMETERS = int(Buffer.CONVOLUTION_PARAMETERS)
 STORED, BY_ROWS = int(WeightOrder.STORED), int(WeightOrder.ROWS)
 
@@ -85,6 +84,7 @@ class ConvolutionPlan(NamedTuple):
     parameter_address: int
     parameter_bytes: int
     parameter_base: int
+    opcode: int
     group_out: int
     group_in: int
     order: int
@@ -360,7 +360,7 @@ def convolution_rows(table, row, common, plan, areas, wires):
                 row = _weight_load(table, row, common, plan, turn, weight_base, stage, part)
                 weight_wait = wires.weight_free
             wait, signal = _tokens(plan, wires, walk, part)
-            compute_row(table, row, common, CONVOLUTION, wait, signal,
+            compute_row(table, row, common, plan.opcode, wait, signal,
                         _useful(common, plan, source, stage, part))
             _arguments(table.arguments[row], plan, stage, part, in_base, weight_base)
             row += 1

@@ -58,6 +58,7 @@ class ConvolutionShape(NamedTuple):
     fixed_rows: int
     fixed_columns: int
     taps_per_cycle: int = 1
+    weights_a_byte: int = 1  # 2: a word of WEIGHT holds two words of weights
 
 
 class Rooms(NamedTuple):
@@ -271,7 +272,8 @@ def _cut(shape, budget, rooms, walked, cuts, room, met, best):
             split = tile_in < shape.in_words
             if split and (shape.grouped or partial == len(rooms.accumulator_words)):
                 break
-            weight = _holding(rooms.weight_words, tile_in * tile_out * taps)
+            weight = _holding(rooms.weight_words,
+                              -(-tile_in * tile_out * taps // shape.weights_a_byte))
             if tile_in > most_in or weight == len(rooms.weight_words):
                 continue
             for outer in range(2):

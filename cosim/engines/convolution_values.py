@@ -16,8 +16,8 @@ from cosim.program.table import Buffer, Opcode
 from workloads import arithmetic
 
 
-def convolve(memories: Buffers, a: Mapping[str, int]) -> None:
-    """One operation of the convolution engine."""
+def convolve(memories: Buffers, a: Mapping[str, int], narrow: bool = False) -> None:
+    """One operation of the convolution engine; `narrow`: its weights lie two a byte."""
     rows, columns, up = a["in_rows"], a["in_columns"], a["upsample"]
     count = a["in_words"] * rows * columns
     tile = memories.input[span_of(memories.input, a["in_base"], count)]
@@ -25,8 +25,7 @@ def convolve(memories: Buffers, a: Mapping[str, int]) -> None:
     # Products in float64 are exact far beyond int32 sums, and much faster than in integers.
     tile = tile.repeat(1 << up, axis=1).repeat(1 << up, axis=2).astype(np.float64)
     taps = a["kernel_rows"] * a["kernel_columns"]
-    words = memories.weight[span_of(memories.weight, a["weight_base"],
-                               a["out_words"] * a["in_words"] * taps)]
+    words = _weights(memories, a["weight_base"], a["out_words"] * a["in_words"] * taps, narrow)
     words = words.reshape(a["out_words"], a["in_words"], a["kernel_rows"],
                           a["kernel_columns"], memories.tm, memories.tn)
     # [kernel row][kernel column][in word, n][out word, m]
@@ -76,6 +75,16 @@ def convolve(memories: Buffers, a: Mapping[str, int]) -> None:
         value = value.reshape(a["out_words"], out_rows // 2, 2, out_columns // 2, 2, memories.tm)
         value = _pooled(value, a["pool"])
     memories.output[target] = value.reshape(-1, memories.tm).astype(np.int8)
+
+
+def _weights(memories: Buffers, base: int, count: int, narrow: bool) -> np.ndarray:
+    """int8 (count, tm * tn): words of weights from a word of WEIGHT on."""
+    if not narrow:
+        return memories.weight[span_of(memories.weight, base, count)]
+    held = memories.weight[span_of(memories.weight, base, -(-count // 2))]
+    halves = held.reshape(-1, memories.tm // 2 * memories.tn)[:count]
+    # Shifts of int8 keep the sign.
+    return np.concatenate([halves << 4 >> 4, halves >> 4], axis=1)
 
 
 def _pooled(value: np.ndarray, pool: int) -> np.ndarray:

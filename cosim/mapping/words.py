@@ -61,6 +61,16 @@ def words_read(layer: Layer, graph: Graph, overlay: Overlay, in_words: int,
             for word in range(out_words)]
 
 
+def narrow(layer: Layer, graph: Graph, overlay: Overlay) -> bool:
+    """Does a layer keep two weights a byte on this design?"""
+    return overlay.narrow_weights and layer.name in graph.narrow_layers
+
+
+def weight_word_bytes(overlay: Overlay, halved: bool) -> int:
+    """Bytes of the weights of one cycle; of narrow ones half."""
+    return overlay.tm * overlay.tn * overlay.weight_bits // 8 // (1 + halved)
+
+
 def group_channels(layer: Layer, graph: Graph) -> tuple[int, int]:
     """Output and input channels of each group of a convolution; zeros if it has no groups."""
     groups = layer.window.groups

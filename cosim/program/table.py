@@ -89,6 +89,11 @@ class Opcode(IntEnum):
     OTHER = 16  # timed only; no functional meaning (accelerators that are not emitted)
     GROUP_SUMS = 17  # the first pass of a group norm; GROUP_NORM is the second
     DEPTHWISE = 18
+    NARROW_CONVOLUTION = 19  # CONVOLUTION with weights of 4 bits, two a byte of WEIGHT
+
+
+#: What the convolution engine runs.
+CONVOLUTIONS = (Opcode.CONVOLUTION, Opcode.NARROW_CONVOLUTION)
 
 
 class Buffer(IntEnum):
@@ -189,6 +194,7 @@ ARGUMENTS: dict[Opcode, tuple[str, ...]] = {
     Opcode.FETCH: (),
     Opcode.OTHER: (),
 }
+ARGUMENTS[Opcode.NARROW_CONVOLUTION] = ARGUMENTS[Opcode.CONVOLUTION]
 ARGUMENT_COUNT = max(len(names) for names in ARGUMENTS.values())
 
 

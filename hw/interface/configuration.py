@@ -73,6 +73,8 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
     for name, value in (("data_bits", overlay.data_bits), ("weight_bits", overlay.weight_bits)):
         if value != 8:
             raise EmissionError(f"{name} is {value}, must be 8 to be emitted")
+    if overlay.narrow_weights:
+        raise EmissionError("narrow_weights is true, must be false to be emitted")
     for name, value in (("tm", overlay.tm), ("tn", overlay.tn)):
         if value % BEAT_BYTES:
             near = max(1, round(value / BEAT_BYTES)) * BEAT_BYTES

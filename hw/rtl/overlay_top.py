@@ -48,6 +48,8 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
                                ("channel_block", overlay.channel_block, BEAT_BYTES)):
         if value != legal:
             raise EmissionError(f"{name} is {value}, must be {legal} in RTL")
+    if overlay.narrow_weights:
+        raise EmissionError("narrow_weights is true, must be false in RTL")
     for master in overlay.masters:
         if master.width_bits not in PORT_BITS:
             near = min(PORT_BITS, key=lambda bits: abs(bits - master.width_bits))

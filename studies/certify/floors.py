@@ -65,7 +65,8 @@ class Floor(NamedTuple):
 @dataclass(frozen=True)
 class _Convolution:
     """`first_bytes`: a cut of its input into n tiles loads at least an n-th of them before its
-    first trip. `work`: bytes and results, whatever the array; `weight`: of its trips."""
+    first trip. `work`: bytes and results, whatever the array; `weight`: of its trips; `narrow`:
+    its weights have 4 bits."""
 
     repeats: int
     out_channels: int
@@ -76,6 +77,12 @@ class _Convolution:
     first_bytes: float
     work: Demand
     weight: float
+    narrow: bool
+
+    def least(self, halved: bool) -> Demand:
+        """What it does on designs of which some keep two narrow weights a byte, or none."""
+        weights = self.work.weight_bytes
+        return replace(self.work, weight_bytes=weights // 2 if halved and self.narrow else weights)
 
 
 class Rates(NamedTuple):
@@ -175,7 +182,7 @@ class Floors:
                    weight_bytes=out.channels * planes * self.base.channel_block * taps
                    * self.base.weight_bits // 8,
                    store_bytes=min(map(self.layouts.bytes_of, stored))),
-            self._weights.get(layer.name, 1.0))
+            self._weights.get(layer.name, 1.0), layer.name in self.graph.narrow_layers)
 
     def _add_movable(self, layer: Layer, repeats: int) -> None:
         models = engines_that_run(work_of(self.graph, layer))
@@ -226,9 +233,9 @@ class Floors:
 
     def work(self, box: Box) -> Least:
         """What every design of the box does; of the array its trips alone."""
-        found = Least()
+        found, halved = Least(), True in self._of(box, "narrow_weights")
         for item in self._convolutions:
-            found = found.with_layer(item.work, item.repeats, item.weight)
+            found = found.with_layer(item.least(halved), item.repeats, item.weight)
         trips = [self._trips(array) for array in self._arrays(box)]
         return replace(found, trips=min(item[0] for item in trips),
                        weighted_trips=min(item[1] for item in trips))

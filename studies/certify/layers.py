@@ -71,7 +71,8 @@ class Layers:
         self._timers: dict[int, Alone] = {}
         self._choosers: dict[tuple[int, int, int], Chooser] = {}
         self.array = (overlay.tm, overlay.tn, overlay.columns, overlay.result_cycles,
-                      overlay.clock_hz, *((item.role, item.width_bits) for item in overlay.masters))
+                      overlay.narrow_weights, overlay.clock_hz,
+                      *((item.role, item.width_bits) for item in overlay.masters))
         self.rates = {role: sum(item.width_bits for item in overlay.masters_of(role)) / 8
                       for role in (Role.INPUT, Role.OUTPUT)}
 

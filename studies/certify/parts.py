@@ -40,7 +40,8 @@ ROLES = {"input_port": Role.INPUT, "input_port_2": Role.INPUT, "weight_port": Ro
 #: Axes on which the sites of a part, and its row in the grid of the clock, depend; `ports` stands
 #: for the widths of all masters.
 DEPENDS: Mapping[str, tuple[str, ...]] = {
-    "convolution": (*_ARRAY, "dsp_packing", "requantize_cycles", "fuse_add", *MASTERS),
+    "convolution": (*_ARRAY, "dsp_packing", "requantize_cycles", "narrow_weights", "fuse_add",
+                    *MASTERS),
     "engine": ("tm", "tn", "vector_entries", "parameter_entries", *MASTERS),
     **{engine.value: ("tm", "tn", "vector_entries", "parameter_entries", *axes, *MASTERS)
        for engine, axes in OWN_AXES.items() if axes},

@@ -50,8 +50,9 @@ GROUPS = (("input_words", "input_banks", 0, ("buffer input",)),
           ("accumulator_words", "", 3, ("buffer accumulator",)))
 KINDS = ("dsp", "bram36", "lut", "ff")
 #: Axes that decide how layers are mapped, besides those of engines.
-MAPPED = ("tm", "tn", "columns", "requantize_cycles", "fuse_pool", "fuse_upsample", "fuse_add",
-          "parameter_entries", "vector_entries", "table_bytes", *BROUGHT, *WORDS, *BANKS)
+MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "fuse_pool",
+          "fuse_upsample", "fuse_add", "parameter_entries", "vector_entries", "table_bytes",
+          *BROUGHT, *WORDS, *BANKS)
 #: Engines whose tiles may be cut in rows and columns.
 IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
 #: Of designs that cannot be built or mapped.

@@ -11,7 +11,7 @@ import numpy as np
 
 from arch_models.overlay import Overlay
 from arch_models.units import ceil_div
-from cosim.program.table import ARGUMENTS, Column, Opcode, Program, UnitKind
+from cosim.program.table import ARGUMENTS, CONVOLUTIONS, Column, Opcode, Program, UnitKind
 from studies.evaluation.evaluate import Run
 from studies.evaluation.layers import layer_times
 from workloads.graph import Graph
@@ -86,7 +86,7 @@ def _engine_work(program: Program, layer_busy: np.ndarray
     times = np.zeros(len(table), np.int64)
     for segment in program.segments:
         times[segment.first : segment.last] = segment.repeat
-    rows = np.flatnonzero(table[:, Column.KIND] == Opcode.CONVOLUTION)
+    rows = np.flatnonzero(np.isin(table[:, Column.KIND], CONVOLUTIONS))
     product = times[rows].copy()
     for name in POSITIONS:
         product *= program.arguments[rows, ARGUMENTS[Opcode.CONVOLUTION].index(name)]

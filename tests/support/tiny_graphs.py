@@ -28,7 +28,8 @@ class TinyGraph:
         return name
 
     def convolution(self, name: str, source: str, out: int, kernel: int, stride: int = 1,
-                    padding: int = 0, relu: bool = False, groups: int = 1) -> str:
+                    padding: int = 0, relu: bool = False, groups: int = 1,
+                    weights: tuple[int, int] = (-127, 127)) -> str:
         spec = self.tensors[source]
         rows = (spec.rows + 2 * padding - kernel) // stride + 1
         columns = (spec.columns + 2 * padding - kernel) // stride + 1
@@ -37,7 +38,8 @@ class TinyGraph:
         fan = inner * kernel * kernel
         shift = round(np.log2(73 * 73 * np.sqrt(fan) / 50))
         return self.add(name, Operator.CONVOLUTION, (source,), (out, rows, columns), {
-            "weights": draw.integers(-127, 128, (out, inner, kernel, kernel), np.int8),
+            "weights": draw.integers(weights[0], weights[1], (out, inner, kernel, kernel), np.int8,
+                                     endpoint=True),
             "bias": draw.integers(-(8 << shift), 8 << shift, out, np.int32),
             "multiplier": draw.integers(1, 4, out).astype(np.int32),
             "shift": np.full(out, shift + 1, np.int32)},
