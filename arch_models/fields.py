@@ -142,7 +142,7 @@ def one_of(name: str, value: int, legal: tuple[int, ...]) -> None:
     """Refuse a number that is none of the legal ones."""
     if value not in legal:
         near = min(legal, key=lambda choice: abs(choice - value))
-        raise FieldError(f"{name} is {value}, must be one of {legal}; nearest {near}")
+        raise FieldError(f"{name} is {shortened(value)}, must be one of {legal}; nearest {near}")
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Memory parameters: ports, the flat memory and the DDR3 controller as frozen integers.
+"""Memory parameters: ports, the flat memory, the DDR3 controller and the tensor memory on chip.
 
 It does not simulate; the rules that use these numbers are in `cosim.memory.bursts`.
 """
@@ -12,12 +12,20 @@ from pathlib import Path
 from arch_models.board import Board, BoardPort, PortKind
 from arch_models.fields import Coefficient, FieldError, build, nearest
 from arch_models.files import read_toml
-from arch_models.overlay import Overlay
+from arch_models.literature import Origin
+from arch_models.overlay import Infeasible, Overlay, Role
 from arch_models.units import ceil_div, cycles_from_ns
 
 DATA = Path(__file__).parent / "data" / "memory.toml"
 MODELS = ("flat", "ddr3")
 AXI_BOUNDARY_BYTES = 4096  # no burst crosses a multiple of this
+#: The tensor memory: block RAM that keeps what one layer hands to the next. It answers the input
+#: and the output master in place of their ports, for addresses from here on, which count modulo
+#: its size: a beat of their width a cycle, each way, whatever bursts a transfer is cut into.
+WINDOW = 1 << 31
+#: Cycles from a burst's request to its first beat, and from a write's last beat to its response:
+#: of the RTL (`hw/rtl/transfers/tensor_memory.py`).
+READ_LEAD, WRITE_LEAD, WRITE_TRAIL = 3, 1, 1
 
 
 class MemoryParameterError(FieldError):
@@ -315,3 +323,40 @@ def _widths(board: Board, overlay: Overlay) -> dict[str, int]:
 def _at_least(where: str, name: str, value: int, least: int) -> None:
     if value < least:
         raise MemoryParameterError(f"{where}: {name} is {value}, must be at least {least}")
+
+
+def tensor_bytes(overlay: Overlay) -> int:
+    """Bytes of the tensor memory; 0: there is none."""
+    return overlay.tensor_memory_kib * 1024
+
+
+def tensor_word_bytes(overlay: Overlay) -> int:
+    """Bytes that a master moves in a cycle."""
+    return overlay.masters_of(Role.INPUT)[0].width_bits // 8
+
+
+def tensor_misfit(overlay: Overlay) -> Infeasible | None:
+    """Why a design can have no tensor memory; None if it can, or has none.
+
+    A block RAM has a port for one reader and one for one writer, as wide as both.
+    """
+    if not overlay.tensor_memory_kib:
+        return None
+    levers = ("masters", "tensor_memory_kib")
+    if overlay.origin is Origin.LITERATURE:
+        return Infeasible("tensor_memory_kib", overlay.tensor_memory_kib, 0, "KiB", levers[1:],
+                          "origin 'literature'")
+    for role in (Role.INPUT, Role.OUTPUT):
+        count = len(overlay.masters_of(role))
+        if count > 1:
+            return Infeasible("masters", count, 1, f"masters with role {role.value} at a tensor "
+                              "memory", levers)
+    (reader,), (writer,) = (overlay.masters_of(role) for role in (Role.INPUT, Role.OUTPUT))
+    if reader.width_bits != writer.width_bits:
+        return Infeasible("width_bits", writer.width_bits, reader.width_bits, "bits", levers,
+                          f"masters.{writer.name}")
+    for master in (reader, writer):
+        if not master.overlap_runs or master.run_setup_cycles:
+            return Infeasible("run_setup_cycles", max(1, master.run_setup_cycles), 0, "cycles",
+                              levers, f"masters.{master.name}")
+    return None

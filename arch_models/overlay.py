@@ -11,16 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from arch_models.fields import (
-    FieldError,
-    between,
-    build,
-    identifier,
-    label,
-    one_of,
-    prose,
-    shortened,
-)
+from arch_models.fields import FieldError, between, build, identifier, label, one_of, prose
 from arch_models.files import read_toml
 from arch_models.literature import (
     AS_TILED,
@@ -177,6 +168,7 @@ class Overlay:
     `tile_rows`, `tile_columns`: its output rows and columns, at most (0: the mapping chooses).
     `origin`, `phases`, `reads`, `sites`, `loops`: of somebody else's hardware (`literature`).
     `depthwise_taps`: of a kernel row, that the depthwise engine multiplies a cycle and channel.
+    `tensor_memory_kib`: block RAM for tensors between layers (`arch_models.memory`); 0: none.
     """
 
     name: str
@@ -208,6 +200,7 @@ class Overlay:
     vector_entries: int = 512
     table_bytes: int = 1024
     depthwise_taps: int = 3
+    tensor_memory_kib: int = 0
     fusions: frozenset[Fusion] = frozenset(Fusion)
     fetch: Fetch = Fetch.ON_CHIP
     control: Control = Control()
@@ -228,6 +221,7 @@ class Overlay:
         for name, (least, most) in BOUNDS.items():
             between(name, getattr(self, name), least, most)
         one_of("columns", self.columns, (1, 2, 3, 4))
+        one_of("tensor_memory_kib", self.tensor_memory_kib, TENSOR_MEMORIES_KIB)
         for name in ("input_banks", "weight_banks", "output_banks"):
             one_of(name, getattr(self, name), (1, 2))
         for name in ("data_bits", "weight_bits"):
@@ -288,6 +282,9 @@ BOUNDS = {
     **{name: (0, MOST_WORDS) for name in (
         "most_in_words", "most_out_words", "tile_rows", "tile_columns")},
 }
+PORT_WIDTHS = tuple(1 << power for power in range(3, 11))
+#: An address in the tensor memory counts modulo its size.
+TENSOR_MEMORIES_KIB = (0, *(1 << power for power in range(2, 14)))
 MASTER_BOUNDS = {
     "outstanding": (1, 4096), "max_burst_beats": (1, 4096), "setup_cycles": (0, MOST_CYCLES),
     "tail_cycles": (0, MOST_CYCLES), "run_setup_cycles": (0, MOST_CYCLES),
@@ -339,9 +336,7 @@ def _check_masters(overlay: Overlay) -> None:
     if overlay.fetch is Fetch.DRAM and not overlay.masters_of(Role.FETCH):
         raise FieldError("fetch is 'dram', no master has role 'fetch'; add one or take 'on_chip'")
     for master in overlay.masters:
-        if not 8 <= master.width_bits <= 1024 or master.width_bits & (master.width_bits - 1):
-            raise FieldError(f"masters.{master.name}.width_bits is {shortened(master.width_bits)}, "
-                             "must be a power of two of at least 8 and at most 1024; nearest 64")
+        one_of(f"masters.{master.name}.width_bits", master.width_bits, PORT_WIDTHS)
         for name, (least, most) in MASTER_BOUNDS.items():
             between(f"masters.{master.name}.{name}", getattr(master, name), least, most)
 

@@ -14,6 +14,7 @@ from arch_models.channels import channels, master_channels
 from arch_models.engines import MODELS, Resources
 from arch_models.engines.base import VECTOR_LANES, logic, values
 from arch_models.literature import Origin
+from arch_models.memory import tensor_bytes, tensor_misfit, tensor_word_bytes
 from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Role
 from arch_models.units import ceil_div
 
@@ -130,6 +131,8 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
             ("accumulator", overlay.columns * buffer_sites(
                 ceil_div(overlay.accumulator_words, overlay.columns),
                 ceil_div(overlay.tm * ACCUMULATOR_BITS, ENTRY_BITS)))]
+    if overlay.tensor_memory_kib:
+        found.append(("tensors", tensor_memory_sites(overlay)))
     for model in MODELS:
         if model.engine in overlay.engines:
             found += [(item.name, buffer_sites(item.words, item.lanes, constants, bits=item.bits))
@@ -139,6 +142,13 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
         found.append(("table", copies * buffer_sites(
             ceil_div(overlay.table_bytes, 8), 1, constants)))
     return tuple(found)
+
+
+def tensor_memory_sites(overlay: Overlay) -> Resources:
+    """The tensor memory: words as wide as its masters, written in parts of 64 bits."""
+    word = tensor_word_bytes(overlay)
+    lanes = max(1, word * 8 // ENTRY_BITS)
+    return buffer_sites(tensor_bytes(overlay) // word, lanes, bits=min(word * 8, ENTRY_BITS))
 
 
 def _slots(master: Master) -> int:
@@ -233,7 +243,7 @@ def needed(overlay: Overlay) -> Resources:
 LEVERS = {
     "dsp": ("dsp_packing", "requantize_cycles", "tm", "tn", "columns", "engines"),
     "bram36": ("input_words", "output_words", "weight_words", "accumulator_words", "columns",
-               "fusions"),
+               "fusions", "tensor_memory_kib"),
     "lut": ("requantize_cycles", "tm", "tn", "engines", "masters"),
     "ff": ("tm", "tn", "engines", "masters"),
 }
@@ -242,11 +252,12 @@ LEVERS = {
 def check(overlay: Overlay, board: Board) -> Infeasible | None:
     """The first thing that a board cannot give an overlay; None if it can hold it.
 
-    Looked at in order: ports and their widths, bursts, clock, DSP, BRAM36, LUT, FF; the sites of
-    our own RTL only, since a design of the literature was built. Raises
-    `FieldError` for a port that the board does not have.
+    Looked at in order: ports and their widths, bursts, masters of a tensor memory, clock, DSP,
+    BRAM36, LUT, FF; the sites of our own RTL only, since a design of the literature was built.
+    Raises `FieldError` for a port that the board does not have.
     """
-    return (check_masters(overlay.masters, board) or check_clock(overlay.clock_hz, board)
+    return (check_masters(overlay.masters, board) or tensor_misfit(overlay)
+            or check_clock(overlay.clock_hz, board)
             or (check_sites(needed(overlay), board, overlay.headroom)
                 if overlay.origin is Origin.OWN else None))
 

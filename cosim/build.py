@@ -6,15 +6,20 @@ It simulates nothing and does not ask whether the board has the sites, the ports
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from arch_models.board import Board
 from arch_models.clock import clocked
+from arch_models.memory import tensor_bytes, tensor_misfit
 from arch_models.overlay import Infeasible, Overlay
 from cosim.engines import SLICES
+from cosim.engines.base import Mapped
 from cosim.lowering.limits import lower_within
 from cosim.lowering.lower import Lowered
 from cosim.lowering.placement import KnownPlaces
 from cosim.mapping.choose import Known, choose_mapping
-from cosim.mapping.tiles import Mapping
+from cosim.mapping.kept import kept
+from cosim.mapping.tiles import LayerMapping, Mapping
 from workloads.graph import Graph, Phase
 
 #: Tile searches remembered at most; each holds about a kilobyte.
@@ -42,11 +47,23 @@ class Builder:
         self.places: KnownPlaces = {}
 
     def mapping(self, overlay: Overlay) -> Mapping | Infeasible:
-        """The best tile of every layer of a frame, or the layer that does not work out."""
+        """The best tile of every layer of a frame, and what stays in the tensor memory; or the
+        layer that does not work out."""
+        if refused := tensor_misfit(overlay):
+            return refused
         if len(self.tiles) > MOST_TILES:
             self.tiles.clear()
-        return choose_mapping(self.graph, overlay, self.board, phases(self.graph), SLICES,
-                              self.tiles)
+        found = choose_mapping(self.graph, overlay, self.board, phases(self.graph), SLICES,
+                               self.tiles)
+        if isinstance(found, Infeasible) or not overlay.tensor_memory_kib:
+            return found
+
+        def by_weight_master(item: LayerMapping) -> tuple[str, ...]:
+            assert item.engine is not None
+            return SLICES[item.engine].activations(Mapped(
+                self.graph, overlay, found.layouts, self.graph.layer(item.name), item))
+
+        return replace(found, kept=kept(self.graph, found, tensor_bytes(overlay), by_weight_master))
 
     def lower(self, overlay: Overlay, mapping: Mapping, frames: int = 1,
               steps: int | None = None) -> Lowered | Infeasible:

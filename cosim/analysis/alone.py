@@ -22,7 +22,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.memory import Port, memory_for
+from arch_models.memory import READ_LEAD, WRITE_LEAD, WRITE_TRAIL, Port, memory_for
 from arch_models.overlay import Overlay
 from cosim.engines import SLICES
 from cosim.engines.base import Mapped, Site
@@ -50,6 +50,11 @@ class Alone:
             there = self.units["kind"] == kind
             for name in ("lead", "trail"):
                 self.units[name][there] = min(_ways(memory.ports, kind, name))
+        if overlay.tensor_memory_kib:  # what is loaded or stored may lie there
+            for unit, ways in ((self.wiring.inputs[0], (READ_LEAD, 0)),
+                               (self.wiring.outputs[0], (WRITE_LEAD, WRITE_TRAIL))):
+                for name, cycles in zip(("lead", "trail"), ways, strict=True):
+                    self.units[name][unit] = min(self.units[name][unit], cycles)
         self.tokens = np.array([item.initial for item in self.wiring.channels], np.int64)
         self.ready = np.zeros(len(self.units), np.int64)
         self.ready[self.wiring.weight] = LONG_AGO

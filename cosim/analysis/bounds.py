@@ -11,7 +11,7 @@ import numpy as np
 
 from arch_models.memory import Memory, Port
 from cosim.executors import fast
-from cosim.program.table import Column, Program, UnitKind
+from cosim.program.table import Column, Program, UnitKind, executed_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +72,9 @@ def _ideal(program: Program, memory: Memory) -> tuple[Program, Memory]:
     return replace(program, units=tuple(units)), Memory("flat", tuple(ports))
 
 
-def _executed_bytes(program: Program) -> np.ndarray:
-    """int64 (operations): bytes of each row times the repeats of its segment."""
-    table = program.operations
-    size = table[:, Column.ROW_BYTES] * table[:, Column.ROWS] * table[:, Column.PLANES]
-    repeats = np.zeros(len(table), np.int64)
-    for part in program.segments:
-        repeats[part.first : part.last] = part.repeat
-    return size * repeats
-
-
 def _port_cycles(program: Program, memory: Memory) -> int:
     """Whole beats of the busiest channel; partial beats are counted as bytes, so it is a bound."""
-    moved = np.bincount(program.operations[:, Column.UNIT], _executed_bytes(program),
+    moved = np.bincount(program.operations[:, Column.UNIT], executed_bytes(program),
                         len(program.units))
     channels: dict[tuple[int, UnitKind], float] = {}
     for unit, size in zip(program.units, moved, strict=True):
@@ -100,7 +90,7 @@ def _memory_cycles(program: Program, memory: Memory) -> int:
         return 0
     transfers = np.array([unit.kind != UnitKind.COMPUTE for unit in program.units])
     moving = transfers[program.operations[:, Column.UNIT]]
-    size = int(_executed_bytes(program)[moving].sum())
+    size = int(executed_bytes(program)[moving].sum())
     # Writes are answered when the controller's queue has them: that much may move after the end.
     size = max(0, size - memory.ddr.write_entries * memory.ddr.transaction_bytes)
     return int(size * memory.ddr.fabric_hz // memory.ddr.peak_bytes_per_s)

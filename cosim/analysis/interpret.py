@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from arch_models.memory import WINDOW, tensor_bytes
 from arch_models.overlay import Overlay
 from cosim.analysis.image import MemoryImage
 from cosim.engines import RUNS
@@ -26,18 +27,23 @@ class Machine(Buffers):
                  host: Callable[[int, np.ndarray], None]) -> None:
         super().__init__(overlay)
         self.memory, self.host = memory, host
+        self.tensors = np.random.default_rng(7).integers(0, 256, tensor_bytes(overlay), np.uint8)
 
-    def _runs(self, line: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """The DRAM pattern of a transfer: (plane, its bytes as a view list of rows)."""
+    def _runs(self, line: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """The pattern of a transfer: (plane, the memory, places of the plane's bytes in it)."""
         address, size = int(line[Column.ADDRESS]), int(line[Column.ROW_BYTES])
+        on_chip = address >= WINDOW
+        memory = self.tensors if on_chip else self.memory
         for plane in range(int(line[Column.PLANES])):
             start = address + plane * int(line[Column.PLANE_STRIDE])
             rows = [start + row * int(line[Column.ROW_STRIDE])
                     for row in range(int(line[Column.ROWS]))]
             index = (np.array(rows)[:, None] + np.arange(size)[None]).reshape(-1)
-            if index[-1] >= len(self.memory):
+            if on_chip and len(memory):
+                index = index % len(memory)
+            if index[-1] >= len(memory):
                 raise InterpretError(f"address {index[-1]} is outside the memory")
-            yield plane, index
+            yield plane, memory, index
 
     def load(self, line: np.ndarray, a: dict[str, int]) -> None:
         """DRAM beats into a buffer."""
@@ -46,15 +52,15 @@ class Machine(Buffers):
             words, width = ((self.input, self.tn) if kind is Buffer.INPUT
                             else (self.output, self.tm))
             lanes = width // BEAT
-            for plane, index in self._runs(line):
-                beats = self.memory[index].view(np.int8).reshape(-1, BEAT)
+            for plane, memory, index in self._runs(line):
+                beats = memory[index].view(np.int8).reshape(-1, BEAT)
                 first, lane = base + plane // lanes * positions, plane % lanes * BEAT
                 words[span_of(words, first, len(beats)), lane : lane + BEAT] = beats
             return
         if a["order"] != WeightOrder.STORED:
             self._load_operand(line, a)
             return
-        data = np.concatenate([self.memory[index] for _, index in self._runs(line)])
+        data = np.concatenate([memory[index] for _, memory, index in self._runs(line)])
         target = self.weight if kind is Buffer.WEIGHT else self.beats[kind]
         width = target.shape[1]
         words = target[span_of(target, base, -(-len(data) // width))]
@@ -63,8 +69,8 @@ class Machine(Buffers):
     def _load_operand(self, line: np.ndarray, a: dict[str, int]) -> None:
         """An activation's beats into WEIGHT; a beat also clears the input channels behind it."""
         words = a["positions"]
-        for plane, index in self._runs(line):
-            beats = self.memory[index].view(np.int8).reshape(-1, BEAT)
+        for plane, memory, index in self._runs(line):
+            beats = memory[index].view(np.int8).reshape(-1, BEAT)
             for position, beat in enumerate(beats):
                 if a["order"] == WeightOrder.ROWS:
                     outs, inner = np.array([position]), plane * BEAT
@@ -81,11 +87,11 @@ class Machine(Buffers):
     def store(self, line: np.ndarray, a: dict[str, int]) -> None:
         """OUTPUT beats into DRAM."""
         lanes = self.tm // BEAT
-        for plane, index in self._runs(line):
+        for plane, memory, index in self._runs(line):
             first, lane = a["base"] + plane // lanes * a["positions"], plane % lanes * BEAT
             beats = self.output[span_of(self.output, first, len(index) // BEAT),
                                 lane : lane + BEAT]
-            self.memory[index] = np.ascontiguousarray(beats).view(np.uint8).reshape(-1)
+            memory[index] = np.ascontiguousarray(beats).view(np.uint8).reshape(-1)
 
     def execute(self, line: np.ndarray, arguments: np.ndarray) -> None:
         """One operation."""
@@ -138,12 +144,13 @@ def run(program: Program, machine: Machine, seed: int = 0) -> None:
 
 def interpret(lowered: Lowered, graph: Graph, overlay: Overlay, inputs: dict[str, np.ndarray],
               seed: int = 0) -> dict[str, np.ndarray]:
-    """Run a lowered graph on given tensors; return every tensor that is in memory at the end.
+    """Run a lowered graph on given tensors; return every tensor that is in DRAM at the end.
 
     `inputs`: the graph's inputs, and tensors of phases that are not mapped; those that no mapped
     layer reads are left out.
     """
-    addresses = lowered.placement.addresses
+    addresses = [name for name, address in lowered.placement.addresses.items()
+                 if address < WINDOW]
     image = MemoryImage.start(graph, lowered, overlay, {
         name: array for name, array in inputs.items() if name in addresses})
     machine = Machine(overlay, image.data, lambda index, data: image.run_host(index))

@@ -25,7 +25,7 @@ from cosim.analysis.hosts import host_steps
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped
 from cosim.lowering.lower import host_cycles
-from cosim.mapping.tiles import Mapping
+from cosim.mapping.tiles import LayerMapping, Mapping
 from workloads.graph import Graph, Phase
 
 Weights = Weighting[str, float]
@@ -60,6 +60,20 @@ class Least:
             partials=self.partials + times * work.partials)
 
 
+def unmoved(work: Demand) -> Demand:
+    """The demand of a layer all of whose tensors may stay on chip: no more of DRAM than weights."""
+    return replace(work, load_bytes=0, store_bytes=0)
+
+
+def from_dram(mapping: Mapping, item: LayerMapping, work: Demand) -> Demand:
+    """The demand of a layer without what the tensor memory answers: nothing that is stored there,
+    and, as if it were all, nothing that is loaded beside what lies there."""
+    if item.output in mapping.kept:
+        work = replace(work, store_bytes=0)
+    return replace(work, load_bytes=0) if any(
+        name in mapping.kept for name in item.inputs) else work
+
+
 def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
           weights: Weights = MappingProxyType({})) -> Least:
     """Bounds of one frame of the mapped phases, sampler steps included.
@@ -86,5 +100,6 @@ def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
             work.compute_cycles, work.load_bytes / rates[Role.INPUT],
             within / rates[Role.WEIGHT], work.store_bytes / rates[Role.OUTPUT])
         weight_bytes += repeats * work.weight_bytes
-        total = total.with_layer(work, repeats, weights.get(item.name, 1.0))
+        total = total.with_layer(from_dram(mapping, item, work), repeats,
+                                 weights.get(item.name, 1.0))
     return replace(total, cycles=int(max(cycles, weight_bytes / rates[Role.WEIGHT])))

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from cosim.mapping.lifetimes import PlacementError
 from workloads.graph import Graph, Layer
 
 ENTRY_BYTES = 8
-
-
-class PlacementError(ValueError):
-    """A graph's tensors or constants cannot be placed. The message names the thing and the
-    rule."""
 
 
 def pack_entries(offset: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> bytes:

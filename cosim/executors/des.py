@@ -10,7 +10,8 @@ One SimPy process is one unit. The rules, which hardware follows to the cycle:
   of the unit's operation before it, at which every channel in its WAIT mask holds a token; it
   takes one of each at once. At its end it puts one token into each channel of its SIGNAL mask;
   a token put at t may be taken at t by an operation that starts at t.
-- A compute operation ends FILL + INTERVAL * TRIPS + DRAIN cycles after its start.
+- A compute operation ends FILL + INTERVAL * TRIPS + DRAIN cycles after its start. So does a
+  transfer on chip (its TRIPS are not 0); it asks no memory and moves TRIPS beats.
 - A transfer that starts at s presents its first burst request at s + setup_cycles. Request i + 1
   is presented at the cycle that `memory_rules.next_request` names: at least one cycle after
   request i was accepted, and not before burst i + 1 - outstanding is done. The operation ends
@@ -151,10 +152,12 @@ class _Machine:
             self.take(index, layer, wait, idle_since, operation[Column.FLAGS])
             if ledger.layer_start[layer] < 0:
                 ledger.layer_start[layer] = start
-            if unit.kind == UnitKind.COMPUTE:
+            if unit.kind == UnitKind.COMPUTE or operation[Column.TRIPS]:
                 yield env.timeout(operation[Column.FILL] + operation[Column.DRAIN]
                                   + operation[Column.INTERVAL] * operation[Column.TRIPS])
                 work = env.now - start
+                if unit.kind != UnitKind.COMPUTE:
+                    work = operation[Column.TRIPS] + unit.setup_cycles + unit.tail_cycles
             else:
                 address = operation[Column.ADDRESS] + repeat * operation[Column.ADVANCE]
                 counts = [0, 0]

@@ -167,7 +167,9 @@ def _end(run, unit):
         counts.memory_stall[unit] += spent - work
         counts.layer_memory_stall[layer, unit] += spent - work
         counts.layer_bursts[layer, unit] += x.issued
-        counts.layer_bytes[layer, unit] += operation.row_bytes * operation.rows * operation.planes
+        if operation.trips == 0:
+            counts.layer_bytes[layer, unit] += (operation.row_bytes * operation.rows
+                                                * operation.planes)
         spent = work
     counts.busy[unit] += spent
     counts.layer_busy[layer, unit] += spent
@@ -222,7 +224,8 @@ def _start(run, unit):
     x.start = now
     x.traced = (code.bases[x.segment] + x.turn * code.lengths[x.segment] + x.row
                 - code.firsts[x.segment])
-    if settings.kind == COMPUTE:
+    if settings.kind == COMPUTE or operation.trips > 0:
+        x.issued, x.beats = 0, operation.trips  # of a transfer on chip
         machine.doing[unit] = ENDING
         machine.due[unit] = (now + operation.filling + operation.drain
                              + operation.interval * operation.trips)

@@ -23,6 +23,7 @@ from cosim.lowering.calls import Host, called, through_dram
 from cosim.lowering.copies import through_input, weight_runs
 from cosim.lowering.fetches import with_fetches
 from cosim.lowering.jobs import fill_costs, jobs, mapped_layer
+from cosim.lowering.on_chip import time_on_chip
 from cosim.lowering.phases import joined, serial
 from cosim.lowering.placement import KnownPlaces, Placement, place
 from cosim.lowering.wiring import Wiring, units_of, wire
@@ -149,6 +150,8 @@ class _Lowering:
             repeat = {Phase.FRAME: frames, Phase.STEP: steps}.get(phase, 1)
             segments.append(Segment(begin, self.row, repeat))
         self.ops, self.args = self.ops[: self.row], self.args[: self.row]
+        if self.mapping.kept:
+            time_on_chip(self.ops, self.wiring, self.overlay)
         channels = self.wiring.with_initial(self.initial)
         segments, channels = self._loops(segments, channels)
         if self.wiring.fetch >= 0:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arch_models.board import Board
+from arch_models.memory import WINDOW
 from arch_models.overlay import Layout, Overlay
 from arch_models.units import ceil_div
 from cosim.engines import SLICES
 from cosim.engines.base import Mapped
-from cosim.engines.constants import PlacementError
-from cosim.mapping.layout import Layouts
+from cosim.mapping.lifetimes import PlacementError, Region, regions
 from cosim.mapping.tiles import LayerMapping, Mapping
 from workloads.graph import Graph
 
@@ -58,7 +58,8 @@ class Blob:
 class Placement:
     """Addresses count bytes from the start of one buffer of `size_bytes`, aligned to a DRAM row.
 
-    `addresses`: of every tensor that is in memory (parts of a concatenation inside it).
+    `addresses`: of every tensor that is in memory (parts of a concatenation inside it); from
+    `WINDOW` on of what stays in the tensor memory.
     """
 
     mapping: Mapping
@@ -99,11 +100,14 @@ def place(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
     and arrays do not change them.
     """
     key = (overlay.layout, overlay.channel_block, overlay.data_bits, mapping.phases,
-           *((item.engine, item.inputs, item.output) for item in mapping.layers))
+           *((item.engine, item.inputs, item.output) for item in mapping.layers),
+           *sorted(mapping.kept.items()))
     found = None if known is None else known.get(key)
     if found is None:
         step = ALIGNMENT_BYTES if overlay.layout is Layout.DENSE else board.ddr.row_bytes
-        found = _allocate(_regions(graph, mapping), mapping, step, overlay.layout, board)
+        found = _allocate([region for region in regions(graph, mapping)
+                           if region.root not in mapping.kept], step, overlay.layout, board)
+        found[0].update({name: WINDOW + start for name, start in mapping.kept.items()})
         if known is not None:
             known[key] = found
     addresses, tensor_bytes = found
@@ -116,81 +120,12 @@ def place(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
     return Placement(mapping, addresses, blobs, end, tensor_bytes)
 
 
-@dataclass
-class _Region:
-    """One stretch of memory: a tensor, or a concatenation with its parts inside."""
-
-    root: str
-    size: int
-    first: int
-    last: int
-    members: list[tuple[str, int]]  # tensor, bytes from the start
-
-
-def _regions(graph: Graph, mapping: Mapping) -> list[_Region]:
-    layouts = mapping.layouts
-    parent: dict[str, str] = {made: given for given, made in graph.carried
-                              if made in {item.output for item in mapping.layers}}
-    for whole, parts in layouts.concats.items():
-        for part in parts:
-            if part in parent:
-                raise PlacementError(f"tensor {part!r} is a part of {parent[part]!r} and of "
-                                     f"{whole!r}; a tensor lies in one place")
-            parent[part] = whole
-    forever = len(mapping.layers)
-    uses: dict[str, list[int]] = {}
-    prologue = True
-    segment = None
-    for index, item in enumerate(mapping.layers):
-        if item.phase is not segment:
-            segment, prologue = item.phase, True
-        if item.engine is not None:
-            prologue = False
-        for name in item.inputs:
-            uses.setdefault(name, []).append(index)
-        uses.setdefault(item.output, []).append(index)
-        if prologue or item.output in graph.outputs:
-            # The host may write these for the next frame while this one still runs.
-            uses[item.output] += [-1, forever]
-    written = {item.output: item.phase for item in mapping.layers}
-    for item in mapping.layers:
-        for name in item.inputs:
-            for leaf in layouts.leaves(name):
-                if written.get(leaf) is not item.phase:
-                    uses.setdefault(leaf, []).extend([-1, forever])
-    regions: dict[str, _Region] = {}
-    for name, seen in uses.items():
-        root = name
-        while root in parent:
-            root = parent[root]
-        if root not in regions:
-            members: list[tuple[str, int]] = []
-            size = _members(layouts, root, 0, members)
-            members += [(made, 0) for made, given in parent.items()
-                        if (given, made) in graph.carried and given == root]
-            regions[root] = _Region(root, size, seen[0], seen[0], members)
-        region = regions[root]
-        region.first, region.last = min(region.first, *seen), max(region.last, *seen)
-    return sorted(regions.values(), key=lambda item: (item.first, -item.size))
-
-
-def _members(layouts: Layouts, name: str, offset: int, found: list[tuple[str, int]]) -> int:
-    """List a tensor and its parts with their offsets; return its size in bytes."""
-    found.append((name, offset))
-    spec = layouts.graph.tensors[name]
-    step = 8 if layouts.is_grid(name) else layouts.position_bytes
-    inside = offset
-    for part in layouts.concats.get(name, ()):
-        inside += _members(layouts, part, inside, found)
-    return layouts.planes(name) * spec.positions * step
-
-
-def _allocate(regions: list[_Region], mapping: Mapping, step: int, layout: Layout,
-              board: Board) -> tuple[dict[str, int], int]:
+def _allocate(found: list[Region], step: int, layout: Layout, board: Board
+              ) -> tuple[dict[str, int], int]:
     live: list[tuple[int, int, int]] = []  # start, end, last use
     addresses: dict[str, int] = {}
     end = 0
-    for index, region in enumerate(regions):
+    for index, region in enumerate(found):
         live = sorted(item for item in live if item[2] >= region.first)
         start = 0
         if layout is Layout.BANK_SPREAD:

@@ -5,7 +5,8 @@ It chooses nothing; see `mapping`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping as Table
+from dataclasses import dataclass, field
 
 from arch_models.overlay import Engine
 from cosim.mapping.layout import Layouts
@@ -95,11 +96,16 @@ class LayerMapping:
 
 @dataclass(frozen=True)
 class Mapping:
-    """The mapping of a graph's layers in some phases, in the order they run."""
+    """The mapping of a graph's layers in some phases, in the order they run.
+
+    `kept`: tensors that stay in the tensor memory, with their first bytes in it.
+    """
 
     phases: tuple[Phase, ...]
     layers: tuple[LayerMapping, ...]
     layouts: Layouts
+    kept: Table[str, int] = field(default_factory=dict)
+
 
     def layer(self, name: str) -> LayerMapping | None:
         """The mapping that runs or absorbs a graph layer; None if it costs nothing."""

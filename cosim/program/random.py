@@ -28,11 +28,12 @@ from cosim.program.table import (
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the drawn programs are."""
+    """How large the drawn programs are; `on_chip`: the share of transfers that ask no memory."""
 
     operations: int = 40
     repeats: int = 4
     row_bytes: int = 700
+    on_chip: float = 0.0
 
 
 def random_memory(seed: int, model: str = "flat") -> Memory:
@@ -149,4 +150,8 @@ def _operation(draw: np.random.Generator, units: tuple[Unit, ...], channels: tup
     row[Column.ROW_STRIDE] = draw.integers(0, 6000) // aligned * aligned
     row[Column.PLANE_STRIDE] = draw.integers(0, 20000) // aligned * aligned
     row[Column.ADVANCE] = draw.integers(0, 5000) // aligned * aligned
+    if sizes.on_chip and draw.random() < sizes.on_chip:
+        row[Column.FILL] = units[index].setup_cycles + draw.integers(0, 20)
+        row[Column.INTERVAL], row[Column.TRIPS] = 1, draw.integers(1, 200)
+        row[Column.DRAIN] = units[index].tail_cycles
     return row

@@ -7,6 +7,9 @@ comes only from token channels. An operation takes one token from every channel 
 mask when it starts and puts one token into every channel in its `SIGNAL` mask when it ends.
 A ping-pong buffer is a channel back from the consumer that starts with two tokens.
 
+A transfer whose TRIPS are not 0 asks no memory: it moves between two memories on chip, in FILL +
+INTERVAL * TRIPS + DRAIN cycles, TRIPS of them with a beat.
+
 Half-open time: an operation that occupies cycles [start, end) has its tokens visible at `end`,
 so a dependent operation may start at `end`. No operation takes zero cycles.
 """
@@ -55,7 +58,7 @@ class Column(IntEnum):
     ROW_STRIDE = 9
     PLANES = 10
     PLANE_STRIDE = 11
-    # compute
+    # compute, and transfers on chip
     FILL = 12
     INTERVAL = 13
     TRIPS = 14
@@ -313,14 +316,23 @@ def layer_macs(program: Program) -> np.ndarray:
     return macs
 
 
-def layer_bytes(program: Program) -> np.ndarray:
-    """(layers, units) bytes that each master moves over all repeats; zero for compute units."""
+def executed_bytes(program: Program) -> np.ndarray:
+    """int64 (operations): bytes that each transfer asks of memory, times the repeats of its
+    segment; of what is no such transfer the number means nothing."""
     table = program.operations
-    units = len(program.units)
     repeats = np.zeros(len(table), np.int64)
     for part in program.segments:
         repeats[part.first : part.last] = part.repeat
-    size = table[:, Column.ROW_BYTES] * table[:, Column.ROWS] * table[:, Column.PLANES] * repeats
+    size = table[:, Column.ROW_BYTES] * table[:, Column.ROWS] * table[:, Column.PLANES]
+    return np.where(table[:, Column.TRIPS] > 0, 0, size * repeats)
+
+
+def layer_bytes(program: Program) -> np.ndarray:
+    """(layers, units) bytes that each master asks of memory over all repeats; zero for compute
+    units."""
+    table = program.operations
+    units = len(program.units)
+    size = executed_bytes(program)
     cell = table[:, Column.LAYER] * units + table[:, Column.UNIT]
     # Sums of bytes stay far below 2^53, so counting in float64 is exact.
     moved = np.bincount(cell, size, len(program.layers) * units).astype(np.int64)

@@ -40,7 +40,7 @@ def beyond(program: Program) -> Beyond | None:
     cycles = (table[:, Column.FILL] + table[:, Column.INTERVAL] * table[:, Column.TRIPS]
               + table[:, Column.DRAIN])
     for what, each, most, unit in (
-            ("computing", cycles * computes, MOST_WORK, "cycles"),
+            ("computing", cycles, MOST_WORK, "cycles"),
             ("transfers", runs * (table[:, Column.ROW_BYTES] + 1) * ~computes, MOST_WORK, "bytes"),
             ("products", table[:, Column.MACS], MOST_MACS, "multiply-accumulates")):
         count = float((each * times).sum())

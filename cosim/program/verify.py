@@ -86,6 +86,8 @@ def _verify_rows(program: Program) -> None:
     for column in (Column.ROW_BYTES, Column.ROWS, Column.PLANES):
         value = table[:, column]
         _refuse(value, ~compute & (value < 1), column.name, "at least 1")
+    on_chip = ~compute & (table[:, Column.TRIPS] != 0)
+    _refuse(duration, on_chip & (duration < 1), "duration", "at least 1 cycle")
     lowest = table[:, Column.ADDRESS].copy()
     for stride, count in ((Column.ROW_STRIDE, Column.ROWS), (Column.PLANE_STRIDE, Column.PLANES)):
         lowest += np.minimum(0, table[:, stride] * (table[:, count] - 1))

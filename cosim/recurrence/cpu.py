@@ -72,7 +72,7 @@ def prepare(program: Program) -> Prepared | None:
         return None
     order, starts = rows_by_unit(program)
     kinds = np.array([unit.kind for unit in program.units])
-    moves = kinds[table[:, Column.UNIT]] != UnitKind.COMPUTE
+    moves = (kinds[table[:, Column.UNIT]] != UnitKind.COMPUTE) & (table[:, Column.TRIPS] == 0)
     shapes, rows = np.empty(len(table), SHAPE), np.empty(len(table), STEP)
     operations = np.ascontiguousarray(table).view(OPERATION).reshape(-1)
     count = _PREPARE(operations, moves, order, rows, shapes,

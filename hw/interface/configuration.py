@@ -83,6 +83,9 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
     if overlay.channel_block != BEAT_BYTES:
         raise EmissionError(f"channel_block is {overlay.channel_block}, must be {BEAT_BYTES} "
                             "to be emitted")
+    if overlay.tensor_memory_kib:
+        raise EmissionError(f"tensor_memory_kib is {overlay.tensor_memory_kib}, must be 0 to be "
+                            "emitted: the tensor memory is predicted only so far")
     return Configuration(
         overlay.tm, overlay.tn, overlay.columns, overlay.dsp_packing,
         overlay.input_words * overlay.input_banks,

@@ -25,7 +25,7 @@ from arch_models.engines import EngineModel, Tile, engines_that_run, interval_cy
 from arch_models.engines.stream import Stream
 from arch_models.overlay import Engine, Overlay, Role
 from arch_models.units import NS_PER_S, ROUNDING, ceil_div
-from cosim.analysis.least import Least
+from cosim.analysis.least import Least, unmoved
 from cosim.build import phases
 from cosim.engines.base import Demand, Mapped, input_bytes
 from cosim.lowering.lower import host_ns
@@ -235,7 +235,9 @@ class Floors:
         """What every design of the box does; of the array its trips alone."""
         found, halved = Least(), True in self._of(box, "narrow_weights")
         for item in self._convolutions:
-            found = found.with_layer(item.least(halved), item.repeats, item.weight)
+            work = item.least(halved)
+            found = found.with_layer(unmoved(work) if self.parts.keeps(box) else work,
+                                     item.repeats, item.weight)
         trips = [self._trips(array) for array in self._arrays(box)]
         return replace(found, trips=min(item[0] for item in trips),
                        weighted_trips=min(item[1] for item in trips))

@@ -52,6 +52,7 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
     "buffer accumulator": ("tm", "columns", "accumulator_words"),
     "buffer parameters": ("tm", "columns", "requantize_cycles", "parameter_entries", "ports"),
     "buffer": ("vector_entries", "table_bytes", *BROUGHT, *ENGINES, *_FUSED, "ports"),
+    "buffer tensors": ("tensor_memory_kib", "ports"),
     "master": (*ENGINES, *_FUSED, *MASTERS, "ports"),
     "control row": (*ENGINES, *_FUSED, *MASTERS, "ports"),
     "control": ("tm", "tn", "fuse_add", *ENGINES, *_FUSED, *MASTERS, "ports"),
@@ -111,6 +112,10 @@ class Parts:
         return count / 8 * max(self.board.port(port).nearest_width(int(bits))
                                for port in ports for bits in wanted)
 
+    def keeps(self, box: Box) -> bool:
+        """May any design of the box keep tensors on chip?"""
+        return any(box.values("tensor_memory_kib") or (self.base.tensor_memory_kib,))
+
     def _around(self, box: Box) -> Resources:
         """The block design, with the fewest masters of the box."""
         key = ("around", box.values("input_masters"), box.values("fetch"))
@@ -137,6 +142,8 @@ class Parts:
             yield "master input_2"
         if box.values("fuse_add") in ((True,), ()):
             yield "buffer skip"
+        if all(box.values("tensor_memory_kib") or (self.base.tensor_memory_kib,)):
+            yield "buffer tensors"
         for name in ENGINES:
             axis = next((item for item in box.root.axes if item.name == name), None)
             if axis is not None and box.values(name) == (True,) and box.must_have(axis):

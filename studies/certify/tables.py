@@ -23,7 +23,7 @@ from arch_models.power.energy import Sites
 from arch_models.resources import block_design, estimate
 from arch_models.units import NS_PER_S, ROUNDING
 from cosim.analysis.hosts import HostStep, host_steps
-from cosim.analysis.least import Least
+from cosim.analysis.least import Least, unmoved
 from cosim.build import phases
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped
@@ -52,6 +52,7 @@ KINDS = ("dsp", "bram36", "lut", "ff")
 #: Axes that decide how layers are mapped, besides those of engines.
 MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "fuse_pool",
           "fuse_upsample", "fuse_add", "parameter_entries", "vector_entries", "table_bytes",
+          "tensor_memory_kib",
           *BROUGHT, *WORDS, *BANKS)
 #: Engines whose tiles may be cut in rows and columns.
 IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
@@ -198,7 +199,8 @@ class Tables:
                                      first_bytes(mapped), rates.read)
             cycles += self._repeats(item) * int(max(
                 untiled, work.load_bytes / rates.read, work.store_bytes / rates.write))
-            total = total.with_layer(work, self._repeats(item), self._weights.get(item.name, 1.0))
+            total = total.with_layer(_moved(work, overlay), self._repeats(item),
+                                     self._weights.get(item.name, 1.0))
         return Untiled(cycles, total,
                        tuple(host_steps(self.graph, overlay, self.board, mapping)),
                        tuple(item.name for item in fabric if not self._must_map(item)
@@ -307,7 +309,8 @@ class Tables:
                 cycles[lost] = NEVER
             moved[lost] += 1 + self.floors.moved(box, item.name, clock_hz)
             cycles[there] += times * np.maximum(0, least.cycles[there])
-            work = work.with_layer(least.work, times, self._weights.get(item.name, 1.0))
+            work = work.with_layer(_moved(least.work, overlay), times,
+                                   self._weights.get(item.name, 1.0))
             found.append(least)
         # Where a layer moves, to the processor or another engine, others change too: only the
         # floor is known.
@@ -336,6 +339,11 @@ class Tables:
     def chooser(self, overlay: Overlay) -> Chooser:
         """Chooses tiles; searches are kept."""
         return Chooser(self.graph, overlay, self.board, phases(self.graph), SLICES, self._tiles)
+
+
+def _moved(work: Demand, overlay: Overlay) -> Demand:
+    """What a layer asks of DRAM at the least."""
+    return unmoved(work) if overlay.tensor_memory_kib else work
 
 
 def _both(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -28,6 +28,8 @@ from studies.energy.toggles import factors
 
 BEAT_BYTES = 8
 ARRAY = Engine.CONVOLUTION.value
+#: Read or written with every beat of a transfer on chip.
+TENSORS = "buffer tensors"
 #: The memory that a LOAD writes.
 LOADED: Mapping[Buffer, str] = {
     **{buffer: buffer.name.lower().replace("_", " ") for buffer in Buffer},
@@ -137,6 +139,11 @@ def _units(found: _Working, clocked: _Working, program: Program, overlay: Overla
     for index, unit in enumerate(program.units):
         if unit.kind is not UnitKind.COMPUTE:
             found.add(f"master {unit.name}", every, moved[:, index] / masters[unit.name])
+            rows = np.flatnonzero((table[:, Column.UNIT] == index) & (table[:, Column.TRIPS] > 0))
+            if len(rows):
+                for part in (f"master {unit.name}", TENSORS):
+                    found.add(part, table[rows, Column.LAYER],
+                              table[rows, Column.TRIPS] * times[rows])
         elif unit.name != "host":
             rows = np.flatnonzero(table[:, Column.UNIT] == index)
             layer, trips = table[rows, Column.LAYER], table[rows, Column.TRIPS]

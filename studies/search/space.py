@@ -40,7 +40,7 @@ WORKLOAD = "workload"
 #: Axes that set the field of the overlay with the same name.
 SIZES = ("tm", "tn", "columns", "requantize_cycles", "input_words", "weight_words",
          "output_words", "accumulator_words", "input_banks", "weight_banks", "output_banks",
-         "parameter_entries", "vector_entries", "table_bytes",
+         "parameter_entries", "vector_entries", "table_bytes", "tensor_memory_kib",
          *(name for model in MODELS for name in model.axes))
 #: Axes of an engine's own, which exist while it is in fabric.
 OWN_AXES = {model.engine: model.axes for model in MODELS}

@@ -105,6 +105,7 @@ def optional_axes(board: Board, full: Space) -> tuple[Axis, ...]:
         Axis("parameter_entries", (512, 1024, 2048)),
         Axis("vector_entries", (128, 256, 512)),
         Axis("table_bytes", (1024,)),
+        Axis("tensor_memory_kib", (0, 16, 32, 64, 128, 256)),
         Axis("max_burst_beats", (4, 8, 16)),
         Axis(CLOCK, whole_megahertz(board)),
         Axis("clock_gating", (False, True)),

@@ -53,7 +53,7 @@ def test_the_default_fits_the_board() -> None:
     ('role = "weight"', 'role = "wight"', "did you mean 'weight'"),
     ('role = "weight"', 'role = "input"', "none has role 'weight'"),
     ('fetch = "on_chip"', 'fetch = "dram"', "no master has role 'fetch'"),
-    ("width_bits = 64", "width_bits = 48", "must be a power of two"),
+    ("width_bits = 64", "width_bits = 48", "width_bits is 48, must be one of"),
     ('name = "weight"', 'name = "input"', "must differ"),
 ])
 def test_a_wrong_design_is_refused_by_name(tmp_path: Path, old: str, new: str,

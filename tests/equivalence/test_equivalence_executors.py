@@ -60,6 +60,12 @@ def test_long_transfers_that_overlap_agree() -> None:
         check(seed, "ddr3", STREAMS)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_transfers_that_ask_no_memory_agree(model: str) -> None:
+    for seed in range(20):
+        check(seed, model, replace(DEFAULT, on_chip=0.4))
+
+
 def test_the_loop_runs_without_a_compiler_too() -> None:
     """With `NUMBA_DISABLE_JIT` a record's field must not be hidden by a method of numpy."""
     done = subprocess.run(

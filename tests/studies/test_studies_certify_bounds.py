@@ -29,7 +29,7 @@ from studies.certify.goals import Aim, Bar, Point, point_of
 from studies.certify.joules import Span
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.evaluation.evaluate import evaluate
-from studies.search.space import default_space, designs
+from studies.search.space import Axis, default_space, designs
 from studies.search.space_overlays import choice_of, overlay_of
 from tests.support.small_proof import (
     BASE,
@@ -62,9 +62,14 @@ def path_to(bounds: Bounds, design) -> list[Box]:
     return found
 
 
-def check_designs(graph, count: int, seed: int, memories=("flat",)) -> int:
-    """Every box that holds a random design near the base, against the design's simulation."""
+def check_designs(graph, count: int, seed: int, memories=("flat",), kept=()) -> int:
+    """Every box that holds a random design near the base, against the design's simulation.
+
+    `kept`: sizes of the tensor memory, if that is an axis.
+    """
     space, generator = default_space(BOARD, graph), random.Random(seed)
+    if kept:
+        space = replace(space, axes=(*space.axes, Axis("tensor_memory_kib", kept)))
     asked = [Bounds(Question(graph, BOARD, BASE, space, ALL, memory)) for memory in memories]
     bounds, seen = asked[0], 0
     start = choice_of(BASE, space)
@@ -132,6 +137,10 @@ def held(bounds: Bounds, path: list[Box], design, overlay: Overlay) -> int:
 
 def test_no_bound_is_above_a_simulation():
     assert check_designs(SMALL, 50, 1, ("flat", "ddr3")) > 5
+
+
+def test_no_bound_is_above_a_simulation_with_a_tensor_memory():
+    assert check_designs(SMALL, 60, 5, ("flat", "ddr3"), (0, 16, 64)) > 5
 
 
 def test_no_bound_is_above_a_simulation_of_a_shipped_network():

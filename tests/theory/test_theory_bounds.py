@@ -11,7 +11,7 @@ import pytest
 
 from cosim.analysis.bounds import bounds
 from cosim.executors import fast
-from cosim.program.random import random_memory, random_program
+from cosim.program.random import Sizes, random_memory, random_program
 from cosim.program.table import UnitKind
 
 
@@ -19,7 +19,7 @@ from cosim.program.table import UnitKind
 @pytest.mark.parametrize("seed", range(60))
 def test_no_simulation_beats_its_bounds(seed: int, model: str) -> None:
     memory = random_memory(seed, model)
-    program = random_program(seed, len(memory.ports))
+    program = random_program(seed, len(memory.ports), Sizes(on_chip=0.3 * (seed % 3 == 0)))
     found = bounds(program, memory)
     total = fast.simulate(program, memory).total_cycles
     assert 0 < found.critical_path_cycles <= total
