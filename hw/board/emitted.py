@@ -169,7 +169,7 @@ def logical_tensor(raw: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
 
 
 def check_descriptors(descriptors: np.ndarray, manifest: dict[str, Any]) -> None:
-    """Every transfer must stay inside the memory that the manifest asks for.
+    """Every transfer must stay inside the memory that the manifest asks for, or on chip.
 
     Repeats move addresses; the last repeat of each step counts. Raises `DriverError`.
     """
@@ -201,7 +201,11 @@ def check_descriptors(descriptors: np.ndarray, manifest: dict[str, Any]) -> None
         low += np.minimum(0, span)
         high += np.maximum(0, span)
     high += field("row_bytes")
-    bad = transfer & ((low < 0) | (high > manifest["memory_bytes"]))
+    inside = (low >= 0) & (high <= manifest["memory_bytes"])
+    window = manifest.get("window")
+    if window is not None:  # of a memory on chip, modulo its size
+        inside |= (low >= window["first"]) & (high <= 1 << 32)
+    bad = transfer & ~inside
     if bad.any():
         index = int(np.argmax(bad))
         raise DriverError(f"descriptor {index}: bytes {int(low[index])} to {int(high[index])} lie "

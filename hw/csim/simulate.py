@@ -90,7 +90,8 @@ def run_frame_by_layer(lowered: Lowered, graph: Graph, overlay: Overlay, seed: i
             # Descriptor loads carry a layer's name and write nothing of it.
             only_fetches = bool((rows[:, Column.KIND] == Opcode.FETCH).all())
             item = None if only_fetches else lowered.mapping.layer(name)
-            written = () if item is None else (item.output,)
+            written = () if item is None or item.output in lowered.mapping.kept else (
+                item.output,)
             total += _compare(image, vectors, written, spent, report.macs)
     return total
 

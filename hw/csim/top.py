@@ -30,6 +30,14 @@ _CALLS = {
     UnitRole.OUTPUT: "store_tile(decode_transfer(command), decode_store_arguments(command), "
                      "output, memory_{unit});",
 }
+#: The same with a tensor memory, which the load process reads and the store process writes.
+_CALLS_WITH_TENSORS = {
+    **_CALLS,
+    UnitRole.INPUT: _CALLS[UnitRole.INPUT].replace(
+        "memory_{unit}", "ReadSide{{memory_{unit}, tensors}}"),
+    UnitRole.OUTPUT: _CALLS[UnitRole.OUTPUT].replace(
+        "memory_{unit}", "WriteSide{{memory_{unit}, tensors}}"),
+}
 _BEATS = {buffer.name.lower(): buffer.name for buffer in BEAT_MEMORIES}
 _BUFFERS = {
     "load": ("input", "skip"),
@@ -41,7 +49,7 @@ _BUFFER_TYPES = {
     "input": "InputWord input[COLUMNS][INPUT_SIZE]", "skip": "OutputWord skip[OUTPUT_SIZE]",
     "weight": "WeightWord weight[WEIGHT_SIZE]",
     **{name: f"Beat {name}[{buffer}_SIZE]" for name, buffer in _BEATS.items()},
-    "output": "OutputWord output[OUTPUT_SIZE]",
+    "output": "OutputWord output[OUTPUT_SIZE]", "tensors": "Beat tensors[TENSOR_SIZE]",
 }
 _HEAD = """\
 // The synthesized overlay: processes, FIFOs and memories. Generated; do not edit.
@@ -88,6 +96,10 @@ class _Wiring:
         self.ports = memory_ports(program, configuration)
         self.roles = configuration.roles
         self.process_of = [_PROCESS.get(role) for role in self.roles]
+        self.calls = _CALLS_WITH_TENSORS if configuration.tensor_beats else _CALLS
+        also = ("tensors",) if configuration.tensor_beats else ()
+        self.buffers = {name: (*found, *also) if name in ("load", "store") else found
+                        for name, found in _BUFFERS.items()}
         self.processes = [name for name in _BUFFERS if name in self.process_of]
 
     def _crosses(self, channel: int) -> bool:
@@ -144,7 +156,7 @@ class _Wiring:
         parameters += [f"TokenFifo &channel_{index}" for index in channels]
         parameters += [f"{'' if port.writes else 'const '}Beat *memory_{port.name}"
                        for port in self.ports if port.unit in units]
-        parameters += [_BUFFER_TYPES[buffer] for buffer in _BUFFERS[name]]
+        parameters += [_BUFFER_TYPES[buffer] for buffer in self.buffers[name]]
         indent = " " * len(f"void process_{name}(")
         lines = [f"void process_{name}(" + f",\n{indent}".join(parameters) + ") {"]
         if name == "compute":
@@ -181,7 +193,7 @@ class _Wiring:
                 lines += [f"            if (header.wait >> {bit} & 1) {{",
                           f"                channel_{index}.read(); "
                           f"// {self.program.channels[index].name}", "            }"]
-        lines.append("            " + _CALLS[self.roles[unit]].format(unit=name))
+        lines.append("            " + self.calls[self.roles[unit]].format(unit=name))
         for bit, index in enumerate(outgoing):
             if self._crosses(index):
                 lines += [f"            if (header.signal >> {bit} & 1) {{",
@@ -205,7 +217,7 @@ class _Wiring:
                                *scalars)]
         lines += ["    COSIM_DATAFLOW"]
         used = [name for name in _BUFFER_TYPES
-                if any(name in _BUFFERS[process] for process in self.processes)]
+                if any(name in self.buffers[process] for process in self.processes)]
         for name in used:
             lines += [f"    static {_BUFFER_TYPES[name]};", f"    COSIM_BLOCK_RAM({name})",
                       f"    COSIM_SHARED({name})"]
@@ -229,6 +241,6 @@ class _Wiring:
             call = ["limit", "initialize != 0", f"queue_{name}"]
             call += [f"channel_{index}" for index in self._channels(name)]
             call += [f"memory_{port.name}" for port in self.ports if port.unit in units]
-            call += _BUFFERS[name]
+            call += self.buffers[name]
             lines.append(f"    COSIM_PROCESS(processes, process_{name}({', '.join(call)}));")
         return "\n".join([*lines, "}\n"])

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "depthwise.hpp"
+#include "transfer.hpp"
 #include "types.hpp"
 
 namespace cosim {
@@ -46,6 +47,12 @@ bool bad_transfer(const Transfer &item, std::size_t memory_bytes) {
     if (item.address % BEAT_BYTES || item.row_bytes % BEAT_BYTES ||
         item.row_stride % BEAT_BYTES || item.plane_stride % BEAT_BYTES) {
         return fails("transfer: addresses, strides and sizes must be multiples of 8 bytes");
+    }
+    if (TENSOR_MEMORY && low >= std::int64_t{WINDOW_BEAT} * BEAT_BYTES) {
+        if (high + item.row_bytes > std::int64_t{1} << 32) {
+            return fails("transfer: reaches beyond the window of the tensor memory");
+        }
+        return false;
     }
     if (low < 0 || high + item.row_bytes > static_cast<std::int64_t>(memory_bytes)) {
         std::snprintf(text, sizeof text, "transfer: bytes %lld to %lld, memory has %lld",
@@ -99,7 +106,12 @@ bool bad_load(const Command &command, std::size_t memory_bytes) {
     if (bad_transfer(item, memory_bytes)) {
         return true;
     }
-    switch (static_cast<Buffer>(place.buffer)) {
+    const Buffer buffer = static_cast<Buffer>(place.buffer);
+    if (item.address / BEAT_BYTES >= WINDOW_BEAT && buffer != Buffer::INPUT &&
+        buffer != Buffer::OUTPUT) {
+        return fails("load: the tensor memory holds no weights");
+    }
+    switch (buffer) {
     case Buffer::INPUT:
         return outside("INPUT", place.base,
                        (in_words(item.planes) - 1) * place.positions + beats, INPUT_SIZE);

@@ -18,6 +18,7 @@ NormChannel norm_channels[NORM_PARAMETERS_SIZE];
 AccumulatorWord accumulator[ACCUMULATOR_SIZE];
 OutputWord skip[OUTPUT_SIZE];
 OutputWord output[OUTPUT_SIZE];
+Beat tensors[TENSOR_SIZE];
 int tokens[CHANNEL_COUNT + 1];
 
 struct Queue {
@@ -116,14 +117,16 @@ bool execute(const Simulation &simulation, int unit, const Command &command, Rep
     Beat *memory = reinterpret_cast<Beat *>(simulation.memory);
     switch (UNIT_ROLE[unit]) {
     case Role::INPUT:
-        load_tile(decode_transfer(command), decode_load_arguments(command), memory, input, skip);
+        load_tile(decode_transfer(command), decode_load_arguments(command),
+                  ReadSide{memory, tensors}, input, skip);
         return true;
     case Role::WEIGHT:
         load_block(decode_transfer(command), decode_load_arguments(command), memory, weight,
                    COSIM_BEAT_ARGUMENTS);
         return true;
     case Role::OUTPUT:
-        store_tile(decode_transfer(command), decode_store_arguments(command), output, memory);
+        store_tile(decode_transfer(command), decode_store_arguments(command), output,
+                   WriteSide{memory, tensors});
         return true;
     case Role::ENGINE:
         execute_engine(command, input, weight, COSIM_BEAT_ARGUMENTS, norm_channels, accumulator,

@@ -16,8 +16,41 @@ inline std::uint32_t run_beat(const Transfer &item, std::uint32_t plane, std::ui
     return address / BEAT_BYTES;
 }
 
+// First beat of the tensor memory; DRAM lies below.
+constexpr std::uint32_t WINDOW_BEAT = (std::uint32_t{1} << 31) / BEAT_BYTES;
+
+// DRAM and, from WINDOW_BEAT on, the tensor memory, whose beats are counted modulo its size.
+struct ReadSide {
+    const Beat *memory;
+    const Beat *tensors;
+    Beat operator[](std::uint32_t beat) const {
+        COSIM_INLINE
+        return beat >= WINDOW_BEAT ? tensors[beat % TENSOR_SIZE] : memory[beat];
+    }
+};
+
+struct WriteSide {
+    Beat *memory;
+    Beat *tensors;
+};
+
+inline void put(Beat *memory, std::uint32_t beat, const Beat &value) {
+    COSIM_INLINE
+    memory[beat] = value;
+}
+
+inline void put(const WriteSide &side, std::uint32_t beat, const Beat &value) {
+    COSIM_INLINE
+    if (beat >= WINDOW_BEAT) {
+        side.tensors[beat % TENSOR_SIZE] = value;
+    } else {
+        side.memory[beat] = value;
+    }
+}
+
 // A tile into INPUT, or a skip tile into SKIP, which has the words of OUTPUT.
-inline void load_tile(const Transfer &item, const LoadArguments &place, const Beat *memory,
+template <class Source>
+inline void load_tile(const Transfer &item, const LoadArguments &place, const Source &memory,
                       InputWord input[COLUMNS][INPUT_SIZE], OutputWord skip[OUTPUT_SIZE]) {
     const int beats = static_cast<int>(item.row_bytes / BEAT_BYTES);
     for (std::uint32_t plane = 0; plane < item.planes; ++plane) {
@@ -120,8 +153,9 @@ inline void load_block(const Transfer &item, const LoadArguments &place, const B
     }
 }
 
+template <class Target>
 inline void store_tile(const Transfer &item, const StoreArguments &place,
-                       const OutputWord output[OUTPUT_SIZE], Beat *memory) {
+                       const OutputWord output[OUTPUT_SIZE], const Target &memory) {
     const int beats = static_cast<int>(item.row_bytes / BEAT_BYTES);
     for (std::uint32_t plane = 0; plane < item.planes; ++plane) {
         int position = 0;
@@ -129,9 +163,9 @@ inline void store_tile(const Transfer &item, const StoreArguments &place,
             const std::uint32_t first = run_beat(item, plane, row);
             for (int beat = 0; beat < beats; ++beat) {
                 COSIM_PIPELINE
-                memory[first + static_cast<std::uint32_t>(beat)] =
+                put(memory, first + static_cast<std::uint32_t>(beat),
                     read_output(output, place.base, static_cast<int>(place.positions),
-                                static_cast<int>(plane), position);
+                                static_cast<int>(plane), position));
                 ++position;
             }
         }

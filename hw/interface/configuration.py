@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from arch_models.fields import FieldError, identifier
+from arch_models.memory import tensor_bytes
 from arch_models.overlay import Overlay
 from arch_models.overlay import Role as MasterRole
 from cosim.program.table import (
@@ -59,6 +60,7 @@ class Configuration:
     weight_size: int
     output_size: int
     accumulator_size: int
+    tensor_beats: int
     beats: tuple[tuple[Buffer, int], ...]
     roles: tuple[UnitRole, ...]
 
@@ -83,14 +85,11 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
     if overlay.channel_block != BEAT_BYTES:
         raise EmissionError(f"channel_block is {overlay.channel_block}, must be {BEAT_BYTES} "
                             "to be emitted")
-    if overlay.tensor_memory_kib:
-        raise EmissionError(f"tensor_memory_kib is {overlay.tensor_memory_kib}, must be 0 to be "
-                            "emitted: the tensor memory is predicted only so far")
     return Configuration(
         overlay.tm, overlay.tn, overlay.columns, overlay.dsp_packing,
         overlay.input_words * overlay.input_banks,
         overlay.weight_words * overlay.weight_banks, overlay.output_words * overlay.output_banks,
-        overlay.accumulator_words,
+        overlay.accumulator_words, tensor_bytes(overlay) // BEAT_BYTES,
         # C++ has no arrays of length zero.
         tuple((buffer, max(1, beats_of(buffer, overlay))) for buffer in BEAT_MEMORIES),
         tuple(_role(program, unit, overlay) for unit in range(len(program.units))))
@@ -159,6 +158,7 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
         "DSP_PACKING": int(item.dsp_packing), "INPUT_SIZE": item.input_size,
         "WEIGHT_SIZE": item.weight_size, "OUTPUT_SIZE": item.output_size,
         "ACCUMULATOR_SIZE": item.accumulator_size,
+        "TENSOR_SIZE": max(1, item.tensor_beats), "TENSOR_MEMORY": int(item.tensor_beats > 0),
         **{f"{buffer.name}_SIZE": beats for buffer, beats in item.beats},
         "COMMAND_DEPTH": COMMAND_DEPTH, "MAX_LOCAL_CHANNELS": MAX_LOCAL_CHANNELS,
         "UNIT_COUNT": len(program.units), "CHANNEL_COUNT": len(program.channels),

@@ -16,7 +16,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.fields import FieldError, label
-from arch_models.memory import memory_for
+from arch_models.memory import WINDOW, memory_for, tensor_bytes
 from arch_models.overlay import Overlay, overlay_toml
 from cosim.lowering.lower import Lowered
 from cosim.lowering.packing import memory_image
@@ -239,6 +239,8 @@ def _manifest(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board,
                               for item in (*HEADER, *TRANSFER)},
         "transfer_opcodes": sorted(int(item) for item in TRANSFER_OPCODES if item.name != "FETCH"),
         "memory_bytes": placement.size_bytes, "memory_ports": ports,
+        **({"window": {"first": WINDOW, "bytes": tensor_bytes(overlay)}}
+           if overlay.tensor_memory_kib else {}),
         "registers": register_map(("descriptors", *ports)), "steps": plan, "counters": [],
         "weights": [{"offset": 0, "bytes": placement.size_bytes - placement.tensor_bytes,
                      "address": placement.tensor_bytes}],

@@ -50,6 +50,8 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
             raise EmissionError(f"{name} is {value}, must be {legal} in RTL")
     if overlay.narrow_weights:
         raise EmissionError("narrow_weights is true, must be false in RTL")
+    if overlay.tensor_memory_kib:
+        raise EmissionError(f"tensor_memory_kib is {overlay.tensor_memory_kib}, must be 0 in RTL")
     for master in overlay.masters:
         if master.width_bits not in PORT_BITS:
             near = min(PORT_BITS, key=lambda bits: abs(bits - master.width_bits))

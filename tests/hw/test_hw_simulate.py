@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from arch_models.memory import WINDOW
 from arch_models.overlay import (
     Control,
     Engine,
@@ -19,6 +20,7 @@ from arch_models.overlay import (
     default_overlay,
 )
 from cosim.analysis.image import MemoryImage
+from cosim.program.table import Column
 from hw.csim.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
 from hw.csim.simulate import run_frame, run_frame_by_layer, run_layers
 from hw.interface.descriptors import encode
@@ -54,6 +56,9 @@ DESIGNS: dict[str, Overlay] = {
     "descriptors in DRAM": dataclasses.replace(
         BASE, fetch=Fetch.DRAM, masters=(*BASE.masters, Master("fetch", Role.FETCH, "HP3"))),
     "a start for each layer": dataclasses.replace(BASE, control=Control(start=Start.LAYER)),
+    "tensors on chip": dataclasses.replace(BASE, tensor_memory_kib=64, input_words=4096),
+    "few tensors on chip": dataclasses.replace(without(Engine.SOFTMAX), tensor_memory_kib=8,
+                                               fusions=frozenset({Fusion.ADD})),
     "two columns": dataclasses.replace(BASE, columns=2),
     "three columns": dataclasses.replace(BASE, tm=8, columns=3),
     "four columns, nothing fused": dataclasses.replace(BASE, columns=4, fusions=frozenset()),
@@ -66,9 +71,11 @@ DESIGNS: dict[str, Overlay] = {
 @pytest.mark.parametrize("name", DESIGNS)
 def test_a_frame_of_any_design_is_bit_exact(name):
     overlay = DESIGNS[name]
-    report = run_frame_by_layer(lowered_frame(overlay), small_graph(), overlay, seed=4, flags=QUICK)
+    lowered = lowered_frame(overlay)
+    report = run_frame_by_layer(lowered, small_graph(), overlay, seed=4, flags=QUICK)
     assert (report.values_differing, report.where) == (0, "")
-    assert report.tensors == report.layers > 15
+    kept = sum(item.output in lowered.mapping.kept for item in lowered.mapping.layers)
+    assert report.tensors + kept == report.layers > 15
 
 
 @pytest.mark.parametrize("columns", [1, 3])
@@ -87,7 +94,7 @@ def test_any_legal_order_gives_the_same_frame(order):
 
 
 @pytest.mark.parametrize("name", ["descriptors in DRAM", "two input, two output masters",
-                                  "a start for each layer",
+                                  "a start for each layer", "few tensors on chip",
                                   "sampling and softmax on the host"])
 def test_the_synthesized_top_decodes_the_same_frame(name):
     overlay, graph = DESIGNS[name], small_graph()
@@ -167,3 +174,25 @@ def test_the_frame_is_clean_under_sanitizers():
 def test_a_compiler_error_is_told():
     with pytest.raises(SimulationError, match="failed:"):
         Fabric(lowered_frame(BASE).program, BASE, flags=(*FLAGS, "-DTM=)"))
+
+
+def test_a_tensor_memory_holds_no_weights_and_ends_with_its_window():
+    """What a transfer on chip may not be; without the memory its address lies outside."""
+    overlay, graph = dataclasses.replace(BASE, tensor_memory_kib=64), small_graph()
+    lowered = lowered_frame(overlay)
+    table, units = lowered.program.operations, [unit.name for unit in lowered.program.units]
+    stays = table[:, Column.ADDRESS] >= WINDOW
+    assert stays.any() and not stays.all()
+    weights = (table[:, Column.UNIT] == units.index("weight")) & (table[:, Column.ROWS] == 1)
+    vectors = make_vectors(graph, lowered, 5)
+    for rows, address, design, message in (
+            (weights, WINDOW, overlay, "holds no weights"),
+            (stays, (1 << 32) - 8, overlay, "beyond the window"),
+            (stays, WINDOW, dataclasses.replace(overlay, tensor_memory_kib=0), "memory has")):
+        changed = table.copy()
+        changed[np.flatnonzero(rows)[0], Column.ADDRESS] = address
+        image = MemoryImage.start(graph, lowered, overlay, vectors.inputs)
+        program = dataclasses.replace(lowered.program, operations=changed)
+        with (Fabric(program, design, host_layers(graph, lowered), QUICK) as fabric,
+              pytest.raises(SimulationError, match=message)):
+            fabric.run(encode(program), program.segments, image.data)
