@@ -25,7 +25,7 @@ AXI_BOUNDARY_BYTES = 4096  # no burst crosses a multiple of this
 WINDOW = 1 << 31
 #: Cycles from a burst's request to its first beat, and from a write's last beat to its response:
 #: of the RTL (`hw/rtl/transfers/tensor_memory.py`).
-READ_LEAD, WRITE_LEAD, WRITE_TRAIL = 3, 1, 1
+READ_LEAD, WRITE_LEAD, WRITE_TRAIL = 3, 2, 1
 
 
 class MemoryParameterError(FieldError):

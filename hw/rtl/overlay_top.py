@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 
+from arch_models.memory import tensor_bytes, tensor_misfit, tensor_word_bytes
 from arch_models.overlay import Engine, Fusion, Overlay, Role
 from cosim.program.table import Buffer as Target
 from cosim.program.table import Channel, Opcode, Program, Unit, UnitKind
@@ -31,6 +32,7 @@ from hw.rtl.transfers import bursts
 from hw.rtl.transfers.bursts import MasterConfig
 from hw.rtl.transfers.masters import PORT_BITS, ReadMaster, WriteMaster
 from hw.rtl.transfers.places import Place, entry_places, tile_places
+from hw.rtl.transfers.tensor_memory import TensorMemory
 
 BEAT_BYTES = 8
 #: Cycles from the place of a beat in OUTPUT to the beat: read, then chosen from its word.
@@ -50,8 +52,9 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
             raise EmissionError(f"{name} is {value}, must be {legal} in RTL")
     if overlay.narrow_weights:
         raise EmissionError("narrow_weights is true, must be false in RTL")
-    if overlay.tensor_memory_kib:
-        raise EmissionError(f"tensor_memory_kib is {overlay.tensor_memory_kib}, must be 0 in RTL")
+    refused = tensor_misfit(overlay)
+    if refused is not None:
+        raise EmissionError(str(refused))
     for master in overlay.masters:
         if master.width_bits not in PORT_BITS:
             near = min(PORT_BITS, key=lambda bits: abs(bits - master.width_bits))
@@ -91,6 +94,8 @@ class OverlayTop(Elaboratable):
         self.local = [local_channels(wiring, unit) for unit in range(len(units))]
         self.in_lanes, self.out_lanes = overlay.tn // BEAT_BYTES, overlay.tm // BEAT_BYTES
         self.engines: dict[Engine, Any] = {}
+        self.tensors = (TensorMemory(tensor_bytes(overlay), tensor_word_bytes(overlay) * 8)
+                        if overlay.tensor_memory_kib else None)
         self.masters: dict[str, ReadMaster | WriteMaster] = {}
         self.units = [self._unit(unit, *map(len, self.local[index]))
                       for index, unit in enumerate(units)]
@@ -106,13 +111,18 @@ class OverlayTop(Elaboratable):
             engine = Engine(unit.name)
             self.engines[engine] = BUILT[engine](self.overlay, waits, signals)
             return self.engines[engine]
-        width = next(item.width_bits for item in self.overlay.masters if item.name == unit.name)
+        master = next(item for item in self.overlay.masters if item.name == unit.name)
+        width, sides = master.width_bits, {}
+        if self.tensors is not None:
+            sides = {Role.INPUT: self.tensors.read, Role.OUTPUT: self.tensors.write}
+        side = sides.get(master.role)
         config = MasterConfig(unit.setup_cycles, unit.tail_cycles, unit.outstanding,
                               unit.max_burst_beats * width // 8, (width // 8).bit_length() - 1,
                               int(unit.overlap_runs), unit.run_setup_cycles)
         self.masters[unit.name] = (
-            WriteMaster(config, waits, signals, port_bits=width, latency=STORE_CYCLES)
-            if unit.kind is UnitKind.WRITE else ReadMaster(config, waits, signals, width))
+            WriteMaster(config, waits, signals, port_bits=width, latency=STORE_CYCLES,
+                        tensors=side)
+            if unit.kind is UnitKind.WRITE else ReadMaster(config, waits, signals, width, side))
         return self.masters[unit.name]
 
     def _masters(self, role: Role) -> list[Any]:
@@ -134,6 +144,8 @@ class OverlayTop(Elaboratable):
                          bank.take[number].eq(taker.take[take_bit]),
                          taker.available[take_bit].eq(bank.available[number]),
                          taker.coming[take_bit].eq(bank.coming[number])]
+        if self.tensors is not None:
+            m.submodules.tensor_memory = self.tensors
         self._inputs(m)
         self._outputs(m)
         self._constants(m)

@@ -108,10 +108,12 @@ class Ddr3Bench:
 
 
 def _burst_sizes(program: Program, memory: Memory, unit: int) -> Iterator[int]:
-    """Bytes of each burst of a unit, in order."""
+    """Bytes of each burst that a unit asks memory for, in order."""
     master = program.units[unit]
     width = memory.ports[master.port].width_bytes
-    for line in program.operations[program.operations[:, Column.UNIT] == unit].tolist():
+    mine = ((program.operations[:, Column.UNIT] == unit)
+            & (program.operations[:, Column.TRIPS] == 0))
+    for line in program.operations[mine].tolist():
         for address in runs(line, line[Column.ADDRESS]):
             left = line[Column.ROW_BYTES]
             while left:

@@ -9,7 +9,7 @@ import pytest
 
 from arch_models.board import load_board
 from arch_models.fields import FieldError
-from arch_models.memory import memory_for
+from arch_models.memory import WINDOW, memory_for
 from arch_models.overlay import DESIGNS, Engine, Fetch, Role, default_overlay
 from cosim.analysis import interpret
 from cosim.program.table import ARGUMENTS, Column, Opcode, WeightOrder
@@ -55,6 +55,31 @@ def test_tiles_and_a_frame_on_the_ddr3_memory():
     assert tiles.equal and frame.equal
     flat = compare_frame(small_graph(), SMALL, board())
     assert frame.cycles_compared != flat.cycles_compared
+
+
+@pytest.mark.parametrize(("name", "width_bits", "outstanding", "kib"), [
+    ("pynq-z1", 64, 1, 16), pytest.param("pynq-z1", 32, 4, 16, marks=pytest.mark.long),
+    pytest.param("ultra96", 128, 2, 128, marks=pytest.mark.long)])
+def test_a_frame_whose_tensors_stay_on_chip(name, width_bits, outstanding, kib):
+    """Every cycle, counter and byte, whatever the port's width and its bursts in flight."""
+    on = load_board(name)
+    overlay = dataclasses.replace(SMALL, tensor_memory_kib=kib, masters=tuple(
+        dataclasses.replace(item, port=on.ports[index].name, width_bits=width_bits,
+                            outstanding=outstanding, max_burst_beats=4 * outstanding)
+        for index, item in enumerate(SMALL.masters)))
+    program = whole_frame(small_graph(), overlay, on).lowered.program
+    stays = program.operations[:, Column.TRIPS] * (program.operations[:, Column.ADDRESS] >= WINDOW)
+    assert np.count_nonzero(stays) > 20
+    for model in ("flat", "ddr3"):
+        found = compare_frame(small_graph(), overlay, on, 0, model)
+        assert found.equal and found.operations_compared > 300
+
+
+def test_a_tensor_memory_for_two_writers_is_no_rtl():
+    two = dataclasses.replace(SMALL, tensor_memory_kib=16, masters=(
+        *SMALL.masters, dataclasses.replace(SMALL.masters[2], name="second", port="HP3")))
+    with pytest.raises(EmissionError, match="masters with role output at a tensor memory"):
+        check_buildable((), two)
 
 
 def with_masters(overlay, name, width_bits, count):

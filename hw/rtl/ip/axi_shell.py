@@ -207,7 +207,9 @@ class AxiShell(Component):
         next cycle. They may come before it, as AXI allows.
         """
         walker = self.top.masters[name].walker
-        most = walker.config.outstanding
+        most, comes = walker.config.outstanding, walker.comes
+        if walker.on_chip is not None:
+            comes = comes & ~walker.on_chip
         m.submodules[f"lengths_{name}"] = lengths = Queue(
             LENGTH_BITS, max(DEPTH, 1 << (most + 2).bit_length()))
         counting, left, last, leaves, free = Signal(), Signal(8), Signal(), Signal(), Signal()
@@ -215,7 +217,7 @@ class AxiShell(Component):
             leaves.eq(a["WVALID"] & a["WREADY"]),
             a["WVALID"].eq(pins["w_valid"] & counting), a["WLAST"].eq(last),
             pins["w_ready"].eq(a["WREADY"] & counting), free.eq(~counting | (last & leaves)),
-            lengths.w_data.eq(walker.coming), lengths.w_en.eq(walker.comes),
+            lengths.w_data.eq(walker.coming), lengths.w_en.eq(comes),
             lengths.r_en.eq(free),
         ]
         with m.If(free):

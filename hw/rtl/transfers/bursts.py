@@ -30,6 +30,8 @@ ADDRESS_BITS = 32
 LENGTH_BITS = 8
 #: Cycles from an operation's start to the cycle in which its first burst is there.
 LEAST_SETUP = 10
+#: Bursts in flight, at least, of the tensor memory, which answers a single beat in four cycles.
+ON_CHIP_OUTSTANDING = 4
 #: Cycles from the last burst's end to the operation's end: it is registered, then decided.
 LEAST_TAIL = 2
 
@@ -83,6 +85,7 @@ class BurstWalker(Elaboratable):
     `length` is the burst's beats - 1. `burst_done` pulses in the cycle of a burst's last beat
     (read) or response (write). `finished` rises in the last cycle of the operation, tail
     included. `waiting` is high in cycles of an operation that are neither set-up nor tail.
+    `on_chip`: does the tensor memory answer the head command? None: there is none.
     """
 
     def __init__(self, shell: Shell, config: MasterConfig) -> None:
@@ -97,6 +100,7 @@ class BurstWalker(Elaboratable):
         self.waiting = Signal()
         self.comes = Signal()  # from the next cycle on `address` is that of another burst,
         self.coming = Signal(LENGTH_BITS)  # with so many beats - 1
+        self.on_chip: Value | None = None
 
     def _head(self, name: str) -> Value:
         return self.shell.argument(Opcode.LOAD, name)
@@ -212,9 +216,10 @@ class BurstWalker(Elaboratable):
         whether there is one in the next cycle.
         """
         config = self.config
-        outstanding = Value.cast(config.outstanding)
-        in_flight = Signal(8 if isinstance(config.outstanding, Value)
-                           else config.outstanding.bit_length())
+        outstanding, most = Value.cast(config.outstanding), config.outstanding
+        if self.on_chip is not None and isinstance(most, int) and most < ON_CHIP_OUTSTANDING:
+            outstanding, most = Mux(self.on_chip, ON_CHIP_OUTSTANDING, most), ON_CHIP_OUTSTANDING
+        in_flight = Signal(most.bit_length() if isinstance(most, int) else 8)
         delay_left = Signal(8)
         run_opens, room, settled, opening = Signal(), Signal(init=1), Signal(), Signal()
         none = Signal(init=1)  # nothing is in flight

@@ -16,6 +16,7 @@ from hw.rtl.pipeline import delay, register
 from hw.rtl.shell import Shell
 from hw.rtl.transfers.bursts import BurstWalker, MasterConfig, few
 from hw.rtl.transfers.queue import Queue
+from hw.rtl.transfers.tensor_memory import WINDOW_BIT, Side
 
 BEAT_BITS = 64  # a beat of the buffers; a port moves a half, one or two of them a cycle
 BEAT_LOG2 = 3
@@ -156,23 +157,43 @@ class BeatCounter(Elaboratable):
         return upper
 
 
+def _request(walker: BurstWalker, tensors: Side | None) -> tuple[Signal, Signal]:
+    """What a master asks its port for, and the answer: all that the walker asks, but for bursts of
+    the tensor memory, whose operations are known by their address."""
+    if tensors is None:
+        return walker.request, walker.request_ready
+    walker.on_chip = walker.shell.argument(Opcode.LOAD, "address")[WINDOW_BIT]
+    return Signal(), Signal()
+
+
+def _connect(m: Module, master: ReadMaster | WriteMaster, valid: Signal, ready: Signal,
+             side: Side) -> None:
+    """Ask the tensor memory, not the port, in operations whose address lies in its window."""
+    walker, on_chip = master.walker, master.walker.on_chip
+    assert on_chip is not None
+    m.d.comb += [
+        valid.eq(walker.request & ~on_chip), side.request.eq(walker.request & on_chip),
+        side.address.eq(walker.address), side.length.eq(walker.length),
+        walker.request_ready.eq(Mux(on_chip, side.ready, ready))]
+
+
 class ReadMaster(Elaboratable):
     """Reads bursts and takes every beat in the cycle it comes.
 
     The stream of beats: `beats` has (valid, data) of each place that `counter` names, a cycle
-    after the port.
+    after the port. `tensors`: of a tensor memory, which answers in place of the port.
     """
 
     def __init__(self, config: MasterConfig, waits: int, signals: int,
-                 port_bits: int = BEAT_BITS) -> None:
+                 port_bits: int = BEAT_BITS, tensors: Side | None = None) -> None:
         self.shell = Shell((*TRANSFER, *argument_fields(Opcode.LOAD)), waits, signals)
         self.shell.takes_late = True
         self.walker = BurstWalker(self.shell, config)
         self.counter = BeatCounter(self.shell, port_bits)
         self.beats = [(Signal(name=f"beat_valid_{slot}"), Signal(BEAT_BITS, name=f"beat_{slot}"))
                       for slot in range(self.counter.slots)]
-        self.ar_valid = self.walker.request
-        self.ar_ready = self.walker.request_ready
+        self.tensors = tensors
+        self.ar_valid, self.ar_ready = _request(self.walker, tensors)
         self.ar_address = self.walker.address
         self.ar_length = self.walker.length
         self.r_valid = Signal()
@@ -185,12 +206,17 @@ class ReadMaster(Elaboratable):
         m.submodules.shell = shell = self.shell
         m.submodules.walker = walker = self.walker
         m.submodules.counter = counter = self.counter
-        taken = register(m, self.r_data)
+        comes, ends, data_in = self.r_valid, self.r_valid & self.r_last, self.r_data
+        if self.tensors is not None:
+            _connect(m, self, self.ar_valid, self.ar_ready, self.tensors)
+            data_in = Mux(self.tensors.valid, self.tensors.data, data_in)
+            comes, ends = comes | self.tensors.valid, ends | self.tensors.ends
+        taken = register(m, data_in)
         m.d.comb += [
-            walker.burst_done.eq(self.r_valid & self.r_last),
+            walker.burst_done.eq(ends),
             shell.done.eq(walker.finished),
-            shell.moving.eq(~walker.waiting | self.r_valid),
-            counter.coming.eq(self.r_valid),
+            shell.moving.eq(~walker.waiting | comes),
+            counter.coming.eq(comes),
         ]
         for slot, (valid, _) in enumerate(self.beats):
             m.d.comb += valid.eq(~counter.rests & counter.valid[slot])
@@ -214,18 +240,19 @@ class WriteMaster(Elaboratable):
     `data` is that beat (with 128 bits, and the one at the next position), `latency` cycles later;
     `w_strobe` has a bit for each 8 bytes of the port. A queue keeps the write channel from ever
     waiting for the buffer; with `streams` false there is no buffer and every beat is zero (timing
-    only).
+    only). `tensors`: of a tensor memory, which takes the beats in place of the port.
     """
 
     def __init__(self, config: MasterConfig, waits: int, signals: int,
-                 streams: bool = True, port_bits: int = BEAT_BITS, latency: int = 1) -> None:
+                 streams: bool = True, port_bits: int = BEAT_BITS, latency: int = 1,
+                 tensors: Side | None = None) -> None:
         self.shell = Shell((*TRANSFER, *argument_fields(Opcode.STORE)), waits, signals)
         self.shell.takes_late = True
         self.walker = BurstWalker(self.shell, config)
         self.counter = BeatCounter(self.shell, port_bits) if streams else None
         self.latency = latency
-        self.aw_valid = self.walker.request
-        self.aw_ready = self.walker.request_ready
+        self.tensors = tensors
+        self.aw_valid, self.aw_ready = _request(self.walker, tensors)
         self.aw_address = self.walker.address
         self.aw_length = self.walker.length
         self.w_valid = Signal()
@@ -247,19 +274,24 @@ class WriteMaster(Elaboratable):
         m = Module()
         m.submodules.shell = shell = self.shell
         m.submodules.walker = walker = self.walker
+        moves, ends = self.w_valid & self.w_ready, self.b_valid
+        if self.tensors is not None:
+            _connect(m, self, self.aw_valid, self.aw_ready, self.tensors)
+            moves = moves | (self.tensors.offered & self.tensors.takes)
+            ends = ends | self.tensors.ends
         m.d.comb += [
-            walker.burst_done.eq(self.b_valid),
+            walker.burst_done.eq(ends),
             shell.done.eq(walker.finished),
-            shell.moving.eq(~walker.waiting | (self.w_valid & self.w_ready)),
+            shell.moving.eq(~walker.waiting | moves),
         ]
         if self.counter is None:
             m.d.comb += self.w_valid.eq(shell.active)
         else:
-            self._stream(m, self.counter)
+            self._stream(m, self.counter, moves)
         return m
 
-    def _stream(self, m: Module, counter: BeatCounter) -> None:
-        """Fetch ahead from the operation's start on."""
+    def _stream(self, m: Module, counter: BeatCounter, moves: Value) -> None:
+        """Fetch ahead from the operation's start on; `moves`: a beat leaves."""
         m.submodules.counter = counter
         width = len(self.w_data) + counter.slots
         m.submodules.queue = queue = Queue(width, FETCH_AHEAD, near=True)
@@ -276,11 +308,15 @@ class WriteMaster(Elaboratable):
         m.d.comb += [
             queue.w_data.eq(self._packed(m, counter)),
             queue.w_en.eq(delay(m, self.fetch, self.latency)),
-            self.w_valid.eq(queue.r_rdy),
+            self.w_valid.eq(queue.r_rdy if self.walker.on_chip is None
+                            else queue.r_rdy & ~self.walker.on_chip),
             Cat(self.w_data, self.w_strobe).eq(queue.r_data),
-            leaves.eq(self.w_valid & self.w_ready),
+            leaves.eq(moves),
             queue.r_en.eq(leaves),
         ]
+        if self.tensors is not None:
+            m.d.comb += [self.tensors.offered.eq(queue.r_rdy), self.tensors.data.eq(self.w_data),
+                         self.tensors.strobe.eq(self.w_strobe)]
 
     def _packed(self, m: Module, counter: BeatCounter) -> Value:
         """Data and strobes of the step that was fetched `latency` cycles ago."""
