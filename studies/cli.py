@@ -72,6 +72,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "efficiency": "study.efficiency",
         "quality": "study.quality",
         "decoders": "study.decoders",
+        "on-chip": "study.on_chip",
         "resources": "fits.resources",
         "timing": "fits.timing",
         "fit-energy": "fits.fit_energy",

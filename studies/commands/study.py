@@ -201,6 +201,33 @@ def decoders(
     study.show(terminal(), found)
 
 
+def on_chip(
+    networks: Annotated[str, typer.Option(
+        help="Networks, separated by commas.", show_default="all four")] = "",
+    boards: Annotated[str, typer.Option(
+        help="Boards, separated by commas.", show_default="all that ship")] = "",
+    table: Annotated[Path | None, typer.Option(
+        help="Write the table (Markdown) to this file.", show_default=False)] = None,
+    json: Json = None,
+) -> None:
+    """Say what keeping tensors on chip saves: DRAM traffic, latency and energy (predicted)."""
+    from studies.why import on_chip as study
+
+    for path in (json, table):
+        if path is not None:
+            check_writable(path)
+    asked = study.Request(networks.split(",") if networks else tuple(study.DESIGNS),
+                          boards.split(",") if boards else study.BOARDS)
+    if unknown := sorted(set(asked.networks) - set(study.DESIGNS)):
+        raise UserError(f"networks: {unknown}, must be among {', '.join(study.DESIGNS)}")
+    found = study.run(asked)
+    if json is not None:
+        write_json(json, [asdict(row) for row in found])
+    if table is not None:
+        write_text(table, study.page(found))
+    study.show(terminal(), found)
+
+
 def benchmark(
     runs: Annotated[int, typer.Option(min=1, max=100, help="Runs of each measurement.")] = 5,
     peer: Annotated[bool, typer.Option(
