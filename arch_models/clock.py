@@ -11,13 +11,11 @@ or a master for what lies before the memories, and on into one; and the way back
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, lru_cache
 from math import exp, inf, log2
-from pathlib import Path
 from typing import NamedTuple
 
 from .board import RATE_TOLERANCE_HZ, Board, Part
@@ -25,59 +23,16 @@ from .builds import build_of
 from .channels import channels, engine_channels, master_channels
 from .engines import MODELS
 from .fields import FieldError
-from .nets import NetModel, read_clock_data, read_net_model
+from .nets import NetModel, PartPath, Row, Way, read_clock_data, read_grid, read_net_model
 from .overlay import NOMINAL_CLOCK_HZ, Overlay, Rate, Role
 from .power.fabric import speed_ratio
 from .resources import estimate
 
-GRID_FILE = Path(__file__).parent / "data" / "timing_grid.csv"
 BEAT = 8  # channels
-#: Columns of the grid that tell the rows of a part apart, with `form`.
-NUMBERS = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles", "depth", "lanes", "width",
-           "channels", "engines", "inputs", "outputs")
 #: Nine of ten builds lie within so many standard deviations.
 NINE_TENTHS = 1.645
 #: Below this share of its nominal speed nobody has seen a part run.
 LEAST_SPEED = 0.05
-
-
-class Way(StrEnum):
-    """Where a path runs: between registers of a part, or over its boundary.
-
-    A way over a boundary is gone by units, by the places between, and by memories in turn.
-    """
-
-    INSIDE = "inside"
-    TOKENS_OUT = "tokens out"  # between units and the control, seen from the part
-    TOKENS_IN = "tokens in"
-    COMMANDS_OUT = "commands out"
-    COMMANDS_IN = "commands in"
-    COUNTS_OUT = "counts out"
-    COUNTS_IN = "counts in"
-    REQUESTS_OUT = "requests out"
-    REQUESTS_IN = "requests in"
-    BURSTS_OUT = "bursts out"
-    BURSTS_IN = "bursts in"
-    LENGTHS_OUT = "lengths out"
-    LENGTHS_IN = "lengths in"
-    READS_OUT = "reads out"  # beats that a bus brings
-    READS_IN = "reads in"
-    WORDS_OUT = "words out"  # what a bus is given,
-    WORDS_IN = "words in"
-    BEATS_OUT = "beats out"  # and who is ready
-    BEATS_IN = "beats in"
-    READ_ADDRESS = "read address"  # an engine asks a memory
-    READ_DATA = "read data"  # and takes its answer
-    WRITE = "write"  # an engine writes
-    LOAD = "load"  # a master that reads DRAM writes
-    STORE = "store"  # a master that writes DRAM asks
-    STORE_DATA = "store data"  # and takes the answer
-    ENTERS = "enters"  # what comes from an engine ends between units and memories
-    ARRIVES = "arrives"  # what comes from a master does
-    ASKS = "asks"  # what is there asks a memory
-    FILLS = "fills"  # or writes one
-    TAKES = "takes"  # what a memory answers ends there
-    HANDS = "hands"  # and goes on to a unit
 
 
 #: Ways that end at the control and begin there, for each kind of pins.
@@ -90,49 +45,6 @@ MEETINGS = ((Way.TOKENS_OUT, Way.TOKENS_IN), (Way.COMMANDS_OUT, Way.COMMANDS_IN)
 INTO_MEMORY = {Way.READ_ADDRESS: Way.READ_ADDRESS, Way.STORE: Way.READ_ADDRESS,
                Way.WRITE: Way.WRITE, Way.LOAD: Way.WRITE}
 OUT_OF_MEMORY = (Way.READ_DATA, Way.STORE_DATA)
-
-
-@dataclass(frozen=True)
-class PartPath:
-    """The longest path of a part in one way.
-
-    `logic_ns`: cells; `hops`: nets of the general kind; `doublings`: the sum of log2 of their
-    fan-outs. A net over the boundary counts where it enters. `start`, `end`: registers or ports.
-    """
-
-    part: str
-    way: Way
-    logic_ns: float
-    hops: int
-    doublings: float
-    start: str
-    end: str
-
-    def nets_ns(self, model: NetModel, share: float) -> float:
-        """Nets at a share (0 to 1) of the fabric used."""
-        return ((model.base_ns * self.hops + model.doubling_ns * self.doublings)
-                * (1 + model.share_factor * share))
-
-    def ns(self, model: NetModel, share: float) -> float:
-        """Cells and nets."""
-        return self.logic_ns + self.nets_ns(model, share)
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """Parameters of a part and its longest paths. Numbers that a part does not have are 0.
-
-    A row is equal to itself alone, so that what follows from rows is quickly found again.
-    """
-
-    part: str
-    numbers: tuple[tuple[str, int], ...]
-    form: str
-    paths: tuple[PartPath, ...]
-
-    def path(self, way: Way) -> PartPath | None:
-        """The longest in one way, None if there is none."""
-        return next((item for item in self.paths if item.way is way), None)
 
 
 @dataclass(frozen=True)
@@ -199,16 +111,14 @@ def _at_voltage(found: Prediction, ratio: float) -> Prediction:
 @lru_cache(4096)
 def _predicted(overlay: Overlay, part: Part) -> Prediction:
     model, errors = read_clock_data().net, read_clock_data().errors
-    share = min(1.0, estimate(overlay).total.lut / part.lut)
+    share = _share(estimate(overlay).total.lut, part)
     slower = part.fabric_delay
-    longest: tuple[float, tuple[PartPath, ...]] = (0.0, ())
+    chains = [(chain.period_ns(model, share), chain) for chain in _chains(rows_of(overlay))]
     parts: dict[str, float] = {}
-    for pieces in _combined(rows_of(overlay)):
-        period = sum(item.ns(model, share) for item in pieces) + model.uncertainty_ns
-        longest = max(longest, (period, pieces), key=lambda item: item[0])
-        for item in pieces:
-            parts[item.part] = max(parts.get(item.part, 0.0), period)
-    period, pieces = longest
+    for ns, chain in chains:
+        for item in chain.pieces:
+            parts[item.part] = max(parts.get(item.part, 0.0), ns)
+    period, (pieces, _, _) = max(chains, key=lambda item: item[0])
     mhz = 1000 / (period * slower)
     low, high = (exp(errors.public_mean + side * NINE_TENTHS * errors.spread) for side in (-1, 1))
     return Prediction(
@@ -217,6 +127,10 @@ def _predicted(overlay: Overlay, part: Part) -> Prediction:
         slower * sum(item.nets_ns(model, share) for item in pieces), share, pieces,
         tuple(sorted(((name, ns * slower) for name, ns in parts.items()),
                      key=lambda item: -item[1])))
+
+
+def _share(lut: float, part: Part) -> float:
+    return min(1.0, lut / part.lut)
 
 
 class ClockBasis(StrEnum):
@@ -230,6 +144,14 @@ class ClockBasis(StrEnum):
 def rate_hz(overlay: Overlay, board: Board) -> int:
     """The fastest rate of the board that the overlay's predicted clock allows."""
     return board.clocks.fastest_hz(predict(overlay, board).mhz * 1e6)
+
+
+def rate_of_rows(rows: Rows, lut: float, board: Board) -> int:
+    """`rate_hz` of every overlay of these rows that takes so many LUTs and names no build."""
+    model, share = read_clock_data().net, _share(lut, board.part)
+    period = max(chain.period_ns(model, share) for chain in _chains(rows))
+    ratio = max(speed_ratio(board.power.vccint_ratio), LEAST_SPEED)
+    return board.clocks.fastest_hz(1000 / (period * board.part.fabric_delay) / (1 / ratio) * 1e6)
 
 
 def clocked(overlay: Overlay, board: Board) -> Overlay:
@@ -264,7 +186,7 @@ class Rows(NamedTuple):
 
 def rows_of(overlay: Overlay) -> Rows:
     """The rows of an overlay: engines and masters, buffers, control, the places between."""
-    return Rows(tuple(_units(overlay)), tuple(_memories(overlay)),
+    return Rows(tuple(_units(overlay)), memory_rows(overlay),
                 (_nearest(*_control(overlay)),), (_nearest(*_places(overlay)),))
 
 
@@ -283,12 +205,29 @@ LEGS: tuple[tuple[tuple[str, Way], ...], ...] = (
     *((("memories", Way.READ_DATA), ("places", way), ("units", way)) for way in OUT_OF_MEMORY))
 
 
+class Chain(NamedTuple):
+    """Pieces of a path that follow each other: their cells, and their nets in an empty fabric."""
+
+    pieces: tuple[PartPath, ...]
+    logic_ns: float
+    nets_ns: float
+
+    def period_ns(self, model: NetModel, share: float) -> float:
+        """The cycle that it allows at a share (0 to 1) of the fabric used."""
+        return (self.logic_ns + self.nets_ns * (1 + model.share_factor * share)
+                + model.uncertainty_ns)
+
+
 @lru_cache(4096)
-def _combined(rows: Rows) -> tuple[tuple[PartPath, ...], ...]:
-    """Every path that may be the longest: one piece, or pieces that follow each other."""
-    found = [(inside,) for kind in rows for row in kind if (inside := row.path(Way.INSIDE))]
-    return (*found, *(pieces for leg in LEGS
-                      for pieces in _joined(*((getattr(rows, kind), way) for kind, way in leg))))
+def _chains(rows: Rows) -> tuple[Chain, ...]:
+    """Every path that may be the longest."""
+    model = read_net_model()
+    found: list[tuple[PartPath, ...]] = [
+        (inside,) for kind in rows for row in kind if (inside := row.path(Way.INSIDE))]
+    for leg in LEGS:
+        found += _joined(*((getattr(rows, kind), way) for kind, way in leg))
+    return tuple(Chain(pieces, sum(item.logic_ns for item in pieces),
+                       sum(item.nets_ns(model, 0.0) for item in pieces)) for pieces in found)
 
 
 def _joined(*legs: tuple[tuple[Row, ...], Way]) -> Iterator[tuple[PartPath, ...]]:
@@ -317,18 +256,19 @@ def _units(overlay: Overlay) -> Iterator[Row]:
         yield _nearest(part, (("width", width), ("channels", master_channels(overlay, role))))
 
 
-def _memories(overlay: Overlay) -> Iterator[Row]:
-    """Buffers, by their form, lanes and words (`hw.rtl.buffers`)."""
+def memory_rows(overlay: Overlay) -> tuple[Row, ...]:
+    """INPUT, OUTPUT, WEIGHT and accumulators, by their form, lanes and words (`hw.rtl.buffers`)."""
     inputs, weights = overlay.masters_of(Role.INPUT), overlay.masters_of(Role.WEIGHT)
     wide = max(item.width_bits for item in overlay.masters) > 64
     form = ("two" if len(inputs) > 1 else "pair") if wide else (
         "two" if len(inputs) > 1 else "plain")
-    yield _buffer(form, overlay.tn // BEAT, overlay.input_words * overlay.input_banks)
-    yield _buffer("pairs_read" if wide else "plain", overlay.tm // BEAT,
-                  overlay.output_words * overlay.output_banks)
-    yield _buffer("pair_bytes" if weights and weights[0].width_bits > 64 else "bytes",
-                  overlay.tm * overlay.tn // BEAT, overlay.weight_words * overlay.weight_banks)
-    yield _buffer("plain", overlay.tm // 2, overlay.accumulator_words)
+    return (
+        _buffer(form, overlay.tn // BEAT, overlay.input_words * overlay.input_banks),
+        _buffer("pairs_read" if wide else "plain", overlay.tm // BEAT,
+                overlay.output_words * overlay.output_banks),
+        _buffer("pair_bytes" if weights and weights[0].width_bits > 64 else "bytes",
+                overlay.tm * overlay.tn // BEAT, overlay.weight_words * overlay.weight_banks),
+        _buffer("plain", overlay.tm // 2, overlay.accumulator_words))
 
 
 def _buffer(form: str, lanes: int, depth: int) -> Row:
@@ -374,17 +314,3 @@ def _nearest(part: str, numbers: tuple[tuple[str, int], ...], form: str = "") ->
         return far, -inside.ns(model, 0.0) if inside else inf
 
     return min((row for row in read_grid() if row.part == part), key=key)
-
-
-@cache
-def read_grid(path: Path = GRID_FILE) -> tuple[Row, ...]:
-    """The rows of the grid: lines of a file that have the same parameters are one."""
-    found: dict[tuple, list[PartPath]] = {}
-    with path.open(newline="") as file:
-        for line in csv.DictReader(file):
-            numbers = tuple((name, int(line[name])) for name in line if name in NUMBERS)
-            found.setdefault((line["part"], numbers, line["form"]), []).append(PartPath(
-                line["part"], Way(line["way"]), float(line["logic_ns"]), int(line["hops"]),
-                float(line["doublings"]), line["start"], line["end"]))
-    return tuple(Row(part, numbers, form, tuple(paths))
-                 for (part, numbers, form), paths in found.items())

@@ -1,12 +1,14 @@
-"""How long a net between two cells of the fabric takes: by its kind, fan-out, and fabric used.
+"""How long nets take, and the longest paths of the RTL's parts, as data (`timing_grid.csv`).
 
-It knows no netlist and no cell; `studies.resources.paths` asks it for every hop of a path.
+It knows no netlist and no cell, and no overlay: `studies.resources.paths` asks it for every hop of
+a path, `clock` for the rows of its parts.
 """
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import cache
 from math import hypot, log2
 from pathlib import Path
@@ -14,7 +16,11 @@ from pathlib import Path
 from arch_models.fields import build
 from arch_models.files import read_toml
 
+GRID_FILE = Path(__file__).parent / "data" / "timing_grid.csv"
 CLOCK_FILE = Path(__file__).parent / "data" / "clock.toml"
+#: Columns of the grid that tell the rows of a part apart, with `form`.
+NUMBERS = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles", "depth", "lanes", "width",
+           "channels", "engines", "inputs", "outputs")
 
 
 class Net(Enum):
@@ -80,3 +86,99 @@ def read_clock_data(path: Path = CLOCK_FILE) -> ClockData:
 def read_net_model() -> NetModel:
     """The shipped net model."""
     return read_clock_data().net
+
+
+class Way(StrEnum):
+    """Where a path runs: between registers of a part, or over its boundary.
+
+    A way over a boundary is gone by units, by the places between, and by memories in turn.
+    """
+
+    INSIDE = "inside"
+    TOKENS_OUT = "tokens out"  # between units and the control, seen from the part
+    TOKENS_IN = "tokens in"
+    COMMANDS_OUT = "commands out"
+    COMMANDS_IN = "commands in"
+    COUNTS_OUT = "counts out"
+    COUNTS_IN = "counts in"
+    REQUESTS_OUT = "requests out"
+    REQUESTS_IN = "requests in"
+    BURSTS_OUT = "bursts out"
+    BURSTS_IN = "bursts in"
+    LENGTHS_OUT = "lengths out"
+    LENGTHS_IN = "lengths in"
+    READS_OUT = "reads out"  # beats that a bus brings
+    READS_IN = "reads in"
+    WORDS_OUT = "words out"  # what a bus is given,
+    WORDS_IN = "words in"
+    BEATS_OUT = "beats out"  # and who is ready
+    BEATS_IN = "beats in"
+    READ_ADDRESS = "read address"  # an engine asks a memory
+    READ_DATA = "read data"  # and takes its answer
+    WRITE = "write"  # an engine writes
+    LOAD = "load"  # a master that reads DRAM writes
+    STORE = "store"  # a master that writes DRAM asks
+    STORE_DATA = "store data"  # and takes the answer
+    ENTERS = "enters"  # what comes from an engine ends between units and memories
+    ARRIVES = "arrives"  # what comes from a master does
+    ASKS = "asks"  # what is there asks a memory
+    FILLS = "fills"  # or writes one
+    TAKES = "takes"  # what a memory answers ends there
+    HANDS = "hands"  # and goes on to a unit
+
+
+@dataclass(frozen=True)
+class PartPath:
+    """The longest path of a part in one way.
+
+    `logic_ns`: cells; `hops`: nets of the general kind; `doublings`: the sum of log2 of their
+    fan-outs. A net over the boundary counts where it enters. `start`, `end`: registers or ports.
+    """
+
+    part: str
+    way: Way
+    logic_ns: float
+    hops: int
+    doublings: float
+    start: str
+    end: str
+
+    def nets_ns(self, model: NetModel, share: float) -> float:
+        """Nets at a share (0 to 1) of the fabric used."""
+        return ((model.base_ns * self.hops + model.doubling_ns * self.doublings)
+                * (1 + model.share_factor * share))
+
+    def ns(self, model: NetModel, share: float) -> float:
+        """Cells and nets."""
+        return self.logic_ns + self.nets_ns(model, share)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Parameters of a part and its longest paths. Numbers that a part does not have are 0.
+
+    A row is equal to itself alone, so that what follows from rows is quickly found again.
+    """
+
+    part: str
+    numbers: tuple[tuple[str, int], ...]
+    form: str
+    paths: tuple[PartPath, ...]
+
+    def path(self, way: Way) -> PartPath | None:
+        """The longest in one way, None if there is none."""
+        return next((item for item in self.paths if item.way is way), None)
+
+
+@cache
+def read_grid(path: Path = GRID_FILE) -> tuple[Row, ...]:
+    """The rows of the grid: lines of a file that have the same parameters are one."""
+    found: dict[tuple, list[PartPath]] = {}
+    with path.open(newline="") as file:
+        for line in csv.DictReader(file):
+            numbers = tuple((name, int(line[name])) for name in line if name in NUMBERS)
+            found.setdefault((line["part"], numbers, line["form"]), []).append(PartPath(
+                line["part"], Way(line["way"]), float(line["logic_ns"]), int(line["hops"]),
+                float(line["doublings"]), line["start"], line["end"]))
+    return tuple(Row(part, numbers, form, tuple(paths))
+                 for (part, numbers, form), paths in found.items())

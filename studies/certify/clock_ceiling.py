@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from arch_models.board import Board
-from arch_models.clock import LEAST_SPEED, LEGS, Row, Way, read_grid
-from arch_models.nets import NetModel, read_clock_data
+from arch_models.clock import LEAST_SPEED, LEGS
+from arch_models.nets import NetModel, Row, Way, read_clock_data, read_grid
 from arch_models.power.fabric import speed_ratio
 from arch_models.units import ROUNDING
 

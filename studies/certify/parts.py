@@ -13,8 +13,9 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 
 from arch_models.board import Board
-from arch_models.clock import Row, rows_of
+from arch_models.clock import rows_of
 from arch_models.engines import Resources
+from arch_models.nets import Row
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Overlay, Rate, Role
 from arch_models.power.energy import Sites
 from arch_models.resources import block_design, estimate

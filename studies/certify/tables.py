@@ -9,18 +9,19 @@ Sizes and banks of a box span a table: axes (banks, input, weight, output, accum
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from arch_models.clock import rate_hz, rows_of
+from arch_models.clock import Rows, memory_rows, rate_of_rows, rows_of
 from arch_models.engines import Resources, timing
+from arch_models.nets import Row
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Engine, Infeasible, Overlay, Rate
 from arch_models.power.energy import Sites
-from arch_models.resources import block_design, estimate
+from arch_models.resources import block_design, buffers, estimate
 from arch_models.units import NS_PER_S, ROUNDING
 from cosim.analysis.hosts import HostStep, host_steps
 from cosim.analysis.least import Least, unmoved
@@ -43,11 +44,11 @@ from studies.search.space import CLOCK
 from studies.search.space_overlays import rate_hz as named_hz
 from workloads.graph import Graph, Phase
 
-#: Buffers by the axes of their words and banks, their memory in `clock.Rows`, and their parts.
-GROUPS = (("input_words", "input_banks", 0, ("buffer input",)),
-          ("weight_words", "weight_banks", 2, ("buffer weight",)),
-          ("output_words", "output_banks", 1, ("buffer output", "buffer skip")),
-          ("accumulator_words", "", 3, ("buffer accumulator",)))
+#: Buffers by the axes of their words and banks, their place in `memory_rows`, and their names.
+GROUPS = (("input_words", "input_banks", 0, ("input",)),
+          ("weight_words", "weight_banks", 2, ("weight",)),
+          ("output_words", "output_banks", 1, ("output", "skip")),
+          ("accumulator_words", "", 3, ("accumulator",)))
 KINDS = ("dsp", "bram36", "lut", "ff")
 #: Axes that decide how layers are mapped, besides those of engines.
 MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "fuse_pool",
@@ -232,46 +233,46 @@ class Tables:
         """Sites and clocks of all sizes."""
         plain = self.parts.overlay(box.design(sizes.fields((0,) * 5)))
         parts = dict(estimate(plain).parts)
-        rows, numbers = np.zeros(sizes.shape, np.int64), dict[Hashable, int]()
+        rows = np.zeros((len(GROUPS), *sizes.shape), np.int64)
+        numbers = dict[Row, int]()
         for axis, (words, banks, memory, names) in enumerate(GROUPS):
             mine = {name: {kind: np.zeros(sizes.shape) for kind in KINDS}
-                    for name in names if name in parts}
+                    for name in names if f"buffer {name}" in parts}
             for word, size in enumerate(sizes.words[axis]):
                 for count in sorted({item[axis] for item in sizes.banks}) if banks else (0,):
                     one = resized(plain, {words: size} | ({banks: count} if banks else {}))
-                    more = estimate(one)
+                    more = dict(buffers(one))
                     there = np.array([not banks or item[axis] == count for item in sizes.banks])
                     place = (there, *(word if index == axis else slice(None)
                                       for index in range(4)))
                     for name, sites in mine.items():
                         for kind in KINDS:
-                            sites[kind][place] = getattr(more.part(name), kind)
-                    row = numbers.setdefault(rows_of(one).memories[memory], len(numbers))
-                    rows[place] = rows[place] * 64 + row
-            parts |= {name: Resources(**sites) for name, sites in mine.items()}  # type: ignore[arg-type]
+                            sites[kind][place] = getattr(more[name], kind)
+                    row = numbers.setdefault(memory_rows(one)[memory], len(numbers))
+                    rows[(memory, *place)] = row
+            parts |= {f"buffer {name}": Resources(**sites) for name, sites in mine.items()}  # type: ignore[arg-type]
         around = block_design(plain)
-        total = {kind: np.zeros(sizes.shape) + getattr(around, kind)
-                 + sum(getattr(part, kind) for part in parts.values()) for kind in KINDS}
+        own = {kind: np.zeros(sizes.shape) + sum(getattr(part, kind) for part in parts.values())
+               for kind in KINDS}
+        total = {kind: own[kind] + getattr(around, kind) for kind in KINDS}
         shares = [total[kind] / getattr(self.board.part, kind) for kind in KINDS]
         free = 1 - self.parts.base.headroom
         feasible = np.all([total[kind] <= getattr(self.board.part, kind) * free
                            for kind in KINDS], axis=0)
-        return Built(feasible, self._rates(box, sizes, feasible, rows, total["lut"]),
-                     np.max(shares, axis=0), tuple(parts.items()))
+        fixed, rates = self._fixed_hz(box), np.zeros(sizes.shape, np.int64)
+        rates[feasible] = fixed or self._rates(
+            rows_of(plain), tuple(numbers), rows[:, feasible], own["lut"][feasible])
+        return Built(feasible, rates, np.max(shares, axis=0), tuple(parts.items()))
 
-    def _rates(self, box: Box, sizes: Sizes, feasible: np.ndarray, rows: np.ndarray,
-               lut: np.ndarray) -> np.ndarray:
-        """Clocks; designs with equal rows of memories and equally many LUTs have one."""
-        rates = np.zeros(sizes.shape, np.int64)
-        known: dict[tuple[int, float], int] = {}
-        fixed = self._fixed_hz(box)
-        for place in np.argwhere(feasible).tolist():
-            key = (int(rows[tuple(place)]), float(lut[tuple(place)]))
-            if key not in known:
-                choice = box.design(sizes.fields(tuple(place)))
-                known[key] = fixed or rate_hz(self.parts.overlay(choice), self.board)
-            rates[tuple(place)] = known[key]
-        return rates
+    def _rates(self, rows: Rows, memories: Sequence[Row], places: np.ndarray, lut: np.ndarray
+               ) -> np.ndarray:
+        """Clocks of designs that differ in buffers. `places`: for each memory and design the
+        number of its row among the `memories`; designs with equal rows and LUTs have one clock."""
+        keys, which = np.unique(np.vstack([places, lut.astype(np.int64)]), axis=1,
+                                return_inverse=True)
+        found = [rate_of_rows(rows._replace(memories=tuple(memories[item] for item in mine)),
+                              luts, self.board) for *mine, luts in keys.T.tolist()]
+        return np.array(found, np.int64)[which.reshape(-1)]
 
     def _fixed_hz(self, box: Box) -> int:
         """The clock that all designs of the box have; 0 if it is predicted."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from amaranth.hdl import UnusedElaboratable
 
 from arch_models.channels import channels
-from arch_models.clock import GRID_FILE, MEETINGS, NUMBERS, PartPath, Way
-from arch_models.nets import Net, read_net_model
+from arch_models.clock import MEETINGS
+from arch_models.nets import GRID_FILE, NUMBERS, Net, PartPath, Way, read_net_model
 from studies.plain.errors import UserError, unknown
 from studies.resources.netlist import synthesized
 from studies.resources.paths import Paths, TimingPath

@@ -16,15 +16,15 @@ import pytest
 from arch_models.board import board_names, load_board
 from arch_models.clock import (
     ClockBasis,
-    Way,
     basis,
     clocked,
     predict,
     rate_hz,
-    read_grid,
+    rate_of_rows,
+    rows_of,
 )
 from arch_models.fields import FieldError
-from arch_models.nets import read_clock_data
+from arch_models.nets import Way, read_clock_data, read_grid
 from arch_models.overlay import (
     NOMINAL_CLOCK_HZ,
     Engine,
@@ -33,7 +33,7 @@ from arch_models.overlay import (
     load_overlay,
     overlay_toml,
 )
-from arch_models.resources import check
+from arch_models.resources import check, estimate
 from studies.validate.clock import left_out, public_rows
 
 BOARD, BASE = load_board("pynq-z1"), default_overlay()
@@ -109,6 +109,15 @@ def test_the_prediction_is_its_pieces_and_knows_no_clock() -> None:
 def test_a_faster_fabric_reaches_more_in_proportion() -> None:
     fast = replace(BOARD, part=replace(BOARD.part, fabric_delay=0.5))
     assert predict(BASE, fast).mhz == pytest.approx(2 * predict(BASE, BOARD).mhz)
+
+
+@pytest.mark.parametrize("volts", [1.0, 0.95])
+def test_a_rate_follows_from_rows_and_luts_alone(volts: float) -> None:
+    board = replace(BOARD, power=replace(BOARD.power, vccint_v=volts))
+    for tm, words in ((8, 512), (16, 2048), (32, 4096)):
+        overlay = replace(BASE, tm=tm, input_words=words)
+        lut = estimate(overlay).total.lut
+        assert rate_of_rows(rows_of(overlay), lut, board) == rate_hz(overlay, board)
 
 
 def test_an_engine_or_a_fuller_fabric_never_makes_a_design_faster() -> None:
