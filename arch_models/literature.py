@@ -51,6 +51,13 @@ class WeightCopies(StrEnum):
     KERNELS = "kernels"  # a run for each kernel
 
 
+class Reuse(StrEnum):
+    """Does an output tile find on chip what the tile before it read?"""
+
+    MAPPED = "mapped"  # the mapping chooses: inputs or weights may stay
+    NONE = "none"  # each output tile reads its inputs and its weights again
+
+
 class WeightPath(StrEnum):
     """Which master loads weights and parameters?"""
 
@@ -98,6 +105,7 @@ class Loops:
     copies: Copies = Copies.RUNS
     weight_copies: WeightCopies = WeightCopies.BLOCK
     weights: WeightPath = WeightPath.OWN
+    reuse: Reuse = Reuse.MAPPED
     stream_rows: int = 0
     stream_columns: int = 0
     read_rows: int = 0

@@ -55,6 +55,8 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "memory": "validate.memory",
         "vta-pynq": "validate.vta_pynq",
         "fpga2015": "validate.fpga2015",
+        "pipecnn": "validate.pipecnn",
+        "nvdla": "validate.nvdla",
         "streams": "validate.streams",
         "overlap": "validate.overlap",
         "board": "validate.board",

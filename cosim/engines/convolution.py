@@ -12,6 +12,7 @@ import numpy as np
 
 from arch_models.engines import Tile, Work, timing
 from arch_models.engines.convolution import tap_trips
+from arch_models.literature import Reuse
 from arch_models.overlay import Engine, Fusion, Infeasible, Overlay
 from arch_models.units import ceil_div
 from cosim.engines.base import Demand, Job, Mapped, Site, edge, input_bytes, share
@@ -289,7 +290,8 @@ def _choose(chooser: Chooser, layer: Layer) -> LayerMapping | Infeasible:
         weight_word_bytes(overlay, halved), found.fill + found.drain,
         found.interval, overlay.most_in_words or planes,
         1 if grouped else overlay.most_out_words or out_words, grouped, overlay.tile_rows,
-        overlay.tile_columns, overlay.loops.taps_per_cycle, 1 + halved)
+        overlay.tile_columns, overlay.loops.taps_per_cycle, 1 + halved,
+        int(overlay.loops.reuse is Reuse.NONE))
     chooser.shapes[layer.name] = shape
     best = chooser.search(search, shape)
     if best[0] < 0:

@@ -59,6 +59,7 @@ class ConvolutionShape(NamedTuple):
     fixed_columns: int
     taps_per_cycle: int = 1
     weights_a_byte: int = 1  # 2: a word of WEIGHT holds two words of weights
+    no_reuse: int = 0  # 1: each output tile reads its inputs and its weights again
 
 
 class Rooms(NamedTuple):
@@ -259,7 +260,8 @@ def _cut(shape, budget, rooms, walked, cuts, room, met, best):
     if positions > size:
         return met
     # Groups: each output word reads words of its own, all in one operation.
-    resident = not shape.grouped and shape.in_words * positions <= size
+    resident = (not shape.grouped and not shape.no_reuse
+                and shape.in_words * positions <= size)
     most_in = shape.most_in_words if resident else min(shape.most_in_words, size // positions)
     for tile_out in cuts.out_words:
         output = _holding(rooms.output_words, tile_out * walked.held)
@@ -277,7 +279,8 @@ def _cut(shape, budget, rooms, walked, cuts, room, met, best):
             if tile_in > most_in or weight == len(rooms.weight_words):
                 continue
             for outer in range(2):
-                if outer == 1 and (split or tile_out >= shape.out_words or walked.spatial == 1):
+                if outer == 1 and (split or shape.no_reuse or tile_out >= shape.out_words
+                                   or walked.spatial == 1):
                     continue
                 _note(shape, budget, rooms, walked,
                       Blocked(tile_out, tile_in, int(resident), outer),

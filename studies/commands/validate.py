@@ -79,14 +79,42 @@ def vta_pynq(
 
 def fpga2015(json: Json = None) -> None:
     """Check cycles and times of the tiled accelerator of FPGA 2015 on AlexNet."""
-    from studies.validate import fpga2015 as study
+    from studies.validate.described import fpga2015 as study
+    from studies.validate.described.layers import show_table
 
     if json is not None:
         check_writable(json)
     found = study.validate()
     if json is not None:
         write_json(json, study.as_json(found))
-    study.show(found)
+    show_table("FPGA 2015, 64x7, AlexNet on VC707 at 100 MHz, two sets a layer", study.HEAD,
+               study.table_rows(found))
+
+
+def pipecnn(json: Json = None) -> None:
+    """Check the times of PipeCNN, described from its source, on two boards with AlexNet."""
+    from studies.validate.described import pipecnn as study
+    from studies.validate.described.layers import show_table
+
+    if json is not None:
+        check_writable(json)
+    found = study.validate()
+    if json is not None:
+        write_json(json, study.as_json(found))
+    show_table("PipeCNN, AlexNet, an image", study.HEAD, study.table_rows(found))
+
+
+def nvdla(json: Json = None) -> None:
+    """Check cycles and traffic of NVDLA against its makers' performance sheet (estimates)."""
+    from studies.validate.described import nvdla as study
+    from studies.validate.described.layers import show_table
+
+    if json is not None:
+        check_writable(json)
+    found = study.validate()
+    if json is not None:
+        write_json(json, study.as_json(found))
+    show_table("NVDLA, 1x1 layers of ResNet-50", study.HEAD, study.table_rows(found))
 
 
 def overlap(json: Json = None) -> None:

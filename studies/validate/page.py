@@ -22,12 +22,12 @@ from studies.plain.files import check_writable, write_text
 from studies.plain.truth import CARRIED, truth_path
 from studies.resources.fit_resources import fit, modelled
 from studies.resources.resource_grid import PARTS, Sites, read_grid
-from studies.validate import fpga2015 as validate_fpga2015
 from studies.validate import memory as validate_memory
 from studies.validate import overlap as validate_overlap
 from studies.validate import vta as validate_vta
 from studies.validate import vta_report
 from studies.validate.clock import clock_lines
+from studies.validate.described import fpga2015, nvdla, pipecnn
 from studies.validate.dram_commands import check_commands, told
 from studies.validate.energy import energy_lines
 from studies.validate.rtl import compare_frame, compare_programs, compare_tiles
@@ -45,7 +45,8 @@ HEAD = """# Validation
 
 Written by `cosim validate page`; do not edit. *Predicted* is a simulation of ours, *measured* is
 what others published. Errors are predicted over measured, less one. Each check can be run alone:
-`cosim validate vta-pynq`, `overlap`, `fpga2015`, `memory`, `streams`, `energy`, `clock`, `rtl`.
+`cosim validate vta-pynq`, `overlap`, `fpga2015`, `pipecnn`, `nvdla`, `memory`, `streams`, `energy`,
+`clock`, `rtl`.
 """
 
 BLIND_READING = """
@@ -146,15 +147,6 @@ routed; clock and timing are unchecked.
 RTL_PROGRAMS, RTL_TILES = 300, 180
 RTL_DESIGNS, RTL_NETWORK = ("default", "diffusion"), "agc-w16"
 
-FPGA_READING = """
-Cycles are the shipped design `fpga2015`. {cycles} For the times two values are set that the
-paper's cycle model leaves out: masters of {bits} bits (four 32-bit interfaces, recalled) and
-tiles of {rows} rows (a guess); the host's start at each layer is that of PYNQ-Z1, and the board's
-DRAM is a flat memory with latencies of {read} and {write} cycles (a guess; ten more change a time
-by 0.02 %). Nothing was fitted. Source: Zhang et al., FPGA 2015, cross-layer design, VC707.
-"""
-
-
 def absent_tables() -> tuple[str, ...]:
     """The public tables that are not here, whose rows the page would lack."""
     names = (*validate_vta.TIMED_TABLES, validate_vta.BYTES_TABLE, validate_vta.LEGALITY_TABLE)
@@ -174,7 +166,7 @@ def write(path: Path = PAGE, fewer: bool = False) -> None:
                         "with --out, or give --fewer.")
     report = validate_vta.validate()
     vta_report.plot(report, path.parent / "pictures" / PICTURE)
-    parts = [HEAD, *_blind(), *_vta(report, load_vta()), *_overlap(), *_fpga2015(), *_memory(),
+    parts = [HEAD, *_blind(), *_vta(report, load_vta()), *_overlap(), *_described(), *_memory(),
              *energy_lines(), *clock_lines(), *_rtl(), *_resources()]
     write_text(path, "\n".join(parts).rstrip() + "\n")
 
@@ -314,22 +306,18 @@ def _overlap() -> Iterable[str]:
                                  count=len(checks))
 
 
-def _fpga2015() -> Iterable[str]:
-    checks = validate_fpga2015.validate()
-    yield "## FPGA 2015: the 64x7 accelerator on AlexNet\n"
-    yield _table(("layer", "cycles", "published", "predicted ms", "measured ms", "error %",
-                  "error of the paper's model %"), [
-        (item.name, item.cycles, item.published_cycles, f"{item.predicted_ms:.3f}",
-         f"{item.measured_ms:.2f}", f"{100 * item.error:+.2f}",
-         f"{100 * item.model_error:+.2f}") for item in checks])
-    off = [f"{item.name} by {item.cycles - item.published_cycles}" for item in checks
-           if item.cycles != item.published_cycles]
-    told = (f"They equal the published ones but for {', '.join(off)}: the pipeline depth of its "
-            "one pass, for two sets, which the published count leaves out."
-            if off else "They equal the published ones.")
-    yield FPGA_READING.format(
-        cycles=told, bits=validate_fpga2015.MASTER_BITS, rows=validate_fpga2015.TILE_ROWS,
-        read=validate_fpga2015.READ_LATENCY_CYCLES, write=validate_fpga2015.WRITE_LATENCY_CYCLES)
+def _described() -> Iterable[str]:
+    """Accelerators of the literature, each with what is stated, recalled and guessed."""
+    yield fpga2015.TITLE
+    checks = fpga2015.validate()
+    yield _table(fpga2015.HEAD, fpga2015.table_rows(checks))
+    yield fpga2015.reading(checks)
+    yield pipecnn.TITLE
+    yield _table(pipecnn.HEAD, pipecnn.table_rows(pipecnn.validate()))
+    yield pipecnn.READING
+    yield nvdla.TITLE
+    yield _table(nvdla.HEAD, nvdla.table_rows(nvdla.validate()))
+    yield nvdla.READING
 
 
 COMMANDS_READING = """

@@ -17,6 +17,7 @@ from arch_models.literature import (
     Origin,
     Phases,
     Reads,
+    Reuse,
     WeightCopies,
     WeightPath,
 )
@@ -131,6 +132,21 @@ def test_weights_are_copied_by_output_channels_or_kernels(copies: WeightCopies,
     assert len(blocks) == 2 and (table[:, Column.ROWS] == runs).all()
     assert (table[:, Column.ROW_BYTES] == 64 * 9 // runs).all()
     assert moved(found, blocks) == 2 * 64 * 9
+
+
+def test_without_reuse_each_output_tile_reads_inputs_and_weights_again() -> None:
+    """Two blocks of output channels, three tiles of two rows: all they read comes six times."""
+    net = TinyGraph(1, 8, 6, 10)
+    net.convolution("c", "in", 16, 1)
+    tiled = replace(DESIGN, tile_rows=2)
+    kept = lowered(tiled, net.graph("c"))
+    again = lowered(replace(tiled, loops=Loops(reuse=Reuse.NONE)), net.graph("c"))
+    block, tile = 8 * 8, 8 * 2 * 10
+    assert moved(again, rows_of(again, Opcode.LOAD, Buffer.WEIGHT)) == 6 * block
+    assert moved(again, rows_of(again, Opcode.LOAD, Buffer.INPUT)) == 6 * tile
+    assert (moved(kept, rows_of(kept, Opcode.LOAD, Buffer.WEIGHT)) < 6 * block
+            or moved(kept, rows_of(kept, Opcode.LOAD, Buffer.INPUT)) < 6 * tile)
+    simulated(again)
 
 
 def test_a_padded_stream_moves_rows_and_columns_more() -> None:
@@ -341,6 +357,7 @@ def test_loops_together_run_to_their_end_and_compute_the_same(seed: int, phases:
 
     chosen = Loops(copies=some(Copies), weight_copies=some(WeightCopies),  # type: ignore[arg-type]
                    weights=some(WeightPath), calls=some(Calls), taps_per_cycle=3,  # type: ignore
+                   reuse=some(Reuse),  # type: ignore[arg-type]
                    fused_max_pool=bool(draw.integers(2)), call_cache=True)
     net = TinyGraph(seed, 24, 8, 12)
     net.convolution("c", "in", 16, 3, padding=1, relu=True)

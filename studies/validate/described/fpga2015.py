@@ -10,25 +10,16 @@ Networks" (FPGA 2015), cross-layer design, two sets of channels a layer.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from arch_models.board import load_board
 from arch_models.memory import Memory, flat_memory
 from arch_models.overlay import Overlay, load_overlay
-from cosim.build import build
 from cosim.executors import fast
-from cosim.lowering.lower import Lowered
-from cosim.program.table import Column, Opcode
-from studies.evaluation.evaluate import feasible
-from studies.plain.terminal import terminal
 from studies.plain.truth import CARRIED
-from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
+from studies.validate.described.layers import convolution_cycles, convolution_graph, lowered
 
 TABLE = CARRIED / "fpga2015_alexnet.csv"
 #: Four 32-bit AXI interfaces of 400 MB/s each, as the paper is remembered: 16 bytes a cycle.
@@ -79,36 +70,6 @@ def timed_memory(design: Overlay) -> Memory:
                        WRITE_LATENCY_CYCLES)
 
 
-def alexnet_layer(name: str, channels: int, out: int, size: int, kernel: int,
-                  stride: int) -> Graph:
-    """Both sets of a layer as a graph: each reads `channels` planes of the padded input."""
-    rows = (size - 1) * stride + kernel
-    tensors = {"input": TensorSpec("input", channels, rows, rows)}
-    layers: list[Layer] = []
-    constants: dict[str, np.ndarray] = {}
-    for number in range(SETS):
-        own = f"{name}_{number}"
-        tensors[own] = TensorSpec(own, out, size, size)
-        arrays: dict[str, np.ndarray] = {
-            "weights": np.zeros((out, channels, kernel, kernel), np.int8),
-            "bias": np.zeros(out, np.int32), "multiplier": np.ones(out, np.int32),
-            "shift": np.zeros(out, np.int32)}
-        constants |= {f"{own}.{role}": array for role, array in arrays.items()}
-        layers.append(Layer(own, Operator.CONVOLUTION, ("input",), own,
-                            window=Window(kernel, kernel, stride),
-                            constants={role: f"{own}.{role}" for role in arrays}))
-    outputs = tuple(layer.output for layer in layers)
-    return Graph(name, ("input",), outputs, tensors, tuple(layers), constants)
-
-
-def convolution_cycles(lowered: Lowered) -> int:
-    """Cycles that the convolution engine works."""
-    table = lowered.program.operations
-    rows = table[table[:, Column.KIND] == Opcode.CONVOLUTION]
-    return int((rows[:, Column.FILL] + rows[:, Column.INTERVAL] * rows[:, Column.TRIPS]
-                + rows[:, Column.DRAIN]).sum())
-
-
 def validate(path: Path = TABLE) -> tuple[LayerCheck, ...]:
     """Every layer of the carried table. The host's start at each layer is that of PYNQ-Z1."""
     board = load_board("pynq-z1")
@@ -117,10 +78,10 @@ def validate(path: Path = TABLE) -> tuple[LayerCheck, ...]:
     found = []
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            graph = alexnet_layer(row["layer"], *(int(row[name]) for name in (
-                "N_in", "M_out", "R", "K", "stride")))
-            exact, run = (feasible(build(graph, design, board))
-                          for design in (counted, timed))
+            channels, out, size, kernel, stride = (int(row[name]) for name in (
+                "N_in", "M_out", "R", "K", "stride"))
+            graph = convolution_graph(row["layer"], channels, out, size, kernel, stride, SETS)
+            exact, run = (lowered(graph, design, board) for design in (counted, timed))
             cycles = fast.simulate(run.program, memory).total_cycles
             found.append(LayerCheck(row["layer"], convolution_cycles(exact),
                                     int(row["cycles_two_sets"]), cycles / timed.clock_hz * 1e3,
@@ -128,19 +89,35 @@ def validate(path: Path = TABLE) -> tuple[LayerCheck, ...]:
     return tuple(found)
 
 
-def show(checks: Sequence[LayerCheck], console: Console | None = None) -> None:
-    """Print cycles and times of each layer."""
-    table = Table(title="FPGA 2015, 64x7, AlexNet on VC707 at 100 MHz, two sets a layer",
-                  title_justify="left")
-    table.add_column("layer")
-    for name in ("cycles", "published", "predicted ms", "measured ms", "error %",
-                 "error of the paper's model %"):
-        table.add_column(name, justify="right")
+TITLE = "## FPGA 2015: the 64x7 accelerator on AlexNet\n"
+READING = """
+Cycles are the shipped design `fpga2015`. {cycles} For the times two values are set that the
+paper's cycle model leaves out: masters of {bits} bits (four 32-bit interfaces, recalled) and
+tiles of {rows} rows (a guess); the host's start at each layer is that of PYNQ-Z1, and the board's
+DRAM is a flat memory with latencies of {read} and {write} cycles (a guess; ten more change a time
+by 0.02 %). Nothing was fitted. Source: Zhang et al., FPGA 2015, cross-layer design, VC707.
+"""
+HEAD = ("layer", "cycles", "published", "predicted ms", "measured ms", "error %",
+        "error of the paper's model %")
+
+
+def table_rows(checks: Sequence[LayerCheck]) -> Iterable[tuple[str, ...]]:
+    """Rows of text under `HEAD`."""
     for item in checks:
-        table.add_row(item.name, str(item.cycles), str(item.published_cycles),
-                      f"{item.predicted_ms:.3f}", f"{item.measured_ms:.2f}",
-                      f"{100 * item.error:+.2f}", f"{100 * item.model_error:+.2f}")
-    (console or terminal(width=120)).print(table)
+        yield (item.name, str(item.cycles), str(item.published_cycles),
+               f"{item.predicted_ms:.3f}", f"{item.measured_ms:.2f}",
+               f"{100 * item.error:+.2f}", f"{100 * item.model_error:+.2f}")
+
+
+def reading(checks: Sequence[LayerCheck]) -> str:
+    """What is stated, recalled and guessed, and which cycles are not the published ones."""
+    off = [f"{item.name} by {item.cycles - item.published_cycles}" for item in checks
+           if item.cycles != item.published_cycles]
+    told = (f"They equal the published ones but for {', '.join(off)}: the pipeline depth of its "
+            "one pass, for two sets, which the published count leaves out."
+            if off else "They equal the published ones.")
+    return READING.format(cycles=told, bits=MASTER_BITS, rows=TILE_ROWS,
+                          read=READ_LATENCY_CYCLES, write=WRITE_LATENCY_CYCLES)
 
 
 def as_json(checks: Sequence[LayerCheck]) -> list[dict[str, object]]:

@@ -1,0 +1,1 @@
+"""Accelerators of the literature, described and held against their published figures."""
