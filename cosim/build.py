@@ -6,11 +6,9 @@ It simulates nothing and does not ask whether the board has the sites, the ports
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from arch_models.board import Board
 from arch_models.clock import clocked
-from arch_models.memory import tensor_bytes, tensor_misfit
+from arch_models.memory import tensor_misfit
 from arch_models.overlay import Infeasible, Overlay
 from cosim.engines import SLICES
 from cosim.engines.base import Mapped
@@ -18,7 +16,7 @@ from cosim.lowering.limits import lower_within
 from cosim.lowering.lower import Lowered
 from cosim.lowering.placement import KnownPlaces
 from cosim.mapping.choose import Known, choose_mapping
-from cosim.mapping.kept import kept
+from cosim.mapping.kept import with_kept
 from cosim.mapping.tiles import LayerMapping, Mapping
 from workloads.graph import Graph, Phase
 
@@ -63,7 +61,7 @@ class Builder:
             return SLICES[item.engine].activations(Mapped(
                 self.graph, overlay, found.layouts, self.graph.layer(item.name), item))
 
-        return replace(found, kept=kept(self.graph, found, tensor_bytes(overlay), by_weight_master))
+        return with_kept(self.graph, overlay, found, by_weight_master)
 
     def lower(self, overlay: Overlay, mapping: Mapping, frames: int = 1,
               steps: int | None = None) -> Lowered | Infeasible:

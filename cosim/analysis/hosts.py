@@ -14,7 +14,7 @@ from typing import NamedTuple
 from arch_models.board import Board
 from arch_models.engines.host import start_ns
 from arch_models.overlay import Overlay, Start
-from cosim.lowering.lower import host_ns
+from cosim.lowering.host_times import host_ns
 from cosim.mapping.tiles import Mapping
 from workloads.graph import Graph, Phase
 

@@ -24,7 +24,7 @@ from arch_models.overlay import Overlay, Role
 from cosim.analysis.hosts import host_steps
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped
-from cosim.lowering.lower import host_cycles
+from cosim.lowering.host_times import host_cycles
 from cosim.mapping.tiles import LayerMapping, Mapping
 from workloads.graph import Graph, Phase
 
@@ -74,6 +74,11 @@ def from_dram(mapping: Mapping, item: LayerMapping, work: Demand) -> Demand:
         name in mapping.kept for name in item.inputs) else work
 
 
+def _in_pair(mapping: Mapping, item: LayerMapping) -> bool:
+    """Does a layer give or take a tensor by bands of rows?"""
+    return item.output in mapping.bands or (bool(item.inputs) and item.inputs[0] in mapping.bands)
+
+
 def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
           weights: Weights = MappingProxyType({})) -> Least:
     """Bounds of one frame of the mapped phases, sampler steps included.
@@ -96,9 +101,11 @@ def least(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
         work = SLICES[item.engine].least(Mapped(graph, overlay, mapping.layouts,
                                                 layers[item.name], item))
         within = max(0, work.weight_bytes - work.ahead_bytes)
+        # What a pair moves lies beside its products; these do not lie beside each other.
+        timed = unmoved(work) if _in_pair(mapping, item) else work
         cycles += repeats * max(
-            work.compute_cycles, work.load_bytes / rates[Role.INPUT],
-            within / rates[Role.WEIGHT], work.store_bytes / rates[Role.OUTPUT])
+            timed.compute_cycles, timed.load_bytes / rates[Role.INPUT],
+            within / rates[Role.WEIGHT], timed.store_bytes / rates[Role.OUTPUT])
         weight_bytes += repeats * work.weight_bytes
         total = total.with_layer(from_dram(mapping, item, work), repeats,
                                  weights.get(item.name, 1.0))

@@ -12,23 +12,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from arch_models.board import Board
-from arch_models.engines.host import cache_ns, software_ns, start_ns
+from arch_models.engines.host import cache_ns, start_ns
 from arch_models.literature import Calls, Phases, Reads, WeightCopies, WeightPath
 from arch_models.overlay import Overlay, Start
-from arch_models.units import cycles_from_ns
 from cosim.engines import SLICES
 from cosim.engines.base import Job, Mapped
 from cosim.engines.rows import Table
+from cosim.lowering.bands import Ring, interleaved
 from cosim.lowering.calls import Host, called, through_dram
 from cosim.lowering.copies import through_input, weight_runs
 from cosim.lowering.fetches import with_fetches
+from cosim.lowering.host_times import host_cycles, host_ns
 from cosim.lowering.jobs import fill_costs, jobs, mapped_layer
 from cosim.lowering.on_chip import time_on_chip
 from cosim.lowering.phases import joined, serial
 from cosim.lowering.placement import KnownPlaces, Placement, place
 from cosim.lowering.wiring import Wiring, units_of, wire
-from cosim.mapping.layout import Layouts
-from cosim.mapping.tiles import LayerMapping, Mapping
+from cosim.mapping.tiles import LayerMapping, Mapping, Turn
 from cosim.program.table import (
     ARGUMENT_COUNT,
     FLAG_FIRST,
@@ -38,7 +38,7 @@ from cosim.program.table import (
     Program,
     Segment,
 )
-from workloads.graph import Graph, Layer, Phase, multiply_accumulates
+from workloads.graph import Graph, Phase, multiply_accumulates
 
 START = "start"  # the pseudo-layer of a host operation that only starts the fabric
 
@@ -56,11 +56,6 @@ class Lowered:
     placement: Placement
     mapping: Mapping
     host_ns: tuple[float, ...] = ()
-
-
-def host_cycles(time_ns: float, clock_hz: int) -> int:
-    """Fabric cycles of a step of the host; no operation takes none."""
-    return max(1, cycles_from_ns(time_ns, clock_hz))
 
 
 def lower(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping, frames: int = 1,
@@ -85,20 +80,6 @@ def retimed(lowered: Lowered, overlay: Overlay, board: Board) -> Lowered:
     table[hosts, Column.FILL] = [host_cycles(item, overlay.clock_hz) for item in lowered.host_ns]
     return replace(lowered, program=replace(program, units=units_of(overlay, board),
                                             operations=table))
-
-
-def host_ns(graph: Graph, overlay: Overlay, board: Board, layouts: Layouts, layer: Layer,
-            item: LayerMapping, to_fabric: bool) -> float:
-    """Software, cache maintenance of what is read and written, and the restart behind it."""
-    out = graph.tensors[item.output]
-    total = software_ns(board, str(layer.operator.value), out.elements,
-                        multiply_accumulates(graph, layer),
-                        layer.window.rows * layer.window.columns)
-    for name in (*item.inputs, item.output):
-        total += cache_ns(board, overlay.control, layouts.bytes_of(name))
-    if to_fabric:
-        total += start_ns(board, overlay)
-    return total
 
 
 def _tables(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -244,14 +225,32 @@ class _Lowering:
                     and done[-1].item is not None and done[-1].item.engine is not None):
                 done.append(self._host(None, index, len(self.mapping.layers),
                                        start_ns(self.board, self.overlay)))
-            rows = self._blank(item)
+            rows, begin = self._blank(item), self.row
             self._emit(*job, rows)
             done.append(rows)
+            if self._bands(item):
+                self._interleave(done[-2:], self.mapping.bands[item.inputs[0]], begin)
         for rows, following in itertools.pairwise(done):
-            self._barrier(rows, following)
+            if following.item is None or not self._bands(following.item):
+                self._barrier(rows, following)
         self._wrap(done)
         self._release(done)
         self._activations(done)
+
+    def _bands(self, item: LayerMapping) -> bool:
+        """Does a layer take its input from the one before it by bands of rows?"""
+        return bool(item.inputs) and item.inputs[0] in self.mapping.bands
+
+    def _interleave(self, pair: list[_Rows], turns: tuple[Turn, ...], middle: int) -> None:
+        """Order the rows of the last two layers by their bands; the second's begin at `middle`."""
+        assert pair[0].item is not None
+        found = [rows.first for rows in pair] + [rows.last for rows in pair]
+        first = int(min(item[item >= 0].min() for item in found))
+        ring = Ring.of(self.placement.place(pair[0].item.output))
+        places = interleaved(self.ops[first : self.row], self.args[first : self.row],
+                             middle - first, turns, ring, self.overlay, self.wiring)
+        for item in found:
+            item[item >= 0] = first + places[item[item >= 0] - first]
 
     def _blank(self, item: LayerMapping | None) -> _Rows:
         first, last = self.marks[self.marked]

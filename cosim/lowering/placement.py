@@ -101,7 +101,7 @@ def place(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
     """
     key = (overlay.layout, overlay.channel_block, overlay.data_bits, mapping.phases,
            *((item.engine, item.inputs, item.output) for item in mapping.layers),
-           *sorted(mapping.kept.items()))
+           *sorted(mapping.kept.items()), *sorted(mapping.bands))
     found = None if known is None else known.get(key)
     if found is None:
         step = ALIGNMENT_BYTES if overlay.layout is Layout.DENSE else board.ddr.row_bytes

@@ -56,9 +56,8 @@ def regions(graph: Graph, mapping: Mapping) -> list[Region]:
             segment, prologue = item.phase, True
         if item.engine is not None:
             prologue = False
-        for name in item.inputs:
-            uses.setdefault(name, []).append(index)
-        uses.setdefault(item.output, []).append(index)
+        for name in (*item.inputs, item.output):
+            uses.setdefault(name, []).extend(_beside(mapping, index))
         if prologue or item.output in graph.outputs:
             # The host may write these for the next frame while this one still runs.
             uses[item.output] += [-1, forever]
@@ -83,6 +82,17 @@ def regions(graph: Graph, mapping: Mapping) -> list[Region]:
         region.first, region.last = min(region.first, *seen), max(region.last, *seen)
         region.uses += seen
     return sorted(found.values(), key=lambda item: (item.first, -item.size))
+
+
+def _beside(mapping: Mapping, index: int) -> list[int]:
+    """A layer's number, and that of the one that it hands a tensor to, or takes one from, by bands:
+    both run at once."""
+    item, found = mapping.layers[index], [index]
+    if item.output in mapping.bands:
+        found.append(index + 1)
+    if item.inputs and item.inputs[0] in mapping.bands:
+        found.insert(0, index - 1)
+    return found
 
 
 def _members(layouts: Layouts, name: str, offset: int, found: list[tuple[str, int]]) -> int:

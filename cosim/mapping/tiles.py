@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from arch_models.overlay import Engine
 from cosim.mapping.layout import Layouts
@@ -94,17 +95,28 @@ class LayerMapping:
     why_host: str = ""
 
 
+class Turn(NamedTuple):
+    """A stage of two layers that hand a tensor on by bands of rows: of the `reader` or the writer,
+    its number; `after`: the writer's stage whose store a reader waits for, -1 if it need not."""
+
+    reader: bool
+    number: int
+    after: int = -1
+
+
 @dataclass(frozen=True)
 class Mapping:
     """The mapping of a graph's layers in some phases, in the order they run.
 
-    `kept`: tensors that stay in the tensor memory, with their first bytes in it.
+    `kept`: tensors that stay in the tensor memory, with their first bytes in it; `bands`: those
+    of them that pass it by bands of rows, with the order of their layers' stages.
     """
 
     phases: tuple[Phase, ...]
     layers: tuple[LayerMapping, ...]
     layouts: Layouts
     kept: Table[str, int] = field(default_factory=dict)
+    bands: Table[str, tuple[Turn, ...]] = field(default_factory=dict)
 
 
     def layer(self, name: str) -> LayerMapping | None:

@@ -28,7 +28,7 @@ from arch_models.units import NS_PER_S, ROUNDING, ceil_div
 from cosim.analysis.least import Least, unmoved
 from cosim.build import phases
 from cosim.engines.base import Demand, Mapped, input_bytes
-from cosim.lowering.lower import host_ns
+from cosim.lowering.host_times import host_ns
 from cosim.mapping.choose import FREE, work_of
 from cosim.mapping.layout import Drawing
 from cosim.mapping.tiles import LayerMapping
@@ -216,7 +216,8 @@ class Floors:
     def floor(self, box: Box) -> Floor:
         """Of every design of the box."""
         rates = self.rates(box)
-        cycles = min(self._count(array, rates) for array in self._arrays(box))
+        cycles = min(self._count(array, rates, self.parts.keeps(box))
+                     for array in self._arrays(box))
         host_ns, either = 0.0, []
         for item in self._movable:
             if self._absorbed(box, item):
@@ -271,12 +272,16 @@ class Floors:
         sides = (self._of(box, name) for name in ("tm", "tn", "columns", "requantize_cycles"))
         return (tuple(map(int, array)) for array in itertools.product(*sides))
 
-    def _count(self, array: tuple[int, ...], rates: Rates) -> int:
-        """Cycles of all convolutions on an array."""
-        key = (array, rates)
+    def _count(self, array: tuple[int, ...], rates: Rates, keeps: bool) -> int:
+        """Cycles of all convolutions on an array; `keeps`: what a layer moves may lie beside the
+        products of the layer before it."""
+        key = (array, rates, keeps)
         if key not in self._known:
             cost, total = timing(self._with(array), Engine.CONVOLUTION, "convolution"), 0
             for item, trips in zip(self._convolutions, self._each(array), strict=True):
+                if keeps:
+                    total += item.repeats * (trips * cost.interval + cost.fill + cost.drain)
+                    continue
                 total += item.repeats * max(
                     with_tiles(trips * cost.interval, cost.fill + cost.drain, item.first_bytes,
                                rates.read),

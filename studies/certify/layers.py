@@ -102,6 +102,8 @@ class Layers:
         return Tiled(cycles[kinds], kinds, tiles, work)
 
     def _slowest(self, work: Demand) -> int:
+        if self.overlay.tensor_memory_kib:  # a pair moves beside its products
+            return int(work.compute_cycles)
         return int(max(work.compute_cycles, work.load_bytes / self.rates[Role.INPUT],
                        work.store_bytes / self.rates[Role.OUTPUT]))
 

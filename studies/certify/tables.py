@@ -29,7 +29,7 @@ from cosim.build import phases
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped
 from cosim.engines.convolution_search import ConvolutionShape, search
-from cosim.lowering.lower import host_cycles
+from cosim.lowering.host_times import host_cycles
 from cosim.mapping.choose import Chooser, Known
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
 from studies.certify.boxes import Box, fewest_starts
@@ -195,7 +195,9 @@ class Tables:
             if engine in IMAGES:  # another tile may leave out what no window reads
                 work = replace(work, load_bytes=0)
             untiled = work.untiled_cycles
-            if self._must_map(item):
+            if overlay.tensor_memory_kib:  # loads and stores of a pair lie beside products
+                work = unmoved(work)
+            elif self._must_map(item):
                 untiled = with_tiles(work.trips * cost.interval, cost.fill + cost.drain,
                                      first_bytes(mapped), rates.read)
             cycles += self._repeats(item) * int(max(
@@ -327,6 +329,8 @@ class Tables:
                     work, _span(steps, fabric_s), clock_hz, overlay, floor.built.sites), uj)
             return Table(cycles, uj, kinds, floor.built)
 
+        if overlay.tensor_memory_kib:  # a layer of a pair need not take what it takes alone
+            return table()
         open_ = there & ~away & ~bar.cleared(table().points)
         for item, times, least in zip(fabric, repeats, found, strict=True):
             alone = layers.alone(item, least, open_)

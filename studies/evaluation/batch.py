@@ -28,7 +28,8 @@ from arch_models.power.energy import total_joules
 from arch_models.resources import check_clock, check_masters, check_sites, needed
 from cosim.build import Builder
 from cosim.executors import fast
-from cosim.lowering.lower import Lowered, host_cycles, retimed
+from cosim.lowering.host_times import host_cycles
+from cosim.lowering.lower import Lowered, retimed
 from cosim.lowering.wiring import units_of
 from cosim.mapping.choose import memory_rate
 from cosim.program.table import layer_bytes

@@ -40,7 +40,8 @@ from cosim.analysis.bounds import bounds
 from cosim.analysis.interpret import interpret
 from cosim.build import build
 from cosim.executors import des, fast
-from cosim.lowering.lower import Lowered, host_cycles
+from cosim.lowering.host_times import host_cycles
+from cosim.lowering.lower import Lowered
 from cosim.mapping.tiles import PlaneTile
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import Buffer, Column, Opcode, UnitKind

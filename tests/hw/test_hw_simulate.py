@@ -25,6 +25,7 @@ from hw.csim.fabric import FLAGS, SANITIZERS, Fabric, SimulationError, run_top
 from hw.csim.simulate import run_frame, run_frame_by_layer, run_layers
 from hw.interface.descriptors import encode
 from hw.interface.vectors import host_layers, make_vectors, outputs
+from tests.cosim.test_cosim_bands import BANDED, banded
 from tests.support.small_frames import QUICK, board, lowered_frame, small_graph, without
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
@@ -102,6 +103,23 @@ def test_the_synthesized_top_decodes_the_same_frame(name):
     vectors = make_vectors(graph, lowered, 5)
     image = MemoryImage.start(graph, lowered, overlay, vectors.inputs)
     run_top(lowered.program, overlay, image.data, host_layers(graph, lowered), QUICK)
+    for output in outputs(graph, lowered):
+        assert np.array_equal(image.get(output), vectors.expected[output])
+
+
+def test_two_layers_at_once_decode_the_same_frame():
+    """Tensors that pass the tensor memory by bands, in the scheduler's turns and in a random order,
+    in the synthesized top, and layer by layer."""
+    graph = banded()
+    lowered = lowered_frame(BANDED, graph=graph)
+    assert lowered.mapping.bands
+    for order in (0, 3, 4):
+        report = run_frame(lowered, graph, BANDED, order=order, flags=QUICK)
+        assert report.values_compared and not report.values_differing
+    assert not run_frame_by_layer(lowered, graph, BANDED, flags=QUICK).values_differing
+    vectors = make_vectors(graph, lowered, 5)
+    image = MemoryImage.start(graph, lowered, BANDED, vectors.inputs)
+    run_top(lowered.program, BANDED, image.data, host_layers(graph, lowered), QUICK)
     for output in outputs(graph, lowered):
         assert np.array_equal(image.get(output), vectors.expected[output])
 

@@ -25,6 +25,7 @@ from studies.validate.rtl import (
     compare_image,
     compare_tiles,
 )
+from tests.cosim.test_cosim_bands import BANDED, banded
 from tests.support.command import cosim
 from tests.support.small_frames import board, small_graph
 from workloads.library import load
@@ -73,6 +74,14 @@ def test_a_frame_whose_tensors_stay_on_chip(name, width_bits, outstanding, kib):
     for model in ("flat", "ddr3"):
         found = compare_frame(small_graph(), overlay, on, 0, model)
         assert found.equal and found.operations_compared > 300
+
+
+def test_a_frame_whose_tensors_pass_by_bands():
+    """Two convolutions at once, and a ring that holds half of what passes between them."""
+    overlay = dataclasses.replace(BANDED, engines=frozenset({Engine.CONVOLUTION}))
+    assert whole_frame(banded(), overlay, board()).lowered.mapping.bands
+    for model in ("flat", "ddr3"):
+        assert compare_frame(banded(), overlay, board(), 0, model).equal
 
 
 def test_a_tensor_memory_for_two_writers_is_no_rtl():

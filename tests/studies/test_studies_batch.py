@@ -13,7 +13,8 @@ from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible, default_overlay, load_overlay
 from cosim.build import build
 from cosim.executors import fast
-from cosim.lowering.lower import host_cycles, retimed
+from cosim.lowering.host_times import host_cycles
+from cosim.lowering.lower import retimed
 from cosim.program.table import layer_bytes
 from cosim.recurrence.cpu import Timer, prepare
 from studies.evaluation.batch import Batch

@@ -12,7 +12,8 @@ from arch_models.memory import memory_for
 from arch_models.overlay import Control, Driver, Engine, Wait, default_overlay
 from cosim.build import build
 from cosim.executors import fast
-from cosim.lowering.lower import Lowered, host_cycles
+from cosim.lowering.host_times import host_cycles
+from cosim.lowering.lower import Lowered
 from cosim.program.table import Column, Opcode
 from tests.support.small_frames import lowered_frame, small_graph, without
 
