@@ -129,7 +129,10 @@ bool bad_load(const Command &command, std::size_t memory_bytes) {
     return fails("load: unknown buffer");
 }
 
-bool bad_convolution(const ConvolutionArguments &item) {
+bool bad_convolution(const ConvolutionArguments &item, bool narrow) {
+    if (narrow && !NARROW_WEIGHTS) {
+        return fails("convolution: this design has no narrow weights");
+    }
     const std::int64_t kernel = std::int64_t{item.kernel_rows} * item.kernel_columns;
     const std::int64_t out = std::int64_t{item.out_rows} * item.out_columns;
     if (item.pool && (item.out_rows % 2 || item.out_columns % 2 || item.add)) {
@@ -137,8 +140,8 @@ bool bad_convolution(const ConvolutionArguments &item) {
     }
     return outside("INPUT", item.in_base,
                    std::int64_t{item.in_words} * item.in_rows * item.in_columns, INPUT_SIZE) ||
-           outside("WEIGHT", item.weight_base, item.out_words * item.in_words * kernel,
-                   WEIGHT_SIZE) ||
+           outside("WEIGHT", item.weight_base,
+                   (item.out_words * item.in_words * kernel + narrow) >> narrow, WEIGHT_SIZE) ||
            outside("CONVOLUTION_PARAMETERS", item.parameter_base, std::int64_t{item.out_words} * TM,
                    CONVOLUTION_PARAMETERS_SIZE) ||
            (!(item.first && item.last) &&
@@ -236,7 +239,9 @@ bool breaks(const Command &command, std::size_t memory_bytes) {
                        OUTPUT_SIZE);
     }
     case Opcode::CONVOLUTION:
-        return bad_convolution(decode_convolution_arguments(command));
+    case Opcode::NARROW_CONVOLUTION:
+        return bad_convolution(decode_convolution_arguments(command),
+                               opcode == Opcode::NARROW_CONVOLUTION);
     case Opcode::AVERAGE_POOL:
         return bad_pool(decode_average_pool_arguments(command), 0);
     case Opcode::MAX_POOL:

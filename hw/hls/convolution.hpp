@@ -81,9 +81,22 @@ inline void multiply_accumulate(std::int32_t sum[TM], const WeightWord &weights,
     }
 }
 
+// Half of a word of narrow weights as a word: byte m * TN + n holds output channel m in its low bits
+// and m + TM / 2 in its high bits.
+inline void unpack(const WeightWord &held, int half, WeightWord &weights) {
+    COSIM_INLINE
+    constexpr int lanes = TM / 2 * TN;
+    for (int lane = 0; lane < lanes; ++lane) {
+        COSIM_UNROLL
+        const std::int32_t both = half ? held.lane[lanes + lane] : held.lane[lane];
+        weights.lane[lane] = static_cast<std::int8_t>(((both & 15) ^ 8) - 8);
+        weights.lane[lanes + lane] = static_cast<std::int8_t>((((both >> 4) & 15) ^ 8) - 8);
+    }
+}
+
 // All trips of COLUMNS output positions from (row, column) on and one block of TM channels. The
 // columns share the weights of a trip, and each reads its own copy of INPUT.
-inline void reduce(const ConvolutionArguments &item, int out_word, int row, int column,
+inline void reduce(const ConvolutionArguments &item, bool narrow, int out_word, int row, int column,
                    const InputWord input[COLUMNS][INPUT_SIZE],
                    const WeightWord weight[WEIGHT_SIZE], std::int32_t sum[COLUMNS][TM]) {
     COSIM_INLINE
@@ -92,11 +105,17 @@ inline void reduce(const ConvolutionArguments &item, int out_word, int row, int 
     const int positions = item.in_rows * item.in_columns;
     const int kernel = item.kernel_rows * item.kernel_columns;
     for (int in_word = 0; in_word < item.in_words; ++in_word) {
-        int word = item.weight_base + (out_word * item.in_words + in_word) * kernel;
+        int word = (out_word * item.in_words + in_word) * kernel;
         for (int kernel_row = 0; kernel_row < item.kernel_rows; ++kernel_row) {
             const int y = row * item.stride + kernel_row - item.pad_top;
             for (int kernel_column = 0; kernel_column < item.kernel_columns; ++kernel_column) {
                 COSIM_PIPELINE
+                const WeightWord &held = weight[item.weight_base + (narrow ? word >> 1 : word)];
+                WeightWord unpacked;
+                if (narrow) {
+                    unpack(held, word & 1, unpacked);
+                }
+                const WeightWord &weights = narrow ? unpacked : held;
                 for (int lane = 0; lane < COLUMNS; ++lane) {
                     COSIM_UNROLL
                     const int x = (column + lane) * item.stride + kernel_column - item.pad_left;
@@ -105,7 +124,7 @@ inline void reduce(const ConvolutionArguments &item, int out_word, int row, int 
                     if (inside) {
                         const int place =
                             (y >> item.upsample) * item.in_columns + (x >> item.upsample);
-                        multiply_accumulate(sum[lane], weight[word],
+                        multiply_accumulate(sum[lane], weights,
                                             input[lane][item.in_base + in_word * positions + place]);
                     }
                 }
@@ -138,11 +157,14 @@ inline OutputWord finish(const ConvolutionArguments &item, const std::int32_t su
 }
 
 // `skip` holds the tile that a fused addition reads, at the place of the result in `output`.
-inline void convolution(const ConvolutionArguments &item, const InputWord input[COLUMNS][INPUT_SIZE],
+// `two_a_byte`: its weights are narrow, which a design with NARROW_WEIGHTS alone can unpack.
+inline void convolution(const ConvolutionArguments &item, bool two_a_byte,
+                        const InputWord input[COLUMNS][INPUT_SIZE],
                         const WeightWord weight[WEIGHT_SIZE],
                         const Beat parameters[CONVOLUTION_PARAMETERS_SIZE],
                         AccumulatorWord accumulator[ACCUMULATOR_SIZE],
                         const OutputWord skip[OUTPUT_SIZE], OutputWord output[OUTPUT_SIZE]) {
+    const bool narrow = NARROW_WEIGHTS && two_a_byte;
     const int positions = item.out_rows * item.out_columns;
     const int rows = item.out_rows >> item.pool;
     const int columns = item.out_columns >> item.pool;
@@ -179,7 +201,7 @@ inline void convolution(const ConvolutionArguments &item, const InputWord input[
                                                       : 0;
                         }
                     }
-                    reduce(item, out_word, y, begin, input, weight, sum);
+                    reduce(item, narrow, out_word, y, begin, input, weight, sum);
                     for (int lane = 0; lane < COLUMNS; ++lane) {
                         COSIM_UNROLL
                         const int x = begin + lane;

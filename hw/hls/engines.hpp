@@ -20,10 +20,12 @@ inline void execute_engine(const Command &command, const InputWord input[COLUMNS
                            NormChannel norm_channels[NORM_PARAMETERS_SIZE],
                            AccumulatorWord accumulator[ACCUMULATOR_SIZE],
                            const OutputWord skip[OUTPUT_SIZE], OutputWord output[OUTPUT_SIZE]) {
-    switch (static_cast<Opcode>(decode_header(command).opcode)) {
+    const Opcode opcode = static_cast<Opcode>(decode_header(command).opcode);
+    switch (opcode) {
     case Opcode::CONVOLUTION:
-        convolution(decode_convolution_arguments(command), input, weight, convolution_parameters,
-                    accumulator, skip, output);
+    case Opcode::NARROW_CONVOLUTION:
+        convolution(decode_convolution_arguments(command), opcode == Opcode::NARROW_CONVOLUTION,
+                    input, weight, convolution_parameters, accumulator, skip, output);
         break;
     case Opcode::ADD:
         add(decode_add_arguments(command), input, output);

@@ -56,6 +56,7 @@ class Configuration:
     tn: int
     columns: int
     dsp_packing: bool
+    narrow_weights: bool
     input_size: int
     weight_size: int
     output_size: int
@@ -75,8 +76,6 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
     for name, value in (("data_bits", overlay.data_bits), ("weight_bits", overlay.weight_bits)):
         if value != 8:
             raise EmissionError(f"{name} is {value}, must be 8 to be emitted")
-    if overlay.narrow_weights:
-        raise EmissionError("narrow_weights is true, must be false to be emitted")
     for name, value in (("tm", overlay.tm), ("tn", overlay.tn)):
         if value % BEAT_BYTES:
             near = max(1, round(value / BEAT_BYTES)) * BEAT_BYTES
@@ -86,7 +85,7 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
         raise EmissionError(f"channel_block is {overlay.channel_block}, must be {BEAT_BYTES} "
                             "to be emitted")
     return Configuration(
-        overlay.tm, overlay.tn, overlay.columns, overlay.dsp_packing,
+        overlay.tm, overlay.tn, overlay.columns, overlay.dsp_packing, overlay.narrow_weights,
         overlay.input_words * overlay.input_banks,
         overlay.weight_words * overlay.weight_banks, overlay.output_words * overlay.output_banks,
         overlay.accumulator_words, tensor_bytes(overlay) // BEAT_BYTES,
@@ -155,7 +154,8 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
     item = configuration
     sizes = {
         "TM": item.tm, "TN": item.tn, "COLUMNS": item.columns,
-        "DSP_PACKING": int(item.dsp_packing), "INPUT_SIZE": item.input_size,
+        "DSP_PACKING": int(item.dsp_packing), "NARROW_WEIGHTS": int(item.narrow_weights),
+        "INPUT_SIZE": item.input_size,
         "WEIGHT_SIZE": item.weight_size, "OUTPUT_SIZE": item.output_size,
         "ACCUMULATOR_SIZE": item.accumulator_size,
         "TENSOR_SIZE": max(1, item.tensor_beats), "TENSOR_MEMORY": int(item.tensor_beats > 0),

@@ -50,8 +50,6 @@ def check_buildable(units: Sequence[Unit], overlay: Overlay) -> None:
                                ("channel_block", overlay.channel_block, BEAT_BYTES)):
         if value != legal:
             raise EmissionError(f"{name} is {value}, must be {legal} in RTL")
-    if overlay.narrow_weights:
-        raise EmissionError("narrow_weights is true, must be false in RTL")
     refused = tensor_misfit(overlay)
     if refused is not None:
         raise EmissionError(str(refused))

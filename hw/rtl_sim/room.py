@@ -11,7 +11,7 @@ from arch_models.engines import Tile
 from arch_models.fields import FieldError
 from arch_models.overlay import Overlay
 from arch_models.units import ceil_div
-from cosim.program.table import BEAT_MEMORIES, Buffer, Opcode, beats_of
+from cosim.program.table import BEAT_MEMORIES, CONVOLUTIONS, Buffer, Opcode, beats_of
 
 
 def check_room(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, output_end: int,
@@ -37,6 +37,6 @@ def _needs(overlay: Overlay, opcode: Opcode, tile: Tile, input_end: int, output_
             yield "weight_words", base + words, overlay.weight_words * overlay.weight_banks
         else:
             yield BEAT_MEMORIES[buffer].field, base + words, beats_of(buffer, overlay)
-    if opcode is Opcode.CONVOLUTION:  # each column of the array has sums of its own
+    if opcode in CONVOLUTIONS:  # each column of the array has sums of its own
         sums = tile.out_words * tile.rows * ceil_div(tile.columns, overlay.columns)
         yield "accumulator_words", sums * overlay.columns, overlay.accumulator_words

@@ -15,8 +15,16 @@ from arch_models.engines import Tile, Work
 from arch_models.engines.depthwise import words_of_plane
 from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Fusion, Overlay
+from arch_models.units import ceil_div
 from cosim.lowering.wiring import wire
-from cosim.program.table import NORM_CONSTANTS, Buffer, Opcode, Program, WeightOrder
+from cosim.program.table import (
+    CONVOLUTIONS,
+    NORM_CONSTANTS,
+    Buffer,
+    Opcode,
+    Program,
+    WeightOrder,
+)
 from hw.rtl_sim.sheet import BEAT, Block, Sheet, Step
 from workloads import arithmetic
 
@@ -65,6 +73,8 @@ def convolution(sheet: Sheet) -> None:
     while out_words * in_words * kernel_rows * kernel_columns > max(room, out_words * in_words):
         kernel_rows, kernel_columns = max(1, kernel_rows - 1), max(1, kernel_columns - 1)
     out_rows, out_columns = (sheet.below(5) << pool for _ in range(2))
+    opcode = CONVOLUTIONS[int(draw.integers(2)) if overlay.narrow_weights else 0]
+    halves = 1 + (opcode is Opcode.NARROW_CONVOLUTION)
     values = {
         "in_base": sheet.below(40), "in_rows": rows, "in_columns": columns,
         "in_words": in_words, "weight_base": sheet.below(WEIGHT_BASES),
@@ -78,27 +88,29 @@ def convolution(sheet: Sheet) -> None:
         "add_shift": int(draw.integers(0, 7)),
     }
     taps = kernel_rows * kernel_columns
-    words = out_words * in_words * taps
+    words = out_words * in_words * taps  # of the last operation's weights
+    held = 0  # words of WEIGHT before them
     work = Work("convolution", kernel_rows, kernel_columns, stride)
     before: list[Step] = []
     last = dict(values)
     if split and in_words > 1:  # partial sums stay in the accumulators between two operations
         part = sheet.below(in_words - 1)
-        before = [Step(Opcode.CONVOLUTION, {**values, "in_words": part, "last": 0}, work,
+        before = [Step(opcode, {**values, "in_words": part, "last": 0}, work,
                        Tile(out_rows, out_columns, 1, 1, part, out_words))]
+        words, held = words - out_words * part * taps, ceil_div(out_words * part * taps, halves)
         last |= {"in_base": values["in_base"] + part * rows * columns, "first": 0,
                  "in_words": in_words - part,
-                 "weight_base": values["weight_base"] + out_words * part * taps}
+                 "weight_base": values["weight_base"] + held}
     positions = (out_rows >> pool) * (out_columns >> pool)
     planes = out_words * out_lanes
     sheet.tile(
         Engine.CONVOLUTION,
-        Step(Opcode.CONVOLUTION, last, work,
+        Step(opcode, last, work,
              Tile(out_rows, out_columns, 1, 1, last["in_words"], out_words)),
         [(sheet.random_bytes(in_words * in_lanes * rows * columns * BEAT), in_words * in_lanes,
           rows * columns, values["in_base"])], planes, positions,
-        [Block(sheet.random_bytes(words * overlay.tm * overlay.tn), Buffer.WEIGHT,
-               values["weight_base"]),
+        [Block(sheet.random_bytes((held * halves + words) * overlay.tm * overlay.tn // halves),
+               Buffer.WEIGHT, values["weight_base"]),
          Block(entries(sheet, out_words * overlay.tm, 1 << 18), Buffer.CONVOLUTION_PARAMETERS,
                values["parameter_base"])],
         sheet.random_bytes(planes * positions * BEAT) if add else None, before)

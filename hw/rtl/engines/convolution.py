@@ -12,7 +12,7 @@ pool, addition and upsample cost no cycle.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, ValueLike, signed
 
 from arch_models.overlay import Fusion, Overlay
 from cosim.program.table import Opcode
@@ -26,6 +26,7 @@ from hw.rtl.engines.array import (
     weight_cycles,
 )
 from hw.rtl.engines.results import ANNOUNCE, RESULTS, Results
+from hw.rtl.engines.unpack import unpacked
 from hw.rtl.pipeline import (
     PACED_FILL,
     delay,
@@ -39,7 +40,6 @@ from hw.rtl.pipeline import (
 from hw.rtl.shell import Shell
 
 FILL = PACED_FILL
-OPCODES = (Opcode.CONVOLUTION,)
 #: Cycles after a trip is issued in which its signals are at these places.
 _ENDS, _ADDRESS = 1, 7  # what it ends; address of the pixels
 _PIXELS = _ADDRESS + READ_CYCLES + 1
@@ -66,7 +66,7 @@ class ConvolutionEngine(Elaboratable):
 
     def __init__(self, overlay: Overlay, waits: int, signals: int, address_bits: int = 16) -> None:
         self.tm, self.tn, self.columns = overlay.tm, overlay.tn, overlay.columns
-        self.packed = overlay.dsp_packing
+        self.packed, self.narrow = overlay.dsp_packing, overlay.narrow_weights
         self.result_cycles = overlay.result_cycles
         self.shell = Shell(argument_fields(Opcode.CONVOLUTION), waits, signals)
         self.results = Results(self.shell, self.tm, self.columns, overlay.requantizers,
@@ -107,8 +107,8 @@ class ConvolutionEngine(Elaboratable):
         if self.columns == 1:  # it is even where the half may be odd
             begin = counters[_COLUMN] | counters[_HALF]
         inside = self._pixel_addresses(m, begin, counters, ended)
-        self._weight_address(m, issued, ended)
-        sums, closed = self._accumulate(m, issued, inside, ended)
+        weights = self._weights(m, issued, ended)
+        sums, closed = self._accumulate(m, issued, inside, ended, weights)
         done = sum_cycles(self.tn)
         bounds = [register(m, self._head("out_columns") - lane) for lane in range(self.columns)]
         real = register(m, Cat(register(m, begin) < bound for bound in bounds))
@@ -193,23 +193,42 @@ class ConvolutionEngine(Elaboratable):
             found.append(late(m, inside, _PIXELS - 1 - 6))
         return found
 
-    def _weight_address(self, m: Module, issued: Value, ended: list[Value]) -> None:
-        """Weights of a block of output channels lie in the order of the trips of a position."""
-        address, block = (Signal.like(self.weight_address, reset_less=True) for _ in range(2))
-        with m.If(self.shell.begins):
-            m.d.sync += [address.eq(self._head("weight_base")),
-                         block.eq(self._head("weight_base"))]
-        with m.Elif(ended[_ROW]):
-            m.d.sync += [address.eq(address + 1), block.eq(address + 1)]
-        with m.Elif(ended[_IN_WORD]):
-            m.d.sync += address.eq(block)
-        with m.Elif(issued):
-            m.d.sync += address.eq(address + 1)
-        read = _PIXELS + weight_cycles(self.tn, self.packed)
-        m.d.comb += self.weight_address.eq(late(m, address, read - 1 - _ENDS))
+    def _weights(self, m: Module, issued: Value, ended: list[Value]) -> Value:
+        """Set the address; the weights of a trip, each input channel with its lag.
 
-    def _accumulate(self, m: Module, issued: Value, inside: list[Value], ended: list[Value]
-                    ) -> tuple[list[Signal], Value]:
+        Weights of a block of output channels lie in the order of the trips of a position. Narrow
+        ones are counted in halves of words, and read a cycle earlier, so that they cost none.
+        """
+        read = _PIXELS + weight_cycles(self.tn, self.packed) - 1 - _ENDS
+        if not self.narrow:
+            address = self._count_weights(m, self.weight_address, self._head("weight_base"), 1,
+                                          issued, ended)
+            m.d.comb += self.weight_address.eq(late(m, address, read))
+            return self.weight_data
+        halved = register(m, self.shell.header("opcode") == Opcode.NARROW_CONVOLUTION)
+        place = self._count_weights(
+            m, Cat(Const(0, 1), self.weight_address), Cat(Const(0, 1), self._head("weight_base")),
+            Mux(halved, Const(1, 2), 2), issued, ended)
+        m.d.comb += self.weight_address.eq(late(m, place[1:], read - 1))
+        return unpacked(m, self.weight_data, halved, late(m, place[0], read - 1), self.tm, self.tn,
+                        self.packed)
+
+    def _count_weights(self, m: Module, wide: Value, base: Value, step: ValueLike,
+                       issued: Value, ended: list[Value]) -> Signal:
+        """The place of a trip's weights, as wide as a value, in steps from a base."""
+        place, block = (Signal.like(wide, reset_less=True) for _ in range(2))
+        with m.If(self.shell.begins):
+            m.d.sync += [place.eq(base), block.eq(base)]
+        with m.Elif(ended[_ROW]):
+            m.d.sync += [place.eq(place + step), block.eq(place + step)]
+        with m.Elif(ended[_IN_WORD]):
+            m.d.sync += place.eq(block)
+        with m.Elif(issued):
+            m.d.sync += place.eq(place + step)
+        return place
+
+    def _accumulate(self, m: Module, issued: Value, inside: list[Value], ended: list[Value],
+                    weights: Value) -> tuple[list[Signal], Value]:
         """The running sums of every column, and whether a group of positions is whole now."""
         done = sum_cycles(self.tn)
         opens = Signal(reset_less=True)  # the trip begins a reduction
@@ -226,7 +245,7 @@ class ConvolutionEngine(Elaboratable):
         pixels = [[self._pixel(m, value, inside[column])
                    for value in signed_bytes(self.in_data[column], self.tn)]
                   for column in range(self.columns)]
-        trips = trip_sums(m, self.weight_data, pixels, self.tm, self.packed)
+        trips = trip_sums(m, weights, pixels, self.tm, self.packed)
         sums: list[Signal] = []
         for column, mine in enumerate(trips):
             seeds = [self._seed(m, self.partial_read_data[column].word_select(lane, SUM_BITS))
