@@ -249,7 +249,8 @@ def _units(overlay: Overlay) -> Iterator[Row]:
             numbers = {"tm": overlay.tm, "tn": overlay.tn,
                        "channels": engine_channels(overlay, model.engine)}
             yield _nearest(model.engine.value,
-                           tuple((numbers | model.grid.row(overlay)).items()))
+                           tuple((numbers | model.grid.row(overlay)).items()),
+                           model.grid.form(overlay))
     for master in dict.fromkeys((item.role, item.width_bits) for item in overlay.masters):
         role, width = master
         part = "write_master" if role is Role.OUTPUT else "read_master"

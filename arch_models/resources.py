@@ -25,6 +25,8 @@ RAMB18_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 
 RAMB36_SHAPES = ((32768, 1), (16384, 2), (8192, 4), (4096, 9), (2048, 18), (1024, 36), (512, 72))
 ACCUMULATOR_BITS = 32
 ENTRY_BITS = 64
+#: The part of a design whose WEIGHT holds narrow weights; the array alone works with it.
+UNPACK = "unpack"
 SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
 #: LUTs a lane of a buffer that is written, or read, two beats a cycle; that two masters write, a
@@ -202,6 +204,13 @@ def places_terms(overlay: Overlay) -> dict[str, float]:
     }
 
 
+def unpack_terms(overlay: Overlay) -> dict[str, float]:
+    """What the logic that makes bytes of narrow weights grows with."""
+    weights = float(overlay.tm * overlay.tn)
+    return {"weight": weights, "channel": float(overlay.tn),
+            "kept_weight": 0.0 if overlay.dsp_packing else weights}
+
+
 def estimate(overlay: Overlay) -> ResourceEstimate:
     """Sites of every part: engines, buffers, masters, control.
 
@@ -214,6 +223,8 @@ def estimate(overlay: Overlay) -> ResourceEstimate:
             held = (norm_memories(overlay.vector_entries) if model.engine is Engine.NORM
                     else Resources())
             parts.append((model.engine.value, model.resources(overlay) + held))
+    if overlay.narrow_weights and Engine.CONVOLUTION in overlay.engines:
+        parts.append((UNPACK, logic(UNPACK, unpack_terms(overlay))))
     parts += [(f"buffer {name}", sites) for name, sites in buffers(overlay)]
     for master in overlay.masters:
         kind = "write_master" if master.role is Role.OUTPUT else "read_master"
@@ -244,7 +255,7 @@ LEVERS = {
     "dsp": ("dsp_packing", "requantize_cycles", "tm", "tn", "columns", "engines"),
     "bram36": ("input_words", "output_words", "weight_words", "accumulator_words", "columns",
                "fusions", "tensor_memory_kib"),
-    "lut": ("requantize_cycles", "tm", "tn", "engines", "masters"),
+    "lut": ("requantize_cycles", "tm", "tn", "engines", "masters", "narrow_weights"),
     "ff": ("tm", "tn", "engines", "masters"),
 }
 

@@ -130,17 +130,23 @@ class Grid(NamedTuple):
 
     `sites`, `paths`: rows of the grid of sites (`resource_grid.csv`) and of the grid of longest
     paths (`timing_grid.csv`). `own`: columns of both grids that tell the engine's rows apart
-    besides, each with the overlay's field that it stands for.
+    besides, each with the overlay's field that it stands for. `forms`: rows of paths with one more
+    switch on, by the name of its field, which is the form of the row.
     """
 
     sites: tuple[tuple[int, ...], ...]
     paths: tuple[tuple[int, ...], ...]
     own: Mapping[str, str] = MappingProxyType({})
+    forms: Mapping[str, tuple[tuple[int, ...], ...]] = MappingProxyType({})
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What the numbers of a row are."""
         return ("tm", "tn", "channels", *self.own)
+
+    def form(self, overlay: Overlay) -> str:
+        """The switch of `forms` that an overlay has on; "" if none."""
+        return next((name for name in self.forms if getattr(overlay, name)), "")
 
     def row(self, overlay: Overlay) -> dict[str, int]:
         """What an overlay has in the engine's own columns."""

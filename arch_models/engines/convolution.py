@@ -43,7 +43,8 @@ class Convolution(EngineModel):
         (8, 8, 4, 1, 0, 8), (16, 8, 4, 1, 0, 8), (8, 16, 4, 1, 0, 8), (16, 16, 4, 1, 0, 8),
         (24, 8, 4, 1, 0, 8), (8, 24, 4, 1, 0, 8), (8, 8, 4, 2, 0, 8), (8, 8, 4, 4, 0, 8),
         (8, 8, 4, 1, 1, 8), (16, 16, 4, 1, 1, 8), (8, 8, 4, 1, 0, 4), (16, 8, 4, 2, 1, 8)),
-        {name: name for name in ("columns", "dsp_packing", "requantize_cycles")})
+        {name: name for name in ("columns", "dsp_packing", "requantize_cycles")},
+        {"narrow_weights": ((16, 8, 4, 1, 0, 8), (8, 16, 4, 1, 0, 8), (8, 8, 4, 1, 1, 8))})
     #: Every row has the fused addition, and DSPs are counted. Registers of whole products are
     #: inside the DSP48; those around packed ones are not, and columns share those of weights.
     fitted = MappingProxyType({

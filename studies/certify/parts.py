@@ -18,7 +18,7 @@ from arch_models.engines import Resources
 from arch_models.nets import Row
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Overlay, Rate, Role
 from arch_models.power.energy import Sites
-from arch_models.resources import block_design, estimate
+from arch_models.resources import UNPACK, block_design, estimate
 from studies.certify.boxes import Box
 from studies.certify.clock_ceiling import RowSets, ceiling_mhz, every_row
 from studies.search.space import CLOCK, MOVABLE, OWN_AXES, Choice, Value
@@ -46,6 +46,7 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
     "engine": ("tm", "tn", "vector_entries", "parameter_entries", *MASTERS),
     **{engine.value: ("tm", "tn", "vector_entries", "parameter_entries", *axes, *MASTERS)
        for engine, axes in OWN_AXES.items() if axes},
+    "unpack": ("tm", "tn", "narrow_weights"),
     "buffer input": ("tn", "columns", "input_words", "input_banks", "input_masters", "ports"),
     "buffer output": ("tm", "output_words", "output_banks", "ports"),
     "buffer skip": ("fuse_add", "tm", "output_words", "output_banks", "ports"),
@@ -143,6 +144,8 @@ class Parts:
             yield "master input_2"
         if box.values("fuse_add") in ((True,), ()):
             yield "buffer skip"
+        if (box.values("narrow_weights") or (self.base.narrow_weights,)) == (True,):
+            yield UNPACK
         if all(box.values("tensor_memory_kib") or (self.base.tensor_memory_kib,)):
             yield "buffer tensors"
         for name in ENGINES:

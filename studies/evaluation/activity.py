@@ -18,7 +18,7 @@ from arch_models.engines.base import HOLD_CYCLES, VECTOR_LANES, values
 from arch_models.overlay import Engine, Overlay, Role
 from arch_models.power.energy import Activity
 from arch_models.power.fabric import FILE, STALLED
-from arch_models.resources import SOFTMAX_LANES
+from arch_models.resources import SOFTMAX_LANES, UNPACK
 from arch_models.units import NS_PER_S, ceil_div
 from cosim.analysis.least import Least
 from cosim.engines import RUNS
@@ -150,6 +150,8 @@ def _units(found: _Working, clocked: _Working, program: Program, overlay: Overla
             works = table[rows, Column.INTERVAL] * trips
             around = table[rows, Column.FILL] + table[rows, Column.DRAIN] + HOLD_CYCLES
             found.add(unit.name, layer, works * times[rows])
+            if unit.name == ARRAY and overlay.narrow_weights:
+                found.add(UNPACK, layer, works * times[rows])
             clocked.add(unit.name, layer, (works + around) * times[rows])
 
 

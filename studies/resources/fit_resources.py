@@ -14,12 +14,14 @@ import numpy as np
 from arch_models.engines.base import DATA, Resources, logic
 from arch_models.overlay import load_overlay
 from arch_models.resources import (
+    UNPACK,
     buffer_sites,
     control_terms,
     estimate,
     master_terms,
     norm_memories,
     places_terms,
+    unpack_terms,
 )
 from studies.plain.errors import unknown
 from studies.plain.files import write_text
@@ -45,6 +47,8 @@ EXACT = {("convolution", "dsp")}
 PLACES_LUT = ("input", "skip", "word_beat", "pair", "engine", "chosen", "pair_word")
 PLACES_FF = ("input", "skip", "in_beat", "pair", "engine", "out_beat", "word_beat", "pair_word",
              "pair_beat")
+#: Of `unpack_terms`: a packed array has registers for its weights.
+UNPACK_LUT, UNPACK_FF = ("weight", "channel"), ("kept_weight", "channel")
 #: Parts without coefficients: the model counts memories, and adds parts up.
 UNFITTED = frozenset({"buffer", "whole"})
 
@@ -68,6 +72,9 @@ def terms_of(row: Sites, site: str) -> dict[str, float]:
     elif row.part == "places":
         found = places_terms(row.overlay)
         found = {name: found[name] for name in (PLACES_FF if site == "ff" else PLACES_LUT)}
+    elif row.part == UNPACK:
+        found = unpack_terms(row.overlay)
+        found = {name: found[name] for name in (UNPACK_FF if site == "ff" else UNPACK_LUT)}
     elif row.part in ("read_master", "write_master"):
         found = master_terms(row.width, row.channels)
     else:

@@ -18,12 +18,15 @@ from amaranth.hdl import Module, Signal
 
 from arch_models.board import load_board
 from arch_models.engines import MODELS
+from arch_models.fields import with_value
 from arch_models.overlay import Engine, Overlay, Role, default_overlay
+from arch_models.resources import UNPACK
 from cosim.lowering.wiring import wire
 from cosim.program.table import ARGUMENT_COUNT, Column, Program
 from hw.interface.configuration import COMMAND_DEPTH
 from hw.rtl.buffers import Buffer
 from hw.rtl.engines import BUILT
+from hw.rtl.engines.unpack import Unpack
 from hw.rtl.ip.axi_shell import AxiShell
 from hw.rtl.overlay_top import OverlayTop
 from hw.rtl.ports import READ_SIGNALS, WRITE_SIGNALS
@@ -35,7 +38,10 @@ GRID_FILE = Path(__file__).parents[2] / "arch_models" / "data" / "resource_grid.
 ENGINES = {model.engine.value: model for model in MODELS}
 #: `places`: what an overlay has between masters, memories and engines. `control`: what is left.
 #: `whole`: all of it.
-PARTS = (*ENGINES, "read_master", "write_master", "control", "places", "buffer", "whole")
+PARTS = (*ENGINES, UNPACK, "read_master", "write_master", "control", "places", "buffer", "whole")
+#: tm, tn, dsp_packing.
+UNPACKS = ((8, 8, 0), (16, 8, 0), (8, 16, 0), (16, 16, 0), (24, 8, 0), (16, 16, 1), (16, 8, 1),
+           (8, 8, 1), (8, 16, 1))
 MASTERS = tuple((width, channels) for width in (32, 64, 128) for channels in (3, 7, 12))
 #: engines, inputs, outputs, width of every port.
 CONTROLS = ((1, 1, 1, 64), (2, 1, 1, 64), (4, 1, 1, 64), (7, 1, 1, 64), (8, 1, 1, 64),
@@ -76,9 +82,10 @@ _LUTS = {"RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
 class Sites:
     """What one synthesis took.
 
-    `depth`: words of a buffer. `lanes`, `form`: of a buffer. `width`: bits of a master's port, or
-    of all of them. `channels`: that end, and that begin, at a unit. `engines`: so many of `MODELS`.
-    0 where a part has no such thing. What a column is of an engine: `Grid.own`.
+    `depth`: words of a buffer. `lanes`, `form`: of a buffer; of an engine, a form of its `Grid`.
+    `width`: bits of a master's port, or of all of them. `channels`: that end, and that begin, at a
+    unit. `engines`: so many of `MODELS`. 0 where a part has no such thing. What a column is of an
+    engine: `Grid.own`.
     """
 
     part: str
@@ -110,8 +117,11 @@ class Sites:
             masters = tuple(
                 replace(item, name=f"{item.name}{index or ''}", width_bits=self.width)
                 for item in masters for index in range(counts[item.role]))
-        own = ENGINES[self.part].grid.own if self.part in ENGINES else {}
-        base = replace(base, **{field: getattr(self, column) for column, field in own.items()})
+        if self.part in ENGINES:
+            own = ENGINES[self.part].grid.own
+            base = replace(base, **{field: getattr(self, column) for column, field in own.items()})
+            if self.form:
+                base = with_value(base, self.form, True)
         return replace(
             base, tm=self.tm or base.tm, tn=self.tn or base.tn, columns=self.columns,
             dsp_packing=bool(self.dsp_packing), requantize_cycles=self.requantize_cycles,
@@ -222,6 +232,11 @@ def _buffer(row: Sites) -> tuple[Any, list[Signal]]:
                  *([top.next_data] if top.pairs else [])]
 
 
+def _unpack(row: Sites) -> tuple[Any, list[Signal]]:
+    top = Unpack(row.tm, row.tn, bool(row.dsp_packing))
+    return top, [top.words, top.halved, top.half, top.bytes]
+
+
 def _around(row: Sites) -> tuple[Any, list[Signal]]:
     overlay = row.overlay
     program = wiring_program(overlay)
@@ -239,6 +254,8 @@ def top_of(row: Sites) -> tuple[Any, list[Signal]]:
     """The module that a row synthesizes, and its ports."""
     if row.part == "buffer":
         return _buffer(row)
+    if row.part == UNPACK:
+        return _unpack(row)
     if row.part == "whole":
         return whole(row.overlay)
     if row.part in ("read_master", "write_master"):
@@ -271,6 +288,8 @@ def points(part: str) -> list[Sites]:
     """The grid of a part, without counts."""
     if part in ENGINES:
         return [sized(part, row) for row in ENGINES[part].grid.sites]
+    if part == UNPACK:
+        return [Sites(part, tm, tn, dsp_packing=packed) for tm, tn, packed in UNPACKS]
     if part == "buffer":
         return [Sites(part, form=form, lanes=lanes, depth=depth) for form, lanes, depth in BUFFERS]
     if part == "whole":

@@ -52,6 +52,8 @@ def points() -> Iterator[Sites]:
     """The parts of the grid, without counts."""
     for part, model in ENGINES.items():
         yield from (sized(part, row) for row in model.grid.paths)
+        for form, rows in model.grid.forms.items():
+            yield from (replace(sized(part, row), form=form) for row in rows)
     for part in ("read_master", "write_master"):
         for width, waits in MASTERS:
             yield Sites(part, width=width, channels=waits)

@@ -24,7 +24,8 @@ def random_design(seed: int) -> Overlay:
     while True:
         found = overlay_of(space.sample(draw), default_overlay(), board())
         if found.macs_per_cycle <= MOST_MACS:
-            return dataclasses.replace(found, clock_gating=bool(draw.getrandbits(1)))
+            return dataclasses.replace(found, clock_gating=bool(draw.getrandbits(1)),
+                                       narrow_weights=bool(draw.getrandbits(1)))
 
 
 def test_odd_words_two_columns_packed_products_and_clocks_that_stop():

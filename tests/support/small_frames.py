@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 
+import numpy as np
+
 from arch_models.board import Board, load_board
 from arch_models.overlay import Engine, Overlay, default_overlay
 from cosim.build import build
 from cosim.lowering.lower import Lowered
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
-from workloads.graph import Graph
+from workloads.graph import NARROW, Graph, Operator
 
 #: A small frame compiles longer than it runs.
 QUICK = ("-std=c++14", "-O0")
@@ -39,3 +41,14 @@ def without(*engines: Engine) -> Overlay:
     """The default overlay with some engines left to the host."""
     base = default_overlay()
     return dataclasses.replace(base, engines=base.engines - set(engines))
+
+
+@cache
+def mixed_graph() -> Graph:
+    """The small frame with weights of 4 bits in two convolutions of three."""
+    graph, draw = small_graph(), np.random.default_rng(0)
+    found = [layer for layer in graph.layers if layer.operator is Operator.CONVOLUTION]
+    return dataclasses.replace(graph, constants=dict(graph.constants) | {
+        layer.constants["weights"]: draw.integers(
+            *NARROW, graph.constant(layer, "weights").shape, np.int8, endpoint=True)
+        for index, layer in enumerate(found) if index % 3 < 2})

@@ -26,7 +26,7 @@ from hw.rtl.engines.array import (
     weight_cycles,
 )
 from hw.rtl.engines.results import ANNOUNCE, RESULTS, Results
-from hw.rtl.engines.unpack import unpacked
+from hw.rtl.engines.unpack import Unpack
 from hw.rtl.pipeline import (
     PACED_FILL,
     delay,
@@ -197,7 +197,7 @@ class ConvolutionEngine(Elaboratable):
         """Set the address; the weights of a trip, each input channel with its lag.
 
         Weights of a block of output channels lie in the order of the trips of a position. Narrow
-        ones are counted in halves of words, and read a cycle earlier, so that they cost none.
+        ones are counted in halves of words.
         """
         read = _PIXELS + weight_cycles(self.tn, self.packed) - 1 - _ENDS
         if not self.narrow:
@@ -209,9 +209,11 @@ class ConvolutionEngine(Elaboratable):
         place = self._count_weights(
             m, Cat(Const(0, 1), self.weight_address), Cat(Const(0, 1), self._head("weight_base")),
             Mux(halved, Const(1, 2), 2), issued, ended)
-        m.d.comb += self.weight_address.eq(late(m, place[1:], read - 1))
-        return unpacked(m, self.weight_data, halved, late(m, place[0], read - 1), self.tm, self.tn,
-                        self.packed)
+        m.submodules.unpack = unpack = Unpack(self.tm, self.tn, self.packed)
+        asked = late(m, place, read - unpack.cycles)
+        m.d.comb += [self.weight_address.eq(asked[1:]), unpack.words.eq(self.weight_data),
+                     unpack.halved.eq(halved), unpack.half.eq(asked[0])]
+        return unpack.bytes
 
     def _count_weights(self, m: Module, wide: Value, base: Value, step: ValueLike,
                        issued: Value, ended: list[Value]) -> Signal:

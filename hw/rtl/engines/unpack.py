@@ -10,7 +10,7 @@ a half that is the sign of the channel above.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 
 from hw.rtl.engines.array import lag
 from hw.rtl.pipeline import late, register
@@ -18,27 +18,36 @@ from hw.rtl.pipeline import late, register
 _SIGN = 8  # of a weight of 4 bits
 
 
-def unpacked(m: Module, words: Value, halved: Value, half: Value, tm: int, tn: int, packed: bool
-             ) -> Value:
-    """`words` a cycle later: byte n * tm + channel, each n lagging as `array.lag` says.
+class Unpack(Elaboratable):
+    """`bytes` are those of `words`: byte n * tm + channel a weight, each n lagging as `array.lag`.
 
     `halved`: the operation's words have halves. `half`: which one is wanted, a cycle before the
-    word of channel 0 is there.
+    word of channel 0 is there. One gate of five inputs lies between words and bytes, and where the
+    array's first register is a DSP48's, far from the memories, another one: `cycles`.
     """
-    found: list[Signal] = [Signal()] * (tm * tn)
-    for n in range(tn):
-        upper = register(m, late(m, half, lag(n, packed)) & halved)
-        narrow = register(m, halved)
-        for channel in range(tm // 2):
-            low, high = (words.word_select(n * tm + place, 8)
-                         for place in (channel, channel + tm // 2))
-            flips = packed and channel % 2 == 0
-            for place, here, nibble in (
-                    (channel, low, Mux(upper, high[:4], low[:4])),
-                    (channel + tm // 2, high,
-                     Mux(upper, high[4:], low[4:]) ^ (_SIGN if flips else 0))):
-                made = Signal(8, reset_less=True)
-                wide = Cat(nibble, nibble[3].replicate(4)) ^ (0x80 if flips else 0)
-                m.d.sync += made.eq(Mux(narrow, wide, here))
-                found[n * tm + place] = made
-    return Cat(found)
+
+    def __init__(self, tm: int, tn: int, packed: bool) -> None:
+        self.tm, self.tn, self.packed = tm, tn, packed
+        self.words, self.bytes = Signal(8 * tm * tn), Signal(8 * tm * tn)
+        self.halved, self.half = Signal(), Signal()
+        self.cycles = 0 if packed else 1
+
+    def elaborate(self, platform: object) -> Module:
+        """Two bits a channel of input say what its weights are chosen from."""
+        m = Module()
+        found: list[Value] = [Value.cast(0)] * (self.tm * self.tn)
+        for n in range(self.tn):
+            upper = register(m, late(m, self.half, lag(n, self.packed)) & self.halved)
+            narrow = register(m, self.halved)
+            for channel in range(self.tm // 2):
+                above = channel + self.tm // 2
+                low, high = (self.words.word_select(n * self.tm + place, 8)
+                             for place in (channel, above))
+                flips = self.packed and channel % 2 == 0
+                for place, whole, nibble in (
+                        (channel, low, Mux(upper, high[:4], low[:4])),
+                        (above, high, Mux(upper, high[4:], low[4:]) ^ (_SIGN if flips else 0))):
+                    wide = Cat(nibble, nibble[3].replicate(4)) ^ (0x80 if flips else 0)
+                    found[n * self.tm + place] = Mux(narrow, wide, whole)
+        m.d.comb += self.bytes.eq(late(m, Cat(found), self.cycles))
+        return m
