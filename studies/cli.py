@@ -75,6 +75,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "quality": "study.quality",
         "decoders": "study.decoders",
         "on-chip": "study.on_chip",
+        "precision": "study.precision",
         "resources": "fits.resources",
         "timing": "fits.timing",
         "fit-energy": "fits.fit_energy",

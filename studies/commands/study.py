@@ -228,6 +228,35 @@ def on_chip(
     study.show(terminal(), found)
 
 
+def precision(
+    networks: Annotated[str, typer.Option(
+        help="Networks, separated by commas.", show_default="all five")] = "",
+    board: BoardName = "pynq-z1",
+    count: Annotated[int, typer.Option(
+        min=0, max=200, help="Pictures of each network; 0 measures none.")] = 4,
+    seed: Seed = 0,
+    table: Annotated[Path | None, typer.Option(
+        help="Write the table (Markdown) to this file.", show_default=False)] = None,
+    json: Json = None,
+) -> None:
+    """Set 4-bit weights beside 8: quality (measured), DRAM traffic, time, energy (predicted)."""
+    from studies.headline import precision as study
+
+    for path in (json, table):
+        if path is not None:
+            check_writable(path)
+    asked = study.Request(networks.split(",") if networks else tuple(study.DESIGNS), board, count,
+                          seed)
+    if unknown := sorted(set(asked.networks) - set(study.DESIGNS)):
+        raise UserError(f"networks: {unknown}, must be among {', '.join(study.DESIGNS)}")
+    found = study.run(asked)
+    if json is not None:
+        write_json(json, [asdict(row) for row in found])
+    if table is not None:
+        write_text(table, study.page(found))
+    study.show(terminal(), found)
+
+
 def benchmark(
     runs: Annotated[int, typer.Option(min=1, max=100, help="Runs of each measurement.")] = 5,
     peer: Annotated[bool, typer.Option(

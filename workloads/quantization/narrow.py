@@ -1,6 +1,6 @@
 """Gives some convolutions of an integer graph 4-bit weights, without training.
 
-It packs no bits and chooses no activation scale: a weight stays an int8 that has one of 15 values.
+It chooses no activation scale: what a step of the weights is worth goes into bias and multiplier.
 """
 
 from __future__ import annotations
@@ -10,37 +10,55 @@ from dataclasses import replace
 
 import numpy as np
 
-from workloads.graph import Graph, Operator
+from workloads.graph import Graph, Layer, Operator
 from workloads.reference import execute_layer
 
-#: Greatest 4-bit weight, and greatest step at which it still is an int8.
+#: Greatest 4-bit weight, and greatest step of which it still is an int8.
 LIMIT, STEPS = 7, 18
+#: Greatest multiplier that hardware takes (docs/design.md, CONVOLUTION_PARAMETERS).
+MOST_MULTIPLIER = (1 << 15) - 1
 
 
-def four_bits(weights: np.ndarray) -> np.ndarray:
-    """int8 weights [out, in, rows, columns] as -7 .. 7 times a whole step of each output channel.
-
-    The step is the one of least squared error. Hardware would fold it into the multiplier, so
-    bias and scales stay as they are.
-    """
+def four_bits(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 weights [out, in, rows, columns] as (int8 from -7 to 7, int32 step of each output
+    channel); their product is nearest to the weights by least squares."""
     flat = weights.reshape(len(weights), -1).astype(np.float64)
-    best, least = np.zeros_like(flat), np.full(len(flat), np.inf)
+    codes, steps = np.zeros_like(flat), np.ones(len(flat), np.int32)
+    least = np.full(len(flat), np.inf)
     for step in range(1, STEPS + 1):
-        tried = np.clip(np.rint(flat / step), -LIMIT, LIMIT) * step
-        error = ((tried - flat) ** 2).sum(axis=1)
-        best = np.where((error < least)[:, None], tried, best)
+        tried = np.clip(np.rint(flat / step), -LIMIT, LIMIT)
+        error = ((tried * step - flat) ** 2).sum(axis=1)
+        better = error < least
+        codes, steps = np.where(better[:, None], tried, codes), np.where(better, step, steps)
         least = np.minimum(error, least)
-    return best.astype(np.int8).reshape(weights.shape)
+    return codes.astype(np.int8).reshape(weights.shape), steps.astype(np.int32)
 
 
 def narrowed(graph: Graph, layers: Iterable[str]) -> Graph:
-    """The graph with 4-bit weights in the named convolutions."""
+    """The graph with 4-bit weights in the named convolutions.
+
+    Their sums count in steps: the bias is divided by the step and rounded, the multiplier times the
+    step, with a smaller shift where it would not fit hardware.
+    """
     chosen = set(layers)
     constants = dict(graph.constants)
     for layer in graph.layers:
         if layer.name in chosen:
-            constants[layer.constants["weights"]] = four_bits(graph.constant(layer, "weights"))
+            for role, array in _counted_in_steps(graph, layer).items():
+                constants[layer.constants[role]] = array
     return replace(graph, constants=constants)
+
+
+def _counted_in_steps(graph: Graph, layer: Layer) -> dict[str, np.ndarray]:
+    codes, steps = four_bits(graph.constant(layer, "weights"))
+    bias, multiplier, shift = (graph.constant(layer, role).astype(np.int64)
+                               for role in ("bias", "multiplier", "shift"))
+    factor, drop = multiplier * steps, np.zeros_like(shift)
+    while (over := np.rint(factor / (1 << drop)) > np.maximum(MOST_MULTIPLIER, multiplier)).any():
+        drop += over
+    return {"weights": codes, "bias": np.rint(bias / steps).astype(np.int32),
+            "multiplier": np.rint(factor / (1 << drop)).astype(np.int32),
+            "shift": (shift - drop).astype(np.int32)}
 
 
 def least_sensitive(
