@@ -143,6 +143,21 @@ def test_no_bound_is_above_a_simulation_with_a_tensor_memory():
     assert check_designs(SMALL, 60, 5, ("flat", "ddr3"), (0, 16, 64)) > 5
 
 
+def test_no_bound_is_above_a_simulation_of_layers_that_run_at_once():
+    """A design of a shipped network with pairs of layers, in every box that holds it."""
+    graph = load("agc-w16")
+    space = default_space(BOARD, graph)
+    space = replace(space, axes=(*space.axes, Axis("tensor_memory_kib", (0, 64))))
+    design = space.canonical({
+        **{axis.name: axis.values[-1] for axis in space.axes}, **choice_of(BASE, space),
+        "output_words": 1024, "accumulator_words": 1024, "tensor_memory_kib": 64})
+    overlay = overlay_of(design, BASE, BOARD)
+    mapping = Builder(graph, BOARD).mapping(overlay)
+    assert not isinstance(mapping, Infeasible) and len(mapping.bands) > 5
+    bounds = Bounds(Question(graph, BOARD, BASE, space, ALL, "flat"))
+    assert held(bounds, path_to(bounds, design), design, overlay)
+
+
 def test_no_bound_is_above_a_simulation_of_a_shipped_network():
     assert check_designs(load("agc-w16"), 8, 2) > 1
 
