@@ -29,6 +29,8 @@ ENTRY_BITS = 64
 UNPACK = "unpack"
 SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
+#: Of a tensor memory's logic, besides what grows with its words (`tensor_memory_sites`).
+TENSOR_LUT, TENSOR_FF = 97, 61
 #: LUTs a lane of a buffer that is written, or read, two beats a cycle; that two masters write, a
 #: beat each a cycle, or two: `resource_grid.csv`.
 PAIR_WRITE_LUT, PAIR_READ_LUT, BOTH_LUT, BOTH_PAIRS_LUT = 216, 130, 88, 668
@@ -147,10 +149,17 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
 
 
 def tensor_memory_sites(overlay: Overlay) -> Resources:
-    """The tensor memory: words as wide as its masters, written in parts of 64 bits."""
+    """The tensor memory: words as wide as its masters, written in parts of 64 bits; its two walks
+    with their queues, which grow with the bits of an address; and what it adds to both masters, a
+    LUT for each bit that is read.
+
+    Synthesis of it with 11 to 14 such bits, and of masters with and without: `test_rtl_resources`.
+    """
     word = tensor_word_bytes(overlay)
-    lanes = max(1, word * 8 // ENTRY_BITS)
-    return buffer_sites(tensor_bytes(overlay) // word, lanes, bits=min(word * 8, ENTRY_BITS))
+    lanes, words = max(1, word * 8 // ENTRY_BITS), tensor_bytes(overlay) // word
+    bits = (words - 1).bit_length()
+    return buffer_sites(words, lanes, bits=min(word * 8, ENTRY_BITS)) + Resources(
+        lut=TENSOR_LUT + ceil_div(7 * bits, 3) + word * 8, ff=TENSOR_FF + 2 * bits)
 
 
 def _slots(master: Master) -> int:

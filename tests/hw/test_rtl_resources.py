@@ -10,8 +10,10 @@ import pytest
 from arch_models.channels import channels, engine_channels, master_channels
 from arch_models.engines import MODELS
 from arch_models.engines.base import DATA
-from arch_models.overlay import Engine, Fetch, Role
+from arch_models.overlay import Engine, Fetch, Role, default_overlay
+from arch_models.resources import estimate
 from hw.interface.descriptors import local_channels
+from hw.rtl.transfers.tensor_memory import TensorMemory
 from studies.resources import fit_resources
 from studies.resources.fit_resources import (
     UNFITTED,
@@ -179,3 +181,15 @@ def test_synthesis_repeats_rows():
     chosen += [row for row in ROWS if row.part == "places"][:1]
     for row in chosen:
         assert counted(row, synthesize(*top_of(row))) == row
+
+
+@pytest.mark.parametrize("kib", [16, pytest.param(128, marks=pytest.mark.long)])
+def test_a_tensor_memory_takes_what_its_synthesis_takes(kib):
+    """Its masters take a LUT for each of 64 bits that are read, one more, and nine to write: the
+    difference between both masters with and without it, synthesized once (841 and 906, 944 and
+    953 LUTs)."""
+    memory = TensorMemory(kib * 1024, 64)
+    pins = [signal for side in (memory.read, memory.write) for signal in vars(side).values()]
+    found = counted(Sites("buffer"), synthesize(memory, pins))
+    told = estimate(replace(default_overlay(), tensor_memory_kib=kib)).part("buffer tensors")
+    assert (found.lut + 64 + 1 + 9, found.ff, found.bram36) == (told.lut, told.ff, told.bram36)
