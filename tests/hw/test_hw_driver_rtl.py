@@ -20,6 +20,7 @@ from hw.interface.vectors import host_layers
 from hw.project.emit import emit
 from hw.rtl_sim.board import RtlBoard
 from studies.validate.board import validate
+from tests.cosim.test_cosim_bands import BANDED, banded
 from tests.support.board_counters import same_counters
 from tests.support.small_frames import QUICK, board, lowered_frame, small_graph
 
@@ -78,3 +79,28 @@ def test_a_frame_through_the_registers_and_buses_of_the_ip(tmp_path):
         with pytest.raises(DriverError, match="time-out"):
             driver.run()
         assert late.stopped
+
+
+@pytest.mark.long
+def test_tensors_on_chip_through_the_registers_and_buses_of_the_ip(tmp_path):
+    """The ports' base address moves what lies on chip for reader and writer alike."""
+    overlay = dataclasses.replace(BANDED, engines=frozenset({Engine.CONVOLUTION}))
+    graph = banded()
+    lowered = lowered_frame(overlay, graph=graph)
+    assert lowered.mapping.bands
+    program, configuration = lowered.program, configure(lowered.program, overlay)
+    memory = memory_for(board(), overlay, model="flat")
+    folder, bitstream = tmp_path / "project", tmp_path / "overlay.bit"
+    emit(lowered, graph, overlay, board(), folder)
+    bitstream.write_bytes(b"a stand-in for a bitstream")
+    seal(str(folder), str(bitstream))
+    project = Project(str(folder))
+    project.manifest["counters"] = counter_registers(program)
+    with Fabric(program, overlay, host_layers(graph, lowered), QUICK) as host, \
+            Driver(project, RtlBoard(program, overlay, memory), host, str(bitstream),
+                   str(tmp_path / "lock")) as driver:
+        driver.put_vectors()
+        measurement = driver.measure(1, driver.expected_vectors())
+    assert measurement.values_compared and not measurement.values_differing
+    assert validate(measurement, folder, "flat").cycles_differing == 0
+    same_counters(measurement, program, configuration, memory)
