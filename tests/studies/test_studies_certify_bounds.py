@@ -45,7 +45,9 @@ from tests.support.small_proof import (
     optimum,
     proved,
 )
+from workloads.graph import Operator
 from workloads.library import load
+from workloads.quantization.narrow import narrowed
 
 #: Figures that every bound is asked for at once.
 ALL = (Aim.LATENCY, Aim.ENERGY, Aim.RESOURCES)
@@ -62,14 +64,14 @@ def path_to(bounds: Bounds, design) -> list[Box]:
     return found
 
 
-def check_designs(graph, count: int, seed: int, memories=("flat",), kept=()) -> int:
+def check_designs(graph, count: int, seed: int, memories=("flat",), more=None) -> int:
     """Every box that holds a random design near the base, against the design's simulation.
 
-    `kept`: sizes of the tensor memory, if that is an axis.
+    `more`: an axis that the default space does not have.
     """
     space, generator = default_space(BOARD, graph), random.Random(seed)
-    if kept:
-        space = replace(space, axes=(*space.axes, Axis("tensor_memory_kib", kept)))
+    if more:
+        space = replace(space, axes=(*space.axes, more))
     asked = [Bounds(Question(graph, BOARD, BASE, space, ALL, memory)) for memory in memories]
     bounds, seen = asked[0], 0
     start = choice_of(BASE, space)
@@ -140,7 +142,26 @@ def test_no_bound_is_above_a_simulation():
 
 
 def test_no_bound_is_above_a_simulation_with_a_tensor_memory():
-    assert check_designs(SMALL, 60, 5, ("flat", "ddr3"), (0, 16, 64)) > 5
+    axis = Axis("tensor_memory_kib", (0, 16, 64))
+    assert check_designs(SMALL, 60, 5, ("flat", "ddr3"), axis) > 5
+
+
+def test_no_bound_is_above_a_simulation_where_weights_may_lie_two_a_byte():
+    names = [layer.name for layer in SMALL.layers if layer.operator is Operator.CONVOLUTION]
+    graph, axis = narrowed(SMALL, names[::2]), Axis("narrow_weights", (False, True))
+    assert graph.narrow_layers == set(names[::2])
+    assert check_designs(graph, 30, 5, ("flat", "ddr3"), axis) > 2
+
+
+@pytest.mark.parametrize("aim", [Aim.LATENCY, Aim.ENERGY])
+def test_what_is_proved_is_the_best_where_weights_may_lie_two_a_byte(aim):
+    names = [layer.name for layer in SMALL.layers if layer.operator is Operator.CONVOLUTION]
+    graph, space = narrowed(SMALL, names), narrow_space(
+        input_words=(1024,), input_banks=(2,), input_port=("HP0",), port_width_bits=(32,),
+        weight_words=(16, 128), fabric_elementwise=(True,))
+    space = replace(space, axes=(*space.axes, Axis("narrow_weights", (False, True))))
+    found = best(proved(space=space, aims=(aim,), graph=graph)[1])
+    assert found == min(aim.of(point) for point in figures_of(graph, space, "flat"))
 
 
 def test_no_bound_is_above_a_simulation_of_layers_that_run_at_once():
