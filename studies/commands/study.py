@@ -154,6 +154,9 @@ def quality(
     real: Annotated[bool, typer.Option(
         "--real", help="A real face that no training saw instead, beside JPEG and WebP at the "
         "same bits.")] = False,
+    table: Annotated[Path | None, typer.Option(
+        help="Write the integer networks as a table (CSV), as studies/data/quality.csv has them.",
+        show_default=False)] = None,
     json: Json = None,
 ) -> None:
     """Measure the pictures of the shipped networks, float and integer."""
@@ -162,8 +165,11 @@ def quality(
     if strips is not None:
         study.draw_strips(output_folder(strips), count, seed, quick)
         return
-    if json is not None:
-        check_writable(json)
+    for path in (json, table):
+        if path is not None:
+            check_writable(path)
+    if real and table is not None:
+        raise UserError("--table holds networks on their own pictures; leave --real out")
     if real:
         found = (rates.rows(["agc-w16"], 1, seed, (90,)) if quick else
                  rates.rows(count=count, seed=seed))
@@ -171,6 +177,8 @@ def quality(
         found = study.rows(count, seed, quick)
     if json is not None:
         write_json(json, found)
+    if table is not None:
+        write_text(table, study.table(found, seed))
     study.show(terminal(), found)
 
 

@@ -40,6 +40,8 @@ AGC_FORMATS: dict[str, dict[str, str]] = {
 }
 UNICORN_FORMATS = {"n256": {"unicorn-n256-int8": "int8, fine-tuned",
                             "unicorn-n256-one-step": "int8, fine-tuned for one step"}}
+#: Columns of the table that ships.
+TABLE = ("workload", "format", "pictures", "psnr_db", "ssim", "ms_ssim", "source")
 #: Share of the AGC's weights that get 4 bits in its mixed format, and that format's name.
 NARROW_SHARE = 0.5
 MIXED = "int8, 4-bit weights in half"
@@ -167,6 +169,23 @@ def rows(count: int, seed: int, quick: bool = False) -> list[Row]:
     """
     heads, networks, count = _asked(count, quick)
     return [*agc_rows(heads, count, seed), *unicorn_rows(networks, count, seed)]
+
+
+def table(found: Iterable[Row], seed: int) -> str:
+    """`studies/data/quality.csv`: the integer networks among some rows, a line each."""
+    lines = [",".join(TABLE)]
+    for row in found:
+        kind, _, short = str(row["network"]).partition("-")
+        known = (AGC_FORMATS if kind == "agc" else UNICORN_FORMATS).get(short, {})
+        source = (f"cosim study quality --count {row['pictures']} --seed {seed}: "
+                  + ("held-out heads and motions" if kind == "agc" else
+                     "seeded pictures of the set that the network stands for"))
+        for name, form in known.items():
+            if form == row["format"]:
+                figures = (f"{row[measure]:.3f}" for measure in TABLE[3:-1])
+                lines.append(",".join((name, f'"{form}"', str(row["pictures"]), *figures,
+                                       f'"{source}"')))
+    return "\n".join(lines) + "\n"
 
 
 def draw_strips(folder: Path, count: int, seed: int, quick: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from studies.headline.quality import (
     AGC_FORMATS,
     MIXED,
+    TABLE,
     UNICORN_FORMATS,
     difference,
     drawn_numbers,
 )
-from studies.plain.quality_table import quality_db
+from studies.plain.quality_table import FILE, quality_db
 from tests.support.command import cosim
 from workloads import library
 
@@ -26,6 +28,9 @@ def test_every_shipped_integer_network_is_measured():
     shipped = {path.stem.replace("_", "-") for path in library.DATA.glob("*.json")}
     assert measured == shipped
     assert all(quality_db(name) > 20 for name in shipped)
+    lines = list(csv.DictReader(FILE.open()))
+    assert tuple(lines[0]) == TABLE
+    assert all(0.5 < float(line["ssim"]) < float(line["ms_ssim"]) < 1 for line in lines)
 
 
 def test_the_fine_tuned_network_is_what_unicorn_means():
@@ -38,8 +43,12 @@ def test_the_fine_tuned_network_is_what_unicorn_means():
 
 
 def test_one_picture_of_each_kind_near_float(tmp_path):
-    path = tmp_path / "quality.json"
-    assert cosim("study", "quality", "--quick", "--json", path) == 0
+    path, table = tmp_path / "quality.json", tmp_path / "quality.csv"
+    assert cosim("study", "quality", "--quick", "--json", path, "--table", table) == 0
+    lines = list(csv.DictReader(table.open()))
+    names = [*AGC_FORMATS["w16"], *UNICORN_FORMATS["n256"]]
+    assert [line["workload"] for line in lines] == names
+    assert all(0.5 < float(line["ssim"]) < float(line["ms_ssim"]) < 1 for line in lines)
     rows = {(row["network"], row["format"]): row for row in json.loads(path.read_text())}
     assert all({"psnr_db", "ssim", "perceptual_distance"} <= set(row) for row in rows.values())
     psnr_db = {key: row["psnr_db"] for key, row in rows.items()}
