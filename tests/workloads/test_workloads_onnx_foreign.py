@@ -226,6 +226,8 @@ def test_qonnx_files_keep_their_low_bits(bits: int, signed: int, tmp_path: Path)
     quantized = next(found.graph.constant(layer, "weights") for layer in found.graph.layers
                      if "weights" in layer.constants)
     assert np.array_equal(quantized, np.rint(weights / steps).clip(-7, 7).astype(np.int8))
+    assert found.graph.narrow_layers == {
+        layer.name for layer in found.graph.layers if "weights" in layer.constants}
 
 
 @pytest.mark.parametrize("around", ["zeros", "border", "reflection"])
