@@ -114,7 +114,9 @@ def next_burst(machine, unit):
     x, settings = machine.progress[unit], machine.units[unit]
     operation = machine.operations[x.row]
     size = burst_bytes(x.here, x.left, settings.width, settings.max_beats)
-    beats = burst_beats(x.here, size, settings.width)
+    beats = settings.max_beats  # of a full one, without a division
+    if size != beats * settings.width:
+        beats = burst_beats(x.here, size, settings.width)
     x.here += size
     x.left -= size
     x.new_run = 0

@@ -47,8 +47,10 @@ def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[in
     start = max(clock, free)
     if t[0].word == 0:
         return start, start
-    words = (size + 7) >> 3
-    return start, start + -((-words * t[0].word) // t[0].word_per)
+    clocks = ((size + 7) >> 3) * t[0].word
+    if t[0].word_per == 2:  # a shift is faster than a division
+        return start, start + ((clocks + 1) >> 1)
+    return start, start + -(-clocks // t[0].word_per)
 
 
 @CACHED_RULE
@@ -64,5 +66,9 @@ def ddr_read_data(t: np.ndarray, first: int, last: int, response: int, data_free
 
     The beats follow the port's earlier beats; the last one not before the last data arrived.
     """
+    start, end = data_free - response, data_free + beats - response
+    if (start >= 0 and last < SMALL and end < SMALL and first * t[0].cycle <= start * t[0].clock
+            and last * t[0].cycle <= end * t[0].clock):
+        return data_free + beats  # the port delays, not the DRAM: the same without a division
     begin = max(to_fabric(first, t) + response, data_free)
     return max(begin + beats, to_fabric(last, t) + response)

@@ -162,6 +162,25 @@ def test_beats_follow_the_earlier_beats_and_the_last_data() -> None:
     assert ddr_write_data(10, LEAD, 40, 16) == 40 + 16
 
 
+@pytest.mark.parametrize("rates", [(525, 100), (533, 143), (1, 1), (1, 3)])
+def test_short_cuts_around_divisions_equal_the_rule(rates: tuple[int, int]) -> None:
+    """Every order of DRAM and port, ends that fall together among them, small times and huge."""
+    t = timing(replace(DDR, clock_hz=rates[0], fabric_hz=rates[1]))
+    for base in (0, 1000, 2**31 - 20, 2**40):
+        for first in range(base, base + 24):
+            for free in range(int(to_fabric(base, t)), int(to_fabric(base, t)) + 24):
+                last, response, beats = first + first % 7, 1 + free % 5, 1 + first % 4
+                begin = max(to_fabric(first, t) + response, free)
+                assert ddr_read_data(t, first, last, response, free, beats) == max(
+                    begin + beats, to_fabric(last, t) + response)
+    for word in (1, 3):
+        for part in (1, 2, 3):
+            slow = timing(replace(DDR, word_clocks_numerator=word, word_clocks_denominator=part))
+            for size in range(1, 200):
+                clocks = -(-(-(-size // 8) * word) // part)
+                assert controller_port(slow, 10, 3, size) == (10, 10 + clocks)
+
+
 @EXECUTORS
 def test_a_slow_controller_port_delays_the_last_word(executor: ModuleType) -> None:
     """Sixteen words of four clocks from the first data on: later than the DRAM's last."""
