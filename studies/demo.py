@@ -25,7 +25,7 @@ from studies.plain.errors import UserError
 from studies.plain.files import output_folder, write_json, write_text, write_whole
 from studies.plain.made_by import invocation, program
 from studies.plain.records import save
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 from studies.report import tables
 from studies.report.collect import Given, collect
 from studies.report.documents import Asked, search_document
@@ -57,9 +57,8 @@ class Steps:
 
 def workload_table(config: AgcConfig) -> Table:
     """The convolutions of the decoder with MACs and parameters, and the totals."""
-    table = Table(title="AGC decoder, convolutions (exact)", title_justify="left")
-    for column in ("layer", "in", "out", "kernel", "size", "when", "10^6 MAC", "parameters"):
-        table.add_column(column, justify="left" if column in ("layer", "when") else "right")
+    table = grid("AGC decoder, convolutions (exact)", (
+        "layer", "in", "out", "kernel", "size", "when", "10^6 MAC", "parameters"), ("when",))
     for conv in conv_table(config):
         table.add_row(conv.name, str(conv.in_channels), str(conv.out_channels),
                       f"{conv.kernel}x{conv.kernel}", f"{conv.rows}x{conv.cols}",

@@ -18,8 +18,7 @@ from studies.evaluation.inputs import PLAIN, Reading, network
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json, write_text
 from studies.plain.records import encode
-from studies.plain.terminal import terminal
-from studies.report import tables
+from studies.plain.terminal import grid, terminal
 
 if TYPE_CHECKING:
     from studies.energy.power_report import PowerReport
@@ -138,12 +137,12 @@ def _build(folder: Path, design: str, board: str, out: Path) -> object:
         f"{found.reached_mhz:.1f} MHz{'' if found.met else ', missed'}; predicted "
         f"{found.predicted_mhz:.1f} ({found.low_mhz:.0f} to {found.high_mhz:.0f})",
         highlight=False, soft_wrap=True)
-    table = tables.grid("Sites", ("site", "predicted", "used", "difference, %"))
+    table = grid("Sites", ("site", "predicted", "used", "difference, %"))
     for site in found.sites:
         table.add_row(site.site, f"{site.predicted:g}", f"{site.used:g}",
                       f"{100 * (site.predicted / site.used - 1):+.1f}" if site.used else "-")
     console.print(table)
-    table = tables.grid("Longest period of each part, ns",
+    table = grid("Longest period of each part, ns",
                         ("part", "predicted", "reported", "path"), left=("path",))
     for part in found.parts:
         table.add_row(part.part, *("-" if value is None else f"{value:.2f}" for value in (
@@ -161,7 +160,7 @@ def _estimates(powers: Sequence[PowerReport]) -> list[dict[str, object]]:
     console, found = terminal(), []
     for report in powers:
         rows = differences(report)
-        table = tables.grid(
+        table = grid(
             f"{report.file}: {report.design} on {report.device}, {report.clock_mhz:g} MHz "
             f"(the tool's estimate, confidence {report.confidence}, "
             f"{'activity from ' + report.activity if report.activity else 'activity assumed'})",
@@ -196,7 +195,7 @@ def _power(paths: list[Path], out: Path, board: str, design: str, graph: Graph) 
         int(run.result.total_cycles), overlay.clock_hz, int(run.result.row_misses))
     found = calibrated(readings, overlay, on, frame)
     write_text(out, board_text(board, found))
-    table = tables.grid(f"Measured powers of {on.title}", ("number", "was", "is", "error",
+    table = grid(f"Measured powers of {on.title}", ("number", "was", "is", "error",
                                                            "readings"))
     for item in found:
         table.add_row(item.name, f"{getattr(on.power, item.name):.4g}", f"{item.value:.4g}",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from arch_models.board import Board, board_names, load_board, read_board
 from arch_models.boards.rules import problems
@@ -21,8 +22,7 @@ from studies.evaluation.evaluate import feasible
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json, write_text
 from studies.plain.records import encode
-from studies.plain.terminal import terminal
-from studies.report import tables
+from studies.plain.terminal import grid, terminal
 from studies.report.documents import Search, load_search
 from studies.report.schemas import FILES, schema
 from studies.report.sheet import parameters
@@ -49,7 +49,7 @@ def boards(json: Json = None) -> None:
     rows = [_row(load_board(name)) for name in board_names()]
     if json is not None:
         write_json(json, rows)
-    table = tables.grid("Boards", ("name", "DSP", "BRAM36", "LUT", "ports", "bits", "MT/s",
+    table = grid("Boards", ("name", "DSP", "BRAM36", "LUT", "ports", "bits", "MT/s",
                                    "MB/s", "guesses", "unchecked"), ("ports", "unchecked"))
     for row in rows:
         table.add_row(*(str(row[key]) for key in ("name", "dsp", "bram36", "lut")),
@@ -67,16 +67,16 @@ def list_all() -> None:
     A network may also be an .onnx file; designs and boards .toml files of your own.
     """
     console = terminal()
-    networks = tables.grid("Networks", ("name", "what it is"), ("what it is",))
+    networks = grid("Networks", ("name", "what it is"), ("what it is",))
     for name in names():
         networks.add_row(name, f"short for {ALIASES[name]}" if name in ALIASES
                          else description(name))
-    designs = tables.grid("Designs", ("name", "array", "engines", "masters"), ("engines",))
+    designs = grid("Designs", ("name", "array", "engines", "masters"), ("engines",))
     for name in inputs.design_names():
         item = inputs.design(name)
         designs.add_row(name, f"{item.tm} x {item.tn} x {item.columns}",
                         ", ".join(sorted(item.engines)), str(len(item.masters)))
-    shipped = tables.grid("Boards", ("name", "what it is"), ("what it is",))
+    shipped = grid("Boards", ("name", "what it is"), ("what it is",))
     for name in board_names():
         shipped.add_row(name, load_board(name).title)
     for table in (networks, designs, shipped):
@@ -118,7 +118,7 @@ def show_design(
         raise UserError(f"{design!r}: # names a design of a search, a .json file.")
     else:
         overlay = inputs.design(design)
-    table = tables.grid(f"Design {overlay.name}", ("field", "value"), ("value",))
+    table = grid(f"Design {overlay.name}", ("field", "value"), ("value",))
     for row in parameters(overlay):
         table.add_row(*row)
     console.print(table)
@@ -136,12 +136,12 @@ def _number(search: Search, name: str, member: str) -> int:
     return int(member[:12])
 
 
-def _front(search: Search) -> tables.Table:
+def _front(search: Search) -> Table:
     """The front, fastest first, by the search's own memory model."""
     found = [search.designs[number] for number in search.front]
     kinds = ("DSP", "BRAM36", "LUT", "FF")
     sites = [name for name in kinds if found and name in found[0].resources]
-    table = tables.grid(f"Front of the search for {search.workload} on {search.board} (predicted, "
+    table = grid(f"Front of the search for {search.workload} on {search.board} (predicted, "
                         "flat)", ("design", "ms", "uJ/pixel", *sites, ""))
     for item in sorted(found, key=lambda item: item.latency_ms or 0.0):
         table.add_row(f"#{item.number}", f"{item.latency_ms:.2f}",

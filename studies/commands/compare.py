@@ -25,7 +25,7 @@ from studies.evaluation.evaluate import feasible
 from studies.plain.files import check_writable, write_json
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 from studies.report import tables
 from studies.report.documents import COMPARISON, OneClock
 from studies.why.compare import Comparison, Difference, compare
@@ -99,7 +99,7 @@ def _figures(row: Difference) -> dict[str, object]:
 
 
 def _table(title: str, rows: Sequence[Difference], top: int) -> Table:
-    table = tables.grid(f"{title} (predicted, ms)", ("", "A", "B", "B - A"))
+    table = grid(f"{title} (predicted, ms)", ("", "A", "B", "B - A"))
 
     def add(name: str, some: Sequence[Difference]) -> None:
         delta = sum((row.delta_s for row in some), Fraction(0))
@@ -116,7 +116,7 @@ def _table(title: str, rows: Sequence[Difference], top: int) -> Table:
 
 
 def _energy(found: Comparison) -> Table:
-    table = tables.grid("Energy of a frame (predicted, mJ)", ("", "A", "B", "B - A"))
+    table = grid("Energy of a frame (predicted, mJ)", ("", "A", "B", "B - A"))
     for part in found.energy:
         table.add_row(part.name, f"{part.a_j * 1e3:.3f}", f"{part.b_j * 1e3:.3f}",
                       f"{(part.b_j - part.a_j) * 1e3:+.3f}")

@@ -23,7 +23,7 @@ from studies.evaluation import inputs
 from studies.evaluation.remedy import held
 from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 from studies.report import tables
 from studies.why.critical import by_layer, by_unit
 from studies.why.explain import Explanation, explain
@@ -100,12 +100,12 @@ def _show(console: Console, found: Explanation) -> None:
     console.print(f"The critical path: {sum(link.operations for link in found.chain)} operations, "
                   f"{length} of {total} cycles. Each starts where the one before it ends; a "
                   "transfer's length holds what memory made it wait.", soft_wrap=True)
-    table = tables.grid("The critical path, by unit", ("unit", "ms", "%"))
+    table = grid("The critical path, by unit", ("unit", "ms", "%"))
     for unit, cycles in by_unit(found.path).items():
         table.add_row(unit, f"{cycles / item.clock_hz * 1e3:.2f}", f"{100 * cycles / total:.1f}")
     console.print(table)
     longest = sorted(found.path, key=lambda share: -share.cycles)[:8]
-    table = tables.grid("Its longest parts", ("layer", "unit", "operations", "ms", "%"),
+    table = grid("Its longest parts", ("layer", "unit", "operations", "ms", "%"),
                         ("unit",))
     for share in longest:
         table.add_row(share.layer, share.unit, str(share.operations),
@@ -118,7 +118,7 @@ def _show(console: Console, found: Explanation) -> None:
         console.print(f"no single change of {found.tried} shortens it; {found.infeasible} were "
                       "not feasible. Try several at once: cosim explore")
         return
-    table = tables.grid(f"Changes that shorten it, each simulated ({found.tried} tried, "
+    table = grid(f"Changes that shorten it, each simulated ({found.tried} tried, "
                         f"{found.infeasible} not feasible)",
                         ("change", "from", "to", "ms", "predicted", "saved", "uJ",
                          "relieves"), ("relieves",))

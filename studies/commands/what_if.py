@@ -28,7 +28,7 @@ from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 from studies.report import tables, what_if_pictures
 from studies.report.documents import WHAT_IF
 from studies.report.pictures import save_picture
@@ -144,7 +144,7 @@ def _tornado_figures(start: Evaluation, rows: tuple[Sensitivity, ...]) -> dict[s
 def _show_sweep(console: Console, rows: tuple[Row, ...]) -> None:
     names = [path.rpartition(".")[2] for path in rows[0].values]
     heads = names if len(set(names)) == len(names) else list(rows[0].values)
-    table = tables.grid("What if (predicted)", (
+    table = grid("What if (predicted)", (
         *heads, "MHz", "ms", "uJ/pixel", "80 %", "DSP", "BRAM36", "LUT", "FF", "bottleneck"),
         ("bottleneck",))
     for row in rows:
@@ -187,7 +187,7 @@ def _show_displaced(console: Console, base: Evaluation | None,
 
 
 def _show_tornado(console: Console, start: Evaluation, rows: tuple[Sensitivity, ...]) -> None:
-    table = tables.grid(
+    table = grid(
         f"A step down, a step up, against {start.latency_ms:.2f} ms, "
         f"{start.energy_uj_per_pixel:.2f} uJ a pixel (predicted, {start.memory_model})",
         ("parameter", "now", "down", "ms", "uJ", "up", "ms", "uJ"))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from studies.headline.quality import difference
 from studies.plain.errors import UserError, nearest
-from studies.report import tables
+from studies.plain.terminal import grid
 from workloads.agc.graph import frame_bytes, frame_inputs
 from workloads.agc.torch import load_agc
 from workloads.frames import AGC_TRAINED
@@ -120,7 +120,7 @@ def _pictures(graph: Graph, short: str, count: int) -> Iterator[DecodedFrame]:
 def show(console: Console, rows: list[dict[str, float]]) -> None:
     """PSNR by frame, and the mean, as a table."""
     names = [name for name in rows[0] if name != "frame"]
-    table = tables.grid("PSNR in dB (measured)",
+    table = grid("PSNR in dB (measured)",
                         ("frame", "float to wanted", "int8 to wanted", "int8 to float"))
     for row in rows:
         table.add_row(str(row["frame"]), *(f"{row[name]:.2f}" for name in names))

@@ -17,7 +17,8 @@ from arch_models.overlay import Infeasible, Overlay
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.inputs import own_designs
 from studies.plain.quality_table import quality_db, quality_names
-from studies.report import pictures, tables
+from studies.plain.terminal import grid
+from studies.report import pictures
 from workloads.library import load
 
 #: A frame each so many milliseconds are 25 a second.
@@ -75,7 +76,7 @@ def kind_of(point: Point) -> str:
 
 def show(console: Console, points: Sequence[Point]) -> None:
     """The points as a table."""
-    table = tables.grid("Decoders: quality measured, time and energy predicted", (
+    table = grid("Decoders: quality measured, time and energy predicted", (
         "network", "fastest design", "PSNR, dB", "latency, ms", "picture each, ms", "uJ a pixel",
         "front"))
     best = front(points)

@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from studies.headline.perceptual import judged
-from studies.report import tables
+from studies.plain.terminal import grid
 from workloads.agc.graph import frame_bytes, frame_inputs
 from workloads.agc.torch import load_agc
 from workloads.graph import Graph
@@ -155,7 +155,7 @@ def show(console: Console, rows: list[Row]) -> None:
     """The rows as a table."""
     names = ("network", "format", "pictures", "psnr_db", "ssim", "ms_ssim", "perceptual_distance",
              "bits_per_pixel")
-    table = tables.grid("Pictures (measured)", tuple(name.replace("_", " ") for name in names))
+    table = grid("Pictures (measured)", tuple(name.replace("_", " ") for name in names))
     for row in rows:
         table.add_row(*(f"{value:.3f}" if isinstance(value := row.get(name, "-"), float)
                         else str(value) for name in names))

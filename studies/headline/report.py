@@ -21,7 +21,7 @@ from studies.headline.study import (
     Point,
 )
 from studies.plain.records import encode
-from studies.report.tables import grid
+from studies.plain.terminal import grid
 from studies.why.ablation import LEFT_OUT, Ablation, Step
 from studies.why.array_use import LOST, ArrayUse, total
 from studies.why.phase_sums import phase_sums

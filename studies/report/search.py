@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from studies.plain.terminal import grid
 from studies.report import pictures, tables
 from studies.report.documents import Asked, start_of
 from studies.search.exploration import Exploration
@@ -94,7 +95,7 @@ def show(console: Console, found: Exploration) -> None:
             name = record.failure.reason.split(" needs ")[0].split(":")[-1].strip()
             reasons[name] = reasons.get(name, 0) + 1
     if reasons:
-        table = tables.grid("Why designs were infeasible", ("what did not fit", "designs"))
+        table = grid("Why designs were infeasible", ("what did not fit", "designs"))
         for name, count in sorted(reasons.items(), key=lambda item: -item[1])[:8]:
             table.add_row(name[:70], str(count))
         console.print(table)

@@ -9,25 +9,14 @@ import csv
 import io
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from studies.evaluation.values import Displaced, Evaluation, LayerReport
+from studies.plain.terminal import grid
 
 MICROJOULES = 1e6
 #: Shares of a part above this are hard to place; no figure of a build is behind it.
 TIGHT = 0.95
-
-
-def grid(title: str, columns: Sequence[str], left: Sequence[str] = ()) -> Table:
-    """An empty narrow table; numbers to the right, the first column and `left` to the left."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
-                  padding=(0, 1, 0, 0))
-    for index, column in enumerate(columns):
-        words = index == 0 or column in left
-        table.add_column(column, justify="left" if words else "right", no_wrap=index == 0,
-                         overflow="fold")  # a figure is folded, never cut
-    return table
 
 
 def heading(item: Evaluation) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
@@ -22,7 +21,7 @@ from cosim.executors import des, fast
 from studies.evaluation.evaluate import Run, evaluate, feasible, simulate_design
 from studies.plain.files import check_writable, write_json
 from studies.plain.machine import machine
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 from studies.search.exploration import outcome
 from studies.search.space import Choice, default_space
 from studies.search.space_overlays import choice_of
@@ -139,9 +138,8 @@ def run_benchmark(runs: int, peer: bool, json: Path | None, proofs: bool = False
     console = terminal()
     console.print(f"machine: {machine()}", highlight=False)
     found = figures(runs, peer, proofs, console)
-    table = Table(title=f"Measured on {machine()}", title_justify="left")
-    for column in ("name", "median", "min", "max", "unit", "runs"):
-        table.add_column(column, justify="left" if column in ("name", "unit") else "right")
+    table = grid(f"Measured on {machine()}", ("name", "median", "min", "max", "unit", "runs"),
+                 ("unit",))
     for item in found:
         table.add_row(item.name, f"{item.value:.4g}", f"{item.min:.4g}", f"{item.max:.4g}",
                       item.unit, str(item.runs))

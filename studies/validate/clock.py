@@ -25,9 +25,8 @@ from arch_models.overlay import Overlay
 from studies.evaluation.inputs import design as load_design
 from studies.plain.errors import UserError, missing_extra
 from studies.plain.files import check_writable, write_json
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 from studies.plain.truth import truth_path
-from studies.report.tables import grid
 
 PUBLIC_FILE = CLOCK_FILE.with_name("clock_checks.csv")
 ROUTED_FILE = Path(__file__).parents[1] / "data" / "routed_clocks.csv"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from studies.energy.check import (
     DDR_BAR,
@@ -22,7 +21,7 @@ from studies.energy.check import (
     validate,
 )
 from studies.plain.files import check_writable, write_json
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 
 HEAD = """
 ## Energy: against rails, and against a vendor's tool
@@ -94,10 +93,8 @@ def as_json(report: EnergyReport) -> dict[str, object]:
 def show(report: EnergyReport) -> None:
     """Print every check: predicted, measured, error."""
     console = terminal()
-    table = Table(title="core supply of the fabric, from sites, clock and voltage alone",
-                  title_justify="left")
-    for name in ("design", "nJ/cycle", "80 %", "measured", "mW*", "measured", "error", "worst"):
-        table.add_column(name, justify="left" if name == "design" else "right", no_wrap=True)
+    table = grid("core supply of the fabric, from sites, clock and voltage alone", (
+        "design", "nJ/cycle", "80 %", "measured", "mW*", "measured", "error", "worst"))
     for row in report.rows:
         table.add_row(
             row.design, f"{row.predicted_nj:.2f}", f"{row.low_nj:.1f}-{row.high_nj:.1f}",

@@ -22,8 +22,8 @@ from cosim.executors import fast
 from cosim.vta.cache import WAY_BYTES
 from cosim.vta.lower import lower_vta, vta_memory
 from studies.plain.errors import UserError
+from studies.plain.terminal import grid
 from studies.plain.truth import truth_path
-from studies.report import tables
 from studies.validate.vta import TIMED_TABLES
 from studies.validate.vta_rows import VtaRow, read_rows
 
@@ -166,7 +166,7 @@ def run() -> Found:
 
 def show(console: Console, found: Found) -> None:
     """Print coefficients with unit and spread, and the errors of each fit in percent."""
-    table = tables.grid("VTA on PYNQ, fitted to all timed rows",
+    table = grid("VTA on PYNQ, fitted to all timed rows",
                         ("coefficient", "value", "spread", "unit"), ("unit",))
     units = {item.name: item.unit for item in load_vta().fitted}
     for name, value in asdict(found.timing).items():
@@ -174,7 +174,7 @@ def show(console: Console, found: Found) -> None:
         table.add_row(name, f"{value:g}", "-" if spread is None else f"{spread:.2g}",
                       units.get(name, "bytes"))
     console.print(table)
-    table = tables.grid("Predicted against measured, error in % of the time measured",
+    table = grid("Predicted against measured, error in % of the time measured",
                         ("fitted to", "rows", "median", "95th percentile", "maximum", "mean"))
     table.add_row("all, told of all", *_told(found.errors))
     for kind in ("network", "fold"):

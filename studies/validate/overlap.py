@@ -20,13 +20,12 @@ from itertools import product
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from arch_models.vta import VtaArray, VtaTiming, load_vta
 from cosim.executors import fast
 from cosim.vta.lower import lower_vta, vta_memory
 from cosim.vta.schedule import VtaConvolution, VtaSchedule, blocks, patch, reject_reason
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 from studies.plain.truth import CARRIED
 
 TABLE = CARRIED / "vta_pynq_board_overlap_2018.csv"
@@ -143,13 +142,10 @@ def within(checks: Sequence[OverlapCheck], way: str) -> int:
 
 def show(checks: Sequence[OverlapCheck], console: Console | None = None) -> None:
     """Print the ratios of each layer and how many are within the tolerance."""
-    out = console or terminal(width=130)
-    table = Table(title="Time without over time with load/compute overlap, VTA 2018",
-                  title_justify="left")
-    table.add_column("layer")
-    for name in ("measured", "rule", "error %", "nearest", "error %", "measured ms (without, with)",
-                 "rule ms", "nearest ms"):
-        table.add_column(name, justify="right")
+    out = console or terminal()
+    table = grid("Time without over time with load/compute overlap, VTA 2018", (
+        "layer", "measured", "rule", "error %", "nearest", "error %",
+        "measured ms (without, with)", "rule ms", "nearest ms"))
     for item in checks:
         table.add_row(
             item.name, f"{item.ratio:.3f}", f"{item.rule.ratio:.3f}",

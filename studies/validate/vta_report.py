@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from studies.plain.files import write_whole
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 from studies.validate.vta import (
     CAUSES,
     PUBLIC_TIMED_ROWS,
@@ -32,7 +32,7 @@ MASTERS = tuple(COUNTERS.values())
 
 def show(report: Report, console: Console | None = None) -> None:
     """Print every timed row, the errors by regime, the worst rows explained, bytes, legality."""
-    out = console or terminal(width=150)
+    out = console or terminal()
     for name in report.absent:
         out.print(f"table {name} is absent: its rows were not checked")
     timed = report.timed
@@ -57,11 +57,9 @@ def show(report: Report, console: Console | None = None) -> None:
 
 
 def _rows(items: Iterable[Prediction]) -> Table:
-    table = Table(title="Time of each row, predicted and measured", title_justify="left")
-    for name in ("line", "array", "layer and schedule", "regime"):
-        table.add_column(name)
-    for name in ("predicted ms", "measured ms", "error %"):
-        table.add_column(name, justify="right")
+    table = grid("Time of each row, predicted and measured", (
+        "line", "array", "layer and schedule", "regime", "predicted ms", "measured ms", "error %"),
+        ("array", "layer and schedule", "regime"))
     for item in items:
         known = item.error is not None
         table.add_row(str(item.row.line), item.row.array.name,
@@ -73,10 +71,8 @@ def _rows(items: Iterable[Prediction]) -> Table:
 
 
 def _regimes(report: Report) -> Table:
-    table = Table(title="Absolute error of the predicted time", title_justify="left")
-    table.add_column("regime")
-    for name in ("rows", "median %", "95th percentile %", "maximum %"):
-        table.add_column(name, justify="right")
+    table = grid("Absolute error of the predicted time", (
+        "regime", "rows", "median %", "95th percentile %", "maximum %"))
     for name in (*REGIMES, "all"):
         found = summary(report.errors(None if name == "all" else name))
         if found["rows"]:
@@ -110,9 +106,7 @@ WAIT_HEAD = ("most time beside compute", "rows", "mean share %", "mean error %",
 
 
 def _waits(report: Report) -> Table:
-    table = Table(title="Error by cause", title_justify="left")
-    for index, name in enumerate(WAIT_HEAD):
-        table.add_column(name, justify="right" if index else "left")
+    table = grid("Error by cause", WAIT_HEAD)
     for row in wait_rows(report):
         table.add_row(*row)
     return table

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
-from rich.table import Table
 
 from arch_models.overlay import TENSOR_MEMORIES_KIB, Infeasible, Overlay
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.values import MICROJOULES, Evaluation
+from studies.plain.terminal import grid
 
 #: Networks and the shipped designs that they run on.
 DESIGNS = {"agc-w16": "default", "agc-w32": "default", "agc-w64": "default",
@@ -111,9 +111,7 @@ def page(rows: Iterable[Row]) -> str:
 
 def show(console: Console, rows: Iterable[Row]) -> None:
     """The table on a terminal."""
-    table = Table(title="With and without a tensor memory (predicted)")
-    for column in COLUMNS:
-        table.add_column(column)
+    table = grid("With and without a tensor memory (predicted)", COLUMNS, left=COLUMNS[:3])
     for line in lines(rows):
         table.add_row(*line)
     console.print(table)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from arch_models.board import Board
 from arch_models.overlay import Overlay
@@ -17,7 +16,7 @@ from cosim.build import Builder
 from cosim.lowering.lower import Lowered
 from cosim.program.table import Column, Opcode
 from studies.evaluation.evaluate import feasible
-from studies.plain.terminal import terminal
+from studies.plain.terminal import grid, terminal
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 
 
@@ -70,10 +69,7 @@ def moved_bytes(found: Lowered) -> int:
 def show_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]],
                console: Console | None = None) -> None:
     """Print rows of text; the first column stands left, the others right."""
-    table = Table(title=title, title_justify="left")
-    table.add_column(head[0])
-    for name in head[1:]:
-        table.add_column(name, justify="right")
+    table = grid(title, head)
     for row in rows:
         table.add_row(*row)
-    (console or terminal(width=120)).print(table)
+    (console or terminal()).print(table)

@@ -13,8 +13,7 @@ from rich.table import Table
 from studies.evaluation.inputs import PLAIN, Reading
 from studies.plain.errors import UserError
 from studies.plain.files import write_json
-from studies.plain.terminal import terminal
-from studies.report.tables import grid
+from studies.plain.terminal import grid, terminal
 from studies.validate.onnx.layers import (
     NEAR_HALF_STEPS,
     WANTED_SHARE,
@@ -65,10 +64,9 @@ def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None =
 
 
 def _outputs_table(found: list[OutputAgreement]) -> Table:
-    table = Table(title="outputs of the file as given, beside onnxruntime")
-    for name in ("output", "values", "float, error", "int8, dB", "its quantizer, dB",
-                 "with zero points", "as asked"):
-        table.add_column(name, justify="left" if name == "output" else "right")
+    table = grid("outputs of the file as given, beside onnxruntime", (
+        "output", "values", "float, error", "int8, dB", "its quantizer, dB", "with zero points",
+        "as asked"))
     for item in found:
         table.add_row(
             item.output, str(item.values),
@@ -88,10 +86,9 @@ def _losses_table(found: list[LayerLoss]) -> Table:
 
 
 def _layers_table(path: Path, found: list[Agreement]) -> Table:
-    table = Table(title=f"{path.name}: reference against onnxruntime, layer by layer")
-    for name in ("operator", "layers", "values", "equal, %", "one step", "further",
-                 f"within {NEAR_HALF_STEPS} of a half"):
-        table.add_column(name, justify="left" if name == "operator" else "right")
+    table = grid(f"{path.name}: reference against onnxruntime, layer by layer", (
+        "operator", "layers", "values", "equal, %", "one step", "further",
+        f"within {NEAR_HALF_STEPS} of a half"))
     for operator, own in by_operator(found).items():
         table.add_row(operator, str(own["layers"]), str(own["values"]),
                       f"{100 * own['equal'] / own['values']:.4f}", str(own["one_step"]),
