@@ -169,11 +169,13 @@ class GridSampleEngine(StreamPorts, Elaboratable):
         _, (position, step), ends = loop_nest(
             m, shell.begins,
             [positions, register(m, (planes << 2) + GRID_READ_STEPS)])
-        # The steps of the pixels begin a cycle after the register that says so is set.
+        # The steps of the pixels begin a cycle after the register that says so is set; a register
+        # says when, too, since steps follow each other.
         pixels, corner = Signal(), Signal(2)
+        split = delay(m, step == GRID_READ_STEPS - 2, 1)
         with m.If(ends[1]):
             m.d.sync += [pixels.eq(0), corner.eq(0)]
-        with m.Elif(step == GRID_READ_STEPS - 1):
+        with m.Elif(split):
             m.d.sync += pixels.eq(1)
         with m.Elif(pixels):
             m.d.sync += corner.eq(corner + 1)
