@@ -30,8 +30,8 @@ _SPREAD = _SUMS + LONG
 ROOT_BEGIN = _SPREAD + 3
 ROOT_STEPS = ROOT_BEGIN + 33
 # Steps of a channel: its parameters, products, divisions.
-_SCALE = 3
-_GAIN = _SCALE + 2
+_SCALE = 4
+_GAIN = _SCALE + 1
 _FILM = _GAIN + LONG
 _SCALED = _FILM + LONG + 1
 FIRST_DIVISION = _SCALED + LONG
@@ -120,7 +120,11 @@ class NormEntries(Elaboratable):
         m = Module()
         self.phase = {item: Signal(name=f"phase_{item.name.lower()}", init=item is Phase.IDLE)
                       for item in Phase}
-        self.step = Signal(8)
+        # Steps follow each other, so a chain of registers knows them: one for each that somebody
+        # asks for, and those before it. The divider ends what is too long for that.
+        self.steps = {item: [Signal(name=f"first_{item.name.lower()}")]
+                      for item in (Phase.ROOT, Phase.ENTRY, Phase.FLUSH)}
+        self.sloped, self.started = Signal(), Signal()  # in steps SLOPE and START of a channel
         self._walk(m)
         count = product(m, self.given.all_positions, self.given.group_channels)[:19]
         total, squares = self._group(m)
@@ -133,18 +137,17 @@ class NormEntries(Elaboratable):
         return m
 
     def _walk(self, m: Module) -> None:
-        phase, step, channel, given = self.phase, self.step, self.channel, self.given
+        phase, channel, given = self.phase, self.channel, self.given
         left, first, opens, ends = Signal(16), Signal(16), Signal(), Signal()
         single, whole = (register(m, given.group_channels == 1),
                          register(m, channel == given.channels))
-        rooted, made, flushed = (self._at(m, which, step) for which, step in (
-            (Phase.ROOT, ROOT_STEPS - 1), (Phase.ENTRY, CHANNEL_STEPS - 1),
-            (Phase.FLUSH, FLUSH_STEPS - 1)))
+        rooted, flushed = (self._at(m, which, step) for which, step in (
+            (Phase.ROOT, ROOT_STEPS - 1), (Phase.FLUSH, FLUSH_STEPS - 1)))
+        made = self.started
         sums, idles = phase[Phase.SUMS], phase[Phase.IDLE]
         begins, steps = idles | (ends & (sums | made)), sums | made
         m.d.comb += self.active.eq(~idles)
-        m.d.sync += [step.eq(step + 1),
-                     self.finished.eq(self._at(m, Phase.FLUSH, FLUSH_STEPS - 2) & whole)]
+        m.d.sync += self.finished.eq(self._at(m, Phase.FLUSH, FLUSH_STEPS - 2) & whole)
         with m.If(begins):  # the channels of a group: none before, and how many behind
             m.d.sync += [left.eq(given.group_channels), ends.eq(single), opens.eq(1)]
         with m.Elif(steps):
@@ -155,8 +158,6 @@ class NormEntries(Elaboratable):
             m.d.sync += channel.eq(Mux(sums & ends, first, channel + 1))
             with m.If(made & ends):
                 m.d.sync += first.eq(channel + 1)
-        with m.If(rooted | made | (sums & ends)):
-            m.d.sync += step.eq(0)
         enters = {Phase.IDLE: flushed & whole,
                   Phase.SUMS: (idles & self.begins) | (flushed & ~whole),
                   Phase.ROOT: sums & ends, Phase.ENTRY: rooted, Phase.FLUSH: made & ends}
@@ -164,12 +165,20 @@ class NormEntries(Elaboratable):
                   Phase.ENTRY: made & ends, Phase.FLUSH: flushed}
         m.d.sync += [phase[item].eq(enters[item] | (phase[item] & ~leaves[item]))
                      for item in Phase]
+        m.d.sync += [chain[0].eq(enter) for chain, enter in zip(
+            self.steps.values(), (sums & ends, rooted | (made & ~ends), made & ends), strict=True)]
         self.opens = delay(m, sums & opens, 2)
 
     def _at(self, m: Module, phase: Phase, step: int, only: Value | None = None) -> Value:
-        """Is this a step of a phase (but its first), and was `only` so before? A register."""
-        now = self.phase[phase] & (self.step == step - 1)
-        return delay(m, now if only is None else now & only, 1)
+        """Is this a step of a phase (with `only`: but its first), and was `only` so before?"""
+        if only is not None:
+            return delay(m, self._at(m, phase, step - 1) & only, 1)
+        chain = self.steps[phase]
+        while len(chain) <= step:
+            later = Signal(name=f"{phase.name.lower()}_{len(chain)}")
+            m.d.sync += later.eq(chain[-1])
+            chain.append(later)
+        return chain[step]
 
     def _multiply(self, when: Value, one: Value, factor: Value) -> None:
         """Give operands in a step; their product is there LONG steps later, for one step."""
@@ -220,40 +229,38 @@ class NormEntries(Elaboratable):
             m.d.sync += epsilon.eq(self.parameter_data)
         with m.If(at(3)):
             m.d.sync += Cat(film).eq(self.parameter_data)
-        with m.If(at(_SPREAD)):
-            m.d.sync += spread.eq(found + epsilon)
+        raised = register(m, found + epsilon)  # a sum alone: no choice behind 64 bits of carry
         with m.If(at(_SPREAD + 1)):
-            m.d.sync += spread.eq(spread - found)
+            m.d.sync += spread.eq(raised - found)
         more = register(m, ~spread[-1] & spread[1:].any())  # than one
         tried, wide = Cat(Const(1, 2), root), Cat(value[-2:], rest)[:36]
         less = Signal(signed(37))
         m.d.comb += less.eq(wide - tried[:34])
         fits = ~less[-1]
-        goes = delay(m, self.phase[Phase.ROOT] & (self.step >= ROOT_BEGIN), 1)
+        goes = Signal()
+        m.d.sync += goes.eq(at(ROOT_BEGIN) | (goes & ~at(ROOT_STEPS - 1)))
         with m.If(at(ROOT_BEGIN)):
             m.d.sync += [value.eq(Mux(more, spread, 1) << 8), rest.eq(0), root.eq(0)]
-        with m.Elif(goes & self.phase[Phase.ROOT]):
+        with m.Elif(goes):
             m.d.sync += [value.eq(value << 2), rest.eq(Mux(fits, less[:34], wide)),
                          root.eq(Cat(fits, root))]
         return root
 
     def _parameters(self, m: Module) -> tuple[Signal, Signal, Signal, Signal]:
-        """(scale, offset, gain, moved) of the channel, in steps _SCALE + 1 to _SCALE + 3."""
+        """(scale, offset, gain, moved) of the channel: in step _GAIN, `moved` two later."""
         given, at = self.given, partial(self._at, m, Phase.ENTRY)
-        scale, offset = Signal(signed(32)), Signal(signed(BEAT_BITS))
+        scale, offset = Signal(signed(32)), Signal(signed(32))
         gain, moved = Signal(signed(8)), Signal(signed(8))
         own, *planes = (register(m, (base + place)[:16]) for base, place in (
             (given.parameter_base, self.channel), (given.gain_base, self.channel >> 3),
             (given.offset_base, self.channel >> 3)))
+        # Gains come first: the byte of a channel is chosen a cycle after they came.
         m.d.sync += self.parameter_address.eq(
-            Mux(self.phase[Phase.ROOT], self.step, 0) | Mux(at(1), own, 0)
-            | Mux(at(2), planes[0], 0) | Mux(at(3), planes[1], 0))
-        byte = self.parameter_data.word_select(self.channel[:3], 8).as_signed()
+            self._at(m, Phase.ROOT, 1) | Mux(at(1), planes[0], 0) | Mux(at(2), own, 0)
+            | Mux(at(3), planes[1], 0))
+        byte = register(m, self.parameter_data).word_select(self.channel[:3], 8).as_signed()
         with m.If(at(_SCALE)):
-            m.d.sync += [scale.eq(self.parameter_data), offset.eq(
-                self.parameter_data[32:].as_signed())]
-        with m.If(at(_SCALE + 1)):
-            m.d.sync += gain.eq(byte)
+            m.d.sync += [Cat(scale, offset).eq(self.parameter_data), gain.eq(byte)]
         with m.If(at(_SCALE + 2)):
             m.d.sync += moved.eq(byte)
         return scale, offset, gain, moved
@@ -271,23 +278,25 @@ class NormEntries(Elaboratable):
         self._multiply(at(_OFFSET), offset, gain)  # during the first division
         self._multiply(at(_OFFSET_FILM), found, film[0])
         self._multiply(at(_OFFSET_FILM + 2), moved, film[1])
-        with m.If(at(_OFFSET_FILM + LONG + 1, given.film)):
-            m.d.sync += offset.eq(modulated)
-        with m.If(at(_OFFSET_FILM + LONG + 2, given.film)):
-            m.d.sync += offset.eq(offset + found)
-        quotient = self._divide(m, at(FIRST_DIVISION), at(SECOND_DIVISION), found, root, count)
+        filmed = Signal(signed(BEAT_BITS))
+        before = register(m, modulated)
+        with m.If(at(_OFFSET_FILM + LONG + 2)):
+            m.d.sync += filmed.eq(before + found)
+        whole = register(m, Mux(given.film, filmed, offset))
+        quotient = self._divide(m, at(FIRST_DIVISION), delay(m, self.sloped, LONG), found, root,
+                                count)
         slope, start = Signal(signed(BEAT_BITS)), Signal(signed(BEAT_BITS))
-        self._multiply(at(SLOPE), quotient, total)
-        with m.If(at(SLOPE)):
+        self._multiply(self.sloped, quotient, total)
+        with m.If(self.sloped):
             m.d.sync += slope.eq(quotient)
-        with m.If(at(START)):
-            m.d.sync += start.eq((offset << NORM_BITS) - quotient)
+        with m.If(self.started):
+            m.d.sync += start.eq((whole << NORM_BITS) - quotient)
         drop = self._drop(m, slope, start)
         m.d.comb += [
             self.entry.eq(Cat(round_shift(m, slope, drop, 16), round_shift(m, start, drop, 32),
                               late(m, register(m, (2 * NORM_BITS - drop)[:6]), ROUND - 1))),
             self.entry_channel.eq(late(m, self.channel, _ENTRY)),
-            self.entry_valid.eq(delay(m, at(START), _ENTRY)),
+            self.entry_valid.eq(delay(m, self.started, _ENTRY)),
         ]
 
     def _drop(self, m: Module, slope: Signal, start: Signal) -> Value:
@@ -304,26 +313,29 @@ class NormEntries(Elaboratable):
                 count: Value) -> Value:
         """The floor of a quotient, one bit a cycle: right DIVISION cycles after a start.
 
-        Of the product in fractions by the root, then of the product by the number of values.
+        Of the product in fractions by the root, then of the product by the number of values. A
+        negative value is divided as its complement, of whose quotient the complement is the floor.
         """
         bits, rest, negative = Signal(BEAT_BITS), Signal(33), Signal()
         divisor = Signal(33)
-        dividend = register(m, Mux(first, found << (NORM_BITS + 4), found)[:64])
+        given = register(m, found)
+        dividend = register(m, Mux(delay(m, first, 1), given << (NORM_BITS + 4), given)[:64])
         with m.If(first | second):
             m.d.sync += divisor.eq(Mux(first, root, count))
         less = Signal(signed(35))
         m.d.comb += less.eq(Cat(bits[-1], rest) - divisor)
         fits = ~less[-1]
-        left = Signal(7)
-        goes = Signal()
+        left, goes, again = Signal(7), Signal(), Signal()
         sign = register(m, dividend[-1])
-        size = register(m, dividend ^ dividend[-1].replicate(BEAT_BITS))  # less one if negative
-        with m.If(delay(m, first | second, 2)):
-            m.d.sync += [bits.eq(size + sign), rest.eq(0), negative.eq(sign), left.eq(BEAT_BITS),
+        size = register(m, dividend ^ dividend[-1].replicate(BEAT_BITS))
+        with m.If(delay(m, first | second, 3)):
+            m.d.sync += [bits.eq(size), rest.eq(0), negative.eq(sign), left.eq(BEAT_BITS),
                          goes.eq(1)]
         with m.Elif(goes):
             m.d.sync += [rest.eq(Mux(fits, less[:33], Cat(bits[-1], rest)[:33])),
                          bits.eq(Cat(fits, bits)), left.eq(left - 1), goes.eq(left != 1)]
-        more = register(m, negative & ~rest.any())
-        floor = register(m, bits ^ negative.replicate(BEAT_BITS))
-        return register(m, (floor + more)[:64].as_signed())
+        ended = goes & (left == 1)
+        m.d.sync += again.eq(second | (again & ~first))
+        m.d.comb += [self.sloped.eq(delay(m, ended & ~again, 2)),
+                     self.started.eq(delay(m, ended & again, 2))]
+        return register(m, (bits ^ negative.replicate(BEAT_BITS)).as_signed())
