@@ -19,7 +19,7 @@ from arch_models.resources import sites_of
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.values import MICROJOULES
-from studies.report import tables
+from studies.plain.terminal import grid
 from workloads.agc.graph import frame_bytes, frame_inputs
 from workloads.graph import Graph, Operator
 from workloads.library import load
@@ -157,7 +157,7 @@ def page(rows: Iterable[Row]) -> str:
 
 def show(console: Console, rows: Iterable[Row]) -> None:
     """The table on a terminal."""
-    table = tables.grid("Weights of 4 bits (quality measured, the rest predicted)", COLUMNS)
+    table = grid("Weights of 4 bits (quality measured, the rest predicted)", COLUMNS)
     for line in lines(rows):
         table.add_row(*line)
     console.print(table)

@@ -6,6 +6,7 @@ It does not know what a study holds; see `shared_study`. Every failure is one `U
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -201,7 +202,15 @@ def _database(url: str) -> BaseStorage:
 
 
 def _write_ahead(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:  # SQLite does not wait by itself where two processes change the mode at once
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
     connection.execute("PRAGMA synchronous=NORMAL")
 
 

@@ -84,7 +84,7 @@ def breaks(*_: object, **__: object) -> None:
 def test_what_was_computed_is_there_when_showing_it_fails(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("studies.report.tables.grid", breaks)
+    monkeypatch.setattr("rich.table.Table.add_column", breaks)
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", breaks)
     with pytest.raises(RuntimeError, match="drawing fails"):
         cosim(*words, "--json", tmp_path / "kept.json")

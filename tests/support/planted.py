@@ -88,9 +88,9 @@ FAULTS = [
         ("return max(begin + beats, to_fabric(last, t) + response)", "return begin + beats"),
         ("begin = max(to_fabric(first, t) + response, data_free)",
          "begin = to_fabric(first, t) + response"),
-        ("words = (size + 7) >> 3", "words = size >> 3"),
-        ("return start, start + -((-words * t[0].word) // t[0].word_per)",
-         "return start, start + (words * t[0].word) // t[0].word_per"),
+        ("((size + 7) >> 3) * t[0].word", "(size >> 3) * t[0].word"),
+        ("return start, start + -(-clocks // t[0].word_per)",
+         "return start, start + clocks // t[0].word_per"),
         ("start = max(clock, free)", "start = clock"),
         ("return max(accepted + lead, data_free) + beats", "return accepted + lead + beats"),
     ),
@@ -119,10 +119,13 @@ FAULTS = [
     ),
     # --- the host, and frame after frame ------------------------------------------------------
     *_of(
-        "cosim/lowering/lower.py", _HOST, (),
+        "cosim/lowering/host_times.py", _HOST, (),
         ("total += cache_ns(board, overlay.control, layouts.bytes_of(name))", "total += 0.0"),
-        ("self._tie(last.last[wiring.outputs[j]], first_host, wiring.release[j])", "pass"),
         ("return max(1, cycles_from_ns(time_ns, clock_hz))", "return 1"),
+    ),
+    *_of(
+        "cosim/lowering/lower.py", _HOST, (),
+        ("self._tie(last.last[wiring.outputs[j]], first_host, wiring.release[j])", "pass"),
     ),
     *_of(
         "arch_models/engines/host.py", _HOST, (),
