@@ -90,17 +90,22 @@ def predict(overlay: Overlay, board: Board) -> Prediction:
                               rate=Rate.PREDICTED, build=""), board.part)
     build = build_of(overlay)
     if build is None:
-        return _at_voltage(found, speed_ratio(board.power.vccint_ratio))
+        return _at_voltage(found, _speed(board))
     mhz = build.reached_mhz
     return replace(found, mhz=mhz, low_mhz=build.asked_mhz if build.met else mhz,
                    high_mhz=max(mhz, found.high_mhz) if build.met else mhz)
+
+
+def _speed(board: Board) -> float:
+    """How fast the fabric is at its core supply; 1 at the nominal one."""
+    return max(speed_ratio(board.power.vccint_ratio), LEAST_SPEED)
 
 
 def _at_voltage(found: Prediction, ratio: float) -> Prediction:
     """The prediction at a core supply at which everything is `ratio` times as fast."""
     if ratio == 1:
         return found
-    slower = 1 / max(ratio, LEAST_SPEED)
+    slower = 1 / ratio
     return replace(
         found, mhz=found.mhz / slower, low_mhz=found.low_mhz / slower,
         high_mhz=found.high_mhz / slower, logic_ns=found.logic_ns * slower,
@@ -150,8 +155,8 @@ def rate_of_rows(rows: Rows, lut: float, board: Board) -> int:
     """`rate_hz` of every overlay of these rows that takes so many LUTs and names no build."""
     model, share = read_clock_data().net, _share(lut, board.part)
     period = max(chain.period_ns(model, share) for chain in _chains(rows))
-    ratio = max(speed_ratio(board.power.vccint_ratio), LEAST_SPEED)
-    return board.clocks.fastest_hz(1000 / (period * board.part.fabric_delay) / (1 / ratio) * 1e6)
+    return board.clocks.fastest_hz(
+        1000 / (period * board.part.fabric_delay) / (1 / _speed(board)) * 1e6)
 
 
 def clocked(overlay: Overlay, board: Board) -> Overlay:

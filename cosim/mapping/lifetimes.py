@@ -104,5 +104,3 @@ def _members(layouts: Layouts, name: str, offset: int, found: list[tuple[str, in
     for part in layouts.concats.get(name, ()):
         inside += _members(layouts, part, inside, found)
     return layouts.planes(name) * spec.positions * step
-
-

@@ -118,7 +118,6 @@ class Mapping:
     kept: Table[str, int] = field(default_factory=dict)
     bands: Table[str, tuple[Turn, ...]] = field(default_factory=dict)
 
-
     def layer(self, name: str) -> LayerMapping | None:
         """The mapping that runs or absorbs a graph layer; None if it costs nothing."""
         for item in self.layers:

@@ -53,8 +53,7 @@ KINDS = ("dsp", "bram36", "lut", "ff")
 #: Axes that decide how layers are mapped, besides those of engines.
 MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "fuse_pool",
           "fuse_upsample", "fuse_add", "parameter_entries", "vector_entries", "table_bytes",
-          "tensor_memory_kib",
-          *BROUGHT, *WORDS, *BANKS)
+          "tensor_memory_kib", *BROUGHT, *WORDS, *BANKS)
 #: Engines whose tiles may be cut in rows and columns.
 IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
 #: Of designs that cannot be built or mapped.

@@ -143,7 +143,7 @@ def _build(folder: Path, design: str, board: str, out: Path) -> object:
                       f"{100 * (site.predicted / site.used - 1):+.1f}" if site.used else "-")
     console.print(table)
     table = grid("Longest period of each part, ns",
-                        ("part", "predicted", "reported", "path"), left=("path",))
+                 ("part", "predicted", "reported", "path"), left=("path",))
     for part in found.parts:
         table.add_row(part.part, *("-" if value is None else f"{value:.2f}" for value in (
             part.predicted_ns, part.reported_ns)), part.path)
@@ -196,7 +196,7 @@ def _power(paths: list[Path], out: Path, board: str, design: str, graph: Graph) 
     found = calibrated(readings, overlay, on, frame)
     write_text(out, board_text(board, found))
     table = grid(f"Measured powers of {on.title}", ("number", "was", "is", "error",
-                                                           "readings"))
+                                                    "readings"))
     for item in found:
         table.add_row(item.name, f"{getattr(on.power, item.name):.4g}", f"{item.value:.4g}",
                       f"{item.error:.1%}", str(item.samples))

@@ -50,7 +50,7 @@ def boards(json: Json = None) -> None:
     if json is not None:
         write_json(json, rows)
     table = grid("Boards", ("name", "DSP", "BRAM36", "LUT", "ports", "bits", "MT/s",
-                                   "MB/s", "guesses", "unchecked"), ("ports", "unchecked"))
+                            "MB/s", "guesses", "unchecked"), ("ports", "unchecked"))
     for row in rows:
         table.add_row(*(str(row[key]) for key in ("name", "dsp", "bram36", "lut")),
                       " ".join(row["ports"]),  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def _front(search: Search) -> Table:
     kinds = ("DSP", "BRAM36", "LUT", "FF")
     sites = [name for name in kinds if found and name in found[0].resources]
     table = grid(f"Front of the search for {search.workload} on {search.board} (predicted, "
-                        "flat)", ("design", "ms", "uJ/pixel", *sites, ""))
+                 "flat)", ("design", "ms", "uJ/pixel", *sites, ""))
     for item in sorted(found, key=lambda item: item.latency_ms or 0.0):
         table.add_row(f"#{item.number}", f"{item.latency_ms:.2f}",
                       f"{item.energy_uj_per_pixel:.2f}",

@@ -106,7 +106,7 @@ def _show(console: Console, found: Explanation) -> None:
     console.print(table)
     longest = sorted(found.path, key=lambda share: -share.cycles)[:8]
     table = grid("Its longest parts", ("layer", "unit", "operations", "ms", "%"),
-                        ("unit",))
+                 ("unit",))
     for share in longest:
         table.add_row(share.layer, share.unit, str(share.operations),
                       f"{share.cycles / item.clock_hz * 1e3:.2f}",
@@ -119,9 +119,9 @@ def _show(console: Console, found: Explanation) -> None:
                       "not feasible. Try several at once: cosim explore")
         return
     table = grid(f"Changes that shorten it, each simulated ({found.tried} tried, "
-                        f"{found.infeasible} not feasible)",
-                        ("change", "from", "to", "ms", "predicted", "saved", "uJ",
-                         "relieves"), ("relieves",))
+                 f"{found.infeasible} not feasible)",
+                 ("change", "from", "to", "ms", "predicted", "saved", "uJ",
+                  "relieves"), ("relieves",))
     for change in found.changes:
         table.add_row(change.axis, change.old, change.new, f"{change.latency_ms:.2f}",
                       f"{change.predicted_ms:.2f}", f"{change.saved_ms:.2f}",

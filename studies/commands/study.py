@@ -5,9 +5,10 @@ It parses and writes; what is computed, and what the figures mean, is in the stu
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -224,15 +225,9 @@ def on_chip(
     for path in (json, table):
         if path is not None:
             check_writable(path)
-    asked = study.Request(networks.split(",") if networks else tuple(study.DESIGNS),
-                          boards.split(",") if boards else study.BOARDS)
-    if unknown := sorted(set(asked.networks) - set(study.DESIGNS)):
-        raise UserError(f"networks: {unknown}, must be among {', '.join(study.DESIGNS)}")
-    found = study.run(asked)
-    if json is not None:
-        write_json(json, [asdict(row) for row in found])
-    if table is not None:
-        write_text(table, study.page(found))
+    found = study.run(study.Request(
+        _networks(networks, study.DESIGNS), boards.split(",") if boards else study.BOARDS))
+    _keep_rows(found, json, table, study.page)
     study.show(terminal(), found)
 
 
@@ -253,16 +248,26 @@ def precision(
     for path in (json, table):
         if path is not None:
             check_writable(path)
-    asked = study.Request(networks.split(",") if networks else tuple(study.DESIGNS), board, count,
-                          seed)
-    if unknown := sorted(set(asked.networks) - set(study.DESIGNS)):
-        raise UserError(f"networks: {unknown}, must be among {', '.join(study.DESIGNS)}")
-    found = study.run(asked)
+    found = study.run(study.Request(_networks(networks, study.DESIGNS), board, count, seed))
+    _keep_rows(found, json, table, study.page)
+    study.show(terminal(), found)
+
+
+def _networks(text: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Networks of a list with commas; all that are known if it is empty."""
+    asked = tuple(text.split(",")) if text else tuple(known)
+    if unknown := sorted(set(asked) - set(known)):
+        raise UserError(f"networks: {unknown}, must be among {', '.join(known)}")
+    return asked
+
+
+def _keep_rows(found: Sequence[Any], json: Path | None, table: Path | None,
+               page: Callable[[Sequence[Any]], str]) -> None:
+    """Write the rows of a study as JSON and as its table, where a file is named."""
     if json is not None:
         write_json(json, [asdict(row) for row in found])
     if table is not None:
-        write_text(table, study.page(found))
-    study.show(terminal(), found)
+        write_text(table, page(found))
 
 
 def benchmark(

@@ -1,12 +1,12 @@
 """`cosim validate`: run a public check of the models and show predicted against reference.
 
-It holds no checks; those are in `validate_memory`, `validate_vta`, `validate_fpga2015`,
-`validate_overlap`, `validate_rtl`, `validate_onnx`, `energy` and `clock`.
+It holds no checks; those are in `studies/validate`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -80,33 +80,26 @@ def vta_pynq(
 def fpga2015(json: Json = None) -> None:
     """Check cycles and times of the tiled accelerator of FPGA 2015 on AlexNet."""
     from studies.validate.described import fpga2015 as study
-    from studies.validate.described.layers import show_table
 
-    if json is not None:
-        check_writable(json)
-    found = study.validate()
-    if json is not None:
-        write_json(json, study.as_json(found))
-    show_table("FPGA 2015, 64x7, AlexNet on VC707 at 100 MHz, two sets a layer", study.HEAD,
-               study.table_rows(found))
+    _described(study, "FPGA 2015, 64x7, AlexNet on VC707 at 100 MHz, two sets a layer", json)
 
 
 def pipecnn(json: Json = None) -> None:
     """Check the times of PipeCNN, described from its source, on two boards with AlexNet."""
     from studies.validate.described import pipecnn as study
-    from studies.validate.described.layers import show_table
 
-    if json is not None:
-        check_writable(json)
-    found = study.validate()
-    if json is not None:
-        write_json(json, study.as_json(found))
-    show_table("PipeCNN, AlexNet, an image", study.HEAD, study.table_rows(found))
+    _described(study, "PipeCNN, AlexNet, an image", json)
 
 
 def nvdla(json: Json = None) -> None:
     """Check cycles and traffic of NVDLA against its makers' performance sheet (estimates)."""
     from studies.validate.described import nvdla as study
+
+    _described(study, "NVDLA, 1x1 layers of ResNet-50", json)
+
+
+def _described(study: ModuleType, title: str, json: Path | None) -> None:
+    """Hold one described accelerator against what was published of it."""
     from studies.validate.described.layers import show_table
 
     if json is not None:
@@ -114,7 +107,7 @@ def nvdla(json: Json = None) -> None:
     found = study.validate()
     if json is not None:
         write_json(json, study.as_json(found))
-    show_table("NVDLA, 1x1 layers of ResNet-50", study.HEAD, study.table_rows(found))
+    show_table(title, study.HEAD, study.table_rows(found))
 
 
 def overlap(json: Json = None) -> None:

@@ -121,7 +121,7 @@ def show(console: Console, rows: list[dict[str, float]]) -> None:
     """PSNR by frame, and the mean, as a table."""
     names = [name for name in rows[0] if name != "frame"]
     table = grid("PSNR in dB (measured)",
-                        ("frame", "float to wanted", "int8 to wanted", "int8 to float"))
+                 ("frame", "float to wanted", "int8 to wanted", "int8 to float"))
     for row in rows:
         table.add_row(str(row["frame"]), *(f"{row[name]:.2f}" for name in names))
     table.add_row("mean", *(f"{np.mean([row[name] for row in rows]):.2f}" for name in names))

@@ -19,6 +19,7 @@ from arch_models.resources import sites_of
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.values import MICROJOULES
+from studies.plain.markdown import markdown_table
 from studies.plain.terminal import grid
 from workloads.agc.graph import frame_bytes, frame_inputs
 from workloads.graph import Graph, Operator
@@ -150,9 +151,7 @@ def lines(rows: Iterable[Row]) -> list[tuple[str, ...]]:
 
 def page(rows: Iterable[Row]) -> str:
     """The table as Markdown."""
-    cells = [COLUMNS, ("---",) * 2 + ("---:",) + ("---",) + ("---:",) * 2 + ("---",)
-             + ("---:",) * 3, *lines(rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
+    return markdown_table(COLUMNS, lines(rows), right=(2, 4, 5, 7, 8, 9))
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:

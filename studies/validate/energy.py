@@ -5,7 +5,7 @@ It checks nothing itself; see `studies.energy.check`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from studies.energy.check import (
     validate,
 )
 from studies.plain.files import check_writable, write_json
+from studies.plain.markdown import markdown_table
 from studies.plain.terminal import grid, terminal
 
 HEAD = """
@@ -150,7 +151,7 @@ def energy_lines(report: EnergyReport | None = None) -> Iterable[str]:
     yield HEAD
     for name in found.absent:
         yield f"The table `{name}` is absent here, so its rows were not checked.\n"
-    yield _table(("design", "nJ a cycle", "limits", "measured", "mW at 100 MHz", "measured",
+    yield markdown_table(("design", "nJ a cycle", "limits", "measured", "mW at 100 MHz", "measured",
                   "error %", "worst point %"), [
         (row.design, f"{row.predicted_nj:.2f}", f"{row.low_nj:.2f} to {row.high_nj:.2f}",
          f"{row.measured_nj:.2f}", f"{row.predicted_mw:.0f}", f"{row.measured_mw:.0f}",
@@ -161,16 +162,10 @@ def energy_lines(report: EnergyReport | None = None) -> Iterable[str]:
         worst_bar=WORST_BAR, points=len(sizes), point_median=float(np.median(sizes)),
         point_worst=float(sizes.max()), inside=sum(row.inside for row in found.rows),
         count=len(found.rows), ddr=found.ddr_error or 0.0, ddr_bar=DDR_BAR)
-    yield _table(("design", "nJ a byte", "measured", "error %"), [
+    yield markdown_table(("design", "nJ a byte", "measured", "error %"), [
         (row.design, f"{row.ddr_predicted_nj:.3f}", f"{row.ddr_measured_nj:.3f}",
          f"{100 * row.ddr_error:+.1f}") for row in found.rows if row.ddr_error is not None])
     yield IDLE.format(least=IDLE_LEAST_DSP, share=found.loaded_idle_share, measured=IDLE_SHARE)
-    yield _table(("part", "designs", "median error %", "worst %"), [
+    yield markdown_table(("part", "designs", "median error %", "worst %"), [
         (part, len(errors), f"{100 * np.median(np.abs(errors)):.0f}",
          f"{100 * np.max(np.abs(errors)):.0f}") for part, errors in found.parts.items()])
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"

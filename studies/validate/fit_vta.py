@@ -167,7 +167,7 @@ def run() -> Found:
 def show(console: Console, found: Found) -> None:
     """Print coefficients with unit and spread, and the errors of each fit in percent."""
     table = grid("VTA on PYNQ, fitted to all timed rows",
-                        ("coefficient", "value", "spread", "unit"), ("unit",))
+                 ("coefficient", "value", "spread", "unit"), ("unit",))
     units = {item.name: item.unit for item in load_vta().fitted}
     for name, value in asdict(found.timing).items():
         spread = found.spread.get(name)
@@ -175,7 +175,7 @@ def show(console: Console, found: Found) -> None:
                       units.get(name, "bytes"))
     console.print(table)
     table = grid("Predicted against measured, error in % of the time measured",
-                        ("fitted to", "rows", "median", "95th percentile", "maximum", "mean"))
+                 ("fitted to", "rows", "median", "95th percentile", "maximum", "mean"))
     table.add_row("all, told of all", *_told(found.errors))
     for kind in ("network", "fold"):
         table.add_section()

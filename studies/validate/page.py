@@ -19,6 +19,7 @@ from hw.rtl_sim.timed import TimedBench
 from studies.evaluation.inputs import MEMORY_MODELS
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_text
+from studies.plain.markdown import markdown_table
 from studies.plain.truth import CARRIED, truth_path
 from studies.resources.fit_resources import fit, modelled
 from studies.resources.resource_grid import PARTS, Sites, read_grid
@@ -173,7 +174,7 @@ def write(path: Path = PAGE, fewer: bool = False) -> None:
 
 def _blind() -> Iterable[str]:
     yield BLIND_READING
-    yield _table(("what", "rows", "found"), [tuple(row.values()) for row in _rows(BLIND)])
+    yield markdown_table(("what", "rows", "found"), [tuple(row.values()) for row in _rows(BLIND)])
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -194,7 +195,7 @@ def _rtl() -> Iterable[str]:
               compare_frame(load(RTL_NETWORK), overlay, board, model=model))
              for model in MEMORY_MODELS]
     yield "\n## RTL: is the model cycle-accurate?\n"
-    yield _table(("what", "operations", "cycles", "counters", "bytes", "differing"), [
+    yield markdown_table(("what", "operations", "cycles", "counters", "bytes", "differing"), [
         (name, *(f"{count:,}" for count in (
             found.operations_compared, found.cycles_compared, found.counters_compared,
             found.bytes_compared, found.operations_differing + found.counters_differing
@@ -203,7 +204,7 @@ def _rtl() -> Iterable[str]:
     yield RTL_READING
     yield "Whole networks as emitted, once each (commits in `studies/data/rtl_networks.csv`):\n"
     counts = ("operations", "cycles", "counters", "bytes", "differing")
-    yield _table(("network", "design", "memory", *counts, "cycles a second"), [
+    yield markdown_table(("network", "design", "memory", *counts, "cycles a second"), [
         (row["network"], f"`{row['design']}`", f"`{row['memory']}`",
          *(f"{int(row[name]):,}" for name in counts), f"{float(row['cycles_per_s']):,.0f}")
         for row in _rows(RTL_NETWORKS)])
@@ -227,9 +228,9 @@ def _resources() -> Iterable[str]:
             exact = all(getattr(modelled(row), site) == getattr(row, site) for row in mine)
             cells.append("exact" if exact else _missed(mine, part, site))
         shown.append((part, len(mine), *cells))
-    yield _table(("part", "rows", "DSP", "BRAM36", "LUT", "FF"), shown)
+    yield markdown_table(("part", "rows", "DSP", "BRAM36", "LUT", "FF"), shown)
     yield WHOLE_READING
-    yield _table(("array", "engines", "Yosys", "model"), [
+    yield markdown_table(("array", "engines", "Yosys", "model"), [
         (f"{row.tm}x{row.tn}", row.engines, _sites(row), _sites(modelled(row)))
         for row in rows if row.part == "whole"])
 
@@ -262,12 +263,12 @@ def _vta(report: Report, model: VtaModel) -> Iterable[str]:
         if found["rows"]:
             rows.append((name, found["rows"], *(f"{100 * float(found[key] or 0):.2f}" for key in (
                 "median_abs_error", "p95_abs_error", "max_abs_error"))))
-    yield _table(("regime", "rows", "median", "95th percentile", "maximum"), rows)
+    yield markdown_table(("regime", "rows", "median", "95th percentile", "maximum"), rows)
     yield (f"Median of the fit {model.fit_error_percent:.2f} %; median with every network "
            "predicted by coefficients fitted to the other two "
            f"{model.cross_validated_error_percent:.2f} % (`cosim study fit-vta`).\n")
     yield "Error by cause:\n"
-    yield _table(vta_report.WAIT_HEAD, vta_report.wait_rows(report))
+    yield markdown_table(vta_report.WAIT_HEAD, vta_report.wait_rows(report))
     yield from (line + "\n" if index == 0 else f"- {line.strip()}"
                 for index, line in enumerate(vta_report.explanations(report.timed)))
     yield "\n### Bytes and legality\n"
@@ -281,14 +282,14 @@ def _vta(report: Report, model: VtaModel) -> Iterable[str]:
         yield BYTES_READING
     yield "\n### Fitted coefficients\n"
     yield COEFFICIENTS
-    yield _table(("coefficient", "value", "unit", "plausible", "spread", "meaning"), [
+    yield markdown_table(("coefficient", "value", "unit", "plausible", "spread", "meaning"), [
         (f"`{item.name}`", f"{item.value:g}", item.unit, f"{item.low:g} to {item.high:g}",
          f"{item.spread:g}", item.meaning) for item in model.fitted])
     yield ("Coefficients that move together: " + "; ".join(
         f"`{item.first}` and `{item.second}` {item.value:+.2f}" for item in model.correlations)
         + ".\n")
     yield "### The carried rows\n"
-    yield _table(("layer and schedule", "predicted ms", "measured ms", "error %"), [
+    yield markdown_table(("layer and schedule", "predicted ms", "measured ms", "error %"), [
         (item.row.label, f"{item.predicted_ms:.4f}", f"{item.row.measured_ms:.4f}",
          f"{100 * (item.error or 0):+.2f}") for item in report.timed
         if (CARRIED / item.table).is_file()])
@@ -297,7 +298,7 @@ def _vta(report: Report, model: VtaModel) -> Iterable[str]:
 def _overlap() -> Iterable[str]:
     checks = validate_overlap.validate()
     yield "## VTA 2018: what load/compute overlap gains\n"
-    yield _table(("layer", "measured ratio", "rule", "error %", "nearest", "error %"), [
+    yield markdown_table(("layer", "measured ratio", "rule", "error %", "nearest", "error %"), [
         (item.name, f"{item.ratio:.3f}", f"{item.rule.ratio:.3f}",
          f"{100 * item.error(item.rule):+.1f}", f"{item.nearest.ratio:.3f}",
          f"{100 * item.error(item.nearest):+.1f}") for item in checks])
@@ -310,13 +311,13 @@ def _described() -> Iterable[str]:
     """Accelerators of the literature, each with what is stated, recalled and guessed."""
     yield fpga2015.TITLE
     checks = fpga2015.validate()
-    yield _table(fpga2015.HEAD, fpga2015.table_rows(checks))
+    yield markdown_table(fpga2015.HEAD, fpga2015.table_rows(checks))
     yield fpga2015.reading(checks)
     yield pipecnn.TITLE
-    yield _table(pipecnn.HEAD, pipecnn.table_rows(pipecnn.validate()))
+    yield markdown_table(pipecnn.HEAD, pipecnn.table_rows(pipecnn.validate()))
     yield pipecnn.READING
     yield nvdla.TITLE
-    yield _table(nvdla.HEAD, nvdla.table_rows(nvdla.validate()))
+    yield markdown_table(nvdla.HEAD, nvdla.table_rows(nvdla.validate()))
     yield nvdla.READING
 
 
@@ -337,7 +338,8 @@ def _memory() -> Iterable[str]:
         yield ABSENT.format(f"`{name}`") + "\n"
     judged = [item for item in found if item.tolerance is not None]
     stated = [item for item in found if item.tolerance is None]
-    yield _table(("check", "predicted", "reference", "tolerance", "unit", "holds", "source"), [
+    head = ("check", "predicted", "reference", "tolerance", "unit", "holds", "source")
+    yield markdown_table(head, [
         (item.name, f"{item.predicted:.2f}", f"{item.reference:.2f}", f"{item.tolerance:g}",
          item.unit, "yes" if item.ok else "**no**", item.source) for item in judged])
     if stated:
@@ -349,9 +351,3 @@ def _memory() -> Iterable[str]:
     yield from (f"- {line.strip()}" for line in told(check_commands()))
     yield from page_lines()
     yield ""
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"

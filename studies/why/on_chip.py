@@ -15,6 +15,7 @@ from arch_models.overlay import TENSOR_MEMORIES_KIB, Infeasible, Overlay
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.values import MICROJOULES, Evaluation
+from studies.plain.markdown import markdown_table
 from studies.plain.terminal import grid
 
 #: Networks and the shipped designs that they run on.
@@ -105,8 +106,7 @@ def lines(rows: Iterable[Row]) -> list[tuple[str, ...]]:
 
 def page(rows: Iterable[Row]) -> str:
     """The table as Markdown."""
-    cells = [COLUMNS, ("---",) * 3 + ("---:",) * 7, *lines(rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
+    return markdown_table(COLUMNS, lines(rows), right=range(3, len(COLUMNS)))
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:

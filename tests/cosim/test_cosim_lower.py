@@ -27,7 +27,7 @@ from cosim.mapping.choose import choose_mapping
 from cosim.mapping.tiles import ConvolutionTile, Mapping
 from cosim.program.table import Column, Opcode, layer_macs
 from cosim.program.verify import verify
-from tests.support.tiny_graphs import TinyGraph
+from tests.support.tiny_graphs import SMALL, TinyGraph, tiny_agc
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Phase, multiply_accumulates
@@ -39,7 +39,6 @@ from workloads.unicorn.run import decode, fixed_inputs, index_vector, quantized,
 
 BOARD = load_board("pynq-z1")
 BASE = default_overlay()
-SMALL = replace(BASE, input_words=180, weight_words=64, output_words=40, accumulator_words=64)
 MASTERS = BASE.masters
 DESIGNS: dict[str, Overlay] = {
     "default": BASE,
@@ -59,8 +58,6 @@ DESIGNS: dict[str, Overlay] = {
     "fetch": replace(SMALL, fetch=Fetch.DRAM, masters=(
         *MASTERS, replace(MASTERS[1], name="fetch", role=Role.FETCH))),
 }
-TINY = AgcConfig(width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks=3, keypoints=4,
-                 rows=32, cols=32)
 
 
 def mapped(graph: Graph, overlay: Overlay, phases=(Phase.FRAME,)) -> Mapping:
@@ -71,12 +68,7 @@ def mapped(graph: Graph, overlay: Overlay, phases=(Phase.FRAME,)) -> Mapping:
 
 @pytest.fixture(scope="module")
 def agc() -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    graph = agc_graph(TINY)
-    draw = np.random.default_rng(0)
-    points = {name: draw.integers(-9000, 9000, (2, 4, 1)).astype(np.int16)
-              for name in ("keypoints_source", "keypoints_driving")}
-    inputs = {"source": draw.integers(-128, 128, (3, 32, 32), np.int8), **points}
-    return graph, inputs, execute(graph, inputs)
+    return tiny_agc()
 
 
 @pytest.mark.parametrize("name", DESIGNS)

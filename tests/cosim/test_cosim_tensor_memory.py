@@ -26,11 +26,9 @@ from cosim.memory.controller import record_type
 from cosim.program.table import Column, UnitKind, executed_bytes, layer_bytes
 from cosim.program.verify import verify
 from cosim.recurrence.cpu import Timer, prepare
-from tests.cosim.test_cosim_lower import SMALL, TINY
-from workloads.agc.graph import agc_graph
+from tests.support.tiny_graphs import SMALL, tiny_agc
 from workloads.graph import Graph
 from workloads.library import load
-from workloads.reference import execute
 
 BOARD = load_board("pynq-z1")
 BASE = default_overlay()
@@ -56,12 +54,7 @@ def lowered(graph: Graph, overlay: Overlay, frames: int = 1) -> Lowered:
 
 @pytest.fixture(scope="module")
 def agc() -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    graph = agc_graph(TINY)
-    draw = np.random.default_rng(0)
-    points = {name: draw.integers(-9000, 9000, (2, 4, 1)).astype(np.int16)
-              for name in ("keypoints_source", "keypoints_driving")}
-    inputs = {"source": draw.integers(-128, 128, (3, 32, 32), np.int8), **points}
-    return graph, inputs, execute(graph, inputs)
+    return tiny_agc()
 
 
 @pytest.mark.parametrize("kib", SIZES_KIB)

@@ -50,6 +50,17 @@ def test_a_start_begins_with_the_tokens_that_the_starts_before_have_left():
     assert changed
 
 
+def built(lowered, graph, overlay, tmp_path):
+    """(project, bitstream): a sealed project as if a bitstream had been made of it."""
+    folder, bitstream = tmp_path / "project", tmp_path / "overlay.bit"
+    emit(lowered, graph, overlay, board(), folder)
+    bitstream.write_bytes(b"a stand-in for a bitstream")
+    seal(str(folder), str(bitstream))
+    project = Project(str(folder))
+    project.manifest["counters"] = counter_registers(lowered.program)
+    return project, bitstream
+
+
 @pytest.mark.long
 def test_a_frame_through_the_registers_and_buses_of_the_ip(tmp_path):
     """The same driver, on the compiled AXI-Lite slave, descriptor feed, masters and interrupt."""
@@ -57,12 +68,7 @@ def test_a_frame_through_the_registers_and_buses_of_the_ip(tmp_path):
     lowered, graph = lowered_frame(overlay), small_graph()
     program, configuration = lowered.program, configure(lowered.program, overlay)
     memory = memory_for(board(), overlay, model="flat")
-    folder, bitstream = tmp_path / "project", tmp_path / "overlay.bit"
-    emit(lowered, graph, overlay, board(), folder)
-    bitstream.write_bytes(b"a stand-in for a bitstream")
-    seal(str(folder), str(bitstream))
-    project = Project(str(folder))
-    project.manifest["counters"] = counter_registers(program)
+    project, bitstream = built(lowered, graph, overlay, tmp_path)
     hardware = RtlBoard(program, overlay, memory)
     with Fabric(program, overlay, host_layers(graph, lowered), QUICK) as host, \
             Driver(project, hardware, host, str(bitstream), str(tmp_path / "lock")) as driver:
@@ -70,7 +76,7 @@ def test_a_frame_through_the_registers_and_buses_of_the_ip(tmp_path):
         measurement = driver.measure(1, driver.expected_vectors())
     assert hardware.stopped
     assert (measurement.values_compared, measurement.values_differing) == (3 * 32 * 64, 0)
-    assert validate(measurement, folder, "flat").cycles_differing == 0
+    assert validate(measurement, tmp_path / "project", "flat").cycles_differing == 0
     same_counters(measurement, program, configuration, memory)
 
     late = RtlBoard(program, overlay, memory, late=True)
@@ -90,17 +96,12 @@ def test_tensors_on_chip_through_the_registers_and_buses_of_the_ip(tmp_path):
     assert lowered.mapping.bands
     program, configuration = lowered.program, configure(lowered.program, overlay)
     memory = memory_for(board(), overlay, model="flat")
-    folder, bitstream = tmp_path / "project", tmp_path / "overlay.bit"
-    emit(lowered, graph, overlay, board(), folder)
-    bitstream.write_bytes(b"a stand-in for a bitstream")
-    seal(str(folder), str(bitstream))
-    project = Project(str(folder))
-    project.manifest["counters"] = counter_registers(program)
+    project, bitstream = built(lowered, graph, overlay, tmp_path)
     with Fabric(program, overlay, host_layers(graph, lowered), QUICK) as host, \
             Driver(project, RtlBoard(program, overlay, memory), host, str(bitstream),
                    str(tmp_path / "lock")) as driver:
         driver.put_vectors()
         measurement = driver.measure(1, driver.expected_vectors())
     assert measurement.values_compared and not measurement.values_differing
-    assert validate(measurement, folder, "flat").cycles_differing == 0
+    assert validate(measurement, tmp_path / "project", "flat").cycles_differing == 0
     same_counters(measurement, program, configuration, memory)

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from arch_models.overlay import default_overlay
+from workloads.agc.config import AgcConfig
+from workloads.agc.graph import agc_graph
 from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
+from workloads.reference import execute
+
+#: A design whose buffers force tiles on the smallest layers.
+SMALL = replace(default_overlay(), input_words=180, weight_words=64, output_words=40,
+                accumulator_words=64)
+TINY_AGC = AgcConfig(width=8, blocks=2, motion_width=8, motion_max=32, motion_blocks=3,
+                     keypoints=4, rows=32, cols=32)
+
+
+def tiny_agc() -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The whole decoder at 32 x 32, inputs, and every tensor that the reference makes of them."""
+    graph, draw = agc_graph(TINY_AGC), np.random.default_rng(0)
+    points = {name: draw.integers(-9000, 9000, (2, 4, 1)).astype(np.int16)
+              for name in ("keypoints_source", "keypoints_driving")}
+    inputs = {"source": draw.integers(-128, 128, (3, 32, 32), np.int8), **points}
+    return graph, inputs, execute(graph, inputs)
 
 
 class TinyGraph:
