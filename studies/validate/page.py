@@ -6,6 +6,7 @@ It computes no prediction of its own; run `cosim validate page`.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def write(path: Path = PAGE, fewer: bool = False) -> None:
     vta_report.plot(report, path.parent / "pictures" / PICTURE)
     parts = [HEAD, *_blind(), *_vta(report, load_vta()), *_overlap(), *_described(), *_memory(),
              *energy_lines(), *clock_lines(), *_rtl(), *_resources()]
-    write_text(path, "\n".join(parts).rstrip() + "\n")
+    write_text(path, re.sub("\n{3,}", "\n\n", "\n".join(parts)).rstrip() + "\n")
 
 
 def _blind() -> Iterable[str]:
