@@ -26,7 +26,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from arch_models.board import load_board
-from arch_models.overlay import Infeasible, default_overlay
+from arch_models.overlay import Infeasible, load_overlay
 from cosim.recurrence.cuda import CudaTimer, device_name
 from studies.evaluation.batch import Batch
 from studies.plain.errors import UserError
@@ -254,7 +254,7 @@ def run(given: Request) -> dict:
         raise UserError(f"--device: {given.device!r}, must be one of {', '.join(DEVICES)}")
     shard, cuda = _shard(given.shard), given.device == "cuda"
     graph, board = load(WORKLOAD), load_board(BOARD)
-    part = Part(graph, board, default_overlay(), load_space(given.space, board, graph))
+    part = Part(graph, board, load_overlay("default"), load_space(given.space, board, graph))
     name = "cpu"
     if cuda:
         # A process of its own: this one forks, and a fork must not hold a context.

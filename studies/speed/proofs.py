@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from arch_models.board import load_board
-from arch_models.overlay import default_overlay
+from arch_models.overlay import load_overlay
 from studies.certify.bounds import Question
 from studies.certify.branch import Book, Branch, Settings, State
 from studies.certify.certificate import Certificate, claim_of, question_of, write_certificate
@@ -66,7 +66,7 @@ def long_figures() -> Iterator[Figure]:
 
 def _proved(workload: str, memory: str, seconds: float, narrow: bool, workers: int
             ) -> tuple[Branch, State]:
-    graph, board, base = load(workload), load_board("pynq-z1"), default_overlay()
+    graph, board, base = load(workload), load_board("pynq-z1"), load_overlay("default")
     space = default_space(board, graph)
     if narrow:
         space = _narrowed(space, choice_of(base, space) or {})
