@@ -10,7 +10,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +23,7 @@ from hw.board.emitted import DriverError, Project
 from hw.board.hardware import Lock, PynqHardware
 from hw.board.measurement import MeasurementError, load_measurement, save_measurement
 from tests.support import tiny_project
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -48,12 +48,11 @@ def test_a_signal_stops_the_fabric(tiny, number):
                                # Whoever runs the tests under nohup has this one ignored.
                                preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     try:
-        end = time.monotonic() + 30
-        while not (log.exists() and "waiting" in log.read_text()):
-            assert process.poll() is None and time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: process.poll() is not None or (
+            log.exists() and "waiting" in log.read_text()))
         process.send_signal(number)
-        assert process.wait(10) == (-number if number == signal.SIGINT else 128 + number)
+        assert process.wait(PATIENCE_SECONDS) == (
+            -number if number == signal.SIGINT else 128 + number)
     finally:
         process.kill()
         process.communicate()

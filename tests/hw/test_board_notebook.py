@@ -29,6 +29,7 @@ from hw.project.emit import emit
 from hw.rtl_sim.stand_in import CSimRunner, StandIn
 from studies.validate.board import validate
 from tests.support.small_frames import board, lowered_frame, small_graph, without
+from tests.support.waiting import PATIENCE_SECONDS
 from workloads.agc.graph import frame_bytes
 from workloads.frames import AGC_MEANINGS, Frame
 
@@ -82,7 +83,7 @@ def test_every_cell_runs(project, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PYNQ_REMOTE_DEVICES", str(tmp_path))  # a lock of this test's own
-    client = nbclient.NotebookClient(book, timeout=120, kernel_name="python3",
+    client = nbclient.NotebookClient(book, timeout=PATIENCE_SECONDS, kernel_name="python3",
                                      resources={"metadata": {"path": str(project / "board")}})
     client.execute()
     told = "".join(output.get("text", "") for cell in book.cells if cell.cell_type == "code"

@@ -23,6 +23,7 @@ from hw.interface.vectors import host_layers
 from hw.project.emit import emit
 from hw.rtl_sim.stand_in import CSimRunner, StandIn
 from tests.support.small_frames import QUICK, board, lowered_frame, small_graph, without
+from tests.support.waiting import PATIENCE_SECONDS
 
 OVERLAY = without(Engine.SOFTMAX, Engine.LOOKUP)
 
@@ -131,7 +132,7 @@ def _hold(path: str, ready, done) -> None:
     lock = Lock(path)
     lock.take()
     ready.set()
-    done.wait(30)
+    done.wait(PATIENCE_SECONDS)
 
 
 def test_a_second_process_is_refused(emitted, tmp_path):
@@ -141,7 +142,7 @@ def test_a_second_process_is_refused(emitted, tmp_path):
     other = context.Process(target=_hold, args=(rig.lock, ready, done))
     other.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(PATIENCE_SECONDS)
         with pytest.raises(DriverError, match=f"another process .number {other.pid}."), rig.driver:
             pass
     finally:

@@ -32,6 +32,7 @@ from studies.validate.board import validate
 from tests.support.board_counters import same_counters
 from tests.support.command import cosim
 from tests.support.small_frames import board, lowered_frame, small_graph
+from tests.support.waiting import PATIENCE_SECONDS
 from workloads.frames import AGC_MEANINGS, Frame
 
 OVERLAY = dataclasses.replace(default_overlay(), tm=8, tn=8,
@@ -269,8 +270,8 @@ print(pynq.Clocks.fclk0_mhz)
 """
     with PynqServer(StandIn(Runner(), ("input",)), f"{place}:{PORT}"):
         done = subprocess.run(
-            [pynq, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=100,
-            env=os.environ | {"PYNQ_REMOTE_DEVICES": place,
-                              "PYTHONPATH": str(Path(__file__).parents[2])})
+            [pynq, "-c", script], cwd=tmp_path, capture_output=True, text=True,
+            timeout=PATIENCE_SECONDS, env=os.environ | {
+                "PYNQ_REMOTE_DEVICES": place, "PYTHONPATH": str(Path(__file__).parents[2])})
     assert done.stdout.split("\n")[:2] == [
         "unsupported operand type(s) for /: 'float' and 'NoneType'", "100.0"], done.stderr

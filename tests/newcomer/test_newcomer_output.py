@@ -21,6 +21,7 @@ from studies.report import pictures, tables
 from studies.report.page import Content, page_html
 from studies.report.sheet import sheet
 from tests.support.command import cosim
+from tests.support.waiting import PATIENCE_SECONDS
 from workloads.library import load
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,7 @@ def test_what_was_computed_is_there_when_showing_it_fails(
 
 def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "studies.cli", *words], text=True, check=False,
-                          stderr=subprocess.PIPE, timeout=120,
+                          stderr=subprocess.PIPE, timeout=PATIENCE_SECONDS,
                           env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)  # type: ignore[call-overload]
 
 
@@ -128,7 +129,7 @@ def test_a_full_disk_ends_every_command_with_one_line(tmp_path: Path, result: Ev
     before = sorted(tmp_path.rglob("*"))
     done = subprocess.run(
         [sys.executable, "-c", SMALL_DISK, *words], cwd=tmp_path, text=True, check=False,
-        capture_output=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        capture_output=True, timeout=PATIENCE_SECONDS, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode in (1, 2), done.stderr
     assert len(done.stderr.splitlines()) == 1 and "File too large" in done.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path not in before] == []

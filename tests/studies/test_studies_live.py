@@ -22,6 +22,7 @@ from studies.report.live import live_search
 from studies.search.exploration import Means, explore
 from studies.search.outcomes import OBJECTIVES, Settings
 from tests.support.browser import chromium, opened
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 from workloads.library import load
 
 ROOT = Path(__file__).parents[2]
@@ -59,11 +60,12 @@ def test_a_page_follows_a_search_to_its_end(browser: Any) -> None:
 def test_the_server_shows_its_folder_only_and_goes_with_the_search() -> None:
     with live_search(ASKED, OBJECTIVES, 6, FILE) as (_, address):
         assert address.startswith("http://127.0.0.1:")
-        assert b"<!doctype html>" in urllib.request.urlopen(address, timeout=20).read(100)
+        with urllib.request.urlopen(address, timeout=PATIENCE_SECONDS) as answer:
+            assert b"<!doctype html>" in answer.read(100)
         with pytest.raises(urllib.error.HTTPError):
-            urllib.request.urlopen(f"{address}../../etc/passwd", timeout=20)
+            urllib.request.urlopen(f"{address}../../etc/passwd", timeout=PATIENCE_SECONDS)
     with pytest.raises(OSError):
-        urllib.request.urlopen(address, timeout=20)
+        urllib.request.urlopen(address, timeout=PATIENCE_SECONDS)
 
 
 def test_a_killed_search_takes_its_server_with_it(tmp_path: Path) -> None:
@@ -74,12 +76,15 @@ def test_a_killed_search_takes_its_server_with_it(tmp_path: Path) -> None:
         assert running.stdout is not None
         address = next(found.group() for line in running.stdout
                        if (found := re.search(r"http://\S+", line)))
-        assert urllib.request.urlopen(f"{address}live.json", timeout=20).status == 200
+        assert urllib.request.urlopen(f"{address}live.json", timeout=PATIENCE_SECONDS).status == 200
         running.send_signal(signal.SIGKILL)
-    for _ in range(200):
+
+
+    def gone() -> bool:
         try:
             urllib.request.urlopen(address, timeout=1)
         except OSError:
-            return
-        signal.sigtimedwait((), 0.1)
-    raise AssertionError("the server is still there")
+            return True
+        return False
+
+    wait_until(gone)

@@ -33,6 +33,7 @@ from studies.search.storage import open_storage, serve
 from tests.support import toy_search
 from tests.support.small_proof import claimed, proved
 from tests.support.toy_search import SETTINGS, SPACE, open_toy, plain
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 from workloads.library import load
 
 PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "studies")))
@@ -60,13 +61,6 @@ def listens(port: int) -> bool:
         return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(ready) -> None:
-    deadline = time.monotonic() + 60
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @contextlib.contextmanager
 def dask(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
     """A scheduler and two worker processes on loopback."""
@@ -92,7 +86,7 @@ def marked_outcome(folder: str, choice):
 
 def test_a_dask_worker_that_is_killed_loses_nothing(tmp_path):
     with dask(tmp_path) as (address, processes), connected(address) as workers:
-        workers.client.wait_for_workers(2, timeout=60)
+        workers.client.wait_for_workers(2, timeout=PATIENCE_SECONDS)
 
         def kill_one(record, done):
             if record.number == 10:
@@ -101,7 +95,7 @@ def test_a_dask_worker_that_is_killed_loses_nothing(tmp_path):
         answer = partial(workers.map, marked_outcome, str(tmp_path))
         study = open_toy(str(tmp_path / "study.log"))
         found = search(study.remembering(answer, 2), SPACE, SETTINGS, progress=kill_one)
-        assert processes[0].wait(60) == -signal.SIGKILL
+        assert processes[0].wait(PATIENCE_SECONDS) == -signal.SIGKILL
     assert found.records == ALONE.records and found.front == ALONE.front
     marks = {path.stem for path in tmp_path.glob("*.worker")}
     assert marks == {str(process.pid) for process in processes}

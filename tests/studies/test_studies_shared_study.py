@@ -21,6 +21,7 @@ from studies.search.outcomes import design_key
 from studies.search.search import search
 from studies.search.storage import CrashSafeJournal, open_storage, plainly, shown
 from tests.support.toy_search import IDENTITY, SETTINGS, SPACE, evaluate, open_toy, plain
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 ALONE = search(evaluate, SPACE, SETTINGS)
@@ -36,7 +37,7 @@ def start(storage: str, milliseconds: float, sampler: str = "nsga2") -> subproce
 
 
 def finish(process: subprocess.Popen) -> dict:
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     return json.loads(output)
 
@@ -57,10 +58,7 @@ def finished(storage: str) -> list[str]:
 
 def wait_for(storage: str, count: int) -> None:
     """Wait until so many designs are stored, or all: on a busy machine a search may outrun us."""
-    deadline = time.monotonic() + 300  # of a machine that does other things too
-    while len(finished(storage)) < min(count, len(ALONE.records)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: len(finished(storage)) >= min(count, len(ALONE.records)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

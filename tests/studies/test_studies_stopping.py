@@ -12,22 +12,22 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 
 from studies.plain.errors import UserError
 from studies.plain.stopping import AGAIN_SECONDS, Stopped, Stopping, taken
 from studies.plain.workers import forked
+from studies.search.storage import open_storage
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
-#: A machine that does much else needs longer than the two seconds that are promised.
-PATIENCE_SECONDS = 60.0
 
-
-def explore(folder: Path, designs: int = 4000) -> subprocess.Popen:
+def explore(folder: Path, *more: str) -> subprocess.Popen:
     """A search with two workers as the leader of its own group, once it listens to signals."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "cosim", "explore", "agc-w16", "--designs", str(designs),
-         "--workers", "2", "--out", str(folder)],
+        [sys.executable, "-m", "cosim", "explore", "agc-w16", "--designs", "100000",
+         "--workers", "2", "--out", str(folder), *more],
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200",
                           "PYTHONFAULTHANDLER": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
@@ -56,13 +56,6 @@ def group(leader: int) -> list[int]:
     return found
 
 
-def wait_until(ready) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def ended(process: subprocess.Popen) -> str:
     """What a process that was told to end has printed; where it hangs if it does not."""
     try:
@@ -77,6 +70,15 @@ def ended(process: subprocess.Popen) -> str:
     assert not left
     assert "Traceback" not in printed and "Exception" not in printed, printed
     return printed
+
+
+def judged_in(journal: Path) -> int:
+    """How many designs a storage that a search keeps has an outcome of."""
+    if not journal.exists():
+        return 0
+    storage = open_storage(str(journal))
+    return sum(trial.state.is_finished() for name in optuna.get_all_study_names(storage)
+               for trial in optuna.load_study(study_name=name, storage=storage).trials)
 
 
 def is_whole(folder: Path) -> None:
@@ -115,16 +117,16 @@ def test_fifty_interrupts_at_random_moments(tmp_path):
 
 
 def test_what_was_found_before_an_interrupt_is_written(tmp_path):
-    process = explore(tmp_path)
-    wait_until(lambda: len(group(process.pid)) == 3)
-    time.sleep(5)
+    outcomes, out = tmp_path / "study.log", tmp_path / "out"
+    process = explore(out, "--storage", str(outcomes))
+    wait_until(lambda: process.poll() is not None or judged_in(outcomes) > 0)
     process.send_signal(signal.SIGINT)
     printed = ended(process)
-    document = json.loads((tmp_path / "explore.json").read_text())
+    document = json.loads((out / "explore.json").read_text())
     assert document["complete"] is False
     judged = document["designs_evaluated"] + document["designs_pruned"]
     assert f"stopped: {judged} designs" in printed
-    is_whole(tmp_path)
+    is_whole(out)
 
 
 def test_workers_of_a_killed_search_end(tmp_path):
