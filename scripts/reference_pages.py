@@ -16,7 +16,7 @@ from typing import Any
 
 import cosim
 from studies.cli import COMMANDS, GROUPS, _load
-from studies.report.schemas import FILES, schema
+from studies.schemas import FILES, field_types, must_be_there, schema
 
 MADE = "Made from the code."
 
@@ -38,14 +38,27 @@ def files_page() -> str:
     """The kinds of files with their fields."""
     parts = ["# Files", "", f"{MADE} `cosim schema KIND` prints a JSON Schema, for editors and "
              "other programs.", ""]
-    for name, (kind, title, _) in FILES.items():
-        hints = typing.get_type_hints(kind)
-        parts += [f"## {name}", "", title, "", *_paragraphs(kind), "",
-                  "| field | type | if left out |", "| --- | --- | --- |"]
-        parts += [f"| `{item.name}` | {_words(hints[item.name])} | {_default(item)} |"
-                  for item in fields(kind) if item.name != "coefficients"]
-        parts.append("")
+    for name, file in FILES.items():
+        parts += [f"## {name}", "", file.title, "", *_type(file.type), ""]
     return "\n".join(parts)
+
+
+def _type(kind: Any) -> list[str]:
+    """What a file's type says, and a row a field; of a file of rows, those of a row."""
+    if typing.get_origin(kind) is not None:
+        inner = typing.get_args(kind)[0]
+        return ["A list.", "", *_type(inner)] if _has_fields(inner) else [_words(kind)]
+    if not _has_fields(kind):
+        return []
+    optional = {item.name: _default(item) for item in fields(kind)} if is_dataclass(kind) else {}
+    rows = [f"| `{name}` | {_words(hint)} | "
+            + optional.get(name, "must be there" if must_be_there(kind, name) else "left out")
+            + " |" for name, hint in field_types(kind).items() if name != "coefficients"]
+    return [*_paragraphs(kind), "", "| field | type | if left out |", "| --- | --- | --- |", *rows]
+
+
+def _has_fields(kind: Any) -> bool:
+    return is_dataclass(kind) or typing.is_typeddict(kind)
 
 
 def _paragraphs(thing: Any) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +38,35 @@ from workloads.graph import Graph
 
 FULL, NARROW, BOARD, DESIGN = "agc-w64", "agc-w16", "pynq-z1", "default"
 MEMORY = "ddr3"
+
+
+class Site(TypedDict):
+    """Sites of one kind."""
+
+    used: float
+    available: float
+
+
+class Summary(TypedDict):
+    """`summary.json`: the chosen design and the one made by hand (`default`); `predicted` names
+    the figures that nobody measured."""
+
+    workload: str
+    board: str
+    memory_model: str
+    predicted: list[str]
+    latency_ms: float
+    period_ms: float
+    fps: float
+    energy_uj_per_pixel: float
+    default_latency_ms: float
+    default_energy_uj_per_pixel: float
+    designs_evaluated: int
+    designs_infeasible: int
+    executors_equal: bool
+    csim_bit_exact: bool
+    csim_values_compared: int
+    resources: dict[str, Site]
 
 
 class Steps:
@@ -122,7 +151,7 @@ def emitted_and_run(console: Console, graph: Graph, chosen: Overlay, board: Boar
     return exact, frame.values_compared + layers.values_compared
 
 
-def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]:
+def run_demo(out: Path, designs: int, seed: int, workers: int) -> Summary:
     """Do everything, write the files, return what `summary.json` holds."""
     require_library()
     console = terminal()
@@ -173,7 +202,7 @@ def run_demo(out: Path, designs: int, seed: int, workers: int) -> dict[str, Any]
 
 
 def _summary(before: Evaluation, after: Evaluation, evaluated: int, infeasible: int,
-             equal: bool, exact: bool, compared: int) -> dict[str, Any]:
+             equal: bool, exact: bool, compared: int) -> Summary:
     return {
         "workload": after.workload, "board": after.board, "memory_model": after.memory_model,
         "predicted": ["latency_ms", "period_ms", "fps", "energy_uj_per_pixel",

@@ -39,7 +39,8 @@ FLOORS = {
               "executors", "recurrence", "analysis", "vta"),
     "hw": ("interface", "board", "csim", "rtl", "project", "rtl_sim", "pynq"),
     "studies": ("plain", "energy", "evaluation", "search", "certify", "why", "report",
-                "resources", "validate", "proof", "headline", "speed", "demo", "commands", "cli"),
+                "resources", "validate", "proof", "headline", "speed", "demo", "schemas",
+                "commands", "cli"),
 }
 #: Readers and checks of files and names, that every room may use.
 SHARED = {Path(f"arch_models/{name}.py") for name in ("fields", "files", "output")}
@@ -126,7 +127,8 @@ def test_module_says_what_it_is(module: Path) -> None:
 
 def test_what_tests_share_is_one_package() -> None:
     outside = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")
-               if "support" not in path.parts and not path.name.startswith("test_")]
+               if "support" not in path.parts and not path.name.startswith("test_")
+               and path != ROOT / "tests" / "conftest.py"]
     assert not outside, f"helpers outside tests/support: {outside}"
 
 

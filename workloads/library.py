@@ -138,7 +138,7 @@ def imported(name: str, calibration: Path | None = None,
 
 
 @dataclass(frozen=True)
-class _Document:
+class Document:
     """What a graph's JSON file holds."""
 
     version: int
@@ -155,7 +155,7 @@ class _Document:
 def save_graph(graph: Graph, stem: Path, made_by: Mapping[str, Any]) -> None:
     """Write `stem`.safetensors (constants) and `stem`.json (layers, tensors, provenance)."""
     verify(graph)
-    document = _Document(VERSION, graph.name, dict(made_by), graph.inputs, graph.outputs,
+    document = Document(VERSION, graph.name, dict(made_by), graph.inputs, graph.outputs,
                          tuple(graph.tensors.values()), graph.layers, graph.steps, graph.carried)
     arrays = {name: np.ascontiguousarray(array) for name, array in graph.constants.items()}
     packed = save(arrays)
@@ -182,13 +182,13 @@ def load_graph(stem: Path) -> Graph:
     return graph
 
 
-def _document(stem: Path) -> _Document:
+def _document(stem: Path) -> Document:
     path = stem.with_suffix(".json")
     try:
         raw = read_json(path)
         version = raw.get("version") if isinstance(raw, dict) else None
         if version != VERSION:
             raise GraphError(f"{path.name}: version is {shortened(version)}, must be {VERSION}")
-        return build(_Document, raw, path.name)
+        return build(Document, raw, path.name)
     except FieldError as error:
         raise GraphError(str(error)) from error

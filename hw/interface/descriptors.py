@@ -242,7 +242,7 @@ def unpack(data: bytes, shell: str) -> Program:
         raise DescriptorError(f"descriptor file: {count} segments from {first} on, must end before "
                               f"the descriptors at {start}")
     try:
-        parts = build(_Shell, parse_json(shell, "program"), "program")
+        parts = build(Shell, parse_json(shell, "program"), "program")
     except FieldError as error:
         raise DescriptorError(str(error)) from None
     segments = tuple(Segment(*struct.unpack_from("<3I", data, first + index * SEGMENT_BYTES))
@@ -253,7 +253,7 @@ def unpack(data: bytes, shell: str) -> Program:
 
 
 @dataclass(frozen=True)
-class _Shell:
+class Shell:
     """What `shell_text` writes."""
 
     name: str

@@ -9,7 +9,7 @@ offsets are to be compared with the header that the vendor's run writes (uncheck
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from cosim.program.table import Program
 from hw.interface.descriptors import local_channels
@@ -51,10 +51,24 @@ UNIT_STRIDE_BYTES = 0x100
 COUNTER_BITS = 40
 
 
-def counter_registers(program: Program) -> list[dict[str, Any]]:
+class Register(TypedDict):
+    """A counter's place: byte offset and bits."""
+
+    offset: int
+    bits: int
+
+
+class UnitRegisters(TypedDict):
+    """Counters of one unit by name: busy, idle, memory and its channels."""
+
+    unit: str
+    registers: dict[str, Register]
+
+
+def counter_registers(program: Program) -> list[UnitRegisters]:
     """The manifest's `counters`: for each unit a map from busy, idle, memory and channel names
     to byte offset and bits. The counts mean what they mean in `SimResult`."""
-    found = []
+    found: list[UnitRegisters] = []
     for unit, item in enumerate(program.units):
         names = ["busy", "idle", "memory"]
         names += [program.channels[index].name for index in local_channels(program, unit)[0]]

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,6 +42,7 @@ from hw.interface.ports import memory_ports
 from hw.interface.registers import counter_registers, register_map
 from hw.interface.vectors import Vectors, host_layers, make_vectors, outputs
 from hw.project import scripts as project
+from hw.project.documents import ManifestFile, ShippedTensor, Step
 from hw.project.folder import check_target, write_project
 from hw.project.prediction import prediction
 from workloads.frames import Frame
@@ -136,12 +136,15 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
 
         found["rtl/overlay.v"] = ip_verilog(AxiShell(program, overlay)).encode()
     manifest = _manifest(lowered, graph, overlay, board, configuration, found)
-    manifest |= {"inputs": frame.about, "layouts": LAYOUTS}
+    manifest["inputs"], manifest["layouts"] = frame.about, LAYOUTS
     for name, entry in manifest["tensors"].items():
-        entry |= {"scale": graph.tensors[name].scale, "meaning": frame.meanings.get(name, "")}
+        entry["scale"] = graph.tensors[name].scale
+        entry["meaning"] = frame.meanings.get(name, "")
+    if overlay.tensor_memory_kib:
+        manifest["window"] = {"first": WINDOW, "bytes": tensor_bytes(overlay)}
     manifest["late_commands"] = late_commands(program, configuration, memory)
     if rtl:
-        manifest |= {"backend": "rtl", "counters": counter_registers(program)}
+        manifest["backend"], manifest["counters"] = "rtl", counter_registers(program)
     for name, _ in graph.carried:
         # The last step leaves its result there.
         manifest["tensors"][name]["renew"] = True
@@ -211,10 +214,10 @@ def _descriptors_offset(program: Program) -> int:
 
 
 def _manifest(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board,
-              configuration: Configuration, files: Mapping[str, bytes]) -> dict[str, Any]:
+              configuration: Configuration, files: Mapping[str, bytes]) -> ManifestFile:
     program, placement = lowered.program, lowered.placement
     ports = [port.name for port in memory_ports(program, configuration)]
-    tensors = {}
+    tensors: dict[str, ShippedTensor] = {}
     for path in files:
         role, _, name = path.removeprefix("data/").removesuffix(".bin").partition("_")
         if path.startswith("data/") and role in ("input", "output"):
@@ -223,7 +226,7 @@ def _manifest(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board,
                 "role": role, "address": place.address, "channels": place.channels,
                 "rows": place.rows, "columns": place.columns, "bits": place.bits,
                 "planes": place.planes, "bytes": place.size_bytes, "places": list(place.places)}
-    plan = [{"kind": "host", "layer": step.layer} if isinstance(step, HostStep) else
+    plan: list[Step] = [{"kind": "host", "layer": step.layer} if isinstance(step, HostStep) else
             {"kind": "fabric", "first": step.first, "count": step.count,
              "repeats": step.repeats, "repeat_first": step.repeat_first}
             for step in steps(program, configuration)]
@@ -239,8 +242,6 @@ def _manifest(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board,
                               for item in (*HEADER, *TRANSFER)},
         "transfer_opcodes": sorted(int(item) for item in TRANSFER_OPCODES if item.name != "FETCH"),
         "memory_bytes": placement.size_bytes, "memory_ports": ports,
-        **({"window": {"first": WINDOW, "bytes": tensor_bytes(overlay)}}
-           if overlay.tensor_memory_kib else {}),
         "registers": register_map(("descriptors", *ports)), "steps": plan, "counters": [],
         "weights": [{"offset": 0, "bytes": placement.size_bytes - placement.tensor_bytes,
                      "address": placement.tensor_bytes}],

@@ -5,8 +5,6 @@ It measures nothing; `cosim validate board` compares more.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from arch_models.memory import Memory
@@ -14,6 +12,7 @@ from cosim.executors.fast import simulate
 from cosim.program.table import Column, Opcode, Program
 from hw.interface.configuration import Configuration
 from hw.interface.plan import HostStep, steps, stretch_program
+from hw.project.documents import PredictedStep, Prediction
 
 
 def host_cycles(program: Program, layer: int) -> int:
@@ -25,9 +24,9 @@ def host_cycles(program: Program, layer: int) -> int:
 
 
 def prediction(program: Program, configuration: Configuration, memory: Memory,
-               clock_hz: int) -> dict[str, Any]:
+               clock_hz: int) -> Prediction:
     """Seconds of every step of a frame, in the order of the manifest's `steps`."""
-    found = []
+    found: list[PredictedStep] = []
     for step in steps(program, configuration):
         if isinstance(step, HostStep):
             kind, cycles = "host", host_cycles(program, step.layer)

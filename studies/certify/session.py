@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,7 +18,13 @@ from rich.console import Console
 from arch_models.overlay import overlay_toml
 from studies.certify.bounds import Question
 from studies.certify.branch import Book, Branch, Settings, State
-from studies.certify.certificate import claim_of, program_digest, said, write_certificate
+from studies.certify.certificate import (
+    Claimed,
+    claim_of,
+    program_digest,
+    said,
+    write_certificate,
+)
 from studies.certify.goals import Aim
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
@@ -45,6 +51,21 @@ class Effort:
     workers: int = 1
     scheduler: str | None = None
     start: Sequence[Choice] = ()
+
+
+class ClaimFile(TypedDict):
+    """What `cosim explore --prove --json` writes: a `Claim` with what it took."""
+
+    predicted: bool
+    workload: str
+    board: str
+    memory: str
+    objectives: tuple[Aim, ...]
+    designs: int
+    best: tuple[Claimed, ...]
+    gap: float
+    boxes: int
+    seconds: float
 
 
 def run_proof(question: Question, settings: Settings, console: Console, out: Path,

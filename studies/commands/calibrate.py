@@ -22,6 +22,7 @@ from studies.plain.terminal import grid, terminal
 
 if TYPE_CHECKING:
     from studies.energy.power_report import PowerReport
+    from studies.resources.build_check import BuildCheck, Calibration, Estimate
     from workloads.graph import Graph
 
 
@@ -105,9 +106,9 @@ def _reports(folder: Path, design: str, board: str, out: Path, json: Path | None
     from studies.resources.vendor_reports import has_timing
 
     timed = has_timing(folder)
-    document: dict[str, object] = {}
+    document: Calibration = {}
     if timed:
-        document["build"] = _build(folder, design, board, out)
+        document["build"] = encode(_build(folder, design, board, out))
     try:
         powers = power_reports(folder)
     except UserError:
@@ -120,7 +121,7 @@ def _reports(folder: Path, design: str, board: str, out: Path, json: Path | None
         write_json(json, document)
 
 
-def _build(folder: Path, design: str, board: str, out: Path) -> object:
+def _build(folder: Path, design: str, board: str, out: Path) -> BuildCheck:
     """Show a build beside the prediction of its design, and write its file."""
     from studies.evaluation import inputs
     from studies.resources.build_check import build_toml, compare
@@ -150,14 +151,15 @@ def _build(folder: Path, design: str, board: str, out: Path) -> object:
     console.print(table)
     write_text(out, build_toml(overlay, timing, used))
     console.print(f"wrote {out}; name it in the design: build = \"{out}\"", soft_wrap=True)
-    return encode(found)
+    return found
 
 
-def _estimates(powers: Sequence[PowerReport]) -> list[dict[str, object]]:
+def _estimates(powers: Sequence[PowerReport]) -> list[Estimate]:
     """Show each part of a tool's power estimate beside ours."""
     from studies.energy.power_report import differences
 
-    console, found = terminal(), []
+    console = terminal()
+    found: list[Estimate] = []
     for report in powers:
         rows = differences(report)
         table = grid(
@@ -173,7 +175,7 @@ def _estimates(powers: Sequence[PowerReport]) -> list[dict[str, object]]:
         found.append({"file": report.file, "design": report.design, "device": report.device,
                       "clock_mhz": report.clock_mhz, "confidence": report.confidence,
                       "watts": dict(report.watts), "used": dict(report.used),
-                      "parts": [{**encode(row), "error": row.error} for row in rows]})
+                      "parts": encode(rows)})
     console.print("parts: by numbers fitted to such reports; fabric: their sum, against the law "
                   "that was fitted to measured rails", soft_wrap=True)
     return found

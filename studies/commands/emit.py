@@ -8,10 +8,11 @@ than that of the boards' images, and those run the project's script.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
+from hw.csim.simulate import CSimReport
 from studies.commands.options import (
     BoardName,
     Design,
@@ -26,6 +27,16 @@ from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json
 from studies.plain.records import encode
 from studies.plain.terminal import terminal
+
+
+class Emission(TypedDict):
+    """What `cosim emit --json` writes. `check`: None without `--check`."""
+
+    files: int
+    folder: str
+    workload: str
+    overlay: str
+    check: CSimReport | None
 
 
 @reads_onnx
@@ -60,7 +71,7 @@ def emit_design(
     given = inputs.first_input(workload, graph, reading)
     emitted = emit_for(graph, overlay, on, out, rtl, force, given)
     console.print(f"wrote {emitted.files} files to {out} for {graph.name} on {overlay.name}")
-    figures = {"files": emitted.files, "folder": str(out), "workload": graph.name,
+    figures: Emission = {"files": emitted.files, "folder": str(out), "workload": graph.name,
                "overlay": overlay.name, "check": None}
     if check:
         found = check_emitted(graph, overlay, on, given)

@@ -22,11 +22,10 @@ from studies.commands.options import (
 from studies.evaluation import inputs
 from studies.evaluation.remedy import held
 from studies.plain.files import check_writable, write_json
-from studies.plain.records import encode
 from studies.plain.terminal import grid, terminal
 from studies.report import tables
-from studies.why.critical import by_layer, by_unit
-from studies.why.explain import Explanation, explain
+from studies.why.critical import by_unit
+from studies.why.explain import Explanation, document, explain
 from studies.why.results import waits
 
 #: Coefficients named for the width of the energy's limits.
@@ -57,18 +56,7 @@ def explain_design(
     found = held(explain(subject.graph, subject.overlay, subject.board, subject.memory, top),
                  subject.graph, subject.overlay, subject.board)
     if json is not None:
-        write_json(json, {"predicted": True, "memory_model": subject.memory,
-                          "board": subject.board.name,
-                          "unchecked": list(subject.board.unchecked),
-                          "latency_ms": found.evaluation.latency_ms,
-                          "latency_cycles": found.evaluation.latency_cycles,
-                          "path_cycles_by_unit": by_unit(found.path),
-                          "path_cycles_by_layer": by_layer(found.path),
-                          "chain": encode(found.chain),
-                          "changes": encode(found.changes), "tried": found.tried,
-                          "infeasible": found.infeasible,
-                          "energy": encode(found.evaluation.energy),
-                          "energy_variance_by_coefficient": dict(found.widths)})
+        write_json(json, document(found, subject.board))
     console = terminal()
     stored_note(console, subject, found.evaluation)
     if said := waits(subject.graph, subject.overlay, subject.board):

@@ -77,6 +77,7 @@ def decode(
     Example: cosim decode agc-w16 --out clip.mp4
     """
     from studies.headline import decode as study
+    from studies.headline.document import Frames
     from studies.report import video
 
     if json is not None:
@@ -93,8 +94,10 @@ def decode(
         rows.append(found.row())
     video.write(out, panels, study.RATE)
     if json is not None:
-        write_json(json, {"network": network, "frames": rows,
-                          **({} if pictures else {"clip": clip, "seed": seed})})
+        kept: Frames = {"network": network, "frames": rows}
+        if not pictures:
+            kept["clip"], kept["seed"] = clip, seed
+        write_json(json, kept)
     console = terminal()
     study.show(console, rows)
     console.print(f"from left to right: {', '.join(study.COLUMNS)}")

@@ -30,8 +30,7 @@ def memory(json: Json = None) -> None:
     found, absent = study.checks()
     commands = dram_commands.check_commands()
     if json is not None:
-        write_json(json, {**study.as_json(found, absent),
-                          "commands": dram_commands.as_json(commands)})
+        write_json(json, study.as_json(found, absent, commands))
     print(study.report(found, absent))
     print("\n".join(dram_commands.told(commands)))
     if any(item.ok is False for item in found) or not all(item.as_known for item in commands):
@@ -46,7 +45,7 @@ def streams(json: Json = None) -> None:
         check_writable(json)
     found = study.validate()
     if json is not None:
-        write_json(json, study.as_json(found))
+        write_json(json, encode(found))
     print("\n".join(study.lines(found)))
 
 
@@ -106,7 +105,7 @@ def _described(study: ModuleType, title: str, json: Path | None) -> None:
         check_writable(json)
     found = study.validate()
     if json is not None:
-        write_json(json, study.as_json(found))
+        write_json(json, encode(found))
     show_table(title, study.HEAD, study.table_rows(found))
 
 
@@ -142,7 +141,7 @@ def board(
     except MeasurementError as error:
         raise UserError(str(error)) from error
     if json is not None:
-        write_json(json, study.as_json(found))
+        write_json(json, encode(found))
     print(study.report(found))
     if plot is not None:
         study.draw(found, plot)

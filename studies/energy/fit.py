@@ -74,6 +74,9 @@ class Value:
     status: str
 
 
+Values = Sequence[Value]
+
+
 def fit_fabric(designs: Sequence[Design], clock: Mapping[str, float]) -> dict[str, float]:
     """Activity of a LUT and of a block, the static power, and the three laws of the voltage.
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from arch_models.engines import Resources
 from arch_models.engines.base import values
@@ -70,6 +71,7 @@ class PowerReport:
 class Difference:
     """One part: milliwatts as the tool reports it, ours for the same sites, with 80 % limits."""
 
+    DERIVED: ClassVar = ("error",)
     part: str
     reported_mw: float
     predicted_mw: float

@@ -58,6 +58,9 @@ class Toggles:
     factor: float
 
 
+Rows = Sequence[Toggles]
+
+
 def factors(network: str) -> Mapping[str, float]:
     """Factor by layer for a network of the table or its family; empty for any other."""
     return _table().get(STANDS_FOR.get(network, network), {})

@@ -40,6 +40,9 @@ class Point:
     energy_uj_per_pixel: float
 
 
+Points = Sequence[Point]
+
+
 def run(board: Board, networks: Sequence[str] = ()) -> list[Point]:
     """A point for each trained network, those that are named or all; DDR3 by the controller's
     rules. A network that no shipped design holds is left out."""

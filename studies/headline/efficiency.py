@@ -16,11 +16,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from studies.headline.document import EfficiencyRow as Row
 from workloads.agc.config import AgcConfig
 from workloads.agc.torch import build_agc
 
@@ -34,21 +35,6 @@ HEADLINE = (
     ("commercial CPU, GRACE", 11.7 * 24.9, "inferred from the stated ratio 24.9"),
     ("commercial GPU, GRACE", 11.7 * 4.1, "inferred from the stated ratio 4.1"),
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """One device. `uj_per_pixel` is None where no counter could be read.
-
-    `kind`: measured, predicted or published. `power_counted`: what the energy covers.
-    """
-
-    device: str
-    kind: str
-    form: str
-    seconds_per_frame: float | None
-    uj_per_pixel: float | None
-    power_counted: str
 
 
 def package_energy() -> Callable[[], float] | None:

@@ -67,6 +67,9 @@ class Row:
     energy_uj: float
 
 
+Rows = Sequence[Row]
+
+
 def run(request: Request = Request()) -> list[Row]:
     """Every network in every precision; designs that do not hold it are left out."""
     return [row for name in request.networks for row in _rows(name, request)]

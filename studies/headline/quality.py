@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from studies.headline.document import Measures
 from studies.headline.perceptual import judged
 from studies.plain.terminal import grid
 from workloads.agc.graph import frame_bytes, frame_inputs
@@ -31,7 +32,7 @@ from workloads.unicorn.config import bits_per_pixel
 from workloads.unicorn.run import picture as decoded
 from workloads.unicorn.torch import TRAINED, load_unicorn
 
-Row = dict[str, object]
+Row = Measures
 #: Integer networks by the short name of the float one, with the name of the number format.
 AGC_FORMATS: dict[str, dict[str, str]] = {
     "w16": {"agc-w16": "int8, power-of-two scales", "agc-w16-multiplier": "int8, multipliers"},

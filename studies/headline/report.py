@@ -6,12 +6,18 @@ It evaluates nothing: every figure comes from `studies.headline.study`, and all 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.table import Table
 
 from arch_models.overlay import overlay_toml
 from studies.evaluation import inputs
+from studies.headline.document import (
+    AblationFile,
+    CandidateFile,
+    Headline,
+    PointFile,
+    StepFile,
+)
 from studies.headline.study import (
     ARM_DOUBT,
     PAPER_UJ_PER_PIXEL,
@@ -62,7 +68,7 @@ def rich_tables(points: Sequence[Point]) -> list[Table]:
     return [best, power]
 
 
-def document(points: Sequence[Point], designs: int, seed: int) -> dict[str, Any]:
+def document(points: Sequence[Point], designs: int, seed: int) -> Headline:
     """Everything as JSON values, design files included."""
     return {
         "predicted": True, "board": "pynq-z1", "memory_model": "ddr3", "designs": designs,
@@ -75,7 +81,7 @@ def document(points: Sequence[Point], designs: int, seed: int) -> dict[str, Any]
         "left_out": LEFT_OUT, "points": [_point(point) for point in points]}
 
 
-def _point(point: Point) -> dict[str, Any]:
+def _point(point: Point) -> PointFile:
     return {
         "workload": point.workload,
         "designs_evaluated": point.evaluated, "designs_infeasible": point.infeasible,
@@ -91,7 +97,7 @@ def _point(point: Point) -> dict[str, Any]:
         "ablation": _ablation(point.ablation), "ablation_hand_made": _ablation(point.hand_made)}
 
 
-def _candidate(item: Candidate) -> dict[str, Any]:
+def _candidate(item: Candidate) -> CandidateFile:
     found, at = item.evaluation, item.limits
     return {"clock_mhz": found.clock_hz / 1e6, "clock": encode(found.clock),
             "latency_ms": found.latency_ms, "uj_per_pixel": found.energy_uj_per_pixel,
@@ -108,12 +114,12 @@ def _candidate(item: Candidate) -> dict[str, Any]:
             "design_file": overlay_toml(item.overlay)}
 
 
-def _ablation(found: Ablation) -> dict[str, Any]:
+def _ablation(found: Ablation) -> AblationFile:
     return {"without": [_step(row) for row in found.without],
             "cumulative": [_step(row) for row in found.cumulative]}
 
 
-def _step(row: Step) -> dict[str, Any]:
+def _step(row: Step) -> StepFile:
     found = row.evaluation
     return {"device": row.device, "used": row.used, "reason": row.reason, "bits": row.bits,
             "latency_ms": found.latency_ms if found else None,

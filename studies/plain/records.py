@@ -19,13 +19,16 @@ from studies.plain.files import read_json, write_json
 T = TypeVar("T")
 FORMAT = "cosim"
 VERSION = 1
+#: A dataclass names here those of its properties that stand in files, too.
+DERIVED = "DERIVED"
 
 
 def encode(value: Any) -> Any:
     """A dataclass, mapping or sequence as plain JSON values; other values are kept."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: encode(getattr(value, item.name))
-                for item in dataclasses.fields(value)}
+        names = [item.name for item in dataclasses.fields(value)]
+        return {name: encode(getattr(value, name))
+                for name in (*names, *getattr(value, DERIVED, ()))}
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 
@@ -170,6 +170,51 @@ def spread(work: Callable[[Item], Answer], items: Iterable[Item], part: Part, cu
                 yield future.result()
                 if time.perf_counter() < until:
                     running |= {pool.submit(work, item) for item in islice(left, 1)}
+
+
+class FrontPoint(TypedDict):
+    """A design of the front."""
+
+    latency_ms: float
+    energy_uj_per_pixel: float
+    choice: Choice
+
+
+class ComparedFile(TypedDict):
+    """What `--check` compared: `unequal` of the feasible ones differ from the CPU's."""
+
+    asked: int
+    seed: int
+    designs: int
+    feasible: int
+    unequal: int
+    seconds: float
+
+
+class Enumeration(TypedDict):
+    """What `cosim study enumerate --json` writes: `check` with `--check`, else the others."""
+
+    device: str
+    machine: str
+    workers: int
+    check: NotRequired[ComparedFile]
+    workload: NotRequired[str]
+    board: NotRequired[str]
+    space: NotRequired[str]
+    shard: NotRequired[str]
+    sample: NotRequired[int | None]
+    space_designs: NotRequired[int]
+    designs_enumerated: NotRequired[int]
+    complete: NotRequired[bool]
+    feasible: NotRequired[int]
+    recurrences: NotRequired[int]
+    choices: NotRequired[int]
+    latency_cycles_sum: NotRequired[int]
+    seconds: NotRequired[float]
+    processor_seconds: NotRequired[float]
+    best_latency_ms: NotRequired[float | None]
+    best_latency_choice: NotRequired[Choice | None]
+    front: NotRequired[list[FrontPoint]]
 
 
 def enumerate_wide(part: Part, cuda: bool, workers: int, shard: tuple[int, int],

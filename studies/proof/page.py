@@ -5,6 +5,7 @@ It computes nothing; `studies.proof.proof` hands it the summary.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ of ten.
 """
 
 
-def write_page(found: dict[str, Any], path: Path) -> None:
+def write_page(found: Mapping[str, Any], path: Path) -> None:
     """Write the page, and its picture into `pictures/` beside it."""
     picture = path.parent / PICTURE
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,7 @@ def write_page(found: dict[str, Any], path: Path) -> None:
     write_text(path, page(found))
 
 
-def draw(found: dict[str, Any]) -> Figure:
+def draw(found: Mapping[str, Any]) -> Figure:
     """Regret and missing hypervolume over evaluations: medians, and 10 % to 90 % of the seeds."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2)
@@ -73,7 +74,7 @@ def _percent(values: list[float | None], key: str) -> list[float]:
     return [100 * (1 - value if key == "hypervolume_ratio" else value) for value in shares]
 
 
-def page(found: dict[str, Any]) -> str:
+def page(found: Mapping[str, Any]) -> str:
     """The page in Markdown."""
     rows = []
     for name, curve in found["curves"].items():
@@ -128,7 +129,7 @@ The default search is {verdict} (median).
 {DEFAULT}{_wide(found)}"""
 
 
-def _wide(found: dict[str, Any]) -> str:
+def _wide(found: Mapping[str, Any]) -> str:
     """The section on the spaces that a GPU enumerated, empty without any."""
     if not found.get("wide"):
         return ""

@@ -12,12 +12,12 @@ designs that were tried, infeasible ones included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import cast
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 from rich.console import Console
@@ -173,21 +173,24 @@ def run_all(replay: Replay, truth: Truth, evaluations: int, seeds: int, workers:
     return curves
 
 
-def run_wide(answer: Direct, known: dict, seeds: int, workers: int, console: Console) -> dict:
+def run_wide(answer: Direct, known: dict, seeds: int, workers: int, console: Console) -> WideRun:
     """The default search of a space that `studies.proof.enumerate_wide` met whole on a GPU.
 
     `known`: one of the runs recorded in `RECORDED`. Its designs are evaluated here, not looked up.
     Where its space or its best latency is another one now, nothing is searched: no regrets.
     """
-    kept = {name: known[name] for name in ("space", "space_designs", "feasible", "recurrences",
-                                           "seconds", "device", "best_latency_ms")}
+    kept: WideRun = {
+        "space": known["space"], "space_designs": known["space_designs"],
+        "feasible": known["feasible"], "recurrences": known["recurrences"],
+        "seconds": known["seconds"], "device": known["device"],
+        "best_latency_ms": known["best_latency_ms"], "median_regret": None}
     space = load_space(FOLDER / known["space"], answer.board, answer.graph)
     best = answer([space.canonical(known["best_latency_choice"])])[0]
     if (space.size() != known["space_designs"] or isinstance(best, Failure)
             or best.latency_ms != known["best_latency_ms"]):
         console.print(f"{RECORDED.name}: {known['space']} was enumerated with other clocks, so it "
                       "is not searched; enumerate it again with `cosim study enumerate`")
-        return {**kept, "median_regret": None}
+        return kept
     truth = truth_of(space, np.array([[item["latency_ms"], item["energy_uj_per_pixel"]]
                                       for item in known["front"]]))
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
@@ -197,12 +200,57 @@ def run_wide(answer: Direct, known: dict, seeds: int, workers: int, console: Con
     regret, ratio = np.median(curves[:, -1], axis=0)
     console.print(f"{DEFAULT} on {known['space_designs']:,} designs: regret {regret:.3%}, "
                   f"hypervolume {ratio:.3%}", highlight=False)
-    return {**kept, "median_regret": float(regret), "worst_regret": float(curves[:, -1, 0].max()),
-            "median_hypervolume_ratio": float(ratio), "seeds": seeds}
+    kept["median_regret"], kept["worst_regret"] = float(regret), float(curves[:, -1, 0].max())
+    kept["median_hypervolume_ratio"], kept["seeds"] = float(ratio), seeds
+    return kept
+
+
+#: A curve: points, and quantiles by name; None where a run had found nothing yet.
+Curve = Mapping[str, Sequence[float | None] | int | None]
+
+
+class WideRun(TypedDict):
+    """A space that was enumerated elsewhere; no regrets where it was another one."""
+
+    space: str
+    space_designs: int
+    feasible: int
+    recurrences: int
+    seconds: float
+    device: str
+    best_latency_ms: float
+    median_regret: float | None
+    worst_regret: NotRequired[float]
+    median_hypervolume_ratio: NotRequired[float]
+    seeds: NotRequired[int]
+
+
+class SamplerProof(TypedDict):
+    """What `cosim study proof --json` writes. Regrets and ratios: parts of one."""
+
+    workload: str
+    board: str
+    designs_enumerated: int
+    feasible: int
+    seconds: float
+    processor_seconds: float
+    machine: str
+    best_latency_ms: float
+    front: Sequence[Sequence[float]]
+    reference: Sequence[float]
+    sampler: str
+    evaluations: int
+    seeds: int
+    median_regret: float
+    median_hypervolume_ratio: float
+    evaluations_to_reach: int | None
+    curves: Mapping[str, Curve]
+    wide_check: NotRequired[Mapping[str, float | str]]
+    wide: NotRequired[list[WideRun]]
 
 
 def summary(truth: Truth, table: Enumerated, curves: dict[str, np.ndarray], evaluations: int
-            ) -> dict:
+            ) -> SamplerProof:
     """What the study writes: the enumeration, the default's medians, every contender's curves."""
     default = curves[DEFAULT]
     regret, ratio = np.median(default[:, -1], axis=0)
@@ -234,7 +282,7 @@ def _finite(values: np.ndarray) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in values]
 
 
-def prove(quick: bool, table: Path, again: bool, workers: int, console: Console) -> dict:
+def prove(quick: bool, table: Path, again: bool, workers: int, console: Console) -> SamplerProof:
     """Enumerate (or read the table of an earlier run), then let every contender search."""
     graph, board, base = load(WORKLOAD), load_board(BOARD), load_overlay("default")
     space = load_space(QUICK if quick else SPACE, board, graph)

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,13 +18,13 @@ from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any
+from typing import Any, TypedDict
 
 from studies.plain.errors import UserError
 from studies.plain.files import write_json
 from studies.plain.made_by import program
 from studies.report.collect import sites
-from studies.report.documents import SEARCH, Asked, start_of, tried
+from studies.report.documents import SEARCH, Asked, Tried, start_of, tried
 from studies.report.page import Content, Source, write_page
 from studies.search.exploration import Exploration
 from studies.search.outcomes import Objective, Record, front_of
@@ -37,6 +37,28 @@ LINGER_SECONDS = 1.5
 #: For the server to say where it listens.
 START_SECONDS = 20
 PAGE, NEWEST = "index.html", "live.json"
+
+
+class Section(TypedDict):
+    """What the page shows of a search; see `documents.Search`. `available`: sites of the board."""
+
+    designs_evaluated: int
+    designs_infeasible: int
+    designs_pruned: int
+    complete: bool
+    front: Sequence[int]
+    chosen_number: int | None
+    start_number: int | None
+    designs: Sequence[Tried]
+    available: Mapping[str, float]
+
+
+class State(TypedDict):
+    """`live.json`: a sentence on the search, whether that was the last one, and what was tried."""
+
+    state: str
+    done: bool
+    search: Section
 
 
 class LiveSearch:
@@ -85,17 +107,18 @@ class LiveSearch:
 
     def _write(self, state: str) -> None:
         self._written = time.monotonic()
-        write_json(self._folder / NEWEST, {"state": state, "done": self._ended,
-                                           "search": self._section()})
+        newest: State = {"state": state, "done": self._ended, "search": self._section()}
+        write_json(self._folder / NEWEST, newest)
 
-    def _section(self) -> dict[str, Any]:
+    def _section(self) -> Section:
+        designs: Any = tried(self._records)
         infeasible = sum(record.failure is not None for record in self._records)
         evaluated = len(self._records) - infeasible
         return {"designs_evaluated": evaluated, "designs_infeasible": infeasible,
                 "designs_pruned": max(0, self._done - evaluated), "complete": self._complete,
                 "front": front_of(self._records, self._objectives), "chosen_number": self._chosen,
                 "start_number": start_of(self._records, self._asked.base),
-                "designs": tried(self._records), "available": sites(self._asked.board)}
+                "designs": designs, "available": sites(self._asked.board)}
 
 
 @contextmanager

@@ -6,7 +6,9 @@ It runs no tool; `vendor_reports` reads the reports.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 from arch_models.board import Board
 from arch_models.builds import digest
@@ -15,6 +17,7 @@ from arch_models.output import toml_string
 from arch_models.overlay import Overlay
 from arch_models.resources import estimate
 from cosim.lowering.wiring import units_of
+from studies.energy.power_report import Difference
 from studies.plain.errors import UserError
 from studies.resources.vendor_reports import TimingSummary, Utilization
 
@@ -50,6 +53,26 @@ class BuildCheck:
     met: bool
     sites: tuple[SiteRow, ...]
     parts: tuple[PartRow, ...]
+
+
+class Estimate(TypedDict):
+    """A tool's power report beside ours: watts by its parts, sites by kind."""
+
+    file: str
+    design: str
+    device: str
+    clock_mhz: float
+    confidence: str
+    watts: Mapping[str, float]
+    used: Mapping[str, float]
+    parts: Sequence[Difference]
+
+
+class Calibration(TypedDict):
+    """What `cosim calibrate --reports --json` writes: what the reports were of."""
+
+    build: NotRequired[BuildCheck]
+    reports: NotRequired[list[Estimate]]
 
 
 def compare(overlay: Overlay, board: Board, timing: TimingSummary, used: Utilization

@@ -65,6 +65,9 @@ class Fit:
     cross_validated_error: float
 
 
+Fits = Sequence[Fit]
+
+
 def terms_of(row: Sites, site: str) -> dict[str, float]:
     """What the sites of a row may grow with: the terms of the resource model itself."""
     if row.part == "control":
@@ -183,6 +186,9 @@ class Beside:
     site: str
     yosys: float
     model: float
+
+
+Besides = Sequence[Beside]
 
 
 def compare_whole(design: str) -> tuple[Beside, ...]:

@@ -9,9 +9,10 @@ import random
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from rich.console import Console
 
@@ -131,6 +132,21 @@ def _evaluation_split(graph, overlay, board, runs: int) -> Measured:  # type: ig
                    lambda: seconds(lambda: evaluate(graph, overlay, board, "flat", frames=1)))
 
 
+class Figure(TypedDict):
+    """A `Measured` in a file, with the machine."""
+
+    name: str
+    value: float
+    unit: str
+    runs: int
+    min: float
+    max: float
+    machine: str
+
+
+Figures = Sequence[Figure]
+
+
 def run_benchmark(runs: int, peer: bool, json: Path | None, proofs: bool = False) -> None:
     """Measure, print, and write the list of figures if a file is named."""
     if json is not None:
@@ -145,6 +161,7 @@ def run_benchmark(runs: int, peer: bool, json: Path | None, proofs: bool = False
                       item.unit, str(item.runs))
     console.print(table)
     if json is not None:
-        write_json(json, [{"name": item.name, "value": item.value, "unit": item.unit,
-                           "runs": item.runs, "min": item.min, "max": item.max,
-                           "machine": machine()} for item in found])
+        kept: Figures = [{"name": item.name, "value": item.value, "unit": item.unit,
+                          "runs": item.runs, "min": item.min, "max": item.max,
+                          "machine": machine()} for item in found]
+        write_json(json, kept)

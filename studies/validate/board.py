@@ -6,8 +6,9 @@ It measures nothing; a `Measurement` file and the emitted project it was taken o
 from __future__ import annotations
 
 import statistics
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -94,6 +95,7 @@ class MemoryFit:
 class BoardValidation:
     """`source` says what was measured; only "board" is hardware."""
 
+    DERIVED: ClassVar = ("cycles_differing",)
     source: str
     steps: tuple[StepRow, ...]
     units: tuple[UnitRow, ...]
@@ -300,10 +302,6 @@ def draw(found: BoardValidation, path: Path) -> None:
     figure.savefig(path, metadata={"Software": None})
     pyplot.close(figure)
 
-
-def as_json(found: BoardValidation) -> dict[str, object]:
-    """The comparison as JSON values."""
-    return {**asdict(found), "cycles_differing": found.cycles_differing}
 
 
 def validate_files(measured: Path, project: Path, memory: str) -> BoardValidation:

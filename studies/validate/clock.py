@@ -10,10 +10,11 @@ import csv
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
 from statistics import mean, median, stdev
+from typing import TypedDict
 
 from rich.table import Table
 
@@ -25,6 +26,7 @@ from arch_models.overlay import Overlay
 from studies.evaluation.inputs import design as load_design
 from studies.plain.errors import UserError, missing_extra
 from studies.plain.files import check_writable, write_json
+from studies.plain.records import encode
 from studies.plain.terminal import grid, terminal
 from studies.plain.truth import truth_path
 
@@ -222,8 +224,36 @@ def clock_lines(board: str = "pynq-z1") -> Iterator[str]:
                f"{rate_hz(overlay, on) / 1e6:.2f} | `{found.path}` |")
 
 
+class PartPeriod(TypedDict):
+    """The longest period of a part of the design."""
+
+    part: str
+    period_ns: float
+    mhz: float
+
+
+class ClockFile(TypedDict):
+    """What `cosim validate clock --json` writes: a prediction, and the public designs."""
+
+    design: str
+    board: str
+    predicted_mhz: float
+    low_mhz: float
+    high_mhz: float
+    rate_mhz: float
+    logic_ns: float
+    nets_ns: float
+    share: float
+    path: str
+    parts: list[PartPeriod]
+    netlist_mhz: float | None
+    paths: Sequence[NetlistPath]
+    note: str
+    public: Sequence[PublicRow]
+
+
 def document(overlay: Overlay, board: Board, found: Prediction, netlist: Netlist | None,
-             note: str, rows: Sequence[PublicRow]) -> dict[str, object]:
+             note: str, rows: Sequence[PublicRow]) -> ClockFile:
     """What the JSON file holds."""
     return {
         "design": overlay.name, "board": board.name, "predicted_mhz": found.mhz,
@@ -233,8 +263,8 @@ def document(overlay: Overlay, board: Board, found: Prediction, netlist: Netlist
         "parts": [{"part": name, "period_ns": period, "mhz": 1000 / period}
                   for name, period in found.parts],
         "netlist_mhz": netlist.mhz if netlist else None,
-        "paths": [asdict(path) for path in netlist.paths] if netlist else [], "note": note,
-        "public": [asdict(row) for row in rows],
+        "paths": encode(netlist.paths) if netlist else [], "note": note,
+        "public": encode(rows),
     }
 
 

@@ -13,6 +13,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 from arch_models.board import load_board
 from arch_models.memory import Ddr3Timing, Memory, Port, board_memory
@@ -82,10 +83,20 @@ def told(checks: Sequence[CommandCheck]) -> list[str]:
     return lines
 
 
-def as_json(checks: Sequence[CommandCheck]) -> list[dict[str, object]]:
+class Scenario(TypedDict):
+    """A `CommandCheck` in a file."""
+
+    scenario: str
+    equal: bool
+    as_known: bool
+    gaps_clocks: list[tuple[int, int]]
+    end_gap_clocks: int
+
+
+def as_json(checks: Sequence[CommandCheck]) -> list[Scenario]:
     """Every scenario as JSON values."""
     return [{"scenario": item.scenario, "equal": item.equal, "as_known": item.as_known,
-             "gaps_clocks": [list(gap) for gap in item.gaps], "end_gap_clocks": item.end_gap}
+             "gaps_clocks": list(item.gaps), "end_gap_clocks": item.end_gap}
             for item in checks]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from rich.console import Console
@@ -60,7 +61,53 @@ predicted {share:.1%}, measured {measured:.0%} (a 216-DSP design).
 other designs.
 """
 
-def as_json(report: EnergyReport) -> dict[str, object]:
+class PartErrors(TypedDict):
+    """Errors of one part of a vendor's reports, as parts of one."""
+
+    rows: int
+    median_abs_error: float
+    worst_abs_error: float
+
+
+class RailFile(TypedDict):
+    """A design's row, a `RailRow`; errors are parts of one."""
+
+    design: str
+    left_out: bool
+    predicted_nj_per_cycle: float
+    low_nj_per_cycle: float
+    high_nj_per_cycle: float
+    measured_nj_per_cycle: float
+    nj_per_cycle_error: float
+    predicted_vccint_mw_at_100mhz: float
+    measured_vccint_mw_at_100mhz: float
+    median_error: float
+    median_abs_error: float
+    worst_abs_error: float
+    points: int
+    ddr_nj_per_byte_predicted: float | None
+    ddr_nj_per_byte_measured: float | None
+    ddr_nj_per_byte_error: float | None
+
+
+class EnergyFile(TypedDict):
+    """What `cosim validate energy --json` writes."""
+
+    designs: int
+    median_abs_error: float
+    worst_abs_error: float
+    ddr_nj_per_byte_error: float | None
+    loaded_idle_share: float
+    by_part: dict[str, PartErrors]
+    points: int
+    point_median_abs_error: float
+    point_worst_abs_error: float
+    inside_80: int
+    absent_tables: list[str]
+    rows: list[RailFile]
+
+
+def as_json(report: EnergyReport) -> EnergyFile:
     """The report as plain values; errors as parts of one."""
     return {
         "designs": len(report.rows), "median_abs_error": report.median_abs_error,

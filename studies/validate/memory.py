@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,7 +22,10 @@ from arch_models.memory import Ddr3Timing, Memory, Port, board_memory, cpu_traff
 from arch_models.units import MEBIBYTE
 from cosim.executors import fast
 from cosim.program.table import ARGUMENT_COUNT, Column, Opcode, Program, Segment, Unit, UnitKind
+from studies.plain.records import encode
 from studies.plain.truth import truth_path
+from studies.validate.dram_commands import CommandCheck, Scenario
+from studies.validate.dram_commands import as_json as commands_as_json
 
 CHECKS = Path(__file__).resolve().parents[2] / "arch_models" / "data" / "memory_checks.csv"
 CURVE = "dram_reference_dramsim3.csv"
@@ -222,6 +226,16 @@ def report(found: Sequence[Check], absent: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def as_json(found: Sequence[Check], absent: Sequence[str]) -> dict[str, object]:
+class MemoryFile(TypedDict):
+    """What `cosim validate memory --json` writes. `absent`: tables that are not here."""
+
+    checks: Sequence[Check]
+    absent: Sequence[str]
+    commands: list[Scenario]
+
+
+def as_json(found: Sequence[Check], absent: Sequence[str], commands: Sequence[CommandCheck]
+            ) -> MemoryFile:
     """The same as JSON values."""
-    return {"checks": [asdict(item) for item in found], "absent": list(absent)}
+    return {"checks": encode(found), "absent": list(absent),
+            "commands": commands_as_json(commands)}

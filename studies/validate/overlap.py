@@ -68,6 +68,9 @@ class OverlapCheck:
         return pair.ratio / self.ratio - 1
 
 
+Checks = tuple[OverlapCheck, ...]
+
+
 def schedules(layer: VtaConvolution, array: VtaArray, threads: int) -> list[VtaSchedule]:
     """What the compiler builds, with one or two virtual threads, small tiles first."""
     found = blocks(layer, array)

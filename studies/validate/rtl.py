@@ -47,6 +47,10 @@ TILES_A_PROGRAM = 45
 BOARD = "pynq-z1"
 
 
+#: Counts and rates by their names.
+Counts = dict[str, int | float]
+
+
 @dataclass(frozen=True)
 class Seconds:
     """Wall time of the three simulators over the same cycles."""
@@ -90,9 +94,9 @@ class Comparison:
         return self.operations_compared > 0 and not (
             self.operations_differing or self.counters_differing or self.bytes_differing)
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Counts:
         """The counts, and simulated cycles a second of wall time by simulator."""
-        found: dict[str, int | float] = {
+        found: Counts = {
             item.name: getattr(self, item.name) for item in fields(self)
             if item.name != "seconds"}
         for item in fields(Seconds):

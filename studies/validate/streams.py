@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from arch_models.board import Board, load_board
 from arch_models.fields import with_value
@@ -39,6 +40,7 @@ APART = 64 * MEBIBYTE
 class StreamCheck:
     """One kernel at one clock. `narrow_ms`: predicted with half the DRAM's width, not measured."""
 
+    DERIVED: ClassVar = ("error",)
     kernel: str
     mhz: float
     predicted_ms: float
@@ -49,6 +51,9 @@ class StreamCheck:
     def error(self) -> float:
         """Predicted over measured time, less one."""
         return self.predicted_ms / self.measured_ms - 1
+
+
+Checks = tuple[StreamCheck, ...]
 
 
 def validate(path: Path = TABLE) -> tuple[StreamCheck, ...]:
@@ -122,7 +127,3 @@ def page_lines() -> Iterable[str]:
             for item in validate()]
     yield READING + "\n".join(rows) + "\n" + VERDICT
 
-
-def as_json(checks: Sequence[StreamCheck]) -> list[dict[str, object]]:
-    """The same as JSON values."""
-    return [{**asdict(item), "error": item.error} for item in checks]

@@ -9,8 +9,10 @@ Program and running it, `cosim.executors.fast`, on the merged port.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -182,7 +184,57 @@ def _causes(program: Program, result: SimResult, timing: VtaTiming) -> dict[str,
     return {name: part / result.total_cycles for name, part in zip(CAUSES, parts, strict=True)}
 
 
-def summary(errors: np.ndarray) -> dict[str, float | int | None]:
+class Errors(TypedDict):
+    """Of the absolute error of some rows, as parts of one; None without rows."""
+
+    rows: int
+    median_abs_error: float | None
+    p95_abs_error: float | None
+    max_abs_error: float | None
+
+
+class RefusedFile(TypedDict):
+    """A row that is no measurement, with the reason."""
+
+    table: str
+    line: int
+    reason: str
+
+
+class PredictionFile(TypedDict):
+    """A row, a `Prediction`."""
+
+    table: str
+    line: int
+    label: str
+    config: str
+    predicted_ms: float | None
+    measured_ms: float | None
+    error: float | None
+    regime: str | None
+    rejected_because: str | None
+    accepted: bool | None
+    predicted_bytes: Mapping[str, int]
+    counted_bytes: Mapping[str, int] | None
+    shares: Mapping[str, float]
+    causes: Mapping[str, float]
+
+
+class VtaFile(TypedDict):
+    """What `cosim validate vta-pynq --json` writes. `rows`: all of them, timed or not."""
+
+    rows: int
+    refused: list[RefusedFile]
+    absent_tables: list[str]
+    median_abs_error: float | None
+    p95_abs_error: float | None
+    max_abs_error: float | None
+    by_regime: dict[str, Errors]
+    by_largest_wait: dict[str, Errors]
+    predictions: list[PredictionFile]
+
+
+def summary(errors: np.ndarray) -> Errors:
     """Rows, median, 95th percentile and maximum of the absolute error (parts, not per cent)."""
     size = np.abs(errors)
     if not len(size):
@@ -193,16 +245,16 @@ def summary(errors: np.ndarray) -> dict[str, float | int | None]:
             "max_abs_error": float(size.max())}
 
 
-def as_json(report: Report) -> dict[str, object]:
+def as_json(report: Report) -> VtaFile:
     """The report as plain values: errors as parts of one, times in ms, bytes by master."""
     total = summary(report.errors())
-    del total["rows"]
     return {
         "rows": len(report.predictions),
         "refused": [{"table": name, "line": item.line, "reason": item.reason}
                     for name, item in report.refused],
         "absent_tables": list(report.absent),
-        **total,
+        "median_abs_error": total["median_abs_error"], "p95_abs_error": total["p95_abs_error"],
+        "max_abs_error": total["max_abs_error"],
         "by_regime": {name: summary(report.errors(name)) for name in REGIMES},
         "by_largest_wait": {name: summary(report.errors(wait=name)) for name in CAUSES[1:]},
         "predictions": [{

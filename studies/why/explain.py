@@ -5,19 +5,21 @@ It does not search for several changes at once; see `search`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
-from arch_models.power.energy import widest
+from arch_models.power.energy import Energy, widest
 from cosim.program.table import Column, flat
 from studies.evaluation.evaluate import Run, evaluate, simulate_design
 from studies.evaluation.values import Displaced, Evaluation
+from studies.plain.records import encode
 from studies.search.space import Choice, Space, Value, default_space
 from studies.search.space_overlays import moved, values_of
-from studies.why.critical import Link, Share, by_unit, chain, shares, shares_of
+from studies.why.critical import Link, Share, by_layer, by_unit, chain, shares, shares_of
 from workloads.graph import Graph, Phase
 
 
@@ -57,6 +59,38 @@ class Explanation:
     tried: int
     infeasible: int
     widths: tuple[tuple[str, float], ...] = ()
+
+
+class ExplanationFile(TypedDict):
+    """What `cosim explain --json` writes. Cycles of the critical path stand by unit, and by layer;
+    `energy_variance_by_coefficient`: parts of one."""
+
+    predicted: bool
+    memory_model: str
+    board: str
+    unchecked: Sequence[str]
+    latency_ms: float
+    latency_cycles: int
+    path_cycles_by_unit: Mapping[str, int]
+    path_cycles_by_layer: Mapping[str, int]
+    chain: Sequence[Link]
+    changes: Sequence[Change]
+    tried: int
+    infeasible: int
+    energy: Energy
+    energy_variance_by_coefficient: Mapping[str, float]
+
+
+def document(found: Explanation, board: Board) -> ExplanationFile:
+    """An explanation as JSON values."""
+    item = found.evaluation
+    return {"predicted": True, "memory_model": item.memory_model, "board": board.name,
+            "unchecked": list(board.unchecked), "latency_ms": item.latency_ms,
+            "latency_cycles": item.latency_cycles, "path_cycles_by_unit": by_unit(found.path),
+            "path_cycles_by_layer": by_layer(found.path), "chain": encode(found.chain),
+            "changes": encode(found.changes), "tried": found.tried,
+            "infeasible": found.infeasible, "energy": encode(item.energy),
+            "energy_variance_by_coefficient": dict(found.widths)}
 
 
 def closed_form_ms(graph: Graph, run: Run, clock_hz: int) -> float:

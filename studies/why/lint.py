@@ -37,6 +37,9 @@ class Finding:
     change: str = ""
 
 
+Findings = tuple[Finding, ...]
+
+
 def lint(graph: Graph, overlay: Overlay, board: Board) -> tuple[Finding, ...] | Infeasible:
     """Everything found in a design for a network on a board; empty if nothing was.
 

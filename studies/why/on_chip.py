@@ -49,6 +49,9 @@ class Row:
     energy_uj: float
 
 
+Rows = Sequence[Row]
+
+
 def with_room(design: Overlay) -> Overlay:
     """A design with ROOM words of OUTPUT and accumulators."""
     return replace(design, output_words=ROOM, accumulator_words=ROOM)

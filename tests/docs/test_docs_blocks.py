@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -10,17 +9,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 
-from arch_models.board import board_names, load_board
-from arch_models.files import read_toml
-from hw.board.measurement import measurement_text, parse_measurement
 from studies.cli import COMMANDS, GROUPS
-from studies.report.schemas import FILES, schema
-from studies.search.space_file import load_space
 from tests.support.command import cosim
 
 ROOT = Path(__file__).parents[2]
@@ -110,75 +102,6 @@ def test_the_tutorial_says_what_its_commands_print(done: list[tuple[str, str, st
         pattern = pattern.replace(r"\.\.\.", r"[^\n]*")
         assert re.fullmatch(pattern, "\n".join(lines).strip("\n"), re.S), (
             f"{command} printed\n" + "\n".join(lines))
-
-
-@pytest.mark.parametrize("kind", FILES)
-def test_a_schema_is_one(kind: str, capsys: pytest.CaptureFixture) -> None:
-    assert cosim("schema", kind) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert printed == schema(kind)
-    jsonschema.Draft202012Validator.check_schema(printed)
-
-
-def test_files_that_ship_and_files_that_are_written_keep_to_their_schemas(tmp_path: Path) -> None:
-    def holds(kind: str, value: object) -> None:
-        jsonschema.Draft202012Validator(schema(kind)).validate(value)
-
-    for path in sorted((ROOT / "arch_models" / "designs").glob("*.toml")):
-        holds("design", read_toml(path))
-    boards = ROOT / "arch_models" / "boards"
-    for name in board_names():
-        holds("board", read_toml(boards / f"{name.replace('-', '_')}.toml"))
-    out = tmp_path / "out"
-    assert cosim("explore", "agc-w16", "--designs", 4, "--workers", 1, "--out", out) == 0
-    assert cosim("simulate", "agc-w16", "--json", out / "a.json") == 0
-    assert cosim("compare", "default", "default", "-w", "agc-w16", "--json", out / "b.json") == 0
-    assert cosim("what-if", "-w", "agc-w16", "--set", "tm=8", "--out", out,
-                 "--json", out / "c.json") == 0
-    for kind, name in (("search", "explore"), ("evaluation", "best"), ("evaluation", "a"),
-                       ("comparison", "b"), ("what-if", "c")):
-        holds(kind, json.loads((out / f"{name}.json").read_text()))
-    with pytest.raises(jsonschema.ValidationError):
-        holds("design", {"name": "x", "tm": "8"})
-
-
-SPACE = """[axes]
-tm = [8, 16]
-clock_mhz = { values = [100, 125], when = { tm = [8] } }
-[[constraints]]
-product = ["tm", "tn"]
-at_most = 256
-"""
-MEASURED = {"format": 1, "source": "board", "board": "pynq-z1", "design": "default",
-            "manifest_sha256": "0", "program_sha256": "1", "bitstream_sha256": "2",
-            "clock_hz": 100_000_000, "taken_utc": "2026-01-01T00:00:00Z", "repeats": 1,
-            "warm_up": True, "frame_seconds": [0.1], "values_compared": 3, "values_differing": 0,
-            "steps": [{"kind": "fabric", "seconds": [0.05], "first": 0, "count": 3}],
-            "counters": [{"unit": "input", "busy_cycles": 1, "idle_cycles": 2,
-                          "stall_cycles": {"memory": 3}}], "power_w": None,
-            "rails_w": {"vccint_w": 0.2}}
-
-
-@pytest.mark.parametrize(("kind", "whole", "wrong"), (
-    ("space", SPACE, {"axes": {"tn": 8}}), ("space", SPACE, {"axes": {"tz": [8]}}),
-    ("space", SPACE, {}),
-    ("space", SPACE, {"constraints": [{"product": ["tm"]}]}),
-    ("measurement", MEASURED, {**MEASURED, "format": 2}),
-    ("measurement", MEASURED, {**MEASURED, "steps": [{"kind": "fabric"}]}),
-    ("measurement", MEASURED, {**MEASURED, "clock_hz": "fast"})))
-def test_a_file_that_its_reader_takes_keeps_to_its_schema(tmp_path: Path, kind: str, whole: Any,
-                                                          wrong: dict[str, Any]) -> None:
-    checker = jsonschema.Draft202012Validator(schema(kind))
-    if kind == "space":
-        (tmp_path / "a.toml").write_text(whole)
-        load_space(tmp_path / "a.toml", load_board("pynq-z1"))
-        whole = read_toml(tmp_path / "a.toml")
-    else:
-        parsed = parse_measurement(json.dumps(whole))
-        checker.validate(json.loads(measurement_text(parsed)))
-    checker.validate(whole)
-    with pytest.raises(jsonschema.ValidationError):
-        checker.validate(wrong)
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

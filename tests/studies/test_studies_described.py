@@ -25,9 +25,9 @@ def boards_of_pipecnn() -> dict[str, pipecnn.BoardCheck]:
 
 def test_fpga2015_has_the_published_cycles_and_close_times() -> None:
     checks = fpga2015.validate()
-    assert [item.name for item in checks] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    assert [item.layer for item in checks] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
     for item in checks:
-        left_out = fpga2015.FILL_LEFT_OUT.get(item.name, 0) * fpga2015.SETS
+        left_out = fpga2015.FILL_LEFT_OUT.get(item.layer, 0) * fpga2015.SETS
         assert item.cycles == item.published_cycles + left_out
         assert abs(item.error) <= 0.06
     assert sum(abs(item.error) for item in checks) < sum(abs(item.model_error) for item in checks)

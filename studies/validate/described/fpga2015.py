@@ -13,6 +13,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from arch_models.board import load_board
 from arch_models.memory import Memory, flat_memory
@@ -39,7 +40,8 @@ SETS = 2
 class LayerCheck:
     """One layer, both sets. Cycles of the convolution engine; times in milliseconds."""
 
-    name: str
+    DERIVED: ClassVar = ("error",)
+    layer: str
     cycles: int
     published_cycles: int
     predicted_ms: float
@@ -54,6 +56,9 @@ class LayerCheck:
     def model_error(self) -> float:
         """The same for the paper's own cycle model, at 100 MHz."""
         return self.published_cycles / 1e5 / self.measured_ms - 1
+
+
+Checks = tuple[LayerCheck, ...]
 
 
 def timed_design() -> Overlay:
@@ -104,14 +109,14 @@ HEAD = ("layer", "cycles", "published", "predicted ms", "measured ms", "error %"
 def table_rows(checks: Sequence[LayerCheck]) -> Iterable[tuple[str, ...]]:
     """Rows of text under `HEAD`."""
     for item in checks:
-        yield (item.name, str(item.cycles), str(item.published_cycles),
+        yield (item.layer, str(item.cycles), str(item.published_cycles),
                f"{item.predicted_ms:.3f}", f"{item.measured_ms:.2f}",
                f"{100 * item.error:+.2f}", f"{100 * item.model_error:+.2f}")
 
 
 def reading(checks: Sequence[LayerCheck]) -> str:
     """What is stated, recalled and guessed, and which cycles are not the published ones."""
-    off = [f"{item.name} by {item.cycles - item.published_cycles}" for item in checks
+    off = [f"{item.layer} by {item.cycles - item.published_cycles}" for item in checks
            if item.cycles != item.published_cycles]
     told = (f"They equal the published ones but for {', '.join(off)}: the pipeline depth of its "
             "one pass, for two sets, which the published count leaves out."
@@ -120,8 +125,3 @@ def reading(checks: Sequence[LayerCheck]) -> str:
                           read=READ_LATENCY_CYCLES, write=WRITE_LATENCY_CYCLES)
 
 
-def as_json(checks: Sequence[LayerCheck]) -> list[dict[str, object]]:
-    """Every layer as JSON values."""
-    return [{"layer": item.name, "cycles": item.cycles, "published_cycles": item.published_cycles,
-             "predicted_ms": item.predicted_ms, "measured_ms": item.measured_ms,
-             "error": item.error} for item in checks]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from arch_models.board import load_board
 from arch_models.overlay import load_overlay
@@ -32,6 +33,7 @@ CYCLES_PER_KIB = 100
 class LayerCheck:
     """One layer. Cycles of the multipliers, KiB moved, and the longer of both in cycles."""
 
+    DERIVED: ClassVar = ("cycles", "error")
     name: str
     stride: int
     multiply: int
@@ -49,6 +51,9 @@ class LayerCheck:
     def error(self) -> float:
         """Predicted over published cycles, less one."""
         return self.cycles / self.published_cycles - 1
+
+
+Checks = tuple[LayerCheck, ...]
 
 
 def validate(path: Path = TABLE) -> tuple[LayerCheck, ...]:
@@ -79,10 +84,6 @@ def table_rows(checks: Sequence[LayerCheck]) -> Iterable[tuple[str, ...]]:
                f"{item.moved_kib:.0f}", f"{item.published_kib:.0f}", f"{item.cycles:.0f}",
                f"{item.published_cycles:.0f}", f"{100 * item.error:+.1f}")
 
-
-def as_json(checks: Sequence[LayerCheck]) -> list[dict[str, object]]:
-    """Every layer as JSON values."""
-    return [{**asdict(item), "cycles": item.cycles, "error": item.error} for item in checks]
 
 
 READING = """

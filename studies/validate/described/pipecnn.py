@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
+from typing import ClassVar
 
 from arch_models.board import Board, load_board
 from arch_models.memory import flat_memory
@@ -60,6 +61,7 @@ class Build:
 class BoardCheck:
     """One board: milliseconds an image. `narrow_ms`: predicted with half the DRAM's width."""
 
+    DERIVED: ClassVar = ("error",)
     board: str
     predicted_ms: float
     measured_ms: float
@@ -69,6 +71,9 @@ class BoardCheck:
     def error(self) -> float:
         """Predicted over measured time, less one."""
         return self.predicted_ms / self.measured_ms - 1
+
+
+Checks = tuple[BoardCheck, ...]
 
 
 def design_of(build: Build) -> Overlay:
@@ -128,10 +133,6 @@ def table_rows(checks: Sequence[BoardCheck]) -> Iterable[tuple[str, ...]]:
         yield (item.board, f"{item.predicted_ms:.2f}", f"{item.measured_ms:.2f}",
                f"{100 * item.error:+.1f}", f"{item.narrow_ms:.2f}")
 
-
-def as_json(checks: Sequence[BoardCheck]) -> list[dict[str, object]]:
-    """Every board as JSON values."""
-    return [{**asdict(item), "error": item.error} for item in checks]
 
 
 READING = """

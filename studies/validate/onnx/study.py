@@ -5,14 +5,16 @@ It compares nothing itself; `outputs` and `layers` do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from rich.table import Table
 
 from studies.evaluation.inputs import PLAIN, Reading
 from studies.plain.errors import UserError
 from studies.plain.files import write_json
+from studies.plain.records import encode
 from studies.plain.terminal import grid, terminal
 from studies.validate.onnx.layers import (
     NEAR_HALF_STEPS,
@@ -23,6 +25,20 @@ from studies.validate.onnx.layers import (
     share_within_one,
 )
 from studies.validate.onnx.outputs import LayerLoss, OutputAgreement, losses, outputs, read
+
+
+class OnnxFile(TypedDict):
+    """What `cosim validate onnx --json` writes. `quantizer`: why onnxruntime's could not be
+    compared, empty if it was; `share_within_one_step`: None where no layer was compared."""
+
+    file: str
+    note: str
+    outputs: Sequence[OutputAgreement]
+    quantizer: str
+    share_within_one_step: float | None
+    int8_beside_float: Sequence[LayerLoss]
+    operators: dict[str, dict[str, int]]
+    layers: Sequence[Agreement]
 
 
 def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None = None) -> int:
@@ -37,11 +53,11 @@ def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None =
         except UserError as error:  # partly quantized: its outputs are compared all the same
             apart = str(error)
     if json is not None:
-        document: dict[str, Any] = {
-            "file": path.name, "note": imported.note, "outputs": [vars(item) for item in ends],
+        document: OnnxFile = {
+            "file": path.name, "note": imported.note, "outputs": encode(ends),
             "quantizer": reason, "share_within_one_step": share_within_one(layers),
-            "int8_beside_float": [vars(item) for item in lost],
-            "operators": by_operator(layers), "layers": [vars(item) for item in layers]}
+            "int8_beside_float": encode(lost),
+            "operators": by_operator(layers), "layers": encode(layers)}
         write_json(json, document)
     console = terminal()
     console.print(f"{path.name}: {imported.note}")
