@@ -80,6 +80,14 @@ class Given:
         raise UserError(f"{workload!r} is the network of the file and of none that is named; name "
                         "it: --workload NAME or FILE.onnx")
 
+    def sqnr(self, name: str) -> Mapping[str, float]:
+        """Decibels by layer, int8 against float, of a network that is a float .onnx file."""
+        if not name.endswith(".onnx"):
+            return {}
+        from studies.evaluation.losses import sqnr  # needs the extra onnx
+
+        return sqnr(name, self.reading)
+
     def on(self, named: str) -> tuple[Board, str]:
         """The board that a file names, the given one if it has that name; and how it is asked."""
         if self.board is not None:
@@ -159,7 +167,8 @@ def evaluated(item: Evaluation, given: Given) -> tuple[dict[str, Any], tuple[str
         return sheet(item, board, overlay), (
             f"{item.overlay}: no timeline, and no drawing of the network: {error}",)
     return simulated(item, board, overlay, graph,
-                     _trace_command(name, board_name, item.memory_model, given.reading))
+                     _trace_command(name, board_name, item.memory_model, given.reading),
+                     given.sqnr(name))
 
 
 def _trace_command(network: str, board: str, memory: str, reading: inputs.Reading) -> str:
@@ -168,16 +177,17 @@ def _trace_command(network: str, board: str, memory: str, reading: inputs.Readin
     return shlex.join([*words, *(reading.words() if network.endswith(".onnx") else ())])
 
 
-def simulated(item: Evaluation, board: Board, overlay: Overlay, graph: Graph, trace_command: str
-              ) -> tuple[dict[str, Any], tuple[str, ...]]:
+def simulated(item: Evaluation, board: Board, overlay: Overlay, graph: Graph, trace_command: str,
+              sqnr: Mapping[str, float]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The sheet of a result with everything, and what its timeline has other than its figures.
 
-    `trace_command`: what writes a trace of the same frame, from the design's file.
+    `trace_command`: what writes a trace of the same frame, from the design's file. `sqnr`: of
+    `Given.sqnr`.
     """
     run = simulate_design(graph, overlay, board, item.memory_model, trace=True,
                           steps=1 if graph.steps > 1 else None)
     if isinstance(run, Infeasible):
-        return sheet(item, board, overlay, graph), (f"{item.overlay}: {run}",)
+        return sheet(item, board, overlay, graph, sqnr=sqnr), (f"{item.overlay}: {run}",)
     notes = []
     cycles = run.result.total_cycles
     if graph.steps > 1:
@@ -189,7 +199,7 @@ def simulated(item: Evaluation, board: Board, overlay: Overlay, graph: Graph, tr
     elif cycles != item.latency_cycles:
         notes.append(f"{item.overlay}: the file holds {item.latency_cycles:,} cycles, this program "
                      f"predicts {cycles:,}; the timeline shows the latter")
-    return ({**sheet(item, board, overlay, graph, run), "trace_command": trace_command},
+    return ({**sheet(item, board, overlay, graph, run, sqnr), "trace_command": trace_command},
             tuple(notes))
 
 
@@ -228,10 +238,10 @@ def search_part(found: Search, given: Given, most_sheets: int) -> Part:
             notes.append(f"{name}: {item}")
         elif number in (start, found.chosen_number):  # timelines are long
             sheets[name], more = simulated(item, board, overlay, graph, _trace_command(
-                network, board_name, FINAL_MEMORY, given.reading))
+                network, board_name, FINAL_MEMORY, given.reading), given.sqnr(network))
             notes += more
         else:
-            sheets[name] = sheet(item, board, overlay, graph)
+            sheets[name] = sheet(item, board, overlay, graph, sqnr=given.sqnr(network))
     return Part(sheets, section, tuple(notes), title)
 
 
@@ -293,7 +303,7 @@ def proof_part(found: Certificate, given: Given) -> Part:
             notes.append(f"{BEST}: the file holds {figure:.6g} in {aim.label}, this program "
                          f"predicts {now:.6g}; the sheet shows the latter")
     shown, more = simulated(item, board, overlay, graph, _trace_command(
-        network, board_name, claim.memory, given.reading))
+        network, board_name, claim.memory, given.reading), given.sqnr(network))
     return Part({BEST: shown}, section, (*notes, *more), title)
 
 

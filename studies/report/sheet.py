@@ -28,11 +28,12 @@ MOST_OPERATIONS = 40_000
 
 
 def sheet(item: Evaluation, board: Board, overlay: Overlay | None = None,
-          graph: Graph | None = None, run: Run | None = None) -> dict[str, Any]:
+          graph: Graph | None = None, run: Run | None = None,
+          sqnr: Mapping[str, float] | None = None) -> dict[str, Any]:
     """The sheet of an evaluation; milliseconds, microjoules a pixel, bytes, 10^9 a second.
 
     `overlay` adds parameters and the diagram, `graph` the drawing of the network, `run` (traced)
-    the timeline; each is None in the sheet where it is not given.
+    the timeline; each is None in the sheet where it is not given. `sqnr`: decibels by layer.
     """
     low, high = item.energy_limits_uj_per_pixel
     return {
@@ -55,7 +56,7 @@ def sheet(item: Evaluation, board: Board, overlay: Overlay | None = None,
         "parameters": parameters(overlay) if overlay else None,
         "design_file": overlay_toml(overlay) if overlay else None,
         "diagram": diagram(overlay, board) if overlay else None,
-        "network": network(graph) if graph else None,
+        "network": network(graph, sqnr) if graph else None,
         "timeline": operations(run.lowered.program, run.result.trace)
         if run and run.result.trace else None,
     }
@@ -174,14 +175,17 @@ def wires(overlay: Overlay) -> list[tuple[str, str]]:
     return found
 
 
-def network(graph: Graph) -> dict[str, Any]:
-    """Layers in execution order and who reads what: `edges` are pairs of places in `nodes`."""
+def network(graph: Graph, sqnr: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Layers in execution order and who reads what: `edges` are pairs of places in `nodes`.
+
+    `sqnr`: decibels by layer, int8 against float; None where there is no float network.
+    """
     makers = {layer.output: place for place, layer in enumerate(graph.layers)}
     nodes = []
     for layer in graph.layers:
         out = graph.tensors[layer.output]
         nodes.append({"name": layer.name, "operator": layer.operator.value,
-                      "phase": layer.phase.value,
+                      "phase": layer.phase.value, "sqnr_db": (sqnr or {}).get(layer.name),
                       "shape": f"{out.channels} x {out.rows} x {out.columns}"})
     edges = [[makers[name], place] for place, layer in enumerate(graph.layers)
              for name in layer.inputs if makers.get(name, place) < place]

@@ -23,6 +23,7 @@ from studies.report.sheet import diagram, network, operations, parameters, split
 from studies.search.outcomes import Failure, Record
 from tests.support.browser import chromium, opened
 from tests.support.command import cosim
+from tests.support.onnx_models import three_convolutions
 from workloads.library import load
 
 NETWORK = "agc-w16"
@@ -392,6 +393,47 @@ def test_a_large_network_is_drawn_when_it_is_asked_for(browser: Any, tmp_path: P
         assert drawn.count() == 0
         page.get_by_text("Draw all").click()
         drawn.first.wait_for()
+
+
+COLOURS = "node => node.querySelector('.plot').data[1].marker.color"
+
+
+def test_the_drawing_says_what_int8_costs_each_layer(browser: Any, tmp_path: Path) -> None:
+    network_file, result = tmp_path / "three.onnx", tmp_path / "result.json"
+    three_convolutions(network_file)
+    assert cosim("simulate", network_file, "--frames", 1, "--json", result) == 0
+    assert cosim("report", result, "--out", tmp_path / "page.html") == 0
+    assert cosim("validate", "onnx", network_file, "--json", tmp_path / "onnx.json") == 0
+    known = json.loads((tmp_path / "onnx.json").read_text())["int8_beside_float"]
+    for width in (1280, 400):
+        with opened(browser, (tmp_path / "page.html").as_uri(), width) as page:
+            drawing = page.locator("#sheet .network")
+            choice = drawing.locator("select")
+            assert choice.locator("option").all_inner_texts() == [
+                "time", "bytes", "energy", "SQNR (low is worse)"]
+            by_time = drawing.evaluate(COLOURS)
+            choice.select_option("SQNR")
+            shown = drawing.evaluate(COLOURS)
+            assert shown == [row["int8_db"] for row in known] and shown != by_time
+            bars = drawing.evaluate("node => node.querySelector('.plot').data.at(-1).x")
+            assert bars == shown
+            last = drawing.locator(".scatterlayer .points path").last
+            last.scroll_into_view_if_needed()
+            dot = last.bounding_box()
+            page.mouse.move(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
+            page.wait_for_selector("#sheet .network .hoverlayer .hovertext")
+            assert (f"int8 against float: {shown[-1]:.1f} dB"
+                    in drawing.locator(".hoverlayer").text_content())
+
+
+def test_a_network_without_floats_has_no_such_choice(browser: Any, pages: dict[str, str]) -> None:
+    with opened(browser, pages["result"]) as page:
+        drawing = page.locator("#sheet .network")
+        assert drawing.locator("option").all_inner_texts() == ["time", "bytes", "energy"]
+        before = drawing.evaluate(COLOURS)
+        drawing.locator("select").select_option("bytes")
+        assert drawing.evaluate(COLOURS) != before
+        assert " dB" not in drawing.inner_text()
 
 
 def test_two_designs_stand_side_by_side(browser: Any, pages: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -268,3 +269,18 @@ def one_node(operator: str, inputs: int = 1, shape: tuple[int, ...] = (1, 4, 8, 
     node = onnx.helper.make_node(
         operator, [*names, *(constants or {})], ["y"], name="one", **attributes)
     return model_of([node], dict.fromkeys(names, shape), "y", constants)
+
+
+def three_convolutions(path: Path) -> None:
+    """A float file of three convolutions on 3 x 16 x 16."""
+    draw = np.random.default_rng(1)
+    weights = [numpy_helper.from_array(draw.normal(size=shape).astype(np.float32), name)
+               for name, shape in (("a", (8, 3, 3, 3)), ("b", (8, 8, 3, 3)), ("c", (4, 8, 1, 1)))]
+    nodes = [helper.make_node("Conv", [source, name], [target], pads=[side] * 4)
+             for source, name, target, side in (("x", "a", "y", 1), ("y", "b", "z", 1),
+                                                ("z", "c", "out", 0))]
+    graph = helper.make_graph(
+        nodes, "three", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 16, 16))],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, (1, 4, 16, 16))], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)],
+                                ir_version=8), path)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from studies.validate.onnx.outputs import decibels
+from studies.evaluation.losses import decibels
 from workloads.onnx.importer import import_onnx
 from workloads.quantization.float_network import execute_real
 from workloads.quantization.post_training import quantized_inputs

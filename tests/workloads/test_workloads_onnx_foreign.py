@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from studies.validate.onnx.outputs import decibels
+from studies.evaluation.losses import decibels
 from tests.support.onnx_beside import Arrays, assert_lowered, computed, runtime
 from tests.support.onnx_models import model_of
 from workloads.graph import GraphError

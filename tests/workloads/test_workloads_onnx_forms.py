@@ -13,7 +13,8 @@ import onnx
 import pytest
 
 from studies.evaluation.inputs import PLAIN
-from studies.validate.onnx.outputs import decibels, outputs
+from studies.evaluation.losses import decibels
+from studies.validate.onnx.outputs import outputs
 from tests.support.onnx_beside import computed, runtime
 from tests.support.onnx_models import model_of
 from workloads.graph import GraphError

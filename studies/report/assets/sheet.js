@@ -10,7 +10,7 @@ function openDesign(name) {
 function showSheet(name) {
   const body = document.getElementById("sheet-body");
   const item = DATA.sheets[name];
-  const picker = document.querySelector("#sheet select");
+  const picker = document.querySelector("#sheet > label select");
   document.getElementById("sheet-name").textContent = name;
   if (picker && item) picker.value = name;
   if (!item) {
@@ -41,7 +41,9 @@ function showSheet(name) {
       layerPlot) : null,
     item.network ? el("div", {}, el("h3", {}, "The network: time, bytes and energy by layer"),
       el("p", { class: "soft" }, "From first to last layer; arcs are tensors read later. A layer "
-        + "without bars was absorbed by another or costs nothing."),
+        + "without bars was absorbed by another or costs nothing."
+        + (item.network.nodes.some((entry) => entry.sqnr_db !== null) ? " dB: int8 against the "
+          + "file's float network, at a layer's output, with all that was lost before it." : "")),
       networkBlock(item, starts)) : null,
     item.diagram ? el("div", {}, el("h3", {}, "The accelerator"), diagramBlock(item)) : null,
     item.parameters ? el("details", {}, el("summary", {}, "Parameters of the design, and its file"),

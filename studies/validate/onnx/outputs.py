@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from studies.evaluation.inputs import Reading
+from studies.evaluation.losses import MOST_INPUTS, decibels, feeds_of, joined
 from studies.plain.errors import UserError
-from workloads.onnx.importer import Imported, import_onnx, random_inputs, read_calibration
-from workloads.onnx.read import Model, has_halves, read_file
+from workloads.onnx.importer import Imported, random_inputs
+from workloads.onnx.read import has_halves, read_file
 from workloads.quantization.float_network import execute_real
 from workloads.quantization.post_training import quantized_inputs
 from workloads.reference import execute
@@ -34,8 +35,6 @@ WANTED_STATED_DB = 20.0
 WANTED_BEHIND_DB = 1.0
 #: A quantized network that is nearer than this was left in floats there: 8 bits can't be.
 FLOAT_DB = 100.0
-#: So many of the given inputs are compared, and so many random ones without any.
-MOST_INPUTS = 4
 
 
 @dataclass(frozen=True)
@@ -63,21 +62,6 @@ class OutputAgreement:
             return self.int8_db >= WANTED_STATED_DB
         behind = 0.0 if self.quantizer_db is None else self.quantizer_db - self.int8_db
         return self.float_error <= self.wanted_float and behind <= WANTED_BEHIND_DB
-
-
-def read(path: Path, reading: Reading) -> Imported:
-    """The imported network."""
-    given = None if reading.calibration is None else read_calibration(reading.calibration)
-    return import_onnx(path, given, symmetric=reading.symmetric, sizes=reading.sizes(),
-                       cached=reading.cached)
-
-
-def feeds_of(model: Model, reading: Reading, seed: int) -> list[dict[str, np.ndarray]]:
-    """Inputs as the file shapes and types them: given ones, or random ones of the seed."""
-    if reading.calibration is None:
-        return random_inputs(model, MOST_INPUTS, seed)
-    return [{name: item[name].reshape(model.shapes[name]).astype(model.kinds[name])
-             for name in model.inputs} for item in read_calibration(reading.calibration)]
 
 
 def outputs(path: Path, imported: Imported, reading: Reading,
@@ -108,11 +92,11 @@ def outputs(path: Path, imported: Imported, reading: Reading,
                         for name, array in whole.items()})
     found = []
     for name in names:
-        truth = _all(item[name] for item in wanted)
-        ours, eight = (_all(imported.real(name, item) for item in part)
+        truth = joined(item[name] for item in wanted)
+        ours, eight = (joined(imported.real(name, item) for item in part)
                        for part in (real, counted))
         symmetric, pointed = (
-            None if part is None else _rounded(truth, _all(item[name] for item in part))
+            None if part is None else _rounded(truth, joined(item[name] for item in part))
             for part in others)
         greatest = max(float(np.abs(truth).max()), 1e-30)
         found.append(OutputAgreement(
@@ -120,47 +104,6 @@ def outputs(path: Path, imported: Imported, reading: Reading,
             None if imported.counts else float(np.abs(ours - truth).max()) / greatest,
             decibels(truth, eight), symmetric, pointed, limit))
     return found, reason
-
-
-@dataclass(frozen=True)
-class LayerLoss:
-    """What int8 costs up to a layer: signal to error of its output against the float network's,
-    over all inputs compared; what came before is in it."""
-
-    layer: str
-    operator: str
-    int8_db: float
-
-
-def losses(imported: Imported, reading: Reading, seed: int = 0) -> list[LayerLoss]:
-    """Each layer of a float file, int8 beside float, both as this program computes them."""
-    graph = imported.graph
-    pairs: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
-    for item in feeds_of(imported.model, reading, seed)[:MOST_INPUTS]:
-        entered = imported.entered(item)
-        real = execute_real(imported.network, entered)
-        whole = execute(graph, quantized_inputs(graph, entered))
-        for layer in graph.layers:
-            if layer.output in real:
-                own = pairs.setdefault(layer.output, ([], []))
-                own[0].append(real[layer.output])
-                own[1].append(whole[layer.output] * graph.tensors[layer.output].scale)
-    return [LayerLoss(layer.name, layer.operator.value,
-                      decibels(_all(iter(pairs[layer.output][0])),
-                               _all(iter(pairs[layer.output][1]))))
-            for layer in graph.layers if layer.output in pairs]
-
-
-def _all(parts: Iterator[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.asarray(part, np.float64).reshape(-1) for part in parts])
-
-
-def decibels(wanted: np.ndarray, found: np.ndarray) -> float:
-    """Signal to error; at most 200, and so where nothing differs."""
-    error = float(((wanted - found) ** 2).sum())
-    if error == 0:
-        return 200.0
-    return min(200.0, 10 * float(np.log10(max((wanted**2).sum(), 1e-30) / max(error, 1e-30))))
 
 
 def _rounded(wanted: np.ndarray, found: np.ndarray) -> float | None:

@@ -12,6 +12,7 @@ from typing import TypedDict
 from rich.table import Table
 
 from studies.evaluation.inputs import PLAIN, Reading
+from studies.evaluation.losses import LayerLoss, losses, read
 from studies.plain.errors import UserError
 from studies.plain.files import write_json
 from studies.plain.records import encode
@@ -24,7 +25,7 @@ from studies.validate.onnx.layers import (
     by_operator,
     share_within_one,
 )
-from studies.validate.onnx.outputs import LayerLoss, OutputAgreement, losses, outputs, read
+from studies.validate.onnx.outputs import OutputAgreement, outputs
 
 
 class OnnxFile(TypedDict):
