@@ -127,8 +127,11 @@ def project_files(lowered: Lowered, graph: Graph, overlay: Overlay, board: Board
     found["design.toml"] = overlay_toml(overlay).encode()
     found |= project.board_files()
     ports = project.ports_of(program, configuration, overlay)
+    shown = project.Frame(_about(frame, found),
+                          1e3 * sum(step["seconds"] for step in said["steps"]),
+                          lowered.placement.size_bytes)
     found |= {name: text.encode() for name, text in
-              project.texts(graph.name, overlay, board, ports, rtl, _about(frame, found)).items()}
+              project.texts(graph.name, overlay, board, ports, rtl, shown).items()}
     if rtl:
         # Only this needs Amaranth and Yosys.
         from hw.rtl.ip.axi_shell import AxiShell

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from arch_models.board import Board
 from arch_models.clock import basis, predict
-from arch_models.overlay import Overlay, Role
+from arch_models.memory import WINDOW
+from arch_models.overlay import Fusion, Overlay, Role
+from arch_models.units import MEBIBYTE
 from cosim.program.table import Program
 from hw.interface.configuration import DESCRIPTORS, Configuration, EmissionError
 from hw.interface.ports import memory_ports
@@ -73,12 +75,19 @@ def ports_of(program: Program, configuration: Configuration,
     return tuple(found)
 
 
-def texts(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...],
-          rtl: bool = False, inputs: str = "") -> dict[str, str]:
-    """Path to text of every script of the project; with `rtl`, of the Verilog IP too.
+@dataclass(frozen=True)
+class Frame:
+    """What the README says of a frame. `inputs`: a sentence on those that are shipped; `ms`:
+    predicted, all steps; `memory_bytes`: of the buffer of tensors and weights."""
 
-    `inputs`: a sentence for the README about what the shipped inputs are.
-    """
+    inputs: str = ""
+    ms: float = 0.0
+    memory_bytes: int = 0
+
+
+def texts(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...],
+          rtl: bool = False, frame: Frame = Frame()) -> dict[str, str]:
+    """Path to text of every script of the project; with `rtl`, of the Verilog IP too."""
     backend = "rtl" if rtl else "hls"
     plain = {"vitis/hls.tcl": "hls.tcl", "vivado/block_design.tcl": "block_design.tcl"}
     if rtl:
@@ -89,7 +98,7 @@ def texts(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...],
     if rtl:
         found["vivado/overlay_ooc.xdc"] = template("overlay_ooc.xdc",
                                                    PERIOD_NS=f"{1e9 / overlay.clock_hz:.3f}")
-    found["README.md"] = readme(name, overlay, board, ports, backend, inputs)
+    found["README.md"] = readme(name, overlay, board, ports, backend, frame)
     return found
 
 
@@ -141,21 +150,29 @@ def _clock(overlay: Overlay, board: Board) -> str:
 
 
 def readme(name: str, overlay: Overlay, board: Board, ports: tuple[AxiPort, ...], backend: str,
-           inputs: str) -> str:
+           frame: Frame) -> str:
     """What the project is, each step with its command, and what nobody has run yet."""
-    notes = ["The skip tile of a fused addition has a memory of its own (SKIP, the size of\n"
-             "  OUTPUT): a memory between two processes has one writer and one reader.",
-             "HLS C++ cannot count cycles, so that backend has no counters; the RTL has them."]
+    notes = ["HLS C++ cannot count cycles, so that backend has no counters; the RTL has them."]
+    if Fusion.ADD in overlay.fusions:
+        notes.insert(0, "The skip tile of a fused addition has a memory of its own (SKIP, the size "
+                     "of\n  OUTPUT): a memory between two processes has one writer and one reader.")
+    if overlay.tensor_memory_kib:
+        notes.append(f"Tensors at {WINDOW:#x} and above (`window` in the manifest) lie in "
+                     f"{overlay.tensor_memory_kib} KiB of block RAM\n  inside the IP and never on "
+                     "a memory port: the processor cannot read them.")
     for role, what in ((Role.INPUT, "load"), (Role.OUTPUT, "store")):
         if len(overlay.masters_of(role)) > 1:
             notes.append(f"The {len(overlay.masters_of(role))} {role.value} masters share the "
                          f"process `{what}` and take turns; predictions assume they overlap.")
     hls = backend == "hls"
-    picture = ".png" in inputs
+    picture = ".png" in frame.inputs
+    array = (overlay.tm, overlay.tn, *((overlay.columns,) if overlay.columns > 1 else ()))
     return template(
         "README.md", NETWORK=markdown(name), DESIGN=markdown(overlay.name),
-        BOARD=markdown(board.title), TM=str(overlay.tm), TN=str(overlay.tn),
-        CLOCK_MHZ=f"{overlay.clock_hz / 1e6:g}", CLOCK=_clock(overlay, board), INPUTS=inputs,
+        BOARD=markdown(board.title), ARRAY=" x ".join(map(str, array)),
+        CLOCK_MHZ=f"{overlay.clock_hz / 1e6:g}", CLOCK=_clock(overlay, board),
+        INPUTS=frame.inputs, MS=f"{frame.ms:.4g}",
+        MEMORY_MIB=f"{frame.memory_bytes / MEBIBYTE:.3g}",
         IP=_IP[backend], CRYSTAL=_crystal(board),
         ALONE="HLS constrains the IP\n  alone (`create_clock` in `vitis/hls.tcl`)" if hls else
         "alone, the IP\n  has `vivado/overlay_ooc.xdc`",

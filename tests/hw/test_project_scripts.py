@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 
 from arch_models.board import load_board
-from arch_models.overlay import default_overlay
+from arch_models.overlay import Fusion, default_overlay
 from hw.board.seal import SealError, build_report
 from hw.interface.configuration import configure
 from hw.interface.registers import CONTROL_ADDRESS, INTERRUPTS_ADDRESS
 from hw.project import scripts
-from hw.project.scripts import markdown, ports_of, template, texts
+from hw.project.scripts import Frame, markdown, ports_of, template, texts
 from hw.rtl.ip.axi_shell import AxiShell
 from tests.support.small_frames import board, lowered_frame
 
@@ -214,6 +214,21 @@ def test_the_ip_that_a_bitstream_needs_is_made_first(folder, backend):
     commands = re.findall(r"`make (\w+)`", text)
     assert commands[:4] == ["csim", "ip", "bitstream", "host"]
     assert f"`build/{'rtl_ip' if backend else 'hls/solution/impl/ip'}/component.xml`" in text
+
+
+def test_the_readme_says_what_this_design_has(program, backend):
+    ports = ports_of(program, configure(program, OVERLAY), OVERLAY)
+    def told(**changes: object) -> str:
+        return texts("net", replace(OVERLAY, **changes), board(), ports, backend,
+                     Frame("Noise.", 12.345, 3 << 20))["README.md"]
+
+    plain = told(columns=1, fusions=frozenset(), tensor_memory_kib=0)
+    assert f"\n{OVERLAY.tm} x {OVERLAY.tn} int8" in plain
+    assert "SKIP" not in plain and "block RAM" not in plain
+    assert "about 12.35 ms (predicted)" in plain and "buffer of 3 MiB" in plain
+    full = told(columns=2, fusions=frozenset({Fusion.ADD}), tensor_memory_kib=64)
+    assert f"\n{OVERLAY.tm} x {OVERLAY.tn} x 2 int8" in full and "SKIP" in full
+    assert "Tensors at 0x80000000 and above" in full and "64 KiB of block RAM" in full
 
 
 def test_constraints_name_ports_that_exist(folder, program, backend):
