@@ -113,10 +113,10 @@ nobody measured it.
 | --- | --- | --- | --- | --- | --- |
 """
 VERDICT = """
-**Known gap 1.** Kernels that read alone are within 8 %, and so are those that write as well while
+**Deviation D1.** Kernels that read alone are within 8 %, and so are those that write as well while
 their own cycles bind. Where these saturate the DRAM they stop at 2.4 GB/s, 57 % of its peak, and
 the prediction is 8 to 15 % too fast. Their addresses are not known, nor how their masters order
-reads and writes. `tests/studies/test_studies_validate_streams.py` holds the gap to be one.
+reads and writes. `tests/studies/test_studies_ladder.py` holds it to be one.
 """
 
 
