@@ -14,6 +14,7 @@ import pytest
 
 from studies.cli import COMMANDS, GROUPS
 from tests.support.command import cosim
+from tests.support.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -86,9 +87,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, str]]
 
 
 def run(folder: Path, words: list[str]) -> str:
-    ended = subprocess.run(words, cwd=folder, text=True, capture_output=True, timeout=300,
-                           check=False, env={**os.environ, "PYTHONPATH": str(ROOT),
-                                             "COLUMNS": "80", "TERM": "dumb"})
+    ended = subprocess.run(words, cwd=folder, text=True, capture_output=True,
+                           timeout=PATIENCE_SECONDS, check=False,
+                           env={**os.environ, "PYTHONPATH": str(ROOT),
+                                "COLUMNS": "80", "TERM": "dumb"})
     assert ended.returncode == 0, f"{words}: {ended.stderr}"
     return ended.stdout
 
@@ -107,7 +109,7 @@ def test_the_tutorial_says_what_its_commands_print(done: list[tuple[str, str, st
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
-        cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
+        cwd=ROOT, text=True, capture_output=True, timeout=PATIENCE_SECONDS, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"})
     assert ended.returncode == 0, ended.stderr
     commands = (tmp_path / "reference" / "commands" / "index.html").read_text()

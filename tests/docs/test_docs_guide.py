@@ -12,14 +12,16 @@ import pytest
 
 from studies.evaluation.stored import load_evaluation
 from tests.docs.test_docs_blocks import ROOT, blocks
+from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.long  # a minute
 GUIDE = ROOT / "docs" / "guide-decoder.md"
 
 
 def run(folder: Path, words: list[str]) -> None:
-    ended = subprocess.run(words, cwd=folder, text=True, capture_output=True, timeout=500,
-                           check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    ended = subprocess.run(words, cwd=folder, text=True, capture_output=True,
+                           timeout=PATIENCE_SECONDS, check=False,
+                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert ended.returncode == 0, f"{words}: {ended.stderr[-2000:]}"
 
 

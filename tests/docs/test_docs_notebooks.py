@@ -9,6 +9,8 @@ import nbclient
 import nbformat
 import pytest
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
@@ -17,6 +19,7 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The project can be imported, and what a notebook writes beside its folder goes with it."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more wait for one another on a busy machine
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(
         filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])))
 
@@ -26,7 +29,7 @@ def test_a_notebook_runs_to_its_end(path: Path, tmp_path: Path) -> None:
     book = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in book.cells)
     nbformat.validate(book)
-    done = nbclient.NotebookClient(book, timeout=300, kernel_name="python3",
+    done = nbclient.NotebookClient(book, timeout=PATIENCE_SECONDS, kernel_name="python3",
                                    resources={"metadata": {"path": str(tmp_path)}}).execute()
     for cell in (item for item in done.cells if item.cell_type == "code"):
         assert not any(out.output_type == "error" for out in cell.outputs)

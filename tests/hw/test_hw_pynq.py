@@ -207,7 +207,7 @@ def run(python: Path, folder: Path, bitstream: Path, place: str, *more: str):
     return subprocess.run([python, folder / "board" / "run.py", "--bitstream", bitstream,
                            "--repeats", "1", "--output", folder.parent / "measured.json", *more],
                           env=given | {"PYNQ_REMOTE_DEVICES": place}, cwd=folder.parent,
-                          capture_output=True, text=True, timeout=500)
+                          capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
 
 @pytest.mark.long

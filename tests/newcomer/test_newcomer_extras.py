@@ -14,6 +14,7 @@ from studies.cli import COMMANDS, GROUPS
 from studies.plain.errors import EXTRAS
 from studies.plain.made_by import DISTRIBUTION
 from tests.support.command import cosim
+from tests.support.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -39,7 +40,7 @@ ALL = [*COMMANDS, *(f"{group} {name}" for group, (_, names) in GROUPS.items() fo
 
 def without_extras(folder: Path, *commands: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", WITHOUT, *commands], cwd=folder, text=True,
-                          capture_output=True, timeout=300, check=False,
+                          capture_output=True, timeout=PATIENCE_SECONDS, check=False,
                           env={"PYTHONPATH": str(ROOT), "COLUMNS": "300", "HOME": str(folder)})
 
 

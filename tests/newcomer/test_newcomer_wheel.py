@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("arch_models", "cosim", "workloads", "hw", "studies")
 #: Read in the checkout only.
@@ -27,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
          "--disable-pip-version-check", "--wheel-dir", str(folder), str(folder / "source")],
-        check=True, timeout=300)
+        check=True, timeout=PATIENCE_SECONDS)
     shutil.rmtree(folder / "source")
     return next(folder.glob("*.whl"))
 
@@ -52,7 +54,7 @@ def test_the_command_runs_from_the_wheel_elsewhere(wheel: Path, tmp_path: Path) 
     zipfile.ZipFile(wheel).extractall(place)
     done = subprocess.run(
         [sys.executable, "-m", "cosim", "simulate", "agc-w16", "-m", "flat", "--frames", "1",
-         "--json", "result.json"], cwd=tmp_path, text=True, capture_output=True, timeout=300,
-        check=False, env={**os.environ, "PYTHONPATH": str(place)})
+         "--json", "result.json"], cwd=tmp_path, text=True, capture_output=True,
+        timeout=PATIENCE_SECONDS, check=False, env={**os.environ, "PYTHONPATH": str(place)})
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "result.json").exists() and "predicted" in done.stdout

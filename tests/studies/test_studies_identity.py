@@ -16,6 +16,7 @@ from studies.search.identity import identity
 from studies.search.outcomes import Settings
 from studies.search.sources import ROOT, data_files, reached
 from studies.search.space import default_space
+from tests.support.waiting import PATIENCE_SECONDS
 from workloads.library import load
 
 GRAPH, BOARD, OVERLAY = load("agc-w16"), load_board("pynq-z1"), default_overlay()
@@ -43,7 +44,7 @@ print(json.dumps([[os.path.relpath(path, root) for path in group if path.startsw
 
 def test_every_module_and_table_that_an_evaluation_touches_is_in_the_digest():
     found = subprocess.run([sys.executable, "-c", EVALUATE, str(ROOT)], cwd=ROOT, text=True,
-                           capture_output=True, check=True, timeout=300)
+                           capture_output=True, check=True, timeout=PATIENCE_SECONDS)
     modules, opened = json.loads(found.stdout.splitlines()[-1])
     known = {path.as_posix() for path in (*reached(), *data_files())}
     ours = {path for path in modules if path.split("/")[0] in

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 #: Longer than anything takes on a machine that does much else; only a fault waits so long.
-PATIENCE_SECONDS = 300
+PATIENCE_SECONDS = 900
 
 
 def wait_until(ready: Callable[[], bool]) -> None:
