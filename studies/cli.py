@@ -71,6 +71,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "headline": "study.headline",
         "proof": "study.proof",
         "enumerate": "study.enumerate_wide",
+        "regret": "study.regret",
         "efficiency": "study.efficiency",
         "quality": "study.quality",
         "decoders": "study.decoders",

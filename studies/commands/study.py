@@ -92,6 +92,33 @@ def proof(
         write_page(found, page)
 
 
+def regret(
+    certificates: Annotated[list[Path], typer.Argument(
+        help="Certificates of latency with the memory flat (cosim explore --prove).",
+        show_default=False)],
+    designs: Annotated[int, typer.Option(
+        min=1, max=10**6, help="Designs that each search judges.")] = 600,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds of each search.")] = 10,
+    searches: Annotated[str, typer.Option(
+        help="Searches, separated by commas.", show_default="all six")] = "",
+    workers: Workers = 0,
+    table: Annotated[Path | None, typer.Option(
+        help="Write the table (Markdown) to this file.", show_default=False)] = None,
+    json: Json = None,
+) -> None:
+    """Say how far searches end from what is proved of a whole space (docs/search.md)."""
+    from studies.proof import regret as study
+
+    for path in (json, table):
+        if path is not None:
+            check_writable(path)
+    found = study.run(study.Request(
+        certificates, designs, seeds, workers or default_workers(),
+        _known("searches", searches, study.SEARCHES)))
+    _keep_rows(found, json, table, study.page)
+    study.show(terminal(), found)
+
+
 def enumerate_wide(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     space: Annotated[Path | None, typer.Option(
@@ -226,7 +253,7 @@ def on_chip(
         if path is not None:
             check_writable(path)
     found = study.run(study.Request(
-        _networks(networks, study.DESIGNS), boards.split(",") if boards else study.BOARDS))
+        _known("networks", networks, study.DESIGNS), boards.split(",") if boards else study.BOARDS))
     _keep_rows(found, json, table, study.page)
     study.show(terminal(), found)
 
@@ -248,16 +275,17 @@ def precision(
     for path in (json, table):
         if path is not None:
             check_writable(path)
-    found = study.run(study.Request(_networks(networks, study.DESIGNS), board, count, seed))
+    found = study.run(study.Request(_known("networks", networks, study.DESIGNS), board, count,
+                                    seed))
     _keep_rows(found, json, table, study.page)
     study.show(terminal(), found)
 
 
-def _networks(text: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Networks of a list with commas; all that are known if it is empty."""
+def _known(what: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Names of a list with commas; all that are known if it is empty."""
     asked = tuple(text.split(",")) if text else tuple(known)
     if unknown := sorted(set(asked) - set(known)):
-        raise UserError(f"networks: {unknown}, must be among {', '.join(known)}")
+        raise UserError(f"{what}: {unknown}, must be among {', '.join(known)}")
     return asked
 
 

@@ -30,6 +30,7 @@ from studies.search.dask_workers import connected
 from studies.search.identity import digest, identity
 from studies.search.outcomes import (
     OBJECTIVES,
+    Bound,
     Evaluate,
     Failure,
     Found,
@@ -39,7 +40,7 @@ from studies.search.outcomes import (
     Settings,
     Watcher,
 )
-from studies.search.pruning import bounder
+from studies.search.screening import bounder, promising, screened
 from studies.search.search import search
 from studies.search.shared_study import open_study
 from studies.search.space import WORKLOAD, Choice, Space, default_space
@@ -210,18 +211,31 @@ class Means:
     depth: int = DEPTH
 
 
+def beginning(space: Space, base: Overlay, board: Board, settings: Settings,
+              bound: Bound | None = None, earlier: Sequence[Choice] = ()) -> list[Choice]:
+    """The designs that a search begins with, each once: some that fit the board, `earlier`, and
+    with a `bound` what a search of bounds finds. `Stopped` comes through."""
+    start = starting_choices(space, base, board)
+    start += [choice for choice in earlier if choice not in start]
+    if bound is not None and settings.screens:
+        first = screened(space, settings, start, bound)
+        if first.signal:
+            raise Stopped(first.signal)
+        start += [choice for choice in promising(first) if choice not in start]
+    return start
+
+
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             space: Space | None = None, means: Means = Means(), earlier: Sequence[Choice] = (),
             watcher: Watcher | None = None) -> Exploration:
     """Search, then evaluate the base and the most promising designs with `ddr3`.
 
-    The result depends on the settings, the space and `earlier` only: designs to try behind the
-    first ones, for example the front of an earlier study (`warm_start`). A `Stopped` that is raised
-    meanwhile ends it; what was found is returned, see `Exploration.signal`.
+    It begins with designs that fit the board, with `earlier` (for example the front of an earlier
+    study, see `warm_start`), and with what a search of bounds finds (`screening`). The result
+    depends on the settings, the space and `earlier` only. A `Stopped` that is raised meanwhile ends
+    it; what was found is returned, see `Exploration.signal`.
     """
     space = space or default_space(board, graph)
-    start = starting_choices(space, base, board)
-    start += [choice for choice in earlier if choice not in start]
     asked = Question(graph, board, base,
                      STEADY_FRAMES if Objective.PERIOD in settings.objectives else 1,
                      {str(name): workload(str(name)) for axis in space.axes
@@ -229,6 +243,13 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
     if Objective.QUALITY in settings.objectives:
         for item in asked.graphs:
             quality_db(item.name)  # refuses now what was never measured
+    bound = bounder(graph, board, base) if asked.bounded(settings) else None
+    try:
+        start = beginning(space, base, board, settings, bound, earlier)
+    except Stopped as stopped:
+        taken()
+        return Exploration(Found(settings, (), (), 0, signal=stopped.signal), None, (),
+                           signal=stopped.signal)
     evaluators = (asked.on_cores(means.workers) if means.scheduler is None
                   else asked.on_dask(means.scheduler))
     with evaluators as using:
@@ -240,9 +261,8 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
             searching, finally_ = (
                 means.store.remembering(space, settings, known, memory, work, using.width)
                 for memory, work in ((SEARCH_MEMORY, searching), (FINAL_MEMORY, finally_)))
-        bounded = means.prune and asked.bounded(settings)
         found = search(searching, space, settings, start, watcher.record if watcher else None,
-                       bounder(graph, board, base) if bounded else None)
+                       bound if means.prune else None)
         if found.signal:
             return Exploration(found, None, (), signal=found.signal)
         finals, chosen = _Finals(base, board), finalists(found, means.depth)

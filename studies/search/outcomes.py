@@ -85,8 +85,9 @@ class Settings:
     untried single-axis neighbours of the front so far; the sampler learns from them. `stretch`:
     after so many designs come at most `rounds` sweeps from the best design, along one axis behind
     the other, each time to the axis' best value; their designs count. The same settings and space
-    give the same result. The sampler `exhaustive` tries every design whatever `designs` says; with
-    bounds those dominated are not simulated."""
+    give the same result. `screened`: an exploration first searches so many designs by their bounds
+    alone, and begins with the best of them (see `screening`). The sampler `exhaustive` tries every
+    design whatever `designs` says; with bounds those dominated are not simulated."""
 
     designs: int = 600
     seed: int = 0
@@ -98,6 +99,12 @@ class Settings:
     stretch: int = 100
     rounds: int = 2
     attempts: int = 4000
+    screened: int = 300
+
+    @property
+    def screens(self) -> bool:
+        """Does a search of bounds come first?"""
+        return self.screened > 0 and self.sampler is not Sampler.EXHAUSTIVE
 
 
 @dataclass(frozen=True)

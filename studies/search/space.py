@@ -46,8 +46,10 @@ SIZES = ("tm", "tn", "columns", "requantize_cycles", "input_words", "weight_word
 OWN_AXES = {model.engine: model.axes for model in MODELS}
 #: Roles whose width may be an axis of its own, in place of one for all.
 WIDTH_ROLES = (Role.INPUT, Role.WEIGHT, Role.OUTPUT)
-#: The array's three extents share the DSPs.
-COUPLINGS = (("tm", "tn", "columns"),)
+#: The array's three extents share the DSPs, the buffers the block RAM.
+COUPLINGS = (("tm", "tn", "columns"),
+             ("input_words", "weight_words", "output_words", "accumulator_words", "input_banks",
+              "weight_banks", "output_banks"))
 
 
 @dataclass(frozen=True, slots=True)

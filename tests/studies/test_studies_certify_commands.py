@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from arch_models.board import BOARDS, load_board
+from arch_models.board import load_board
 from arch_models.overlay import DESIGNS, load_overlay
 from studies.certify.bounds import Question
 from studies.certify.branch import Book, Branch, Settings
@@ -17,31 +17,19 @@ from studies.certify.certificate import (
 )
 from studies.report.collect import Given, collect
 from studies.report.proof import proof_section
-from studies.search.space import default_space
 from studies.search.space_overlays import overlay_of
 from tests.support.browser import chromium, opened
 from tests.support.command import cosim
 from tests.support.small_proof import (
     BOARD,
-    NARROW,
     SLOW,
     SMALL,
     best,
     claimed,
     narrow_space,
+    proof_words,
     proved,
 )
-from workloads.library import load
-
-
-def proof_words(tmp_path) -> list[object]:
-    """A proof of few designs of a shipped network on a board file of one's own."""
-    board, space = tmp_path / "mine.toml", tmp_path / "space.toml"
-    board.write_text((BOARDS / "pynq_z1.toml").read_text().replace('"pynq-z1"', '"mine"'))
-    space.write_text("[axes]\n" + "".join(
-        f"{axis.name} = {json.dumps(list(NARROW.get(axis.name, axis.values[:1])))}\n"
-        for axis in default_space(BOARD, load("agc-w16")).axes))
-    return ["explore", "agc-w16", "--prove", "--board", board, "--space", space, "--workers", 1]
 
 
 def test_the_command_proves_and_checks_on_a_board_file(tmp_path, capsys):

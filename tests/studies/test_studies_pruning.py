@@ -10,10 +10,11 @@ import pytest
 from arch_models.board import load_board
 from arch_models.overlay import Infeasible, default_overlay
 from cosim.build import Builder
+from studies.evaluation.bounds import bounds_of
 from studies.evaluation.evaluate import evaluate
 from studies.search.exploration import outcome
 from studies.search.outcomes import Failure, Objective, Sampler, Settings
-from studies.search.pruning import bounder, bounds_of
+from studies.search.screening import bounder
 from studies.search.search import search
 from studies.search.space import Axis, Space, default_space
 from studies.search.space_overlays import choice_of, overlay_of

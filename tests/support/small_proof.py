@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 
-from arch_models.board import load_board
+from arch_models.board import BOARDS, load_board
 from arch_models.overlay import Engine, Infeasible, load_overlay
 from studies.certify.bounds import Question
 from studies.certify.branch import Book, Branch, Settings
@@ -18,6 +19,7 @@ from tests.support.tiny_graphs import TinyGraph
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Graph
+from workloads.library import load
 
 BOARD, BASE = load_board("pynq-z1"), load_overlay("default")
 SMALL = agc_graph(AgcConfig(width=8, blocks=1, motion_width=8, motion_max=32, motion_blocks=2,
@@ -96,3 +98,13 @@ def figures_of(graph: Graph, space: Space, memory: str) -> tuple[Point, ...]:
     found = (evaluate(graph, overlay_of(design, BASE, BOARD), BOARD, memory, 1)
              for design in designs(space))
     return tuple(point_of(item) for item in found if not isinstance(item, Infeasible))
+
+
+def proof_words(tmp_path) -> list[object]:
+    """A proof of few designs of a shipped network on a board file of one's own."""
+    board, space = tmp_path / "mine.toml", tmp_path / "space.toml"
+    board.write_text((BOARDS / "pynq_z1.toml").read_text().replace('"pynq-z1"', '"mine"'))
+    space.write_text("[axes]\n" + "".join(
+        f"{axis.name} = {json.dumps(list(NARROW.get(axis.name, axis.values[:1])))}\n"
+        for axis in default_space(BOARD, load("agc-w16")).axes))
+    return ["explore", "agc-w16", "--prove", "--board", board, "--space", space, "--workers", 1]

@@ -1,6 +1,6 @@
 // Puts the parts that there is data for on the page, and asks for newer data while a search runs.
 "use strict";
-const ASK_EVERY_MS = 1000;
+const ASK_EVERY_MS = 1000, MISSES = 5;
 
 function madeBy() {
   const rows = DATA.sources.map((source) => [source.name, source.kind, source.command || "-"]);
@@ -29,7 +29,8 @@ function build() {
   return parts;
 }
 
-async function follow(parts) {
+/** Shows what the search says until it ends, or does not answer MISSES times in a row. */
+async function follow(parts, missed = 0) {
   const state = document.getElementById("state");
   try {
     const answer = await fetch("live.json", { cache: "no-store" });
@@ -40,11 +41,12 @@ async function follow(parts) {
       if (parts.length) parts[0].again();
       if (found.done) return;
     }
+    missed = 0;
   } catch {
-    state.textContent = "The search does not answer any more; this is the last that it said.";
-    return;
+    missed += 1;
   }
-  setTimeout(() => follow(parts), ASK_EVERY_MS);
+  if (missed < MISSES) setTimeout(() => follow(parts, missed), ASK_EVERY_MS);
+  else state.textContent = "The search does not answer any more; this is the last that it said.";
 }
 
 const built = build();

@@ -1,16 +1,12 @@
 """What a design has at the very least of latency, energy and resources, from its mapping alone.
 
-It decides nothing: a search that is given these bounds leaves out designs that something already
-evaluated dominates whatever a simulation would say.
+It decides nothing: a search begins with designs whose bounds are good, and leaves out those that
+something already evaluated dominates whatever a simulation would say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from arch_models.board import Board
 from arch_models.clock import clocked
-from arch_models.fields import FieldError
 from arch_models.overlay import Infeasible, Overlay
 from arch_models.power.energy import total_joules
 from arch_models.resources import check
@@ -20,10 +16,7 @@ from cosim.build import Builder
 from studies.evaluation.activity import layer_weights, least_activity
 from studies.evaluation.batch import Figures
 from studies.evaluation.evaluate import estimated_resources, pixels
-from studies.evaluation.values import MICROJOULES, MILLISECONDS, Scored
-from studies.search.space import Choice
-from studies.search.space_overlays import overlay_of
-from workloads.graph import Graph
+from studies.evaluation.values import MICROJOULES, MILLISECONDS
 
 
 def bounds_of(builder: Builder, overlay: Overlay) -> Figures | None:
@@ -40,16 +33,3 @@ def bounds_of(builder: Builder, overlay: Overlay) -> Figures | None:
     return Figures(work.cycles, work.cycles / overlay.clock_hz * MILLISECONDS * (1 - ROUNDING),
                    float(spent) / pixels(graph) * MICROJOULES * (1 - ROUNDING),
                    estimated_resources(overlay, board))
-
-
-def bounder(graph: Graph, board: Board, base: Overlay) -> Callable[[Choice], Scored | None]:
-    """Bounds by choice, for `search`; it keeps tile searches between calls."""
-    builder = Builder(graph, board)
-
-    def bound(choice: Choice) -> Scored | None:
-        try:
-            return bounds_of(builder, overlay_of(choice, base, board))
-        except FieldError:
-            return None
-
-    return bound

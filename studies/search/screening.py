@@ -1,0 +1,83 @@
+"""Designs to begin a search with, found by a search of lower bounds in place of simulations.
+
+A bound takes a fraction of a simulation's time, and a design is rarely good whose bounds are not.
+It simulates nothing; what it hands on is judged like any other design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from math import prod
+from typing import cast
+
+from arch_models.board import Board
+from arch_models.fields import FieldError
+from arch_models.overlay import Overlay
+from cosim.build import Builder
+from studies.evaluation.bounds import bounds_of
+from studies.evaluation.values import Evaluation, Scored
+from studies.search.outcomes import (
+    Bound,
+    Failure,
+    Found,
+    Objective,
+    Outcome,
+    Record,
+    Sampler,
+    Settings,
+)
+from studies.search.search import search
+from studies.search.space import Choice, Space
+from studies.search.space_overlays import overlay_of
+from workloads.graph import Graph
+
+#: What tells one array from another; the best by its bounds of so many arrays are handed on.
+ARRAY, ARRAYS = ("tm", "tn", "columns"), 8
+AIMS = (Objective.LATENCY, Objective.ENERGY)
+
+
+def bounder(graph: Graph, board: Board, base: Overlay) -> Callable[[Choice], Scored | None]:
+    """Bounds by choice, for `search`; it keeps tile searches between calls."""
+    builder = Builder(graph, board)
+
+    def bound(choice: Choice) -> Scored | None:
+        try:
+            return bounds_of(builder, overlay_of(choice, base, board))
+        except FieldError:
+            return None
+
+    return bound
+
+
+def screened(space: Space, settings: Settings, start: Sequence[Choice], bound: Bound) -> Found:
+    """A search of `settings.screened` designs that knows of each its lower bounds alone.
+
+    The figures in it are bounds, so it is no answer; `promising` takes what it is good for. Of a
+    small space it meets a quarter at most.
+    """
+    def answer(choices: Sequence[Choice]) -> Iterator[Outcome]:
+        for choice in choices:
+            least = bound(choice)
+            # The search reads latency, energy and resources, and no more.
+            yield cast(Evaluation, least) if least else Failure("cannot be built or mapped", 1.0)
+
+    count = min(settings.screened, space.size() // 4)
+    quick = replace(settings, designs=count, attempts=4 * count, sampler=Sampler.NSGA2,
+                    objectives=AIMS)
+    return search(answer, space, quick, start)
+
+
+def promising(found: Found) -> list[Choice]:
+    """Of the arrays whose least product of latency and energy is lowest the design that has it,
+    then the front of latency and energy; each once."""
+    best: dict[tuple, tuple[float, Record]] = {}
+    for record in found.records:
+        if record.evaluation is not None:
+            array = tuple(record.choice.get(name) for name in ARRAY)
+            merit = prod(aim.of(record.evaluation) for aim in AIMS)
+            if array not in best or merit < best[array][0]:
+                best[array] = merit, record
+    first = sorted(best.values(), key=lambda item: item[0])[:ARRAYS]
+    chosen = dict.fromkeys([*(record.number for _, record in first), *found.front])
+    return [found.records[number].choice for number in chosen]
