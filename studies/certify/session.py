@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as json_text
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
@@ -30,7 +30,8 @@ from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
-from studies.plain.stopping import Stopping, exit_code
+from studies.plain.stopping import Stopped, Stopping, exit_code
+from studies.search.exploration import Means, explore
 from studies.search.identity import identity
 from studies.search.outcomes import Settings as SearchSettings
 from studies.search.space import Choice
@@ -81,7 +82,8 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
     branch = Branch(question, settings, _book(question, settings, effort.storage),
                     _each_seconds(console, _line))
     with Stopping():
-        state = branch.run(effort.workers, effort.scheduler, effort.start)
+        start = [*effort.start, *_searched(question, effort, console)]
+        state = branch.run(effort.workers, effort.scheduler, start)
     if not state.front.members:
         _end(branch.signal, console, "stopped before a design was simulated; nothing is proved")
         raise UserError("no design was feasible; nothing is proved")
@@ -104,6 +106,22 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
     console.print(f"wrote {CERTIFICATE} and {names[0]}{' and on' if len(names) > 1 else ''} to "
                   f"{out}; `cosim check {out / CERTIFICATE}` checks it", soft_wrap=True)
     _end(branch.signal, console)
+
+
+def _searched(question: Question, effort: Effort, console: Console) -> list[Choice]:
+    """The front of what `cosim explore` finds; of a small space it meets a quarter at most.
+
+    It depends on the question alone, as the proof does. `Stopped` comes through."""
+    most = SearchSettings()
+    count = min(most.designs, question.space.size() // 4)
+    found = explore(question.graph, question.board, question.base,
+                    replace(most, designs=count, attempts=min(most.attempts, 8 * count)),
+                    question.space, Means(effort.workers, effort.scheduler), effort.start)
+    if found.signal:
+        raise Stopped(found.signal)
+    search = found.found
+    console.print(f"a search of {search.judged} designs comes first", soft_wrap=True)
+    return [search.records[number].choice for number in search.front]
 
 
 def _figures(aims: Sequence[Aim], figures: Sequence[float]) -> str:

@@ -68,7 +68,8 @@ def headline(
 
 def proof(
     table: Annotated[Path | None, typer.Option(
-        help="Where the enumeration is kept (.npz).", show_default="out/search_proof.npz")] = None,
+        help="Where the enumeration is kept (.npz).",
+        show_default="studies/data/agc_w16_designs.npz")] = None,
     again: Annotated[bool, typer.Option(
         "--again", help="Enumerate even if a table is there.")] = False,
     quick: Annotated[bool, typer.Option(
@@ -80,11 +81,12 @@ def proof(
     """Hold every sampler against a space that is enumerated whole (docs/search.md)."""
     from studies.proof.page import write_page
     from studies.proof.proof import prove
+    from studies.proof.published import TABLE
 
     for path in (json, page):
         if path is not None:
             check_writable(path)
-    kept = table or Path("out") / f"search_proof{'_quick' * quick}.npz"
+    kept = table or (Path("out") / "search_proof_quick.npz" if quick else TABLE)
     found = prove(quick, kept, again, workers or default_workers(), terminal())
     if json is not None:
         write_json(json, found)

@@ -33,6 +33,23 @@ begins with the best design, and with the front of the bounds. Certificates of w
 why that is needed: see below. Another network or board may need more designs.
 """
 
+#: How others search the same space.
+BENCHMARK = """\
+**As a benchmark** for another optimizer: it proposes values of the axes, and is told latency and
+energy, or that a design is infeasible. The table above has the scores to beat.
+```python
+import random
+from studies.proof.published import open_benchmark
+
+game = open_benchmark()
+print(len(game.axes), "axes,", game.space.size(), "designs")
+chance = random.Random(0)
+tried = [{axis.name: chance.choice(axis.values) for axis in game.axes} for _ in range(200)]
+print(sum(game.figures(choice) is not None for choice in tried), "feasible")
+print(game.score(tried))
+```
+"""
+
 #: Of enumerations whose spaces the program searches no more.
 RECORDED_THEN = """\
 These spaces had the clock as a free choice; now it follows from the design, so neither the spaces
@@ -104,7 +121,8 @@ predicted, with the memory model `flat`.
 {found['feasible']:,} of them feasible. Every one was evaluated: {found['seconds']:.0f} s by the
 clock, {found['processor_seconds']:.0f} s of processor time on {found['machine']}.
 Designs that share a lowered program share it (`studies/evaluation/batch.py`); every figure equals
-the single evaluation's, to the last bit.
+the single evaluation's, to the last bit. The table is `studies/data/agc_w16_designs.npz`; its
+format is in `studies/proof/published.py`, which reads it.
 
 **The truth**: best latency {found['best_latency_ms']:.3f} ms. The front of latency and energy:
 
@@ -114,8 +132,8 @@ the single evaluation's, to the last bit.
 
 It is short because static power is most of the energy: what is faster is nearly always cheaper.
 
-**The searches** run the code of `cosim explore` without its sweeps of the axes; answers come from
-the table. All begin with the same start designs.
+**The searches** run the code of `cosim explore` without its sweeps of the axes and its screening;
+answers come from the table. None is given a design to start with.
 Median of {found['seeds']} seeds{', GP of 3' * ('gp' in found['curves'])};
 spread: 10 % to 90 % of them. A design tried counts whether it is feasible or not. Reference point
 of the hypervolume: {found['reference'][0]:.2f} ms and {found['reference'][1]:.3f} uJ a pixel, 1.1
@@ -129,6 +147,7 @@ The default search is {verdict} (median).
 
 ![Regret and missing hypervolume over designs tried]({PICTURE.as_posix()})
 
+{BENCHMARK}
 {DEFAULT}{_whole()}{_wide(found)}"""
 
 

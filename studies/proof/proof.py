@@ -4,10 +4,8 @@ It searches with the code of `cosim explore` (`studies.search.search`); only the
 the table of an enumeration. `cosim study proof` runs it; `--quick` takes a small sub-space and two
 seeds.
 
-Regret: best latency found over the true best, minus one. Hypervolume ratio: area of latency and
-energy that the found front dominates, over the area of the true front; the reference point is
-`REFERENCE` times the worst latency and the worst energy on the true front. Evaluations: different
-designs that were tried, infeasible ones included.
+Regret and hypervolume are those of `published.score`. Evaluations: different designs that were
+tried, infeasible ones included.
 """
 
 from __future__ import annotations
@@ -27,33 +25,38 @@ from arch_models.overlay import Overlay, load_overlay
 from studies.evaluation.batch import Figures
 from studies.evaluation.evaluate import estimated_resources
 from studies.evaluation.values import Evaluation
-from studies.plain.errors import UserError
 from studies.plain.files import check_writable, read_json
 from studies.plain.machine import machine
 from studies.plain.truth import CARRIED
-from studies.proof.enumeration import Codes, Enumerated, enumerate_space, load_enumerated
+from studies.proof.enumeration import Codes, Enumerated, enumerate_space
+from studies.proof.published import (
+    BOARD,
+    FOLDER,
+    SPACE,
+    WORKLOAD,
+    Truth,
+    open_benchmark,
+    score,
+    truth_of,
+)
 from studies.search.exploration import outcome
-from studies.search.front import hypervolume, pareto_mask
 from studies.search.outcomes import Failure, Found, Objective, Outcome, Sampler, Settings
 from studies.search.search import search
-from studies.search.space import Choice, Space
+from studies.search.space import Choice
 from studies.search.space_file import load_space
-from studies.search.space_overlays import overlay_of, starting_choices
+from studies.search.space_overlays import overlay_of
 from workloads.graph import Graph
 from workloads.library import load
 
-WORKLOAD, BOARD = "agc-w16", "pynq-z1"
-FOLDER = Path(__file__).parent
-SPACE, QUICK = FOLDER / "search_proof.toml", FOLDER / "search_proof_quick.toml"
+QUICK = FOLDER / "search_proof_quick.toml"
 #: Enumerations on a GPU, with their provenance.
 RECORDED = CARRIED / "enumerate_wide_h100.json"
 OBJECTIVES = (Objective.LATENCY, Objective.ENERGY)
-REFERENCE = 1.1
 #: What the default sampler must reach, and within how many evaluations.
 EVALUATIONS, REGRET, RATIO = 1000, 0.01, 0.99
 SEEDS = 10
-#: The default search of `cosim explore`, and Optuna's samplers alone. All begin with the same
-#: start designs. A proposal of TPE or GP costs seconds when many designs are known: they get fewer.
+#: The default search of `cosim explore`, and Optuna's samplers alone. None is given a design to
+#: start with. A proposal of TPE or GP costs seconds when many designs are known: they get fewer.
 CONTENDERS: dict[str, Settings] = {
     "default (nsga2 with neighbours)": Settings(),
     **{str(item.value): Settings(sampler=item, local=0.0)
@@ -63,31 +66,6 @@ CONTENDERS: dict[str, Settings] = {
 }
 FEWER_SEEDS = {"gp": 3}
 DEFAULT = next(iter(CONTENDERS))
-
-
-@dataclass(frozen=True)
-class Truth:
-    """A space that is known whole, and what a search of it can be measured by."""
-
-    space: Space
-    front: np.ndarray
-    reference: np.ndarray
-
-    @property
-    def best_latency_ms(self) -> float:
-        """The smallest latency of all designs."""
-        return float(self.front[:, 0].min())
-
-    @property
-    def hypervolume(self) -> float:
-        """Area that the true front dominates."""
-        return hypervolume(self.front, self.reference)
-
-
-def truth_of(space: Space, points: np.ndarray) -> Truth:
-    """The front of points (n, 2) and the reference point that follows from it."""
-    front = points[pareto_mask(points)]
-    return Truth(space, front, REFERENCE * front.max(axis=0))
 
 
 @dataclass
@@ -132,12 +110,7 @@ def curve(found: Found, truth: Truth, at: Sequence[int]) -> np.ndarray:
     rows = []
     for count in at:
         known = points[:count]
-        known = known[~np.isnan(known[:, 0])]
-        if not len(known):
-            rows.append((np.inf, 0.0))
-            continue
-        rows.append((known[:, 0].min() / truth.best_latency_ms - 1,
-                     hypervolume(known, truth.reference) / truth.hypervolume))
+        rows.append(score(truth, known[~np.isnan(known[:, 0])]))
     return np.array(rows)
 
 
@@ -152,8 +125,7 @@ def run_once(answer: Direct, truth: Truth, name: str, evaluations: int, seed: in
     most = min(settings.attempts, evaluations)
     settings = replace(settings, designs=most, attempts=most, objectives=OBJECTIVES, rounds=0,
                        seed=seed)
-    start = starting_choices(truth.space, answer.base, answer.board)
-    return curve(search(answer, truth.space, settings, start), truth, points_of(most))
+    return curve(search(answer, truth.space, settings), truth, points_of(most))
 
 
 def run_all(replay: Replay, truth: Truth, evaluations: int, seeds: int, workers: int,
@@ -285,7 +257,8 @@ def _finite(values: np.ndarray) -> list[float | None]:
 def prove(quick: bool, table: Path, again: bool, workers: int, console: Console) -> SamplerProof:
     """Enumerate (or read the table of an earlier run), then let every contender search."""
     graph, board, base = load(WORKLOAD), load_board(BOARD), load_overlay("default")
-    space = load_space(QUICK if quick else SPACE, board, graph)
+    file = QUICK if quick else SPACE
+    space = load_space(file, board, graph)
     if again or not table.exists():
         console.print(f"enumerating {space.size():,} designs on {workers} cores", highlight=False)
         done = 0
@@ -298,11 +271,8 @@ def prove(quick: bool, table: Path, again: bool, workers: int, console: Console)
 
         check_writable(table)
         enumerate_space(graph, board, base, space, workers, tell).save(table)
-    enumerated = load_enumerated(table)
-    if len(enumerated.codes) != space.size():
-        raise UserError(f"{table}: holds {len(enumerated.codes)} designs, the space "
-                        f"{space.size()}; run with --again")
-    truth = truth_of(space, enumerated.points)
+    game = open_benchmark(table, file)
+    enumerated, truth = game.table, game.truth
     console.print(f"{len(enumerated.codes):,} designs, {int(enumerated.feasible.sum()):,} feasible,"
                   f" best latency {truth.best_latency_ms:.3f} ms, {enumerated.seconds:.0f} s",
                   highlight=False)

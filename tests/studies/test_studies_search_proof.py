@@ -27,6 +27,7 @@ from studies.proof.proof import (
     summary,
     truth_of,
 )
+from studies.proof.published import open_benchmark
 from studies.search.front import pareto_mask
 from studies.search.space_file import load_space
 from studies.search.space_overlays import overlay_of
@@ -136,6 +137,24 @@ def test_two_objectives_have_the_front_of_the_pairwise_rule():
         assert beaten != any((row == one).all() for one in kept)
     assert len({tuple(row) for row in kept}) == len(kept)
     assert pareto_mask(np.empty((0, 2))).shape == (0,)
+
+
+def test_the_published_table_is_that_of_its_space_and_scores_searches(known, tmp_path):
+    game = open_benchmark()
+    assert game.space.size() == len(game.table.codes) == 1_105_920
+    code = int(game.table.codes[np.nanargmin(game.table.latency_ms)])
+    best = Codes(game.space).choice(code)
+    figures = game.figures(best)
+    assert figures is not None and figures.latency_ms == game.truth.best_latency_ms
+    assert game.score([best]).regret == 0 and 0 < game.score([best]).hypervolume <= 1 + 1e-12
+    assert game.score([]) == (np.inf, 0)
+    wide = best | {"tm": 48, "tn": 16, "columns": 2, "dsp_packing": False}
+    assert game.figures(wide) is None and game.score([wide]) == game.score([])
+    with pytest.raises(UserError, match="must be one of"):
+        game.figures(best | {"tm": 7})
+    known.save(tmp_path / "other.npz")
+    with pytest.raises(UserError, match="the space 1105920"):
+        open_benchmark(tmp_path / "other.npz")
 
 
 def test_coupled_moves_change_two_axes_that_share_a_resource(space):
