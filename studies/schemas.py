@@ -119,6 +119,7 @@ FILES: dict[str, File] = {
     "sampler-proof": File("studies.proof.proof:SamplerProof", "`cosim study proof --json`."),
     "enumeration": File("studies.proof.enumerate_wide:Enumeration",
                         "`cosim study enumerate --json`."),
+    "regret": File("studies.proof.regret:Rows", "`cosim study regret --json`."),
     "efficiency": File("studies.headline.document:EfficiencyRows",
                        "`cosim study efficiency --json`."),
     "quality": File("studies.headline.document:MeasuredRows",

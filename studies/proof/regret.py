@@ -84,6 +84,10 @@ class Row:
         return ms / self.best_ms - 1
 
 
+#: `cosim study regret --json`.
+Rows = Sequence[Row]
+
+
 class _Job(NamedTuple):
     """One search, on its way to a process."""
 

@@ -41,7 +41,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "studies/commands/fits.py:resources": ("resource-fit", "resource-check"),
     "studies/commands/fits.py:toggles": ("toggles",),
     "studies/commands/report.py:decode": ("frames",),
-    "studies/commands/study.py:_keep_rows": ("on-chip", "precision"),
+    "studies/commands/study.py:_keep_rows": ("on-chip", "precision", "regret"),
     "studies/commands/study.py:decoders": ("decoders",),
     "studies/commands/study.py:efficiency": ("efficiency",),
     "studies/commands/study.py:enumerate_wide": ("enumeration",),
