@@ -155,11 +155,15 @@ class Graph:
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; `GraphError` with the nearest name if there is none."""
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
+        found = self._by_name.get(name)
+        if found is not None:
+            return found
         close = difflib.get_close_matches(name, [layer.name for layer in self.layers], 1, 0.0)
         raise GraphError(f"graph {self.name!r} has no layer {name!r}; nearest: {close}")
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
 
     def constant(self, layer: Layer, role: str) -> np.ndarray:
         """The array a layer uses in a role, e.g. `weights`."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from arch_models.engines import Tile, Work
-from arch_models.engines.norm import MOST_VALUES
+from arch_models.engines.norm import MOST_VALUES, Norm
 from arch_models.overlay import Engine
 from arch_models.units import ceil_div
 from cosim.compiled import PLAIN_RULE, kept
@@ -130,9 +130,15 @@ class NormSlice:
                                         values["channels"], groups=groups)
 
     def least(self, mapped: Mapped) -> Demand:
-        """Bytes alone."""
-        return Demand(load_bytes=mapped.bytes_of(mapped.item.inputs[0]),
-                      store_bytes=mapped.bytes_of(mapped.item.output))
+        """Both passes over every beat and the entries between them, as one tile; bytes once."""
+        source, overlay = mapped.item.inputs[0], mapped.overlay
+        spec, planes = mapped.graph.tensors[source], mapped.planes(source)
+        first = Tile(1, spec.positions, planes, spec.channels, groups=mapped.layer.window.groups)
+        second, cost = Tile(1, spec.positions, planes), Norm().cost
+        cycles = (cost(Work("group_sums"), first, overlay).cycles
+                  + cost(Work("group_norm"), second, overlay).cycles)
+        return Demand(compute_cycles=cycles, untiled_cycles=cycles, store_bytes=mapped.bytes_of(
+            mapped.item.output), load_bytes=mapped.bytes_of(source))
 
     def compute(self, memories: Buffers, opcode: Opcode, values: Mapping[str, int]) -> None:
         """See `EngineSlice`."""

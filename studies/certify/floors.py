@@ -5,57 +5,67 @@ nanoseconds of the processor and cycles of the fabric, apart, since the clock is
 
 A convolution makes every trip of the array, whatever its tiles: at least `result_cycles` for each
 group of positions, with the channels of its tensors packed as densely as planes allow. What tiles
-add is `with_tiles`. It loads and stores every byte at least once, with the widest masters. A layer
-whose engines no design of the box has runs on the processor, which the layers behind it wait for.
-What may be absorbed counts as nothing. What comes before a phase's first convolution may run while
-the phase, or its repeat, before is still going on: it counts once, in the first phase only.
+add is `with_tiles`. It loads and stores every byte at least once, with the widest masters. Any
+other layer takes the least that it takes on an engine that a design of the box may have, or on the
+processor, which the layers behind it wait for. What may be absorbed counts as nothing. What comes
+before a phase's first convolution may run while the phase, or its repeat, before is still going on:
+it counts once, in the first phase only.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from arch_models.engines import EngineModel, Tile, engines_that_run, interval_cycles, timing
-from arch_models.engines.stream import Stream
+from arch_models.engines import EngineModel, engines_that_run, timing
 from arch_models.overlay import Engine, Overlay, Role
 from arch_models.units import NS_PER_S, ROUNDING, ceil_div
 from cosim.analysis.least import Least, unmoved
 from cosim.build import phases
+from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped, input_bytes
 from cosim.lowering.host_times import host_ns
 from cosim.mapping.choose import FREE, work_of
 from cosim.mapping.layout import Drawing
-from cosim.mapping.tiles import LayerMapping
+from cosim.mapping.tiles import LayerMapping, NormTile, PlaneTile, StreamTile
+from cosim.mapping.words import words_read
 from studies.certify.boxes import Box
 from studies.certify.joules import Joules, Span
+from studies.certify.layers import first_bytes, with_tiles
 from studies.certify.parts import Parts
+from studies.certify.sizes import resized
 from studies.evaluation.activity import layer_weights
+from studies.search.space import Value
 from workloads.graph import Graph, Layer, Operator, Phase
 
 #: What a fusion may absorb, by the axis that says whether it does.
 ABSORBED = {Operator.AVERAGE_POOL: "fuse_pool", Operator.UPSAMPLE: "fuse_upsample",
             Operator.ADD: "fuse_add"}
+#: Engines whose tiles may be cut in rows and columns.
+IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
+#: The axes of the array; a value of each.
+ARRAY = ("tm", "tn", "columns", "requantize_cycles")
+Array = tuple[int, ...]
 
 
 class Floor(NamedTuple):
-    """Cycles of the fabric, nanoseconds of the processor, and what is one or the other: pairs of
-    both. All lie one behind the other."""
+    """Cycles of the fabric, nanoseconds of the processor, and what is one or the other: of each
+    of some layers both. All lie one behind the other."""
 
     cycles: int
     host_ns: float
-    either: tuple[tuple[int, float], ...] = ()
+    either: np.ndarray  # float64 (2, layers): cycles, nanoseconds
 
     def ms(self, clock_hz: Any) -> Any:
         """At a clock, or at each of some."""
-        either = sum(np.minimum(cycles / clock_hz * 1e9, time_ns)
-                     for cycles, time_ns in self.either)
-        return self.cycles / clock_hz * 1e3 + (self.host_ns + either) / 1e6
+        clocks_hz = np.asarray(clock_hz, float)
+        either_ns = np.minimum(self.either[0] / clocks_hz[..., None] * NS_PER_S,
+                               self.either[1]).sum(-1)
+        return self.cycles / clocks_hz * 1e3 + (self.host_ns + either_ns) / 1e6
 
     def at(self, clock_hz: int) -> int:
         """Whole cycles of a clock."""
@@ -64,25 +74,48 @@ class Floor(NamedTuple):
 
 @dataclass(frozen=True)
 class _Convolution:
-    """`first_bytes`: a cut of its input into n tiles loads at least an n-th of them before its
-    first trip. `work`: bytes and results, whatever the array; `weight`: of its trips; `narrow`:
-    its weights have 4 bits."""
+    """A layer on the array, `repeats` times a frame; `always`: on every design.
 
+    `first_bytes`: a cut of its input into n tiles loads at least an n-th of them before its first
+    trip. `load_bytes` and on: whatever the array; `weight`: of its trips; `narrow`: its weights
+    have 4 bits."""
+
+    layer: Layer
     repeats: int
+    always: bool
     out_channels: int
     rows: int
     columns: int
     planes: int
     taps: int
     first_bytes: float
-    work: Demand
+    load_bytes: int
+    store_bytes: int
+    weight_bytes: int
     weight: float
     narrow: bool
 
     def least(self, halved: bool) -> Demand:
         """What it does on designs of which some keep two narrow weights a byte, or none."""
-        weights = self.work.weight_bytes
-        return replace(self.work, weight_bytes=weights // 2 if halved and self.narrow else weights)
+        weights = self.weight_bytes // 2 if halved and self.narrow else self.weight_bytes
+        return Demand(load_bytes=self.load_bytes, store_bytes=self.store_bytes,
+                      weight_bytes=weights)
+
+
+class _Columns(NamedTuple):
+    """Fields of `_Convolution`, each an array."""
+
+    repeats: np.ndarray
+    always: np.ndarray
+    out_channels: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    planes: np.ndarray
+    taps: np.ndarray
+    first_bytes: np.ndarray
+    load_bytes: np.ndarray
+    store_bytes: np.ndarray
+    weight: np.ndarray
 
 
 class Rates(NamedTuple):
@@ -92,42 +125,36 @@ class Rates(NamedTuple):
     write: float
 
 
-def with_tiles(compute_cycles: int, overhead: int, first_bytes: float, rate: float) -> int:
-    """Cycles of a convolution at the least, whatever its tiles. `compute_cycles`: of its trips.
+@dataclass(frozen=True)
+class _Way:
+    """A layer on an engine that is there if `axis` is true: cycles by the value of the engine's
+    `own` axis, under None those of the base; bytes that it loads and stores."""
 
-    With n tiles of its input there are n operations or more, each with an `overhead`, and the
-    first waits for an n-th of what is loaded. The sum of both is least where they are equal.
-    """
-    alone = first_bytes / rate
-    tiles = max(1.0, sqrt(alone / max(1, overhead)))
-    return compute_cycles + int(tiles * overhead + alone / tiles)
+    axis: str
+    own: str
+    cycles: Mapping[Value | None, int]
+    load_bytes: int
+    store_bytes: int
 
-
-def first_bytes(mapped: Mapped) -> float:
-    """See `_Convolution`: of a convolution, from its tensors alone.
-
-    The first tile is none that an edge cuts off, but it may read less by the padding: as many
-    rows as its own outputs step over, if windows overlap by as much as is padded.
-    """
-    item, layer = mapped.item, mapped.layer
-    source, out = (mapped.graph.tensors[name] for name in (item.inputs[0], layer.output))
-    window, found = layer.window, mapped.bytes_of(item.inputs[0]) / source.positions
-    for count, taps, limit in ((out.rows, window.rows, source.rows),
-                               (out.columns, window.columns, source.columns)):
-        if taps - window.padding < window.stride:
-            return 0.0
-        found *= min(limit, count * window.stride / (2 if item.upsample else 1))
-    return found
+    def least(self, box: Box, rates: Rates, keeps: bool) -> float:
+        """Cycles on any design of the box that has the engine."""
+        cycles = min((self.cycles[value] for value in box.values(self.own)),
+                     default=self.cycles[None])
+        return float(cycles if keeps else max(cycles, self.load_bytes / rates.read,
+                                              self.store_bytes / rates.write))
 
 
 @dataclass(frozen=True)
 class _Movable:
-    """A layer that the processor runs unless one of these axes is true; `cycles`: in fabric."""
+    """A layer that the processor runs unless an engine does: one of these, or the array, as the
+    convolution of this number. `repeats` times a frame; `absorbed`: the axis of the fusion that
+    may take it."""
 
     name: str
+    repeats: int
     time_ns: float
-    cycles: int
-    axes: tuple[str, ...]
+    ways: tuple[_Way, ...]
+    array: int | None
     absorbed: str
 
 
@@ -139,10 +166,11 @@ class Floors:
         self.layouts, self._weights = Drawing.start(graph, self.base), layer_weights(graph.name)
         #: Nothing of a frame runs beside the processor's steps.
         self.serial = graph.steps == 1 and len(phases(graph)) == 1
-        self._convolutions: list[_Convolution] = []
+        self._on_array: list[_Convolution] = []
         self._movable: list[_Movable] = []
-        self._array: dict[tuple, list[int]] = {}
-        self._known: dict[tuple, int] = {}
+        self._trips_of: dict[Array, np.ndarray] = {}
+        self._cycles_of: dict[Hashable, np.ndarray] = {}
+        self._known: dict[Hashable, Floor] = {}
         for number, phase in enumerate(phases(graph)):
             begun = False
             for layer in graph.layers:
@@ -151,21 +179,27 @@ class Floors:
                 repeats = graph.steps if phase is Phase.STEP else 1
                 if layer.operator is Operator.CONVOLUTION and layer.window.groups == 1:
                     begun = True
-                    self._convolutions.append(self._convolution(layer, repeats))
+                    self._on_array.append(self._convolution(layer, repeats, True))
                 elif begun:
                     self._add_movable(layer, repeats)
                 elif number == 0:
                     self._add_movable(layer, 1)
+        self._table = _Columns(*(np.array([getattr(item, name) for item in self._on_array])
+                                 for name in _Columns._fields))
+        #: Axes on which a floor depends, besides those of masters and the array.
+        self._axes = sorted({name for item in self._movable for way in item.ways
+                             for name in (way.axis, way.own)} | set(ABSORBED.values()))
 
     def _planes(self, name: str) -> int:
         """Planes of a tensor at the least: all channels behind one another."""
         self.layouts.dense(name)
         return self.layouts.planes(name)
 
-    def _convolution(self, layer: Layer, repeats: int) -> _Convolution:
+    def _convolution(self, layer: Layer, repeats: int, always: bool) -> _Convolution:
+        """`always`: every design has it on the array, where it may absorb an upsampling."""
         source, upsample = layer.inputs[0], ""
         producer = next((item for item in self.graph.layers if item.output == source), None)
-        if producer is not None and producer.operator is Operator.UPSAMPLE:
+        if always and producer is not None and producer.operator is Operator.UPSAMPLE:
             source, upsample = producer.inputs[0], producer.name
         out, window, planes = self.graph.tensors[layer.output], layer.window, self._planes(source)
         stored = {layer.output, *(item.output for item in self.graph.layers
@@ -175,58 +209,85 @@ class Floors:
         mapped = Mapped(self.graph, self.base, self.layouts, layer, LayerMapping(
             layer.name, layer.phase, Engine.CONVOLUTION, (source,), layer.output,
             upsample=upsample))
-        taps = window.rows * window.columns
+        taps, least = window.rows * window.columns, min(map(self.layouts.bytes_of, stored))
+        weights = 0 if not always else (out.channels * planes * self.base.channel_block * taps
+                                        * self.base.weight_bits // 8)
         return _Convolution(
-            repeats, out.channels, out.rows, out.columns, planes, taps, first_bytes(mapped),
-            Demand(load_bytes=input_bytes(mapped),
-                   weight_bytes=out.channels * planes * self.base.channel_block * taps
-                   * self.base.weight_bits // 8,
-                   store_bytes=min(map(self.layouts.bytes_of, stored))),
+            layer, repeats, always, out.channels, out.rows, out.columns, planes, taps,
+            first_bytes(mapped) if always else 0.0, input_bytes(mapped), least, weights,
             self._weights.get(layer.name, 1.0), layer.name in self.graph.narrow_layers)
 
     def _add_movable(self, layer: Layer, repeats: int) -> None:
+        if layer.operator is Operator.TRANSPOSE:
+            return  # a product of matrices may absorb it
         models = engines_that_run(work_of(self.graph, layer))
-        if (any(model.engine is Engine.CONVOLUTION for model in models)
-                or layer.operator is Operator.TRANSPOSE):
-            return  # in fabric, or absorbed by what is
         for name in (*layer.inputs, layer.output):
             self.layouts.dense(name)
         time_ns = host_ns(
             self.graph, self.base, self.board, self.layouts, layer,
             LayerMapping(layer.name, layer.phase, None, layer.inputs, layer.output), False)
+        number = None
+        if any(model.engine is Engine.CONVOLUTION for model in models):
+            number = len(self._on_array)
+            self._on_array.append(self._convolution(layer, 1, False))
         self._movable.append(_Movable(
-            layer.name, repeats * time_ns,
-            repeats * min((self._streamed(layer, model) for model in models), default=0),
-            tuple(f"fabric_{model.engine.value}" for model in models),
-            ABSORBED.get(layer.operator, "")))
+            layer.name, repeats, time_ns,
+            tuple(self._way(layer, model) for model in models
+                  if model.engine is not Engine.CONVOLUTION),
+            number, ABSORBED.get(layer.operator, "")))
 
-    def _streamed(self, layer: Layer, model: EngineModel) -> int:
-        """Cycles of an engine that takes one beat, or one position, after another; of others none
-        are counted."""
-        work, out = work_of(self.graph, layer), self.graph.tensors[layer.output]
-        if not isinstance(model, Stream) or out.bits != 8:
-            return 0
-        planes = self._planes(layer.inputs[0])
-        cost = model.cost(work, Tile(out.rows, out.columns, self._planes(layer.output),
-                                     self.graph.tensors[layer.inputs[0]].channels), self.base)
-        interval = interval_cycles(timing(self.base, model.engine, work.operator), work, planes,
-                                   self.graph.tensors[layer.inputs[0]].channels)
-        return cost.trips * interval
+    def _way(self, layer: Layer, model: EngineModel) -> _Way:
+        """What an engine takes at the least, as if all were one tile."""
+        source, out = (self.graph.tensors[name] for name in (layer.inputs[0], layer.output))
+        engine, planes = model.engine, self._planes(layer.inputs[0])
+        self._planes(layer.output)
+        own = next(iter(model.axes), "")
+        axis = f"fabric_{engine.value}"
+        if engine is Engine.GRID_SAMPLE or any(
+                self.graph.tensors[name].bits != 8 for name in (*layer.inputs, layer.output)):
+            return _Way(axis, "", {None: 0}, 0, 0)
+        tile: object = StreamTile(planes, 1, source.positions, out.positions)
+        if engine is Engine.NORM:
+            tile = NormTile(planes, source.positions, source.positions)
+        elif engine is Engine.DEPTHWISE:
+            tile = PlaneTile(planes, out.rows, out.columns)
+        item = LayerMapping(layer.name, layer.phase, engine, layer.inputs, layer.output, tile=tile)
+        work = {value: SLICES[engine].least(Mapped(
+            self.graph, self.base if value is None else resized(self.base, {own: value}),
+            self.layouts, layer, item)) for value in (*model.axes.get(own, ()), None)}
+        cycles: dict[Value | None, int] = {
+            value: each.untiled_cycles for value, each in work.items()}
+        least = Demand(load_bytes=min(each.load_bytes for each in work.values()),
+                       store_bytes=min(each.store_bytes for each in work.values()))
+        if engine in IMAGES or engine is Engine.DEPTHWISE:
+            least = unmoved(least)  # windows may leave out what is loaded; what follows, be fused
+        return _Way(axis, own, cycles, least.load_bytes, least.store_bytes)
 
     def floor(self, box: Box) -> Floor:
         """Of every design of the box."""
-        rates = self.rates(box)
-        cycles = min(self._count(array, rates, self.parts.keeps(box))
-                     for array in self._arrays(box))
+        rates, keeps = self.rates(box), self.parts.keeps(box)
+        key = (rates, keeps, *(box.values(name) for name in (*ARRAY, *self._axes)))
+        if key not in self._known:
+            self._known[key] = self._floor(box, rates, keeps)
+        return self._known[key]
+
+    def _floor(self, box: Box, rates: Rates, keeps: bool) -> Floor:
+        always = self._table.always
+        arrays = [self._on(array, rates, keeps) for array in self._arrays(box)]
+        cycles = min(int(found[always].sum()) for found in arrays)
+        least = np.min(arrays, axis=0)
         host_ns, either = 0.0, []
         for item in self._movable:
             if self._absorbed(box, item):
                 continue
-            if not any(True in box.values(axis) for axis in item.axes):
-                host_ns += item.time_ns
+            ways = [way.least(box, rates, keeps) for way in item.ways if self._may(box, way.axis)]
+            if item.array is not None:
+                ways.append(float(least[item.array]))
+            if ways:
+                either.append((item.repeats * min(ways), item.repeats * item.time_ns))
             else:
-                either.append((item.cycles, item.time_ns))
-        return Floor(cycles, host_ns, tuple(either))
+                host_ns += item.repeats * item.time_ns
+        return Floor(cycles, host_ns, np.array(either, float).reshape(-1, 2).T)
 
     def rates(self, box: Box) -> Rates:
         """Of the fastest masters in a box."""
@@ -235,13 +296,16 @@ class Floors:
     def work(self, box: Box) -> Least:
         """What every design of the box does; of the array its trips alone."""
         found, halved = Least(), True in self._of(box, "narrow_weights")
-        for item in self._convolutions:
+        always = [item for item in self._on_array if item.always]
+        for item in always:
             work = item.least(halved)
             found = found.with_layer(unmoved(work) if self.parts.keeps(box) else work,
                                      item.repeats, item.weight)
-        trips = [self._trips(array) for array in self._arrays(box)]
-        return replace(found, trips=min(item[0] for item in trips),
-                       weighted_trips=min(item[1] for item in trips))
+        table = self._table
+        times = table.repeats * table.always
+        trips = [times * self._trips(array) for array in self._arrays(box)]
+        return replace(found, trips=min(int(each.sum()) for each in trips),
+                       weighted_trips=min(float(each @ table.weight) for each in trips))
 
     def joules(self, joules: Joules, box: Box, clock_hz: int) -> float:
         """Energy of every design of the box, in uJ a pixel."""
@@ -254,11 +318,24 @@ class Floors:
         return joules.of_box(box, self.parts, self.work(box), span, clock_hz)
 
     def moved(self, box: Box, name: str, clock_hz: int) -> int:
-        """By how many cycles the floor of a box is higher if the processor runs a layer."""
+        """By how many cycles the floor of a box is higher if the only engine that runs a layer
+        leaves it to the processor; 0 for a layer that several run."""
         for item in self._movable:
-            if item.name == name and not self._absorbed(box, item):
-                return max(0, int((item.time_ns * clock_hz / 1e9 - item.cycles) * (1 - ROUNDING)))
+            if item.name != name or self._absorbed(box, item):
+                continue
+            if len(item.ways) + (item.array is not None) > 1:
+                return 0
+            rates, keeps = self.rates(box), self.parts.keeps(box)
+            cycles = (item.ways[0].least(box, rates, keeps) if item.ways else min(
+                float(self._on(array, rates, keeps)[item.array]) for array in self._arrays(box)))
+            return max(0, int(item.repeats * (item.time_ns * clock_hz / NS_PER_S - cycles)
+                              * (1 - ROUNDING)))
         return 0
+
+    def _may(self, box: Box, axis: str) -> bool:
+        """Has a design of the box the engine of an axis?"""
+        there = axis in {f"fabric_{engine.value}" for engine in self.base.engines}
+        return True in (box.values(axis) or (there,))
 
     @staticmethod
     def _absorbed(box: Box, item: _Movable) -> bool:
@@ -267,47 +344,42 @@ class Floors:
     def _of(self, box: Box, name: str) -> tuple:
         return box.values(name) or (getattr(self.base, name),)
 
-    def _arrays(self, box: Box) -> Iterator[tuple[int, ...]]:
-        """`tm`, `tn`, `columns`, `requantize_cycles` of the box's designs."""
-        sides = (self._of(box, name) for name in ("tm", "tn", "columns", "requantize_cycles"))
+    def _arrays(self, box: Box) -> Iterator[Array]:
+        """The arrays of the box's designs."""
+        sides = (self._of(box, name) for name in ARRAY)
         return (tuple(map(int, array)) for array in itertools.product(*sides))
 
-    def _count(self, array: tuple[int, ...], rates: Rates, keeps: bool) -> int:
-        """Cycles of all convolutions on an array; `keeps`: what a layer moves may lie beside the
+    def _on(self, array: Array, rates: Rates, keeps: bool) -> np.ndarray:
+        """Cycles a frame of all layers on an array; `keeps`: what a layer moves may lie beside the
         products of the layer before it."""
         key = (array, rates, keeps)
-        if key not in self._known:
-            cost, total = timing(self._with(array), Engine.CONVOLUTION, "convolution"), 0
-            for item, trips in zip(self._convolutions, self._each(array), strict=True):
-                if keeps:
-                    total += item.repeats * (trips * cost.interval + cost.fill + cost.drain)
-                    continue
-                total += item.repeats * max(
-                    with_tiles(trips * cost.interval, cost.fill + cost.drain, item.first_bytes,
-                               rates.read),
-                    int(item.work.load_bytes / rates.read),
-                    int(item.work.store_bytes / rates.write))
-            self._known[key] = total
-        return self._known[key]
+        if key not in self._cycles_of:
+            table = self._table
+            cost = timing(self._with(array), Engine.CONVOLUTION, "convolution")
+            trips, overhead = self._trips(array) * cost.interval, cost.fill + cost.drain
+            if keeps:
+                found = trips + overhead
+            else:
+                found = np.maximum.reduce([
+                    with_tiles(trips, overhead, table.first_bytes, rates.read),
+                    table.load_bytes // rates.read, table.store_bytes // rates.write])
+            self._cycles_of[key] = table.repeats * found.astype(np.int64)
+        return self._cycles_of[key]
 
-    def _trips(self, array: tuple[int, ...]) -> tuple[int, float]:
-        """Of all convolutions, and with their weights."""
-        each = list(zip(self._convolutions, self._each(array), strict=True))
-        return (sum(item.repeats * trips for item, trips in each),
-                sum(item.repeats * trips * item.weight for item, trips in each))
+    def _with(self, array: Array) -> Overlay:
+        return resized(self.base, dict(zip(ARRAY, array, strict=True)))
 
-    def _with(self, array: tuple[int, ...]) -> Overlay:
-        tm, tn, columns, requantize = array
-        return replace(self.base, tm=tm, tn=tn, columns=columns, requantize_cycles=requantize)
-
-    def _each(self, array: tuple[int, ...]) -> list[int]:
-        """Trips of each convolution."""
-        if array not in self._array:
-            overlay = self._with(array)
-            lanes = overlay.tn // overlay.channel_block
-            self._array[array] = [
-                ceil_div(item.out_channels, overlay.tm) * item.rows
-                * ceil_div(item.columns, overlay.columns)
-                * max(ceil_div(item.planes, lanes) * item.taps, overlay.result_cycles)
-                for item in self._convolutions]
-        return self._array[array]
+    def _trips(self, array: Array) -> np.ndarray:
+        """Trips of all layers on an array."""
+        if array not in self._trips_of:
+            overlay, table = self._with(array), self._table
+            lanes, least = overlay.tn // overlay.channel_block, overlay.result_cycles
+            each = -(-table.out_channels // overlay.tm) * np.maximum(
+                -(-table.planes // lanes) * table.taps, least)
+            for number, item in enumerate(self._on_array):
+                if item.layer.window.groups > 1:
+                    words = words_read(item.layer, self.graph, overlay, 0,
+                                       ceil_div(item.out_channels, overlay.tm))
+                    each[number] = sum(max(word * item.taps, least) for word in words)
+            self._trips_of[array] = table.rows * -(-table.columns // overlay.columns) * each
+        return self._trips_of[array]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable
+from copy import copy
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
-from cosim.mapping.choose import Chooser, work_of
+from cosim.mapping.choose import Chooser, budget_of, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from studies.certify.sizes import BANKS, Sizes, resized
 from workloads.graph import Graph, Layer
@@ -30,7 +31,9 @@ COUNTED = ("load_bytes", "weight_bytes", "store_bytes", "trips", "results", "par
 
 def sized(like: Chooser, board: Board, overlay: Overlay) -> Chooser:
     """A chooser for a design with other sizes, that knows the layouts which one has found."""
-    chooser = Chooser(like.graph, overlay, board, like.phases, like.engines, like.known)
+    chooser = copy(like)
+    chooser.overlay, chooser.budget = overlay, budget_of(overlay, board)
+    chooser.timings, chooser.shapes, chooser.absorbed, chooser.turned = {}, {}, set(), {}
     chooser.layouts = replace(like.layouts, channels=dict(like.layouts.channels),
                               counts=dict(like.layouts.counts))
     return chooser
@@ -70,6 +73,7 @@ class Layers:
         overlay = chooser.overlay
         self._timers: dict[int, Alone] = {}
         self._choosers: dict[tuple[int, int, int], Chooser] = {}
+        self._solved: dict[Hashable, _Tiles] = {}
         self.array = (overlay.tm, overlay.tn, overlay.columns, overlay.result_cycles,
                       overlay.narrow_weights, overlay.clock_hz, bool(overlay.tensor_memory_kib),
                       *((item.role, item.width_bits) for item in overlay.masters))
@@ -149,7 +153,10 @@ class Layers:
                           np.full(self.sizes.shape, np.inf))
         shape = self.chooser.shapes[item.name]
         assert isinstance(shape, ConvolutionShape)
-        return self._convolution(shape, there)
+        key = (shape, there.tobytes())
+        if key not in self._solved:
+            self._solved[key] = self._convolution(shape, there)
+        return self._solved[key]
 
     def _convolution(self, shape: ConvolutionShape, there: np.ndarray) -> _Tiles:
         words = [np.array(values, np.int64) for values in self.sizes.words]
@@ -161,8 +168,9 @@ class Layers:
         places = there & (best.cost >= 0)
         if not places.any():
             return _Tiles(kinds, [], costs)
-        rows, inverse = np.unique(best.tile[places], axis=0, return_inverse=True)
-        kinds[places] = inverse.reshape(-1)
+        found = best.tile[places]
+        _, first, inverse = np.unique(_numbers(found), return_index=True, return_inverse=True)
+        rows, kinds[places] = found[first], inverse.reshape(-1)
         return _Tiles(kinds, [ConvolutionTile(row[0], row[1], row[2], row[3], bool(row[4]),
                                               bool(row[5])) for row in rows.tolist()], costs)
 
@@ -195,3 +203,41 @@ class Layers:
                 **dict(zip(BANKS, self.sizes.banks[bank], strict=True))})
             self._choosers[key] = sized(self.chooser, self.board, overlay)
         return self._choosers[key]
+
+
+def with_tiles(compute_cycles: Any, overhead: int, first_bytes: Any, rate: float) -> Any:
+    """Whole cycles of a convolution, or of each of some, at the least, whatever its tiles.
+    `compute_cycles`: of its trips.
+
+    With n tiles of its input there are n operations or more, each with an `overhead`, and the
+    first waits for an n-th of what is loaded. The sum of both is least where they are equal.
+    """
+    alone = np.asarray(first_bytes / rate)
+    tiles = np.maximum(1.0, np.sqrt(alone / max(1, overhead)))
+    return compute_cycles + (tiles * overhead + alone / tiles).astype(np.int64)
+
+
+def first_bytes(mapped: Mapped) -> float:
+    """What `with_tiles` asks for, from a convolution's tensors alone: with n tiles of its input, at
+    least an n-th of these bytes is loaded before its first trip.
+
+    The first tile is none that an edge cuts off, but it may read less by the padding: as many
+    rows as its own outputs step over, if windows overlap by as much as is padded.
+    """
+    item, layer = mapped.item, mapped.layer
+    source, out = (mapped.graph.tensors[name] for name in (item.inputs[0], layer.output))
+    window, found = layer.window, mapped.bytes_of(item.inputs[0]) / source.positions
+    for count, taps, limit in ((out.rows, window.rows, source.rows),
+                               (out.columns, window.columns, source.columns)):
+        if taps - window.padding < window.stride:
+            return 0.0
+        found *= min(limit, count * window.stride / (2 if item.upsample else 1))
+    return found
+
+
+def _numbers(rows: np.ndarray) -> np.ndarray:
+    """A number for each row of small whole numbers; equal rows have equal numbers."""
+    found = np.zeros(len(rows), np.int64)
+    for column in rows.T.astype(np.int64):
+        found = found * (int(column.max()) + 1) + column
+    return found

@@ -28,6 +28,8 @@ from studies.search.space_overlays import overlay_of, width_axis
 MOST = 128
 #: The same for parts that do not depend on the array, so that many boxes share them.
 MOST_SHARED = 4096
+#: Shares of the LUTs that a ceiling of the clock is worked out at, in steps of one part of so many.
+SHARES = 512
 ENGINES = tuple(f"fabric_{engine.value}" for engine in MOVABLE)
 #: Axes that engines bring with them.
 BROUGHT = tuple(name for axes in OWN_AXES.values() for name in axes)
@@ -57,6 +59,7 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
     "buffer tensors": ("tensor_memory_kib", "ports"),
     "master": (*ENGINES, *_FUSED, *MASTERS, "ports"),
     "control row": (*ENGINES, *_FUSED, *MASTERS, "ports"),
+    "places row": (*_ARRAY, "requantize_cycles", *ENGINES, *_FUSED, *MASTERS, "ports"),
     "control": ("tm", "tn", "fuse_add", *ENGINES, *_FUSED, *MASTERS, "ports"),
 }
 #: Parts that every design has.
@@ -148,9 +151,13 @@ class Parts:
             yield UNPACK
         if all(box.values("tensor_memory_kib") or (self.base.tensor_memory_kib,)):
             yield "buffer tensors"
+        yield from self._sure(box)
+
+    @staticmethod
+    def _sure(box: Box) -> Iterator[str]:
+        """Engines that every design of the box has, besides the convolution."""
         for name in ENGINES:
-            axis = next((item for item in box.root.axes if item.name == name), None)
-            if axis is not None and box.values(name) == (True,) and box.must_have(axis):
+            if box.values(name) == (True,) and box.must_have(box.root.axis(name)):
                 yield name.removeprefix("fabric_")
 
     def _sites_of(self, part: str, choice: Choice) -> Resources:
@@ -212,18 +219,22 @@ class Parts:
         if box.values(CLOCK):
             return max(self.board.clocks.rates_hz)
         share = min(1.0, (least.lut - self._around(box).lut) / self.board.part.lut)
-        around = self._options(box, "control row")
-        key = (share, around, *(box.values(name) for name in DEPENDS["convolution"]))
+        share = math.floor(share * SHARES) / SHARES  # so that many boxes have one
+        control, reader, writer = zip(*self._options(box, "control row"), strict=True)
+        rows = [tuple(row for row, in self._options(box, part)) for part in (
+            "convolution", *self._sure(box))]
+        places = tuple(row for row, in self._options(box, "places row"))
+        key = (share, control, reader, writer, *rows, places)
         if key not in self._ceilings:
-            control, reader, writer = zip(*around, strict=True)
-            rows = [row for row, in self._options(box, "convolution")]
             self._ceilings[key] = ceiling_mhz(RowSets(
-                (rows, reader, writer, *self._others()), (), (control,), ()), share, self.board)
+                (*rows, reader, writer, *self._others()), (), (control,), (places,)), share,
+                self.board)
         return self.board.clocks.fastest_hz(self._ceilings[key] * 1e6)
 
     def _options(self, box: Box, part: str) -> tuple[tuple[Row | None, ...], ...]:
-        """The rows that the convolution may have in a box; or those of the control together with
-        the first master that reads and the first that writes."""
+        """The rows that an engine, or what lies between units and memories, may have in a box; or
+        those of the control together with the first master that reads and the first that writes.
+        """
         names = depends(part)
         key = (part, *(box.values(name) for name in names),
                *(box.values(name) for name in (*PORTS, *WIDTHS) if "ports" in names))
@@ -231,7 +242,7 @@ class Parts:
         if found is None:
             rows = (self._row(part, choice) for choice in self.combinations(box, names))
             found = self._rows[key] = tuple(dict.fromkeys(rows)) or tuple(
-                (row,) if part == "convolution" else (row, None, None)
+                (row, None, None) if part == "control row" else (row,)
                 for row in every_row(part.split()[0]))
         return found
 
@@ -241,7 +252,10 @@ class Parts:
             rows = rows_of(self.overlay(choice))
             masters = [next(row for row in rows.units if row.part == name)
                        for name in ("read_master", "write_master")]
-            self._row_of[self._key("convolution", choice)] = (rows.units[0],)
+            for row in rows.units:
+                if "master" not in row.part:
+                    self._row_of[self._key(row.part, choice)] = (row,)
+            self._row_of[self._key("places row", choice)] = rows.places
             self._row_of[self._key("control row", choice)] = (rows.control[0], *masters)
         return self._row_of[key]
 

@@ -33,10 +33,10 @@ from cosim.lowering.host_times import host_cycles
 from cosim.mapping.choose import Chooser, Known
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
 from studies.certify.boxes import Box, fewest_starts
-from studies.certify.floors import Floors, Rates, first_bytes, with_tiles
+from studies.certify.floors import IMAGES, Floors, Rates
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import Layers, engines_of, sized
+from studies.certify.layers import Layers, engines_of, first_bytes, sized, with_tiles
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Sizes, resized
 from studies.evaluation.activity import layer_weights
@@ -54,8 +54,6 @@ KINDS = ("dsp", "bram36", "lut", "ff")
 MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "fuse_pool",
           "fuse_upsample", "fuse_add", "parameter_entries", "vector_entries", "table_bytes",
           "tensor_memory_kib", *BROUGHT, *WORDS, *BANKS)
-#: Engines whose tiles may be cut in rows and columns.
-IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
 #: Of designs that cannot be built or mapped.
 NEVER = np.iinfo(np.int64).max
 
@@ -309,7 +307,8 @@ class Tables:
             if self._must_map(item):
                 there = there & ~lost
                 cycles[lost] = NEVER
-            moved[lost] += 1 + self.floors.moved(box, item.name, clock_hz)
+            if lost.any():
+                moved[lost] += 1 + self.floors.moved(box, item.name, clock_hz)
             cycles[there] += times * np.maximum(0, least.cycles[there])
             work = work.with_layer(_moved(least.work, overlay), times,
                                    self._weights.get(item.name, 1.0))
