@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arch_models.engines import EngineModel, engines_that_run, timing
-from arch_models.overlay import Engine, Overlay, Role
+from arch_models.overlay import Engine, Role
 from arch_models.units import NS_PER_S, ROUNDING, ceil_div
 from cosim.analysis.least import Least, unmoved
 from cosim.build import phases
@@ -37,7 +37,7 @@ from studies.certify.boxes import Box
 from studies.certify.joules import Joules, Span
 from studies.certify.layers import first_bytes, with_tiles
 from studies.certify.parts import Parts
-from studies.certify.sizes import resized
+from studies.certify.sizes import ARRAY, Array, arrayed, resized
 from studies.evaluation.activity import layer_weights
 from studies.search.space import Value
 from workloads.graph import Graph, Layer, Operator, Phase
@@ -47,9 +47,8 @@ ABSORBED = {Operator.AVERAGE_POOL: "fuse_pool", Operator.UPSAMPLE: "fuse_upsampl
             Operator.ADD: "fuse_add"}
 #: Engines whose tiles may be cut in rows and columns.
 IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
-#: The axes of the array; a value of each.
-ARRAY = ("tm", "tn", "columns", "requantize_cycles")
-Array = tuple[int, ...]
+#: Who moves the bytes of `Rates`.
+MOVERS = (Role.INPUT, Role.OUTPUT, Role.WEIGHT)
 
 
 class Floor(NamedTuple):
@@ -115,14 +114,25 @@ class _Columns(NamedTuple):
     first_bytes: np.ndarray
     load_bytes: np.ndarray
     store_bytes: np.ndarray
+    weight_bytes: np.ndarray
     weight: np.ndarray
+    narrow: np.ndarray
 
 
 class Rates(NamedTuple):
-    """Bytes a cycle that the masters of input and output move at the most."""
+    """Bytes a cycle that the masters of input, output and weights move at the most."""
 
     read: float
     write: float
+    weights: float
+
+
+class Ahead(NamedTuple):
+    """What may be loaded of a layer's weights before it begins: so many words of WEIGHT at the
+    most; `halved`: some designs keep two narrow weights a byte."""
+
+    words: int
+    halved: bool
 
 
 @dataclass(frozen=True)
@@ -180,10 +190,8 @@ class Floors:
                 if layer.operator is Operator.CONVOLUTION and layer.window.groups == 1:
                     begun = True
                     self._on_array.append(self._convolution(layer, repeats, True))
-                elif begun:
-                    self._add_movable(layer, repeats)
-                elif number == 0:
-                    self._add_movable(layer, 1)
+                elif begun or number == 0:
+                    self._add_movable(layer, repeats if begun else 1)
         self._table = _Columns(*(np.array([getattr(item, name) for item in self._on_array])
                                  for name in _Columns._fields))
         #: Axes on which a floor depends, besides those of masters and the array.
@@ -266,14 +274,14 @@ class Floors:
     def floor(self, box: Box) -> Floor:
         """Of every design of the box."""
         rates, keeps = self.rates(box), self.parts.keeps(box)
-        key = (rates, keeps, *(box.values(name) for name in (*ARRAY, *self._axes)))
+        key = (rates, keeps, self._ahead(box),
+               *(box.values(name) for name in (*ARRAY, *self._axes)))
         if key not in self._known:
             self._known[key] = self._floor(box, rates, keeps)
         return self._known[key]
 
     def _floor(self, box: Box, rates: Rates, keeps: bool) -> Floor:
-        always = self._table.always
-        arrays = [self._on(array, rates, keeps) for array in self._arrays(box)]
+        always, arrays = self._table.always, self._each(box, rates, keeps)
         cycles = min(int(found[always].sum()) for found in arrays)
         least = np.min(arrays, axis=0)
         host_ns, either = 0.0, []
@@ -285,19 +293,17 @@ class Floors:
                 ways.append(float(least[item.array]))
             if ways:
                 either.append((item.repeats * min(ways), item.repeats * item.time_ns))
-            else:
-                host_ns += item.repeats * item.time_ns
+            host_ns += 0.0 if ways else item.repeats * item.time_ns
         return Floor(cycles, host_ns, np.array(either, float).reshape(-1, 2).T)
 
     def rates(self, box: Box) -> Rates:
         """Of the fastest masters in a box."""
-        return Rates(*(self.parts.rate(box, role) for role in (Role.INPUT, Role.OUTPUT)))
+        return Rates(*(self.parts.rate(box, role) for role in MOVERS))
 
     def work(self, box: Box) -> Least:
         """What every design of the box does; of the array its trips alone."""
         found, halved = Least(), True in self._of(box, "narrow_weights")
-        always = [item for item in self._on_array if item.always]
-        for item in always:
+        for item in (each for each in self._on_array if each.always):
             work = item.least(halved)
             found = found.with_layer(unmoved(work) if self.parts.keeps(box) else work,
                                      item.repeats, item.weight)
@@ -327,7 +333,7 @@ class Floors:
                 return 0
             rates, keeps = self.rates(box), self.parts.keeps(box)
             cycles = (item.ways[0].least(box, rates, keeps) if item.ways else min(
-                float(self._on(array, rates, keeps)[item.array]) for array in self._arrays(box)))
+                float(found[item.array]) for found in self._each(box, rates, keeps)))
             return max(0, int(item.repeats * (item.time_ns * clock_hz / NS_PER_S - cycles)
                               * (1 - ROUNDING)))
         return 0
@@ -349,30 +355,39 @@ class Floors:
         sides = (self._of(box, name) for name in ARRAY)
         return (tuple(map(int, array)) for array in itertools.product(*sides))
 
-    def _on(self, array: Array, rates: Rates, keeps: bool) -> np.ndarray:
+    def _ahead(self, box: Box) -> Ahead:
+        """Of the box's designs."""
+        return Ahead(max(self._of(box, "weight_words")) * max(self._of(box, "weight_banks")),
+                     True in self._of(box, "narrow_weights"))
+
+    def _each(self, box: Box, rates: Rates, keeps: bool) -> list[np.ndarray]:
+        """See `_on`, of each array of the box."""
+        return [self._on(item, rates, keeps, self._ahead(box)) for item in self._arrays(box)]
+
+    def _on(self, array: Array, rates: Rates, keeps: bool, ahead: Ahead) -> np.ndarray:
         """Cycles a frame of all layers on an array; `keeps`: what a layer moves may lie beside the
         products of the layer before it."""
-        key = (array, rates, keeps)
+        key = (array, rates, keeps, ahead)
         if key not in self._cycles_of:
             table = self._table
-            cost = timing(self._with(array), Engine.CONVOLUTION, "convolution")
+            cost = timing(arrayed(self.base, array), Engine.CONVOLUTION, "convolution")
             trips, overhead = self._trips(array) * cost.interval, cost.fill + cost.drain
             if keeps:
                 found = trips + overhead
             else:
+                weights = table.weight_bytes // (1 + (table.narrow & ahead.halved))
+                held = ahead.words * array[0] * array[1] * self.base.weight_bits // 8
                 found = np.maximum.reduce([
                     with_tiles(trips, overhead, table.first_bytes, rates.read),
-                    table.load_bytes // rates.read, table.store_bytes // rates.write])
+                    table.load_bytes // rates.read, table.store_bytes // rates.write,
+                    np.maximum(0, weights - held) // rates.weights])
             self._cycles_of[key] = table.repeats * found.astype(np.int64)
         return self._cycles_of[key]
-
-    def _with(self, array: Array) -> Overlay:
-        return resized(self.base, dict(zip(ARRAY, array, strict=True)))
 
     def _trips(self, array: Array) -> np.ndarray:
         """Trips of all layers on an array."""
         if array not in self._trips_of:
-            overlay, table = self._with(array), self._table
+            overlay, table = arrayed(self.base, array), self._table
             lanes, least = overlay.tn // overlay.channel_block, overlay.result_cycles
             each = -(-table.out_channels // overlay.tm) * np.maximum(
                 -(-table.planes // lanes) * table.taps, least)

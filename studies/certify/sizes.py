@@ -1,4 +1,4 @@
-"""The sizes of a box's buffers, and where each stands in a table.
+"""The sizes of a box's buffers and arrays, and where each size stands in a table.
 
 It knows no layer. A table has the axes (banks, input, weight, output, accumulator words).
 """
@@ -14,6 +14,9 @@ from studies.certify.boxes import Box
 
 WORDS = ("input_words", "weight_words", "output_words", "accumulator_words")
 BANKS = ("input_banks", "weight_banks", "output_banks")
+#: The axes of the array; a value of each.
+ARRAY = ("tm", "tn", "columns", "requantize_cycles")
+Array = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,8 @@ class Sizes:
 def resized(overlay: Overlay, words: Mapping[str, int]) -> Overlay:
     """The overlay with other words or banks."""
     return replace(overlay, **words)  # type: ignore[arg-type]
+
+
+def arrayed(overlay: Overlay, array: Array) -> Overlay:
+    """The overlay with another array."""
+    return resized(overlay, dict(zip(ARRAY, array, strict=True)))

@@ -177,6 +177,8 @@ class Tables:
         """Of a mapping, each convolution as one tile and with what tiles add at least."""
         overlay, cycles, total = chooser.overlay, 0, Least()
         cost = timing(overlay, Engine.CONVOLUTION, "convolution")
+        held = (overlay.weight_words * overlay.weight_banks * overlay.tm * overlay.tn
+                * overlay.weight_bits // 8)
         fabric = [item for item in mapping.layers if item.engine is not None]
         for item in fabric:
             engine, layer = item.engine, self.graph.layer(item.name)
@@ -192,13 +194,15 @@ class Tables:
             if engine in IMAGES:  # another tile may leave out what no window reads
                 work = replace(work, load_bytes=0)
             untiled = work.untiled_cycles
+            within = max(0, work.weight_bytes - held) if engine is Engine.CONVOLUTION else 0
             if overlay.tensor_memory_kib:  # loads and stores of a pair lie beside products
-                work = unmoved(work)
+                work, within = unmoved(work), 0
             elif self._must_map(item):
                 untiled = with_tiles(work.trips * cost.interval, cost.fill + cost.drain,
                                      first_bytes(mapped), rates.read)
             cycles += self._repeats(item) * int(max(
-                untiled, work.load_bytes / rates.read, work.store_bytes / rates.write))
+                untiled, work.load_bytes / rates.read, work.store_bytes / rates.write,
+                within / rates.weights))
             total = total.with_layer(_moved(work, overlay), self._repeats(item),
                                      self._weights.get(item.name, 1.0))
         return Untiled(cycles, total,
