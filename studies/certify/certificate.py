@@ -134,7 +134,8 @@ def certificate(bounds: Bounds, claim: Claim, command: str = "") -> dict[str, An
     """The document, with its checksum. `command`: the one that proves."""
     question = bounds.question
     document = {
-        **header(KIND, command), "predicted": True, "claim": encode(claim),
+        **header(KIND, command), "predicted": True, "unchecked": list(question.board.unchecked),
+        "claim": encode(claim),
         "layers": layers_digest(question.graph), "board_file": digest(question.board),
         "design": overlay_toml(question.base), "program": program_digest(),
         "space": encode(question.space),

@@ -31,6 +31,7 @@ from studies.plain.files import check_writable, output_folder, write_json, write
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
 from studies.plain.stopping import Stopped, Stopping, exit_code
+from studies.plain.terminal import say_unchecked
 from studies.search.exploration import Means, explore
 from studies.search.identity import identity
 from studies.search.outcomes import Settings as SearchSettings
@@ -67,6 +68,7 @@ class ClaimFile(TypedDict):
     gap: float
     boxes: int
     seconds: float
+    unchecked: list[str]
 
 
 def run_proof(question: Question, settings: Settings, console: Console, out: Path,
@@ -98,7 +100,9 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
             item.choice, question.base, question.board, "proved")))
     if json is not None:
         write_json(json, {**header("claim", invocation()), "predicted": True, **encode(claim),
-                          "gap": state.gap, "boxes": state.boxes, "seconds": state.seconds})
+                          "gap": state.gap, "boxes": state.boxes, "seconds": state.seconds,
+                          "unchecked": list(question.board.unchecked)})
+    say_unchecked(console, question.board)
     console.print(f"{said(claim)}; {state.boxes:,} boxes in {state.seconds:.0f} s",
                   soft_wrap=True)
     for name, item in zip(names, claim.best, strict=True):

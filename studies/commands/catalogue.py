@@ -23,7 +23,7 @@ from studies.evaluation.evaluate import feasible
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_json, write_text
 from studies.plain.records import encode
-from studies.plain.terminal import grid, terminal
+from studies.plain.terminal import grid, say_unchecked, terminal
 from studies.report.documents import Search, load_search
 from studies.report.sheet import parameters
 from studies.schemas import FILES, schema
@@ -130,6 +130,7 @@ def show_design(
             if out is not None:
                 raise UserError(f"--out needs one design of {name}, for example {name}#chosen")
             console.print(_front(search))
+            say_unchecked(console, inputs.board(board or search.board))
             return
         overlay = search.design(_number(search, name, member),
                                 inputs.board(board or search.board))
@@ -200,6 +201,7 @@ def lint_design(
                       soft_wrap=True, highlight=False)
     console.print(f"{len(found)} finding{'s' * (len(found) != 1)}: {design} for {workload} on "
                   f"{board}", soft_wrap=True, highlight=False)
+    say_unchecked(console, inputs.board(board))
     changes = [item.change for item in found if item.change]
     if changes:
         console.print("What a change brings: " + shlex.join(

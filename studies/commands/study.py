@@ -17,7 +17,7 @@ from studies.evaluation import inputs
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json, write_text
 from studies.plain.machine import default_workers
-from studies.plain.terminal import terminal
+from studies.plain.terminal import say_unchecked, terminal
 
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same result.")]
 Workers = Annotated[int, typer.Option(
@@ -237,6 +237,7 @@ def decoders(
     if picture is not None:
         save_picture(study.picture(found, on), picture)
     study.show(terminal(), found)
+    say_unchecked(terminal(), on)
 
 
 def on_chip(
@@ -281,6 +282,7 @@ def precision(
                                     seed))
     _keep_rows(found, json, table, study.page)
     study.show(terminal(), found)
+    say_unchecked(terminal(), inputs.board(board))
 
 
 def _known(what: str, text: str, known: Iterable[str]) -> tuple[str, ...]:

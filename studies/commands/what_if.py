@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from arch_models.board import Board
+from arch_models.overlay import Overlay
 from studies.commands.options import (
     Json,
     MaybeBoard,
@@ -28,7 +30,7 @@ from studies.plain.errors import UserError
 from studies.plain.files import check_writable, output_folder, write_json
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
-from studies.plain.terminal import grid, terminal
+from studies.plain.terminal import grid, say_unchecked, terminal
 from studies.report import tables, what_if_pictures
 from studies.report.documents import WHAT_IF
 from studies.report.pictures import save_picture
@@ -37,6 +39,7 @@ from studies.why.field_names import resolve
 from studies.why.what_if import (
     Row,
     Sensitivity,
+    Setting,
     Step,
     nearest_miss,
     parse_setting,
@@ -74,9 +77,7 @@ def what_if_command(
         raise UserError("--tornado steps every parameter, --set names them; give one of the two.")
     asked = inputs.subject(base, workload, board, memory, reading)
     graph, overlay, on, model = asked.graph, asked.overlay, asked.board, asked.memory
-    wanted = [parse_setting(text) for text in settings or []]
-    for setting in wanted:
-        resolve(setting.path, overlay, on)
+    wanted = _settings(settings or [], overlay, on)
     if json is not None:
         check_writable(json)
     output_folder(out)
@@ -100,12 +101,21 @@ def what_if_command(
         figure = what_if_pictures.sweep(
             found, f"What if: {graph.name} on {overlay.name} / {on.label}, predicted ({model})")
     save_picture(figure, picture)
+    say_unchecked(console, on)
     console.print(f"{count} design{'s' * (count != 1)} in {spent:.1f} s; wrote {picture}",
                   highlight=False)
     if wanted and not any(row.evaluation for row in found):
         near = nearest_miss(found)
         raise UserError("no combination was feasible. Nearest miss: "
                         f"{what_if_pictures.label(near)}: {near.reason}")
+
+
+def _settings(texts: list[str], overlay: Overlay, board: Board) -> list[Setting]:
+    """What is to be changed; refused where a design and a board have no such thing."""
+    wanted = [parse_setting(text) for text in texts]
+    for setting in wanted:
+        resolve(setting.path, overlay, board)
+    return wanted
 
 
 def _asked(item: inputs.Subject) -> dict[str, object]:

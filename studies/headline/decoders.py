@@ -30,7 +30,7 @@ LEAST_SPAN_DB = 0.5
 @dataclass(frozen=True)
 class Point:
     """One decoder on the design that is fastest for it. `period_ms`: from picture to picture in a
-    stream; of a sampler, whose pictures do not overlap, the latency."""
+    stream; of a sampler, whose pictures do not overlap, the latency. `unchecked`: of the board."""
 
     network: str
     design: str
@@ -38,6 +38,7 @@ class Point:
     latency_ms: float
     period_ms: float
     energy_uj_per_pixel: float
+    unchecked: tuple[str, ...] = ()
 
 
 Points = Sequence[Point]
@@ -58,7 +59,8 @@ def _fastest(name: str, designs: Sequence[Overlay], board: Board) -> Point | Non
         if not isinstance(item, Infeasible):
             points.append(Point(
                 name, overlay.name, quality_db(name), item.latency_ms,
-                item.period_ms or item.latency_ms, item.energy_uj_per_pixel))
+                item.period_ms or item.latency_ms, item.energy_uj_per_pixel,
+                board.unchecked))
     return min(points, key=lambda point: point.latency_ms, default=None)
 
 
@@ -117,6 +119,6 @@ def picture(points: Sequence[Point], board: Board) -> Figure:
         axes.set_xlabel("latency of a picture, ms (predicted)")
         axes.set_title(f"{kind}: PSNR on its held-out pictures, dB (measured, int8)", fontsize=9)
     figure.colorbar(drawn, ax=list(panels), label="energy, uJ a pixel (predicted)")
-    figure.suptitle(f"Shipped decoders on their fastest shipped design, {board.name}, DDR3; "
+    figure.suptitle(f"Shipped decoders on their fastest shipped design, {board.label}, DDR3; "
                     "ringed: on the front; dashed: 25 pictures a second", fontsize=9)
     return figure

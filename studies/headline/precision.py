@@ -52,6 +52,7 @@ class Row:
     """One network with a share of narrow weights, on one design with one memory model.
 
     `psnr_db`: measured; None without pictures. `weight_words`: of a bank of WEIGHT.
+    `unchecked`: of the board.
     """
 
     network: str
@@ -65,6 +66,7 @@ class Row:
     traffic_bytes: int
     latency_ms: float
     energy_uj: float
+    unchecked: tuple[str, ...] = ()
 
 
 Rows = Sequence[Row]
@@ -88,7 +90,7 @@ def _rows(name: str, request: Request) -> Iterator[Row]:
                     yield Row(name, narrow_share(mine), quality, base.name, design.weight_words,
                               memory, found.clock_hz, sites_of(design).bram36,
                               found.bytes_read + found.bytes_written, found.latency_ms,
-                              found.energy.total_j * MICROJOULES)
+                              found.energy.total_j * MICROJOULES, board.unchecked)
 
 
 def designs(base: Overlay, share: float) -> list[Overlay]:

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Column, Table
 
+from arch_models.board import Board
+
 #: A cell of at most so many characters stays on one line, for example `13.1 to 14.2`.
 WHOLE = 20
 #: Wider than any terminal: what a table takes where nothing is wrapped.
@@ -33,6 +35,12 @@ class Terminal(Console):
 def terminal(**options: Any) -> Console:
     """A console without markup; `options` are those of rich's `Console`."""
     return Terminal(markup=False, **options)
+
+
+def say_unchecked(console: Console, board: Board) -> None:
+    """A line on what of the board was held against no measurement; none where all was."""
+    if board.unchecked:
+        console.print(f"unchecked on {board.name}: {', '.join(board.unchecked)}", soft_wrap=True)
 
 
 def grid(title: str, columns: Sequence[str], left: Sequence[str] = ()) -> Table:

@@ -171,12 +171,13 @@ def layers_csv(item: Evaluation) -> str:
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["layer", "operator", "engine", "absorbed", "start_cycles", "cycles", "ms",
                    "macs", "bytes_read", "bytes_written", "utilization", "mj", "bound",
-                   "busy_cycles", *(f"stall_{cause}_cycles" for cause in causes)])
+                   "busy_cycles", *(f"stall_{cause}_cycles" for cause in causes), "board"])
     for layer in item.layers:
         unit = engines[layer.name]
         rows.writerow([layer.name, layer.operator, layer.engine, " ".join(layer.absorbed),
                        layer.start_cycles, layer.cycles, layer.cycles / item.clock_hz * 1e3,
                        layer.macs, layer.bytes_read, layer.bytes_written, layer.utilization,
                        layer.energy_j * 1e3, layer.bound, unit.busy_cycles if unit else "",
-                       *(unit.stalls.get(cause, 0) if unit else "" for cause in causes)])
+                       *(unit.stalls.get(cause, 0) if unit else "" for cause in causes),
+                       item.board_label])
     return out.getvalue()

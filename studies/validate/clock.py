@@ -237,6 +237,7 @@ class ClockFile(TypedDict):
 
     design: str
     board: str
+    unchecked: list[str]
     predicted_mhz: float
     low_mhz: float
     high_mhz: float
@@ -256,7 +257,8 @@ def document(overlay: Overlay, board: Board, found: Prediction, netlist: Netlist
              note: str, rows: Sequence[PublicRow]) -> ClockFile:
     """What the JSON file holds."""
     return {
-        "design": overlay.name, "board": board.name, "predicted_mhz": found.mhz,
+        "design": overlay.name, "board": board.name,
+        "unchecked": list(board.unchecked), "predicted_mhz": found.mhz,
         "low_mhz": found.low_mhz, "high_mhz": found.high_mhz,
         "rate_mhz": rate_hz(overlay, board) / 1e6, "logic_ns": found.logic_ns,
         "nets_ns": found.nets_ns, "share": found.share, "path": found.path,
@@ -270,7 +272,7 @@ def document(overlay: Overlay, board: Board, found: Prediction, netlist: Netlist
 
 def _prediction(overlay: Overlay, board: Board, found: Prediction) -> str:
     parts = "; ".join(f"{name} {period:.2f}" for name, period in found.parts)
-    return (f"{overlay.name} on {board.name}: {found.mhz:.0f} MHz predicted, nine of ten builds "
+    return (f"{overlay.name} on {board.label}: {found.mhz:.0f} MHz predicted, nine of ten builds "
             f"from {found.low_mhz:.0f} to {found.high_mhz:.0f} MHz; the board makes "
             f"{rate_hz(overlay, board) / 1e6:.2f} MHz of it\n"
             f"longest path {found.period_ns:.2f} ns, {found.logic_ns:.2f} of it logic and "

@@ -72,7 +72,7 @@ def _sizes(name: str, board_name: str, memory: str) -> Iterator[Row]:
         if isinstance(found, Infeasible):
             return
         if kib == 0 or kib >= 16:
-            yield _row(name, board_name, memory, kib, found)
+            yield _row(name, board.label, memory, kib, found)
 
 
 def _row(name: str, board: str, memory: str, kib: int, found: Evaluation) -> Row:

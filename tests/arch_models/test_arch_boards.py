@@ -191,3 +191,32 @@ def test_boards_priced_with_another_chips_controller_are_marked_in_every_output(
     assert cosim("boards", "--json", out) == 0
     rows = {row["name"]: row["unchecked"] for row in json.loads(out.read_text())}
     assert bool(rows[name]) == marked
+
+
+AGC = ("-w", "agc-w16")
+OUTPUTS: dict[str, tuple[object, ...]] = {
+    "compare": ("compare", "default", "face", *AGC, "-b", "BOARD", "--json", "o"),
+    "what-if": ("what-if", "default", *AGC, "-b", "BOARD", "--set", "tm=8", "--json", "o"),
+    "explore": ("explore", "agc-w16", "-b", "BOARD", "--designs", 3, "--workers", 1, "--out", "e",
+                "--json", "o"),
+    "clock": ("validate", "clock", "--grid-only", "-b", "BOARD", "--json", "o"),
+    "csv": ("simulate", "agc-w16", "-b", "BOARD", "--frames", 1, "--csv", "o"),
+    "decoders": ("study", "decoders", "--networks", "agc-w16", "-b", "BOARD", "--json", "o"),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_what_is_said_and_written_of_an_unchecked_board_says_so(
+        name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for board, marked in (("ultra96", True), ("pynq-z1", False)):
+        words = [board if word == "BOARD" else word for word in OUTPUTS[name]]
+        assert cosim(*words) == 0
+        assert ("unchecked" in capsys.readouterr().out) == marked
+        found = Path("o").read_text()
+        assert ("DRAM controller" in found or "(unchecked)" in found) == marked
+        if name == "explore":
+            assert cosim("design", "e/explore.json") == 0
+            assert ("unchecked" in capsys.readouterr().out) == marked
