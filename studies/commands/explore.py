@@ -132,9 +132,9 @@ def explore(
 ) -> None:
     """Search for designs that are faster, need less energy and less fabric than --design.
 
-    Simulates each proposed design over the whole frame with the flat memory, then the best ones
-    again with ddr3. Writes best.toml, best.json, explore.json and front.png to the folder. Ctrl-C
-    ends it within two seconds and writes what was found so far.
+    Ranks designs by lower bounds first, then simulates each proposed one over the whole frame with
+    the flat memory, and the best ones again with ddr3. Writes best.toml, best.json, explore.json
+    and front.png to the folder. Ctrl-C ends it within two seconds and writes what was found so far.
     """
     refuse_given(context, *(SEARCHING if prove else PROVING))
     graph, note = inputs.network(workload := inputs.with_steps(workload, steps), reading)

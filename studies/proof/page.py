@@ -25,12 +25,13 @@ array has another shape: the way from 24 x 8 x 2 to 8 x 16 x 2 leads through des
 fit. So half of every batch are untried neighbours of the front, and axes that share a resource
 (`Space.couplings`: the array's extents) may change two at once. The choice was tuned on this
 sub-space when the resource model was another and NSGA-II alone ended 5.5 % from the best. After
-every hundred designs the best one is improved along one axis behind the other, each time to the
-axis' best value. Buffers are coupled like the array's extents: they share the block RAM. And before
-anything is simulated, 300 designs are searched by their lower bounds alone
-(`studies/search/screening.py`), in a few seconds; of the arrays whose bounds are best the search
-begins with the best design, and with the front of the bounds. Certificates of whole spaces showed
-why that is needed: see below. Another network or board may need more designs.
+every fifty designs the best one is improved along one axis behind the other, each time to the
+axis' best value. Buffers are coupled like the array's extents: they share the block RAM. And
+before anything is simulated, 300 designs are searched by their lower bounds alone, in a few
+seconds (`studies/search/screening.py`), and 300 more with as many banks and bursts as there may be,
+to which bounds are nearly blind; of the arrays whose bounds are best the search begins with the
+best design, and with the front of the bounds. Certificates of whole spaces showed why that is
+needed: see below. Another network or board may need more designs.
 """
 
 #: How others search the same space.

@@ -43,7 +43,7 @@ RECORDED = CARRIED / "search_regret.json"
 #: TPE costs the more the more designs are known: it gets fewer.
 SEARCHES: Mapping[str, Settings] = {
     "default": Settings(),
-    "default, not screened": Settings(screened=0),
+    "not screened": Settings(screened=0),
     **{str(item.value): Settings(sampler=item, local=0.0, rounds=0, screened=0)
        for item in (Sampler.NSGA2, Sampler.NSGA3, Sampler.RANDOM)},
     "tpe": Settings(sampler=Sampler.TPE, local=0.0, rounds=0, screened=0, batch=8, attempts=200),

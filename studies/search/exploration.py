@@ -40,7 +40,7 @@ from studies.search.outcomes import (
     Settings,
     Watcher,
 )
-from studies.search.screening import bounder, promising, screened
+from studies.search.screening import bounder, promising, screened, seen
 from studies.search.search import search
 from studies.search.shared_study import open_study
 from studies.search.space import WORKLOAD, Choice, Space, default_space
@@ -214,14 +214,15 @@ class Means:
 def beginning(space: Space, base: Overlay, board: Board, settings: Settings,
               bound: Bound | None = None, earlier: Sequence[Choice] = ()) -> list[Choice]:
     """The designs that a search begins with, each once: some that fit the board, `earlier`, and
-    with a `bound` what a search of bounds finds. `Stopped` comes through."""
+    with a `bound` what searches of bounds find. `Stopped` comes through."""
     start = starting_choices(space, base, board)
     start += [choice for choice in earlier if choice not in start]
     if bound is not None and settings.screens:
-        first = screened(space, settings, start, bound)
-        if first.signal:
-            raise Stopped(first.signal)
-        start += [choice for choice in promising(first) if choice not in start]
+        for part in (space, seen(space)):
+            first = screened(part, settings, start, bound)
+            if first.signal:
+                raise Stopped(first.signal)
+            start += [choice for choice in promising(first) if choice not in start]
     return start
 
 

@@ -86,8 +86,8 @@ class Settings:
     after so many designs come at most `rounds` sweeps from the best design, along one axis behind
     the other, each time to the axis' best value; their designs count. The same settings and space
     give the same result. `screened`: an exploration first searches so many designs by their bounds
-    alone, and begins with the best of them (see `screening`). The sampler `exhaustive` tries every
-    design whatever `designs` says; with bounds those dominated are not simulated."""
+    alone, twice, and begins with the best of them (see `screening`). The sampler `exhaustive` tries
+    every design whatever `designs` says; with bounds those dominated are not simulated."""
 
     designs: int = 600
     seed: int = 0
@@ -96,7 +96,7 @@ class Settings:
     objectives: tuple[Objective, ...] = OBJECTIVES
     population: int = 24
     local: float = 0.5
-    stretch: int = 100
+    stretch: int = 50
     rounds: int = 2
     attempts: int = 4000
     screened: int = 300

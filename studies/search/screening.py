@@ -34,6 +34,9 @@ from workloads.graph import Graph
 
 #: What tells one array from another; the best by its bounds of so many arrays are handed on.
 ARRAY, ARRAYS = ("tm", "tn", "columns"), 8
+#: Axes to which bounds are nearly blind, while a simulation is not: what is least by its bounds
+#: has little of them, and stalls.
+UNSEEN = ("input_banks", "weight_banks", "output_banks", "read_outstanding", "write_outstanding")
 AIMS = (Objective.LATENCY, Objective.ENERGY)
 
 
@@ -65,7 +68,14 @@ def screened(space: Space, settings: Settings, start: Sequence[Choice], bound: B
     count = min(settings.screened, space.size() // 4)
     quick = replace(settings, designs=count, attempts=4 * count, sampler=Sampler.NSGA2,
                     objectives=AIMS)
-    return search(answer, space, quick, start)
+    return search(answer, space, quick, [space.nearest(choice) for choice in start])
+
+
+def seen(space: Space) -> Space:
+    """The space with the last value alone of the axes `UNSEEN`: as much as there may be."""
+    return replace(space, axes=tuple(
+        replace(axis, values=axis.values[-1:]) if axis.name in UNSEEN else axis
+        for axis in space.axes))
 
 
 def promising(found: Found) -> list[Choice]:
