@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from studies.evaluation.inputs import memory_model
 from studies.plain.errors import UserError
 from studies.plain.files import read_json, write_json
 from studies.plain.records import encode, header, load_flat
+from studies.plain.workers import forked
 from studies.search.identity import digest
 from studies.search.sources import ENTRY, simulator_digest
 from studies.search.space import Space, Value
@@ -36,6 +39,8 @@ from workloads.graph import Graph
 KIND = "certificate"
 #: Two machines may round a figure otherwise; so much of it is forgiven when it is compared.
 FORGIVEN = 1e-12
+#: Boxes that one process checks behind one another; they share what is worked out.
+TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -181,17 +186,27 @@ class Certificate:
         except FieldError as error:
             raise UserError(f"{self.path}: design: {error}") from None
 
-    def check(self, question: Question, told: Callable[[int], None] = lambda _: None) -> Checked:
-        """Work everything out again; `UserError` that names the first thing that is not so.
+    def check(self, question: Question, told: Callable[[int], None] = lambda _: None,
+              workers: int = 1) -> Checked:
+        """Work everything out again, in several processes; `UserError` that names the first thing
+        that is not so.
 
         `told`: is handed the boxes that hold so far."""
         self._same(question)
-        bounds = Bounds(question)
-        counted = {"boxes": 0, "tables": 0, "programs": 0}
         for claimed in self.claim.best:
             self._value(question, claimed)
-        self._box(bounds, Box(question.space), self.document.boxes, counted, told)
-        return Checked(**counted)
+        leaves = list(self._leaves(Box(question.space), self.document.boxes))
+        groups = [tuple(leaves[start:start + TOGETHER])
+                  for start in range(0, len(leaves), TOGETHER)]
+        total, held = Checked(0, 0, 0), partial(self._group, Bounds(question))
+        with ExitStack() as stack:
+            answer = stack.enter_context(forked(held, workers)).map if workers > 1 else partial(
+                map, held)
+            for found in answer(groups):
+                total = Checked(*(getattr(total, name) + getattr(found, name)
+                                  for name in ("boxes", "tables", "programs")))
+                told(total.boxes)
+        return total
 
     def _same(self, question: Question) -> None:
         graph, board = question.graph, question.board
@@ -228,22 +243,28 @@ class Certificate:
             self._hold(abs(aim.of(point) - said_) <= FORGIVEN * said_,
                        f"its best design has {aim.of(point)} in {aim.label}, not {said_}")
 
-    def _box(self, bounds: Bounds, box: Box, node: Node, counted: dict[str, int],
-             told: Callable[[int], None]) -> None:
+    def _leaves(self, box: Box, node: Node) -> Iterator[tuple[Box, Node]]:
+        """The boxes that are not cut, which together are the whole."""
         if node.parts or node.axis:
             for part in self._parts(box, node):
-                self._box(bounds, box.narrowed(**{node.axis: part.values}), part, counted, told)
-            return
-        counted["boxes"] += 1
-        bar = self.claim.bar(1 - FORGIVEN)
-        self._hold(node.rule is not None, f"nothing is said of box {dict(box.sides)}")
-        if node.rule is Rule.TABLE:
-            self._table(bounds, box, bar, counted)
+                yield from self._leaves(box.narrowed(**{node.axis: part.values}), part)
         else:
+            self._hold(node.rule is not None, f"nothing is said of box {dict(box.sides)}")
+            yield box, node
+
+    def _group(self, bounds: Bounds, leaves: Sequence[tuple[Box, Node]]) -> Checked:
+        """Bound boxes that are not cut again."""
+        tables = programs = 0
+        bar = self.claim.bar(1 - FORGIVEN)
+        for box, node in leaves:
+            if node.rule is Rule.TABLE:
+                tables += 1
+                programs += self._table(bounds, box, bar)
+                continue
             found = bounds.bound(box, bar).point
             self._hold(bool(bar.cleared(found)), f"box {dict(box.sides)} has the bound "
                        f"{found}, below all of {[item.bound for item in self.claim.best]}")
-        told(counted["boxes"])
+        return Checked(len(leaves), tables, programs)
 
     def _parts(self, box: Box, node: Node) -> tuple[Node, ...]:
         """The parts of a box, which must be disjoint, smaller than the box, and together it."""
@@ -256,14 +277,16 @@ class Certificate:
                    f"the parts along {name!r} are {values}, not one each of {box.values(name)}")
         return node.parts
 
-    def _table(self, bounds: Bounds, box: Box, bar: Bar, counted: dict[str, int]) -> None:
+    def _table(self, bounds: Bounds, box: Box, bar: Bar) -> int:
+        """Look at a box's table; how many programs it took."""
         self._hold(not bounds.cut(box), f"box {dict(box.sides)} is too large for a table")
-        counted["tables"] += 1
+        programs = 0
         for opened in bounds.opened(box, bar):
             for item in bounds.programs_of(opened):
-                counted["programs"] += 1
+                programs += 1
                 self._hold(bool(bar.cleared(item.point)), f"design {item.choice} may have "
                            f"{item.point}, below {[item.bound for item in self.claim.best]}")
+        return programs
 
 
 def question_of(certificate: Certificate, graph: Graph, board: Board) -> Question:

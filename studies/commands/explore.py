@@ -271,7 +271,7 @@ def check_certificate(
     found = Certificate(file)
     graph, _ = inputs.network(found.claim.workload, reading)
     question = question_of(found, graph, inputs.board(found.claim.board))
-    checked = found.check(question, say_checked(console))
+    checked = found.check(question, say_checked(console), default_workers())
     every = question.space == default_space(question.board, graph)
     console.print(f"{file} holds: {said(found.claim)} ({checked.boxes} boxes, {checked.tables} "
                   f"tables, {checked.programs} programs). The space is "
