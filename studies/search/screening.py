@@ -37,6 +37,8 @@ ARRAY, ARRAYS = ("tm", "tn", "columns"), 8
 #: Axes to which bounds are nearly blind, while a simulation is not: what is least by its bounds
 #: has little of them, and stalls.
 UNSEEN = ("input_banks", "weight_banks", "output_banks", "read_outstanding", "write_outstanding")
+#: Less often than in a search of simulations: what bounds do best is to tell arrays apart.
+STRETCH = 100
 AIMS = (Objective.LATENCY, Objective.ENERGY)
 
 
@@ -67,7 +69,7 @@ def screened(space: Space, settings: Settings, start: Sequence[Choice], bound: B
 
     count = min(settings.screened, space.size() // 4)
     quick = replace(settings, designs=count, attempts=4 * count, sampler=Sampler.NSGA2,
-                    objectives=AIMS)
+                    objectives=AIMS, stretch=STRETCH)
     return search(answer, space, quick, [space.nearest(choice) for choice in start])
 
 
