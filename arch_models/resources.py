@@ -27,11 +27,11 @@ ACCUMULATOR_BITS = 32
 ENTRY_BITS = 64
 #: The part of a design whose WEIGHT holds narrow weights; the array alone works with it.
 UNPACK = "unpack"
-#: What pads with a value of its own each operation: in front of the array, and of the depthwise.
+#: What pads with a value of its own each operation, in front of engines that pad.
 ZERO_POINTS = "zero points"
 #: LUTs of it a byte, and of the array's queue besides: synthesis of the convolution with 8 and 16
 #: channels, one and two columns and packed products (84, 155, 148 and 75 LUTs), and of the
-#: depthwise engine (71). No part has more flip-flops for it than 8.
+#: engine of groups (71). No part has more flip-flops for it than 8.
 ZERO_POINT_LUT, ZERO_POINT_QUEUE_LUT = 8.9, 13
 SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
@@ -254,9 +254,8 @@ def estimate(overlay: Overlay) -> ResourceEstimate:
 
 def zero_point_sites(overlay: Overlay) -> Resources:
     """What chooses between a pixel and the padding, bit by bit."""
-    bytes_in = overlay.tn * overlay.columns * (Engine.CONVOLUTION in overlay.engines)
-    bytes_in += VECTOR_LANES * (Engine.DEPTHWISE in overlay.engines)
-    return Resources(lut=round(ZERO_POINT_LUT * bytes_in) + ZERO_POINT_QUEUE_LUT)
+    padded = sum(model.padded_bytes(overlay) for model in MODELS if model.engine in overlay.engines)
+    return Resources(lut=round(ZERO_POINT_LUT * padded) + ZERO_POINT_QUEUE_LUT)
 
 
 def block_design(overlay: Overlay) -> Resources:

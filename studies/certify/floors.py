@@ -257,7 +257,7 @@ class Floors:
         tile: object = StreamTile(planes, 1, source.positions, out.positions)
         if engine is Engine.NORM:
             tile = NormTile(planes, source.positions, source.positions)
-        elif engine is Engine.DEPTHWISE:
+        elif layer.operator is Operator.CONVOLUTION:
             tile = PlaneTile(planes, out.rows, out.columns)
         item = LayerMapping(layer.name, layer.phase, engine, layer.inputs, layer.output, tile=tile)
         work = {value: SLICES[engine].least(Mapped(
@@ -267,7 +267,7 @@ class Floors:
             value: each.untiled_cycles for value, each in work.items()}
         least = Demand(load_bytes=min(each.load_bytes for each in work.values()),
                        store_bytes=min(each.store_bytes for each in work.values()))
-        if engine in IMAGES or engine is Engine.DEPTHWISE:
+        if engine in IMAGES or layer.operator is Operator.CONVOLUTION:
             least = unmoved(least)  # windows may leave out what is loaded; what follows, be fused
         return _Way(axis, own, cycles, least.load_bytes, least.store_bytes)
 

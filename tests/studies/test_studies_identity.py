@@ -62,7 +62,7 @@ def of(graph=GRAPH, board=BOARD, base=OVERLAY, **settings):
 
 @pytest.mark.parametrize("other", [
     {"board": replace(BOARD, host=replace(BOARD.host, poll_ns=1.0))},
-    {"base": replace(OVERLAY, tm=24)}, {"seed": 1}, {"stretch": 50}, {"rounds": 5},
+    {"base": replace(OVERLAY, tm=24)}, {"seed": 1}, {"stretch": 60}, {"rounds": 5},
     {"attempts": 100}])
 def test_whatever_changes_an_outcome_changes_the_identity(other):
     assert of(**other) != of()

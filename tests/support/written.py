@@ -19,6 +19,8 @@ from studies.plain import files
 from studies.schemas import schema
 
 ROOT = Path(__file__).parents[2]
+#: Its caller names the kind; a test names kinds of its own.
+SAVE = "studies/plain/records.py:save"
 #: Kinds of the files that a function writes, by `file:function`; with several, any may be right.
 WRITERS: dict[str, tuple[str, ...]] = {
     "hw/board/measurement.py:measurement_text": ("measurement",),
@@ -59,7 +61,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "studies/commands/what_if.py:what_if_command": ("what-if",),
     "studies/demo.py:run_demo": ("summary",),
     "studies/demo.py:searched": ("search",),
-    "studies/plain/records.py:save": ("evaluation",),
+    SAVE: ("evaluation",),
     "studies/report/live.py:_write": ("live",),
     "studies/speed/benchmark.py:run_benchmark": ("benchmark",),
     "studies/validate/clock.py:run": ("clock-check",),
@@ -111,7 +113,9 @@ def writer() -> str | None:
                 return None
             name = f"{place.relative_to(ROOT).as_posix()}:{frame.f_code.co_name}"
             if name in WRITERS:
-                return name
+                caller = frame.f_back and Path(frame.f_back.f_code.co_filename)
+                own = name == SAVE and caller and caller.is_relative_to(ROOT / "tests")
+                return None if own else name
         frame = frame.f_back
     return None
 
