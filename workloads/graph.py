@@ -66,8 +66,7 @@ class Phase(StrEnum):
 class TensorSpec:
     """One tensor: logical shape (channels, rows, columns), batch one, and its number format.
 
-    `scale` is the real value of one integer step. `bits` is 8, 16 or 32, always signed. `offset`:
-    what an input of the network adds to the real values that enter, since it holds a zero point.
+    `scale` is the real value of one integer step. `bits` is 8, 16 or 32, always signed.
     """
 
     name: str
@@ -76,7 +75,6 @@ class TensorSpec:
     columns: int
     bits: int = 8
     scale: float = 1.0
-    offset: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -96,18 +94,13 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The sliding window of a convolution or a pooling layer, in elements.
-
-    `pad_value`: what the padding of a convolution holds, or a gather where it reads nothing, in
-    steps of its input: 0 but where the input holds a zero point, then what stands for real zero.
-    """
+    """The sliding window of a convolution or a pooling layer, in elements."""
 
     rows: int = 1
     columns: int = 1
     stride: int = 1
     padding: int = 0
     groups: int = 1
-    pad_value: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from arch_models.board import load_board
-from arch_models.overlay import Overlay, default_overlay
+from arch_models.overlay import load_overlay
 from cosim.analysis.interpret import interpret
 from cosim.build import build
 from studies.evaluation.evaluate import feasible
@@ -37,10 +37,10 @@ def runtime(path: Path, inputs: Arrays) -> np.ndarray:
     return onnxruntime.InferenceSession(str(path), options).run(None, dict(inputs))[0]
 
 
-def assert_lowered(found: Imported, inputs: Arrays, overlay: Overlay | None = None) -> None:
+def assert_lowered(found: Imported, inputs: Arrays) -> None:
     """Every byte of the output, from the operations of the Program."""
     counted = quantized_inputs(found.graph, found.entered(inputs))
-    overlay = overlay or default_overlay()
+    overlay = load_overlay("default")
     lowered = feasible(build(found.graph, overlay, load_board("pynq-z1")))
     made = interpret(lowered, found.graph, overlay, counted, seed=0)
     name = found.graph.outputs[0]

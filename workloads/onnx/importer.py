@@ -64,7 +64,6 @@ class Imported:
         shapes and counts it."""
         view = self.views[name]
         flat = values[view.tensor].reshape(-1)
-        flat = flat if view.function is None else view.function(flat)
         found = np.where(view.places >= 0, flat[view.places], 0)
         if name not in self.counted:
             return found
@@ -108,12 +107,11 @@ def import_onnx(
     note = "scales as the file states them" if walk.stated else f"float network, {origin}"
     if walk.widened:
         note += f", {walk.widened} ranges with a zero point widened to symmetric ones"
-    if walk.exact:
-        note += f", {walk.exact} with a zero point held exactly"
+    if walk.shifts:
+        note += f", {len(walk.shifts)} with a zero point held exactly"
     if walk.dynamic:
         note += f", {walk.dynamic} ranges that the file takes at run time calibrated"
-    views = {name: view for name, view in walk.views.items()
-             if view.function is None or walk.added(view)}
+    views = {name: view for name, view in walk.views.items() if view.function is None}
     return Imported(graph, network, note, views, walk.counted, walk.model, walk.stated,
                     walk.stated or walk.dynamic > 0)
 
@@ -178,7 +176,7 @@ def first_input(path: Path, graph: Graph, calibration: Path,
 
 def entered(model: Model, graph: Graph, item: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """One set of inputs, by the file's names, as the graph names, shapes and counts them: uint8
-    as what lies above 128, a zero point that is held added."""
+    as what lies above 128."""
     found = {}
     unknown = set(item) - set(model.inputs)
     if unknown:
@@ -192,9 +190,8 @@ def entered(model: Model, graph: Graph, item: Mapping[str, np.ndarray]) -> dict[
         if array.shape != wanted and not (batched and array.shape == wanted[1:]):
             raise GraphError(f"calibration: input {name!r} is {array.shape}, must be "
                              f"{wanted[1:] if batched else wanted}")
-        spec = graph.tensors[tensor]
-        found[tensor] = array.reshape(spec.shape) + spec.offset - (
-            128 if model.kinds[name] == "uint8" else 0)
+        array = array.reshape(graph.tensors[tensor].shape)
+        found[tensor] = array - (128 if model.kinds[name] == "uint8" else 0)
     return found
 
 
