@@ -16,7 +16,7 @@ import typer
 from studies.commands.options import BoardName, Design, Json, reads_onnx
 from studies.evaluation.inputs import PLAIN, Reading, network
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_json, write_text
+from studies.plain.files import check_writable, check_writables, write_json, write_text
 from studies.plain.records import encode
 from studies.plain.terminal import grid, terminal
 
@@ -65,8 +65,7 @@ def calibrate(
     given = [item is not None and item != [] for item in (csynth, reports, power)]
     if sum(given) != 1:
         raise UserError("give one of --csynth FILE, --reports FOLDER and --power FILE.")
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     if csynth is not None:
         _csynth(csynth, out or Path("out/vitis.toml"), loop or [], board)
     elif reports is not None:

@@ -21,7 +21,7 @@ from studies.commands.options import BoardName, Json, WorkloadOption, reads_onnx
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_json, write_text
+from studies.plain.files import check_writable, check_writables, write_json, write_text
 from studies.plain.records import encode
 from studies.plain.terminal import grid, say_unchecked, terminal
 from studies.report.documents import Search, load_search
@@ -66,8 +66,7 @@ def _row(board: Board) -> BoardRow:
 
 def boards(json: Json = None) -> None:
     """List the boards that ship: fabric, ports, DRAM peak, and how many numbers are guesses."""
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     rows = [_row(load_board(name)) for name in board_names()]
     if json is not None:
         write_json(json, rows)
@@ -188,8 +187,7 @@ def lint_design(
     Also shared ports beside free ones, fusions that no layer takes, layers pushed to the host, and
     clocks that the board or the fabric does not reach. Example: cosim lint default
     """
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     found = feasible(lint(inputs.workload(workload, reading), inputs.design(design),
                           inputs.board(board)))
     if json is not None:

@@ -22,7 +22,7 @@ from studies.commands.options import (
 )
 from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
-from studies.plain.files import check_writable, write_json
+from studies.plain.files import check_writables, write_json
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
 from studies.plain.terminal import grid, terminal
@@ -50,8 +50,7 @@ def compare_designs(
 
     Example: cosim compare default out/explore/agc-w64-pynq-z1/best.toml
     """
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     first, second = inputs.pair(a, b, workload, board, memory, reading)
     found = feasible(compare(first, second))
     if json is not None:

@@ -24,7 +24,7 @@ from studies.commands.options import (
 from studies.evaluation import inputs
 from studies.evaluation.emission import check_emittable, check_emitted, emit_for
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_json
+from studies.plain.files import check_writables, write_json
 from studies.plain.records import encode
 from studies.plain.terminal import terminal
 
@@ -63,8 +63,7 @@ def emit_design(
     graph, note = inputs.network(workload, reading)
     overlay, on = inputs.design(design), inputs.board(board)
     check_emittable(on, out)
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     console = terminal()
     if note:
         console.print(note)

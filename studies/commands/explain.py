@@ -21,7 +21,7 @@ from studies.commands.options import (
 )
 from studies.evaluation import inputs
 from studies.evaluation.remedy import held
-from studies.plain.files import check_writable, write_json
+from studies.plain.files import check_writables, write_json
 from studies.plain.terminal import grid, terminal
 from studies.report import tables
 from studies.why.critical import by_unit
@@ -50,8 +50,7 @@ def explain_design(
 
     Example: cosim explain default --workload agc-w64
     """
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     subject = inputs.subject(design, workload, board, memory, reading)
     found = held(explain(subject.graph, subject.overlay, subject.board, subject.memory, top),
                  subject.graph, subject.overlay, subject.board)

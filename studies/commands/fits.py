@@ -13,7 +13,7 @@ import typer
 
 from studies.commands.options import Json
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_json
+from studies.plain.files import check_writables, write_json
 from studies.plain.records import encode
 from studies.plain.terminal import terminal
 
@@ -37,8 +37,7 @@ def resources(
     from studies.resources import fit_resources as study
 
     warnings.simplefilter("ignore", UnusedElaboratable)  # parts of units that are holes
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     try:
         if whole is not None:
             beside = study.compare_whole(whole)
@@ -66,8 +65,7 @@ def fit_vta(json: Json = None) -> None:
     """
     from studies.validate import fit_vta as study
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     found = study.run()
     if json is not None:
         write_json(json, encode(found))
@@ -84,8 +82,7 @@ def fit_energy(
     """Fit the energy coefficients to rails and reports that others measured."""
     from studies.energy import fit
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     if tables:
         fit.write_tables()
     found = fit.fitted()
@@ -104,8 +101,7 @@ def toggles(
     """Count how many bits real frames toggle in the array, against noise."""
     from studies.energy import toggles as study
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     found = study.rows()
     if json is not None:
         write_json(json, encode(found))
@@ -147,8 +143,7 @@ def paths(
     """
     from studies.resources import timing as study
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     request = study.Request(subject, tuple(parameters or ()), share, registers, count)
     found = study.run(request)
     if json is not None:

@@ -12,7 +12,7 @@ import typer
 
 from studies.commands.options import Json, reads_onnx, refuse_given
 from studies.evaluation.inputs import PLAIN, Reading
-from studies.plain.files import check_writable, write_json
+from studies.plain.files import check_writable, check_writables, write_json
 from studies.plain.made_by import invocation, program
 from studies.plain.terminal import terminal
 from studies.report.collect import SHEETS, Given, collect
@@ -80,8 +80,7 @@ def decode(
     from studies.headline.document import Frames
     from studies.report import video
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     request = study.Request(network, frames, clip, seed)
     pictures = study.check(request) in study.UNICORN_NAMES
     if pictures:

@@ -27,7 +27,7 @@ from studies.evaluation import inputs
 from studies.evaluation.evaluate import evaluate, feasible, simulate_design
 from studies.evaluation.remedy import held
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_text, write_whole
+from studies.plain.files import check_writables, write_text, write_whole
 from studies.plain.made_by import invocation
 from studies.plain.records import save
 from studies.plain.terminal import terminal
@@ -69,9 +69,7 @@ def simulate(
 
     Example: cosim simulate agc-w64 --design default --json out/result.json
     """
-    for path in (json, trace, csv):
-        if path is not None:
-            check_writable(path)
+    check_writables(json, trace, csv)
     console, workload = terminal(), inputs.with_steps(workload, steps)
     (graph, note), overlay = inputs.network(workload, reading), inputs.design(design)
     model, on = inputs.memory_model(memory), inputs.board(board)

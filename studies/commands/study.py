@@ -15,7 +15,7 @@ import typer
 from studies.commands.options import BoardName, Design, Json, MemoryModel, OutFolder
 from studies.evaluation import inputs
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, output_folder, write_json, write_text
+from studies.plain.files import check_writables, output_folder, write_json, write_text
 from studies.plain.machine import default_workers
 from studies.plain.terminal import say_unchecked, terminal
 
@@ -51,9 +51,7 @@ def headline(
     """Find the best designs for both decoders and say how far they are from the limits."""
     from studies.headline import report, study
 
-    for path in (json, page):
-        if path is not None:
-            check_writable(path)
+    check_writables(json, page)
     console = terminal()
     points = study.headline(workloads.split(",") if workloads else list(study.WORKLOADS),
                             study.default_settings(designs, seed), told=console.print,
@@ -83,9 +81,7 @@ def proof(
     from studies.proof.proof import prove
     from studies.proof.published import TABLE
 
-    for path in (json, page):
-        if path is not None:
-            check_writable(path)
+    check_writables(json, page)
     kept = table or (Path("out") / "search_proof_quick.npz" if quick else TABLE)
     found = prove(quick, kept, again, workers or default_workers(), terminal())
     if json is not None:
@@ -111,9 +107,7 @@ def regret(
     """Say how far searches end from what is proved of a whole space (docs/search.md)."""
     from studies.proof import regret as study
 
-    for path in (json, table):
-        if path is not None:
-            check_writable(path)
+    check_writables(json, table)
     found = study.run(study.Request(
         certificates, designs, seeds, workers or default_workers(),
         _known("searches", searches, study.SEARCHES)))
@@ -141,8 +135,7 @@ def enumerate_wide(
     from cosim.recurrence.cuda import CudaError
     from studies.proof import enumerate_wide as study
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     request = study.Request(device, space or study.SPACE, workers or default_workers(), shard,
                             sample, limit_seconds, check, seed)
     try:
@@ -165,8 +158,7 @@ def efficiency(
     json: Json = None,
 ) -> None:
     """Measure the decoder on this host's CPU and GPU, and set the prediction beside it."""
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     from studies.headline import efficiency as study
     found = study.rows(width, design, memory, measured_only)
     if json is not None:
@@ -195,9 +187,7 @@ def quality(
     if strips is not None:
         study.draw_strips(output_folder(strips), count, seed, quick)
         return
-    for path in (json, table):
-        if path is not None:
-            check_writable(path)
+    check_writables(json, table)
     if real and table is not None:
         raise UserError("--table holds networks on their own pictures; leave --real out")
     if real:
@@ -227,9 +217,7 @@ def decoders(
     from studies.headline import decoders as study
     from studies.report.pictures import save_picture
 
-    for path in (json, picture):
-        if path is not None:
-            check_writable(path)
+    check_writables(json, picture)
     on = inputs.board(board)
     found = study.run(on, networks.split(",") if networks else ())
     if json is not None:
@@ -252,9 +240,7 @@ def on_chip(
     """Say what keeping tensors on chip saves: DRAM traffic, latency and energy (predicted)."""
     from studies.why import on_chip as study
 
-    for path in (json, table):
-        if path is not None:
-            check_writable(path)
+    check_writables(json, table)
     found = study.run(study.Request(
         _known("networks", networks, study.DESIGNS), boards.split(",") if boards else study.BOARDS))
     _keep_rows(found, json, table, study.page)
@@ -275,9 +261,7 @@ def precision(
     """Set 4-bit weights beside 8: quality (measured), DRAM traffic, time, energy (predicted)."""
     from studies.headline import precision as study
 
-    for path in (json, table):
-        if path is not None:
-            check_writable(path)
+    check_writables(json, table)
     found = study.run(study.Request(_known("networks", networks, study.DESIGNS), board, count,
                                     seed))
     _keep_rows(found, json, table, study.page)
@@ -314,6 +298,5 @@ def benchmark(
     """Measure the speed of the executors and of design evaluations on this machine."""
     from studies.speed.benchmark import run_benchmark
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     run_benchmark(runs, peer, json, proofs)

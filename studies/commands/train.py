@@ -14,7 +14,13 @@ import typer
 
 from studies.commands.options import Json
 from studies.plain.errors import UserError, unknown
-from studies.plain.files import check_writable, output_folder, write_json, write_whole
+from studies.plain.files import (
+    check_writable,
+    check_writables,
+    output_folder,
+    write_json,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     from workloads.training.made import Made
@@ -186,8 +192,7 @@ def measure_agc(networks: Networks = None, count: Count = 48,
     _known("trained AGC decoder", networks or (), TRAINED)
     from workloads.training.agc import evaluate as job
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     _shown(job.run(networks or TRAINED, count, seed), json)
 
 
@@ -196,8 +201,7 @@ def measure_unicorn(networks: Networks = None, count: Count = 64, json: Json = N
     known = _known_unicorn(networks or ())
     from workloads.training.unicorn import evaluate as job
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     _shown(job.run(networks or known, count), json)
 
 

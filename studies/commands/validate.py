@@ -14,7 +14,7 @@ import typer
 from studies.commands.options import BoardName, Design, Json, MemoryModel, reads_onnx
 from studies.evaluation.inputs import PLAIN, Reading, memory_model
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, write_json
+from studies.plain.files import check_writable, check_writables, write_json
 from studies.plain.records import encode
 
 MOST_SEED, MOST_PROGRAMS = 2**32 - 1, 10**6
@@ -25,8 +25,7 @@ def memory(json: Json = None) -> None:
     from studies.validate import dram_commands
     from studies.validate import memory as study
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     found, absent = study.checks()
     commands = dram_commands.check_commands()
     if json is not None:
@@ -41,8 +40,7 @@ def streams(json: Json = None) -> None:
     """Check the ddr3 memory against kernels that stream vectors on a board with a 32-bit DRAM."""
     from studies.validate import streams as study
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     found = study.validate()
     if json is not None:
         write_json(json, encode(found))
@@ -101,8 +99,7 @@ def _described(study: ModuleType, title: str, json: Path | None) -> None:
     """Hold one described accelerator against what was published of it."""
     from studies.validate.described.layers import show_table
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     found = study.validate()
     if json is not None:
         write_json(json, encode(found))
@@ -113,8 +110,7 @@ def overlap(json: Json = None) -> None:
     """Check what load/compute overlap gains on VTA (2018), for two ways to choose schedules."""
     from studies.validate.overlap import show, validate
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     found = validate()
     if json is not None:
         write_json(json, encode(found))
@@ -170,8 +166,7 @@ def rtl(
     """Run the same programs on Verilated RTL and on the executors; count what differs."""
     from studies.validate import rtl as study
 
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     found = study.run(study.Request(design, programs, tiles, network, steps,
                                     memory_model(memory), seed, reading, board))
     if json is not None:
@@ -228,8 +223,7 @@ def onnx(
     own static quantizer makes of a float file. A float file also layer by layer, int8 beside
     float (dB); a static int8 file on the integers that onnxruntime computes.
     """
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     from studies.validate.onnx.study import run
 
     code = run(model, reading, seed, json)

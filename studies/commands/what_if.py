@@ -27,7 +27,7 @@ from studies.evaluation import inputs
 from studies.evaluation.evaluate import feasible
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, output_folder, write_json
+from studies.plain.files import check_writables, output_folder, write_json
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
 from studies.plain.terminal import grid, say_unchecked, terminal
@@ -78,8 +78,7 @@ def what_if_command(
     asked = inputs.subject(base, workload, board, memory, reading)
     graph, overlay, on, model = asked.graph, asked.overlay, asked.board, asked.memory
     wanted = _settings(settings or [], overlay, on)
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     output_folder(out)
     console, began = terminal(), time.perf_counter()
     if not wanted:

@@ -34,6 +34,13 @@ def check_writable(path: Path, ending: str = "") -> Path:
         return output.check_target(path)
 
 
+def check_writables(*paths: Path | None) -> None:
+    """The same of those that are given."""
+    for path in paths:
+        if path is not None:
+            check_writable(path)
+
+
 def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """As `output.write_whole`."""
     with _as_user_error():

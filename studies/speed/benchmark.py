@@ -20,7 +20,7 @@ from arch_models.board import load_board
 from arch_models.overlay import default_overlay
 from cosim.executors import des, fast
 from studies.evaluation.evaluate import Run, evaluate, feasible, simulate_design
-from studies.plain.files import check_writable, write_json
+from studies.plain.files import check_writables, write_json
 from studies.plain.machine import machine
 from studies.plain.terminal import grid, terminal
 from studies.search.exploration import outcome
@@ -149,8 +149,7 @@ Figures = Sequence[Figure]
 
 def run_benchmark(runs: int, peer: bool, json: Path | None, proofs: bool = False) -> None:
     """Measure, print, and write the list of figures if a file is named."""
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     console = terminal()
     console.print(f"machine: {machine()}", highlight=False)
     found = figures(runs, peer, proofs, console)

@@ -25,7 +25,7 @@ from arch_models.nets import CLOCK_FILE, read_net_model
 from arch_models.overlay import Overlay
 from studies.evaluation.inputs import design as load_design
 from studies.plain.errors import UserError, missing_extra
-from studies.plain.files import check_writable, write_json
+from studies.plain.files import check_writables, write_json
 from studies.plain.records import encode
 from studies.plain.terminal import grid, terminal
 from studies.plain.truth import truth_path
@@ -158,8 +158,7 @@ def synthesize(overlay: Overlay, share: float) -> Netlist:
 
 def run(design: str, board: str, json: Path | None, whole: bool = True) -> int:
     """Show the checks and the prediction of a design; with `whole`, its netlist's paths too."""
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     overlay, on = load_design(design), load_board(board)
     console = terminal()
     rows = public_rows()
