@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import ClassVar, TypeVar
 
 import typer
 from rich.console import Console
@@ -19,7 +19,7 @@ from arch_models.overlay import overlay_toml
 from studies.certify.bounds import Question
 from studies.certify.branch import Book, Branch, Settings, State
 from studies.certify.certificate import (
-    Claimed,
+    Claim,
     claim_of,
     program_digest,
     said,
@@ -27,11 +27,10 @@ from studies.certify.certificate import (
 )
 from studies.certify.goals import Aim
 from studies.plain.errors import UserError
-from studies.plain.files import check_writable, output_folder, write_json, write_text
+from studies.plain.files import check_writables, output_folder, write_json, write_text
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
 from studies.plain.stopping import Stopped, Stopping, exit_code
-from studies.plain.terminal import say_unchecked
 from studies.search.exploration import Means, explore
 from studies.search.identity import identity
 from studies.search.outcomes import Settings as SearchSettings
@@ -55,20 +54,15 @@ class Effort:
     start: Sequence[Choice] = ()
 
 
-class ClaimFile(TypedDict):
-    """What `cosim explore --prove --json` writes: a `Claim` with what it took."""
+@dataclass(frozen=True)
+class ClaimFile(Claim):
+    """What `cosim explore --prove --json` writes: a claim with what it took."""
 
-    predicted: bool
-    workload: str
-    board: str
-    memory: str
-    objectives: tuple[Aim, ...]
-    designs: int
-    best: tuple[Claimed, ...]
-    gap: float
     boxes: int
     seconds: float
-    unchecked: list[str]
+    unchecked: tuple[str, ...]
+    predicted: bool = True
+    DERIVED: ClassVar = ("gap",)
 
 
 def run_proof(question: Question, settings: Settings, console: Console, out: Path,
@@ -79,8 +73,7 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
     `json`: a file for what is claimed alone."""
     folder = output_folder(out)
     _say_replaced(console, folder)
-    if json is not None:
-        check_writable(json)
+    check_writables(json)
     branch = Branch(question, settings, _book(question, settings, effort.storage),
                     _each_seconds(console, _line))
     with Stopping():
@@ -99,10 +92,9 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
         write_text(out / name, overlay_toml(overlay_of(
             item.choice, question.base, question.board, "proved")))
     if json is not None:
-        write_json(json, {**header("claim", invocation()), "predicted": True, **encode(claim),
-                          "gap": state.gap, "boxes": state.boxes, "seconds": state.seconds,
-                          "unchecked": list(question.board.unchecked)})
-    say_unchecked(console, question.board)
+        write_json(json, {**header("claim", invocation()), **encode(ClaimFile(
+            **vars(claim), boxes=state.boxes, seconds=state.seconds,
+            unchecked=tuple(question.board.unchecked)))})
     console.print(f"{said(claim)}; {state.boxes:,} boxes in {state.seconds:.0f} s",
                   soft_wrap=True)
     for name, item in zip(names, claim.best, strict=True):
