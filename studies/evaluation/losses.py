@@ -24,7 +24,6 @@ from workloads.reference import execute
 MOST_INPUTS = 4
 
 
-
 def read(path: Path, reading: Reading) -> Imported:
     """The imported network."""
     given = None if reading.calibration is None else read_calibration(reading.calibration)

@@ -32,14 +32,14 @@ from studies.evaluation.batch import Batch
 from studies.plain.errors import UserError
 from studies.plain.machine import machine, processor_seconds
 from studies.proof.enumeration import UNTIMED, Codes, Part, Piece, Walker
+from studies.proof.published import BOARD, FOLDER, WORKLOAD
 from studies.search.front import pareto_mask
 from studies.search.space import Choice
 from studies.search.space_file import load_space
 from studies.search.space_overlays import overlay_of
 from workloads.library import load
 
-WORKLOAD, BOARD = "agc-w16", "pynq-z1"
-SPACE = Path(__file__).parent / "search_proof_wide.toml"
+SPACE = FOLDER / "search_proof_wide.toml"
 #: Choices of a share: a process begins and ends with whole shares.
 SHARE = 32
 DEVICES = ("cpu", "cuda")

@@ -127,14 +127,18 @@ def _rows(certificate: Certificate, request: Request) -> Iterator[Row]:
 
 
 def _end(job: _Job) -> float:
-    """The best latency that one search ends with, in ms."""
+    """The best latency that one search ends with, in ms; `UserError` if it met no feasible one."""
     board = board_named(job.board_name)
     bound = bounder(job.graph, board, job.base)
     start = beginning(job.space, job.base, board, job.settings, bound)
     found = search(lambda choices: [outcome(job.graph, board, job.base, choice)
                                     for choice in choices], job.space, job.settings, start,
                    bound=bound)
-    return min(record.evaluation.latency_ms for record in found.records if record.evaluation)
+    met = [record.evaluation.latency_ms for record in found.records if record.evaluation]
+    if not met:
+        raise UserError(f"designs: {job.settings.designs} are too few for {job.settings.sampler}, "
+                        f"seed {job.settings.seed}, to meet a feasible one; take more")
+    return min(met)
 
 
 def recorded(path: Path = RECORDED) -> list[Row]:
