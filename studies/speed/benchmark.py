@@ -10,9 +10,8 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from cosim.executors import des, fast
 from studies.evaluation.evaluate import Run, evaluate, feasible, simulate_design
 from studies.plain.files import check_writables, write_json
 from studies.plain.machine import machine
+from studies.plain.records import encode
 from studies.plain.terminal import grid, terminal
 from studies.search.exploration import outcome
 from studies.search.space import Choice, default_space
@@ -74,7 +74,7 @@ def figures(runs: int, peer: bool, proofs: bool, console: Console) -> list[Measu
         add(measure(f"fast_agc_{model}_s", "s", runs, lambda run=run: seconds(  # type: ignore[misc]
             lambda: fast.simulate(run.lowered.program, run.memory))))
     burst = prepared["ddr3"]
-    add(_renamed(found[-1], "fast_agc_burst_s"))
+    add(replace(found[-1], name="fast_agc_burst_s"))
     bursts = int(burst.result.layer_bursts.sum())
     add(measure("bursts_per_s", "1/s", runs, lambda: bursts / seconds(
         lambda: fast.simulate(burst.lowered.program, burst.memory))))
@@ -86,7 +86,7 @@ def figures(runs: int, peer: bool, proofs: bool, console: Console) -> list[Measu
         add(measure(f"designs_per_s_{model}", "1/s", min(runs, 3),
                     lambda model=model, count=count: _designs_per_s(model, count)))  # type: ignore[misc]
     flat = next(item for item in found if item.name == "designs_per_s_flat")
-    add(_renamed(flat, "designs_per_s"))
+    add(replace(flat, name="designs_per_s"))
     add(_evaluation_split(graph, overlay, board, runs))
     for figure in (*short_figures(), *(long_figures() if proofs else ())):
         add(Measured(figure.name, figure.value, figure.unit, 1, figure.value, figure.value))
@@ -100,10 +100,6 @@ def figures(runs: int, peer: bool, proofs: bool, console: Console) -> list[Measu
         add(Measured("ratio_to_scalesim", ours.value / value, "", 1, ours.min / max(rates),
                      ours.max / min(rates)))
     return found
-
-
-def _renamed(item: Measured, name: str) -> Measured:
-    return Measured(name, item.value, item.unit, item.runs, item.min, item.max)
 
 
 def _designs_per_s(model: str, count: int) -> float:
@@ -132,15 +128,10 @@ def _evaluation_split(graph, overlay, board, runs: int) -> Measured:  # type: ig
                    lambda: seconds(lambda: evaluate(graph, overlay, board, "flat", frames=1)))
 
 
-class Figure(TypedDict):
-    """A `Measured` in a file, with the machine."""
+@dataclass(frozen=True)
+class Figure(Measured):
+    """A measured figure in a file, with the machine."""
 
-    name: str
-    value: float
-    unit: str
-    runs: int
-    min: float
-    max: float
     machine: str
 
 
@@ -160,7 +151,4 @@ def run_benchmark(runs: int, peer: bool, json: Path | None, proofs: bool = False
                       item.unit, str(item.runs))
     console.print(table)
     if json is not None:
-        kept: Figures = [{"name": item.name, "value": item.value, "unit": item.unit,
-                          "runs": item.runs, "min": item.min, "max": item.max,
-                          "machine": machine()} for item in found]
-        write_json(json, kept)
+        write_json(json, encode([Figure(**vars(item), machine=machine()) for item in found]))
