@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -16,6 +17,10 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: After so long an exception that nobody has taken is raised again.
 AGAIN_SECONDS = 0.2
+#: Python that compiled code runs to build what it returns: numba's unpickling of a class, and the
+#: constructor of a named tuple. It takes what they return unchecked, and an exception in them would
+#: end the process (numba 0.68, `box_namedtuple`). (End of a file's name, function or any.)
+UNCHECKED = ((str(Path("numba", "core", "serialize.py")), ""), ("<string>", "__new__"))
 
 
 class Stopped(BaseException):
@@ -36,8 +41,8 @@ class Stopping:
 
     It is raised again and again until someone calls `taken` or it has left the `with`: Python
     drops an exception in a callback of C and where it destroys an object, and some libraries
-    catch whatever comes. Entered outside the main thread it does nothing, since signals do not
-    come there.
+    catch whatever comes. Where compiled code builds what it returns, its caller raises instead.
+    Entered outside the main thread it does nothing, since signals do not come there.
     """
 
     def __init__(self) -> None:
@@ -63,11 +68,37 @@ class Stopping:
         if number != signal.SIGALRM:
             self._number = number
         signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        caller = _outside(frame)
+        if caller is frame:
+            raise Stopped(self._number)
+        if caller is not None:
+            # Not a timer: in a loop of compiled calls it would go off inside them each time.
+            caller.f_trace, caller.f_trace_opcodes = self._raise, True
+            sys.settrace(_no_trace)
+
+    def _raise(self, frame: FrameType, event: str, argument: object) -> None:
+        """Traces one frame: whatever it does next ends in the exception, and so does the trace."""
         raise Stopped(self._number)
 
     def _dropped(self, what: Any) -> None:
         if what.exc_type is not Stopped:
             self._hook(what)
+
+
+def _outside(frame: FrameType | None) -> FrameType | None:
+    """The innermost caller that compiled code does not wait for."""
+    outside = frame
+    while frame is not None:
+        code = frame.f_code
+        frame = frame.f_back
+        if any(code.co_filename.endswith(file) and name in ("", code.co_name)
+               for file, name in UNCHECKED):
+            outside = frame
+    return outside
+
+
+def _no_trace(frame: FrameType, event: str, argument: object) -> None:
+    """Follows no frame that is entered."""
 
 
 def taken() -> None:

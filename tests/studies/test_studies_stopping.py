@@ -11,7 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Timer
+from typing import NamedTuple
 
+import numba
+import numpy as np
 import optuna
 import pytest
 
@@ -160,6 +164,35 @@ def test_a_signal_that_a_library_catches_comes_again():
         with contextlib.suppress(BaseException):  # as some do
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(PATIENCE_SECONDS)
+
+
+class Inner(NamedTuple):
+    values: np.ndarray
+
+
+class Outer(NamedTuple):
+    first: Inner
+    second: Inner
+
+
+@numba.njit
+def spend(rounds):
+    """Some time in compiled code, which then builds what it returns by calling Python."""
+    values = np.zeros(4)
+    for number in range(rounds):
+        values[number & 3] = 0.5 * values[number & 3] + 1.0
+    return Outer(Inner(values), Inner(values))
+
+
+def test_a_signal_does_not_break_what_compiled_code_returns():
+    """Nearly all signals come in compiled code here, so Python sees them while it builds."""
+    spend(1)
+    for _ in range(5):
+        with pytest.raises(Stopped), Stopping():
+            Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            while True:
+                spend(20_000_000)
+    assert sys.gettrace() is None
 
 
 def test_a_signal_that_was_taken_does_not_come_again():
