@@ -27,7 +27,7 @@ from studies.plain.terminal import grid, say_unchecked, terminal
 from studies.report.documents import Search, load_search
 from studies.report.sheet import parameters
 from studies.schemas import FILES, schema
-from studies.why.lint import lint
+from studies.why.lint import Findings, lint
 from workloads.library import ALIASES, description, names
 
 
@@ -188,10 +188,10 @@ def lint_design(
     clocks that the board or the fabric does not reach. Example: cosim lint default
     """
     check_writables(json)
-    found = feasible(lint(inputs.workload(workload, reading), inputs.design(design),
-                          inputs.board(board)))
+    on = inputs.board(board)
+    found = feasible(lint(inputs.workload(workload, reading), inputs.design(design), on))
     if json is not None:
-        write_json(json, encode(found))
+        write_json(json, encode(Findings(workload, design, on.name, on.unchecked, found)))
     console = terminal()
     for item in found:
         console.print(f"{item.field}: {item.said}" + (f". Change: {item.change}"
@@ -199,7 +199,7 @@ def lint_design(
                       soft_wrap=True, highlight=False)
     console.print(f"{len(found)} finding{'s' * (len(found) != 1)}: {design} for {workload} on "
                   f"{board}", soft_wrap=True, highlight=False)
-    say_unchecked(console, inputs.board(board))
+    say_unchecked(console, on)
     changes = [item.change for item in found if item.change]
     if changes:
         console.print("What a change brings: " + shlex.join(

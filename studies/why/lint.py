@@ -37,7 +37,18 @@ class Finding:
     change: str = ""
 
 
-Findings = tuple[Finding, ...]
+@dataclass(frozen=True)
+class Findings:
+    """What `lint` found, with what it was asked about.
+
+    `unchecked`: what of the board was held against no measurement (`Board.unchecked`).
+    """
+
+    workload: str
+    design: str
+    board: str
+    unchecked: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def lint(graph: Graph, overlay: Overlay, board: Board) -> tuple[Finding, ...] | Infeasible:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -87,4 +88,7 @@ def test_the_command_names_what_it_found(capsys: pytest.CaptureFixture, tmp_path
     command = next(line for line in text.splitlines() if line.startswith("What a change brings: "))
     words = shlex.split(command.partition(": ")[2])
     assert cosim(*words[1:], "--out", tmp_path) == 0
-    assert "weight_words" in (tmp_path / "found.json").read_text()
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert (written["workload"], written["design"], written["board"], written["unchecked"]) == (
+        "agc-w16", "default", BOARD.name, [])
+    assert any(item["field"] == "weight_words" for item in written["findings"])
