@@ -12,7 +12,7 @@ import numpy as np
 
 from arch_models.memory import Memory
 from cosim.compiled import sources
-from cosim.executors import fast_ddr3, fast_lines, fast_loop, fast_state
+from cosim.executors import fast_ddr3, fast_lines, fast_loop, fast_state, fast_streams
 from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, loop
 from cosim.executors.fast_state import (
     CHANNEL,
@@ -28,7 +28,7 @@ from cosim.executors.fast_state import (
 )
 from cosim.memory import arbiter, bursts, crossing, ddr3
 from cosim.memory import controller as controller_records
-from cosim.memory.bursts import FAR
+from cosim.memory.bursts import BOUNDARY_BYTES, FAR
 from cosim.memory.controller import Controller, controller, one_record
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
@@ -36,7 +36,7 @@ from cosim.program.totals import refuse_beyond
 
 #: Changes with any file that compiled rules of time come from.
 SOURCES = sources(arbiter, bursts, controller_records, crossing, ddr3, fast_state, fast_lines,
-                  fast_ddr3, fast_loop)
+                  fast_streams, fast_ddr3, fast_loop)
 
 
 def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult:
@@ -100,10 +100,25 @@ def _machine(program: Program, memory: Memory) -> Machine:
     operations = np.ascontiguousarray(program.operations).view(OPERATION).reshape(-1)
     dram = controller(memory, sum(limits))
     members = count + len(dram.sources)
+    _set_paces(units, dram)
     return Machine(operations, units, np.zeros(count, PROGRESS), np.zeros(count, np.int64),
                    np.zeros(count, np.int64), np.zeros((count, capacity), np.int64),
                    np.zeros((members, capacity), FLIGHT), _lines(units, dram),
                    np.zeros(MEMO, KNOWN), channels, dram)
+
+
+def _set_paces(units: np.ndarray, dram: Controller) -> None:
+    """Find who can be a stream (`cosim.executors.fast_streams`), and its pace."""
+    if not len(dram.banks):
+        return
+    t = dram.t[0]
+    for settings in units:
+        size = int(settings["max_beats"] * settings["width"])
+        clocks = settings["max_beats"] * t.clock
+        if (settings["sole"] and settings["kind"] == UnitKind.READ
+                and settings["outstanding"] <= settings["accept"] and size & (size - 1) == 0
+                and t.atom <= size <= min(BOUNDARY_BYTES, t.row_bytes) and clocks % t.cycle == 0):
+            settings["pace"], settings["shift"] = clocks // t.cycle, size.bit_length() - 1
 
 
 def _lines(units: np.ndarray, dram: Controller) -> Lines:

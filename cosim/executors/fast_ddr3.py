@@ -17,12 +17,14 @@ from cosim.executors.fast_state import (
     next_burst,
     reschedule,
 )
+from cosim.executors.fast_streams import leap
 from cosim.memory.bursts import FAR, precedes
 from cosim.memory.crossing import (
     controller_port,
     ddr_read_data,
     ddr_write_data,
     decided_in,
+    passage,
     to_ddr,
     to_fabric,
 )
@@ -136,14 +138,11 @@ def _admitted(machine, unit, clock):
 def _served_read(machine, entry, first, last):
     """The DRAM has the data of a read; the cycle in which its unit is next due because of that."""
     dram, flight = machine.dram, machine.flight
-    t = dram.t[0]
     burst = dram.pool[entry]
     unit = burst.unit
-    ready = t.t_cl + t.t_ccd + t.pipeline
     slot = burst.number & (flight.shape[1] - 1)
     crossing = machine.channels[2 * machine.units[unit].controller]
-    begin, end = controller_port(dram.t, first + ready, crossing.crossing, burst.moved)
-    crossing.crossing = max(end, last + ready)
+    begin, crossing.crossing = passage(dram.t, first, last, crossing.crossing, burst.moved)
     flight[unit, slot].first = begin
     flight[unit, slot].last = crossing.crossing
     if slot != machine.progress[unit].known & (flight.shape[1] - 1):
@@ -189,6 +188,8 @@ def controller_act(machine, counts, limit):
     dram, s = machine.dram, machine.dram.s[0]
     bound = FAR if limit == FAR else to_ddr(limit, dram.t)
     while s.inside > 0:
+        if s.in_window[0] + s.in_window[1] == 0:
+            leap(machine, counts, bound)
         reads, writes = admitted_at(machine, 0), admitted_at(machine, 1)
         waiting = s.in_window[0] + s.in_window[1]
         now = max(s.now, s.bus) if waiting else FAR

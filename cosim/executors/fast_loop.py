@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cosim.compiled import CACHED_RULE, PLAIN_RULE, kept
-from cosim.executors import fast_ddr3, fast_lines, fast_state
+from cosim.executors import fast_ddr3, fast_lines, fast_state, fast_streams
 from cosim.executors.fast_ddr3 import controller_act, port_accept, request_ahead
 from cosim.executors.fast_lines import start_lines
 from cosim.executors.fast_state import (
@@ -310,7 +310,7 @@ def _cycle(run):
 
 
 @kept(arbiter, bursts, controller, crossing, ddr3, fast_ddr3, fast_lines, fast_state,
-      compiler=CACHED_RULE)
+      fast_streams, compiler=CACHED_RULE)
 def loop(run):
     """(last end, unit that never finishes or -1)."""
     machine, moment = run.machine, run.moment[0]

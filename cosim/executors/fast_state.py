@@ -22,17 +22,20 @@ OPERATION = record_type(*(_OTHER_NAMES.get(name, name) for name in (
     column.name.lower() for column in Column)))
 #: What the loop asks of a unit and its port. `channel`: of the port (port * 2, + 1 for writes).
 #: `alone`: it has a flat channel to itself. `accept`: bursts that the port's direction holds.
-#: `sole`: nobody else asks for what its requests need on a DDR3 memory.
+#: `sole`: nobody else asks for what its requests need on a DDR3 memory. `pace`: DDR clocks in
+#: which its port moves a full burst, of two to the `shift` bytes, if it can be a stream, else 0
+#: (`cosim.executors.fast_streams`).
 UNIT = record_type("kind", "port", "outstanding", "max_beats", "setup", "tail", "overlap",
                    "run_setup", "width", "lead", "trail", "channel", "alone", "accept", "request",
-                   "response", "controller", "sole")
+                   "response", "controller", "sole", "pace", "shift")
 #: Where a unit is. `turn`: repeat of its segment; `place`: in the order of its operations; `row`:
 #: of its operation; `since`: end of the one before. Of the transfer it runs: `plane`, `run`,
 #: `here` and `left` (bytes of the present run), `issued` (bursts accepted), `known` (bursts whose
-#: done cycle is known), `accepted` and `done` of the last such burst, `presented`: its request.
+#: done cycle is known), `accepted` and `done` of the last such burst, `presented`: its request;
+#: `column`: command of a stream's next burst; `leaped`: so many of the unit's were in leaps.
 PROGRESS = record_type("segment", "turn", "place", "row", "since", "start", "plane", "run", "here",
                        "left", "new_run", "issued", "known", "accepted", "done", "beats",
-                       "presented", "traced")
+                       "presented", "traced", "column", "leaped")
 #: One direction of a port; `crossing`, in the record of the same number: one direction of a
 #: controller port.
 CHANNEL = record_type("accepted", "data_free", "held", "crossing", "answered")

@@ -54,6 +54,14 @@ def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[in
 
 
 @CACHED_RULE
+def passage(t: np.ndarray, first: int, last: int, free: int, size: int) -> tuple[int, int]:
+    """(start, end) of the passage of read data, of a first and a last column command."""
+    ready = t[0].t_cl + t[0].t_ccd + t[0].pipeline
+    begin, end = controller_port(t, first + ready, free, size)
+    return begin, max(end, last + ready)
+
+
+@CACHED_RULE
 def ddr_write_data(accepted: int, lead: int, data_free: int, beats: int) -> int:
     """End of the beats of a write on its port: the next write's beats follow."""
     return max(accepted + lead, data_free) + beats

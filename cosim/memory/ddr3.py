@@ -146,26 +146,28 @@ def _activate_at(dram, bank, admitted):
 
 
 @CACHED_RULE
-def _bank_of(dram, address):
+def bank_of(dram, address):
+    """The bank of an address."""
     return dram.banks[(address >> dram.t[0].row_shift) & (dram.t[0].banks - 1)]
 
 
 @CACHED_RULE
-def _row_of(t, address):
+def row_of(t, address):
+    """The row of an address, in its bank."""
     return address >> (t.row_shift + t.bank_shift)
 
 
 @CACHED_RULE
 def _column_at(dram, address, admitted):
     """Earliest column command of a burst, as far as its bank goes."""
-    bank = _bank_of(dram, address)
-    if bank.row == _row_of(dram.t[0], address):
+    bank = bank_of(dram, address)
+    if bank.row == row_of(dram.t[0], address):
         return bank.column_ready
     return _activate_at(dram, bank, admitted) + dram.t[0].t_rcd
 
 
 @CACHED_RULE
-def _bus_at(dram, write):
+def bus_at(dram, write):
     """Earliest column command of a direction, as far as the data bus goes."""
     if write:
         return max(dram.s[0].bus, dram.s[0].column[0] + dram.t[0].t_rd2wr)
@@ -203,7 +205,7 @@ def ddr_choose(dram, write, now):
     """Place in the window of the burst to serve: the first that is ready soonest."""
     window = dram.windows[write]
     best, soonest = 0, FAR
-    slot = max(now, _bus_at(dram, write))
+    slot = max(now, bus_at(dram, write))
     for index in range(dram.s[0].in_window[write]):
         burst = dram.pool[window[index]]
         column = max(slot, _column_at(dram, burst.address, burst.admitted))
@@ -222,9 +224,9 @@ def _transfer(dram, burst, now):
     first, last = FAR, now
     while left > 0:
         size = min(left, t.row_bytes - (address & (t.row_bytes - 1)))
-        bank = _bank_of(dram, address)
+        bank = bank_of(dram, address)
         gap = 0
-        if bank.row == _row_of(t, address):
+        if bank.row == row_of(t, address):
             s.hits += 1
         else:
             s.misses += 1
@@ -233,11 +235,11 @@ def _transfer(dram, burst, now):
             for index in range(3):
                 s.activates[index] = s.activates[index + 1]
             s.activates[3] = activate
-            bank.row = _row_of(t, address)
+            bank.row = row_of(t, address)
             bank.column_ready = activate + t.t_rcd
             bank.precharge_ready = activate + t.t_ras
             bank.activate_ready = activate + t.t_rc
-        column = max(max(now, _bus_at(dram, write)), bank.column_ready)
+        column = max(max(now, bus_at(dram, write)), bank.column_ready)
         first = min(first, column)
         last = column + (ddr_atoms(t, address, size) - 1) * t.t_ccd
         s.bus = last + t.t_ccd + gap

@@ -91,6 +91,38 @@ def test_whoever_shares_what_its_requests_need_waits_for_its_turn(seed: int) -> 
         assert differences(ported, one) == []
 
 
+def streams(seed: int) -> tuple[Program, Memory]:
+    """Long reads of several units, each on a port of its own whose bursts take whole clocks."""
+    drawn = random_memory(seed, "ddr3")
+    assert drawn.ddr is not None
+    ports = tuple(replace(drawn.ports[index % len(drawn.ports)], width_bytes=8, read_accept=8,
+                          controller_port=index // (1 + seed % 2)) for index in range(8))
+    memory = replace(drawn, ports=ports, background=(), ddr=replace(drawn.ddr, fabric_hz=100))
+    program = random_program(seed, len(ports), Sizes(operations=10, row_bytes=20000))
+    units = tuple(replace(unit, port=index if unit.kind else -1, max_burst_beats=16,
+                          outstanding=4 + seed % 5)
+                  for index, unit in enumerate(program.units))
+    return replace(program, units=units), memory
+
+
+def test_leaps_over_rounds_equal_the_whole_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines, make = [], fast._machine
+    monkeypatch.setattr(fast, "_machine",
+                        lambda *given: machines.append(make(*given)) or machines[-1])
+    leapt = []
+    for seed in range(30):
+        program, memory = streams(seed)
+        result = fast.simulate(program, memory, trace=True)
+        leapt.append(int(machines[-1].progress["leaped"].sum()))
+        assert des.simulate(program, memory, trace=True).differences(result) == [], seed
+        with monkeypatch.context() as patch:
+            patch.setattr(fast, "_set_paces", lambda units, dram: None)
+            whole = fast.simulate(program, memory, trace=True)
+        assert not machines[-1].progress["leaped"].any()
+        assert whole.differences(result) == [], seed
+    assert sum(count > 20 for count in leapt) >= 5, leapt
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("block", range(50))

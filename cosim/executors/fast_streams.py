@@ -1,0 +1,194 @@
+"""Streams of reads in the numba executor: many bursts of the DDR3 memory in one step.
+
+It holds no DRAM rule. A reader is a stream while its port is what delays it: its bursts are full,
+as many are in flight as it may have, and each is accepted when the port has moved the beats of an
+older one. So they arrive at a *pace* of so many clocks, whatever the DRAM does, as long as data
+come in time. If nobody asks but streams of one pace, and the first of them finds the controller
+free, then so does its next, and every *round* of one burst each is like the one before. `leap`
+does all rounds that fit before something else is due: a refresh, another unit, the end of a row or
+of a run.
+"""
+
+from __future__ import annotations
+
+from cosim.compiled import PLAIN_RULE
+from cosim.executors.fast_lines import find_front
+from cosim.executors.fast_state import WAITING
+from cosim.memory.bursts import BOUNDARY_BYTES, FAR
+from cosim.memory.crossing import ddr_read_data, passage
+from cosim.memory.ddr3 import bank_of, bus_at, row_of
+
+
+@PLAIN_RULE
+def _is_stream(machine, unit, pace):
+    """Do the bursts of a unit come at this pace, those in flight and the next?"""
+    x, settings, flight = machine.progress[unit], machine.units[unit], machine.flight
+    full, in_flight, mask = 1 << settings.shift, settings.outstanding, flight.shape[1] - 1
+    if (settings.pace != pace or machine.doing[unit] != WAITING or x.new_run
+            or x.left <= full or x.issued - x.known != in_flight
+            or x.accepted != machine.channels[settings.channel].data_free):
+        return False
+    arrival = machine.lines.arrival[unit]
+    for index in range(in_flight):
+        burst = flight[unit, (x.known + index) & mask]
+        if burst.arrival != arrival or burst.moved != full:
+            return False
+        arrival += pace
+    return True
+
+
+@PLAIN_RULE
+def _bursts_ahead(machine, unit):
+    """How many bursts of a stream hit the row of its oldest, and are followed by full ones."""
+    x, settings, flight = machine.progress[unit], machine.units[unit], machine.flight
+    t, mask = machine.dram.t[0], flight.shape[1] - 1
+    count = (x.left - 1) >> settings.shift
+    last = (1 << settings.shift) - 1
+    if x.here & last:  # the last one before a boundary is cut
+        edge = BOUNDARY_BYTES - (x.here & (BOUNDARY_BYTES - 1))
+        count = min(count, edge >> settings.shift)
+    row = flight[unit, x.known & mask].address >> t.row_shift
+    for index in range(min(count, settings.outstanding)):
+        address = flight[unit, (x.known + index) & mask].address
+        if address >> t.row_shift != row or (address + last) >> t.row_shift != row:
+            return index
+    if x.here >> t.row_shift != row:
+        return min(count, settings.outstanding)
+    return min(count, settings.outstanding
+               + ((((row + 1) << t.row_shift) - x.here) >> settings.shift))
+
+
+@PLAIN_RULE
+def _in_time(machine, unit, arrival, column):
+    """Does a column command hit an open row, and do its data not delay the port?"""
+    x, settings, dram = machine.progress[unit], machine.units[unit], machine.dram
+    burst = machine.flight[unit, x.known & (machine.flight.shape[1] - 1)]
+    bank = bank_of(dram, burst.address)
+    if bank.row != row_of(dram.t[0], burst.address) or bank.column_ready > arrival:
+        return False
+    length = burst.atoms * dram.t[0].t_ccd
+    crossing = machine.channels[2 * settings.controller].crossing
+    begin, end = passage(dram.t, column, column + length - dram.t[0].t_ccd, crossing, burst.moved)
+    free = machine.channels[settings.channel].data_free
+    return (crossing <= begin and end <= begin + length
+            and ddr_read_data(dram.t, begin, end, settings.response, free, burst.beats)
+            == free + burst.beats)
+
+
+@PLAIN_RULE
+def _next_arrival(machine, unit):
+    """(who comes next in the round, when); -1: the first of the line, of the next round.
+
+    If two come at once or one after the round's end, that is now: rounds are not alike.
+    """
+    lines = machine.lines
+    first, clock = lines.front[0].arrival, lines.arrival[unit]
+    end = first + machine.units[unit].pace
+    found, soonest = -1, end
+    for place in range(lines.sizes[0]):
+        member = lines.members[0, place]
+        arrival = lines.arrival[member]
+        if member == unit or arrival == FAR:
+            continue
+        if arrival == clock or arrival >= end:
+            return -1, clock
+        if clock < arrival < soonest:
+            found, soonest = member, arrival
+    return found, soonest
+
+
+@PLAIN_RULE
+def _whole_rounds(machine, bound):
+    """Periods that fit before the DDR clock `bound`; `column` of every stream is set."""
+    s, t, front = machine.dram.s[0], machine.dram.t[0], machine.lines.front[0]
+    unit, arrival, free, rounds = front.member, front.arrival, front.arrival, FAR
+    pace = machine.units[unit].pace
+    while unit >= 0:
+        column = max(arrival, free)
+        following, soonest = _next_arrival(machine, unit)
+        if (column >= soonest or not _is_stream(machine, unit, pace)
+                or not _in_time(machine, unit, arrival, column)):
+            return 0
+        x = machine.progress[unit]
+        x.column = column
+        burst = machine.flight[unit, x.known & (machine.flight.shape[1] - 1)]
+        free = column + burst.atoms * t.t_ccd
+        rounds = min(rounds, _bursts_ahead(machine, unit))
+        room = min(bound, s.refresh) - 1 - column
+        unit, arrival = following, soonest
+    if free > front.arrival + pace or room < 0:
+        return 0
+    return min(rounds, room // pace + 1)
+
+
+@PLAIN_RULE
+def _move(machine, unit, rounds):
+    """Let so many bursts of a stream be served, and as many others be accepted; their atoms."""
+    x, settings, flight = machine.progress[unit], machine.units[unit], machine.flight
+    dram, mask = machine.dram, flight.shape[1] - 1
+    cycles, clocks = rounds * settings.max_beats, rounds * settings.pace
+    oldest, newest = flight[unit, x.known & mask], flight[unit, (x.issued - 1) & mask]
+    bank, atoms, arrival = bank_of(dram, oldest.address), oldest.atoms, newest.arrival
+    last = x.column + clocks - settings.pace + (atoms - 1) * dram.t[0].t_ccd
+    bank.precharge_ready = max(bank.precharge_ready, last + dram.t[0].t_rd2pre)
+    crossing = machine.channels[2 * settings.controller]
+    _, crossing.crossing = passage(dram.t, x.column + clocks - settings.pace, last,
+                                   crossing.crossing, oldest.moved)
+    for index in range(max(0, rounds - settings.outstanding), rounds):
+        burst = flight[unit, (x.issued + index) & mask]
+        burst.arrival = arrival + (index + 1) * settings.pace
+        burst.address = x.here + (index << settings.shift)
+        burst.moved = 1 << settings.shift
+        burst.beats = settings.max_beats
+        burst.atoms = atoms
+        burst.last = -1
+    x.here += rounds << settings.shift
+    x.left -= rounds << settings.shift
+    x.issued += rounds
+    x.known += rounds
+    x.leaped += rounds
+    x.beats += cycles
+    x.accepted += cycles
+    x.done += cycles
+    channel = machine.channels[settings.channel]
+    channel.accepted += cycles
+    channel.data_free += cycles
+    machine.lines.oldest[unit] += rounds
+    machine.lines.arrival[unit] += clocks
+    return atoms
+
+
+@PLAIN_RULE
+def leap(machine, counts, bound):
+    """Do all rounds of streams that fit before the DDR clock `bound` at once; were there any?
+
+    To be called when the windows are empty.
+    """
+    lines, dram, s = machine.lines, machine.dram, machine.dram.s[0]
+    front = lines.front[0]
+    if (s.mode or front.member < 0 or lines.front[1].member >= 0 or len(dram.sources)
+            or machine.units[front.member].pace == 0
+            or max(max(s.now, s.space[0]), bus_at(dram, 0)) > front.arrival):
+        return False
+    rounds = _whole_rounds(machine, bound)
+    if rounds == 0:
+        return False
+    for place in range(lines.sizes[0]):
+        unit = lines.members[0, place]
+        if lines.arrival[unit] == FAR:
+            continue
+        atoms = _move(machine, unit, rounds)
+        x, settings = machine.progress[unit], machine.units[unit]
+        column = x.column + (rounds - 1) * settings.pace
+        if column >= s.now:
+            s.now = s.space[0] = column
+            s.bus = column + atoms * dram.t[0].t_ccd
+            s.column[0] = s.since[0] = s.bus - dram.t[0].t_ccd
+        s.run += rounds * atoms
+        s.hits += rounds
+        if len(counts.trace_hits):
+            counts.trace_hits[x.traced] += rounds
+    s.bypassed = 0
+    s.seen = s.refreshes
+    find_front(lines, 0)
+    return True
