@@ -157,7 +157,8 @@ class Overlay:
     positions at once. `requantize_cycles`: cycles in which the results of those positions leave, at
     least; more cycles, fewer requantizers (`result_cycles`, `requantizers`). `dsp_packing`: two
     int8 MACs a DSP48. `narrow_weights`: convolutions with all weights in -8 .. 7 keep two a byte,
-    in DRAM and WEIGHT. `channel_block`: channels that lie together in DRAM. `backend`: which timing
+    in DRAM and WEIGHT. `zero_points`: each convolution pads with a value of its own, not with 0.
+    `channel_block`: channels that lie together in DRAM. `backend`: which timing
     coefficients hold: a table of `data/engines.toml`, or a file of `cosim calibrate`.
     `clock_gating`: the clock of an engine or a master stops while it has no operation; shells and
     memories go on. `headroom`: the share of every kind of site that must stay free. `build`: a file
@@ -184,6 +185,7 @@ class Overlay:
     data_bits: int = 8
     weight_bits: int = 8
     narrow_weights: bool = False
+    zero_points: bool = False
     channel_block: int = 8
     input_words: int = 8192
     weight_words: int = 512
@@ -232,12 +234,13 @@ class Overlay:
                 near = max(1, round(value / self.channel_block)) * self.channel_block
                 raise FieldError(f"{name} is {value}, must be a multiple of channel_block "
                                  f"{self.channel_block}; nearest {near}")
-        for name in ("dsp_packing", "narrow_weights"):
+        for name in ("dsp_packing", "narrow_weights", "zero_points"):
             if getattr(self, name) and (self.data_bits, self.weight_bits) != (8, 8):
                 raise FieldError(f"{name} is true with data_bits {self.data_bits}, weight_bits "
                                  f"{self.weight_bits}; needs 8 and 8")
-        if self.narrow_weights and (self.channel_block, self.origin) != (8, Origin.OWN):
-            raise FieldError("narrow_weights is true; needs channel_block 8 and origin 'own'")
+        for name in ("narrow_weights", "zero_points"):
+            if getattr(self, name) and (self.channel_block, self.origin) != (8, Origin.OWN):
+                raise FieldError(f"{name} is true; needs channel_block 8 and origin 'own'")
         label(self.name, "name")
         prose(self.backend, "backend")
         prose(self.build, "build")

@@ -27,6 +27,12 @@ ACCUMULATOR_BITS = 32
 ENTRY_BITS = 64
 #: The part of a design whose WEIGHT holds narrow weights; the array alone works with it.
 UNPACK = "unpack"
+#: What pads with a value of its own each operation, in front of engines that pad.
+ZERO_POINTS = "zero points"
+#: LUTs of it a byte, and of the array's queue besides: synthesis of the convolution with 8 and 16
+#: channels, one and two columns and packed products (84, 155, 148 and 75 LUTs), and of the
+#: engine of groups (71). No part has more flip-flops for it than 8.
+ZERO_POINT_LUT, ZERO_POINT_QUEUE_LUT = 8.9, 13
 SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
 #: Of a tensor memory's logic, besides what grows with its words (`tensor_memory_sites`).
@@ -234,6 +240,8 @@ def estimate(overlay: Overlay) -> ResourceEstimate:
             parts.append((model.engine.value, model.resources(overlay) + held))
     if overlay.narrow_weights and Engine.CONVOLUTION in overlay.engines:
         parts.append((UNPACK, logic(UNPACK, unpack_terms(overlay))))
+    if overlay.zero_points:
+        parts.append((ZERO_POINTS, zero_point_sites(overlay)))
     parts += [(f"buffer {name}", sites) for name, sites in buffers(overlay)]
     for master in overlay.masters:
         kind = "write_master" if master.role is Role.OUTPUT else "read_master"
@@ -242,6 +250,12 @@ def estimate(overlay: Overlay) -> ResourceEstimate:
     parts.append(("control", logic("control", control_terms(overlay))
                   + logic("places", places_terms(overlay))))
     return ResourceEstimate(tuple(parts))
+
+
+def zero_point_sites(overlay: Overlay) -> Resources:
+    """What chooses between a pixel and the padding, bit by bit."""
+    padded = sum(model.padded_bytes(overlay) for model in MODELS if model.engine in overlay.engines)
+    return Resources(lut=round(ZERO_POINT_LUT * padded) + ZERO_POINT_QUEUE_LUT)
 
 
 def block_design(overlay: Overlay) -> Resources:
@@ -264,7 +278,8 @@ LEVERS = {
     "dsp": ("dsp_packing", "requantize_cycles", "tm", "tn", "columns", "engines"),
     "bram36": ("input_words", "output_words", "weight_words", "accumulator_words", "columns",
                "fusions", "tensor_memory_kib"),
-    "lut": ("requantize_cycles", "tm", "tn", "engines", "masters", "narrow_weights"),
+    "lut": ("requantize_cycles", "tm", "tn", "engines", "masters", "narrow_weights",
+            "zero_points"),
     "ff": ("tm", "tn", "engines", "masters"),
 }
 

@@ -30,46 +30,55 @@ def exact_matmul(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def convolve(
-    value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1
+    value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1,
+    pad_value: float = 0,
 ) -> np.ndarray:
-    """int32 (out, out_rows, out_columns) of int8 value (in, rows, columns), zeros outside.
+    """int32 (out, out_rows, out_columns) of int8 value (in, rows, columns), `pad_value` outside.
 
     `weights`: int8 (out, in / groups, kernel_rows, kernel_columns). No bias.
     """
     if value.dtype != np.int8 or weights.dtype != np.int8:
         raise ValueError(f"value is {value.dtype}, weights are {weights.dtype}; both must be int8")
-    return _convolve(value, weights, stride, padding, groups, exact_matmul, np.int32)
+    return _convolve(_padded(value, padding, pad_value), weights, stride, groups, exact_matmul,
+                     np.int32)
 
 
 def accumulate(
-    value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1
+    value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1,
+    pad_value: float = 0,
 ) -> np.ndarray:
     """int64 accumulators of int8 or int16 values; the wide ones by float64, exact below 2 ** 53.
 
     A wide product has 23 bits, so hardware needs two passes of 8 bits or a longer accumulator.
     """
     if value.dtype == np.int16:
-        return _convolve(value, weights, stride, padding, groups, np.matmul, np.float64).astype(
-            np.int64)
-    return convolve(value, weights, stride, padding, groups).astype(np.int64)
+        return _convolve(_padded(value, padding, pad_value), weights, stride, groups, np.matmul,
+                         np.float64).astype(np.int64)
+    return convolve(value, weights, stride, padding, groups, pad_value).astype(np.int64)
 
 
 def convolve_real(
-    value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1
+    value: np.ndarray, weights: np.ndarray, stride: int = 1, padding: int = 0, groups: int = 1,
+    pad_value: float = 0,
 ) -> np.ndarray:
     """The same of real values, in float64."""
-    return _convolve(value, weights, stride, padding, groups, np.matmul, np.float64)
+    return _convolve(_padded(value, padding, pad_value), weights, stride, groups, np.matmul,
+                     np.float64)
+
+
+def _padded(value: np.ndarray, padding: int, pad_value: float) -> np.ndarray:
+    return np.pad(value, ((0, 0), (padding, padding), (padding, padding)),
+                  constant_values=pad_value)
 
 
 def _convolve(
-    value: np.ndarray, weights: np.ndarray, stride: int, padding: int, groups: int,
+    padded: np.ndarray, weights: np.ndarray, stride: int, groups: int,
     product: Callable[[np.ndarray, np.ndarray], np.ndarray], dtype: type,
 ) -> np.ndarray:
     out, per_group, kernel_rows, kernel_columns = weights.shape
-    if per_group * groups != value.shape[0] or out % groups:
+    if per_group * groups != padded.shape[0] or out % groups:
         raise ValueError(f"weights {weights.shape} in {groups} groups do not fit "
-                         f"{value.shape[0]} input channels")
-    padded = np.pad(value, ((0, 0), (padding, padding), (padding, padding)))
+                         f"{padded.shape[0]} input channels")
     out_rows = (padded.shape[1] - kernel_rows) // stride + 1
     out_columns = (padded.shape[2] - kernel_columns) // stride + 1
     result = np.empty((out, out_rows, out_columns), dtype)

@@ -94,13 +94,18 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The sliding window of a convolution or a pooling layer, in elements."""
+    """The sliding window of a convolution or a pooling layer, in elements.
+
+    `pad_value`: what the padding of a convolution holds, or a gather where it reads nothing, in
+    steps of its input: 0 but where the input holds a zero point, then what stands for real zero.
+    """
 
     rows: int = 1
     columns: int = 1
     stride: int = 1
     padding: int = 0
     groups: int = 1
+    pad_value: int = 0
 
 
 @dataclass(frozen=True, slots=True)

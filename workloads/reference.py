@@ -87,7 +87,7 @@ def _convolution(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     """acc = bias + sum of weight * value; y = requantize(acc, multiplier, shift); then ReLU."""
     window = layer.window
     total = accumulate(inputs[0], graph.constant(layer, "weights"), window.stride,
-                       window.padding, window.groups)
+                       window.padding, window.groups, window.pad_value)
     total += _column(graph.constant(layer, "bias"))
     scaled = arithmetic.requantize(
         total, _column(graph.constant(layer, "multiplier")),
@@ -239,9 +239,11 @@ def _transpose(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     return np.ascontiguousarray(inputs[0].reshape(inputs[0].shape[0], -1).T)[:, None, :]
 
 
-def gathered(value: np.ndarray, places: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """out[i] = in[places[i]] with both counted in order; zero where the place is -1."""
-    return np.where(places < 0, 0, value.reshape(-1)[places]).astype(value.dtype).reshape(shape)
+def gathered(value: np.ndarray, places: np.ndarray, shape: tuple[int, int, int],
+             nothing: float = 0) -> np.ndarray:
+    """out[i] = in[places[i]] with both counted in order; `nothing` where the place is -1."""
+    found = np.where(places < 0, nothing, value.reshape(-1)[places])
+    return found.astype(value.dtype).reshape(shape)
 
 
 def _reshape(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
@@ -307,7 +309,8 @@ _RULES: Mapping[Operator, Rule] = {
     Operator.TRANSPOSE: _transpose,
     Operator.RESHAPE: _reshape,
     Operator.GATHER: lambda graph, layer, inputs: gathered(
-        inputs[0], graph.constant(layer, "places"), _out(graph, layer).shape),
+        inputs[0], graph.constant(layer, "places"), _out(graph, layer).shape,
+        layer.window.pad_value),
     Operator.REQUANTIZE: _requantize,
     Operator.ROW: _row,
     Operator.SAMPLER: _sampler,

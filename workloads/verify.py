@@ -127,6 +127,10 @@ def _verify_layer(graph: Graph, layer: Layer) -> None:
     window = layer.window
     if max(window.rows, window.columns, window.stride, window.padding) > MOST_WINDOW:
         raise GraphError(f"layer {layer.name!r}: {window} must be at most {MOST_WINDOW}")
+    if window.pad_value and (layer.operator not in (Operator.CONVOLUTION, Operator.GATHER)
+                             or not -128 <= window.pad_value <= 127):
+        raise GraphError(f"layer {layer.name!r}: pad_value is {window.pad_value}, must be from "
+                         "-128 to 127, and 0 but in a convolution or a gather")
     if not 0 <= layer.fraction_bits <= MOST_FRACTION_BITS:
         raise GraphError(f"layer {layer.name!r}: fraction_bits is {layer.fraction_bits}, must be "
                          f"from 0 to {MOST_FRACTION_BITS}")

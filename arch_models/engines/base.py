@@ -191,6 +191,10 @@ class EngineModel(ABC):
         """Sites of the engine's logic, without its memories."""
         return logic(self.engine.value, self.terms(overlay))
 
+    def padded_bytes(self, overlay: Overlay) -> int:
+        """Bytes a cycle that padding may stand in for."""
+        return 0
+
     def memories(self, overlay: Overlay) -> tuple[Memory, ...]:
         """Memories that only this engine reads; those that engines share are not among them."""
         return ()

@@ -69,6 +69,10 @@ class Convolution(EngineModel):
                        overlay.result_cycles))
         return TileCost(found.fill, found.interval, trips, found.drain)
 
+    def padded_bytes(self, overlay: Overlay) -> int:
+        """The pixels of all columns."""
+        return overlay.tn * overlay.columns
+
     def terms(self, overlay: Overlay) -> dict[str, float]:
         """What its sites grow with, besides a constant and the products' DSPs."""
         packed = overlay.dsp_packing

@@ -55,6 +55,10 @@ class Depthwise(EngineModel):
                         * words_of_plane(work.kernel_rows, work.kernel_columns, overlay),
                         found.drain)
 
+    def padded_bytes(self, overlay: Overlay) -> int:
+        """One beat of channels."""
+        return VECTOR_LANES
+
     def terms(self, overlay: Overlay) -> dict[str, float]:
         """Those of one beat of channels, and a multiplier for each of its taps."""
         return {"tap": float(overlay.depthwise_taps), **stream_terms(overlay, self.engine)}

@@ -27,6 +27,7 @@ from cosim.mapping.words import (
     convolution_words,
     group_channels,
     group_words,
+    lacks_zero_points,
     narrow,
     weight_word_bytes,
     words_read,
@@ -104,8 +105,8 @@ class ConvolutionSlice:
             overlay.tm, out.channels, out.rows, out.columns, in_words, out_words,
             tile.out_words, tile.in_words, tile.rows, tile.columns, int(tile.resident),
             int(tile.weights_outer), window.rows, window.columns, window.stride, window.padding,
-            int(bool(item.upsample)), int(layer.relu), _pool(mapped), int(bool(item.add)),
-            *_add_scale(mapped), weights, weight_word_bytes(overlay, halved),
+            window.pad_value, int(bool(item.upsample)), int(layer.relu), _pool(mapped),
+            int(bool(item.add)), *_add_scale(mapped), weights, weight_word_bytes(overlay, halved),
             overlay.weight_words, overlay.weight_banks, *site.blobs["parameters"],
             site.parity * (overlay.parameter_entries // 2 // overlay.tm * overlay.tm),
             int(CONVOLUTIONS[halved]), group_out, group_in, int(item.order), operand.planes,
@@ -276,6 +277,8 @@ def _choose(chooser: Chooser, layer: Layer) -> LayerMapping | Infeasible:
             group_words(word, overlay.tm, overlay.tn, out.channels, group_out, group_in)[1]
             for word in range(out_words))
         planes = min(planes, in_words * chooser.budget.lanes_in)
+    if lacks_zero_points(layer, overlay):
+        return Infeasible("zero_points", 1, 0, "padding of its own", ("zero_points",), layer.name)
     if out_words * overlay.tm > overlay.parameter_entries // 2:
         return Infeasible("parameter_entries", 2 * out_words * overlay.tm,
                           overlay.parameter_entries, "entries", ("parameter_entries", "tm"))
@@ -330,12 +333,7 @@ def _fused_behind(chooser: Chooser, layer: Layer) -> tuple[Layer | None, Layer |
 
 
 def _made_before(chooser: Chooser, name: str, layer: Layer) -> bool:
-    for other in chooser.graph.layers:
-        if other.name == layer.name:
-            return True
-        if other.output == name:
-            return True
-    return False
+    return any(other.name == layer.name or other.output == name for other in chooser.graph.layers)
 
 
 def _grouped(chooser: Chooser, layer: Layer) -> LayerMapping:

@@ -70,6 +70,7 @@ class ConvolutionPlan(NamedTuple):
     kernel_columns: int
     stride: int
     padding: int
+    pad_value: int
     upsample: int
     relu: int
     pool: int
@@ -309,6 +310,7 @@ def _arguments(line, plan, stage, part, in_base, weight_base):
     line[16], line[17] = part.first_part, part.last_part
     line[18], line[19], line[20] = plan.relu, plan.pool, plan.add
     line[21], line[22], line[23] = plan.add_new, plan.add_skip, plan.add_shift
+    line[24] = plan.pad_value
 
 
 @PLAIN_RULE

@@ -37,7 +37,8 @@ def convolve(memories: Buffers, a: Mapping[str, int], narrow: bool = False) -> N
     low_y, low_x = max(0, -int(y[0])), max(0, -int(x[0]))
     high_y = max(0, int(y[-1]) + a["kernel_rows"] - tile.shape[1])
     high_x = max(0, int(x[-1]) + a["kernel_columns"] - tile.shape[2])
-    padded = np.pad(tile, ((0, 0), (low_y, high_y), (low_x, high_x), (0, 0)))
+    padded = np.pad(tile, ((0, 0), (low_y, high_y), (low_x, high_x), (0, 0)),
+                    constant_values=a["pad_value"])
     padded = padded.transpose(1, 2, 0, 3).reshape(*padded.shape[1:3], -1)
     sums = np.zeros((out_rows * out_columns, a["out_words"] * memories.tm))
     for ky in range(a["kernel_rows"]):

@@ -45,7 +45,7 @@ from cosim.mapping.tile_search import (
     total,
 )
 from cosim.mapping.tiles import LayerMapping, PlaneTile
-from cosim.mapping.words import span
+from cosim.mapping.words import lacks_zero_points, span
 from cosim.program.table import Buffer, Opcode
 from workloads import arithmetic
 from workloads.graph import Layer
@@ -133,7 +133,8 @@ class DepthwiseSlice:
             share(site.wires.outputs, ceil_div(planes, lanes_out), edge(target.rows, tile.rows)))
         plan = DepthwisePlan(
             tile.planes, tile.rows, tile.columns, window.rows, window.columns, window.stride,
-            window.padding, int(layer.relu), words_of_plane(window.rows, window.columns, overlay),
+            window.padding, window.pad_value, int(layer.relu),
+            words_of_plane(window.rows, window.columns, overlay),
             overlay.depthwise_taps, _set_planes(overlay), _set_words(overlay),
             site.blobs["parameters"][0], site.blobs["weights"][0],
             mapped.layouts.real_channels(item.inputs[0]))
@@ -198,6 +199,8 @@ def _misfit(chooser: Chooser, layer: Layer) -> str:
         return f"weight_bits is {overlay.weight_bits}, must be 8"
     if window.padding >= min(window.rows, window.columns):
         return f"padding is {window.padding}, must be less than the kernel"
+    if lacks_zero_points(layer, overlay):
+        return "zero_points is false, must be true for padding that is not 0"
     return ""
 
 
@@ -279,6 +282,7 @@ class DepthwisePlan(NamedTuple):
     kernel_columns: int
     stride: int
     padding: int
+    pad_value: int
     relu: int
     words: int
     taps: int
@@ -338,7 +342,7 @@ def depthwise_rows(table, row, common, plan, areas, wires):
             line[9], line[10], line[11] = plan.kernel_rows, plan.kernel_columns, plan.stride
             line[12] = in_top - (top * plan.stride - plan.padding)
             line[13] = in_left - (left * plan.stride - plan.padding)
-            line[14] = plan.relu
+            line[14], line[15] = plan.relu, plan.pad_value
             row = tile_store(table, row + 1, common, outs, 0, out_base, target,
                              Box(plane, planes, top, rows, left, columns))
             stage += 1
@@ -347,7 +351,7 @@ def depthwise_rows(table, row, common, plan, areas, wires):
 
 
 def _compute(memories: Buffers, a: Mapping[str, int]) -> None:
-    """One operation: products with a tile that is zero outside, sums, requantization."""
+    """One operation: products with a tile that has its own value outside, sums, requantization."""
     planes, stride, taps = a["planes"], a["stride"], memories.overlay.depthwise_taps
     kernel_rows, groups = a["kernel_rows"], ceil_div(a["kernel_columns"], taps)
     rows, columns = ((a[name] - 1) // stride + 1 for name in ("row_span", "column_span"))
@@ -360,7 +364,7 @@ def _compute(memories: Buffers, a: Mapping[str, int]) -> None:
     high_rows = max(0, a["row_span"] - 1 + kernel_rows - a["pad_top"] - a["in_rows"])
     high_columns = max(0, a["column_span"] - 1 + groups * taps - a["pad_left"] - a["in_columns"])
     padded = np.pad(tile, ((0, 0), (a["pad_top"], high_rows), (a["pad_left"], high_columns),
-                           (0, 0)))
+                           (0, 0)), constant_values=a["pad_value"])
     sums = np.zeros((planes, rows, columns, BEAT), np.int64)
     for row in range(kernel_rows):
         for column in range(groups * taps):

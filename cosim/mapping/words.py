@@ -66,6 +66,11 @@ def narrow(layer: Layer, graph: Graph, overlay: Overlay) -> bool:
     return overlay.narrow_weights and layer.name in graph.narrow_layers
 
 
+def lacks_zero_points(layer: Layer, overlay: Overlay) -> bool:
+    """Does a layer pad with what this design cannot pad with?"""
+    return bool(layer.window.padding and layer.window.pad_value) and not overlay.zero_points
+
+
 def weight_word_bytes(overlay: Overlay, halved: bool) -> int:
     """Bytes of the weights of one cycle; of narrow ones half."""
     return overlay.tm * overlay.tn * overlay.weight_bits // 8 // (1 + halved)

@@ -129,7 +129,14 @@ bool bad_load(const Command &command, std::size_t memory_bytes) {
     return fails("load: unknown buffer");
 }
 
+bool bad_padding(int value) {
+    return value != 0 && !ZERO_POINTS && fails("pad_value: this design pads with 0 alone");
+}
+
 bool bad_convolution(const ConvolutionArguments &item, bool narrow) {
+    if (bad_padding(item.pad_value)) {
+        return true;
+    }
     if (narrow && !NARROW_WEIGHTS) {
         return fails("convolution: this design has no narrow weights");
     }
@@ -151,6 +158,9 @@ bool bad_convolution(const ConvolutionArguments &item, bool narrow) {
 }
 
 bool bad_depthwise(const DepthwiseArguments &item) {
+    if (bad_padding(item.pad_value)) {
+        return true;
+    }
     const std::int64_t planes = item.planes;
     if (item.stride < 1 || item.kernel_rows < 1 || item.kernel_columns < 1 || item.row_span < 1 ||
         item.column_span < 1) {

@@ -95,7 +95,8 @@ inline void unpack(const WeightWord &held, int half, WeightWord &weights) {
 }
 
 // All trips of COLUMNS output positions from (row, column) on and one block of TM channels. The
-// columns share the weights of a trip, and each reads its own copy of INPUT.
+// columns share the weights of a trip, and each reads its own copy of INPUT. Outside of it lies
+// the padding: 0, or with ZERO_POINTS the operation's own value.
 inline void reduce(const ConvolutionArguments &item, bool narrow, int out_word, int row, int column,
                    const InputWord input[COLUMNS][INPUT_SIZE],
                    const WeightWord weight[WEIGHT_SIZE], std::int32_t sum[COLUMNS][TM]) {
@@ -104,6 +105,11 @@ inline void reduce(const ConvolutionArguments &item, bool narrow, int out_word, 
     const int virtual_columns = item.in_columns << item.upsample;
     const int positions = item.in_rows * item.in_columns;
     const int kernel = item.kernel_rows * item.kernel_columns;
+    InputWord padding;
+    for (int n = 0; n < TN; ++n) {
+        COSIM_UNROLL
+        padding.lane[n] = static_cast<std::int8_t>(ZERO_POINTS ? item.pad_value : 0);
+    }
     for (int in_word = 0; in_word < item.in_words; ++in_word) {
         int word = (out_word * item.in_words + in_word) * kernel;
         for (int kernel_row = 0; kernel_row < item.kernel_rows; ++kernel_row) {
@@ -126,6 +132,8 @@ inline void reduce(const ConvolutionArguments &item, bool narrow, int out_word, 
                             (y >> item.upsample) * item.in_columns + (x >> item.upsample);
                         multiply_accumulate(sum[lane], weights,
                                             input[lane][item.in_base + in_word * positions + place]);
+                    } else if (ZERO_POINTS) {
+                        multiply_accumulate(sum[lane], weights, padding);
                     }
                 }
                 ++word;

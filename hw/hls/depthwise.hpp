@@ -22,6 +22,11 @@ inline void depthwise(const DepthwiseArguments &item, const InputWord input[COLU
     const int trips = groups * item.kernel_rows;
     const int out_columns = (item.column_span - 1) / item.stride + 1;
     const int out_rows = (item.row_span - 1) / item.stride + 1;
+    Beat padding;
+    for (int lane = 0; lane < BEAT_BYTES; ++lane) {
+        COSIM_UNROLL
+        padding.lane[lane] = static_cast<std::int8_t>(ZERO_POINTS ? item.pad_value : 0);
+    }
     for (int plane = 0; plane < item.planes; ++plane) {
         Parameter parameter[BEAT_BYTES];
         COSIM_PARTITION(parameter)
@@ -44,7 +49,7 @@ inline void depthwise(const DepthwiseArguments &item, const InputWord input[COLU
                     const Beat pixel =
                         inside ? read_input(input, item.in_base, positions, plane,
                                             y * item.in_columns + x)
-                               : zero_beat();
+                               : padding;
                     const int word = item.weight_base + plane * trips + trip;
                     for (int tap = DEPTHWISE_TAPS - 1; tap >= 0; --tap) {
                         COSIM_UNROLL

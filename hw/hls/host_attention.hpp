@@ -52,7 +52,7 @@ inline void row(const Record &layer, const Tensor &counter, Tensor &out) {
 inline void gather(const Record &layer, const Tensor &in, Tensor &out) {
     const std::int32_t *places = words(layer.table);
     for (std::size_t index = 0; index < out.value.size(); ++index) {
-        out.value[index] = places[index] < 0 ? 0 : in.value[places[index]];
+        out.value[index] = places[index] < 0 ? layer.pad_value : in.value[places[index]];
     }
 }
 

@@ -28,11 +28,10 @@ inline void convolution(const Record &layer, const Tensor &in, Tensor &out) {
                     const int y = row * layer.stride + tap / layer.kernel_columns - layer.padding;
                     const int x =
                         column * layer.stride + tap % layer.kernel_columns - layer.padding;
-                    if (!in.inside(y, x)) {
-                        continue;
-                    }
+                    const bool inside = in.inside(y, x);
                     for (int index = 0; index < inner; ++index) {
-                        total += weights[index * kernel + tap] * in.at(first + index, y, x);
+                        total += weights[index * kernel + tap] *
+                                 (inside ? in.at(first + index, y, x) : layer.pad_value);
                     }
                 }
                 out.at(channel, row, column) =

@@ -35,7 +35,7 @@ struct Record {
     Array weights, bias, multiplier, offset, shifts, table, row_axis, column_axis;
     Place input[3], output;
     std::int32_t epsilon[2]; // low word, high word
-    std::int32_t unused[2];
+    std::int32_t pad_value, unused;
 };
 static_assert(sizeof(Record) == RECORD_WORDS * 4, "a record is 64 words");
 

@@ -57,6 +57,7 @@ class Configuration:
     columns: int
     dsp_packing: bool
     narrow_weights: bool
+    zero_points: bool
     input_size: int
     weight_size: int
     output_size: int
@@ -86,6 +87,7 @@ def configure(program: Program, overlay: Overlay) -> Configuration:
                             "to be emitted")
     return Configuration(
         overlay.tm, overlay.tn, overlay.columns, overlay.dsp_packing, overlay.narrow_weights,
+        overlay.zero_points,
         overlay.input_words * overlay.input_banks,
         overlay.weight_words * overlay.weight_banks, overlay.output_words * overlay.output_banks,
         overlay.accumulator_words, tensor_bytes(overlay) // BEAT_BYTES,
@@ -155,6 +157,7 @@ def configuration_header(program: Program, configuration: Configuration) -> str:
     sizes = {
         "TM": item.tm, "TN": item.tn, "COLUMNS": item.columns,
         "DSP_PACKING": int(item.dsp_packing), "NARROW_WEIGHTS": int(item.narrow_weights),
+        "ZERO_POINTS": int(item.zero_points),
         "INPUT_SIZE": item.input_size,
         "WEIGHT_SIZE": item.weight_size, "OUTPUT_SIZE": item.output_size,
         "ACCUMULATOR_SIZE": item.accumulator_size,

@@ -91,7 +91,7 @@ _ONE_BIT = frozenset({"upsample", "first", "last", "relu", "pool", "add", "broad
 _ONE_BYTE = frozenset({"buffer", "kernel_rows", "kernel_columns", "kernel", "stride", "padding",
                        "shift", "add_shift", "fraction_bits", "order"})
 # Negative where a tile of an upsampled image begins at the second copy of a row or column.
-_SIGNED_BYTE = frozenset({"pad_top", "pad_left"})
+_SIGNED_BYTE = frozenset({"pad_top", "pad_left", "pad_value"})
 
 
 def _width(name: str) -> tuple[int, bool]:

@@ -18,7 +18,7 @@ from workloads.graph import Graph, GraphError, Layer, Operator
 from workloads.reference import fraction_bits_of, pool_scale
 
 MAGIC = 0x54534F48  # "HOST"
-VERSION = 2
+VERSION = 3
 RECORD_WORDS = 64
 #: Numbers of the operators in the C++ table; 0 does nothing (a start of the fabric).
 OPERATOR_NUMBERS: Mapping[Operator, int] = {operator: index + 1 for index, operator in enumerate((
@@ -76,6 +76,7 @@ def _fill(record: np.ndarray, graph: Graph, layer: Layer, places: Mapping[str, T
     record[1:9] = (OPERATOR_NUMBERS[layer.operator], layer.relu, layer.fraction_bits,
                    window.rows, window.columns, window.stride, window.padding, window.groups)
     record[9:12] = _scale(graph, layer)
+    record[62] = window.pad_value
     if layer.operator is Operator.GROUP_NORM:
         epsilon = int(graph.constant(layer, "epsilon")[0])
         record[60:62] = np.array([epsilon], "<i8").view("<i4")

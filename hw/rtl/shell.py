@@ -44,6 +44,11 @@ def read_field(command: Value, field: Field, bits: int | None = None) -> Value:
     return value.as_signed() if field.signed else value
 
 
+def fields_read(opcode: Opcode, pads: bool) -> list[Field]:
+    """The arguments that a convolving engine reads; `pads`: among them what padding holds."""
+    return [field for field in argument_fields(opcode) if pads or field.name != "pad_value"]
+
+
 class Shell(Elaboratable):
     """Queue and token handling of one unit.
 

@@ -88,6 +88,10 @@ class Sheet:
         """Bytes over the whole range."""
         return self.draw.integers(0, 256, count, np.uint8)
 
+    def pad_value(self) -> int:
+        """What padding holds: 0 in a design that has no other."""
+        return int(self.draw.integers(-128, 128)) if self.overlay.zero_points else 0
+
     def below(self, limit: int) -> int:
         """An integer from 1 to `limit`."""
         return int(self.draw.integers(1, limit + 1))

@@ -85,7 +85,7 @@ def convolution(sheet: Sheet) -> None:
         "pad_left": int(draw.integers(kernel_columns)),
         "upsample": upsample, "first": 1, "last": 1, "relu": relu, "pool": pool, "add": add,
         "add_multiplier_new": sheet.below(20), "add_multiplier_skip": sheet.below(20),
-        "add_shift": int(draw.integers(0, 7)),
+        "add_shift": int(draw.integers(0, 7)), "pad_value": sheet.pad_value(),
     }
     taps = kernel_rows * kernel_columns
     words = out_words * in_words * taps  # of the last operation's weights
@@ -351,7 +351,7 @@ def depthwise(sheet: Sheet) -> None:
         "column_span": (columns - 1) * stride + 1, "kernel_rows": kernel_rows,
         "kernel_columns": kernel_columns, "stride": stride,
         "pad_top": int(draw.integers(kernel_rows)), "pad_left": int(draw.integers(kernel_columns)),
-        "relu": int(draw.integers(2))}
+        "relu": int(draw.integers(2)), "pad_value": sheet.pad_value()}
     sheet.tile(
         Engine.DEPTHWISE,
         Step(Opcode.DEPTHWISE, values,

@@ -75,7 +75,8 @@ class Layers:
         self._choosers: dict[tuple[int, int, int], Chooser] = {}
         self._solved: dict[Hashable, _Tiles] = {}
         self.array = (overlay.tm, overlay.tn, overlay.columns, overlay.result_cycles,
-                      overlay.narrow_weights, overlay.clock_hz, bool(overlay.tensor_memory_kib),
+                      overlay.narrow_weights, overlay.zero_points, overlay.clock_hz,
+                      bool(overlay.tensor_memory_kib),
                       *((item.role, item.width_bits) for item in overlay.masters))
         self.rates = {role: sum(item.width_bits for item in overlay.masters_of(role)) / 8
                       for role in (Role.INPUT, Role.OUTPUT)}

@@ -49,6 +49,7 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
     **{engine.value: ("tm", "tn", "vector_entries", "parameter_entries", *axes, *MASTERS)
        for engine, axes in OWN_AXES.items() if axes},
     "unpack": ("tm", "tn", "dsp_packing", "narrow_weights"),
+    "zero points": ("tn", "columns", "zero_points", *ENGINES),
     "buffer input": ("tn", "columns", "input_words", "input_banks", "input_masters", "ports"),
     "buffer output": ("tm", "output_words", "output_banks", "ports"),
     "buffer skip": ("fuse_add", "tm", "output_words", "output_banks", "ports"),

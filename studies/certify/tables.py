@@ -51,9 +51,9 @@ GROUPS = (("input_words", "input_banks", 0, ("input",)),
           ("accumulator_words", "", 3, ("accumulator",)))
 KINDS = ("dsp", "bram36", "lut", "ff")
 #: Axes that decide how layers are mapped, besides those of engines.
-MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "fuse_pool",
-          "fuse_upsample", "fuse_add", "parameter_entries", "vector_entries", "table_bytes",
-          "tensor_memory_kib", *BROUGHT, *WORDS, *BANKS)
+MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "zero_points",
+          "fuse_pool", "fuse_upsample", "fuse_add", "parameter_entries", "vector_entries",
+          "table_bytes", "tensor_memory_kib", *BROUGHT, *WORDS, *BANKS)
 #: Of designs that cannot be built or mapped.
 NEVER = np.iinfo(np.int64).max
 

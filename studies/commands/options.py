@@ -30,8 +30,8 @@ Calibration = Annotated[Path | None, typer.Option(
     "--calibration", help="For a float .onnx file: an .npz file with inputs by name, any number "
     "of them along the first axis. Without it random inputs are used.", show_default=False)]
 Symmetric = Annotated[bool, typer.Option(
-    "--symmetric", help="For an .onnx file with zero points: widen its ranges to symmetric "
-    "ones instead of refusing it.")]
+    "--symmetric", help="For an .onnx file with zero points: widen its ranges to symmetric ones "
+    "where they are refused or ask for a design with zero_points, and at inputs and outputs.")]
 Cached = Annotated[list[str] | None, typer.Option(
     "--cached", metavar="INPUT", help="For an .onnx file: this input stays for a group of pictures "
     "(a source picture); what follows from such inputs alone is no part of a frame. May be "

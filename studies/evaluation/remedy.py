@@ -28,6 +28,8 @@ MOST_TRIED = 24
 BUFFERS = ("input_words", "weight_words", "output_words", "accumulator_words",
            "parameter_entries", "vector_entries", "table_bytes")
 ARRAY = ("tm", "tn", "columns")
+#: What a network whose padding stands for a zero point asks of a design.
+SWITCH = "zero_points"
 
 
 def held(value: T | Infeasible, graph: Graph, overlay: Overlay, board: Board) -> T:
@@ -38,8 +40,9 @@ def held(value: T | Infeasible, graph: Graph, overlay: Overlay, board: Board) ->
     told = f"the design does not work out: {value}."
     if found is not None:
         told += " Nearest design that holds the network: " + ", ".join(
-            f"{name} = {getattr(found, name)} (now {getattr(overlay, name)})"
-            for name in (*BUFFERS, *ARRAY) if getattr(found, name) != getattr(overlay, name)) + "."
+            f"{name} = {getattr(found, name)} (now {getattr(overlay, name)})".lower()
+            for name in (*BUFFERS, *ARRAY, SWITCH)
+            if getattr(found, name) != getattr(overlay, name)) + "."
     raise UserError(told)
 
 
@@ -75,6 +78,9 @@ def nearest_design(graph: Graph, overlay: Overlay, board: Board) -> Overlay | No
 def _moved(design: Overlay, refused: Infeasible) -> Iterator[Overlay]:
     """Designs a step away that may lift a refusal: the field that is too small made as large as
     it must be, in powers of two; other levers halved."""
+    if refused.field == SWITCH and not design.zero_points:
+        yield replace(design, zero_points=True)
+        return
     short = refused.field if refused.field in BUFFERS else ""
     for name in dict.fromkeys((*([short] if short else []), *refused.levers)):
         if name not in (*BUFFERS, *ARRAY):
@@ -92,4 +98,5 @@ def _distance(start: Overlay, design: Overlay) -> tuple[int, float]:
     """How many fields differ, and by how many doublings together."""
     ratios = [abs(math.log2(getattr(design, name) / getattr(start, name)))
               for name in (*BUFFERS, *ARRAY)]
-    return sum(ratio > 0 for ratio in ratios), sum(ratios)
+    switched = start.zero_points != design.zero_points
+    return sum(ratio > 0 for ratio in ratios) + switched, sum(ratios)

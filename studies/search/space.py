@@ -24,7 +24,7 @@ from arch_models.overlay import (
 )
 from cosim.mapping.choose import engines_for
 from studies.plain.errors import UserError
-from workloads.graph import Graph
+from workloads.graph import Graph, Operator
 
 Value = bool | int | str
 Choice = dict[str, Value]
@@ -285,4 +285,8 @@ def default_space(board: Board, graph: Graph | None = None) -> Space:
         axes.append(Axis(f"fabric_{engine.value}", switch, when))
         axes += [Axis(name, values, Condition(f"fabric_{engine.value}", (True,)))
                  for name, values in OWN_AXES[engine].items()]
+    if graph is not None and any(
+            layer.operator is Operator.CONVOLUTION and layer.window.pad_value
+            for layer in graph.layers):
+        axes.append(Axis("zero_points", (True,)))
     return Space(tuple(axes), COUPLINGS)

@@ -110,6 +110,7 @@ def optional_axes(board: Board, full: Space) -> tuple[Axis, ...]:
         Axis(CLOCK, whole_megahertz(board)),
         Axis("clock_gating", (False, True)),
         Axis("narrow_weights", (False, True)),
+        *(() if "zero_points" in there else (Axis("zero_points", (False, True)),)),
         Axis("wait", tuple(str(item.value) for item in Wait)),
         *(Axis(f"{role.value}_width_bits", widths) for role in WIDTH_ROLES),
         *(axis for axis in default_space(board).axes if axis.name not in there),

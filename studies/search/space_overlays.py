@@ -68,6 +68,7 @@ def overlay_of(choice: Mapping[str, Value], base: Overlay, board: Board,
         layout=Layout(str(choice.get("layout", base.layout.value))),
         clock_gating=bool(choice.get("clock_gating", base.clock_gating)),
         narrow_weights=bool(choice.get("narrow_weights", base.narrow_weights)),
+        zero_points=bool(choice.get("zero_points", base.zero_points)),
         control=replace(
             base.control, start=Start(str(choice.get("start", base.control.start.value))),
             wait=Wait(str(choice.get("wait", base.control.wait.value)))),
@@ -222,7 +223,7 @@ def values_of(overlay: Overlay, space: Space | None = None) -> Choice:
         "write_outstanding": output.outstanding, "fetch": overlay.fetch.value,
         "start": overlay.control.start.value, "layout": overlay.layout.value,
         "wait": overlay.control.wait.value, "clock_gating": overlay.clock_gating,
-        "narrow_weights": overlay.narrow_weights,
+        "narrow_weights": overlay.narrow_weights, "zero_points": overlay.zero_points,
     }
     choice |= {name: getattr(overlay, name) for name in SIZES}
     choice |= {f"{role.value}_width_bits": overlay.masters_of(role)[0].width_bits

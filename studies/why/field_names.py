@@ -25,8 +25,8 @@ SHORT = {
     "control.registers": "control.register_writes",
 }
 CONVOLUTION = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles", "weight_bits",
-               "narrow_weights", "data_bits", "most_in_words", "most_out_words", "tile_rows",
-               "tile_columns")
+               "narrow_weights", "zero_points", "data_bits", "most_in_words",
+               "most_out_words", "tile_rows", "tile_columns")
 BUFFERS = ("input_words", "input_banks", "weight_words", "weight_banks", "output_words",
            "output_banks", "accumulator_words")
 MEGAHERTZ = 1e6

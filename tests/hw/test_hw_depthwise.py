@@ -17,7 +17,7 @@ from cosim.analysis.least import least
 from cosim.build import build
 from cosim.executors import des, fast
 from cosim.mapping.choose import engines_for
-from cosim.program.table import ARGUMENTS, Buffer, Column, Opcode, UnitKind
+from cosim.program.table import ARGUMENT_COUNT, ARGUMENTS, Buffer, Column, Opcode, UnitKind
 from hw.csim.fabric import Fabric, SimulationError
 from hw.csim.simulate import run_frame
 from hw.interface.descriptors import encode
@@ -112,7 +112,7 @@ def test_many_tiles_on_rtl(tm, tn, taps):
 def fabric(request):
     overlay = dataclasses.replace(BASE, depthwise_taps=request.param)
     shell = dataclasses.replace(Sheet().program(), operations=np.zeros((0, 18), np.int64),
-                                arguments=np.zeros((0, 24), np.int32), segments=())
+                                arguments=np.zeros((0, ARGUMENT_COUNT), np.int32), segments=())
     with Fabric(shell, overlay, flags=QUICK) as built:
         yield overlay, built
 
@@ -151,7 +151,7 @@ def test_the_engine_in_cpp(fabric, kernel, stride, extreme):
     draw = np.random.default_rng(kernel)
     image = draw.integers(-128, 128, (19, 9, 8), np.int8)
     weights = draw.integers(-128, 128, (19, 1, kernel, kernel), np.int8)
-    entries = np.zeros((3, 24), np.int64)
+    entries = np.zeros((3, ARGUMENT_COUNT), np.int64)
     entries[:, :19] = (draw.integers(-5000, 5000, 19), draw.integers(1, 32768, 19),
                        draw.integers(20, 26, 19))
     if extreme:  # the largest sums, by the largest multiplier, with no shift and with the most
@@ -182,7 +182,7 @@ def test_operations_that_leave_a_buffer_are_refused(fabric, changes, words):
     draw = np.random.default_rng(1)
     sheet, _ = one_tile(overlay, (3, 1), draw.integers(-9, 9, (19, 9, 8), np.int8),
                         draw.integers(-9, 9, (19, 1, 3, 3), np.int8),
-                        np.ones((3, 24), np.int64), **changes)
+                        np.ones((3, ARGUMENT_COUNT), np.int64), **changes)
     memory, program = sheet.image(), sheet.program()
     built.reset()
     with pytest.raises(SimulationError, match=words):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arch_models.overlay import default_overlay
-from cosim.program.table import Buffer, Opcode
+from cosim.program.table import ARGUMENT_COUNT, Buffer, Opcode
 from hw.csim.fabric import Fabric
 from hw.interface.descriptors import encode
 from tests.support.tiny_programs import (
@@ -37,7 +37,7 @@ def fabric(request):
     overlay = OVERLAYS[request.param]
     shell = Sheet().program()
     shell = dataclasses.replace(shell, operations=np.zeros((0, 18), np.int64),
-                                arguments=np.zeros((0, 24), np.int32), segments=())
+                                arguments=np.zeros((0, ARGUMENT_COUNT), np.int32), segments=())
     with Fabric(shell, overlay) as built:
         yield overlay, built
 

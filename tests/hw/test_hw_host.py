@@ -9,6 +9,7 @@ import pytest
 
 from arch_models.overlay import default_overlay
 from cosim.lowering.packing import pack_tensor, unpack_tensor
+from cosim.program.table import ARGUMENT_COUNT
 from hw.csim.fabric import Fabric, SimulationError
 from hw.interface.host_table import OPERATOR_NUMBERS, host_table
 from tests.support.tiny_programs import Sheet, plain_place
@@ -29,7 +30,7 @@ TINY = UnicornConfig(images=16, width=16, blocks=1, head_channels=16, groups=4, 
 
 def empty_program():
     return dataclasses.replace(Sheet().program(), operations=np.zeros((0, 18), np.int64),
-                               arguments=np.zeros((0, 24), np.int32), segments=())
+                               arguments=np.zeros((0, ARGUMENT_COUNT), np.int32), segments=())
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from cosim.build import build
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.remedy import held, nearest_design
 from studies.plain.errors import UserError
+from workloads.graph import Operator, Phase
 from workloads.library import load
 
 BOARD = load_board("pynq-z1")
@@ -33,6 +34,18 @@ def test_the_nearest_design_holds_the_network(changes: dict[str, int]) -> None:
     assert check(found, BOARD) is None and build(GRAPH, found, BOARD).program is not None
     for name in changes:
         assert f"{name} = {getattr(found, name)} (now {changes[name]})" in str(told.value)
+
+
+def test_padding_that_is_no_zero_is_a_field_too() -> None:
+    """A network that pads with a zero point of a file needs a design that can."""
+    first = next(layer for layer in GRAPH.phase(Phase.FRAME) if layer.window.padding
+                 and layer.operator is Operator.CONVOLUTION and layer.window.groups == 1)
+    graph = replace(GRAPH, layers=tuple(
+        replace(layer, window=replace(layer.window, pad_value=-31)) if layer is first else layer
+        for layer in GRAPH.layers))
+    assert nearest_design(graph, FACE, BOARD) == replace(FACE, zero_points=True)
+    with pytest.raises(UserError, match=r"zero_points = true \(now false\)"):
+        held(evaluate(graph, FACE, BOARD, frames=1), graph, FACE, BOARD)
 
 
 def test_where_no_size_helps_none_is_named() -> None:

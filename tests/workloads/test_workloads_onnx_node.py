@@ -115,6 +115,9 @@ def outputs(walk: Walk, values: dict[str, np.ndarray]) -> np.ndarray:
     given = entered(walk.model, network.graph, values)
     name = walk.model.outputs[0]
     view = walk.views[name]
+    # Readers of a graph know its scales alone: nothing is left to apply to what it makes.
+    assert view.function is None
+    assert walk.shifts.keys().isdisjoint((*network.graph.inputs, *network.graph.outputs))
     flat = execute_real(network, given)[view.tensor].reshape(-1)
     real = np.where(view.places >= 0, flat[view.places], 0)
     if name in walk.counted:

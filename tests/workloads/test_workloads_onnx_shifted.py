@@ -1,17 +1,25 @@
-"""Are zero points kept exactly where every reader takes them in its bias, and widened elsewhere?"""
+"""Are zero points kept exactly where all that reads them can take them, and widened elsewhere?"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from arch_models.board import load_board
+from arch_models.overlay import Infeasible, default_overlay
+from cosim.build import build
+from hw.csim.simulate import run_frame_by_layer
+from studies.evaluation.evaluate import feasible
 from studies.evaluation.losses import decibels
-from tests.support.onnx_beside import assert_lowered, computed, runtime
+from studies.validate.onnx.layers import agreement, share_within_one
+from tests.support.onnx_beside import assert_lowered, computed, read_plainly, runtime
 from tests.support.onnx_models import model_of
-from workloads.graph import GraphError
+from tests.support.small_frames import QUICK
+from workloads.graph import GraphError, Operator
 from workloads.onnx.importer import import_onnx
 
 node = onnx.helper.make_node
@@ -31,11 +39,17 @@ def weights(*shape: int) -> np.ndarray:
 CONSTANTS = {
     "s": np.float32(0.03), "z": np.int8(0), "t": np.float32(0.02), "u": np.float32(STEP),
     "byte": np.float32(1 / 255), "least": np.uint8(0), "a": weights(8, 4, 1, 1),
-    "b": weights(6, 8, 3, 3), "m": weights(5, 8), "g": weights(5, 4), "ws": np.float32(0.004)}
+    "b": weights(6, 8, 3, 3), "m": weights(5, 8), "g": weights(5, 4), "h": weights(8, 1, 3, 3),
+    "tr": weights(8, 5, 3, 3),
+    "ws": np.float32(0.004), "pads": np.array([0, 0, 1, 0, 0, 0, 1, 2]),
+    "twice": np.array([1, 1, 2, 2], np.float32), "start": np.array([0]), "end": np.array([6]),
+    "one": np.array([1]), "other": np.uint8(140)}
 LEFT = [*counted("x", "d", "s", "z"), node("DequantizeLinear", ["a", "ws", "z"], ["wa"]),
         node("DequantizeLinear", ["b", "ws", "z"], ["wb"]),
         node("DequantizeLinear", ["m", "ws", "z"], ["wm"]),
-        node("DequantizeLinear", ["g", "ws", "z"], ["wg"])]
+        node("DequantizeLinear", ["g", "ws", "z"], ["wg"]),
+        node("DequantizeLinear", ["h", "ws", "z"], ["wk"]),
+        node("DequantizeLinear", ["tr", "ws", "z"], ["wt"])]
 VALUES = {"x": np.random.default_rng(3).normal(0, 1, (1, 4, 6, 6)).astype(np.float32)}
 
 
@@ -54,7 +68,31 @@ CONVOLUTIONS = [node("Conv", ["d", "wa"], ["e"]), *counted("e", "f", "t", "zero"
 MATRICES = [node("GlobalMaxPool", ["d"], ["high"]), node("Flatten", ["high"], ["flat"]),
             node("Gemm", ["flat", "wg"], ["e"], transB=1), *counted("e", "f", "t", "zero"),
             node("MatMul", ["f", "wm"], ["c"])]
-PADDED = [*CONVOLUTIONS[:-1], node("Conv", ["f", "wb"], ["c"], pads=[1] * 4)]
+FIRST = CONVOLUTIONS[:-1]
+#: What pads with a zero point, or passes one on to what does.
+PADDING = {
+    "even": [*FIRST, node("Conv", ["f", "wb"], ["c"], pads=[1] * 4)],
+    "uneven, with a stride": [
+        *FIRST, node("Conv", ["f", "wb"], ["c"], pads=[0, 1, 2, 1], strides=[2, 2])],
+    "dilated": [*FIRST, node("Conv", ["f", "wb"], ["c"], pads=[2] * 4, dilations=[2, 2])],
+    "same": [*FIRST, node("Conv", ["f", "wb"], ["c"], auto_pad="SAME_UPPER")],
+    "depthwise": [*FIRST, node("Conv", ["f", "wk"], ["c"], pads=[1] * 4, group=8)],
+    "transposed": [*FIRST, node("ConvTranspose", ["f", "wt"], ["c"], strides=[2, 2],
+                                pads=[1, 1, 0, 0])],
+    "transposed, beyond its reach": [*FIRST, node(
+        "ConvTranspose", ["f", "wt"], ["c"], strides=[2, 2], pads=[3, 3, 3, 3])],
+    "a pad": [*FIRST, node("Pad", ["f", "pads"], ["k"]), *counted("k", "l", "t", "zero"),
+              node("Conv", ["l", "wb"], ["c"])],
+    "maxima": [*FIRST, node("MaxPool", ["f"], ["k"], kernel_shape=[3, 3], pads=[1] * 4),
+               *counted("k", "l", "t", "zero"), node("Conv", ["l", "wb"], ["c"], pads=[1] * 4)],
+    "repeated": [*FIRST, node("Resize", ["f", "", "twice"], ["k"], mode="nearest"),
+                 *counted("k", "l", "t", "zero"), node("Conv", ["l", "wb"], ["c"], pads=[1] * 4)],
+    "two readers": [*FIRST, node("Conv", ["f", "wb"], ["c1"], pads=[1] * 4), node(
+        "Sigmoid", ["f"], ["c2"]), node("Slice", ["c2", "start", "end", "one"], ["c3"]),
+        node("Add", ["c1", "c3"], ["c"])],
+    "counted anew": [*FIRST, *counted("f", "l", "u", "other"),
+                     node("Conv", ["l", "wb"], ["c"], pads=[1] * 4)],
+}
 
 
 @pytest.mark.parametrize("zero", [np.uint8(97), np.uint8(0), np.uint8(255), np.int8(-31)], ids=str)
@@ -81,13 +119,110 @@ def test_a_table_ends_at_the_zero_point(tmp_path: Path) -> None:
     assert decibels(runtime(path, VALUES), made) > 30
 
 
+@pytest.mark.parametrize("zero", [np.uint8(97), np.uint8(0)], ids=str)
+@pytest.mark.parametrize("name", PADDING)
+def test_padding_stands_for_zero(name: str, zero: np.ndarray, tmp_path: Path) -> None:
+    """No value is further than a step, and the Program of a design that pads so has every byte."""
+    path = saved(tmp_path, zero, PADDING[name])
+    found, real, made = computed(path, VALUES)
+    right = runtime(path, VALUES)
+    apart = np.rint((made - right) / STEP)
+    assert "with a zero point held exactly" in found.note and "widened" not in found.note
+    assert np.abs(apart).max() <= 1 and (apart == 0).mean() > 0.9
+    assert decibels(right, real) > 20  # the float network does not round, but it cuts off
+    if name in ("even", "uneven, with a stride", "depthwise", "transposed", "a pad", "maxima"):
+        assert_lowered(found, VALUES, replace(default_overlay(), zero_points=True))
+
+
+def ends(path: Path, first: np.ndarray, last: np.ndarray, back: bool) -> Path:
+    """As onnxruntime's quantizer writes a file by default: zero points at both ends; the output
+    is taken back to values, or stays integers."""
+    nodes = [*counted("x", "d", "t", "first"), node("DequantizeLinear", ["a", "ws", "z"], ["wa"]),
+             node("Conv", ["d", "wa"], ["c"], pads=[1] * 4), *counted("c", "y", "u", "last")]
+    kind = onnx.helper.np_dtype_to_tensor_dtype(last.dtype)
+    if not back:
+        nodes = [*nodes[:-2], node("QuantizeLinear", ["c", "u", "last"], ["y"])]
+    model = model_of(nodes, {"x": VALUES["x"].shape}, "y", {
+        "t": np.float32(0.02), "first": first, "a": CONSTANTS["a"], "z": np.int8(0),
+        "ws": np.float32(0.004), "u": np.float32(0.02), "last": last})
+    if not back:
+        model.graph.output[0].type.tensor_type.elem_type = kind
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["values", "integers"])
+@pytest.mark.parametrize(("first", "last"), [
+    (np.uint8(97), np.uint8(140)), (np.uint8(0), np.uint8(255)), (np.int8(-128), np.int8(17))],
+    ids=str)
+def test_a_network_counts_from_zero_at_its_ends(first: np.ndarray, last: np.ndarray, back: bool,
+                                                tmp_path: Path) -> None:
+    """Not a bit is lost, and who knows scales alone gives and reads what is true."""
+    path = ends(tmp_path / "ends.onnx", first, last, back)
+    found, _, made = computed(path, VALUES)
+    right = runtime(path, VALUES).astype(float)
+    step = 0.02 if back else 1
+    apart = np.rint((made - right) / step)
+    assert "2 with a zero point held exactly" in found.note
+    assert np.abs(apart).max() <= 1 and (apart == 0).mean() > 0.98
+    values = right if back else (right - int(last)) * 0.02
+    plain = np.rint((read_plainly(found, VALUES).reshape(right.shape) - values) / 0.02)
+    assert np.array_equal(plain, apart)
+    assert_lowered(found, VALUES, replace(default_overlay(), zero_points=True))
+
+
+@pytest.mark.parametrize("nodes", [CONVOLUTIONS, MATRICES, *PADDING.values()],
+                         ids=["convolutions", "matrices", *PADDING])
+def test_readers_need_no_zero_point(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
+    found, _, made = computed(saved(tmp_path, np.uint8(97), nodes), VALUES)
+    assert np.array_equal(read_plainly(found, VALUES).reshape(-1), made.reshape(-1))
+
+
+def test_layers_agree_from_end_to_end(tmp_path: Path) -> None:
+    """Layer by layer on the runtime's own integers, and each is compared."""
+    for back in (True, False):
+        path = ends(tmp_path / "ends.onnx", np.uint8(97), np.uint8(140), back)
+        layers = agreement(import_onnx(path, [VALUES]), path)
+        assert [item.operator for item in layers] == [
+            "affine", "convolution" if back else "affine"]
+        assert share_within_one(layers) == 1
+
+
+def test_the_host_adds_and_takes_away_zero_points_in_c(tmp_path: Path) -> None:
+    path = ends(tmp_path / "ends.onnx", np.uint8(97), np.uint8(140), back=True)
+    graph = import_onnx(path, [VALUES]).graph
+    overlay = replace(default_overlay(), zero_points=True)
+    lowered = feasible(build(graph, overlay, load_board("pynq-z1")))
+    report = run_frame_by_layer(lowered, graph, overlay, seed=4, flags=QUICK)
+    assert (report.values_differing, report.where) == (0, "")
+
+
+def test_symmetric_leaves_no_work_at_the_ends(tmp_path: Path) -> None:
+    path = ends(tmp_path / "ends.onnx", np.uint8(97), np.uint8(140), back=True)
+    found = import_onnx(path, [VALUES], symmetric=True)
+    assert "2 ranges with a zero point widened" in found.note and "exactly" not in found.note
+    assert [layer.operator for layer in found.graph.layers] == [Operator.CONVOLUTION]
+
+
+def test_a_design_that_pads_with_zero_alone_says_what_it_lacks(tmp_path: Path) -> None:
+    """`--symmetric` widens what such a design cannot hold, and nothing else."""
+    path = saved(tmp_path, np.uint8(97), PADDING["even"])
+    found = build(import_onnx(path, [VALUES]).graph, default_overlay(), load_board("pynq-z1"))
+    assert isinstance(found, Infeasible)
+    assert (found.field, found.levers) == ("zero_points", ("zero_points",))
+    widened = import_onnx(path, [VALUES], symmetric=True)
+    assert "1 ranges with a zero point widened" in widened.note
+    assert not isinstance(build(widened.graph, default_overlay(), load_board("pynq-z1")),
+                          Infeasible)
+
+
 @pytest.mark.parametrize("nodes", [
-    PADDED, [*CONVOLUTIONS, node("MaxPool", ["f"], ["other"], kernel_shape=[2, 2])],
-    [*CONVOLUTIONS[:-1], node("MaxPool", ["f"], ["c"], kernel_shape=[2, 2])]],
-    ids=["padded", "another reader", "no product"])
-def test_what_pads_or_computes_otherwise_is_refused_or_widened(nodes: list[onnx.NodeProto],
-                                                               tmp_path: Path) -> None:
-    """Hardware pads with zeros, which are no real zeros there."""
+    [*FIRST, node("Mul", ["f", "f"], ["c"])],
+    [*FIRST, node("AveragePool", ["f"], ["c"], kernel_shape=[2, 2])]],
+    ids=["a product of activations", "a mean"])
+def test_what_computes_otherwise_is_refused_or_widened(nodes: list[onnx.NodeProto],
+                                                       tmp_path: Path) -> None:
+    """Sums and products of two activations have no place for a zero point."""
     path = saved(tmp_path, np.uint8(97), nodes)
     with pytest.raises(GraphError, match="the zero point must be 128"):
         import_onnx(path, [VALUES])

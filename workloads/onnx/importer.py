@@ -3,8 +3,8 @@
 It reads no files itself (`read`) and invents no meaning: an operator it does not know is
 listed with its nodes, all of them at once, and nothing is dropped.
 
-Activations of a QDQ network must be symmetric int8; uint8 with zero point 128 is the same. With
-`symmetric` other zero points are taken too, and the ranges widened.
+Activations of a QDQ network are symmetric int8; uint8 with zero point 128 is the same. Another zero
+point is held exactly (`shifted`) or refused; with `symmetric` its range is widened instead.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Imported:
         shapes and counts it."""
         view = self.views[name]
         flat = values[view.tensor].reshape(-1)
+        flat = flat if view.function is None else view.function(flat)
         found = np.where(view.places >= 0, flat[view.places], 0)
         if name not in self.counted:
             return found
@@ -107,11 +108,12 @@ def import_onnx(
     note = "scales as the file states them" if walk.stated else f"float network, {origin}"
     if walk.widened:
         note += f", {walk.widened} ranges with a zero point widened to symmetric ones"
-    if walk.shifts:
-        note += f", {len(walk.shifts)} with a zero point held exactly"
+    if walk.exact:
+        note += f", {walk.exact} with a zero point held exactly"
     if walk.dynamic:
         note += f", {walk.dynamic} ranges that the file takes at run time calibrated"
-    views = {name: view for name, view in walk.views.items() if view.function is None}
+    views = {name: view for name, view in walk.views.items()
+             if view.function is None or walk.added(view)}
     return Imported(graph, network, note, views, walk.counted, walk.model, walk.stated,
                     walk.stated or walk.dynamic > 0)
 

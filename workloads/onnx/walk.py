@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from arch_models.fields import made_label
-from workloads.graph import Graph, Layer, Operator, TensorSpec
+from workloads.graph import Graph, Layer, Operator, TensorSpec, Window
 from workloads.onnx.fold import MOST_ELEMENTS
 from workloads.onnx.read import Model, Node
+from workloads.onnx.rules.curves import Linear
 from workloads.quantization.float_network import FloatNetwork, Function
 
 Shape = tuple[int, ...]
@@ -95,6 +96,10 @@ class Walk:
     widened: int = 0
     #: Tensors that hold values with a zero point exactly: what each adds to its values.
     shifts: dict[str, float] = field(default_factory=dict)
+    #: Where the values of such tensors end below, since their integers do.
+    least: dict[str, float] = field(default_factory=dict)
+    #: Quantized activations that are held so.
+    exact: int = 0
     #: Ranges that the file would take from each input.
     dynamic: int = 0
     #: Does the file state scales of activations?
@@ -233,9 +238,11 @@ class Walk:
         return name
 
     def keep_scale(self, tensor: str, source: str) -> str:
-        """The tensor counts in its source's steps."""
+        """The tensor counts in its source's steps and holds its zero point."""
         if source in self.fixed:
             self.fixed[tensor] = self.fixed[source]
+        if source in self.shifts:
+            self.shifts[tensor] = self.shifts[source]
         self.tensors[tensor] = replace(self.tensors[tensor], bits=self.tensors[source].bits)
         return tensor
 
@@ -261,27 +268,53 @@ class Walk:
         key = (tensor, shape, hashlib.sha256(flat.tobytes()).digest())
         if key not in self._moved:
             roles = ("places",) if operator is Operator.GATHER else ()
-            made = self.add(f"{tensor}.{operator.value}", operator, (tensor,), roles, shape)
+            made = self.add(f"{tensor}.{operator.value}", operator, (tensor,), roles, shape,
+                            window=Window(pad_value=self.pad_value(tensor) if roles else 0))
             if roles:
                 self.structure[f"{made}.places"] = flat
             self._moved[key] = self.keep_scale(made, tensor)
         return self._moved[key]
 
+    def added(self, view: View) -> float:
+        """What a tensor adds to the values of a view that only has to take that away; else 0."""
+        offset = self.shifts.get(view.tensor, 0.0)
+        return offset if view.function == Linear(1.0, -offset) else 0.0
+
+    def pad_value(self, tensor: str) -> int:
+        """What stands for real zero in a tensor, in its steps."""
+        return round(self.shifts[tensor] / self.fixed[tensor]) if tensor in self.shifts else 0
+
+    def summed(self, tensor: str, offset: float, bits: int) -> str:
+        """A layer that adds an offset to the values of a tensor."""
+        channels = self.tensors[tensor].channels
+        made = self.add(f"{tensor}.affine", Operator.AFFINE, (tensor,),
+                        ("multiplier", "offset", "shift"), bits=bits)
+        self.weights[f"{made}.scale"] = np.ones(channels, np.float32)
+        self.weights[f"{made}.offset"] = np.full(channels, offset, np.float32)
+        return made
+
     def network(self) -> FloatNetwork:
-        """All that was walked, as a float network."""
+        """All that was walked, as a float network. Its outputs hold no zero point."""
         outputs = []
         for name in self.model.outputs:
-            view = self.view(name)
+            offset = self.added(self.lazy(name))
+            view = self.lazy(name) if offset else self.view(name)
             made = view.tensor if view.moved is None else self.arranged(
                 view.tensor, as_three(view.places), free=True)
-            if self.producer(made) is None:  # an input, handed through
+            if offset:
+                step = self.fixed[made]
+                made = self.summed(made, -offset, bits=16)
+                self.fixed[made] = step
+                self.views[name] = View(made, view.shape)
+            elif self.producer(made) is None:  # an input, handed through
                 made = self.keep_scale(self.add(name, Operator.RESHAPE, (made,)), made)
                 self.views[name] = View(made, view.shape)
             outputs.append(made)
         inputs = tuple(self.entrances)
         graph = Graph(self.model.name, inputs, tuple(dict.fromkeys(outputs)), self.tensors,
                       tuple(self.layers), self.structure)
-        return FloatNetwork(graph, self.weights, self.functions, self.fixed, self.weight_steps)
+        return FloatNetwork(graph, self.weights, self.functions, self.fixed, self.weight_steps,
+                            least=self.least)
 
 
 def three(shape: Shape) -> Shape3:

@@ -43,7 +43,7 @@ class FloatNetwork:
     `fixed_scales`: tensors whose scale follows from their meaning (masks, pictures, grids); the
     others are calibrated. `weight_steps`: steps of convolution weights by layer and output channel
     where they are given, not to be chosen. `wide`: tensors of 16 bits whose scale is calibrated;
-    the scale of others stays as the graph says.
+    the scale of others stays as the graph says. `least`: where a tensor's values end below.
     """
 
     graph: Graph
@@ -52,6 +52,7 @@ class FloatNetwork:
     fixed_scales: Mapping[str, float]
     weight_steps: Mapping[str, np.ndarray] = field(default_factory=dict)
     wide: frozenset[str] = frozenset()
+    least: Mapping[str, float] = field(default_factory=dict)
 
     def function(self, layer: Layer) -> Function:
         """What a lookup layer computes."""
@@ -98,7 +99,8 @@ def execute_real_layer(network: FloatNetwork, layer: Layer, inputs: Arrays) -> n
     if rule is None:
         raise GraphError(f"layer {layer.name!r}: {layer.operator} has no real form here")
     value = rule(network, layer, [item.astype(np.float64) for item in inputs]).astype(np.float32)
-    return np.maximum(value, 0) if layer.relu else value
+    least = 0 if layer.relu else network.least.get(layer.output)
+    return value if least is None else np.maximum(value, np.float32(least))
 
 
 def _weight(network: FloatNetwork, layer: Layer, role: str) -> np.ndarray:
@@ -109,13 +111,19 @@ def _column(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1, 1, 1)
 
 
+def _outside(network: FloatNetwork, layer: Layer) -> float:
+    """The value of what a layer reads outside its input."""
+    steps = layer.window.pad_value
+    return steps * network.fixed_scales[layer.inputs[0]] if steps else 0.0
+
+
 def convolution_before_relu(
     network: FloatNetwork, layer: Layer, inputs: Arrays
 ) -> np.ndarray:
     """Bias plus convolution in float64, before any ReLU."""
     window = layer.window
     total = convolve_real(inputs[0], _weight(network, layer, "weights"), window.stride,
-                          window.padding, window.groups)
+                          window.padding, window.groups, _outside(network, layer))
     return total + _column(_weight(network, layer, "bias"))
 
 
@@ -236,7 +244,7 @@ _RULES: Mapping[Operator, Callable[[FloatNetwork, Layer, Arrays], np.ndarray]] =
         network.graph.tensors[layer.output].shape),
     Operator.GATHER: lambda network, layer, inputs: gathered(
         inputs[0], network.graph.constant(layer, "places"),
-        network.graph.tensors[layer.output].shape),
+        network.graph.tensors[layer.output].shape, _outside(network, layer)),
     Operator.REQUANTIZE: lambda network, layer, inputs: inputs[0],
     Operator.SAMPLER: lambda network, layer, inputs: (
         inputs[2][0] * inputs[0] + inputs[2][1] * inputs[1]),

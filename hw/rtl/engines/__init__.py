@@ -38,5 +38,6 @@ BUILT: Mapping[Engine, Build] = {
     Engine.SOFTMAX: _stream(SoftmaxEngine),
     Engine.GRID_SAMPLE: _stream(GridSampleEngine),
     Engine.NORM: _stream(NormEngine, most_channels="vector_entries"),
-    Engine.DEPTHWISE: _stream(DepthwiseEngine, entries="vector_entries", taps="depthwise_taps"),
+    Engine.DEPTHWISE: _stream(DepthwiseEngine, entries="vector_entries", taps="depthwise_taps",
+                              pads="zero_points"),
 }

@@ -16,7 +16,6 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, V
 
 from arch_models.overlay import Fusion, Overlay
 from cosim.program.table import Opcode
-from hw.interface.descriptors import argument_fields
 from hw.rtl.buffers import READ_CYCLES
 from hw.rtl.engines.array import (
     SUM_BITS,
@@ -37,7 +36,7 @@ from hw.rtl.pipeline import (
     signed_bytes,
     slow_divide,
 )
-from hw.rtl.shell import Shell
+from hw.rtl.shell import Shell, fields_read
 
 FILL = PACED_FILL
 #: Cycles after a trip is issued in which its signals are at these places.
@@ -68,7 +67,8 @@ class ConvolutionEngine(Elaboratable):
         self.tm, self.tn, self.columns = overlay.tm, overlay.tn, overlay.columns
         self.packed, self.narrow = overlay.dsp_packing, overlay.narrow_weights
         self.result_cycles = overlay.result_cycles
-        self.shell = Shell(argument_fields(Opcode.CONVOLUTION), waits, signals)
+        self.pads = overlay.zero_points
+        self.shell = Shell(fields_read(Opcode.CONVOLUTION, self.pads), waits, signals)
         self.results = Results(self.shell, self.tm, self.columns, overlay.requantizers,
                                Fusion.ADD in overlay.fusions, Fusion.POOL in overlay.fusions,
                                address_bits)
@@ -258,10 +258,11 @@ class ConvolutionEngine(Elaboratable):
         return sums, closed
 
     def _pixel(self, m: Module, value: Value, inside: Value) -> Signal:
+        outside = self._head("pad_value") if self.pads else Const(0)
         found = Signal(signed(8), reset_less=True)
         m.d.sync += found.eq(value)
         with m.If(~inside):
-            m.d.sync += found.eq(0)
+            m.d.sync += found.eq(outside)
         return found
 
     def _seed(self, m: Module, before: Value) -> Signal:

@@ -13,15 +13,15 @@ stored; sums of rows' first columns are begun outside the output and are dropped
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
 from cosim.program.table import Buffer as Target
 from cosim.program.table import Opcode
-from hw.interface.descriptors import argument_fields
 from hw.rtl.engines.array import SUM_BITS
 from hw.rtl.engines.results import REQUANTIZE, requantize
 from hw.rtl.engines.stream import BEAT_CYCLES, FILL, Constants, StreamPorts
 from hw.rtl.pipeline import PLUS, PRODUCT, delay, late, loop_nest, product, register, signed_bytes
+from hw.rtl.shell import fields_read
 
 LANES = 8
 DEPTHWISE_FILL = FILL + 1  # the columns of a row are counted first
@@ -39,10 +39,11 @@ class DepthwiseEngine(StreamPorts, Elaboratable):
     """Cycles: DEPTHWISE_FILL + trips + DEPTHWISE_DRAIN; the trips are in `arch_models`."""
 
     def __init__(self, in_lanes: int, out_lanes: int, waits: int, signals: int,
-                 address_bits: int = 16, entries: int = 512, taps: int = 3) -> None:
-        StreamPorts.__init__(self, argument_fields(Opcode.DEPTHWISE), in_lanes, out_lanes, waits,
-                             signals, address_bits)
-        self.taps = taps
+                 address_bits: int = 16, entries: int = 512, taps: int = 3, pads: bool = False
+                 ) -> None:
+        StreamPorts.__init__(self, fields_read(Opcode.DEPTHWISE, pads), in_lanes, out_lanes,
+                             waits, signals, address_bits)
+        self.taps, self.pads = taps, pads
         self.parameter_address = Signal(address_bits)
         self.parameter_data = Signal(64 * LANES)
         self.weight_address = Signal(address_bits)
@@ -84,7 +85,8 @@ class DepthwiseEngine(StreamPorts, Elaboratable):
         return m
 
     def _pixels(self, m: Module, counters: tuple[Value, ...], plane_ends: Value) -> list[Value]:
-        """The channels of the pixel of a trip, zero outside the tile, when they are operands."""
+        """The channels of the pixel of a trip, or the padding outside the tile, when they are
+        operands."""
         top, left, tap, kernel_row = counters
         rows, columns = self._head("in_rows"), self._head("in_columns")
         places = [register(m, (register(m, first + more).as_signed() - self._head(pad))[:18]
@@ -99,12 +101,13 @@ class DepthwiseEngine(StreamPorts, Elaboratable):
                                 product(m, rows, columns)[:16], self.in_lanes)
         beat = self.fetch(m, (late(m, first, _POSITION), late(m, lane, _POSITION)), position)
         real = late(m, inside.all(), _BEAT - _PLACE - 1)
+        outside = self._head("pad_value") if self.pads else Const(0)
         found: list[Value] = []
         for index, value in enumerate(beat):
             pixel = Signal(signed(8), name=f"pixel_{index}", reset_less=True)
             m.d.sync += pixel.eq(value)
             with m.If(~real):
-                m.d.sync += pixel.eq(0)
+                m.d.sync += pixel.eq(outside)
             found.append(pixel)
         return found
 

@@ -13,10 +13,12 @@ import numpy as np
 
 from studies.plain.errors import UserError
 from studies.validate.onnx.outputs import run_model
+from workloads.arithmetic import integer_type
 from workloads.graph import Layer
 from workloads.onnx.importer import Imported, random_inputs
 from workloads.onnx.read import read_file
 from workloads.quantization.float_network import execute_real_layer
+from workloads.quantization.post_training import quantized_inputs
 from workloads.reference import execute_layer
 
 #: What is asked of a network: this share of its values within one step.
@@ -47,8 +49,11 @@ def agreement(imported: Imported, path: Path, seed: int = 0) -> list[Agreement]:
     `seed`: of the random network inputs. `UserError` if the file states no integers.
     """
     graph = imported.graph
-    stated = _stated(path, imported, random_inputs(imported.model, 1, seed)[0])
-    values = dict(stated)
+    inputs = random_inputs(imported.model, 1, seed)[0]
+    stated = _stated(path, imported, inputs)
+    entered = quantized_inputs(graph, imported.entered(inputs))
+    values = {name: array for name, array in entered.items()
+              if name in imported.network.fixed_scales} | stated
     found, behind = [], []
     for layer in graph.layers:
         missing = [name for name in layer.inputs if name not in values]
@@ -104,12 +109,15 @@ def _stated(path: Path, imported: Imported, inputs: dict[str, np.ndarray]) -> di
     for name, array in computed.items():
         view = imported.views[name]
         spec = imported.graph.tensors[view.tensor]
-        counted = array.astype(int) - (128 if array.dtype == np.uint8 else 0)
+        # What holds a zero point counts from the middle of the type, what the callers read not.
+        zero = imported.counted[name].zero if spec.bits == 16 else (
+            128 if array.dtype == np.uint8 else 0)
+        counted = array.astype(int) - zero
         flat = np.full(spec.elements, 1 << 16)
         inside = view.places.reshape(-1) >= 0
         flat[view.places.reshape(-1)[inside]] = counted.reshape(-1)[inside]
         if (flat < 1 << 16).all():  # a slice alone does not say what the tensor is
-            found[view.tensor] = flat.astype(np.int8).reshape(spec.shape)
+            found[view.tensor] = flat.astype(integer_type(spec.bits)).reshape(spec.shape)
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from workloads.graph import Operator
+from workloads.onnx import shifted
 from workloads.onnx.fold import run_node
 from workloads.onnx.read import Node, made_node
 from workloads.onnx.rules import functions
@@ -69,7 +70,8 @@ def move(walk: Walk, node: Node) -> None:
         _cast(walk, node)
         return
     zeros = node.operator in ("Pad", "Trilu", "CenterCropPad")
-    view = walk.view(node.inputs[0]) if zeros else walk.lazy(node.inputs[0])
+    view, offset = shifted.held(walk, node.inputs[0]) if zeros else (
+        walk.lazy(node.inputs[0]), 0.0)
     if node.operator in ("Identity", "Dropout", "Cast", "CastLike"):
         if any(walk.consumers(name) or name in walk.model.outputs for name in node.outputs[1:]):
             raise Unsupported("the mask must not be used")
@@ -97,6 +99,7 @@ def move(walk: Walk, node: Node) -> None:
                      and bool((moved.reshape(-1) == np.arange(moved.size)).all()))
             walk.views[name] = View(view.tensor, moved.shape, None if plain else moved,
                                     view.function)
+            shifted.pass_on(walk, name, offset)
 
 
 def _cast(walk: Walk, node: Node) -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from workloads.graph import Operator, Window
+from workloads.onnx import shifted
 from workloads.onnx.read import Node
 from workloads.onnx.rules.interpolation import Stretch, exact_step, grid_digits, interpolation
 from workloads.onnx.rules.windows import convolution, spatial
@@ -24,13 +25,15 @@ from workloads.quantization.float_network import Function
 
 def resize(walk: Walk, node: Node) -> None:
     """Nearest: repeats of two, or moved elements. Otherwise a matrix product for each axis."""
-    view = walk.view(node.inputs[0])
+    nearest = node.text("mode", "nearest") == "nearest"
+    view, offset = shifted.held(walk, node.inputs[0]) if nearest else (
+        walk.view(node.inputs[0]), 0.0)
     old = node.operator == "Upsample" or node.opset < 11
     for index, axis in enumerate(_stretches(walk, node, view.shape)):
         if axis.kept:
             continue
         matrix = interpolation(node, axis, old)
-        if node.text("mode", "nearest") == "nearest":
+        if nearest:
             places = np.where((matrix.sum(axis=1) > 0).reshape(
                 [-1 if other == index else 1 for other in range(len(view.shape))]),
                 view.places.take(matrix.argmax(axis=1), index), -1)
@@ -38,6 +41,7 @@ def resize(walk: Walk, node: Node) -> None:
         elif axis.before != axis.after or not np.array_equal(matrix, np.eye(axis.before)):
             view = _mixed(walk, node, view, index, matrix)
     walk.views[node.outputs[0]] = _repeated(walk, node, view)
+    shifted.pass_on(walk, node.outputs[0], offset)
 
 
 def _stretches(walk: Walk, node: Node, shape: tuple[int, ...]) -> list[Stretch]:

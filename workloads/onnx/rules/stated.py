@@ -47,7 +47,7 @@ def quantize_linear(walk: Walk, node: Node) -> None:
     walk.counted[node.outputs[0]] = Counted(
         float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]), zero.dtype)
     if not is_symmetric(zero):
-        if shifted.hold(walk, node, float(scale.reshape(-1)[0]), zero):
+        if shifted.hold(walk, node, walk.counted[node.outputs[0]]):
             return
         _complain(walk, node, zero)
         walk.widened += 1

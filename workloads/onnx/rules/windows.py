@@ -81,6 +81,8 @@ def convolution(walk: Walk, name: str, source: str, weights: np.ndarray, bias: n
         raise Unsupported(f"weights {weights.shape} in {window.groups} groups do not fit "
                           f"{channels} channels")
     out = _windowed(walk, source, window, len(weights))
+    if window.padding:
+        window = replace(window, pad_value=walk.pad_value(source))
     made = walk.add(name, Operator.CONVOLUTION, (source,),
                     ("weights", "bias", "multiplier", "shift"), out, window=window)
     walk.weights[f"{made}.weights"] = np.ascontiguousarray(weights, np.float32)
@@ -168,7 +170,8 @@ def _stacked(walk: Walk, node: Node, view: View, kernel: Kernel) -> None:
 
 def conv_transpose(walk: Walk, node: Node) -> None:
     """ConvTranspose: all phases of a stride at once, side by side as channels, then a view."""
-    view = spatial(walk.view(node.inputs[0]))
+    seen, offset = shifted.held(walk, node.inputs[0])
+    view = spatial(seen)
     weights, given = walk.constant(node.inputs[1]), walk.optional(node, 2)
     rank, groups = weights.ndim, node.attribute("group", 1)
     weights = weights[..., None] if rank == 3 else weights
@@ -186,6 +189,8 @@ def conv_transpose(walk: Walk, node: Node) -> None:
         steps = np.tile(steps, groups)
     if len(axes) == 3 or view.shape[0] != 1 or min(
             axes[0].before, axes[0].after, axes[1].before, axes[1].after) < 0:
+        parts = weights.reshape(groups, len(weights) // groups, weights.shape[1], -1)
+        bias = bias + shifted.added(parts.swapaxes(1, 2).reshape(bias.size, -1), offset)
         _stuffed(walk, node, view, Kernel(weights, bias, window, groups, steps, rank), extra)
         return
     made_of = _phase_weights(weights, groups, axes[0], axes[1])
@@ -197,7 +202,8 @@ def conv_transpose(walk: Walk, node: Node) -> None:
         steps = np.repeat(steps, each)
     made = convolution(
         walk, node.outputs[0], walk.arranged(view.tensor, view.places[0]), grown,
-        np.repeat(bias, each), Window(grown.shape[2], grown.shape[3], 1, padding, groups), steps)
+        np.repeat(bias, each) + shifted.added(grown, offset),
+        Window(grown.shape[2], grown.shape[3], 1, padding, groups), steps)
     places = np.arange(walk.tensors[made].elements, dtype=np.int32).reshape(
         channels, len(axes[0].taps), len(axes[1].taps), axes[0].positions, axes[1].positions)
     whole = places.transpose(0, 3, 1, 4, 2).reshape(
@@ -249,8 +255,10 @@ def _stuffed(walk: Walk, node: Node, view: View, kernel: Kernel, extra: Sizes) -
 
 def pool(walk: Walk, node: Node) -> None:
     """MaxPool and AveragePool of any number of axes."""
-    view = spatial(walk.view(node.inputs[0]))
-    rank, greatest = len(walk.lazy(node.inputs[0]).shape), node.operator == "MaxPool"
+    greatest = node.operator == "MaxPool"
+    seen, offset = shifted.held(walk, node.inputs[0]) if greatest else (
+        walk.view(node.inputs[0]), 0.0)
+    view, rank = spatial(seen), len(seen.shape)
     if len(node.outputs) > 1 and any(node.outputs[1:]):
         raise Unsupported("the indices of the greatest values must not be used")
     window = sliding(node, node.attribute("kernel_shape", []), view.shape[2:])
@@ -264,6 +272,7 @@ def pool(walk: Walk, node: Node) -> None:
         _slid(walk, target, view, window, greatest, rank)
     else:
         _gathered(walk, target, view, window, greatest, rank)
+    shifted.pass_on(walk, node.outputs[0], offset)
     if not plain:
         # Pads that do not count: the mean is taken over fewer values at the edges.
         functions.affine(walk, node, inner.outputs[0], factor[..., 0] if rank == 3 else factor,
