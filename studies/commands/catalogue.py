@@ -19,7 +19,7 @@ from arch_models.boards.rules import problems
 from arch_models.overlay import overlay_toml
 from studies.commands.options import BoardName, Json, WorkloadOption, reads_onnx
 from studies.evaluation import inputs
-from studies.evaluation.evaluate import feasible
+from studies.evaluation.remedy import held
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, check_writables, write_json, write_text
 from studies.plain.records import encode
@@ -189,7 +189,8 @@ def lint_design(
     """
     check_writables(json)
     on = inputs.board(board)
-    found = feasible(lint(inputs.workload(workload, reading), inputs.design(design), on))
+    graph, overlay = inputs.workload(workload, reading), inputs.design(design)
+    found = held(lint(graph, overlay, on), graph, overlay, on)
     if json is not None:
         write_json(json, encode(Findings(workload, design, on.name, on.unchecked, found)))
     console = terminal()

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from arch_models.overlay import Infeasible
 from studies.commands.options import (
     Json,
     MaybeBoard,
@@ -21,7 +22,7 @@ from studies.commands.options import (
     stored_note,
 )
 from studies.evaluation import inputs
-from studies.evaluation.evaluate import feasible
+from studies.evaluation.remedy import held
 from studies.plain.files import check_writables, write_json
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
@@ -52,7 +53,11 @@ def compare_designs(
     """
     check_writables(json)
     first, second = inputs.pair(a, b, workload, board, memory, reading)
-    found = feasible(compare(first, second))
+    found = compare(first, second)
+    if isinstance(found, Infeasible):  # its place begins with the name of the design
+        side = max((item for item in (first, second) if found.where.startswith(item.name)),
+                   key=lambda item: len(item.name))
+        found = held(found, side.graph, side.overlay, side.board)
     if json is not None:
         write_json(json, {**header(COMPARISON, invocation()), "predicted": True,
                           "a": encode(found.a), "b": encode(found.b),

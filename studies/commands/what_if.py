@@ -24,7 +24,7 @@ from studies.commands.options import (
     reads_onnx,
 )
 from studies.evaluation import inputs
-from studies.evaluation.evaluate import feasible
+from studies.evaluation.remedy import held
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.files import check_writables, output_folder, write_json
@@ -82,7 +82,7 @@ def what_if_command(
     output_folder(out)
     console, began = terminal(), time.perf_counter()
     if not wanted:
-        start, rows = feasible(tornado(graph, overlay, on, model))
+        start, rows = held(tornado(graph, overlay, on, model), graph, overlay, on)
         spent, count, figures = (time.perf_counter() - began, 2 * len(rows) + 1,
                                  _tornado_figures(start, rows))
     else:

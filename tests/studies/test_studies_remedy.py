@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from arch_models.board import load_board
-from arch_models.overlay import load_overlay
+from arch_models.overlay import load_overlay, save_overlay
 from arch_models.resources import check
 from cosim.build import build
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.remedy import held, nearest_design
 from studies.plain.errors import UserError
+from tests.support.command import cosim
 from workloads.graph import Operator, Phase
 from workloads.library import load
 
@@ -56,3 +58,22 @@ def test_where_no_size_helps_none_is_named() -> None:
     with pytest.raises(UserError, match="width_bits needs 128 bits") as told:
         held(evaluate(GRAPH, design, BOARD, frames=1), GRAPH, design, BOARD)
     assert "Nearest" not in str(told.value)
+
+
+@pytest.mark.parametrize("words", [
+    ("simulate", "agc-t32b4", "--design", "small.toml"),
+    ("explain", "small.toml", "--workload", "agc-t32b4"),
+    ("compare", "face", "small.toml", "--workload", "agc-t32b4"),
+    ("compare", "small.toml", "face", "--workload", "agc-t32b4"),
+    ("what-if", "small.toml", "--workload", "agc-t32b4"),
+    ("lint", "small.toml", "--workload", "agc-t32b4")], ids=" ".join)
+def test_each_command_names_it(words: tuple[str, ...], tmp_path: Path,
+                               monkeypatch: pytest.MonkeyPatch,
+                               capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the design that does not hold the network, where two are given."""
+    monkeypatch.chdir(tmp_path)
+    save_overlay(replace(FACE, parameter_entries=16), Path("small.toml"))
+    assert cosim(*words) != 0
+    said = "".join(capsys.readouterr().err.split())
+    assert "Nearestdesignthatholdsthenetwork:parameter_entries=" in said
+    assert "(now16)." in said
