@@ -16,22 +16,22 @@ from cosim.executors.fast_lines import find_front
 from cosim.executors.fast_state import WAITING
 from cosim.memory.bursts import BOUNDARY_BYTES, FAR
 from cosim.memory.crossing import ddr_read_data, passage
-from cosim.memory.ddr3 import bank_of, bus_at, row_of
+from cosim.memory.ddr3 import bank_of, bus_at, ddr_atoms, row_of
 
 
 @PLAIN_RULE
 def _is_stream(machine, unit, pace):
-    """Do the bursts of a unit come at this pace, those in flight and the next?"""
+    """Do like bursts of a unit come at this pace, those in flight and the next?"""
     x, settings, flight = machine.progress[unit], machine.units[unit], machine.flight
     full, in_flight, mask = 1 << settings.shift, settings.outstanding, flight.shape[1] - 1
     if (settings.pace != pace or machine.doing[unit] != WAITING or x.new_run
             or x.left <= full or x.issued - x.known != in_flight
             or x.accepted != machine.channels[settings.channel].data_free):
         return False
-    arrival = machine.lines.arrival[unit]
+    arrival, atoms = machine.lines.arrival[unit], ddr_atoms(machine.dram.t[0], x.here, full)
     for index in range(in_flight):
         burst = flight[unit, (x.known + index) & mask]
-        if burst.arrival != arrival or burst.moved != full:
+        if burst.arrival != arrival or burst.moved != full or burst.atoms != atoms:
             return False
         arrival += pace
     return True
