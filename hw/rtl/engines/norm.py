@@ -74,7 +74,7 @@ class NormEngine(StreamPorts, Elaboratable):
                                  self._norm("in_positions", 16)))
         beat = self.fetch(m, self.walk(
             m, ends[1], Mux(is_sums, self._sums("in_base"), self._norm("in_base")), stride,
-            self.in_lanes), position)
+            self.in_lanes), position, apart=True)
         words = -(-self.most_channels // LANES)
         m.submodules.sums = sums = Buffer("norm_sums", words, LANES)
         m.submodules.entries = entries = Buffer("norm_entries", words, LANES)

@@ -92,12 +92,19 @@ class StreamPorts:
                 m.d.sync += [group.eq(word + 1), lane.eq(0)]
         return register(m, word), register(m, lane)
 
-    def fetch(self, m: Module, place: Place, position: Value) -> list[Value]:
-        """The bytes of the beat at a position of a plane, BEAT_CYCLES after the step."""
+    def fetch(self, m: Module, place: Place, position: Value, apart: bool = False) -> list[Value]:
+        """The bytes of the beat at a position of a plane, BEAT_CYCLES after the step.
+
+        `apart`: no DSP48 takes their register for one of its own, which would ask for what comes
+        late from a block RAM long before the clock.
+        """
         first, lane = place
         m.d.sync += self.in_address.eq(first + register(m, position))
         word = self.in_data.word_select(late(m, lane, BEAT_CYCLES - 2), BEAT_BITS)
-        return signed_bytes(register(m, word), 8)
+        beat = register(m, word)
+        if apart:
+            beat.attrs["keep"] = "true"
+        return signed_bytes(beat, 8)
 
     def store(self, m: Module, enable: Value, place: Place, position: Value, beat: list[Value],
               later: int) -> None:

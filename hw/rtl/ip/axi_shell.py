@@ -13,9 +13,11 @@ last.
 from __future__ import annotations
 
 from amaranth.hdl import (
+    Array,
     Cat,
     ClockDomain,
     ClockSignal,
+    Const,
     DomainRenamer,
     Module,
     Mux,
@@ -41,6 +43,7 @@ from hw.rtl.transfers.queue import DEPTH, Queue
 
 #: The signals of an interface: name, bits, does it go in?
 Pins = tuple[tuple[str, int, bool], ...]
+_TOGETHER = 5  # bits that one LUT counts
 
 
 def lite_pins(address_bits: int) -> Pins:
@@ -156,7 +159,8 @@ class AxiShell(Component):
         going, filling, finished, over = Signal(), Signal(), Signal(), Signal()
         open_ = Signal(range(len(self.program.units) * (COMMAND_DEPTH + 1) + 1))
         ends = register(m, top.ended[:len(self.program.units)])
-        ended = register(m, sum(ends[1:], Value.cast(ends[0])))
+        ended = sum((_ones(m, ends[at : at + _TOGETHER])
+                     for at in range(1, len(ends), _TOGETHER)), register(m, ends[0]))
         dispatched = register(m, feed.dispatched)
         sent = Signal(2)  # what was sent is counted two cycles later
         all_sent = sent[1]
@@ -225,3 +229,9 @@ class AxiShell(Component):
                          last.eq(lengths.r_data == 0)]
         with m.Elif(leaves):
             m.d.sync += [left.eq(left - 1), last.eq(left == 1)]
+
+
+def _ones(m: Module, bits: Value) -> Signal:
+    """How many bits are set, a cycle later: a table, where adders would be a carry chain."""
+    return register(m, Array(Const(value.bit_count(), len(bits).bit_length())
+                             for value in range(1 << len(bits)))[bits])

@@ -5,7 +5,7 @@ It runs nothing. Every answer and everything that an access does comes from regi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 
@@ -22,6 +22,7 @@ from hw.rtl.ports import COUNTER_READ_CYCLES
 from hw.rtl.shell import COUNTER_BITS
 
 _COUNTER_BYTES = 8
+_LOW = 6  # bits of an offset that one LUT compares
 
 
 class ControlPort(Elaboratable):
@@ -46,8 +47,10 @@ class ControlPort(Elaboratable):
         done = Signal()
         place, data, taken = self._writes(m)
 
+        asks = _asks(m, place)
+
         def written(offset: int) -> Value:
-            return register(m, taken & (place == offset))
+            return register(m, taken & asks(offset))
 
         starts = written(CONTROL) & data[0] & ~self.working
         clears = written(INTERRUPT_STATUS) & data[0]
@@ -73,7 +76,10 @@ class ControlPort(Elaboratable):
         return m
 
     def _writes(self, m: Module) -> tuple[Signal, Signal, Signal]:
-        """(Offset, data, they are written in the next cycle)."""
+        """(Offset, data, they are written in the next cycle).
+
+        The host holds its offset until it is taken, so a register has it a cycle before that.
+        """
         bus = self.bus
         place, data = Signal.like(bus["AWADDR"]), Signal(32)
         ready, taken, writes = Signal(), Signal(), Signal()
@@ -81,8 +87,9 @@ class ControlPort(Elaboratable):
         m.d.sync += [ready.eq(bus["AWVALID"] & bus["WVALID"]
                               & ~(ready | taken | writes | bus["BVALID"])),
                      taken.eq(ready), writes.eq(taken)]
+        m.d.sync += place.eq(bus["AWADDR"])
         with m.If(ready):
-            m.d.sync += [place.eq(bus["AWADDR"]), data.eq(bus["WDATA"])]
+            m.d.sync += data.eq(bus["WDATA"])
         with m.If(writes):
             m.d.sync += bus["BVALID"].eq(1)
         with m.Elif(bus["BREADY"]):
@@ -97,7 +104,8 @@ class ControlPort(Elaboratable):
         found = delay(m, ready, COUNTER_READ_CYCLES + 3)
         stride = UNIT_STRIDE_BYTES.bit_length() - 1
         low = _COUNTER_BYTES.bit_length() - 1
-        asks_control = register(m, place == CONTROL)
+        asks = _asks(m, place)
+        asks_control = register(m, asks(CONTROL))
         m.d.comb += [
             bus["ARREADY"].eq(ready), bus["RRESP"].eq(0),
             takes.eq(found & asks_control & value[1])]
@@ -116,10 +124,17 @@ class ControlPort(Elaboratable):
                 (GLOBAL_INTERRUPT, self.let_through), (INTERRUPT_ENABLE, self.enabled),
                 (INTERRUPT_STATUS, Cat(self.pending, self.overflow)),
                 *((self.places[name], signal) for name, signal in self.values.items())):
-            answer = answer | Mux(register(m, place == offset), content, 0)
+            answer = answer | Mux(register(m, asks(offset)), content, 0)
         m.d.sync += value.eq(answer)
         with m.If(found):
             m.d.sync += [bus["RVALID"].eq(1), bus["RDATA"].eq(value)]
         with m.Elif(bus["RREADY"]):
             m.d.sync += bus["RVALID"].eq(0)
         return takes
+
+
+def _asks(m: Module, place: Value) -> Callable[[int], Value]:
+    """Is `place` this offset? A cycle later: its low bits and its high ones are compared apart."""
+    low, high = place[:_LOW], place[_LOW:]
+    return lambda offset: (register(m, low == offset % (1 << _LOW))
+                           & register(m, high == offset >> _LOW))

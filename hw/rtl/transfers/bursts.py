@@ -123,7 +123,7 @@ class BurstWalker(Elaboratable):
         moves, there = accepted | ~valid, waits | bursts.r_rdy
         with m.If(moves):
             m.d.sync += first.eq(Mux(waits, spare, bursts.r_data))
-        stays = (moves & there) | (~moves & valid)
+        stays = there | (valid & ~accepted)
         m.d.sync += [valid.eq(stays), empty.eq(~stays), waits.eq(~moves & there)]
         m.d.comb += [self.comes.eq(there & (empty | (~quiet & self.request_ready))),
                      self.coming.eq(Mux(waits, spare, bursts.r_data)[ADDRESS_BITS:])]
@@ -142,13 +142,14 @@ class BurstWalker(Elaboratable):
         goes_on = begins | (valid & ~(moves & row_ends & plane_ends))
         m.d.sync += [valid.eq(goes_on), moves.eq(goes_on & out.room)]
         address, next_plane = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        rows_left, planes_left, span = Signal(32), Signal(32), Signal(32)
+        rows_left, planes_left = Signal(32), Signal(32)
+        span = register(m, (row_bytes - 1)[:32])
         one_row, one_plane = register(m, rows == 1), register(m, planes == 1)
         few_rows = few(m, begins | (moves & row_ends), rows, rows_left)
         few_planes = few(m, begins, planes, planes_left)
         with m.If(begins):
             m.d.sync += [
-                span.eq(row_bytes - 1), address.eq(self._head("address")),
+                address.eq(self._head("address")),
                 rows_left.eq(rows), planes_left.eq(planes), row_ends.eq(one_row),
                 plane_ends.eq(one_plane),
                 next_plane.eq(self._head("address") + self._head("plane_stride"))]
@@ -161,7 +162,7 @@ class BurstWalker(Elaboratable):
                              next_plane.eq(next_plane + self._head("plane_stride")),
                              planes_left.eq(planes_left - 1), plane_ends.eq(few_planes(2))]
         # Does the run end in the page in which it starts?
-        short = register(m, register(m, row_bytes - 1)[PAGE_BITS:] == 0)
+        short = register(m, span[PAGE_BITS:] == 0)
         within = ~(address[:PAGE_BITS] + span[:PAGE_BITS])[PAGE_BITS]
         m.d.comb += [
             out.w_en.eq(delay(m, moves, 1)),

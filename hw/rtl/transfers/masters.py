@@ -47,7 +47,9 @@ class BeatCounter(Elaboratable):
         self.valid = Signal(self.slots)
         self.upper = Signal()
         self.moves = Signal()  # the step is the last one of its beats
-        self.rests = Signal(init=1)  # not `moves`, a register of its own
+        # Many follow `moves`, so two more registers know it: what tells ends asks the one that
+        # rests, and who writes beats the one without a reset. Equal ones would be merged.
+        self._rests, self._comes = Signal(init=1), Signal(reset_less=True)
         self.plane_ends = Signal()  # the beats that move next are the plane's last ones
         self.last = Signal()  # and the operation's
         self._row_ends = Signal()
@@ -61,6 +63,10 @@ class BeatCounter(Elaboratable):
         """Beats that a step moves."""
         return Value.cast(1) if self.slots == 1 else 1 + self.valid[1]
 
+    def comes(self, slot: int) -> Value:
+        """Does a step move a beat of that place?"""
+        return self._comes & self.valid[slot]
+
     def elaborate(self, platform: object) -> Module:
         """Build the counters; what ends with a step is known before it."""
         m = Module()
@@ -71,7 +77,8 @@ class BeatCounter(Elaboratable):
             upper = ~self.shell.begins & (self.upper ^ self.step)
             m.d.sync += self.upper.eq(upper)
             moves = moves & upper
-        m.d.sync += [self.step.eq(self.coming), self.moves.eq(moves), self.rests.eq(~moves)]
+        m.d.sync += [self.step.eq(self.coming), self.moves.eq(moves), self._rests.eq(~moves),
+                     self._comes.eq(moves)]
         ends = self._run(m)
         row_last = self._repeat(m, "rows", self._plane_opens, self._row_moves)
         plane_last = self._repeat(m, "planes", self.shell.begins, self.plane_moves)
@@ -126,12 +133,15 @@ class BeatCounter(Elaboratable):
         near = few(m, opens, beats, left)
         with m.If(opens):
             m.d.sync += left.eq(beats)
-            m.d.comb += [then_one.eq(single), then_two.eq(double)]
         with m.Elif(self.moves & (self.upper if self.slots > 1 else 1)):
             m.d.sync += left.eq(left - 1)
-            m.d.comb += [then_one.eq(near(2)), then_two.eq(near(3))]
         with m.Elif(self.moves):
             m.d.sync += left.eq(left - 2)
+        with m.If(opens):
+            m.d.comb += [then_one.eq(single), then_two.eq(double)]
+        with m.Elif(~self._rests & (self.upper if self.slots > 1 else 1)):
+            m.d.comb += [then_one.eq(near(2)), then_two.eq(near(3))]
+        with m.Elif(~self._rests):
             m.d.comb += [then_one.eq(near(3)), then_two.eq(near(4))]
         return then_one if self.slots == 1 else then_one | (then_two & ~upper)
 
@@ -219,7 +229,7 @@ class ReadMaster(Elaboratable):
             counter.coming.eq(comes),
         ]
         for slot, (valid, _) in enumerate(self.beats):
-            m.d.comb += valid.eq(~counter.rests & counter.valid[slot])
+            m.d.comb += valid.eq(counter.comes(slot))
         data = [beat for _, beat in self.beats]
         if len(taken) < BEAT_BITS:
             lower = Signal(len(taken))
@@ -297,10 +307,11 @@ class WriteMaster(Elaboratable):
         m.submodules.queue = queue = Queue(width, FETCH_AHEAD, near=True)
         fetches, held, leaves, left = (
             Signal(), Signal(range(FETCH_AHEAD + 1)), Signal(), Signal())
-        goes_on = self.shell.begins | (fetches & ~(counter.moves & counter.last))
-        m.d.comb += [counter.coming.eq(goes_on & (held < FETCH_AHEAD - 2)),
+        begins, goes_on = self.shell.begins, fetches & ~(counter.moves & counter.last)
+        # Nothing is held when an operation begins, so its first beat asks for no room.
+        m.d.comb += [counter.coming.eq(begins | (goes_on & (held < FETCH_AHEAD - 2))),
                      self.fetch.eq(counter.step)]
-        m.d.sync += [fetches.eq(goes_on), left.eq(leaves)]
+        m.d.sync += [fetches.eq(begins | goes_on), left.eq(leaves)]
         with m.If(self.fetch & ~left):
             m.d.sync += held.eq(held + 1)
         with m.Elif(left & ~self.fetch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 from cosim.program.table import Opcode
 from hw.rtl.pipeline import delay, register
@@ -71,7 +71,9 @@ def entry_places(m: Module, master: ReadMaster, lanes: int) -> Sequence[Place]:
                                             for count in range(1, counter.slots + 1))):
             at_word, at_lane = (first, rest) if when is settled else (word, lane)
             ahead = at_lane + by
-            wraps = ahead >= lanes
+            # No sum is compared: that would be a carry chain before another.
+            wraps = Cat(Const(0, 1), *(at_lane == one
+                                       for one in range(max(0, lanes - by), lanes))).any()
             with m.If(when):
                 m.d.sync += [word.eq(at_word + (by if lanes == 1 else wraps)),
                              lane.eq(0 if lanes == 1 else Mux(wraps, ahead - lanes, ahead))]
