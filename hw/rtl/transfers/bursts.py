@@ -123,7 +123,7 @@ class BurstWalker(Elaboratable):
         moves, there = accepted | ~valid, waits | bursts.r_rdy
         with m.If(moves):
             m.d.sync += first.eq(Mux(waits, spare, bursts.r_data))
-        stays = there | (valid & ~accepted)
+        stays = there | ~(empty | accepted)  # as `moves` says, but past what moves
         m.d.sync += [valid.eq(stays), empty.eq(~stays), waits.eq(~moves & there)]
         m.d.comb += [self.comes.eq(there & (empty | (~quiet & self.request_ready))),
                      self.coming.eq(Mux(waits, spare, bursts.r_data)[ADDRESS_BITS:])]
