@@ -126,10 +126,12 @@ def count_loops(m: Module, begins: Value, moves: Value, limits: Sequence[ValueLi
         limit, step = Value.cast(limits[index]), Value.cast(strides[index])
         counter = Signal(min(bits, max(1, len(limit))), name=f"loop_{index}")
         single = (singles or {}).get(index, register(m, step >= limit))
-        double = register(m, (step << 1) >= limit)
-        triple = step + (step << 1)
+        double, triple = (step << 1) >= limit, step + (step << 1)
         if not isinstance(step, Const):
+            # The sign of a sum: a comparison has LUTs before its carry chain.
+            double = (limit + ~Cat(step << 1, Const(0, 1)).as_signed())[-1]
             step, triple = register(m, step), register(m, triple)
+        double = register(m, double)
         beyond = register(m, triple - limit)
         move = ends[index + 1] if index + 1 < count else moves
         with m.If(begins | ends[index]):
