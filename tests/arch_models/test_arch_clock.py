@@ -28,6 +28,7 @@ from arch_models.nets import Way, read_clock_data, read_grid
 from arch_models.overlay import (
     NOMINAL_CLOCK_HZ,
     Engine,
+    Overlay,
     Rate,
     default_overlay,
     load_overlay,
@@ -118,6 +119,14 @@ def test_a_rate_follows_from_rows_and_luts_alone(volts: float) -> None:
         overlay = replace(BASE, tm=tm, input_words=words)
         lut = estimate(overlay).total.lut
         assert rate_of_rows(rows_of(overlay), lut, board) == rate_hz(overlay, board)
+
+
+@pytest.mark.parametrize("overlay", [
+    BASE, *(load_overlay(name) for name in ("diffusion", "face", "mobile")),
+    replace(BASE, tm=8, tn=8, engines=frozenset(Engine))],
+    ids=["default", "diffusion", "face", "mobile", "8 x 8 with every engine"])
+def test_the_designs_of_ours_run_at_200_mhz(overlay: Overlay) -> None:
+    assert rate_hz(overlay, BOARD) == 200_000_000
 
 
 def test_an_engine_or_a_fuller_fabric_never_makes_a_design_faster() -> None:
