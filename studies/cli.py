@@ -89,6 +89,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "autoencoder": "train.autoencoder",
         "unicorn": "train.unicorn",
         "fine-tune": "train.fine_tune",
+        "fine-tune-agc": "train.fine_tune_agc",
         "quantize-agc": "train.quantize_agc",
         "quantize-unicorn": "train.quantize_unicorn",
         "measure-agc": "train.measure_agc",

@@ -140,6 +140,29 @@ def fine_tune(
           f"--rate {rate:g} --seed {seed} --narrow {narrow:g} --steps {steps} --suffix {suffix}")
 
 
+def fine_tune_agc(
+    network: Annotated[str, typer.Argument(help="A trained AGC decoder, for example t32b4.")],
+    seconds: Annotated[float, typer.Option(min=1, help="All in all, but for the measuring.")],
+    out: Graphs = None,
+    batch: Batch = 32,
+    bank: Annotated[int, typer.Option(min=1, help="Rendered heads to draw from.")] = 3000,
+    rate: Rate = 4e-4,
+    seed: Seed = 7,
+    fresh: Annotated[int, typer.Option(
+        min=0, help="Pairs rendered a batch; the others are shown again. 0: all.")] = 8,
+) -> None:
+    """Fine-tune an AGC decoder with 4-bit weights in the loop, quantize and measure it."""
+    from workloads.agc.config import TRAINED
+
+    _known("trained AGC decoder", [network], TRAINED)
+    from workloads.training.agc import finetune as job
+
+    folder = _graphs(out)
+    made = job.run(job.Request(network, seconds, batch, bank, rate, seed, fresh), _told)
+    _save(made, folder, f"cosim train fine-tune-agc {network} --seconds {seconds:g} "
+          f"--batch {batch} --bank {bank} --rate {rate:g} --seed {seed} --fresh {fresh}")
+
+
 def quantize_agc(
     network: Annotated[str, typer.Argument(help="A trained AGC decoder, for example w16.")],
     scales: Annotated[str, typer.Option(

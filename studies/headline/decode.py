@@ -31,7 +31,8 @@ from workloads.unicorn.run import picture
 from workloads.unicorn.torch import load_unicorn
 
 #: Shipped networks with trained weights whose float decoder ships too: their short names.
-UNICORN_NAMES = {"unicorn-n256-int8": "n256", "unicorn-n256-one-step": "n256"}
+UNICORN_NAMES = dict.fromkeys(
+    ("unicorn-n256-int8", "unicorn-n256-one-step", "unicorn-n256-one-step-4bit"), "n256")
 #: Pictures a second of a clip.
 RATE = 25
 COLUMNS = ("wanted", "float", "int8", "four times the difference of int8 to float")

@@ -1,7 +1,8 @@
 """Sets 4-bit weights beside 8-bit ones: quality, DRAM traffic, latency, energy and block RAM.
 
 Quality is measured with the integer reference on held-out heads, or on seeded pictures of the set;
-the rest is predicted. Networks are narrowed without training (`workloads.quantization.narrow`).
+the rest is predicted. Networks of 8 bits are narrowed without training
+(`workloads.quantization.narrow`); one that was trained with 4 bits is taken as it is.
 Needs torch (the extras `torch` and `quality`), but for `count` 0, which measures no picture.
 `cosim study precision` runs it.
 """
@@ -31,7 +32,8 @@ from workloads.unicorn.run import picture, starting_values
 
 #: Networks and the shipped designs that they run on.
 DESIGNS = {"agc-t32b4": "face", "agc-w16": "default", "agc-w32": "default",
-           "unicorn-n256-int8": "diffusion", "unicorn-n256-one-step": "diffusion"}
+           "unicorn-n256-int8": "diffusion", "unicorn-n256-one-step": "diffusion",
+           "unicorn-n256-one-step-4bit": "diffusion"}
 MEMORIES = ("flat", "ddr3")
 #: Share of the weights that have 4 bits, at least; 0: the network as it ships.
 SHARES = (0.0, 0.5, 1.0)
@@ -80,8 +82,10 @@ def run(request: Request = Request()) -> list[Row]:
 def _rows(name: str, request: Request) -> Iterator[Row]:
     graph, board = load(name), inputs.board(request.board)
     values, base = calibration(graph, name), inputs.design(DESIGNS[name])
-    for share in SHARES:
-        mine = narrowed(graph, least_sensitive(graph, values, share)) if share else graph
+    trained = narrow_share(graph) == 1
+    for share in SHARES[-1:] if trained else SHARES:
+        mine = graph if trained or not share else narrowed(
+            graph, least_sensitive(graph, values, share))
         quality = measured(mine, name, request) if request.count else None
         for design in designs(base, share):
             for memory in MEMORIES:

@@ -162,6 +162,7 @@ def test_unicorn_is_trained_from_pictures_to_weights(tmp_path: Path,
     (("quantize-agc", "agc-w16"), "'w16'"),
     (("quantize-unicorn", "n256", "--activations", "9"), "8 or 16"),
     (("fine-tune", "n257", "--seconds", "9"), "'n256'"),
+    (("fine-tune-agc", "t33b4", "--seconds", "9"), "'t32b4'"),
     (("measure-agc", "w16", "w61"), "'w16'"),
     (("measure-unicorn", "n2"), "n256"),
 ])

@@ -307,7 +307,7 @@ def folded(decoder: AgcDecoder) -> AgcDecoder:
         if isinstance(module, ConvUnit) and module.norm is not None:
             fold_norm(module.conv, module.norm)
             module.norm = None
-        if isinstance(module, ResidualBlock):
+        if isinstance(module, ResidualBlock) and module.norm2 is not None:
             fold_norm(module.conv1, module.norm2)
             module.norm2 = None
     return result

@@ -55,7 +55,7 @@ def quantize(
         raise ValueError("calibration is empty, must hold at least one set of inputs")
     recipe = recipe or Recipe()
     network = _widened(network, recipe)
-    network, observed = _equalized(network, calibration, recipe, partial)
+    network, observed = equalized(network, calibration, recipe, partial)
     scales = choose_scales(network, observed.samples, recipe)
     tensors = {name: replace(spec, scale=scales[name])
                for name, spec in network.graph.tensors.items()}
@@ -243,7 +243,7 @@ def choose_scales(
     return {name: chosen[group] for name, group in groups.items()}
 
 
-def _equalized(
+def equalized(
     network: FloatNetwork, calibration: Sequence[Values], recipe: Recipe,
     partial: Sequence[Values] = (),
 ) -> tuple[FloatNetwork, Observed]:

@@ -83,10 +83,25 @@ class Teacher:
         self.detector = load_detector(network).to(device)
 
     @torch.no_grad()
+    def points(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
+        """Its keypoints [N, K, 2] of both frames of each pair."""
+        first, second = self.detector(torch.cat([source, driving])).float().chunk(2)
+        return first, second
+
+    @torch.no_grad()
     def frame(self, source: Tensor, driving: Tensor) -> Tensor:
         """Its answer [N, 3, rows, cols] for a batch of pairs."""
-        points = self.detector(torch.cat([source, driving])).float().chunk(2)
-        return self.decoder(source, *points)
+        return self.decoder(source, *self.points(source, driving))
+
+
+def frame_terms(features: RandomFeatures, found: Tensor, driving: Tensor,
+                device: str) -> dict[str, Tensor]:
+    """The weighted terms of the loss of decoded frames [N, 3, rows, cols] against the real ones."""
+    with autocast(device):
+        perceived = feature_loss(features, found, driving).float()
+    return {"pyramid": PYRAMID * pyramid_loss(found, driving),
+            "features": FEATURES * perceived,
+            "structure": STRUCTURE * structure_loss(found, driving)}
 
 
 class Trainer:
@@ -126,18 +141,12 @@ class Trainer:
             every = self.detector(torch.cat([source, driving, warp.frame(driving)]))
             source_points, driving_points, warped_points = every.float().chunk(3)
             found = self.decoder(source, source_points, driving_points).float()
-            features = feature_loss(self.features, found, driving).float()
             if self.teacher is not None:
                 wanted = self.teacher.frame(source, driving).float()
                 follow = {"teacher": TEACHER * pyramid_loss(found, wanted)}
         moved = (warp.points(warped_points) - driving_points).abs().mean()
-        return {
-            "pyramid": PYRAMID * pyramid_loss(found, driving),
-            "features": FEATURES * features,
-            "structure": STRUCTURE * structure_loss(found, driving),
-            "equivariance": EQUIVARIANCE * moved,
-            **follow,
-        }
+        return {**frame_terms(self.features, found, driving, self.device),
+                "equivariance": EQUIVARIANCE * moved, **follow}
 
     def step(self, source: Tensor, driving: Tensor, share: float) -> dict[str, Tensor]:
         """Update once; `share` of the time budget is spent. Return the terms of the loss."""
