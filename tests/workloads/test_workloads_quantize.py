@@ -97,11 +97,11 @@ def test_only_positive_chains_are_rescaled() -> None:
 def test_each_layer_alone_is_near_its_float_form(power_of_two: bool) -> None:
     """One quantized layer on the exact integers' real values: a few per cent of the deviation."""
     from workloads.quantization.float_network import execute_real_layer
-    from workloads.quantization.post_training import _equalized
+    from workloads.quantization.post_training import equalized
 
     graph = quantized(power_of_two, bias=False)
     recipe = Recipe(power_of_two=power_of_two, correct_bias=False)
-    same, _ = _equalized(network(), seeded_inputs(TINY, 3, 10), recipe)
+    same, _ = equalized(network(), seeded_inputs(TINY, 3, 10), recipe)
     inputs = seeded_inputs(TINY, 1, 5)[0]
     values = execute(graph, quantized_inputs(graph, inputs))
     for layer in graph.layers:
