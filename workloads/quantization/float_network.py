@@ -12,7 +12,7 @@ import numpy as np
 
 from workloads import arithmetic
 from workloads.convolution import convolve_real
-from workloads.graph import Graph, GraphError, Layer, Operator
+from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec
 from workloads.reference import gathered
 
 Arrays = Sequence[np.ndarray]
@@ -181,10 +181,14 @@ def _grid_sample(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndar
                            for index in range(0, grids.shape[0], 2)])
 
 
-def _displacements(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
-    graph = network.graph
-    grid = next(graph.tensors[other.output] for other in graph.layers
+def grid_of_displacements(graph: Graph, layer: Layer) -> TensorSpec:
+    """The grid that is made of the displacements of a layer, which are in its pixels."""
+    return next(graph.tensors[other.output] for other in graph.layers
                 if layer.output in other.inputs)
+
+
+def _displacements(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    grid = grid_of_displacements(network.graph, layer)
     size = np.array([grid.columns - 1, grid.rows - 1], np.float32).reshape(2, 1, 1) / 2
     moved = (inputs[0] - inputs[1]) * size
     return np.concatenate([np.zeros((2, 1, 1)), moved], axis=1)

@@ -22,14 +22,12 @@ from workloads.training.fitting import falling, shares, started
 from workloads.training.losses import RandomFeatures, psnr
 from workloads.training.made import Made
 from workloads.training.pictures.picture_set import picture_set
+from workloads.training.rounded_network import STEP_RATE
 from workloads.training.unicorn.autoencoder import batch_of, picture_loss
 from workloads.training.unicorn.rounded import RoundedUnicorn, calibrated
 from workloads.training.unicorn.train import TABLE_RATE
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.torch import load_unicorn
-
-#: Weight steps (as logarithms) learn this many times faster than weights.
-STEP_RATE = 0.5
 
 
 def wide_layers(rounded: RoundedUnicorn, share: float) -> list[str]:
@@ -64,8 +62,7 @@ class Update:
     def __init__(self, rounded: RoundedUnicorn, pictures: Tensor, batch: int, rate: float) -> None:
         self.rounded, self.pictures, self.rate = rounded, pictures, rate
         device = pictures.device
-        fitted = [value for part in rounded.parts() for value in part.values.values()
-                  if value.requires_grad]
+        fitted = [value for part in rounded.parts() for value in part.fitted_values()]
         steps = [value for part in rounded.parts() for value in part.steps.values()]
         self.all = [*fitted, *steps, rounded.table]
         self.factors = (1.0, STEP_RATE, TABLE_RATE)
@@ -154,8 +151,7 @@ def weights_of(rounded: RoundedUnicorn, bits: Mapping[str, int]) -> dict[str, in
     """How many weights there are, and how many of them have 4 bits."""
     return {
         "parameters": sum(value.numel() for part in rounded.parts()
-                          for value in part.values.values() if value.requires_grad)
-        + rounded.table.numel(),
+                          for value in part.fitted_values()) + rounded.table.numel(),
         "four_bit_layers": len(bits),
         "four_bit_weights": sum(part.values[f"{layer}.weights"].numel()
                                 for part in rounded.parts() for layer in part.steps

@@ -17,7 +17,7 @@ from workloads.graph import Graph, Phase
 from workloads.quantization.float_network import FloatNetwork
 from workloads.quantization.layer_constants import Recipe
 from workloads.quantization.post_training import choose_scales, quantize
-from workloads.training.unicorn.fake_quant import RoundedNetwork, Values
+from workloads.training.rounded_network import RoundedNetwork, Values
 from workloads.training.unicorn.quantize import float_networks, joined
 from workloads.unicorn.config import UnicornConfig
 from workloads.unicorn.graph import NEXT_LATENT, OUTPUT

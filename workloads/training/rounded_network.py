@@ -3,7 +3,8 @@
 It is no second meaning of a graph: `workloads.reference` is. It serves fine-tuning and the search
 for lossy tensors, and agrees with the reference up to ties and the digits of multipliers.
 
-Every tensor is a batch [pictures, channels, rows, columns]. A rounding passes gradients through
+Every tensor is a batch [pictures, channels, rows, columns]; grids are in pixels and keypoints in
+-1 .. 1, as in `float_network`. A rounding passes gradients through
 unchanged inside its range (straight-through estimator, Bengio et al. 2013); the steps of weights
 are learned (LSQ, Esser et al. 2020), those of activations are given.
 """
@@ -18,13 +19,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workloads import arithmetic
+from workloads.agc.torch import GridSample, HeatMaps
 from workloads.graph import Layer, Operator
-from workloads.quantization.float_network import FloatNetwork
+from workloads.quantization.float_network import FloatNetwork, grid_of_displacements
 from workloads.quantization.layer_constants import Recipe, least_steps, weight_scales
 
 Values = dict[str, Tensor]
 #: Roles of weights that are fitted; the others stay as they are.
 FITTED = ("weights", "bias", "scale", "offset")
+#: Weight steps (as logarithms) learn this many times as fast as weights.
+STEP_RATE = 0.5
 
 
 class RoundedNetwork:
@@ -55,6 +60,14 @@ class RoundedNetwork:
                 found = self._first_steps(layers[layer], array.astype(np.float64))
                 self.steps[layer] = torch.tensor(
                     np.log(found), dtype=torch.float32, device=device, requires_grad=True)
+        self.filters = {layer.name: self._filter(layer, device)
+                        for layer in network.graph.layers if layer.operator is Operator.DOWNSAMPLE}
+
+    def _filter(self, layer: Layer, device: str) -> Tensor:
+        """The weights [1, 1, rows, columns] of a downsampling, which no training moves."""
+        weights, shift = (self.network.graph.constant(layer, role) for role in ("weights", "shift"))
+        found = weights * 2.0 ** -int(shift[0])
+        return torch.tensor(found[None, None], dtype=torch.float32, device=device)
 
     def _first_steps(self, layer: Layer, weights: np.ndarray) -> np.ndarray:
         least = least_steps(self.network.weights[f"{layer.name}.bias"].astype(np.float64),
@@ -65,6 +78,10 @@ class RoundedNetwork:
     def limit_of(self, layer: str) -> int:
         """The greatest weight of a convolution in steps: 127 with 8 bits, 7 with 4."""
         return 2 ** (self.weight_bits.get(layer, 8) - 1) - 1
+
+    def fitted_values(self) -> list[Tensor]:
+        """The weights that a training moves."""
+        return [value for value in self.values.values() if value.requires_grad]
 
     def rounded_weights(self) -> Values:
         """The weights of every convolution in whole steps; to be made once an update."""
@@ -142,13 +159,91 @@ def _transpose(net: RoundedNetwork, layer: Layer, inputs: list[Tensor], weights:
     return inputs[0].flatten(2).transpose(1, 2)[:, :, None]
 
 
+def _downsample(net: RoundedNetwork, layer: Layer, inputs: list[Tensor],
+                weights: Values) -> Tensor:
+    channels = inputs[0].shape[1]
+    kernel = net.filters[layer.name].expand(channels, -1, -1, -1)
+    return functional.conv2d(inputs[0], kernel, stride=layer.window.stride,
+                             padding=layer.window.padding, groups=channels)
+
+
+def _affine(net: RoundedNetwork, layer: Layer, inputs: list[Tensor], weights: Values) -> Tensor:
+    scale, offset = (net.values[f"{layer.name}.{role}"][:, None, None]
+                     for role in ("scale", "offset"))
+    return inputs[0] * scale + offset
+
+
+def _lookup(net: RoundedNetwork, layer: Layer, inputs: list[Tensor], weights: Values) -> Tensor:
+    return _FUNCTIONS[str(net.network.functions[layer.name])](inputs[0])
+
+
+def _points(value: Tensor) -> Tensor:
+    """[N, 2, K, 1], as a graph holds x and y of keypoints, as the modules' [N, K, 2]."""
+    return value[..., 0].transpose(1, 2)
+
+
+def _identity(out: Tensor, rows: int, columns: int) -> Tensor:
+    """[2, rows, columns]: column and row of every pixel, where `out` is."""
+    return torch.as_tensor(arithmetic.identity_grid(rows, columns, 0), dtype=out.dtype,
+                           device=out.device)
+
+
+def _displacements(net: RoundedNetwork, layer: Layer, inputs: list[Tensor],
+                   weights: Values) -> Tensor:
+    grid = grid_of_displacements(net.network.graph, layer)
+    x, y = ((inputs[0] - inputs[1]) * 0.5).split(1, dim=1)
+    moved = torch.cat([x * (grid.columns - 1), y * (grid.rows - 1)], dim=1)
+    return functional.pad(moved, (0, 0, 1, 0))  # the background stays where it is
+
+
+def _heat_maps(net: RoundedNetwork, layer: Layer, inputs: list[Tensor], weights: Values) -> Tensor:
+    out = net.network.graph.tensors[layer.output]
+    maps = HeatMaps(out.rows, out.columns).to(inputs[0].device)
+    return maps(_points(inputs[0]), _points(inputs[1]))
+
+
+def _sparse_flow(net: RoundedNetwork, layer: Layer, inputs: list[Tensor],
+                 weights: Values) -> Tensor:
+    out = net.network.graph.tensors[layer.output]
+    shift = _points(inputs[0])[..., None, None]
+    return (_identity(shift, out.rows, out.columns) + shift).flatten(1, 2)
+
+
+def _flow_sum(net: RoundedNetwork, layer: Layer, inputs: list[Tensor], weights: Values) -> Tensor:
+    masks, shift = inputs
+    moved = torch.einsum("nkrc,npk->nprc", masks, shift[..., 0])
+    return _identity(moved, *moved.shape[2:]) + moved
+
+
+def _grid_sample(net: RoundedNetwork, layer: Layer, inputs: list[Tensor],
+                 weights: Values) -> Tensor:
+    image, grids = inputs
+    count = grids.shape[1] // 2
+    places = grids.unflatten(1, (count, 2)).permute(0, 1, 3, 4, 2).flatten(0, 1)
+    copies = image[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1)
+    return GridSample()(copies, places).unflatten(0, (-1, count)).flatten(1, 2)
+
+
+#: Functions of one variable that a lookup may stand for, by their names in a float network.
+_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu, "sigmoid": torch.sigmoid}
 _RULES: Mapping[Operator, Rule] = {
     Operator.CONVOLUTION: _convolution,
     Operator.MATMUL: _matmul,
     Operator.GROUP_NORM: _group_norm,
     Operator.TRANSPOSE: _transpose,
-    Operator.LOOKUP: lambda net, layer, inputs, weights: functional.silu(inputs[0]),
+    Operator.LOOKUP: _lookup,
     Operator.SOFTMAX: lambda net, layer, inputs, weights: inputs[0].softmax(1),
+    Operator.DOWNSAMPLE: _downsample,
+    Operator.AVERAGE_POOL: lambda net, layer, inputs, weights: functional.avg_pool2d(
+        inputs[0], layer.window.rows, layer.window.stride, layer.window.padding),
+    Operator.AFFINE: _affine,
+    Operator.DISPLACEMENTS: _displacements,
+    Operator.HEAT_MAPS: _heat_maps,
+    Operator.SPARSE_FLOW: _sparse_flow,
+    Operator.FLOW_SUM: _flow_sum,
+    Operator.GRID_SAMPLE: _grid_sample,
+    Operator.MULTIPLY: lambda net, layer, inputs, weights: inputs[0] * inputs[1],
     Operator.ADD: lambda net, layer, inputs, weights: inputs[0] + inputs[1],
     Operator.CONCAT: lambda net, layer, inputs, weights: torch.cat(inputs, 1),
     Operator.UPSAMPLE: lambda net, layer, inputs, weights: functional.interpolate(

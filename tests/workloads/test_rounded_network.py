@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.rounding import assert_rounds_as_integers
 from tests.support.threads import one_thread
-from workloads import arithmetic
 from workloads.graph import Operator, Phase
-from workloads.reference import execute_layer
-from workloads.training.unicorn.fake_quant import RoundedNetwork, Values
+from workloads.training.rounded_network import RoundedNetwork, Values
 from workloads.training.unicorn.finetune import Update, wide_layers
 from workloads.training.unicorn.rounded import RoundedUnicorn, calibrated, exact
 from workloads.unicorn.config import UnicornConfig
@@ -54,10 +53,6 @@ def test_without_rounding_it_is_the_float_decoder(decoder: UnicornDecoder) -> No
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_every_layer_rounds_as_the_integers_do(decoder: UnicornDecoder, bits: int) -> None:
-    """Each layer alone, on the same inputs: equal but for ties and the 15 bits of a multiplier.
-
-    Whole pictures drift apart, since one tie moves what follows by a step.
-    """
     plain = calibrated(TINY, decoder, [0, 1, 2])
     narrow = dict.fromkeys(wide_layers(plain, 0.5), bits)
     rounded = calibrated(TINY, decoder, [0, 1, 2], weight_bits=narrow)
@@ -66,13 +61,7 @@ def test_every_layer_rounds_as_the_integers_do(decoder: UnicornDecoder, bits: in
     with torch.no_grad():
         rounded(torch.tensor([1]), seen=seen)
     for layer in graph.layers:
-        values = seen[-1 if layer.phase is Phase.FRAME else 1]
-        whole = {name: np.rint(values[name][0].numpy() / graph.tensors[name].scale).astype(
-            arithmetic.integer_type(graph.tensors[name].bits))
-            for name in (*layer.inputs, layer.output)}
-        found = execute_layer(graph, layer, [whole[name] for name in layer.inputs])
-        off = np.abs(found.astype(int) - whole[layer.output])
-        assert off.max() <= 1 and (off > 0).mean() < 0.02, (layer.name, off.max(), off.mean())
+        assert_rounds_as_integers(graph, [layer], seen[-1 if layer.phase is Phase.FRAME else 1])
         if layer.name in narrow:
             assert np.abs(graph.constant(layer, "weights")).max() <= 2 ** (bits - 1) - 1
 
