@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from arch_models.board import Board
+from arch_models.builds import Build, build_of
 from arch_models.channels import channels, master_channels
 from arch_models.engines import MODELS, Resources
 from arch_models.engines.base import VECTOR_LANES, logic, values
@@ -268,9 +269,37 @@ def block_design(overlay: Overlay) -> Resources:
                      ff=round(table["fixed.ff"] + masters * table["master.ff"]))
 
 
-def needed(overlay: Overlay) -> Resources:
-    """All the sites that a design takes of a part: the accelerator's and the block design's."""
+def whole_design(overlay: Overlay) -> Resources:
+    """What the model says of a whole build: the accelerator and the block design."""
     return estimate(overlay).total + block_design(overlay)
+
+
+def needed(overlay: Overlay) -> Resources:
+    """All the sites that a design takes of a part: what the vendor's build that it names took, else
+    `whole_design`. `FieldError` for a build of another design."""
+    made = build_of(overlay)
+    return whole_design(overlay) if made is None else Resources(
+        round(made.dsp), made.bram36, round(made.lut), round(made.ff))
+
+
+def parts_of(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
+    """Sites by part, of which energy is counted: estimated, and where the design names a vendor's
+    build, each kind in proportion to what that took."""
+    parts, made = estimate(overlay).parts, build_of(overlay)
+    return parts if made is None else tuple(
+        (name, _scaled(sites, whole_design(overlay), made)) for name, sites in parts)
+
+
+def _scaled(sites: Resources, whole: Resources, made: Build) -> Resources:
+    """Sites of a part as the build's were to the model's; a kind that the model has none of stays.
+
+    Whole sites, and halves of a block RAM.
+    """
+    dsp, bram, lut, ff = (
+        getattr(sites, name) * (getattr(made, name) / getattr(whole, name)
+                                if getattr(whole, name) else 1.0)
+        for name in ("dsp", "bram36", "lut", "ff"))
+    return Resources(round(dsp), round(2 * bram) / 2, round(lut), round(ff))
 
 
 #: What helps when a resource runs out, best first.
@@ -325,7 +354,7 @@ def check_clock(clock_hz: int, board: Board) -> Infeasible | None:
 
 
 def sites_of(overlay: Overlay) -> Resources:
-    """The sites that an output shows: what the file states of a built design, else `needed`."""
+    """The sites that an output shows: what the file states of a described design, else `needed`."""
     if not overlay.sites.stated:
         return needed(overlay)
     found = overlay.sites
@@ -338,7 +367,7 @@ def sites_basis(overlay: Overlay) -> str:
         return "stated in the design file"
     if overlay.origin is Origin.LITERATURE:
         return "as our RTL would take, not this design's"
-    return "estimated"
+    return "measured by a vendor's build" if overlay.build else "estimated"
 
 
 def check_sites(total: Resources, board: Board, headroom: float = 0.0) -> Infeasible | None:

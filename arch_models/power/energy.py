@@ -45,7 +45,7 @@ from arch_models.power.intervals import (
     spread,
     variances,
 )
-from arch_models.resources import estimate
+from arch_models.resources import parts_of
 from arch_models.units import NS_PER_S, joules, joules_from_pj, seconds_from_cycles
 
 PS, TRAFFIC, STATIC, TREE, DDR = "PS", "PS traffic", "PL static", "PL clock spine", "DDR"
@@ -66,7 +66,7 @@ class Activity:
 
     `cycles`: fabric cycles, the whole stretch; `host_s`: of it, seconds in which the processor
     works on operators, starts and cache upkeep. `working`: cycles by part of the design (the names
-    of `resources.estimate`) in which the part works; of a buffer, accesses over its width.
+    of `resources.parts_of`) in which the part works; of a buffer, accesses over its width.
     `toggling`: the same of parts whose data are known, weighted by how much they toggle (1: noise).
     `clocked`: cycles in which an engine's clock goes on if it is gated, filling and draining too.
     `bytes_read`, `bytes_written`: DRAM traffic of
@@ -155,7 +155,7 @@ def energy(activity: Activity, overlay: Overlay, board: Board) -> Energy:
         parts[part] = parts.get(part, 0.0) + float(value)
         by_coefficient[name] = by_coefficient.get(name, 0.0) + float(value)
     low, high = limits(_added(parts.values()), spread(by_coefficient, errors(board)))
-    return Energy(parts, by_coefficient, low, high, estimate(overlay).parts)
+    return Energy(parts, by_coefficient, low, high, parts_of(overlay))
 
 
 def total_joules(activity: Activity, overlay: Overlay, board: Board, sites: Sites | None = None
@@ -173,11 +173,11 @@ def total_joules(activity: Activity, overlay: Overlay, board: Board, sites: Site
 
 def shares(activity: Activity, overlay: Overlay, board: Board, sites: Sites | None = None
            ) -> list[Share]:
-    """Every joule under its part and its coefficient, each once. `sites`: in place of those that
-    the design is estimated to have."""
+    """Every joule under its part and its coefficient, each once. `sites`: in place of those of
+    `parts_of`."""
     time_s = seconds_from_cycles(activity.cycles, activity.clock_hz)
     return [*_processor(activity, overlay, board, time_s),
-            *_fabric(activity, overlay, board, time_s, sites or estimate(overlay).parts),
+            *_fabric(activity, overlay, board, time_s, sites or parts_of(overlay)),
             *_dram(activity, board, time_s)]
 
 

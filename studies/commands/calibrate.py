@@ -137,7 +137,7 @@ def _build(folder: Path, design: str, board: str, out: Path) -> BuildCheck:
         f"{found.reached_mhz:.1f} MHz{'' if found.met else ', missed'}; predicted "
         f"{found.predicted_mhz:.1f} ({found.low_mhz:.0f} to {found.high_mhz:.0f})",
         highlight=False, soft_wrap=True)
-    table = grid("Sites", ("site", "predicted", "used", "difference, %"))
+    table = grid("Sites, with the block design", ("site", "predicted", "used", "difference, %"))
     for site in found.sites:
         table.add_row(site.site, f"{site.predicted:g}", f"{site.used:g}",
                       f"{100 * (site.predicted / site.used - 1):+.1f}" if site.used else "-")

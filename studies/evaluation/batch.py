@@ -46,7 +46,7 @@ MEMORY = "flat"
 _UNTIMED = frozenset({"name", "clock_hz", "rate", "build", "dsp_packing", "masters",
                       "headroom"})
 _UNSITED = frozenset({"name", "clock_hz", "rate", "masters", "control", "layout", "backend",
-                      "build", "pipelines", "headroom"})
+                      "pipelines", "headroom"})
 _rows_of = attrgetter(*(item.name for item in fields(Overlay) if item.name not in _UNTIMED))
 _sites_of = attrgetter(*(item.name for item in fields(Overlay) if item.name not in _UNSITED))
 

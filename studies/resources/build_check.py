@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NotRequired, TypedDict
 
 from arch_models.board import Board
@@ -15,7 +15,7 @@ from arch_models.builds import digest
 from arch_models.clock import predict
 from arch_models.output import toml_string
 from arch_models.overlay import Overlay
-from arch_models.resources import estimate
+from arch_models.resources import whole_design
 from cosim.lowering.wiring import units_of
 from studies.energy.power_report import Difference
 from studies.plain.errors import UserError
@@ -24,7 +24,7 @@ from studies.resources.vendor_reports import TimingSummary, Utilization
 
 @dataclass(frozen=True)
 class SiteRow:
-    """Sites predicted and used."""
+    """Sites predicted, with the block design, and used."""
 
     site: str
     predicted: float
@@ -81,8 +81,8 @@ def compare(overlay: Overlay, board: Board, timing: TimingSummary, used: Utiliza
     if timing.device.replace("-", "").removeprefix("xc") not in board.part.name.replace("-", ""):
         raise UserError(f"{timing.file}: a build for {timing.device}, {board.name} has "
                         f"{board.part.name}; give --board its board")
-    found = predict(overlay, board)
-    total = estimate(overlay).total
+    found = predict(replace(overlay, build=""), board)
+    total = whole_design(overlay)
     sites = tuple(SiteRow(name, getattr(total, name), getattr(used, name))
                   for name in ("dsp", "bram36", "lut", "ff"))
     predicted = dict(found.parts)

@@ -16,7 +16,9 @@ from arch_models.board import load_board
 from arch_models.clock import ClockBasis, basis, clocked, predict
 from arch_models.fields import FieldError
 from arch_models.overlay import Rate, default_overlay, load_overlay, save_overlay
-from studies.evaluation.evaluate import evaluate, feasible
+from arch_models.resources import estimate, parts_of, whole_design
+from studies.evaluation.batch import Batch
+from studies.evaluation.evaluate import at_clock, evaluate, feasible
 from studies.plain.errors import UserError
 from studies.resources.build_check import build_toml, compare
 from studies.resources.vendor_reports import find_reports, read_timing, read_utilization
@@ -98,6 +100,29 @@ def test_a_design_that_names_its_build_runs_at_the_measured_clock(reports: Path,
     assert item.clock.basis == "measured" and item.clock_hz == 142_857_142
     with pytest.raises(FieldError, match="of another design"):
         predict(replace(overlay, tm=8), BOARD)
+
+
+def test_a_design_that_names_its_build_has_the_sites_of_it(reports: Path, tmp_path: Path) -> None:
+    built = tmp_path / "build.toml"
+    built.write_text(build_toml(BASE, *find_reports(reports)))
+    overlay = replace(BASE, build=str(built))
+    graph = load("agc-w16")
+    item = feasible(evaluate(graph, overlay, BOARD, frames=1))
+    assert [part.used for part in item.resources] == [160, 101.5, 24100, 31050]
+    assert item.sites_basis == "measured by a vendor's build"
+    [batched] = Batch(graph, BOARD).evaluate([clocked(overlay, BOARD)])
+    assert feasible(batched).resources == item.resources
+    # What the build took beside what the model says of the whole, the block design included, is
+    # how each part, and with it the energy, shrinks or grows.
+    model, accelerator = whole_design(BASE), estimate(BASE).total
+    parts = dict(parts_of(overlay))
+    assert sum(part.lut for part in parts.values()) == pytest.approx(
+        24100 / model.lut * accelerator.lut, rel=1e-3)
+    assert parts["convolution"].dsp == round(dict(estimate(BASE).parts)["convolution"].dsp
+                                             * 160 / model.dsp)
+    same = feasible(evaluate(graph, at_clock(BASE, item.clock_hz), BOARD, frames=1))
+    assert same.sites_basis == "estimated"
+    assert item.energy.parts["PL convolution"] < same.energy.parts["PL convolution"]
 
 
 def test_a_build_that_missed_its_clock_is_known_without_an_interval(reports: Path,
