@@ -57,6 +57,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "fpga2015": "validate.fpga2015",
         "pipecnn": "validate.pipecnn",
         "nvdla": "validate.nvdla",
+        "nvdla-small": "validate.nvdla_small",
         "streams": "validate.streams",
         "overlap": "validate.overlap",
         "board": "validate.board",

@@ -109,6 +109,8 @@ FILES: dict[str, File] = {
                           "`cosim validate pipecnn --json`."),
     "nvdla-check": File("studies.validate.described.nvdla:Checks",
                         "`cosim validate nvdla --json`."),
+    "nvdla-small-check": File("studies.validate.described.nvdla_small:Checks",
+                              "`cosim validate nvdla-small --json`."),
     "board-check": File("studies.validate.board:BoardValidation",
                         "`cosim validate board --json`: measured beside predicted."),
     "rtl-check": File("studies.validate.rtl:Counts", "`cosim validate rtl --json`."),

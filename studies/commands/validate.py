@@ -95,6 +95,13 @@ def nvdla(json: Json = None) -> None:
     _described(study, "NVDLA, 1x1 layers of ResNet-50", json)
 
 
+def nvdla_small(json: Json = None) -> None:
+    """Check the times of NVDLA small, described from its source, on two systems."""
+    from studies.validate.described import nvdla_small as study
+
+    _described(study, "NVDLA small at 100 MHz, a frame", json)
+
+
 def _described(study: ModuleType, title: str, json: Path | None) -> None:
     """Hold one described accelerator against what was published of it."""
     from studies.validate.described.layers import show_table

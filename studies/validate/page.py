@@ -29,7 +29,7 @@ from studies.validate import overlap as validate_overlap
 from studies.validate import vta as validate_vta
 from studies.validate import vta_report
 from studies.validate.clock import clock_lines
-from studies.validate.described import fpga2015, nvdla, pipecnn
+from studies.validate.described import fpga2015, nvdla, nvdla_small, pipecnn
 from studies.validate.dram_commands import check_commands, told
 from studies.validate.energy import energy_lines
 from studies.validate.ladder import deviation_lines, tier_lines
@@ -48,8 +48,8 @@ HEAD = """# Validation
 
 Written by `cosim validate page`; do not edit. *Predicted* is a simulation of ours, *measured* is
 what others published. Errors are predicted over measured, less one. Each check can be run alone:
-`cosim validate vta-pynq`, `overlap`, `fpga2015`, `pipecnn`, `nvdla`, `memory`, `streams`, `energy`,
-`clock`, `rtl`.
+`cosim validate vta-pynq`, `overlap`, `fpga2015`, `pipecnn`, `nvdla`, `nvdla-small`, `memory`,
+`streams`, `energy`, `clock`, `rtl`.
 """
 
 BLIND_READING = """
@@ -323,6 +323,10 @@ def _described() -> Iterable[str]:
     yield nvdla.TITLE
     yield markdown_table(nvdla.HEAD, nvdla.table_rows(nvdla.validate()))
     yield nvdla.READING
+    yield nvdla_small.TITLE
+    small = nvdla_small.validate()
+    yield markdown_table(nvdla_small.HEAD, nvdla_small.table_rows(small))
+    yield nvdla_small.reading(small)
 
 
 COMMANDS_READING = """

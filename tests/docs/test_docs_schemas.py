@@ -93,6 +93,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "fpga2015-check": ("validate", "fpga2015"),
     "pipecnn-check": ("validate", "pipecnn"),
     "nvdla-check": ("validate", "nvdla"),
+    "nvdla-small-check": ("validate", "nvdla-small"),
     "energy-check": ("validate", "energy"),
     "clock-check": ("validate", "clock", "--grid-only"),
     "calibration": ("calibrate", "--reports", ROOT / "tests" / "studies" / "data",

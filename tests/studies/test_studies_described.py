@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.validate.described import fpga2015, nvdla, pipecnn
+from studies.validate.described import fpga2015, nvdla, nvdla_small, pipecnn
 from tests.support.command import cosim
 
 
@@ -75,7 +75,41 @@ def test_a_port_is_as_wide_as_the_dram_fills_it() -> None:
     assert replace(small, dram_bits=16).port_bytes == 8
 
 
-@pytest.mark.parametrize(("name", "rows"), [("fpga2015", 5), ("nvdla", 12), ("pipecnn", 2)])
+@cache
+def systems_of_nvdla_small() -> dict[tuple[str, str], nvdla_small.TimeCheck]:
+    return {(item.network, item.system): item for item in nvdla_small.validate()}
+
+
+def test_known_gap_nvdla_small_is_predicted_too_fast() -> None:
+    """Neither its driver nor its interconnect is published. Whoever closes it must change the
+    page."""
+    found = systems_of_nvdla_small()
+    assert len(found) == 5 and all(-0.9 < item.error < -0.25 for item in found.values())
+    bare = {network: item for (network, system), item in found.items() if "bare" in system}
+    assert abs(bare["resnet50"].narrow_ms / bare["resnet50"].measured_ms - 1) < 0.1
+
+
+def test_single_beats_of_nvdla_small_do_not_feel_half_the_dram() -> None:
+    """Eight bytes take a DRAM burst of 16 bytes as they take one of 32."""
+    zynq = [item for (_, system), item in systems_of_nvdla_small().items() if "Zynq" in system]
+    assert all(abs(item.narrow_ms / item.predicted_ms - 1) < 0.01 for item in zynq)
+
+
+def test_operations_of_nvdla_small_are_those_of_the_networks() -> None:
+    """Products of each network, counted from its layers: LeNet-5 and ResNet-50 with 224 x 224."""
+    products = {network: sum(
+        work.times * work.channels * work.out_channels * work.rows * work.columns
+        * work.kernel_rows * work.kernel_columns for work in works if work.kind == "convolution")
+        for network, works in nvdla_small.operations().items()}
+    assert products["lenet5"] == 288000 + 1600000 + 400000 + 5000
+    assert products["resnet50"] == 3857973248
+    for works in nvdla_small.operations().values():
+        for work in works:
+            assert work.rows * work.columns <= 4096 and work.times >= 1
+
+
+@pytest.mark.parametrize(("name", "rows"), [
+    ("fpga2015", 5), ("nvdla", 12), ("nvdla-small", 5), ("pipecnn", 2)])
 def test_the_command_writes_what_it_prints(name: str, rows: int, tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     assert cosim("validate", name, "--json", path) == 0
