@@ -23,6 +23,7 @@ from studies.evaluation.evaluate import (
 )
 from studies.evaluation.inputs import workload
 from studies.evaluation.values import Evaluation
+from studies.plain.errors import UserError
 from studies.plain.quality_table import quality_db
 from studies.plain.stopping import Stopped, taken
 from studies.plain.workers import forked
@@ -106,13 +107,21 @@ def outcome(graph: Graph, board: Board, base: Overlay, choice: Choice | None,
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every design. `others`: networks that an axis may name in place of it."""
+    """What is asked of every design. `others`: networks that an axis may name in place of it.
+
+    `UserError` for a base that names a vendor's build: that speaks for no other design.
+    """
 
     graph: Graph
     board: Board
     base: Overlay
     frames: int = 1
     others: Mapping[str, Graph] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.base.build:
+            raise UserError(f"a search predicts clocks; the design names the build "
+                            f"{self.base.build!r}, leave it out")
 
     @property
     def graphs(self) -> tuple[Graph, ...]:

@@ -148,6 +148,9 @@ def test_calibrate_writes_a_file_that_the_design_may_name(
                                 if not line.startswith("clock_hz")))
     assert cosim("simulate", "agc-w16", "--design", design, "--memory", "flat") == 0
     assert "142.9 MHz (measured)" in " ".join(capsys.readouterr().out.split())
+    # A search is of other designs, of which the build says nothing.
+    assert cosim("explore", "agc-w16", "--design", design, "--out", tmp_path / "found") == 2
+    assert "names the build" in capsys.readouterr().err
 
 
 def test_the_check_writes_what_it_predicts_without_yosys(tmp_path: Path) -> None:
