@@ -18,6 +18,7 @@ from arch_models.units import ceil_div, cycles_from_ns
 
 DATA = Path(__file__).parent / "data" / "memory.toml"
 MODELS = ("flat", "ddr3")
+MOST_BANK_GROUPS = 4
 AXI_BOUNDARY_BYTES = 4096  # no burst crosses a multiple of this
 #: The tensor memory: block RAM that keeps what one layer hands to the next. It answers the input
 #: and the output master in place of their ports, for addresses from here on, which count modulo
@@ -82,6 +83,9 @@ class Ddr3Timing:
     slots of its commands (fitted). `pipeline_clocks`: controller and PHY, besides the read latency.
     A controller port moves one word of 8 bytes in `word_clocks_numerator / _denominator` clocks;
     a numerator of 0 means no limit.
+    `bank_groups`: of DDR4, 1: none. Then `banks` are those of a group, whose number an address has
+    from bit `group_bit` on, below its bank; `row_bytes` covers the open rows of all groups;
+    `t_ccd`, `t_rrd` and `wr2rd` hold between groups, those that end in `_l` inside one.
     """
 
     clock_hz: int
@@ -116,19 +120,40 @@ class Ddr3Timing:
     word_clocks_numerator: int
     word_clocks_denominator: int
     miss_gap_clocks: int = 0
+    bank_groups: int = 1
+    group_bit: int = 0
+    t_ccd_l: int = 0
+    t_rrd_l: int = 0
+    wr2rd_l: int = 0
 
     def __post_init__(self) -> None:
         free = {"idle_gap", "write_gap_eighths", "pipeline_clocks", "word_clocks_numerator",
-                "bypass_transactions", "miss_gap_clocks"}
+                "bypass_transactions", "miss_gap_clocks", "group_bit", "t_ccd_l", "t_rrd_l",
+                "wr2rd_l"}
         for item in fields(self):
             _at_least("ddr", item.name, getattr(self, item.name), 0 if item.name in free else 1)
-        for name in ("transaction_bytes", "row_bytes", "banks"):
+        for name in ("transaction_bytes", "row_bytes", "banks", "bank_groups"):
             value = getattr(self, name)
             if value & (value - 1):
                 raise MemoryParameterError(f"ddr: {name} is {value}, must be a power of two")
         if self.row_bytes < self.transaction_bytes:
             raise MemoryParameterError(f"ddr: row_bytes is {self.row_bytes}, must be at least "
                                        f"transaction_bytes {self.transaction_bytes}")
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        if self.bank_groups == 1:
+            return
+        if self.bank_groups > MOST_BANK_GROUPS:
+            raise MemoryParameterError(f"ddr: bank_groups is {self.bank_groups}, must be at most "
+                                       f"{MOST_BANK_GROUPS}")
+        low = self.transaction_bytes.bit_length() - 1
+        high = (self.row_bytes // self.bank_groups).bit_length() - 1
+        if not low <= self.group_bit <= high:
+            raise MemoryParameterError(f"ddr: group_bit is {self.group_bit}, must lie between {low} "
+                                       f"and {high}: above a transaction, below the bank")
+        for name in ("t_ccd", "t_rrd", "wr2rd"):
+            _at_least("ddr", f"{name}_l", getattr(self, f"{name}_l"), getattr(self, name))
 
     @property
     def peak_bytes_per_s(self) -> float:
@@ -280,7 +305,9 @@ def ddr3_timing(board: Board, fabric_hz: int, given: ControllerCoefficients) -> 
         row_bytes=ddr.row_bytes, banks=ddr.banks, pipeline_clocks=given.pipeline_clocks,
         word_clocks_numerator=ddr.clock_hz // _common(ddr.clock_hz, ddr.interconnect_hz),
         word_clocks_denominator=ddr.interconnect_hz // _common(ddr.clock_hz, ddr.interconnect_hz),
-        miss_gap_clocks=given.miss_gap_clocks)
+        miss_gap_clocks=given.miss_gap_clocks, bank_groups=1 << ddr.bank_group_bits,
+        group_bit=ddr.bank_group_low_bit, t_ccd_l=ddr.t_ccd_l, t_rrd_l=ddr.t_rrd_l,
+        wr2rd_l=ddr.wr2rd_l)
 
 
 def _common(first: int, second: int) -> int:

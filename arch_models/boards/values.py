@@ -68,7 +68,9 @@ class Ddr:
     """DDR controller settings. `t_*` and latencies are DDR clocks; the rest as named.
 
     Field names are the register names in lower case. `column_low_bit` to `row_high_bit` give the
-    address map (byte-address bits, inclusive).
+    address map (byte-address bits, inclusive). `bank_group_bits`: of DDR4, among the columns' bits
+    from `bank_group_low_bit` on; 0: there are none. Then `t_rrd` and `wr2rd` hold between groups,
+    `*_l` inside one.
     """
 
     clock_hz: int
@@ -111,6 +113,11 @@ class Ddr:
     row_low_bit: int
     row_high_bit: int
     interconnect_hz: int  # the clock between the ports and the controller (DDR_2x)
+    bank_group_bits: int = 0
+    bank_group_low_bit: int = 0
+    t_ccd_l: int = 0
+    t_rrd_l: int = 0
+    wr2rd_l: int = 0
 
     @property
     def peak_bytes_per_s(self) -> float:
@@ -119,12 +126,12 @@ class Ddr:
 
     @property
     def row_bytes(self) -> int:
-        """Consecutive bytes in one open row."""
+        """Consecutive bytes in one open row, or in one of each bank group."""
         return 1 << (self.column_high_bit + 1)
 
     @property
     def banks(self) -> int:
-        """Banks that may have a row open."""
+        """Banks that may have a row open (in each bank group)."""
         return 1 << (self.bank_high_bit - self.bank_low_bit + 1)
 
 

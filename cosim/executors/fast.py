@@ -108,10 +108,11 @@ def _machine(program: Program, memory: Memory) -> Machine:
 
 
 def _set_paces(units: np.ndarray, dram: Controller) -> None:
-    """Find who can be a stream (`cosim.executors.fast_streams`), and its pace."""
-    if not len(dram.banks):
-        return
+    """Find who can be a stream (`cosim.executors.fast_streams`), and its pace; none with bank
+    groups, whose DRAM bursts have other spacings."""
     t = dram.t[0]
+    if not len(dram.banks) or t.groups > 1:
+        return
     for settings in units:
         size = int(settings["max_beats"] * settings["width"])
         clocks = settings["max_beats"] * t.clock

@@ -8,8 +8,8 @@ source keeps its own, which arrive in their order, and the earliest of their fir
 from __future__ import annotations
 
 from cosim.compiled import PLAIN_RULE
-from cosim.memory.bursts import FAR
-from cosim.memory.ddr3 import ddr_atoms, source_address
+from cosim.memory.bursts import FAR, source_address
+from cosim.memory.ddr3 import ddr_atoms
 
 
 @PLAIN_RULE

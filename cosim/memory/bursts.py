@@ -47,6 +47,13 @@ def burst_beats(address: int, count: int, width: int) -> int:
 
 
 @CACHED_RULE
+def source_address(t: Any, source: Any) -> int:
+    """Where a source of background traffic asks for its next burst."""
+    source.random = (source.random * 1103515245 + 12345) % 2147483648
+    return (source.random // 16 * t.atom) % source.region
+
+
+@CACHED_RULE
 def next_request(accepted: int, done: int, freed: int, new_run: int, overlap: int,
                  run_setup: int) -> int:
     """Cycle of the next request of a unit.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arch_models.memory import Ddr3Timing, Memory
+from arch_models.memory import MOST_BANK_GROUPS, Ddr3Timing, Memory
 
 
 def record_type(*names: str, **arrays: int) -> np.dtype:
@@ -39,7 +39,8 @@ TIMING = record_type(
     "t_rcd", "t_rp", "t_ras", "t_rc", "t_rrd", "t_faw", "t_ccd", "t_cl", "t_rd2wr", "t_wr2rd",
     "t_rd2pre", "t_wr2pre", "t_refi", "t_rfc", "idle_gap", "bypass", "write_gap", "atom",
     "row_bytes", "banks", "clock", "cycle", "pipeline", "word", "word_per", "miss_gap",
-    "atom_shift", "row_shift", "bank_shift", starve=2, most_run=2, entries=2)
+    "atom_shift", "row_shift", "bank_shift", "groups", "group_shift", "t_ccd_l", "t_rrd_l",
+    "wr2rd_l", starve=2, most_run=2, entries=2)
 #: `now`: last event. `bus`: first free clock of the data bus. `column`: last column command of a
 #: direction. `mode`: direction being served, `run`: transactions it moved, `switched`: when it
 #: took over. `since`: from when a direction waits. `space`: when its window last got room.
@@ -47,11 +48,12 @@ TIMING = record_type(
 #: `debt`: eighths of a clock that writes owe. `refresh`: the next one is due. `activates`: the
 #: last four. `inside`: bursts of the units in the controller. `seen`: refreshes up to their last
 #: service. `in_line`, `in_window`, `unused`: lengths of the lists. `when`, `admit`: the next
-#: event. `new_hits`, `new_misses`: of the last service.
+#: event. `new_hits`, `new_misses`: of the last service. `group_*`: last commands of a bank group.
 STATE = record_type(
     "now", "bus", "mode", "run", "switched", "bypassed", "debt", "refresh", "inside", "hits",
     "misses", "refreshes", "seen", "unused", "when", "admit", "new_hits", "new_misses",
-    column=2, since=2, space=2, occupied=2, in_line=2, in_window=2, activates=4)
+    column=2, since=2, space=2, occupied=2, in_line=2, in_window=2, activates=4,
+    group_column=MOST_BANK_GROUPS, group_write=MOST_BANK_GROUPS, group_activate=MOST_BANK_GROUPS)
 BANK = record_type("row", "column_ready", "precharge_ready", "activate_ready")
 #: A burst in the controller. `number`: of the burst in its operation; `traced`: of the operation
 #: in a trace; `moved`: bytes; `atoms`: DRAM bursts.
@@ -90,8 +92,9 @@ def controller(memory: Memory, in_flight: int) -> Controller:
     timings, state = timing(memory.ddr), states[0]
     t = timings[0]
     state.column[:] = state.activates[:] = -(10**6)
+    state.group_column[:] = state.group_write[:] = state.group_activate[:] = -(10**6)
     state.refresh = t.t_refi
-    banks = np.zeros(t.banks, BANK)
+    banks = np.zeros(t.banks * t.groups, BANK)
     banks["row"] = -1
     # Posted writes leave their unit's count when they enter the window, which they then fill.
     capacity = in_flight + int(t.entries.sum()) + len(memory.background)
@@ -106,12 +109,12 @@ def controller(memory: Memory, in_flight: int) -> Controller:
 
 
 def timing(ddr: Ddr3Timing) -> np.ndarray:
-    """The parameters of a DDR3 memory as an array of one TIMING record."""
+    """The parameters of a DDR memory as an array of one TIMING record."""
     common = math.gcd(ddr.clock_hz, ddr.fabric_hz)
     made = one_record(TIMING)
     found = made[0]
     for name in ("t_rcd", "t_rp", "t_ras", "t_rc", "t_rrd", "t_faw", "t_ccd", "t_refi", "t_rfc",
-                 "idle_gap", "row_bytes", "banks"):
+                 "idle_gap", "row_bytes", "banks", "t_ccd_l", "t_rrd_l", "wr2rd_l"):
         setattr(found, name, getattr(ddr, name))
     found.t_cl, found.t_rd2wr, found.t_wr2rd = ddr.read_latency, ddr.rd2wr, ddr.wr2rd
     found.t_rd2pre, found.t_wr2pre = ddr.rd2pre, ddr.wr2pre
@@ -124,5 +127,6 @@ def timing(ddr: Ddr3Timing) -> np.ndarray:
     found.clock, found.cycle = ddr.clock_hz // common, ddr.fabric_hz // common
     found.atom = ddr.transaction_bytes
     found.atom_shift = ddr.transaction_bytes.bit_length() - 1
+    found.groups, found.group_shift = ddr.bank_groups, ddr.group_bit
     found.row_shift, found.bank_shift = ddr.row_bytes.bit_length() - 1, ddr.banks.bit_length() - 1
     return made

@@ -1,4 +1,4 @@
-"""The DDR3 controller as integer functions: queues, direction, ACTIVATE, PRECHARGE, refresh.
+"""The DDR controller as integer functions: queues, direction, ACTIVATE, PRECHARGE, refresh.
 
 It does not know units, ports or tokens; both executors bring it bursts and carry out what it
 decides. `cosim.memory.controller` holds the records and says what each field means.
@@ -18,6 +18,8 @@ the queue, and is served whole: its column commands follow one another every t_c
   first clock that every gate allows since the burst was admitted (and since the last command of
   the other direction). Gates: t_rp, t_rcd, t_ras, t_rc, t_rrd, t_faw, rd2pre, wr2pre, rd2wr,
   wr2rd, t_ccd. Slots of the command bus are not modelled; `miss_gap_clocks` stands for them.
+- DDR4's bank groups: each DRAM burst of a burst goes to its own group, with its own row; t_ccd,
+  t_rrd and wr2rd are longer inside a group (JESD79-4).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from cosim.compiled import CACHED_RULE, PLAIN_RULE
-from cosim.memory.bursts import FAR, precedes
+from cosim.memory.bursts import FAR, precedes, source_address
 from cosim.memory.controller import Controller
 
 NOTHING, ADMITTED, SERVED = range(3)  # what `ddr_step` did
@@ -38,13 +40,6 @@ def ddr_atoms(t: Any, address: int, size: int) -> int:
     """DRAM bursts that cover some bytes."""
     edge = t.atom - 1
     return ((address & edge) + size + edge) >> t.atom_shift
-
-
-@CACHED_RULE
-def source_address(t: Any, source: Any) -> int:
-    """Where a source of background traffic asks for its next burst."""
-    source.random = (source.random * 1103515245 + 12345) % 2147483648
-    return (source.random // 16 * t.atom) % source.region
 
 
 # Not cached: numba would not see a change of `cosim.memory.arbiter`.
@@ -146,9 +141,17 @@ def _activate_at(dram, bank, admitted):
 
 
 @CACHED_RULE
+def group_of(t, address):
+    """The bank group of an address; 0 if there are none."""
+    return (address >> t.group_shift) & (t.groups - 1)
+
+
+@CACHED_RULE
 def bank_of(dram, address):
     """The bank of an address."""
-    return dram.banks[(address >> dram.t[0].row_shift) & (dram.t[0].banks - 1)]
+    t = dram.t[0]
+    bank = (address >> t.row_shift) & (t.banks - 1)
+    return dram.banks[bank if t.groups == 1 else bank * t.groups + group_of(t, address)]
 
 
 @CACHED_RULE
@@ -164,6 +167,34 @@ def _column_at(dram, address, admitted):
     if bank.row == row_of(dram.t[0], address):
         return bank.column_ready
     return _activate_at(dram, bank, admitted) + dram.t[0].t_rcd
+
+
+@CACHED_RULE
+def _open_row(dram, bank, address, admitted):
+    """Open the row of an address, as soon as it may be."""
+    t, s = dram.t[0], dram.s[0]
+    activate = _activate_at(dram, bank, admitted)
+    if t.groups > 1:
+        group = group_of(t, address)
+        activate = max(activate, s.group_activate[group] + t.t_rrd_l)
+        s.group_activate[group] = activate
+    for index in range(3):
+        s.activates[index] = s.activates[index + 1]
+    s.activates[3] = activate
+    bank.row = row_of(t, address)
+    bank.column_ready = activate + t.t_rcd
+    bank.precharge_ready = activate + t.t_ras
+    bank.activate_ready = activate + t.t_rc
+
+
+@CACHED_RULE
+def _group_at(dram, address, write):
+    """Earliest column command of an address, as far as its bank group goes."""
+    t, s = dram.t[0], dram.s[0]
+    group = group_of(t, address)
+    if write:
+        return s.group_column[group] + t.t_ccd_l
+    return max(s.group_column[group] + t.t_ccd_l, s.group_write[group] + t.wr2rd_l)
 
 
 @CACHED_RULE
@@ -183,12 +214,12 @@ def ddr_refresh(dram, now):
     t, s, banks = dram.t[0], dram.s[0], dram.banks
     start = max(s.refresh, s.bus)
     opened = False
-    for index in range(t.banks):
+    for index in range(len(banks)):
         if banks[index].row >= 0:
             opened = True
             start = max(start, banks[index].precharge_ready)
     ready = start + t.t_rfc + (t.t_rp if opened else 0)
-    for index in range(t.banks):
+    for index in range(len(banks)):
         banks[index].row = -1
         banks[index].activate_ready = ready
     s.bus = max(s.bus, ready)
@@ -209,6 +240,8 @@ def ddr_choose(dram, write, now):
     for index in range(dram.s[0].in_window[write]):
         burst = dram.pool[window[index]]
         column = max(slot, _column_at(dram, burst.address, burst.admitted))
+        if dram.t[0].groups > 1:
+            column = max(column, _group_at(dram, burst.address, write))
         if column < soonest:
             best, soonest = index, column
         if soonest == slot or dram.s[0].bypassed >= dram.t[0].bypass:
@@ -224,6 +257,8 @@ def _transfer(dram, burst, now):
     first, last = FAR, now
     while left > 0:
         size = min(left, t.row_bytes - (address & (t.row_bytes - 1)))
+        if t.groups > 1:  # the next DRAM burst is another group's
+            size = min(size, t.atom - (address & (t.atom - 1)))
         bank = bank_of(dram, address)
         gap = 0
         if bank.row == row_of(t, address):
@@ -231,15 +266,13 @@ def _transfer(dram, burst, now):
         else:
             s.misses += 1
             gap = t.miss_gap
-            activate = _activate_at(dram, bank, burst.admitted)
-            for index in range(3):
-                s.activates[index] = s.activates[index + 1]
-            s.activates[3] = activate
-            bank.row = row_of(t, address)
-            bank.column_ready = activate + t.t_rcd
-            bank.precharge_ready = activate + t.t_ras
-            bank.activate_ready = activate + t.t_rc
+            _open_row(dram, bank, address, burst.admitted)
         column = max(max(now, bus_at(dram, write)), bank.column_ready)
+        if t.groups > 1:
+            column = max(column, _group_at(dram, address, write))
+            s.group_column[group_of(t, address)] = column
+            if write:
+                s.group_write[group_of(t, address)] = column
         first = min(first, column)
         last = column + (ddr_atoms(t, address, size) - 1) * t.t_ccd
         s.bus = last + t.t_ccd + gap

@@ -9,7 +9,7 @@ that exist at that point.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,7 +37,10 @@ class Sizes:
 
 
 def random_memory(seed: int, model: str = "flat") -> Memory:
-    """One to four ports with random widths, latencies and depths; a random DRAM behind them."""
+    """One to four ports with random widths, latencies and depths; a random DRAM behind them.
+
+    `model`: `flat`, `ddr3`, or `ddr4` for that with bank groups.
+    """
     draw = np.random.default_rng([seed, 1])
 
     def pick(low: int, high: int) -> int:
@@ -61,6 +64,11 @@ def random_memory(seed: int, model: str = "flat") -> Memory:
         row_bytes=int(draw.choice([512, 2048])), banks=int(draw.choice([4, 8, 16])),
         pipeline_clocks=pick(0, 6), word_clocks_numerator=pick(0, 4),
         word_clocks_denominator=pick(1, 3))
+    if model == "ddr4":
+        ddr = replace(ddr, bank_groups=int(draw.choice([2, 4])), group_bit=pick(4, 8),
+                      t_ccd_l=pick(4, 8), t_rrd_l=ddr.t_rrd + pick(0, 3),
+                      wr2rd_l=ddr.wr2rd + pick(0, 6))
+        model = "ddr3"
     background = tuple(
         Traffic(f"source{index}", pick(20, 300), pick(1, 65), bool(pick(0, 2)), 1 << 20)
         for index in range(pick(0, 3)))

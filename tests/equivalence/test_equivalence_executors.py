@@ -22,7 +22,7 @@ from cosim.program.verify import verify
 from tests.support import cases
 from tests.support.cases import FOLDER, load_case, save_case, shrink
 
-MODELS = ("flat", "ddr3")
+MODELS = ("flat", "ddr3", "ddr4")
 DEFAULT = Sizes()
 #: Transfers of up to hundreds of bursts, several at a time, over many refreshes.
 STREAMS = Sizes(operations=12, row_bytes=6000)
@@ -58,6 +58,7 @@ def test_random_programs_agree_and_equal_their_flat_form(model: str, block: int)
 def test_long_transfers_that_overlap_agree() -> None:
     for seed in range(15):
         check(seed, "ddr3", STREAMS)
+        check(seed, "ddr4", STREAMS)
 
 
 @pytest.mark.parametrize("model", MODELS)

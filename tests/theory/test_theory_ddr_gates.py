@@ -170,3 +170,44 @@ def test_a_row_for_the_other_direction_opens_after_its_last_command() -> None:
 def test_a_turn_that_an_empty_queue_allows_costs_the_idle_gap(gap: int) -> None:
     timing = replace(LOOSE, idle_gap=gap)
     assert columns(timing, (0, 0, READ), (50, 16, WRITE)) == [1, 50 + gap]
+
+
+#: Two bank groups that take turns every DRAM burst of 16 bytes, eight banks each, two rows together.
+GROUPS = replace(LOOSE, bank_groups=2, group_bit=4, t_ccd_l=4, t_rrd_l=1, wr2rd_l=1)
+GROUP = 16
+
+
+@pytest.mark.parametrize("clocks", [7, 40])
+@pytest.mark.parametrize(("gate", "first", "second", "others"), [
+    ("t_ccd_l", READ, READ, 1), ("t_ccd_l", WRITE, WRITE, 1), ("wr2rd_l", WRITE, READ, 1)])
+def test_columns_of_a_bank_group_keep_apart(
+        gate: str, first: int, second: int, others: int, clocks: int) -> None:
+    """The first column command is at 1; the bus alone would take the next at 1 + 4."""
+    timing = replace(GROUPS, **{gate: clocks})
+    same, other = (0, 0, first), (1, 2 * GROUP, second)
+    assert columns(timing, same, other) == [1, clocks + others]
+    assert columns(timing, same, (1, GROUP, second))[1] == 5  # the other group
+
+
+@pytest.mark.parametrize("clocks", [9, 40])
+def test_rows_of_a_bank_group_open_apart(clocks: int) -> None:
+    timing = replace(GROUPS, t_rrd_l=clocks)
+    assert columns(timing, (0, 0, READ), (0, BANK, READ)) == [1, clocks + 1]
+    assert columns(timing, (0, 0, READ), (0, BANK + GROUP, READ)) == [1, 5]
+
+
+@pytest.mark.parametrize(("bit", "apart"), [(4, 4), (10, 6)])
+def test_a_long_burst_pays_for_its_bank_group_unless_groups_take_turns(bit: int,
+                                                                      apart: int) -> None:
+    """Eight DRAM bursts of a burst, then one of another: among columns' lowest bits, or highest."""
+    timing = replace(GROUPS, group_bit=bit, t_ccd_l=6)
+    dram = controller(Memory("ddr3", (Port("p"),), timing), 1)
+    rules.ddr_insert(dram, 0, 0, 0, 0, 128, READ)
+    dram.s[0].inside += 1
+    found = []
+    while rules.ddr_next(dram, 1) != FAR:
+        what, _, _, first, last = rules.ddr_step(dram, 1)
+        if what == rules.SERVED:
+            found.append((int(first), int(last)))
+    assert found == [(1, 1 + 7 * apart)]
+    assert int(dram.s[0].misses) == (2 if bit == 4 else 1)
