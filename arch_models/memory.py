@@ -150,8 +150,9 @@ class Ddr3Timing:
         low = self.transaction_bytes.bit_length() - 1
         high = (self.row_bytes // self.bank_groups).bit_length() - 1
         if not low <= self.group_bit <= high:
-            raise MemoryParameterError(f"ddr: group_bit is {self.group_bit}, must lie between {low} "
-                                       f"and {high}: above a transaction, below the bank")
+            raise MemoryParameterError(
+                f"ddr: group_bit is {self.group_bit}, must lie between {low} and {high}: above a "
+                "transaction, below the bank")
         for name in ("t_ccd", "t_rrd", "wr2rd"):
             _at_least("ddr", f"{name}_l", getattr(self, f"{name}_l"), getattr(self, name))
 

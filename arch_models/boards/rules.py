@@ -39,6 +39,8 @@ MOST = 2**24
 #: Byte-address bits of a row's columns, and of its banks.
 MOST_COLUMN_BIT, MOST_BANK_BITS = 20, 8
 MOST_PORTS, MOST_CORES = 64, 1024
+#: DDR4 has two or four bank groups, and no time inside one near so many clocks.
+MOST_BANK_GROUP_BITS, MOST_GROUP_CLOCKS = 2, 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,22 @@ def _dram(ddr: Ddr) -> Iterator[Problem]:
     if ddr.t_faw < ddr.t_rrd:
         yield Problem("ddr.t_faw", str(ddr.t_faw), f"must be at least t_rrd {ddr.t_rrd}",
                       str(ddr.t_rrd))
+    yield from _groups(ddr)
+
+
+def _groups(ddr: Ddr) -> Iterator[Problem]:
+    """Bank groups: their bits lie above a DRAM burst, below the banks; times inside are longer."""
+    yield from _range("ddr.bank_group_bits", ddr.bank_group_bits, 0, MOST_BANK_GROUP_BITS)
+    if not 0 < ddr.bank_group_bits <= MOST_BANK_GROUP_BITS:
+        return
+    burst = max(1, ddr.burst_length_beats * ddr.data_bus_bits // 8)
+    yield from _range("ddr.bank_group_low_bit", ddr.bank_group_low_bit, burst.bit_length() - 1,
+                      ddr.column_high_bit + 1 - ddr.bank_group_bits,
+                      " (above a DRAM burst, up to column_high_bit)")
+    for name, least in (("t_ccd_l", ddr.burst_length_beats // 2), ("t_rrd_l", ddr.t_rrd),
+                        ("wr2rd_l", ddr.wr2rd)):
+        yield from _range(f"ddr.{name}", getattr(ddr, name), least, MOST_GROUP_CLOCKS,
+                          " (not shorter than between groups)")
 
 
 def _map(ddr: Ddr) -> Iterator[Problem]:

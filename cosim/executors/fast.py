@@ -111,7 +111,7 @@ def _set_paces(units: np.ndarray, dram: Controller) -> None:
     """Find who can be a stream (`cosim.executors.fast_streams`), and its pace; none with bank
     groups, whose DRAM bursts have other spacings."""
     t = dram.t[0]
-    if not len(dram.banks) or t.groups > 1:
+    if not len(dram.banks) or t.group_mask:
         return
     for settings in units:
         size = int(settings["max_beats"] * settings["width"])

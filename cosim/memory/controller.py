@@ -39,8 +39,8 @@ TIMING = record_type(
     "t_rcd", "t_rp", "t_ras", "t_rc", "t_rrd", "t_faw", "t_ccd", "t_cl", "t_rd2wr", "t_wr2rd",
     "t_rd2pre", "t_wr2pre", "t_refi", "t_rfc", "idle_gap", "bypass", "write_gap", "atom",
     "row_bytes", "banks", "clock", "cycle", "pipeline", "word", "word_per", "miss_gap",
-    "atom_shift", "row_shift", "bank_shift", "groups", "group_shift", "t_ccd_l", "t_rrd_l",
-    "wr2rd_l", starve=2, most_run=2, entries=2)
+    "atom_shift", "row_shift", "bank_shift", "group_mask", "group_shift", "group_bits",
+    "t_ccd_l", "t_rrd_l", "wr2rd_l", starve=2, most_run=2, entries=2)
 #: `now`: last event. `bus`: first free clock of the data bus. `column`: last column command of a
 #: direction. `mode`: direction being served, `run`: transactions it moved, `switched`: when it
 #: took over. `since`: from when a direction waits. `space`: when its window last got room.
@@ -94,7 +94,7 @@ def controller(memory: Memory, in_flight: int) -> Controller:
     state.column[:] = state.activates[:] = -(10**6)
     state.group_column[:] = state.group_write[:] = state.group_activate[:] = -(10**6)
     state.refresh = t.t_refi
-    banks = np.zeros(t.banks * t.groups, BANK)
+    banks = np.zeros(t.banks * memory.ddr.bank_groups, BANK)
     banks["row"] = -1
     # Posted writes leave their unit's count when they enter the window, which they then fill.
     capacity = in_flight + int(t.entries.sum()) + len(memory.background)
@@ -127,6 +127,7 @@ def timing(ddr: Ddr3Timing) -> np.ndarray:
     found.clock, found.cycle = ddr.clock_hz // common, ddr.fabric_hz // common
     found.atom = ddr.transaction_bytes
     found.atom_shift = ddr.transaction_bytes.bit_length() - 1
-    found.groups, found.group_shift = ddr.bank_groups, ddr.group_bit
+    found.group_mask, found.group_shift = ddr.bank_groups - 1, ddr.group_bit
+    found.group_bits = (ddr.bank_groups - 1).bit_length()
     found.row_shift, found.bank_shift = ddr.row_bytes.bit_length() - 1, ddr.banks.bit_length() - 1
     return made

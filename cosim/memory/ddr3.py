@@ -143,7 +143,7 @@ def _activate_at(dram, bank, admitted):
 @CACHED_RULE
 def group_of(t, address):
     """The bank group of an address; 0 if there are none."""
-    return (address >> t.group_shift) & (t.groups - 1)
+    return (address >> t.group_shift) & t.group_mask
 
 
 @CACHED_RULE
@@ -151,7 +151,7 @@ def bank_of(dram, address):
     """The bank of an address."""
     t = dram.t[0]
     bank = (address >> t.row_shift) & (t.banks - 1)
-    return dram.banks[bank if t.groups == 1 else bank * t.groups + group_of(t, address)]
+    return dram.banks[(bank << t.group_bits) + group_of(t, address)]
 
 
 @CACHED_RULE
@@ -174,7 +174,7 @@ def _open_row(dram, bank, address, admitted):
     """Open the row of an address, as soon as it may be."""
     t, s = dram.t[0], dram.s[0]
     activate = _activate_at(dram, bank, admitted)
-    if t.groups > 1:
+    if t.group_mask:
         group = group_of(t, address)
         activate = max(activate, s.group_activate[group] + t.t_rrd_l)
         s.group_activate[group] = activate
@@ -240,7 +240,7 @@ def ddr_choose(dram, write, now):
     for index in range(dram.s[0].in_window[write]):
         burst = dram.pool[window[index]]
         column = max(slot, _column_at(dram, burst.address, burst.admitted))
-        if dram.t[0].groups > 1:
+        if dram.t[0].group_mask:
             column = max(column, _group_at(dram, burst.address, write))
         if column < soonest:
             best, soonest = index, column
@@ -254,10 +254,10 @@ def _transfer(dram, burst, now):
     """Issue every command of one burst; (first, last) column command."""
     t, s = dram.t[0], dram.s[0]
     address, left, write = burst.address, burst.moved, burst.write
-    first, last = FAR, now
+    first, last, grouped = FAR, now, t.group_mask > 0
     while left > 0:
         size = min(left, t.row_bytes - (address & (t.row_bytes - 1)))
-        if t.groups > 1:  # the next DRAM burst is another group's
+        if grouped:  # the next DRAM burst is another group's
             size = min(size, t.atom - (address & (t.atom - 1)))
         bank = bank_of(dram, address)
         gap = 0
@@ -268,7 +268,7 @@ def _transfer(dram, burst, now):
             gap = t.miss_gap
             _open_row(dram, bank, address, burst.admitted)
         column = max(max(now, bus_at(dram, write)), bank.column_ready)
-        if t.groups > 1:
+        if grouped:
             column = max(column, _group_at(dram, address, write))
             s.group_column[group_of(t, address)] = column
             if write:

@@ -18,6 +18,7 @@ from studies.validate import overlap, streams
 from studies.validate.clock import public_rows
 from studies.validate.described import fpga2015, nvdla, nvdla_small, pipecnn
 from studies.validate.dram_commands import check_commands
+from studies.validate.memory import grouped_errors
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ TIERS = (
     Tier(1, "our own RTL, simulated", "cycles and bytes are those of the hardware that is emitted; "
          "nothing on rules that both share", ("rtl",), ("studies/data/rtl_networks.csv",)),
     Tier(2, "exact counts of others", "the rules themselves, to the cycle",
-         ("memory", "fpga2015"), ("studies/data/dram_commands.csv",
+         ("memory", "fpga2015"), ("studies/data/dram_commands.csv", "studies/data/ddr4_curve.csv",
                                   "studies/data/fpga2015_alexnet.csv")),
     Tier(3, "estimates of makers and their tools", "as good as those are", (
         "memory", "nvdla", "clock"), ("arch_models/data/memory_checks.csv",
@@ -105,6 +106,11 @@ def _refresh() -> float:
     return max(abs(item.end_gap) for item in check_commands())
 
 
+def _grouped() -> float:
+    return max(float(mean(abs(value) for value in errors))
+               for errors in grouped_errors().values())
+
+
 def _order() -> float:
     return sum(not item.equal and item.end_gap == 0 for item in check_commands())
 
@@ -143,6 +149,10 @@ DEVIATIONS = (
     Deviation(11, 4, "NVDLA small on two systems: each network is predicted too fast by that", 25,
               "%", "nvdla-small", "what its driver does and how its interconnect cuts single beats "
               "are not stated", _nvdla_small),
+    Deviation(12, 2, "streams on DDR4: the worst pattern's mean distance from DRAMsim3", 10,
+              "points of peak", "memory", "our controller serves an AXI burst whole, DRAMsim3 lets "
+              "DRAM bursts of other bank groups between; its mixes are faster on DDR3 too",
+              _grouped),
 )
 
 HEAD = """

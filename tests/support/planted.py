@@ -67,6 +67,18 @@ FAULTS = [
         ("return ((address & edge) + size + edge) >> t.atom_shift",
          "return (size + edge) >> t.atom_shift"),
         ("clock = max(admitted, s.switched)", "clock = admitted"),
+        # bank groups
+        ("s.group_activate[group] + t.t_rrd_l", "s.group_activate[group]"),
+        ("return s.group_column[group] + t.t_ccd_l", "return s.group_column[group]"),
+        ("max(s.group_column[group] + t.t_ccd_l, s.group_write[group] + t.wr2rd_l)",
+         "s.group_column[group] + t.t_ccd_l"),
+        ("max(s.group_column[group] + t.t_ccd_l, s.group_write[group] + t.wr2rd_l)",
+         "s.group_write[group] + t.wr2rd_l"),
+        ("column = max(column, _group_at(dram, burst.address, write))", "column = column + 0"),
+        ("size = min(size, t.atom - (address & (t.atom - 1)))", "size = min(size, t.atom)"),
+        ("s.group_write[group_of(t, address)] = column", "s.group_write[0] = column"),
+        ("return dram.banks[(bank << t.group_bits) + group_of(t, address)]",
+         "return dram.banks[bank << t.group_bits]"),
         # who is served
         ("starved = now - s.since[other] >= t.starve[other]",
          "starved = now - s.since[other] > t.starve[other]"),

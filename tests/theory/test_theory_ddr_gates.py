@@ -172,7 +172,7 @@ def test_a_turn_that_an_empty_queue_allows_costs_the_idle_gap(gap: int) -> None:
     assert columns(timing, (0, 0, READ), (50, 16, WRITE)) == [1, 50 + gap]
 
 
-#: Two bank groups that take turns every DRAM burst of 16 bytes, eight banks each, two rows together.
+#: Two bank groups that take turns every DRAM burst of 16 bytes; eight banks each.
 GROUPS = replace(LOOSE, bank_groups=2, group_bit=4, t_ccd_l=4, t_rrd_l=1, wr2rd_l=1)
 GROUP = 16
 
@@ -196,18 +196,37 @@ def test_rows_of_a_bank_group_open_apart(clocks: int) -> None:
     assert columns(timing, (0, 0, READ), (0, BANK + GROUP, READ)) == [1, 5]
 
 
-@pytest.mark.parametrize(("bit", "apart"), [(4, 4), (10, 6)])
-def test_a_long_burst_pays_for_its_bank_group_unless_groups_take_turns(bit: int,
-                                                                      apart: int) -> None:
-    """Eight DRAM bursts of a burst, then one of another: among columns' lowest bits, or highest."""
-    timing = replace(GROUPS, group_bit=bit, t_ccd_l=6)
+def served_whole(timing: Ddr3Timing, address: int, size: int) -> tuple[int, int, int]:
+    """(first column command, last, rows opened) of a read alone."""
     dram = controller(Memory("ddr3", (Port("p"),), timing), 1)
-    rules.ddr_insert(dram, 0, 0, 0, 0, 128, READ)
+    rules.ddr_insert(dram, 0, 0, 0, address, size, READ)
     dram.s[0].inside += 1
-    found = []
+    found = (-1, -1)
     while rules.ddr_next(dram, 1) != FAR:
         what, _, _, first, last = rules.ddr_step(dram, 1)
         if what == rules.SERVED:
-            found.append((int(first), int(last)))
-    assert found == [(1, 1 + 7 * apart)]
-    assert int(dram.s[0].misses) == (2 if bit == 4 else 1)
+            found = int(first), int(last)
+    return *found, int(dram.s[0].misses)
+
+
+@pytest.mark.parametrize(("bit", "apart", "rows"), [(4, 4, 2), (10, 6, 1)])
+def test_a_long_burst_pays_for_its_bank_group_unless_groups_take_turns(
+        bit: int, apart: int, rows: int) -> None:
+    """The group among the columns' lowest bits, or their highest; eight DRAM bursts."""
+    timing = replace(GROUPS, group_bit=bit, t_ccd_l=6)
+    assert served_whole(timing, 0, 128) == (1, 1 + 7 * apart, rows)
+    # 32 bytes from the middle of a DRAM burst on are three.
+    assert served_whole(timing, 8, 32) == (1, 1 + 2 * apart, rows)
+
+
+def test_the_other_bank_group_goes_first_where_it_is_ready_first() -> None:
+    timing = replace(GROUPS, t_ccd_l=6, bypass_transactions=8)
+    bursts = (0, 0, READ), (0, 2 * GROUP, READ), (0, GROUP, READ)
+    assert columns(timing, *bursts) == [1, 9, 5]
+
+
+def test_a_turn_between_bank_groups_need_not_wait_for_the_longer_time() -> None:
+    """The write of one group holds its own reads up, also behind a write of the other."""
+    timing = replace(GROUPS, wr2rd_l=30)
+    bursts = (0, 0, WRITE), (0, GROUP, WRITE), (1, 2 * GROUP, READ)
+    assert columns(timing, *bursts) == [1, 5, 31]
