@@ -220,7 +220,7 @@ def guarded(work: Callable[[], object]) -> None:
             _say_missing(error)
         if not isinstance(error, OSError):
             raise
-        _say(f"{error.strerror or type(error).__name__}"
+        _say(f"{error.strerror or str(error) or type(error).__name__}"
              + (f": {error.filename}" if error.filename else ""))
         # What could not be printed must not be tried again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -23,7 +23,7 @@ from workloads.unicorn.run import looped, starting_values
 AGC_FRAME = Path(__file__).parent / "agc" / "frame.npz"
 #: The shipped trained AGC decoders, with the entry of their keypoint detector in `AGC_FRAME`.
 AGC_TRAINED = {"agc-w16": "w16", "agc-w16-multiplier": "w16", "agc-w32": "w32",
-               "agc-t32b4": "t32b4"}
+               "agc-t32b4": "t32b4", "agc-t32b4-4bit": "t32b4"}
 NOISE = ("Inputs are seeded noise: outputs show that the arithmetic is right, and nothing to look "
          "at.")
 PICTURE = "picture: red, green, blue from 0 to 1"

@@ -249,7 +249,7 @@ def on_chip(
 
 def precision(
     networks: Annotated[str, typer.Option(
-        help="Networks, separated by commas.", show_default="all five")] = "",
+        help="Networks, separated by commas.", show_default="all")] = "",
     board: BoardName = "pynq-z1",
     count: Annotated[int, typer.Option(
         min=0, max=200, help="Pictures of each network; 0 measures none.")] = 4,

@@ -32,7 +32,8 @@ from workloads.unicorn.torch import load_unicorn
 
 #: Shipped networks with trained weights whose float decoder ships too: their short names.
 UNICORN_NAMES = dict.fromkeys(
-    ("unicorn-n256-int8", "unicorn-n256-one-step", "unicorn-n256-one-step-4bit"), "n256")
+    ("unicorn-n256-int8", "unicorn-n256-one-step", "unicorn-n256-one-step-4bit"), "n256") | {
+        "unicorn-n1024-one-step": "n1024"}
 #: Pictures a second of a clip.
 RATE = 25
 COLUMNS = ("wanted", "float", "int8", "four times the difference of int8 to float")

@@ -6,6 +6,7 @@ predicted. `cosim study decoders` runs it and draws README's picture.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from arch_models.board import Board
 from arch_models.overlay import Infeasible, Overlay
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.inputs import own_designs
-from studies.plain.quality_table import quality_db, quality_names
+from studies.plain.quality_table import measured_on, quality_db, quality_names
 from studies.plain.terminal import grid
 from studies.report import pictures
 from workloads.library import load
@@ -65,18 +66,13 @@ def _fastest(name: str, designs: Sequence[Overlay], board: Board) -> Point | Non
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other of the same kind is better than in quality, latency and energy."""
+    """Those that no other, measured on the same pictures, beats in quality, latency and energy."""
     def beaten(point: Point) -> bool:
-        return any(kind_of(other) == kind_of(point) and other != point
+        return any(measured_on(other.network) == measured_on(point.network) and other != point
                    and other.psnr_db >= point.psnr_db and other.latency_ms <= point.latency_ms
                    and other.energy_uj_per_pixel <= point.energy_uj_per_pixel for other in points)
 
     return [point for point in points if not beaten(point)]
-
-
-def kind_of(point: Point) -> str:
-    """The kind of decoder: qualities of two kinds are of different pictures."""
-    return point.network.partition("-")[0]
 
 
 def show(console: Console, points: Sequence[Point]) -> None:
@@ -93,13 +89,17 @@ def show(console: Console, points: Sequence[Point]) -> None:
 
 
 def picture(points: Sequence[Point], board: Board) -> Figure:
-    """Quality against latency, energy as the colour; a panel for each kind of decoder."""
-    kinds = sorted({kind_of(point) for point in points})
+    """Quality against latency, energy as the colour; a panel for each set of pictures.
+
+    A set with one network has nothing to be compared with and is left out beside others.
+    """
+    networks = Counter(measured_on(point.network) for point in points)
+    kinds = sorted(kind for kind in networks if networks[kind] > 1) or sorted(networks)
     figure = Figure(figsize=(9.5, 4.2), layout="constrained")
     panels, best = figure.subplots(1, len(kinds), squeeze=False)[0], front(points)
     scale = pictures.energy_scale([point.energy_uj_per_pixel for point in points])
     for axes, kind in zip(panels, kinds, strict=True):
-        own = [point for point in points if kind_of(point) == kind]
+        own = [point for point in points if measured_on(point.network) == kind]
         axes.spines[["top", "right"]].set_visible(False)
         drawn = axes.scatter([point.latency_ms for point in own], [point.psnr_db for point in own],
                              c=[point.energy_uj_per_pixel for point in own], norm=scale, s=90,
@@ -117,7 +117,7 @@ def picture(points: Sequence[Point], board: Board) -> Figure:
         more = max(0.0, LEAST_SPAN_DB - (high - low)) / 2
         axes.set_ylim(low - more, high + more)
         axes.set_xlabel("latency of a picture, ms (predicted)")
-        axes.set_title(f"{kind}: PSNR on its held-out pictures, dB (measured, int8)", fontsize=9)
+        axes.set_title(f"{kind}: PSNR, dB (measured, integers)", fontsize=9)
     figure.colorbar(drawn, ax=list(panels), label="energy, uJ a pixel (predicted)")
     figure.suptitle(f"Shipped decoders on their fastest shipped design, {board.label}, DDR3; "
                     "ringed: on the front; dashed: 25 pictures a second", fontsize=9)

@@ -23,6 +23,7 @@ from studies.evaluation.values import MICROJOULES
 from studies.plain.markdown import markdown_table
 from studies.plain.terminal import grid
 from workloads.agc.graph import frame_bytes, frame_inputs
+from workloads.frames import AGC_TRAINED
 from workloads.graph import Graph, Operator
 from workloads.library import load
 from workloads.quantization.narrow import least_sensitive, narrowed
@@ -31,9 +32,9 @@ from workloads.unicorn.graph import INDEX_TABLE
 from workloads.unicorn.run import picture, starting_values
 
 #: Networks and the shipped designs that they run on.
-DESIGNS = {"agc-t32b4": "face", "agc-w16": "default", "agc-w32": "default",
-           "unicorn-n256-int8": "diffusion", "unicorn-n256-one-step": "diffusion",
-           "unicorn-n256-one-step-4bit": "diffusion"}
+DESIGNS = {"agc-t32b4": "face", "agc-t32b4-4bit": "face", "agc-w16": "default",
+           "agc-w32": "default", "unicorn-n256-int8": "diffusion",
+           "unicorn-n256-one-step": "diffusion", "unicorn-n256-one-step-4bit": "diffusion"}
 MEMORIES = ("flat", "ddr3")
 #: Share of the weights that have 4 bits, at least; 0: the network as it ships.
 SHARES = (0.0, 0.5, 1.0)
@@ -118,7 +119,7 @@ def calibration(graph: Graph, name: str) -> Mapping[str, np.ndarray]:
     if name.startswith("agc-"):
         from workloads.training.pictures.clips import calibration_clips
 
-        pair = calibration_clips(1, 0, name.removeprefix("agc-"))[0]
+        pair = calibration_clips(1, 0, AGC_TRAINED[name])[0]
         return execute(graph, frame_inputs(pair.source, pair.source_points, pair.driving_points))
     given = starting_values(graph, 0)
     return {**given, **execute(graph, given)}
@@ -132,7 +133,7 @@ def measured(graph: Graph, name: str, request: Request) -> float:
     if name.startswith("agc-"):
         from workloads.training.pictures.clips import test_clips
 
-        for pair in test_clips(request.count, request.seed, name.removeprefix("agc-")):
+        for pair in test_clips(request.count, request.seed, AGC_TRAINED[name]):
             values = execute(graph, frame_inputs(pair.source, pair.source_points,
                                                  pair.driving_points))
             found.append(psnr_db(frame_bytes(values[graph.outputs[0]]), pair.driving))

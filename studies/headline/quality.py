@@ -37,12 +37,14 @@ Row = Measures
 AGC_FORMATS: dict[str, dict[str, str]] = {
     "w16": {"agc-w16": "int8, power-of-two scales", "agc-w16-multiplier": "int8, multipliers"},
     "w32": {"agc-w32": "int8, power-of-two scales"},
-    "t32b4": {"agc-t32b4": "int8, power-of-two scales"},
+    "t32b4": {"agc-t32b4": "int8, power-of-two scales",
+              "agc-t32b4-4bit": "4-bit weights, fine-tuned"},
 }
 UNICORN_FORMATS = {"n256": {"unicorn-n256-int8": "int8, fine-tuned",
                             "unicorn-n256-one-step": "int8, fine-tuned for one step",
                             "unicorn-n256-one-step-4bit": "4-bit weights, fine-tuned for one step"
-                            }}
+                            },
+                   "n1024": {"unicorn-n1024-one-step": "int8, fine-tuned for one step"}}
 #: Columns of the table that ships.
 TABLE = ("workload", "format", "pictures", "psnr_db", "ssim", "ms_ssim", "source")
 #: Share of the AGC's weights that get 4 bits in its mixed format, and that format's name.

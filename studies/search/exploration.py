@@ -24,7 +24,7 @@ from studies.evaluation.evaluate import (
 from studies.evaluation.inputs import workload
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
-from studies.plain.quality_table import quality_db
+from studies.plain.quality_table import comparable
 from studies.plain.stopping import Stopped, taken
 from studies.plain.workers import forked
 from studies.search.dask_workers import connected
@@ -251,8 +251,7 @@ def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,
                      {str(name): workload(str(name)) for axis in space.axes
                       if axis.name == WORKLOAD for name in axis.values})
     if Objective.QUALITY in settings.objectives:
-        for item in asked.graphs:
-            quality_db(item.name)  # refuses now what was never measured
+        comparable(item.name for item in asked.graphs)
     bound = bounder(graph, board, base) if asked.bounded(settings) else None
     try:
         start = beginning(space, base, board, settings, bound, earlier)

@@ -142,3 +142,13 @@ def test_a_design_named_as_markup_is_refused_in_one_line(
     assert cosim("simulate", "agc-w16", "--design", path) == 2
     said = capsys.readouterr().err
     assert "[bold].toml" in said and "'[/x]'" in said
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    ("FileNotFoundError('no weight file x in data')", "no weight file x in data"),
+    ("OSError(28, 'No space left on device', 'out.json')", "No space left on device: out.json"),
+    ("OSError()", "OSError")])
+def test_what_the_system_or_a_reader_refuses_is_one_line(error: str, said: str) -> None:
+    code = f"from studies.cli import guarded\ndef work(): raise {error}\nguarded(work)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == f"error: {said}\n"

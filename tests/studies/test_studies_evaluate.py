@@ -187,3 +187,11 @@ def test_the_workload_is_an_axis_and_quality_and_period_are_objectives(tmp_path)
 def test_quality_that_was_never_measured_is_refused_before_the_search():
     with pytest.raises(UserError, match="'agc-w64-seed0' was never measured"):
         explore(load("agc-w64"), BOARD, OVERLAY, Settings(objectives=(Objective.QUALITY,)))
+
+
+def test_qualities_on_different_pictures_are_refused_before_the_search(tmp_path):
+    path = tmp_path / "space.toml"
+    path.write_text("[axes]\nworkload = ['agc-w16', 'unicorn-n256-int8']\ntm = [16]\n")
+    with pytest.raises(UserError, match="'agc-w16' and 'unicorn-n256-int8'.*different pictures"):
+        explore(GRAPH, BOARD, OVERLAY, Settings(objectives=(Objective.QUALITY,)),
+                load_space(path, BOARD))
