@@ -161,6 +161,9 @@ FAULTS = [
          "clocked = cycles"),
         ("joules(power.ps_work_w, activity.host_s)", "joules(power.ps_work_w, time_s)"),
     ),
+    # packed products at the price of whole ones
+    Fault("arch_models/engines/convolution.py",
+          "slices = ceil_div(macs, 2) if overlay.dsp_packing else macs", "slices = macs", _ENERGY),
     # --- VTA ----------------------------------------------------------------------------------
     *_of(
         "cosim/vta/lower.py", _VTA, (),
