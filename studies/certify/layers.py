@@ -15,7 +15,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.engines import engines_that_run
-from arch_models.overlay import Engine, Overlay, Role
+from arch_models.overlay import Engine, Infeasible, Overlay, Role
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped
@@ -23,8 +23,12 @@ from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_roo
 from cosim.mapping.choose import Chooser, budget_of, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from studies.certify.sizes import BANKS, Sizes, resized
-from workloads.graph import Graph, Layer
+from workloads.graph import Graph, Layer, Operator
 
+#: Fields of an overlay on which tiles and times of layers depend, besides buffers and masters.
+TIMED = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles", "narrow_weights", "zero_points",
+         "parameter_entries", "vector_entries", "table_bytes", "depthwise_taps",
+         "tensor_memory_kib", "clock_hz")
 #: What a layer does that energy depends on.
 COUNTED = ("load_bytes", "weight_bytes", "store_bytes", "trips", "results", "partials")
 
@@ -40,13 +44,26 @@ def sized(like: Chooser, board: Board, overlay: Overlay) -> Chooser:
 
 
 class Tiled(NamedTuple):
-    """A layer by banks and words: at least so many cycles, -1 where it has no tile; the number of
-    its tile; all its tiles; and what it does at least."""
+    """The tiles of a layer: the number of each size's own (banks and words; -1 where it has none),
+    all of them, and of each what the layer does at least; there the last, of no tile, is nothing.
 
-    cycles: np.ndarray
+    `slowest`: cycles of the slowest unit; of no tile -1."""
+
     kinds: np.ndarray
     tiles: list[object]
-    work: Demand
+    demands: list[Demand]
+    slowest: np.ndarray
+
+    @property
+    def cycles(self) -> np.ndarray:
+        """Of each size, at least so many; -1 where it has no tile."""
+        return self.slowest[self.kinds]
+
+    @property
+    def work(self) -> Demand:
+        """What the layer does at each size, at least."""
+        return Demand(**{name: np.array([*(getattr(each, name) for each in self.demands), 0])[
+            self.kinds] for name in COUNTED})
 
 
 class _Tiles(NamedTuple):
@@ -67,17 +84,18 @@ class Layers:
     """The layers of one network on one array at one clock, for all sizes of the buffers."""
 
     def __init__(self, chooser: Chooser, board: Board, sizes: Sizes,
-                 known: dict[Hashable, int | Demand]) -> None:
+                 known: dict[Hashable, Any]) -> None:
         self.chooser, self.board, self.sizes, self.known = chooser, board, sizes, known
         self.graph, self.overlay = chooser.graph, chooser.overlay
         overlay = chooser.overlay
         self._timers: dict[int, Alone] = {}
         self._choosers: dict[tuple[int, int, int], Chooser] = {}
-        self._solved: dict[Hashable, _Tiles] = {}
-        self.array = (overlay.tm, overlay.tn, overlay.columns, overlay.result_cycles,
-                      overlay.narrow_weights, overlay.zero_points, overlay.clock_hz,
-                      bool(overlay.tensor_memory_kib),
-                      *((item.role, item.width_bits) for item in overlay.masters))
+        self._likes: dict[str, int] = {}
+        #: All that tiles and times of a layer depend on, besides the layer. No fetch is among it:
+        #: at the barrier before a layer its descriptors are there.
+        self.array = (sizes, *(getattr(overlay, name) for name in TIMED),
+                      tuple((item.role, item.width_bits) for item in overlay.masters
+                            if item.role is not Role.FETCH))
         self.rates = {role: sum(item.width_bits for item in overlay.masters_of(role)) / 8
                       for role in (Role.INPUT, Role.OUTPUT)}
 
@@ -87,24 +105,25 @@ class Layers:
                 BANKS, self.sizes.banks[bank], strict=True))), self.board)
         return self._timers[bank]
 
-    def least(self, item: LayerMapping, there: np.ndarray) -> Tiled:
+    def least(self, item: LayerMapping) -> Tiled:
         """The tile of a layer for all sizes, and what one unit at a time takes for it.
 
         Where another engine costs less, the layer runs there: it counts as without a tile.
         """
         assert item.engine is not None
-        layer = self.graph.layer(item.name)
-        engines = engines_of(self.graph, layer, self.overlay)
-        found = [self._tiles(item, engine, there) for engine in engines]
-        mine = engines.index(item.engine)
-        kinds, tiles, _ = found[mine]
-        if len(engines) > 1:  # of equal costs the first, as the mapping does
-            kinds = np.where(np.argmin([each.costs for each in found], axis=0) == mine, kinds, -1)
-        demands = [self._demand(item, tile) for tile in tiles]
-        cycles = np.array([*map(self._slowest, demands), -1], np.int64)
-        work = Demand(**{name: np.array([*(getattr(each, name) for each in demands), 0])[kinds]
-                         for name in COUNTED})
-        return Tiled(cycles[kinds], kinds, tiles, work)
+        engines = engines_of(self.graph, self.graph.layer(item.name), self.overlay)
+        key = ("tiled", self._like(item), tuple(engines))
+        if key not in self.known:
+            found = [self._tiles(item, engine) for engine in engines]
+            mine = engines.index(item.engine)
+            kinds, tiles, _ = found[mine]
+            if len(engines) > 1:  # of equal costs the first, as the mapping does
+                best = np.argmin([each.costs for each in found], axis=0)
+                kinds = np.where(best == mine, kinds, -1)
+            demands = [SLICES[item.engine].least(self._mapped(item, tile)) for tile in tiles]
+            self.known[key] = Tiled(kinds.astype(np.int16), tiles, demands, np.array(
+                [*map(self._slowest, demands), -1], np.int64))
+        return self.known[key]
 
     def _slowest(self, work: Demand) -> int:
         if self.overlay.tensor_memory_kib:  # a pair moves beside its products
@@ -112,61 +131,59 @@ class Layers:
         return int(max(work.compute_cycles, work.load_bytes / self.rates[Role.INPUT],
                        work.store_bytes / self.rates[Role.OUTPUT]))
 
-    def _demand(self, item: LayerMapping, tile: object) -> Demand:
-        assert item.engine is not None
-        key = ("least", self._key(item, (), tile))
-        known = self.known.get(key)
-        if known is None:
-            known = self.known[key] = SLICES[item.engine].least(self._mapped(item, tile))
-        assert isinstance(known, Demand)
-        return known
-
     def _mapped(self, item: LayerMapping, tile: object) -> Mapped:
         return Mapped(self.graph, self.overlay, self.chooser.layouts,
                       self.graph.layer(item.name), replace(item, tile=tile))
 
     def alone(self, item: LayerMapping, least: Tiled, there: np.ndarray) -> np.ndarray:
-        """What the layer takes alone, where it is asked for."""
-        found = np.full(self.sizes.shape, -1, np.int64)
-        banks = np.arange(len(self.sizes.banks))[:, None, None, None, None]
-        pairs = least.kinds * len(self.sizes.banks) + banks
+        """What the layer takes alone, where it is asked for; -1 elsewhere."""
+        count = len(self.sizes.banks)
+        pairs = least.kinds.astype(np.int64) * count + np.arange(count)[:, None, None, None, None]
+        cycles = np.full((len(least.tiles) + 1) * count, -1, np.int64)
         for pair in np.unique(pairs[there]).tolist():
-            kind, bank = divmod(pair, len(self.sizes.banks))
-            key = self._key(item, self.sizes.banks[bank], least.tiles[kind])
+            kind, bank = divmod(pair, count)
+            key = (self._like(item), self.sizes.banks[bank], least.tiles[kind])
             known = self.known.get(key)
             if known is None:
                 known = self.known[key] = self._timer(bank).cycles(
                     self.chooser.layouts, replace(item, tile=least.tiles[kind]))
-            assert isinstance(known, int)
-            found[pairs == pair] = known
-        return found
+            cycles[pair] = known
+        return np.where(there, cycles[pairs], -1)
 
-    def _key(self, item: LayerMapping, banks: tuple[int, ...], tile: object) -> Hashable:
-        planes = tuple(self.chooser.layouts.planes(name) for name in (*item.inputs, item.output))
-        return (item.name, item.engine, item.inputs, item.output, item.upsample, item.pool,
-                item.add, planes, banks, tile, self.array)
+    def _like(self, item: LayerMapping) -> int:
+        """A number that is equal for layers that have the same tiles and take the same time: names and values of
+        constants do not count, nor where tensors lie."""
+        if item.name not in self._likes:
+            layer, graph, layouts = self.graph.layer(item.name), self.graph, self.chooser.layouts
+            names = (*item.inputs, item.output, *layer.inputs, layer.output)
+            tensors = tuple(
+                (spec.channels, spec.rows, spec.columns, spec.bits, layouts.channels.get(name),
+                 names.index(name), spec.scale if layer.operator is Operator.SOFTMAX else 0)
+                for name in names for spec in [graph.tensors[name]])
+            key = (
+                "like", self.array, layer.operator, layer.window, layer.relu, layer.fraction_bits,
+                tuple((role, graph.constant(layer, role).shape) for role in layer.constants),
+                layer.name in graph.narrow_layers, self.chooser.shapes.get(item.name), item.engine,
+                len(item.inputs), tensors, bool(item.upsample),
+                graph.layer(item.pool).operator if item.pool else None, bool(item.add),
+                item.order)
+            self._likes[item.name] = self.known.setdefault(key, len(self.known))
+        return self._likes[item.name]
 
-    def _tiles(self, item: LayerMapping, engine: Engine, there: np.ndarray) -> _Tiles:
+    def _tiles(self, item: LayerMapping, engine: Engine) -> _Tiles:
         if engine is not Engine.CONVOLUTION:
-            return self._streamed(item, engine, there)
+            return self._streamed(item, engine)
         if item.name not in self.chooser.shapes:  # it was refused before its tile was searched
-            return _Tiles(np.full(self.sizes.shape, -1, np.int64), [],
+            return _Tiles(np.full(self.sizes.shape, -1), [],
                           np.full(self.sizes.shape, np.inf))
         shape = self.chooser.shapes[item.name]
         assert isinstance(shape, ConvolutionShape)
-        key = (shape, there.tobytes())
-        if key not in self._solved:
-            self._solved[key] = self._convolution(shape, there)
-        return self._solved[key]
-
-    def _convolution(self, shape: ConvolutionShape, there: np.ndarray) -> _Tiles:
         words = [np.array(values, np.int64) for values in self.sizes.words]
         best = search_rooms(shape, self.chooser.budget,
                             Rooms(words[0], words[1], words[2], words[3],
                                   np.array(self.sizes.banks, np.int64)))
-        kinds = np.full(self.sizes.shape, -1, np.int64)
-        costs = np.where(best.cost >= 0, best.cost, np.inf)
-        places = there & (best.cost >= 0)
+        kinds, places = np.full(self.sizes.shape, -1), best.cost >= 0
+        costs = np.where(places, best.cost, np.inf)
         if not places.any():
             return _Tiles(kinds, [], costs)
         found = best.tile[places]
@@ -175,20 +192,22 @@ class Layers:
         return _Tiles(kinds, [ConvolutionTile(row[0], row[1], row[2], row[3], bool(row[4]),
                                               bool(row[5])) for row in rows.tolist()], costs)
 
-    def _streamed(self, item: LayerMapping, engine: Engine, there: np.ndarray) -> _Tiles:
+    def _streamed(self, item: LayerMapping, engine: Engine) -> _Tiles:
         """An engine that knows nothing of WEIGHT and accumulators, size by size."""
-        kinds = np.full(self.sizes.shape, -1, np.int64)
+        kinds = np.full(self.sizes.shape, -1)
         costs = np.full(self.sizes.shape, np.inf)
         tiles: dict[object, int] = {}
         layer = self.graph.layer(item.name)
+        solved: dict[tuple[int, ...], LayerMapping | Infeasible] = {}
         for bank, place_in, place_out in itertools.product(
                 range(len(self.sizes.banks)), range(len(self.sizes.words[0])),
                 range(len(self.sizes.words[2]))):
             place = (bank, place_in, slice(None), place_out, slice(None))
-            if not there[place].any():
-                continue
-            chooser = self._sized(place_in, place_out, bank)
-            mine = SLICES[engine].tile(chooser, layer)
+            into, _, out = self.sizes.banks[bank]
+            if (into, out, place_in, place_out) not in solved:
+                solved[into, out, place_in, place_out] = SLICES[engine].tile(
+                    self._sized(place_in, place_out, bank), layer)
+            mine = solved[into, out, place_in, place_out]
             if isinstance(mine, LayerMapping) and mine.engine is engine:
                 kinds[place] = tiles.setdefault(mine.tile, len(tiles))
                 costs[place] = mine.cost_cycles

@@ -71,7 +71,7 @@ class Built(NamedTuple):
 class Table(NamedTuple):
     """Bounds by banks and words. `cycles`: of the frame, `NEVER` where nothing can be built; `uj`:
     energy, 0 where nobody asks. Designs of one of the `kinds` have one clock, equal banks and
-    equal tiles, so that their programs are equal; -1: tiles were not looked at."""
+    equal tiles, so that their programs are equal; -1: they clear the bar."""
 
     cycles: np.ndarray
     uj: np.ndarray
@@ -107,7 +107,7 @@ class Tables:
         """`joules` None: nobody asks for energy."""
         self.graph, self.board, self.parts = graph, floors.board, floors.parts
         self.floors, self.joules = floors, joules
-        self.known: dict[Hashable, int | Demand] = {}
+        self.known: dict[Hashable, Any] = {}
         self._tiles: Known = {}
         self._floors: dict[Hashable, Untiled | None] = {}
         self._weights = layer_weights(graph.name)
@@ -126,7 +126,8 @@ class Tables:
             if not np.all(bar.cleared(Table(cycles, uj, kinds, built).points)[there]):
                 found = self._mapped(box, sizes, clock, there, bar, Table(cycles, uj, kinds, built))
                 cycles[there], uj[there] = found.cycles[there], found.uj[there]
-                kinds[there] = found.kinds[there] + (1 + kinds.max())
+                new = there & (found.kinds >= 0)
+                kinds[new] = found.kinds[new] + (1 + kinds.max())
         return Table(cycles, uj, kinds, built)
 
     def floor(self, box: Box, clock_hz: int) -> Point:
@@ -291,53 +292,56 @@ class Tables:
         overlay = self.overlay(box, sizes, clock_hz)
         chooser = self.chooser(overlay)
         mapping = chooser.run()
-        cycles = np.full(sizes.shape, NEVER)
-        kinds = np.broadcast_to(np.arange(len(sizes.banks))[:, None, None, None, None],
-                                sizes.shape)
+        cycles, kinds = np.full(sizes.shape, NEVER), np.full(sizes.shape, -1)
         if isinstance(mapping, Infeasible):
             return Table(cycles, floor.uj, kinds, floor.built)  # nor does it map with less
         layers = Layers(chooser, self.board, sizes, self.known)
         steps = tuple(host_steps(self.graph, overlay, self.board, mapping))
         host = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in steps)
-        cycles[there] = host
         fabric = [item for item in mapping.layers if item.engine is not None]
         repeats = [self._repeats(item) for item in fabric]
-        found, work = [], Least()
-        moved = np.zeros(sizes.shape, np.int64)
-        for item, times in zip(fabric, repeats, strict=True):
-            least = layers.least(item, there)
-            kinds = _both(kinds, least.kinds)
-            lost = there & (least.cycles < 0)
-            if self._must_map(item):
+        found = [layers.least(item) for item in fabric]
+        total, moved = np.full(sizes.shape, host), np.zeros(sizes.shape, np.int64)
+        for item, times, least in zip(fabric, repeats, found, strict=True):
+            lost = there & (least.kinds < 0)
+            total += times * np.maximum(0, least.cycles)
+            if lost.any() and self._must_map(item):
                 there = there & ~lost
-                cycles[lost] = NEVER
-            if lost.any():
+            elif lost.any():
                 moved[lost] += 1 + self.floors.moved(box, item.name, clock_hz)
-            cycles[there] += times * np.maximum(0, least.cycles[there])
-            work = work.with_layer(_moved(least.work, overlay), times,
-                                   self._weights.get(item.name, 1.0))
-            found.append(least)
+        cycles[there] = total[there]
         # Where a layer moves, to the processor or another engine, others change too: only the
         # floor is known.
         away = there & (moved > 0)
-        kinds = np.where(away, kinds.max() + 1 + np.arange(kinds.size).reshape(kinds.shape), kinds)
         cycles[away] = self.floors.floor(box).at(clock_hz) + moved[away] - 1
 
         def table() -> Table:
             uj = floor.uj
             if self.joules is not None:
+                work = Least()
+                for item, times, least in zip(fabric, repeats, found, strict=True):
+                    work = work.with_layer(_moved(least.work, overlay), times,
+                                           self._weights.get(item.name, 1.0))
                 fabric_s = np.where(there, cycles - host, 0) / clock_hz
                 uj = np.where(there & ~away, self.joules.least(
                     work, _span(steps, fabric_s), clock_hz, overlay, floor.built.sites), uj)
             return Table(cycles, uj, kinds, floor.built)
 
-        if overlay.tensor_memory_kib:  # a layer of a pair need not take what it takes alone
-            return table()
         open_ = there & ~away & ~bar.cleared(table().points)
-        for item, times, least in zip(fabric, repeats, found, strict=True):
-            alone = layers.alone(item, least, open_)
-            cycles[open_] += times * (alone[open_] - least.cycles[open_])
-        return table()
+        if not overlay.tensor_memory_kib:  # a layer of a pair need not take what it takes alone
+            for item, times, least in zip(fabric, repeats, found, strict=True):
+                if not open_.any():
+                    break
+                cycles[open_] += times * (layers.alone(item, least, open_) - least.cycles)[open_]
+                open_ &= ~bar.cleared(Table(cycles, floor.uj, kinds, floor.built).points)
+        done = table()
+        open_ = there & ~bar.cleared(done.points)
+        banks = np.arange(len(sizes.banks))[:, None, None, None, None]
+        own = np.where(away, -2 - np.arange(kinds.size).reshape(kinds.shape), 0)
+        every = [np.broadcast_to(banks, kinds.shape), own, *(least.kinds for least in found)]
+        kinds[open_] = np.unique(np.stack([each[open_] for each in every]), axis=1,
+                                 return_inverse=True)[1].reshape(-1)
+        return done
 
     def _must_map(self, item: LayerMapping) -> bool:
         layer = self.graph.layer(item.name)
@@ -351,12 +355,6 @@ class Tables:
 def _moved(work: Demand, overlay: Overlay) -> Demand:
     """What a layer asks of DRAM at the least."""
     return unmoved(work) if overlay.tensor_memory_kib else work
-
-
-def _both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Numbers of the pairs that two arrays of numbers make."""
-    pairs = first * (int(second.max()) + 2) + second + 1
-    return np.unique(pairs, return_inverse=True)[1].reshape(pairs.shape)
 
 
 def _span(steps: Iterable[HostStep], fabric_s: Any) -> Span:
