@@ -23,7 +23,7 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.memory import READ_LEAD, WRITE_LEAD, WRITE_TRAIL, Port, memory_for
-from arch_models.overlay import Overlay
+from arch_models.overlay import Overlay, Role
 from cosim.engines import SLICES
 from cosim.engines.base import Mapped, Site
 from cosim.engines.rows import Table
@@ -58,6 +58,12 @@ class Alone:
         self.tokens = np.array([item.initial for item in self.wiring.channels], np.int64)
         self.ready = np.zeros(len(self.units), np.int64)
         self.ready[self.wiring.weight] = LONG_AGO
+
+    def wait(self, role: Role) -> int:
+        """Cycles that each transfer of a master takes besides its beats, at least."""
+        unit = {Role.INPUT: self.wiring.inputs[0], Role.WEIGHT: self.wiring.weight,
+                Role.OUTPUT: self.wiring.outputs[0]}[role]
+        return int(sum(self.units[name][unit] for name in ("setup", "lead", "trail", "tail")))
 
     def cycles(self, layouts: Layouts, item: LayerMapping) -> int:
         """Fabric cycles of a layer that is not the host's."""

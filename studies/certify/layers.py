@@ -15,10 +15,10 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.engines import engines_that_run
-from arch_models.overlay import Engine, Infeasible, Overlay, Role
+from arch_models.overlay import Engine, Overlay, Role
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
-from cosim.engines.base import Demand, Mapped
+from cosim.engines.base import Demand, Mapped, input_bytes
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
 from cosim.mapping.choose import Chooser, budget_of, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
@@ -97,7 +97,7 @@ class Layers:
                       tuple((item.role, item.width_bits) for item in overlay.masters
                             if item.role is not Role.FETCH))
         self.rates = {role: sum(item.width_bits for item in overlay.masters_of(role)) / 8
-                      for role in (Role.INPUT, Role.OUTPUT)}
+                      for role in (Role.INPUT, Role.WEIGHT, Role.OUTPUT)}
 
     def _timer(self, bank: int) -> Alone:
         if bank not in self._timers:
@@ -125,6 +125,60 @@ class Layers:
                 [*map(self._slowest, demands), -1], np.int64))
         return self.known[key]
 
+    def banked(self, item: LayerMapping) -> np.ndarray:
+        """What a convolution without groups takes at least at each size, whatever its tiles;
+        docs/proof.md has the reasons (`banked`). An axis of sizes that do not count has length 1.
+        """
+        key = ("banked", self._like(item))
+        if key not in self.known:
+            self.known[key] = self._banked(item)
+        return self.known[key]
+
+    def _banked(self, item: LayerMapping) -> np.ndarray:
+        shape = self.chooser.shapes[item.name]
+        assert isinstance(shape, ConvolutionShape)
+        mapped = self._mapped(item, ConvolutionTile(
+            shape.out_words, shape.in_words, shape.conv_rows, shape.conv_columns, True, False))
+        work, wait = SLICES[Engine.CONVOLUTION].least(mapped), self._timer(0).wait
+        cost = self.chooser.timing(Engine.CONVOLUTION, "convolution")
+        banks = np.array(self.sizes.banks, np.int64).T.reshape(3, -1, 1, 1, 1, 1)
+        inputs, weights, outputs = (np.array(self.sizes.words[axis], np.int64).reshape(
+            [-1 if place == axis else 1 for place in range(4)]) for axis in range(3))
+        read = input_bytes(mapped) // (self.overlay.position_bytes * shape.in_planes)
+        made = shape.conv_rows * shape.conv_columns // (4 if shape.pool else 1)
+        words = shape.in_words * shape.out_words * shape.kernel_rows * shape.kernel_columns
+        loads = -(-shape.in_words * read // inputs)
+        stores = -(-shape.out_words * made // outputs)
+        blocks = -(-words // (weights * shape.weights_a_byte))
+        places = np.maximum(-(-read // inputs), -(-made // outputs))
+        rate, write = self.rates[Role.INPUT], self.rates[Role.OUTPUT]
+        skip = work.store_bytes if item.add else 0
+        stored = work.store_bytes / write + stores * wait(Role.OUTPUT)
+        held = weights * banks[1] * self.overlay.tm * self.overlay.tn * (
+            self.overlay.weight_bits // 8)
+        first = first_bytes(mapped) / rate
+        overhead = cost.fill + cost.drain
+
+        def least(inputs_again: Any, weights_again: Any, operations: Any) -> np.ndarray:
+            loaded = (inputs_again * (work.load_bytes - skip) / rate
+                      + inputs_again * loads * wait(Role.INPUT))
+            brought = np.maximum(0, weights_again * work.weight_bytes - held) / self.rates[
+                Role.WEIGHT]
+            tiles = np.maximum(operations, np.sqrt(first / max(1, overhead)))
+            done = work.trips * cost.interval
+            beside = np.maximum(np.where(banks[2] == 1, stored, 0),
+                                np.where(banks[1] == 1, brought, 0))
+            one = done + operations * overhead + np.maximum(
+                beside, np.where(banks[0] == 1, loaded, 0))
+            two = done + tiles * overhead + first / tiles + np.where(banks[2] == 1, stored, 0)
+            return np.maximum.reduce(np.broadcast_arrays(
+                one, two, loaded + skip / rate, stored, brought))
+
+        once = np.maximum(loads, stores)
+        cut = np.minimum(least(blocks, 1, np.maximum(loads * blocks, stores)),
+                         least(1, places, np.maximum(places * blocks, once)))
+        return np.where(blocks == 1, least(1, 1, once), cut).astype(np.int64)
+
     def _slowest(self, work: Demand) -> int:
         if self.overlay.tensor_memory_kib:  # a pair moves beside its products
             return int(work.compute_cycles)
@@ -151,8 +205,8 @@ class Layers:
         return np.where(there, cycles[pairs], -1)
 
     def _like(self, item: LayerMapping) -> int:
-        """A number that is equal for layers that have the same tiles and take the same time: names and values of
-        constants do not count, nor where tensors lie."""
+        """A number that is equal for layers that have the same tiles and take the same time: names
+        and values of constants do not count, nor where tensors lie."""
         if item.name not in self._likes:
             layer, graph, layouts = self.graph.layer(item.name), self.graph, self.chooser.layouts
             names = (*item.inputs, item.output, *layer.inputs, layer.output)
@@ -193,21 +247,16 @@ class Layers:
                                               bool(row[5])) for row in rows.tolist()], costs)
 
     def _streamed(self, item: LayerMapping, engine: Engine) -> _Tiles:
-        """An engine that knows nothing of WEIGHT and accumulators, size by size."""
+        """An engine that knows no words of WEIGHT and accumulators, size by size."""
         kinds = np.full(self.sizes.shape, -1)
         costs = np.full(self.sizes.shape, np.inf)
         tiles: dict[object, int] = {}
         layer = self.graph.layer(item.name)
-        solved: dict[tuple[int, ...], LayerMapping | Infeasible] = {}
         for bank, place_in, place_out in itertools.product(
                 range(len(self.sizes.banks)), range(len(self.sizes.words[0])),
                 range(len(self.sizes.words[2]))):
             place = (bank, place_in, slice(None), place_out, slice(None))
-            into, _, out = self.sizes.banks[bank]
-            if (into, out, place_in, place_out) not in solved:
-                solved[into, out, place_in, place_out] = SLICES[engine].tile(
-                    self._sized(place_in, place_out, bank), layer)
-            mine = solved[into, out, place_in, place_out]
+            mine = SLICES[engine].tile(self._sized(place_in, place_out, bank), layer)
             if isinstance(mine, LayerMapping) and mine.engine is engine:
                 kinds[place] = tiles.setdefault(mine.tile, len(tiles))
                 costs[place] = mine.cost_cycles

@@ -36,7 +36,7 @@ from studies.certify.boxes import Box, fewest_starts
 from studies.certify.floors import IMAGES, Floors, Rates
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import Layers, engines_of, first_bytes, sized, with_tiles
+from studies.certify.layers import Layers, Tiled, engines_of, first_bytes, sized, with_tiles
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Sizes, resized
 from studies.evaluation.activity import layer_weights
@@ -110,7 +110,7 @@ class Tables:
         self.known: dict[Hashable, Any] = {}
         self._tiles: Known = {}
         self._floors: dict[Hashable, Untiled | None] = {}
-        self._weights = layer_weights(graph.name)
+        self.weights = layer_weights(graph.name)
 
     def table(self, box: Box, bar: Bar) -> Table:
         """The table of a box; where even its floor clears the bar, tiles are not looked at."""
@@ -198,17 +198,17 @@ class Tables:
             within = max(0, work.weight_bytes - held) if engine is Engine.CONVOLUTION else 0
             if overlay.tensor_memory_kib:  # loads and stores of a pair lie beside products
                 work, within = unmoved(work), 0
-            elif self._must_map(item):
+            elif self.must_map(item):
                 untiled = with_tiles(work.trips * cost.interval, cost.fill + cost.drain,
                                      first_bytes(mapped), rates.read)
-            cycles += self._repeats(item) * int(max(
+            cycles += self.repeats(item) * int(max(
                 untiled, work.load_bytes / rates.read, work.store_bytes / rates.write,
                 within / rates.weights))
-            total = total.with_layer(_moved(work, overlay), self._repeats(item),
-                                     self._weights.get(item.name, 1.0))
+            total = total.with_layer(_moved(work, overlay), self.repeats(item),
+                                     self.weights.get(item.name, 1.0))
         return Untiled(cycles, total,
                        tuple(host_steps(self.graph, overlay, self.board, mapping)),
-                       tuple(item.name for item in fabric if not self._must_map(item)
+                       tuple(item.name for item in fabric if not self.must_map(item)
                              and self._moves(item, chooser, sizes)))
 
     def _moves(self, item: LayerMapping, chooser: Chooser, sizes: Sizes) -> bool:
@@ -223,7 +223,8 @@ class Tables:
         found = SLICES[item.engine].tile(small, self.graph.layer(item.name))
         return isinstance(found, Infeasible) or found.engine is None
 
-    def _repeats(self, item: LayerMapping) -> int:
+    def repeats(self, item: LayerMapping) -> int:
+        """How often a frame has a layer."""
         return self.graph.steps if item.phase is Phase.STEP else 1
 
     def overlay(self, box: Box, sizes: Sizes, clock_hz: int) -> Overlay:
@@ -292,58 +293,14 @@ class Tables:
         overlay = self.overlay(box, sizes, clock_hz)
         chooser = self.chooser(overlay)
         mapping = chooser.run()
-        cycles, kinds = np.full(sizes.shape, NEVER), np.full(sizes.shape, -1)
-        if isinstance(mapping, Infeasible):
-            return Table(cycles, floor.uj, kinds, floor.built)  # nor does it map with less
-        layers = Layers(chooser, self.board, sizes, self.known)
-        steps = tuple(host_steps(self.graph, overlay, self.board, mapping))
-        host = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in steps)
-        fabric = [item for item in mapping.layers if item.engine is not None]
-        repeats = [self._repeats(item) for item in fabric]
-        found = [layers.least(item) for item in fabric]
-        total, moved = np.full(sizes.shape, host), np.zeros(sizes.shape, np.int64)
-        for item, times, least in zip(fabric, repeats, found, strict=True):
-            lost = there & (least.kinds < 0)
-            total += times * np.maximum(0, least.cycles)
-            if lost.any() and self._must_map(item):
-                there = there & ~lost
-            elif lost.any():
-                moved[lost] += 1 + self.floors.moved(box, item.name, clock_hz)
-        cycles[there] = total[there]
-        # Where a layer moves, to the processor or another engine, others change too: only the
-        # floor is known.
-        away = there & (moved > 0)
-        cycles[away] = self.floors.floor(box).at(clock_hz) + moved[away] - 1
+        if isinstance(mapping, Infeasible):  # nor does it map with less
+            return floor._replace(cycles=np.full(sizes.shape, NEVER))
+        frame = _Frame(self, box, Layers(chooser, self.board, sizes, self.known), mapping, there,
+                       floor)
+        return frame.table(bar)
 
-        def table() -> Table:
-            uj = floor.uj
-            if self.joules is not None:
-                work = Least()
-                for item, times, least in zip(fabric, repeats, found, strict=True):
-                    work = work.with_layer(_moved(least.work, overlay), times,
-                                           self._weights.get(item.name, 1.0))
-                fabric_s = np.where(there, cycles - host, 0) / clock_hz
-                uj = np.where(there & ~away, self.joules.least(
-                    work, _span(steps, fabric_s), clock_hz, overlay, floor.built.sites), uj)
-            return Table(cycles, uj, kinds, floor.built)
-
-        open_ = there & ~away & ~bar.cleared(table().points)
-        if not overlay.tensor_memory_kib:  # a layer of a pair need not take what it takes alone
-            for item, times, least in zip(fabric, repeats, found, strict=True):
-                if not open_.any():
-                    break
-                cycles[open_] += times * (layers.alone(item, least, open_) - least.cycles)[open_]
-                open_ &= ~bar.cleared(Table(cycles, floor.uj, kinds, floor.built).points)
-        done = table()
-        open_ = there & ~bar.cleared(done.points)
-        banks = np.arange(len(sizes.banks))[:, None, None, None, None]
-        own = np.where(away, -2 - np.arange(kinds.size).reshape(kinds.shape), 0)
-        every = [np.broadcast_to(banks, kinds.shape), own, *(least.kinds for least in found)]
-        kinds[open_] = np.unique(np.stack([each[open_] for each in every]), axis=1,
-                                 return_inverse=True)[1].reshape(-1)
-        return done
-
-    def _must_map(self, item: LayerMapping) -> bool:
+    def must_map(self, item: LayerMapping) -> bool:
+        """Can nothing but the array run a layer?"""
         layer = self.graph.layer(item.name)
         return layer.operator.value == "convolution" and layer.window.groups == 1
 
@@ -363,3 +320,108 @@ def _span(steps: Iterable[HostStep], fabric_s: Any) -> Span:
     alone_s, all_s = (sum(step.time_ns * times / NS_PER_S for step, times in pairs) for pairs in (
         [(step, step.alone) for step in steps], [(step, step.times) for step in steps]))
     return Span(alone_s + fabric_s, all_s, np.maximum(0.0, fabric_s - (all_s - alone_s)))
+
+
+class _Frame:
+    """The designs of one clock by banks and words, looked at ever more closely where they do not
+    clear the bar: convolutions whatever their tile, then with the tile that each size has; other
+    layers with their tile; at last each layer alone."""
+
+    def __init__(self, tables: Tables, box: Box, layers: Layers, mapping: Mapping,
+                 there: np.ndarray, floor: Table) -> None:
+        self.tables, self.box, self.layers, self.there = tables, box, layers, there
+        self.floor, self.uj = floor, floor.uj
+        overlay, clock_hz = layers.overlay, layers.overlay.clock_hz
+        self.steps = tuple(host_steps(tables.graph, overlay, tables.board, mapping))
+        self.host = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in self.steps)
+        self.fabric = [item for item in mapping.layers if item.engine is not None]
+        self.total = np.full(there.shape, self.host)
+        self.moved = np.zeros(there.shape, np.int64)
+        self._least: dict[int, Any] = {}
+        self._tiled: dict[int, Tiled] = {}
+
+    def table(self, bar: Bar) -> Table:
+        """What is known of them at the end."""
+        pairs = bool(self.layers.overlay.tensor_memory_kib)
+        late = [number for number, item in enumerate(self.fabric) if self.tables.must_map(item)
+                and not pairs and self.tables.joules is None]
+        early = [number for number in range(len(self.fabric)) if number not in late]
+        for number in late:
+            self._raise(number, self.layers.banked(self.fabric[number]))
+        for number in early:
+            self._tile(number)
+        self._weigh()
+        if not pairs:  # of which a layer need not take what it takes alone
+            self._alone(early, bar)
+        if self._open(bar).any():
+            for number in late:
+                self._tile(number)
+            self._alone(late, bar)
+        self._weigh()
+        done = self._known()
+        left = self.there & ~bar.cleared(done.points)
+        done.kinds[left] = self._kinds(left)
+        return done
+
+    def _raise(self, number: int, cycles: np.ndarray) -> None:
+        """A layer takes at least so many."""
+        before = self._least.get(number, 0)
+        self._least[number] = np.maximum(before, cycles)
+        self.total = self.total + self.tables.repeats(self.fabric[number]) * (
+            self._least[number] - before)
+
+    def _tile(self, number: int) -> None:
+        item = self.fabric[number]
+        found = self._tiled[number] = self.layers.least(item)
+        lost = self.there & (found.kinds < 0)
+        if lost.any() and self.tables.must_map(item):
+            self.there = self.there & ~lost
+        elif lost.any():
+            self.moved[lost] += 1 + self.tables.floors.moved(self.box, item.name, self._clock_hz)
+        self._raise(number, np.maximum(0, found.cycles))
+
+    def _alone(self, numbers: Sequence[int], bar: Bar) -> None:
+        for number in numbers:
+            open_ = self._open(bar)
+            if open_.any():
+                self._raise(number, self.layers.alone(self.fabric[number], self._tiled[number],
+                                                      open_))
+
+    def _open(self, bar: Bar) -> np.ndarray:
+        """Designs none of whose layers moves, and that do not clear the bar."""
+        return self.there & (self.moved == 0) & ~bar.cleared(self._known().points)
+
+    @property
+    def _clock_hz(self) -> int:
+        return self.layers.overlay.clock_hz
+
+    def _known(self) -> Table:
+        """Where a layer moves, to the processor or another engine, others change too: only the
+        floor is known."""
+        away = self.tables.floors.floor(self.box).at(self._clock_hz) + self.moved - 1
+        cycles = np.where(self.moved > 0, away, self.total)
+        return Table(np.where(self.there, cycles, NEVER), self.uj,
+                     np.full(self.there.shape, -1), self.floor.built)
+
+    def _weigh(self) -> None:
+        """The energy of designs none of whose layers moves."""
+        if self.tables.joules is None:
+            return
+        work, overlay = Least(), self.layers.overlay
+        for number, item in enumerate(self.fabric):
+            work = work.with_layer(_moved(self._tiled[number].work, overlay),
+                                   self.tables.repeats(item),
+                                   self.tables.weights.get(item.name, 1.0))
+        fabric_s = np.where(self.there, self.total - self.host, 0) / self._clock_hz
+        self.uj = np.where(self.there & (self.moved == 0), self.tables.joules.least(
+            work, _span(self.steps, fabric_s), self._clock_hz, overlay, self.floor.built.sites),
+            self.floor.uj)
+
+    def _kinds(self, left: np.ndarray) -> np.ndarray:
+        """Equal numbers for designs of equal programs; one for each where a layer moves."""
+        banks = np.arange(len(left))[:, None, None, None, None]
+        own = np.where(self.moved > 0, 1 + np.arange(left.size).reshape(left.shape), 0)
+        every = [np.broadcast_to(banks, left.shape), own,
+                 *(found.kinds for found in self._tiled.values())]
+        return np.unique(np.stack([each[left] for each in every]), axis=1,
+                         return_inverse=True)[1].reshape(-1)
