@@ -11,12 +11,14 @@ or a master for what lies before the memories, and on into one; and the way back
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, lru_cache
 from math import exp, inf, log2
 from typing import NamedTuple
+
+import numpy as np
 
 from .board import RATE_TOLERANCE_HZ, Board, Part
 from .builds import build_of
@@ -151,12 +153,18 @@ def rate_hz(overlay: Overlay, board: Board) -> int:
     return board.clocks.fastest_hz(predict(overlay, board).mhz * 1e6)
 
 
-def rate_of_rows(rows: Rows, lut: float, board: Board) -> int:
-    """`rate_hz` of every overlay of these rows that takes so many LUTs and names no build."""
-    model, share = read_clock_data().net, _share(lut, board.part)
-    period = max(chain.period_ns(model, share) for chain in _chains(rows))
-    return board.clocks.fastest_hz(
-        1000 / (period * board.part.fabric_delay) / (1 / _speed(board)) * 1e6)
+def rates_of_rows(rows: Rows, luts: Iterable[float], board: Board) -> list[int]:
+    """`rate_hz` of overlays of these rows that name no build, by the LUTs that each takes."""
+    model, chains = read_clock_data().net, _chains(rows)
+    logic_ns, nets_ns = (np.array([getattr(chain, name) for chain in chains])
+                         for name in ("logic_ns", "nets_ns"))
+    found = []
+    for lut in luts:
+        period = float(np.max(logic_ns + nets_ns * (
+            1 + model.share_factor * _share(lut, board.part)) + model.uncertainty_ns))
+        found.append(board.clocks.fastest_hz(
+            1000 / (period * board.part.fabric_delay) / (1 / _speed(board)) * 1e6))
+    return found
 
 
 def clocked(overlay: Overlay, board: Board) -> Overlay:
@@ -235,16 +243,17 @@ def _chains(rows: Rows) -> tuple[Chain, ...]:
                        sum(item.nets_ns(model, 0.0) for item in pieces)) for pieces in found)
 
 
-def _joined(*legs: tuple[tuple[Row, ...], Way]) -> Iterator[tuple[PartPath, ...]]:
+@lru_cache(2**16)
+def _joined(*legs: tuple[tuple[Row, ...], Way]) -> tuple[tuple[PartPath, ...], ...]:
     """The slowest way through parts that follow each other; none if one does not let it pass."""
     model = read_net_model()
     pieces = []
     for rows, way in legs:
         found = [path for row in rows if (path := row.path(way))]
         if not found:
-            return
+            return ()
         pieces.append(max(found, key=lambda item: item.ns(model, 0.0)))
-    yield tuple(pieces)
+    return (tuple(pieces),)
 
 
 def _units(overlay: Overlay) -> Iterator[Row]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from functools import cache
+from functools import cache, cached_property
 from math import hypot, log2
 from pathlib import Path
 
@@ -165,9 +165,13 @@ class Row:
     form: str
     paths: tuple[PartPath, ...]
 
+    @cached_property
+    def _by_way(self) -> dict[Way, PartPath]:
+        return {item.way: item for item in reversed(self.paths)}
+
     def path(self, way: Way) -> PartPath | None:
         """The longest in one way, None if there is none."""
-        return next((item for item in self.paths if item.way is way), None)
+        return self._by_way.get(way)
 
 
 @cache

@@ -26,7 +26,7 @@ from studies.certify.joules import Joules
 from studies.certify.parts import PORTS, Parts
 from studies.certify.programs import LATE, Programs, Timed
 from studies.certify.sizes import BANKS, WORDS, Sizes
-from studies.certify.tables import Tables
+from studies.certify.tables import Table, Tables
 from studies.plain.errors import UserError
 from studies.search.space import WORKLOAD, Space
 from workloads.graph import Graph
@@ -38,6 +38,9 @@ FIRST = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles",
 LAST = ("input_masters", "port_width_bits", "fetch")
 #: Axes that a table leaves open.
 OPEN = (*WORDS, *BANKS, *LATE)
+#: Axes that change no layer but sites and clocks; where nobody asks for energy, several of their
+#: values share a table.
+FETCHED = ("fetch", "fetch_port")
 SITES = ("dsp", "bram36", "lut", "ff")
 
 
@@ -109,7 +112,9 @@ class Bounds:
         self.programs = Programs(Builder(graph, board), question.base, self.joules)
         names = [axis.name for axis in question.space.axes]
         middle = [name for name in names if name not in (*FIRST, *LAST, *OPEN)]
-        self.order = tuple(name for name in (*FIRST, *middle, *LAST) if name in names)
+        self._shared = () if self.joules else FETCHED
+        self.order = tuple(name for name in (*FIRST, *middle, *LAST)
+                           if name in names and name not in self._shared)
         self._known: dict[object, tuple[list[Bound], Iterator[Bound]]] = {}
         #: Boxes that were bounded one by one, and sizes that were bounded in tables.
         self.count = self.in_tables = 0
@@ -120,14 +125,20 @@ class Bounds:
             if name in box.open:
                 return box.parts(name)
         for name in PORTS:
-            if name in box.open:
-                widths: dict[int | None, list] = {}
-                for port in box.values(name):
-                    wide = self.parts.width(box.design({name: port}), name)
-                    widths.setdefault(wide, []).append(port)
-                if len(widths) > 1:
-                    return [box.narrowed(**{name: tuple(ports)}) for ports in widths.values()]
+            if name in box.open and name not in self._shared:
+                parts = self.parts.by_width(box, name)
+                if len(parts) > 1:
+                    return parts
         return []
+
+    def _built(self, box: Box) -> list[Box]:
+        """Of a box that is not cut: parts each of which has one set of sites for each size."""
+        found = [box]
+        for name in self._shared:
+            found = [part for whole in found for part in (
+                [whole] if name not in whole.open else whole.parts(name) if name not in PORTS
+                else self.parts.by_width(whole, name))]
+        return found
 
     def bound(self, box: Box, bar: Bar) -> Bound:
         """The first bound that clears the bar, else the tightest without a table.
@@ -170,20 +181,24 @@ class Bounds:
             return
         yield Bound(self.tables.floor(box, clock), Rule.MAPPED)
         if not self.cut(box):
-            clock = self.tables.clock_hz(box)
+            clock = max(map(self.tables.clock_hz, self._built(box)))
             yield (Bound(self.tables.floor(box, clock), Rule.MAPPED) if clock
                    else Bound(NEVER, Rule.SITES))
 
     def opened(self, box: Box, bar: Bar) -> list[Opened]:
         """Of a box that is not cut: designs of equal programs that its table does not exclude."""
-        table, sizes = self.tables.table(box, bar), Sizes.of(box, self.question.base)
-        points = table.points
+        parts = self._built(box)
+        found = [item for part, table in zip(parts, self.tables.tables(parts, bar), strict=True)
+                 for item in self._left(part, table, bar)]
+        return sorted(found, key=lambda item: (item.point, item.box.sides))
+
+    def _left(self, box: Box, table: Table, bar: Bar) -> Iterator[Opened]:
+        points, sizes = table.points, Sizes.of(box, self.question.base)
         self.in_tables += points.ms.size
         left = np.flatnonzero(~bar.cleared(points))
         ms, uj, share, kinds = (np.broadcast_to(values, sizes.shape).reshape(-1)[left]
                                 for values in (*points, table.kinds))
         order = np.lexsort((left, share, uj, kinds))
-        found = []
         for mine in np.split(order, np.flatnonzero(np.diff(kinds[order])) + 1) if len(left) else ():
             place = tuple(map(int, np.unravel_index(left[mine[0]], sizes.shape)))
             sides = {name: (value,) for name, value in sizes.fields(place).items()
@@ -191,8 +206,7 @@ class Bounds:
             least = Point(*(float(values[mine].min()) for values in (ms, uj, share)))
             sites = (tuple((name, _least_sites(part, sizes.shape, left[mine]))
                            for name, part in table.built.sites) if self.joules else ())
-            found.append(Opened(least, box.narrowed(**sides), sites))
-        return sorted(found, key=lambda item: (item.point, item.box.sides))
+            yield Opened(least, box.narrowed(**sides), sites)
 
     def programs_of(self, item: Opened) -> list[Timed]:
         """The bounds of designs of equal programs, one for each layout."""

@@ -189,6 +189,13 @@ class Parts:
                 known if bits is None else int(bits))
         return self._widths[key]
 
+    def by_width(self, box: Box, name: str) -> list[Box]:
+        """Parts of a box by how wide the master is whose port an axis names."""
+        widths: dict[int | None, list] = {}
+        for port in box.values(name):
+            widths.setdefault(self.width(box.design({name: port}), name), []).append(port)
+        return [box.narrowed(**{name: tuple(ports)}) for ports in widths.values()]
+
     def _kinds(self, box: Box, name: str) -> tuple[Value, ...]:
         """Values of a port's axis, one for each set of widths that a master has there."""
         wanted = box.values(width_axis(ROLES[name], box.names))

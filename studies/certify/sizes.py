@@ -1,4 +1,4 @@
-"""The sizes of a box's buffers and arrays, and where each size stands in a table.
+"""The sizes of a box's buffers and arrays, their places in a table, and what each takes of a part.
 
 It knows no layer. A table has the axes (banks, input, weight, output, accumulator words).
 """
@@ -6,14 +6,31 @@ It knows no layer. A table has the axes (banks, input, weight, output, accumulat
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from arch_models.overlay import Overlay
+import numpy as np
+
+from arch_models.clock import Rows, memory_rows, rates_of_rows, rows_of
+from arch_models.engines import Resources
+from arch_models.nets import Row
+from arch_models.overlay import Fusion, Overlay, Rate, Role
+from arch_models.power.energy import Sites
+from arch_models.resources import ENTRY_BITS, block_design, buffers, estimate
 from studies.certify.boxes import Box
+from studies.certify.parts import Parts
+from studies.search.space import CLOCK
+from studies.search.space_overlays import rate_hz as named_hz
 
 WORDS = ("input_words", "weight_words", "output_words", "accumulator_words")
 BANKS = ("input_banks", "weight_banks", "output_banks")
+#: Buffers by the axes of their words and banks, their place in `memory_rows`, and their names.
+GROUPS = (("input_words", "input_banks", 0, ("input",)),
+          ("weight_words", "weight_banks", 2, ("weight",)),
+          ("output_words", "output_banks", 1, ("output", "skip")),
+          ("accumulator_words", "", 3, ("accumulator",)))
+KINDS = ("dsp", "bram36", "lut", "ff")
 #: The axes of the array; a value of each.
 ARRAY = ("tm", "tn", "columns", "requantize_cycles")
 Array = tuple[int, ...]
@@ -64,3 +81,105 @@ def resized(overlay: Overlay, words: Mapping[str, int]) -> Overlay:
 def arrayed(overlay: Overlay, array: Array) -> Overlay:
     """The overlay with another array."""
     return resized(overlay, dict(zip(ARRAY, array, strict=True)))
+
+
+class Built(NamedTuple):
+    """Designs by banks and words: which the part holds, the clock of each, the largest share of
+    the part, and the sites of every part of the design (arrays where they differ)."""
+
+    feasible: np.ndarray
+    rates_hz: np.ndarray
+    share: np.ndarray
+    sites: Sites
+
+
+class Builds:
+    """Sites and clocks of all sizes of the designs around a base; keeps those of buffers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts, self.board, self.base = parts, parts.board, parts.base
+        self._last: tuple[Hashable, Built] | None = None
+        self._buffers: dict[Hashable, tuple[dict[str, Resources], np.ndarray]] = {}
+        self._numbers: dict[Row, int] = {}
+
+    def of(self, box: Box, sizes: Sizes) -> Built:
+        """Those of a box in which only buffers, and what has no sites, are left open."""
+        plain = self.parts.overlay(box.design(sizes.fields((0,) * 5)))
+        fixed = self._fixed_hz(box)
+        key = (plain, sizes, fixed)
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._built(plain, sizes, fixed)
+        return self._last[1]
+
+    def _built(self, plain: Overlay, sizes: Sizes, fixed_hz: int) -> Built:
+        parts, places = dict(estimate(plain).parts), []
+        for axis in range(len(GROUPS)):
+            buffers_, rows = self._group(plain, sizes, axis)
+            parts |= {name: sites for name, sites in buffers_.items() if name in parts}
+            places.append((GROUPS[axis][2], rows))
+        around = block_design(plain)
+        own = {kind: sum(getattr(part, kind) for part in parts.values())
+               + np.zeros(sizes.shape) for kind in KINDS}
+        total = {kind: own[kind] + getattr(around, kind) for kind in KINDS}
+        available = {kind: getattr(self.board.part, kind) for kind in KINDS}
+        free = 1 - self.base.headroom
+        feasible = np.logical_and.reduce([total[kind] <= available[kind] * free
+                                          for kind in KINDS])
+        share = np.maximum.reduce([total[kind] / available[kind] for kind in KINDS])
+        rates = np.where(feasible, fixed_hz, 0)
+        if not fixed_hz:
+            memories = [np.broadcast_to(rows, sizes.shape)[feasible] for _, rows in sorted(
+                places, key=lambda pair: pair[0])]
+            rates[feasible] = self._rates(rows_of(plain), memories, own["lut"][feasible])
+        return Built(feasible, rates, share, tuple(parts.items()))
+
+    def _group(self, plain: Overlay, sizes: Sizes, axis: int
+               ) -> tuple[dict[str, Resources], np.ndarray]:
+        """The buffers of an axis of the words: their sites, and the numbers of their rows in the
+        grid of the clock, by banks and words (an axis that does not count has length 1)."""
+        words, banks, memory, names = GROUPS[axis]
+        key = (axis, sizes.words[axis], sizes.banks, plain.tm, plain.tn, plain.columns,
+               Fusion.ADD in plain.fusions, tuple(
+                   (item.role, max(1, item.width_bits // ENTRY_BITS)) for item in plain.masters
+                   if item.role is not Role.FETCH))
+        if key not in self._buffers:
+            shape = [len(sizes.banks), *([1] * len(GROUPS))]
+            shape[1 + axis] = len(sizes.words[axis])
+            sites = {name: {kind: np.zeros(shape) for kind in KINDS} for name in names}
+            rows = np.zeros(shape, np.int64)
+            for place, (mine, size) in enumerate(itertools.product(
+                    sizes.banks, sizes.words[axis])):
+                one = resized(plain, {words: size} | ({banks: mine[axis]} if banks else {}))
+                found = dict(buffers(one))
+                for name in names:
+                    for kind in KINDS:
+                        sites[name][kind].flat[place] = getattr(found.get(name, Resources()), kind)
+                rows.flat[place] = self._numbers.setdefault(
+                    memory_rows(one)[memory], len(self._numbers))
+            self._buffers[key] = {f"buffer {name}": Resources(**item)  # type: ignore[arg-type]
+                                  for name, item in sites.items()}, rows
+        return self._buffers[key]
+
+    def _rates(self, rows: Rows, memories: Sequence[np.ndarray], luts: np.ndarray) -> np.ndarray:
+        """Clocks of designs that differ in buffers. `memories`: for each kind the number of every
+        design's row; designs with equal rows and LUTs have one clock."""
+        every, which = tuple(self._numbers), np.zeros(len(luts), np.int64)
+        for numbers in memories:
+            which = which * len(every) + numbers
+        found = np.zeros(len(luts), np.int64)
+        for number in np.unique(which).tolist():
+            there = which == number
+            mine, back = np.unique(luts[there], return_inverse=True)
+            first = int(np.argmax(there))
+            one = rows._replace(memories=tuple(every[numbers[first]] for numbers in memories))
+            ends = rates_of_rows(one, (mine[0], mine[-1]), self.board)
+            # More LUTs make no design faster.
+            found[there] = ends[0] if ends[0] == ends[1] else np.array(
+                rates_of_rows(one, mine.tolist(), self.board))[back]
+        return found
+
+    def _fixed_hz(self, box: Box) -> int:
+        """The clock that all designs of the box have; 0 if it is predicted."""
+        if box.values(CLOCK):
+            return named_hz(int(box.values(CLOCK)[0]), self.board)
+        return self.base.clock_hz if self.base.rate is Rate.FIXED else 0

@@ -16,12 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arch_models.clock import Rows, memory_rows, rate_of_rows, rows_of
-from arch_models.engines import Resources, timing
-from arch_models.nets import Row
+from arch_models.engines import timing
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Engine, Infeasible, Overlay, Rate
-from arch_models.power.energy import Sites
-from arch_models.resources import block_design, buffers, estimate
 from arch_models.units import NS_PER_S, ROUNDING
 from cosim.analysis.hosts import HostStep, host_steps
 from cosim.analysis.least import Least, unmoved
@@ -38,34 +34,16 @@ from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
 from studies.certify.layers import Layers, Tiled, engines_of, first_bytes, sized, with_tiles
 from studies.certify.parts import BROUGHT
-from studies.certify.sizes import BANKS, WORDS, Sizes, resized
+from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, resized
 from studies.evaluation.activity import layer_weights
-from studies.search.space import CLOCK
-from studies.search.space_overlays import rate_hz as named_hz
 from workloads.graph import Graph, Phase
 
-#: Buffers by the axes of their words and banks, their place in `memory_rows`, and their names.
-GROUPS = (("input_words", "input_banks", 0, ("input",)),
-          ("weight_words", "weight_banks", 2, ("weight",)),
-          ("output_words", "output_banks", 1, ("output", "skip")),
-          ("accumulator_words", "", 3, ("accumulator",)))
-KINDS = ("dsp", "bram36", "lut", "ff")
 #: Axes that decide how layers are mapped, besides those of engines.
 MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "zero_points",
           "fuse_pool", "fuse_upsample", "fuse_add", "parameter_entries", "vector_entries",
           "table_bytes", "tensor_memory_kib", *BROUGHT, *WORDS, *BANKS)
 #: Of designs that cannot be built or mapped.
 NEVER = np.iinfo(np.int64).max
-
-
-class Built(NamedTuple):
-    """Designs by banks and words: which the part holds, the clock of each, the largest share of
-    the part, and the sites of every part of the design (arrays where they differ)."""
-
-    feasible: np.ndarray
-    rates_hz: np.ndarray
-    share: np.ndarray
-    sites: Sites
 
 
 class Table(NamedTuple):
@@ -77,6 +55,10 @@ class Table(NamedTuple):
     uj: np.ndarray
     kinds: np.ndarray
     built: Built
+
+    def at(self, clock_hz: int) -> np.ndarray:
+        """Where designs that the part holds have a clock."""
+        return self.built.feasible & (self.built.rates_hz == clock_hz)
 
     @property
     def points(self) -> Point:
@@ -106,7 +88,7 @@ class Tables:
     def __init__(self, graph: Graph, floors: Floors, joules: Joules | None) -> None:
         """`joules` None: nobody asks for energy."""
         self.graph, self.board, self.parts = graph, floors.board, floors.parts
-        self.floors, self.joules = floors, joules
+        self.floors, self.joules, self.builds = floors, joules, Builds(floors.parts)
         self.known: dict[Hashable, Any] = {}
         self._tiles: Known = {}
         self._floors: dict[Hashable, Untiled | None] = {}
@@ -114,21 +96,36 @@ class Tables:
 
     def table(self, box: Box, bar: Bar) -> Table:
         """The table of a box; where even its floor clears the bar, tiles are not looked at."""
-        sizes = Sizes.of(box, self.parts.base)
-        built = self._built(box, sizes)
-        cycles, kinds = np.full(sizes.shape, NEVER), np.full(sizes.shape, -1)
-        uj = np.zeros(sizes.shape)
-        floor = self.floors.floor(box)
-        for clock in np.unique(built.rates_hz[built.feasible]).tolist():
-            there = built.feasible & (built.rates_hz == clock)
-            least = self.floors.joules(self.joules, box, clock) if self.joules else 0.0
-            cycles[there], uj[there] = floor.at(clock), least
-            if not np.all(bar.cleared(Table(cycles, uj, kinds, built).points)[there]):
-                found = self._mapped(box, sizes, clock, there, bar, Table(cycles, uj, kinds, built))
-                cycles[there], uj[there] = found.cycles[there], found.uj[there]
-                new = there & (found.kinds >= 0)
-                kinds[new] = found.kinds[new] + (1 + kinds.max())
-        return Table(cycles, uj, kinds, built)
+        return self.tables([box], bar)[0]
+
+    def tables(self, boxes: Sequence[Box], bar: Bar) -> list[Table]:
+        """Those of boxes whose designs differ in sites and clocks alone: in each clock their layers
+        take the same time."""
+        sizes = Sizes.of(boxes[0], self.parts.base)
+        every = [self.builds.of(box, sizes) for box in boxes]
+        floor = self.floors.floor(boxes[0])
+        found = [Table(np.full(sizes.shape, NEVER), np.zeros(sizes.shape),
+                       np.full(sizes.shape, -1), built) for built in every]
+        for clock in np.unique(np.concatenate([
+                built.rates_hz[built.feasible] for built in every])).tolist():
+            asked = np.zeros(sizes.shape, bool)
+            for box, table in zip(boxes, found, strict=True):
+                there = table.at(clock)
+                table.cycles[there] = floor.at(clock)
+                table.uj[there] = (self.floors.joules(self.joules, box, clock) if self.joules
+                                   else 0.0)
+                asked |= there & ~bar.cleared(table.points)
+            if asked.any():
+                share = np.minimum.reduce([built.share for built in every])
+                least = found[0]._replace(built=found[0].built._replace(
+                    rates_hz=np.full(sizes.shape, clock), share=share))
+                closer = self._mapped(boxes[0], sizes, clock, asked, bar, least)
+                for table in found:
+                    there = table.at(clock) & asked
+                    table.cycles[there], table.uj[there] = closer.cycles[there], closer.uj[there]
+                    new = there & (closer.kinds >= 0)
+                    table.kinds[new] = closer.kinds[new] + (1 + table.kinds.max())
+        return found
 
     def floor(self, box: Box, clock_hz: int) -> Point:
         """No design of the box has less at up to this clock: its layers in order, each as long
@@ -157,7 +154,7 @@ class Tables:
 
     def clock_hz(self, box: Box) -> int:
         """The fastest clock of the designs that the board holds; 0 if it holds none."""
-        built = self._built(box, Sizes.of(box, self.parts.base))
+        built = self.builds.of(box, Sizes.of(box, self.parts.base))
         return int(built.rates_hz[built.feasible].max()) if built.feasible.any() else 0
 
     def _untiled(self, box: Box) -> Untiled | None:
@@ -231,59 +228,6 @@ class Tables:
         """The design of a box with the largest buffers and the fewest starts, at a clock."""
         choice = box.design({**sizes.largest, **fewest_starts(box)})
         return replace(self.parts.overlay(choice), clock_hz=clock_hz, rate=Rate.FIXED)
-
-    # --- sites and clocks ------------------------------------------------------------------
-
-    def _built(self, box: Box, sizes: Sizes) -> Built:
-        """Sites and clocks of all sizes."""
-        plain = self.parts.overlay(box.design(sizes.fields((0,) * 5)))
-        parts = dict(estimate(plain).parts)
-        rows = np.zeros((len(GROUPS), *sizes.shape), np.int64)
-        numbers = dict[Row, int]()
-        for axis, (words, banks, memory, names) in enumerate(GROUPS):
-            mine = {name: {kind: np.zeros(sizes.shape) for kind in KINDS}
-                    for name in names if f"buffer {name}" in parts}
-            for word, size in enumerate(sizes.words[axis]):
-                for count in sorted({item[axis] for item in sizes.banks}) if banks else (0,):
-                    one = resized(plain, {words: size} | ({banks: count} if banks else {}))
-                    more = dict(buffers(one))
-                    there = np.array([not banks or item[axis] == count for item in sizes.banks])
-                    place = (there, *(word if index == axis else slice(None)
-                                      for index in range(4)))
-                    for name, sites in mine.items():
-                        for kind in KINDS:
-                            sites[kind][place] = getattr(more[name], kind)
-                    row = numbers.setdefault(memory_rows(one)[memory], len(numbers))
-                    rows[(memory, *place)] = row
-            parts |= {f"buffer {name}": Resources(**sites) for name, sites in mine.items()}  # type: ignore[arg-type]
-        around = block_design(plain)
-        own = {kind: np.zeros(sizes.shape) + sum(getattr(part, kind) for part in parts.values())
-               for kind in KINDS}
-        total = {kind: own[kind] + getattr(around, kind) for kind in KINDS}
-        shares = [total[kind] / getattr(self.board.part, kind) for kind in KINDS]
-        free = 1 - self.parts.base.headroom
-        feasible = np.all([total[kind] <= getattr(self.board.part, kind) * free
-                           for kind in KINDS], axis=0)
-        fixed, rates = self._fixed_hz(box), np.zeros(sizes.shape, np.int64)
-        rates[feasible] = fixed or self._rates(
-            rows_of(plain), tuple(numbers), rows[:, feasible], own["lut"][feasible])
-        return Built(feasible, rates, np.max(shares, axis=0), tuple(parts.items()))
-
-    def _rates(self, rows: Rows, memories: Sequence[Row], places: np.ndarray, lut: np.ndarray
-               ) -> np.ndarray:
-        """Clocks of designs that differ in buffers. `places`: for each memory and design the
-        number of its row among the `memories`; designs with equal rows and LUTs have one clock."""
-        keys, which = np.unique(np.vstack([places, lut.astype(np.int64)]), axis=1,
-                                return_inverse=True)
-        found = [rate_of_rows(rows._replace(memories=tuple(memories[item] for item in mine)),
-                              luts, self.board) for *mine, luts in keys.T.tolist()]
-        return np.array(found, np.int64)[which.reshape(-1)]
-
-    def _fixed_hz(self, box: Box) -> int:
-        """The clock that all designs of the box have; 0 if it is predicted."""
-        if box.values(CLOCK):
-            return named_hz(int(box.values(CLOCK)[0]), self.board)
-        return self.parts.base.clock_hz if self.parts.base.rate is Rate.FIXED else 0
 
     # --- cycles ----------------------------------------------------------------------------
 

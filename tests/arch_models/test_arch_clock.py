@@ -20,7 +20,7 @@ from arch_models.clock import (
     clocked,
     predict,
     rate_hz,
-    rate_of_rows,
+    rates_of_rows,
     rows_of,
 )
 from arch_models.fields import FieldError
@@ -118,7 +118,7 @@ def test_a_rate_follows_from_rows_and_luts_alone(volts: float) -> None:
     for tm, words in ((8, 512), (16, 2048), (32, 4096)):
         overlay = replace(BASE, tm=tm, input_words=words)
         lut = estimate(overlay).total.lut
-        assert rate_of_rows(rows_of(overlay), lut, board) == rate_hz(overlay, board)
+        assert rates_of_rows(rows_of(overlay), [lut], board) == [rate_hz(overlay, board)]
 
 
 @pytest.mark.parametrize("overlay", [
