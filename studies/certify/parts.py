@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from arch_models.board import Board
 from arch_models.clock import rows_of
@@ -24,6 +25,7 @@ from studies.certify.clock_ceiling import RowSets, ceiling_mhz, every_row
 from studies.search.space import CLOCK, MOVABLE, OWN_AXES, Choice, Value
 from studies.search.space_overlays import overlay_of, width_axis
 
+T = TypeVar("T")
 #: More combinations than this are not looked at.
 MOST = 128
 #: The same for parts that do not depend on the array, so that many boxes share them.
@@ -86,6 +88,8 @@ class Parts:
         self._least: dict[Hashable, Resources] = {}
         self._ceilings: dict[Hashable, float] = {}
         self._widths: dict[Hashable, int] = {}
+        #: By what is asked, the part and the axes that combine: by their values.
+        self._asked: dict[Hashable, dict[tuple[Value, ...], Any]] = {}
         self._row_of: dict[Hashable, tuple[Row | None, ...]] = {}
         self._rows: dict[Hashable, tuple[tuple[Row | None, ...], ...]] = {}
 
@@ -136,7 +140,7 @@ class Parts:
                *(box.values(name) for name in (*PORTS, *WIDTHS) if "ports" in names))
         known = self._least.get(key)
         if known is None:
-            found = [self._sites_of(part, choice) for choice in self.combinations(box, names)]
+            found = list(self._each(box, part, self._sites_of))
             known = self._least[key] = Resources(*(
                 min((getattr(item, kind) for item in found), default=0)
                 for kind in ("dsp", "bram36", "lut", "ff")))
@@ -206,19 +210,24 @@ class Parts:
                              or port.widths_bits, value)
         return tuple(kinds.values())
 
-    def combinations(self, box: Box, names: tuple[str, ...]) -> list[Choice]:
-        """A design for each combination of the values of some axes; none if there are too many.
+    def _each(self, box: Box, part: str, asked: Callable[[str, Choice], T]) -> Iterator[T]:
+        """What is asked of a part, for each combination of the values of the axes on which it
+        depends; nothing if there are too many.
 
         Of ports that have the same widths one is enough.
         """
+        names = depends(part)
         sides = {name: box.values(name) for name in names if box.values(name)}
         if "ports" in names:
             sides |= {name: self._kinds(box, name) for name in PORTS if box.may_have_named(name)}
             sides |= {name: box.values(name) for name in WIDTHS if box.values(name)}
         if math.prod(map(len, sides.values())) > (MOST if "tm" in names else MOST_SHARED):
-            return []
-        return [box.design(dict(zip(sides, values, strict=True)))
-                for values in itertools.product(*sides.values())]
+            return
+        known = self._asked.setdefault((asked.__name__, part, tuple(sides)), {})
+        for values in itertools.product(*sides.values()):
+            if values not in known:
+                known[values] = asked(part, box.design(dict(zip(sides, values, strict=True))))
+            yield known[values]
 
     def ceiling_hz(self, box: Box, least: Resources) -> int:
         """No design of the box has a faster clock. `least`: sites of the box."""
@@ -248,8 +257,8 @@ class Parts:
                *(box.values(name) for name in (*PORTS, *WIDTHS) if "ports" in names))
         found = self._rows.get(key)
         if found is None:
-            rows = (self._row(part, choice) for choice in self.combinations(box, names))
-            found = self._rows[key] = tuple(dict.fromkeys(rows)) or tuple(
+            rows = tuple(dict.fromkeys(self._each(box, part, self._row)))
+            found = self._rows[key] = rows or tuple(
                 (row, None, None) if part == "control row" else (row,)
                 for row in every_row(part.split()[0]))
         return found

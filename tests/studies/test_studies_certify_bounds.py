@@ -19,6 +19,7 @@ from cosim.analysis.least import Least
 from cosim.build import Builder
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
 from cosim.mapping.tile_search import Budget
+from cosim.mapping.tiles import LayerMapping
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box
 from studies.certify.branch import Settings
@@ -27,6 +28,7 @@ from studies.certify.certificate import (
 )
 from studies.certify.goals import Aim, Bar, Point, point_of
 from studies.certify.joules import Span
+from studies.certify.layers import Layers
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.evaluation.evaluate import evaluate
 from studies.search.space import Axis, default_space, designs
@@ -218,6 +220,72 @@ def test_what_is_proved_is_the_best_where_two_engines_can_run_a_layer(aims):
 @pytest.mark.parametrize("seed", range(20))
 def test_no_bound_is_above_a_simulation_of_many(seed):
     assert check_designs(SMALL, 5000, 100 + seed, ("flat", "ddr3")) > 500
+
+
+@pytest.mark.parametrize(("graph", "count"), [(SMALL, 40), (load("agc-w16"), 4),
+                                              (load("unicorn-n256"), 2)],
+                         ids=["small", "agc-w16", "unicorn-n256"])
+def test_no_convolution_takes_less_than_its_banks_and_words_say(graph, count):
+    generator, space = random.Random(7), default_space(BOARD, graph)
+    bounds, asked = Bounds(Question(graph, BOARD, BASE, space)), 0
+    for _ in range(count):
+        box = Box(space)
+        while parts := bounds.cut(box):
+            box = generator.choice(parts)
+        layers, items = layers_of(bounds, box)
+        for item in items:
+            least, some = layers.least(item), np.zeros(layers.sizes.shape, bool)
+            for _ in range(20):
+                some[tuple(generator.randrange(size) for size in some.shape)] = True
+            some &= least.kinds >= 0
+            alone = layers.alone(item, least, some)
+            bound = np.broadcast_to(layers.banked(item), some.shape)
+            assert np.all(bound[some] <= alone[some]), item
+            asked += int(some.sum())
+    assert asked > 100 * count
+
+
+def layers_of(bounds: Bounds, box: Box) -> tuple[Layers, list[LayerMapping]]:
+    """The layers of a box that is not cut, at a clock, and those that only the array can run."""
+    sizes = Sizes.of(box, BASE)
+    chooser = bounds.tables.chooser(bounds.tables.overlay(box, sizes, 200_000_000))
+    mapping = chooser.run()
+    layers = Layers(chooser, BOARD, sizes, bounds.tables.known)
+    return layers, [] if isinstance(mapping, Infeasible) else [
+        item for item in mapping.layers if bounds.tables.must_map(item)]
+
+
+def test_what_is_kept_of_layers_is_of_one_design_alone():
+    """Taps of the depthwise engine change what its layers take, and no name of theirs."""
+    graph = grouped()
+    space = narrow_space(graph, fabric_depthwise=(True,), depthwise_taps=(1, 3, 5))
+    shared = Bounds(Question(graph, BOARD, BASE, space))
+    found = []
+    for taps in (1, 3, 5):
+        box = Box(space).narrowed(depthwise_taps=(taps,))
+        while parts := shared.cut(box):
+            box = parts[-1]
+        own = Bounds(Question(graph, BOARD, BASE, space)).tables.table(box, Bar((Aim.LATENCY,)))
+        kept = shared.tables.table(box, Bar((Aim.LATENCY,)))
+        assert np.array_equal(own.cycles, kept.cycles)
+        found.append(int(own.cycles.min()))
+    assert len(set(found)) > 1
+
+
+def test_a_table_of_several_fetches_is_that_of_each():
+    bounds = Bounds(Question(SMALL, BOARD, BASE, narrow_space(
+        fetch=("on_chip", "dram"), fetch_port=("HP0", "ACP"), port_width_bits=(32, 64))))
+    box = Box(bounds.question.space)
+    while parts := bounds.cut(box):
+        box = parts[0]
+    assert "fetch" in box.open
+    every = bounds.opened(box, OPEN)
+    one = [item for part in (box.narrowed(fetch=("on_chip",)), *(
+        box.narrowed(fetch=("dram",), fetch_port=(port,)) for port in ("HP0", "ACP")))
+        for item in bounds.opened(part, OPEN)]
+    assert len(one) > 3
+    assert sorted((item.point, item.box.sides) for item in every) == sorted(
+        (item.point, item.box.sides) for item in one)
 
 
 def test_many_sizes_at_once_have_the_tiles_of_each():
