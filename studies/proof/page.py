@@ -111,6 +111,8 @@ def page(found: Mapping[str, Any]) -> str:
     left = [name for name in ("nsga3", "random", "tpe", "gp") if name not in found["curves"]]
     note = (f"Not on this page, for want of time on a shared machine: {', '.join(left)}."
             if left else "TPE and GP get fewer designs: a proposal costs them seconds.")
+    # Two workers and more take less by the clock than the processors together, unless they wait.
+    beside = " beside other work" if found["seconds"] > found["processor_seconds"] else ""
     front = "\n".join(f"| {latency:.3f} | {energy:.4f} |" for latency, energy in found["front"])
     return f"""# How far a search is from the true best
 
@@ -120,7 +122,7 @@ predicted, with the memory model `flat`.
 **The sub-space** (`studies/proof/search_proof.toml`): {found['designs_enumerated']:,} designs for
 {found['workload']} (the whole network, one frame) on {found['board']}, conditional axes included;
 {found['feasible']:,} of them feasible. Every one was evaluated: {found['seconds']:.0f} s by the
-clock, {found['processor_seconds']:.0f} s of processor time on {found['machine']}.
+clock, {found['processor_seconds']:.0f} s of processor time{beside} on {found['machine']}.
 Designs that share a lowered program share it (`studies/evaluation/batch.py`); every figure equals
 the single evaluation's, to the last bit. The table is `studies/data/agc_w16_designs.npz`; its
 format is in `studies/proof/published.py`, which reads it.
