@@ -23,7 +23,7 @@ def test_vendor_figures_and_latency_are_met(monkeypatch: pytest.MonkeyPatch) -> 
     found, absent = checks(BOARD, stream_bytes=1 << 18)
     assert absent == [validate_memory.CURVE]
     assert len([item for item in found if item.tolerance is not None]) == 7
-    assert len(found) == 7 + 2 * 6
+    assert len(found) == 7 + 2 * 6 + 2
     assert [item.name for item in found if item.ok is False] == []
 
 
@@ -67,6 +67,18 @@ def test_known_gap_streams_over_bank_groups_are_far_from_the_other_simulators() 
     assert len(errors) == 12
     assert errors["kria-kv260", "seq_wr"] < 2 and errors["kria-kv260", "rand_rd"] < 4
     assert 10 < max(errors.values()) < 20
+
+
+def test_the_best_throughput_of_zynqmp_boards_is_near_what_others_measured() -> None:
+    """Within two points where there are no bank groups; below, by less than ten, where a row is one
+    group's. Without groups a ZCU102 would be predicted as fast as its ports."""
+    found = {item.name: item for item in validate_memory.measured_throughput()}
+    lpddr4, ddr4 = found["ultra96_best_throughput"], found["zcu102_best_throughput"]
+    assert abs(lpddr4.predicted - lpddr4.reference) < 2
+    assert -10 < ddr4.predicted - ddr4.reference < -4
+    plain = replace(validate_memory.zynqmp_board("zcu102").ddr, bank_group_bits=0)
+    board = replace(validate_memory.zynqmp_board("zcu102"), ddr=plain)
+    assert validate_memory.best_share(board) > ddr4.reference + 5
 
 
 def test_two_thirds_of_the_peak_where_a_row_is_one_bank_groups() -> None:
