@@ -156,8 +156,7 @@ def rate_hz(overlay: Overlay, board: Board) -> int:
 def rates_of_rows(rows: Rows, luts: Iterable[float], board: Board) -> list[int]:
     """`rate_hz` of overlays of these rows that name no build, by the LUTs that each takes."""
     model, chains = read_clock_data().net, _chains(rows)
-    logic_ns, nets_ns = (np.array([getattr(chain, name) for chain in chains])
-                         for name in ("logic_ns", "nets_ns"))
+    logic_ns, nets_ns = np.array([chain[1:] for chain in chains]).T
     found = []
     for lut in luts:
         period = float(np.max(logic_ns + nets_ns * (
@@ -231,20 +230,34 @@ class Chain(NamedTuple):
                 + model.uncertainty_ns)
 
 
-@lru_cache(4096)
 def _chains(rows: Rows) -> tuple[Chain, ...]:
     """Every path that may be the longest."""
-    model = read_net_model()
-    found: list[tuple[PartPath, ...]] = [
-        (inside,) for kind in rows for row in kind if (inside := row.path(Way.INSIDE))]
+    return (*_away_from(rows._replace(memories=())), *_of_memories(rows))
+
+
+@lru_cache(4096)
+def _away_from(rows: Rows) -> tuple[Chain, ...]:
+    """Those that touch no memory; none of `rows` is one."""
+    return (*_inside(rows), *(chain for leg in LEGS for chain in _joined(
+        *((getattr(rows, kind), way) for kind, way in leg))))
+
+
+def _of_memories(rows: Rows) -> Iterator[Chain]:
+    """Those inside memories, and into or out of one."""
+    yield from _inside(Rows((), rows.memories, (), ()))
     for leg in LEGS:
-        found += _joined(*((getattr(rows, kind), way) for kind, way in leg))
-    return tuple(Chain(pieces, sum(item.logic_ns for item in pieces),
-                       sum(item.nets_ns(model, 0.0) for item in pieces)) for pieces in found)
+        if any(kind == "memories" for kind, _ in leg):
+            yield from _joined(*((getattr(rows, kind), way) for kind, way in leg))
+
+
+def _inside(rows: Rows) -> Iterator[Chain]:
+    for kind in rows:
+        for row in kind:
+            yield from _joined(((row,), Way.INSIDE))
 
 
 @lru_cache(2**16)
-def _joined(*legs: tuple[tuple[Row, ...], Way]) -> tuple[tuple[PartPath, ...], ...]:
+def _joined(*legs: tuple[tuple[Row, ...], Way]) -> tuple[Chain, ...]:
     """The slowest way through parts that follow each other; none if one does not let it pass."""
     model = read_net_model()
     pieces = []
@@ -253,7 +266,8 @@ def _joined(*legs: tuple[tuple[Row, ...], Way]) -> tuple[tuple[PartPath, ...], .
         if not found:
             return ()
         pieces.append(max(found, key=lambda item: item.ns(model, 0.0)))
-    return (tuple(pieces),)
+    return (Chain(tuple(pieces), sum(item.logic_ns for item in pieces),
+                  sum(item.nets_ns(model, 0.0) for item in pieces)),)
 
 
 def _units(overlay: Overlay) -> Iterator[Row]:

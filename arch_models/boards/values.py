@@ -5,6 +5,7 @@ It says nothing about an accelerator, computes no time and reads no file (`board
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -158,7 +159,8 @@ class Clocks:
 
     def fastest_hz(self, limit_hz: float) -> int:
         """The fastest rate up to a limit; the slowest of all if none is."""
-        return max((rate for rate in self.rates_hz if rate <= limit_hz), default=self.rates_hz[0])
+        rates = self.rates_hz
+        return rates[max(0, bisect_right(rates, limit_hz) - 1)]
 
     def nearest_hz(self, wanted_hz: float) -> tuple[int, ...]:
         """The rates on both sides of a wanted one, or the only one beyond an end."""
