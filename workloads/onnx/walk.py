@@ -193,12 +193,15 @@ class Walk:
 
     def whole(self, view: View) -> bool:
         """Does every element of the tensor stand in the view exactly once?"""
+        return view.moved is None or (
+            view.moved.size == self.tensors[view.tensor].elements and self.once(view))
+
+    def once(self, view: View) -> bool:
+        """Does no element of the tensor stand in the view twice, and no zero beside them?"""
         if view.moved is None:
             return True
-        elements = self.tensors[view.tensor].elements
-        if view.moved.size != elements or view.moved.min() < 0:
-            return False
-        return bool((np.bincount(view.moved.reshape(-1), minlength=elements) == 1).all())
+        flat = view.moved.reshape(-1)
+        return bool(flat.min() >= 0 and np.bincount(flat).max() == 1)
 
     def producer(self, tensor: str) -> int | None:
         """Index of the layer that makes a graph tensor."""
@@ -206,8 +209,9 @@ class Walk:
                      if self.layers[index].output == tensor), None)
 
     def alone(self, view: View, node: Node) -> bool:
-        """Does nothing but this node read the view's tensor, all of it?"""
-        if not self.whole(view) or any(view.tensor in layer.inputs for layer in self.layers):
+        """Does nothing but this node read the view's tensor? Several pictures of a batch leave
+        rows between them that nobody reads."""
+        if not self.once(view) or any(view.tensor in layer.inputs for layer in self.layers):
             return False
         names = {name for name, other in self.views.items() if other.tensor == view.tensor}
         if names.intersection(self.model.outputs):
@@ -311,8 +315,8 @@ class Walk:
                 self.views[name] = View(made, view.shape)
             outputs.append(made)
         inputs = tuple(self.entrances)
-        graph = Graph(self.model.name, inputs, tuple(dict.fromkeys(outputs)), self.tensors,
-                      tuple(self.layers), self.structure)
+        graph = Graph(made_label(self.model.name), inputs, tuple(dict.fromkeys(outputs)),
+                      self.tensors, tuple(self.layers), self.structure)
         return FloatNetwork(graph, self.weights, self.functions, self.fixed, self.weight_steps,
                             least=self.least)
 

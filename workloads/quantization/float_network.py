@@ -61,9 +61,11 @@ class FloatNetwork:
 
 
 def execute_real(
-    network: FloatNetwork, inputs: Mapping[str, np.ndarray]
+    network: FloatNetwork, inputs: Mapping[str, np.ndarray],
+    seen: Callable[[Layer, np.ndarray], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every tensor in float32 from real inputs of the specs' shapes."""
+    """Every tensor in float32 from real inputs of the specs' shapes. `seen` is told what each
+    layer computed before its ReLU, in float64."""
     values = {name: np.asarray(array, np.float32) for name, array in inputs.items()}
     for name in network.graph.inputs:
         shape = network.graph.tensors[name].shape
@@ -71,8 +73,10 @@ def execute_real(
             found = values[name].shape if name in values else "missing"
             raise GraphError(f"input {name!r} is {found}, must be {shape}")
     for layer in network.graph.layers:
-        values[layer.output] = execute_real_layer(
-            network, layer, [values[name] for name in layer.inputs])
+        computed = _computed(network, layer, [values[name] for name in layer.inputs])
+        if seen is not None:
+            seen(layer, computed)
+        values[layer.output] = _handed_on(network, layer, computed)
     return values
 
 
@@ -95,10 +99,18 @@ def execute_real_layer(network: FloatNetwork, layer: Layer, inputs: Arrays) -> n
     for values that lie on the edge between two float32 numbers. So calibration finds the same
     scales on another machine.
     """
+    return _handed_on(network, layer, _computed(network, layer, inputs))
+
+
+def _computed(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
     rule = _RULES.get(layer.operator)
     if rule is None:
         raise GraphError(f"layer {layer.name!r}: {layer.operator} has no real form here")
-    value = rule(network, layer, [item.astype(np.float64) for item in inputs]).astype(np.float32)
+    return rule(network, layer, [item.astype(np.float64) for item in inputs])
+
+
+def _handed_on(network: FloatNetwork, layer: Layer, value: np.ndarray) -> np.ndarray:
+    value = value.astype(np.float32)
     least = 0 if layer.relu else network.least.get(layer.output)
     return value if least is None else np.maximum(value, np.float32(least))
 
@@ -117,10 +129,7 @@ def _outside(network: FloatNetwork, layer: Layer) -> float:
     return steps * network.fixed_scales[layer.inputs[0]] if steps else 0.0
 
 
-def convolution_before_relu(
-    network: FloatNetwork, layer: Layer, inputs: Arrays
-) -> np.ndarray:
-    """Bias plus convolution in float64, before any ReLU."""
+def _convolution(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
     window = layer.window
     total = convolve_real(inputs[0], _weight(network, layer, "weights"), window.stride,
                           window.padding, window.groups, _outside(network, layer))
@@ -252,7 +261,7 @@ _RULES: Mapping[Operator, Callable[[FloatNetwork, Layer, Arrays], np.ndarray]] =
     Operator.REQUANTIZE: lambda network, layer, inputs: inputs[0],
     Operator.SAMPLER: lambda network, layer, inputs: (
         inputs[2][0] * inputs[0] + inputs[2][1] * inputs[1]),
-    Operator.CONVOLUTION: convolution_before_relu,
+    Operator.CONVOLUTION: _convolution,
     Operator.UPSAMPLE: lambda network, layer, inputs: inputs[0].repeat(2, 1).repeat(2, 2),
     Operator.AVERAGE_POOL: lambda network, layer, inputs: _windows(
         inputs[0], layer, 0).mean(axis=(3, 4)),

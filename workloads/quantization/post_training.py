@@ -18,11 +18,11 @@ from workloads.quantization.balance import balance
 from workloads.quantization.equalize import movable, rescale, root
 from workloads.quantization.float_network import (
     FloatNetwork,
-    convolution_before_relu,
     execute_reachable,
     execute_real,
 )
 from workloads.quantization.layer_constants import BIAS_LIMIT, CONSTANTS, Recipe
+from workloads.quantization.reads import elements_read, mean_by_channel
 from workloads.reference import execute_layer
 from workloads.verify import keeps_scale, verify
 
@@ -112,7 +112,7 @@ def quantized_inputs(graph: Graph, inputs: Values) -> dict[str, np.ndarray]:
 def observe(
     network: FloatNetwork, calibration: Sequence[Values], partial: Sequence[Values] = ()
 ) -> Observed:
-    """Run the float network on the calibration inputs.
+    """Run the float network on the calibration inputs; what nobody reads does not count.
 
     What a softmax alone reads is counted from `MASKED` below the least of its greatest scores:
     a mask of -1e4 or less must not set the scale; int8 saturates it instead.
@@ -123,12 +123,13 @@ def observe(
     greatest: dict[str, np.ndarray] = {}
     means: dict[str, np.ndarray] = {}
 
-    scored = _scores(network.graph)
+    scored, read = _scores(network.graph), elements_read(network.graph)
 
     def note(values: Values) -> None:
         floors = {group: float(np.min(values[name].max(axis=0))) - MASKED
                   for group, name in scored.items() if name in values}
-        for name, given in values.items():
+        for name, whole in values.items():
+            given = np.where(read[name], whole, 0) if name in read else whole
             floor = floors.get(groups[name], -np.inf)
             value = np.maximum(given, floor) if np.isfinite(floor) else given
             flat = value.reshape(-1)
@@ -137,17 +138,15 @@ def observe(
             kept = flat if flat.size <= SAMPLES else random.choice(flat, SAMPLES)
             samples.setdefault(name, []).extend((kept, flat[[np.argmax(np.abs(flat))]]))
 
+    def average(layer: Layer, before: np.ndarray) -> None:
+        if layer.operator is Operator.CONVOLUTION:
+            mean = mean_by_channel(before, read.get(layer.output)) / len(calibration)
+            means[layer.name] = means.get(layer.name, 0) + mean
+
     for inputs in partial:
         note(execute_reachable(network, inputs))
     for inputs in calibration:
-        values = execute_real(network, inputs)
-        note(values)
-        for layer in network.graph.layers:
-            if layer.operator is Operator.CONVOLUTION:
-                before = convolution_before_relu(
-                    network, layer, [values[name] for name in layer.inputs])
-                mean = before.mean(axis=(1, 2), dtype=np.float64) / len(calibration)
-                means[layer.name] = means.get(layer.name, 0) + mean
+        note(execute_real(network, inputs, average))
     joined = {name: np.concatenate(parts) for name, parts in samples.items()}
     return Observed(joined, greatest, means)
 
@@ -279,17 +278,18 @@ def _correct_bias(
 
     Nagel et al. 2019, section 4.2, with measured means.
     """
-    runs = [quantized_inputs(graph, inputs) for inputs in calibration]
+    runs, read = [quantized_inputs(graph, inputs) for inputs in calibration], elements_read(graph)
     for layer in graph.layers:
         if layer.operator is Operator.CONVOLUTION:
-            _correct_layer(graph, layer, constants, runs, means[layer.name])
+            _correct_layer(graph, layer, constants, runs, means[layer.name],
+                           read.get(layer.output))
         for run in runs:
             run[layer.output] = execute_layer(graph, layer, [run[name] for name in layer.inputs])
 
 
 def _correct_layer(
     graph: Graph, layer: Layer, constants: dict[str, np.ndarray],
-    runs: Sequence[Values], wanted: np.ndarray,
+    runs: Sequence[Values], wanted: np.ndarray, read: np.ndarray | None,
 ) -> None:
     window, out_scale = layer.window, graph.tensors[layer.output].scale
     weights, bias, multiplier, shift = (
@@ -298,7 +298,7 @@ def _correct_layer(
     for run in runs:
         total = accumulate(run[layer.inputs[0]], weights, window.stride, window.padding,
                            window.groups)
-        found += total.mean(axis=(1, 2), dtype=np.float64) / len(runs)
+        found += mean_by_channel(total, read) / len(runs)
     # One accumulator step in real units is the requantization ratio times the output's step.
     step = multiplier * 2.0 ** -shift.astype(np.float64) * out_scale
     corrected = np.rint(wanted / step - found)

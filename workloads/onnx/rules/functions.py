@@ -260,6 +260,10 @@ def affine(walk: Walk, node: Node, name: str, scale: np.ndarray, offset: np.ndar
         places = np.broadcast_to(view.places, shape)
         view = View(view.tensor, shape, places)
     if not walk.whole(view):
+        found = _by_channel(walk, view, scale, offset) if walk.once(view) else None
+        if found is not None and _fold(walk, node, view, *found):
+            walk.views[node.outputs[0]] = view
+            return
         view = View(walk.arranged(view.tensor, as_three(view.places)), shape)
     found = _by_channel(walk, view, scale, offset)
     if found is None:
@@ -276,15 +280,18 @@ def affine(walk: Walk, node: Node, name: str, scale: np.ndarray, offset: np.ndar
 
 
 def _by_channel(walk: Walk, view: View, *arrays: np.ndarray) -> tuple[np.ndarray, ...] | None:
-    """One value a channel of the view's tensor; None if the arrays vary inside a channel."""
+    """One value a channel of the view's tensor; None if the arrays vary inside a channel. A
+    channel that the view leaves out gets zeros."""
     spec, found = walk.tensors[view.tensor], []
     for array in arrays:
-        flat = np.empty(spec.elements)
+        flat = np.full(spec.elements, np.nan)
         flat[view.places.reshape(-1)] = np.broadcast_to(array, view.shape).reshape(-1)
         table = flat.reshape(spec.channels, -1)
-        if (table != table[:, :1]).any():
+        read = ~np.isnan(table)
+        first = table[np.arange(len(table)), read.argmax(axis=1)]
+        if (read & (table != first[:, None])).any():
             return None
-        found.append(table[:, 0].copy())
+        found.append(np.where(np.isnan(first), 0.0, first))
     return tuple(found)
 
 
