@@ -121,19 +121,20 @@ def provenance(name: str) -> dict[str, Any]:
 def imported(name: str, calibration: Path | None = None,
              symmetric: bool = False,
              sizes: Mapping[str, Sequence[int]] | None = None,
-             cached: Sequence[str] = ()) -> tuple[Graph, str]:
+             cached: Sequence[str] = (),
+             values: Mapping[str, Sequence[float]] | None = None) -> tuple[Graph, str]:
     """The graph of an ONNX file and how its numbers came about.
 
     `calibration`: an .npz file with inputs (`importer.read_calibration`), random ones without
     it. `symmetric`: take ranges with a zero point and widen them. `sizes`: shapes of inputs with
-    open axes. `cached`: inputs that stay for a group of pictures. `GraphError` for anything that
-    cannot be imported.
+    open axes. `cached`: inputs that stay for a group of pictures. `values`: numbers of inputs that
+    never change. `GraphError` for anything that cannot be imported.
     """
     from workloads.onnx.importer import import_onnx, read_calibration  # needs the extra onnx
 
     given = None if calibration is None else read_calibration(calibration)
     found = import_onnx(Path(name), given, symmetric=symmetric, sizes=sizes,
-                        cached=cached)
+                        cached=cached, values=values)
     return found.graph, found.note
 
 

@@ -39,6 +39,9 @@ Cached = Annotated[list[str] | None, typer.Option(
 Shape = Annotated[list[str] | None, typer.Option(
     "--shape", metavar="INPUT=1,3,160,160", help="For an .onnx file with open axes: the shape of "
     "an input; may be repeated. Else the sizes of --calibration are taken.", show_default=False)]
+Fixed = Annotated[list[str] | None, typer.Option(
+    "--value", metavar="INPUT=16000", help="For an .onnx file: this input never changes (a rate, a "
+    "length) and becomes a constant; may be repeated.", show_default=False)]
 WorkloadOption = Annotated[str, typer.Option(
     "--workload", "-w", help="The network to run, for example agc-w64 or agc-w16.")]
 MaybeWorkload = Annotated[str | None, typer.Option(
@@ -98,15 +101,16 @@ def reads_onnx(command: Callable[..., None]) -> Callable[..., None]:
     kept = [item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY)
             for item in own.parameters.values() if item.name != "reading"]
     options = {"calibration": (Calibration, None), "symmetric": (Symmetric, False),
-               "shape": (Shape, None), "cached": (Cached, None)}
+               "shape": (Shape, None), "cached": (Cached, None), "fixed": (Fixed, None)}
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default,
                                annotation=kind) for name, (kind, default) in options.items()]
 
     @functools.wraps(command)
     def wrapped(*, calibration: Path | None = None, symmetric: bool = False,
                 shape: list[str] | None = None, cached: list[str] | None = None,
-                **others: object) -> None:
-        reading = Reading(calibration, symmetric, tuple(shape or ()), tuple(cached or ()))
+                fixed: list[str] | None = None, **others: object) -> None:
+        reading = Reading(calibration, symmetric, tuple(shape or ()), tuple(cached or ()),
+                          tuple(fixed or ()))
         command(reading=reading, **others)
 
     wrapped.__annotations__ = {item.name: item.annotation for item in (*kept, *added)}

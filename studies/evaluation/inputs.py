@@ -29,13 +29,14 @@ class Reading:
     `calibration`: an .npz file with inputs by name, samples along the first axis; without it
     random inputs are used. `symmetric`: widen ranges with a zero point to symmetric ones.
     `shapes`: NAME=1,3,160,160 for inputs whose sizes the file leaves open. `cached`: inputs that
-    stay for a group of pictures.
+    stay for a group of pictures. `fixed`: NAME=16000 for inputs that never change.
     """
 
     calibration: Path | None = None
     symmetric: bool = False
     shapes: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
 
     def sizes(self) -> dict[str, tuple[int, ...]]:
         """The shapes by input; `UserError` for text that is none."""
@@ -49,12 +50,27 @@ class Reading:
             found[name] = tuple(int(size) for size in sizes)
         return found
 
+    def values(self) -> dict[str, tuple[float, ...]]:
+        """The numbers of inputs that never change; `UserError` for text that is none."""
+        found: dict[str, tuple[float, ...]] = {}
+        for text in self.fixed:
+            name, _, numbers = text.rpartition("=")
+            try:
+                found[name] = tuple(float(number) for number in numbers.split(","))
+            except ValueError:
+                name = ""
+            if not name or not np.isfinite(found[name]).all():
+                raise UserError(f"--value {text!r} must be INPUT=16000 or INPUT=1,2,3: the "
+                                "input's name and its numbers.")
+        return found
+
     def words(self) -> tuple[str, ...]:
         """The options of a command line that ask for it."""
         return (*(("--calibration", str(self.calibration)) if self.calibration else ()),
                 *(("--symmetric",) if self.symmetric else ()),
                 *(word for text in self.shapes for word in ("--shape", text)),
-                *(word for text in self.cached for word in ("--cached", text)))
+                *(word for text in self.cached for word in ("--cached", text)),
+                *(word for text in self.fixed for word in ("--value", text)))
 
 
 PLAIN = Reading()
@@ -129,11 +145,11 @@ def network(name: str, reading: Reading = PLAIN) -> tuple[Graph, str]:
     """
     if name.endswith(".onnx"):
         graph, note = imported(name, reading.calibration, reading.symmetric, reading.sizes(),
-                               reading.cached)
+                               reading.cached, reading.values())
         return graph, f"{Path(name).name}: {note}"
     if reading != PLAIN:
-        raise UserError(f"--calibration, --symmetric, --shape and --cached are for .onnx files; "
-                        f"{name!r} is a network of the library, quantized already.")
+        raise UserError(f"--calibration, --symmetric, --shape, --cached and --value are for .onnx "
+                        f"files; {name!r} is a network of the library, quantized already.")
     if asked_steps(name)[0] not in names():
         raise unknown("workload", name, (*names(), "an .onnx file"))
     return load(name), ""
@@ -152,7 +168,8 @@ def first_input(name: str, graph: Graph, reading: Reading) -> dict[str, np.ndarr
         return None
     from workloads.onnx import importer
 
-    return importer.first_input(Path(name), graph, reading.calibration, reading.sizes())
+    return importer.first_input(Path(name), graph, reading.calibration, reading.sizes(),
+                                reading.values())
 
 
 def board(name: str) -> Board:

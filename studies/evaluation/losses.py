@@ -28,7 +28,7 @@ def read(path: Path, reading: Reading) -> Imported:
     """The imported network."""
     given = None if reading.calibration is None else read_calibration(reading.calibration)
     return import_onnx(path, given, symmetric=reading.symmetric, sizes=reading.sizes(),
-                       cached=reading.cached)
+                       cached=reading.cached, values=reading.values())
 
 
 def feeds_of(model: Model, reading: Reading, seed: int) -> list[dict[str, np.ndarray]]:
@@ -36,7 +36,8 @@ def feeds_of(model: Model, reading: Reading, seed: int) -> list[dict[str, np.nda
     if reading.calibration is None:
         return random_inputs(model, MOST_INPUTS, seed)
     return [{name: item[name].reshape(model.shapes[name]).astype(model.kinds[name])
-             for name in model.inputs} for item in read_calibration(reading.calibration)]
+             for name in model.inputs} | dict(model.values)
+            for item in read_calibration(reading.calibration)]
 
 
 @dataclass(frozen=True)

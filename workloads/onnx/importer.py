@@ -22,7 +22,7 @@ from workloads.onnx.cached import phased, tensors_of
 from workloads.onnx.fold import FOLDED, constant_of, run_node
 from workloads.onnx.operators import RULES
 from workloads.onnx.patterns import with_normalizations
-from workloads.onnx.read import Model, Node, Sizes, read_file, read_model
+from workloads.onnx.read import Model, Node, Numbers, Sizes, read_file, read_model
 from workloads.onnx.rules.curves import Linear
 from workloads.onnx.rules.expansions import EXPANSIONS
 from workloads.onnx.rules.stated import keep_integers, on_integers
@@ -76,7 +76,7 @@ class Imported:
 def import_onnx(
     path: Path, calibration: Sequence[Mapping[str, np.ndarray]] | None = None,
     recipe: Recipe | None = None, seed: int = 0, symmetric: bool = False,
-    sizes: Sizes | None = None, cached: Sequence[str] = (),
+    sizes: Sizes | None = None, cached: Sequence[str] = (), values: Numbers | None = None,
 ) -> Imported:
     """The integer graph of an ONNX file.
 
@@ -86,9 +86,10 @@ def import_onnx(
     zero point to symmetric ones, and the note says so. `recipe`: multiplier-and-shift scales if
     not given. `sizes`: shapes of inputs with open axes; else those of the calibration. `cached`:
     inputs that stay for a group of pictures; what follows from them alone runs once a group.
+    `values`: numbers of inputs that are to be constants (a rate, a length).
     `GraphError` lists every unsupported node.
     """
-    walk = walked(read_sized(path, sizes, calibration), symmetric, cached)
+    walk = walked(read_sized(path, sizes, calibration, values), symmetric, cached)
     network = in_parts(with_wide_coordinates(walk.network()))
     kept = tensors_of(cached, walk.model.inputs, network.graph.inputs, path.name)
     recipe = recipe or Recipe(power_of_two=False, correct_bias=not walk.stated)
@@ -119,12 +120,13 @@ def import_onnx(
 
 
 def read_sized(path: Path, sizes: Sizes | None,
-               calibration: Sequence[Mapping[str, np.ndarray]] | None) -> Model:
+               calibration: Sequence[Mapping[str, np.ndarray]] | None,
+               values: Numbers | None = None) -> Model:
     """The model of a file; axes that it leaves open are as given, or as in the calibration."""
     if calibration is None:
-        return read_model(path, sizes)
+        return read_model(path, sizes, values)
     try:
-        return read_model(path, sizes)
+        return read_model(path, sizes, values)
     except GraphError:
         proto, found = read_file(path), dict(sizes or {})
         for value in proto.graph.input:
@@ -132,11 +134,12 @@ def read_sized(path: Path, sizes: Sizes | None,
                 shape = np.shape(calibration[0][value.name])
                 missing = len(value.type.tensor_type.shape.dim) - len(shape)
                 found.setdefault(value.name, (*[1] * missing, *shape))
-        return read_model(path, found)
+        return read_model(path, found, values)
 
 
 def random_inputs(model: Model, count: int, seed: int) -> list[dict[str, np.ndarray]]:
-    """Seeded inputs as the file shapes them: standard normal, or any integers of the type."""
+    """Seeded inputs as the file shapes them: standard normal, or any integers of the type;
+    beside them those that were given a value."""
     random = np.random.default_rng(seed)
 
     def drawn(name: str) -> np.ndarray:
@@ -146,7 +149,8 @@ def random_inputs(model: Model, count: int, seed: int) -> list[dict[str, np.ndar
         bounds = np.iinfo(kind)
         return random.integers(bounds.min, bounds.max, model.shapes[name], kind, endpoint=True)
 
-    return [{name: drawn(name) for name in model.inputs} for _ in range(count)]
+    return [{**{name: drawn(name) for name in model.inputs}, **model.values}
+            for _ in range(count)]
 
 
 def read_calibration(path: Path) -> list[dict[str, np.ndarray]]:
@@ -170,17 +174,19 @@ def read_calibration(path: Path) -> list[dict[str, np.ndarray]]:
 
 
 def first_input(path: Path, graph: Graph, calibration: Path,
-                sizes: Sizes | None = None) -> dict[str, np.ndarray]:
+                sizes: Sizes | None = None, values: Numbers | None = None
+                ) -> dict[str, np.ndarray]:
     """The first of the given inputs as integers of the imported graph: a real frame to run."""
     given = read_calibration(calibration)
-    return quantized_inputs(graph, entered(read_sized(path, sizes, given), graph, given[0]))
+    model = read_sized(path, sizes, given, values)
+    return quantized_inputs(graph, entered(model, graph, given[0]))
 
 
 def entered(model: Model, graph: Graph, item: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """One set of inputs, by the file's names, as the graph names, shapes and counts them: uint8
     as what lies above 128."""
     found = {}
-    unknown = set(item) - set(model.inputs)
+    unknown = set(item) - set(model.inputs) - set(model.values)
     if unknown:
         raise GraphError(f"calibration: {model.name} has no input {min(unknown)!r}; it has "
                          + ", ".join(model.inputs))
@@ -278,8 +284,10 @@ def _enter(walk: Walk, name: str) -> None:
 def _import_node(walk: Walk, node: Node) -> None:
     """A constant is computed, anything else becomes layers and views."""
     if node.operator == "Constant":
-        if node.outputs[0] not in walk.constants:
+        value = constant_of(node)
+        if value is None:
             raise Unsupported("the value must be a number")
+        walk.constants[node.outputs[0]] = value
         return
     if node.operator in ("Shape", "Size"):
         known = walk.views.get(node.inputs[0])

@@ -6,7 +6,7 @@ It gives operators no meaning; the walk does. Constants are computed by `fold`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ NEWEST_OPSET = onnx.defs.onnx_opset_version()
 
 
 Sizes = Mapping[str, Sequence[int]]
+#: Numbers that inputs of the file are given once and for all.
+Numbers = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Node:
 @dataclass(frozen=True)
 class Model:
     """An ONNX graph: nodes in order, constants by name, the shape and the type of each input, and
-    the version of the operator set."""
+    the version of the operator set. `values`: inputs of the file that were given a value and are
+    constants here."""
 
     name: str
     inputs: tuple[str, ...]
@@ -81,15 +84,17 @@ class Model:
     kinds: Mapping[str, str]
     opset: int
     file: str = ""
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def read_model(path: Path, sizes: Sizes | None = None) -> Model:
+def read_model(path: Path, sizes: Sizes | None = None, values: Numbers | None = None) -> Model:
     """Read and check a file. `GraphError` names the file and the rule it breaks.
 
-    `sizes`: whole shapes of inputs, for axes that the file leaves open.
+    `sizes`: whole shapes of inputs, for axes that the file leaves open. `values`: numbers of
+    inputs that are to be constants.
     """
     try:
-        return checked_model(read_file(path), path.name, sizes)
+        return checked_model(read_file(path), path.name, sizes, values)
     except GraphError:
         raise
     except Exception as error:  # the parser lets names through that are no text, and the like
@@ -119,7 +124,8 @@ def has_halves(model: onnx.ModelProto) -> bool:
     return not kinds.isdisjoint({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
-def checked_model(proto: onnx.ModelProto, file: str, sizes: Sizes | None = None) -> Model:
+def checked_model(proto: onnx.ModelProto, file: str, sizes: Sizes | None = None,
+                  values: Numbers | None = None) -> Model:
     """The model of a parsed file, after the checks that need no file system."""
     proto = _plain(proto, file)
     graph = proto.graph
@@ -127,6 +133,11 @@ def checked_model(proto: onnx.ModelProto, file: str, sizes: Sizes | None = None)
     opset = _opset(proto, file)
     nodes = tuple(node_of(item, index, opset) for index, item in enumerate(graph.node))
     entering = [item for item in graph.input if item.name not in constants]
+    _check_named(file, entering, values or {}, "value")
+    held = {item.name: _held(item, values[item.name], file) for item in entering
+            if values and item.name in values}
+    constants.update(held)
+    entering = [item for item in entering if item.name not in held]
     inputs = tuple(item.name for item in entering)
     if not inputs:
         raise GraphError(f"{file} has no inputs: what constants alone make needs no network")
@@ -135,7 +146,7 @@ def checked_model(proto: onnx.ModelProto, file: str, sizes: Sizes | None = None)
     kinds = {item.name: _kind(item, file) for item in entering}
     return Model(graph.name or "model", inputs, tuple(item.name for item in graph.output),
                  nodes, constants, _shapes(entering, sizes or {}, file),
-                 kinds, opset, file)
+                 kinds, opset, file, held)
 
 
 def _line(error: Exception) -> str:
@@ -260,19 +271,48 @@ def _kind(value: onnx.ValueInfoProto, file: str) -> str:
     if not value.type.HasField("tensor_type") or kind not in KINDS:
         said = TensorProto.DataType.Name(kind).lower() if kind else "no tensor"
         raise GraphError(f"{file}: input {value.name!r} must be {', '.join(KINDS.values())}, is "
-                         f"{said}" + ("; tokens are looked up before the network: give it what "
-                                      "the table holds" if said.startswith("int") else ""))
+                         f"{said}; " + (
+                             f"one that never changes (a rate, a length) becomes a constant with "
+                             f"--value {value.name}=NUMBER" + (
+                                 "; tokens are looked up before the network: give it what the "
+                                 "table holds" if value.type.tensor_type.shape.dim else "")
+                             if said.startswith(("int", "bool")) else "export it as float32"))
     return KINDS[kind]
+
+
+def _held(value: onnx.ValueInfoProto, numbers: Sequence[float], file: str) -> np.ndarray:
+    """The constant that an input becomes: as many numbers as it has, or one for all of them."""
+    kind = value.type.tensor_type.elem_type
+    try:
+        array = np.array(numbers).astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    except (KeyError, TypeError, ValueError) as error:
+        raise GraphError(f"{file}: input {value.name!r} takes no numbers") from error
+    axes = value.type.tensor_type.shape.dim
+    shape = tuple(axis.dim_value or 1 for axis in axes)
+    if array.size == 1:
+        return np.broadcast_to(array.reshape(-1)[0], shape).copy()
+    if len(axes) == 1 and not axes[0].dim_value:
+        return array
+    if array.size != np.prod(shape):
+        raise GraphError(f"{file}: input {value.name!r} has {np.prod(shape)} numbers, given are "
+                         f"{array.size}")
+    return array.reshape(shape)
+
+
+def _check_named(file: str, values: Sequence[onnx.ValueInfoProto], given: Mapping[str, object],
+                 what: str) -> None:
+    """Refuse what was given for an input that the file does not have."""
+    unknown = set(given) - {value.name for value in values}
+    if unknown:
+        raise GraphError(f"{file} has no input {min(unknown)!r} to give a {what} to; it has "
+                         + ", ".join(value.name for value in values))
 
 
 def _shapes(values: Sequence[onnx.ValueInfoProto], sizes: Sizes,
             file: str) -> dict[str, tuple[int, ...]]:
     """The shape of each input. An open first axis is a batch of one; other open axes take the
     size that was given for them, or for an axis of the same name."""
-    unknown = set(sizes) - {value.name for value in values}
-    if unknown:
-        raise GraphError(f"{file} has no input {min(unknown)!r} to give a shape to; it has "
-                         + ", ".join(value.name for value in values))
+    _check_named(file, values, sizes, "shape")
     named: dict[str, int] = {}
     for value in values:
         if not value.type.tensor_type.HasField("shape"):

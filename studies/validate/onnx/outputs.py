@@ -33,6 +33,8 @@ WANTED_HALF = 2.0**-9
 WANTED_STATED_DB = 20.0
 #: How far below onnxruntime's own quantizer the int8 network of a float file may be.
 WANTED_BEHIND_DB = 1.0
+#: What these make reaches to 1; onnxruntime computes them to about 1e-7 of that.
+OF_ONE = frozenset({"Sigmoid", "Softmax"})
 #: A quantized network that is nearer than this was left in floats there: 8 bits can't be.
 FLOAT_DB = 100.0
 
@@ -40,8 +42,9 @@ FLOAT_DB = 100.0
 @dataclass(frozen=True)
 class OutputAgreement:
     """One output over all inputs compared: the float network's greatest difference as a share of
-    the greatest value, and signal to error of the int8 network and of onnxruntime's quantizer,
-    with symmetric activations (all that the hardware counts in) and with zero points.
+    the greatest value (of 1 for what a sigmoid or softmax makes), and signal to error of the int8
+    network and of onnxruntime's quantizer, with symmetric activations (all that the hardware counts
+    in) and with zero points.
 
     None: not comparable (a file with integers of its own has no float values; its quantizer may
     leave an output in floats). `wanted_float`: the greatest difference that is as asked.
@@ -71,6 +74,7 @@ def outputs(path: Path, imported: Imported, reading: Reading,
     proto = read_file(path)
     model, limit = proto.SerializeToString(), WANTED_HALF if has_halves(proto) else WANTED_FLOAT
     names = list(imported.model.outputs)
+    of_one = {name for node in proto.graph.node if node.op_type in OF_ONE for name in node.output}
     chosen = feeds[:MOST_INPUTS]
     wanted = run_model(model, names, chosen)
     others: list[list[dict[str, np.ndarray]] | None] = [None, None]
@@ -98,7 +102,7 @@ def outputs(path: Path, imported: Imported, reading: Reading,
         symmetric, pointed = (
             None if part is None else _rounded(truth, joined(item[name] for item in part))
             for part in others)
-        greatest = max(float(np.abs(truth).max()), 1e-30)
+        greatest = 1.0 if name in of_one else max(float(np.abs(truth).max()), 1e-30)
         found.append(OutputAgreement(
             name, truth.size,
             None if imported.counts else float(np.abs(ours - truth).max()) / greatest,

@@ -7,6 +7,7 @@ QONNX; a name of another domain carries it before a colon.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -234,6 +235,27 @@ def _dynamic_matmul(walk: Walk, node: Node) -> list[Node]:
     return steps.last(name)
 
 
+def _dynamic_lstm(walk: Walk, node: Node) -> list[Node]:
+    """DynamicQuantizeLSTM: an LSTM whose weights are int8, (directions, inputs, gates), with a
+    scale a direction or a gate's row; ranges of activations are calibrated here."""
+    steps, names = Steps(walk, node), list(node.inputs[:8])
+    for place, first in ((1, 8), (2, 10)):
+        raw, scale, zero = (walk.constant(name) for name in (
+            names[place], *node.inputs[first : first + 2]))
+        real = (raw - _by_direction(zero, raw)) * _by_direction(scale, raw)
+        names[place] = steps.constant(real.transpose(0, 2, 1))
+    walk.dynamic += 1
+    steps("LSTM", *names, out=node.outputs[0], **_plain(
+        node, "direction", "hidden_size", "input_forget", "activations", "clip"))
+    one = steps.nodes.pop()
+    return [replace(one, outputs=node.outputs)]
+
+
+def _by_direction(array: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A number a direction, or one a direction and gate's row, to broadcast to the weights."""
+    return array.astype(np.float64).reshape(len(weights), 1, -1)
+
+
 def _fused_matmul(walk: Walk, node: Node) -> list[Node]:
     steps, names = Steps(walk, node), list(node.inputs[:2])
     if node.attribute("transBatchA", 0) or node.attribute("transBatchB", 0):
@@ -292,7 +314,8 @@ FOREIGN: Mapping[str, Expansion] = {
     f"{_MS}DequantizeLinear": _renamed("DequantizeLinear", "axis"),
     **{_MS + name: _gelu for name in ("Gelu", "FastGelu", "BiasGelu", "QuickGelu")},
     f"{_MS}FusedConv": _fused_conv, f"{_MS}FusedGemm": _fused_gemm,
-    f"{_MS}DynamicQuantizeMatMul": _dynamic_matmul, f"{_MS}FusedMatMul": _fused_matmul,
+    f"{_MS}DynamicQuantizeMatMul": _dynamic_matmul,
+    f"{_MS}DynamicQuantizeLSTM": _dynamic_lstm, f"{_MS}FusedMatMul": _fused_matmul,
     f"{_MS}SimplifiedLayerNormalization": _root_mean_square,
     f"{_MS}SkipLayerNormalization": _skip_norm,
     f"{_MS}SkipSimplifiedLayerNormalization": _skip_norm,
