@@ -67,17 +67,29 @@ def entry_places(m: Module, master: ReadMaster, lanes: int) -> Sequence[Place]:
                    Signal(range(max(2, lanes)), name=f"entry_lane_{slot}", reset_less=True))
              for slot in range(counter.slots)]
     for slot, (word, lane) in enumerate(found):
+        # By so many beats on, the word ends: known from a register, as a carry chain comes behind.
+        lasts = {count: Signal(name=f"entry_last_{slot}_{count}", reset_less=True)
+                 for count in range(1, counter.slots + 1)}
         for when, by in ((settled, slot), *((counter.moves & (counter.moved == count), count)
-                                            for count in range(1, counter.slots + 1))):
+                                            for count in lasts)):
             at_word, at_lane = (first, rest) if when is settled else (word, lane)
+            wraps = _beyond(rest, 0, slot, lanes) if when is settled else lasts[by]
             ahead = at_lane + by
-            # No sum is compared: that would be a carry chain before another.
-            wraps = Cat(Const(0, 1), *(at_lane == one
-                                       for one in range(max(0, lanes - by), lanes))).any()
             with m.If(when):
                 m.d.sync += [word.eq(at_word + (by if lanes == 1 else wraps)),
-                             lane.eq(0 if lanes == 1 else Mux(wraps, ahead - lanes, ahead))]
+                             lane.eq(0 if lanes == 1 else Mux(wraps, ahead - lanes, ahead)),
+                             *(last.eq(_beyond(at_lane, by, count, lanes))
+                               for count, last in lasts.items())]
     return found
+
+
+def _beyond(lane: Value, by: int, count: int, lanes: int) -> Value:
+    """Whether the lane that lies `by` behind `lane` is one of the last `count` of a word.
+
+    No sum is compared: that would be a carry chain.
+    """
+    return Cat(Const(0, 1), *(lane == one for one in range(lanes)
+                              if (one + by) % lanes >= lanes - count)).any()
 
 
 def _cycles(divisor: int) -> int:
