@@ -1,4 +1,4 @@
-"""Memory parameters: ports, the flat memory, the DDR3 controller and the tensor memory on chip.
+"""Memory parameters: ports, the flat memory, the DDR controller and the tensor memory on chip.
 
 It does not simulate; the rules that use these numbers are in `cosim.memory.bursts`.
 """

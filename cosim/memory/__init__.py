@@ -1,1 +1,1 @@
-"""The rules of ports, bursts and the DDR3 controller that both executors share."""
+"""The rules of ports, bursts and the DDR controller that both executors share."""

@@ -1,4 +1,4 @@
-"""What the DDR3 controller knows: its timing parameters and its state, as records with names.
+"""What the DDR controller knows: its timing parameters and its state, as records with names.
 
 It decides nothing; the rules are in `cosim.memory.ddr3`. All are int64 records, so that compiled
 and plain Python code read and write the same fields of the same memory.
@@ -64,7 +64,7 @@ SOURCE = record_type("period", "moved", "write", "region", "next_at", "random", 
 
 
 class Controller(NamedTuple):
-    """A DDR3 controller at some clock. `lines`, `windows` (2, n), `free` (n): numbers of bursts.
+    """A DDR controller at some clock. `lines`, `windows` (2, n), `free` (n): numbers of bursts.
 
     `t` and `s` are arrays of one record.
     """
