@@ -220,3 +220,25 @@ def test_what_is_said_and_written_of_an_unchecked_board_says_so(
         if name == "explore":
             assert cosim("design", "e/explore.json") == 0
             assert ("unchecked" in capsys.readouterr().out) == marked
+
+
+@pytest.mark.parametrize(("name", "value", "nearest"), [
+    ("bank_group_bits", 3, "2"), ("bank_group_low_bit", 5, "6"), ("bank_group_low_bit", 14, "13"),
+    ("t_ccd_l", 3, "4"), ("t_rrd_l", 5, "6"), ("wr2rd_l", 21, "22")])
+def test_bank_groups_that_cannot_be_are_named_with_the_nearest(
+        name: str, value: int, nearest: str) -> None:
+    """Between a DRAM burst of 64 bytes and the banks; inside a group no shorter than between."""
+    board = load_board("zcu104")
+    (found,) = problems(replace(board, ddr=replace(board.ddr, **{name: value})))
+    assert (found.field, found.value, found.nearest) == (f"ddr.{name}", str(value), nearest)
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"bank_groups": 3}, "power of two"), ({"bank_groups": 8}, "at most 4"),
+    ({"group_bit": 5}, "between 6 and 13"), ({"t_ccd_l": 3}, "at least 4"),
+    ({"t_rrd_l": 5}, "at least 6"), ({"wr2rd_l": 0}, "at least 22")])
+def test_a_memory_refuses_bank_groups_that_cannot_be(changes: dict[str, int], said: str) -> None:
+    ddr = board_memory(load_board("zcu104"), 100_000_000).ddr
+    assert ddr is not None
+    with pytest.raises(FieldError, match=said):
+        replace(ddr, **changes)
