@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from arch_models.overlay import Infeasible
 from studies.commands.options import (
     Json,
     MaybeBoard,
@@ -29,7 +28,7 @@ from studies.plain.records import encode, header
 from studies.plain.terminal import grid, terminal
 from studies.report import tables
 from studies.report.documents import COMPARISON, OneClock
-from studies.why.compare import Comparison, Difference, compare
+from studies.why.compare import Comparison, Difference, Refused, compare
 
 
 @reads_onnx
@@ -54,10 +53,8 @@ def compare_designs(
     check_writables(json)
     first, second = inputs.pair(a, b, workload, board, memory, reading)
     found = compare(first, second)
-    if isinstance(found, Infeasible):  # its place begins with the name of the design
-        side = max((item for item in (first, second) if found.where.startswith(item.name)),
-                   key=lambda item: len(item.name))
-        found = held(found, side.graph, side.overlay, side.board)
+    if isinstance(found, Refused):
+        found = held(found.reason, found.side.graph, found.side.overlay, found.side.board)
     if json is not None:
         write_json(json, {**header(COMPARISON, invocation()), "predicted": True,
                           "a": encode(found.a), "b": encode(found.b),

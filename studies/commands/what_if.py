@@ -24,7 +24,7 @@ from studies.commands.options import (
     reads_onnx,
 )
 from studies.evaluation import inputs
-from studies.evaluation.remedy import held
+from studies.evaluation.remedy import held, remedy
 from studies.evaluation.values import Evaluation
 from studies.plain.errors import UserError
 from studies.plain.files import check_writables, output_folder, write_json
@@ -46,6 +46,7 @@ from studies.why.what_if import (
     sweep,
     tornado,
 )
+from workloads.graph import Graph
 
 
 @reads_onnx
@@ -103,10 +104,20 @@ def what_if_command(
     say_unchecked(console, on)
     console.print(f"{count} design{'s' * (count != 1)} in {spent:.1f} s; wrote {picture}",
                   highlight=False)
-    if wanted and not any(row.evaluation for row in found):
-        near = nearest_miss(found)
-        raise UserError("no combination was feasible. Nearest miss: "
-                        f"{what_if_pictures.label(near)}: {near.reason}")
+    near = nearest_miss(found) if wanted else None
+    if near is not None:
+        _say_nearest(console, graph, near, any(row.evaluation for row in found))
+
+
+def _say_nearest(console: Console, graph: Graph, near: Row, any_held: bool) -> None:
+    """What would make the nearest miss hold; `UserError` with it where nothing held."""
+    change = remedy(graph, *near.design) if near.design else ""
+    label = what_if_pictures.label(near)
+    if not any_held:
+        raise UserError(" ".join(filter(None, (
+            f"no combination was feasible. Nearest miss: {label}: {near.reason}.", change))))
+    if change:
+        console.print(f"{label}: {change}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _settings(texts: list[str], overlay: Overlay, board: Board) -> list[Setting]:

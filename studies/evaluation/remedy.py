@@ -36,14 +36,20 @@ def held(value: T | Infeasible, graph: Graph, overlay: Overlay, board: Board) ->
     """The value itself, or `UserError` with the reason and which fields to change to what."""
     if not isinstance(value, Infeasible):
         return value
+    raise UserError(" ".join(filter(None, (
+        f"the design does not work out: {value}.", remedy(graph, overlay, board)))))
+
+
+def remedy(graph: Graph, overlay: Overlay, board: Board) -> str:
+    """Which fields of a design that does not hold a network to change to what; "" where no
+    design near it holds the network."""
     found = nearest_design(graph, overlay, board)
-    told = f"the design does not work out: {value}."
-    if found is not None:
-        told += " Nearest design that holds the network: " + ", ".join(
-            f"{name} = {getattr(found, name)} (now {getattr(overlay, name)})".lower()
-            for name in (*BUFFERS, *ARRAY, SWITCH)
-            if getattr(found, name) != getattr(overlay, name)) + "."
-    raise UserError(told)
+    if found is None:
+        return ""
+    return "Nearest design that holds the network: " + ", ".join(
+        f"{name} = {getattr(found, name)} (now {getattr(overlay, name)})".lower()
+        for name in (*BUFFERS, *ARRAY, SWITCH)
+        if getattr(found, name) != getattr(overlay, name)) + "."
 
 
 def nearest_design(graph: Graph, overlay: Overlay, board: Board) -> Overlay | None:

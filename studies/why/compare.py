@@ -81,7 +81,15 @@ class Comparison:
     at_one_clock: tuple[Evaluation, Evaluation] | None = None
 
 
-def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
+@dataclass(frozen=True)
+class Refused:
+    """The side that does not work out, and why; `reason` names it where it says where."""
+
+    side: Subject
+    reason: Infeasible
+
+
+def compare(a: Subject, b: Subject) -> Comparison | Refused:
     """Simulate both designs and split the difference.
 
     A layer that one design fuses into another counts there under the layer that absorbed it.
@@ -100,7 +108,8 @@ def compare(a: Subject, b: Subject) -> Comparison | Infeasible:
         if isinstance(item, Infeasible) or isinstance(run, Infeasible):
             reason = item if isinstance(item, Infeasible) else run
             assert isinstance(reason, Infeasible)
-            return replace(reason, where=" ".join(filter(None, (side.name, reason.where))))
+            where = " ".join(filter(None, (side.name, reason.where)))
+            return Refused(side, replace(reason, where=where))
         items.append(replace(item, network=side.network))
         runs.append(run)
     hertz = (items[0].clock_hz, items[1].clock_hz)

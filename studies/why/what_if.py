@@ -47,6 +47,7 @@ class Row:
 
     `evaluation` is None where the combination is not feasible; `reason` then says why.
     `miss`: by what share of the bound the demand was off, None where a rule was broken instead.
+    `design`: the design and board that demanded it, None as well.
     `path_shares`: units by their share of the critical path, largest first.
     """
 
@@ -55,6 +56,7 @@ class Row:
     reason: str = ""
     path_shares: Mapping[str, float] | None = None
     miss: float | None = None
+    design: tuple[Overlay, Board] | None = None
 
     @property
     def bottleneck(self) -> str:
@@ -195,25 +197,26 @@ def _row(graph: Graph, overlay: Overlay, board: Board, named: Mapping[str, str],
             overlay, board = changed(overlay, board, path, value)
         found = evaluate(graph, overlay, board, memory, frames=1)
         if isinstance(found, Infeasible):
-            return _refused(named, found)
+            return _refused(named, found, overlay, board)
         run = simulate_design(graph, overlay, board, memory, trace=True)
     except FieldError as error:
         return Row(named, None, str(error))
     if isinstance(run, Infeasible):
-        return _refused(named, run)
+        return _refused(named, run, overlay, board)
     spent = by_unit(shares(run.lowered.program, run.result))
     total = max(1, sum(spent.values()))
     return Row(named, found, "", {unit: cycles / total for unit, cycles in spent.items()})
 
 
-def _refused(named: Mapping[str, str], why: Infeasible) -> Row:
-    return Row(named, None, str(why), miss=why.gap / max(why.bound, 1.0))
+def _refused(named: Mapping[str, str], why: Infeasible, overlay: Overlay, board: Board) -> Row:
+    return Row(named, None, str(why), miss=why.gap / max(why.bound, 1.0), design=(overlay, board))
 
 
-def nearest_miss(rows: Sequence[Row]) -> Row:
-    """Of rows that are all infeasible, the one that is off by the least share of its bound; one
-    that breaks a rule only if all do."""
-    return min(rows, key=lambda row: (row.miss is None, row.miss or 0.0))
+def nearest_miss(rows: Sequence[Row]) -> Row | None:
+    """Of the infeasible rows the one that is off by the least share of its bound; one that breaks
+    a rule only if all do. None where every row is feasible."""
+    return min((row for row in rows if row.evaluation is None),
+               key=lambda row: (row.miss is None, row.miss or 0.0), default=None)
 
 
 def with_arm(board: Board, factor: float) -> Board:

@@ -20,7 +20,7 @@ from studies.plain.records import save
 from studies.search.space import default_space
 from studies.search.space_overlays import overlay_of
 from studies.why.account import BUSY, account
-from studies.why.compare import compare
+from studies.why.compare import Refused, compare
 from studies.why.critical import chain, shares_of
 from studies.why.explain import explain
 from workloads.library import load
@@ -65,7 +65,7 @@ def test_differences_of_random_pairs_of_designs_add_up_exactly():
         if not isinstance(evaluate(GRAPH, overlay, BOARD, "flat", frames=1), Infeasible):
             found.append(overlay)
     for index in range(0, len(found), 2):
-        both = feasible(compare(side(found[index], "ddr3"), side(found[index + 1])))
+        both = compare(side(found[index], "ddr3"), side(found[index + 1]))
         latency = (Fraction(both.b.latency_cycles, both.b.clock_hz)
                    - Fraction(both.a.latency_cycles, both.a.clock_hz))
         for rows in (both.layers, both.states, both.cells, both.units):
@@ -82,7 +82,7 @@ def test_differences_of_random_pairs_of_designs_add_up_exactly():
 
 
 def test_a_design_compared_with_itself_differs_nowhere():
-    both = feasible(compare(side(OVERLAY), side(OVERLAY)))
+    both = compare(side(OVERLAY), side(OVERLAY))
     assert both.energy_ratio.value == pytest.approx(1.0)
     assert not any(row.delta_s for rows in (both.layers, both.cells, both.units) for row in rows)
 
@@ -99,7 +99,7 @@ def test_a_result_file_brings_its_settings_to_the_design_beside_it(tmp_path):
     assert first.stored == item and second.stored is None
     assert first.graph.name == second.graph.name == GRAPH.name
     assert (first.memory, second.memory) == ("flat", "flat") and first.overlay == OVERLAY
-    both = feasible(compare(first, second))
+    both = compare(first, second)
     assert both.a.latency_cycles == item.latency_cycles
     assert subject(str(path), memory="ddr3").memory == "ddr3"
 
@@ -110,8 +110,10 @@ def test_designs_for_different_networks_are_not_compared():
 
 
 def test_the_reason_names_the_side_that_does_not_work_out():
-    found = compare(side(OVERLAY), side(replace(OVERLAY, name="huge", tm=64)))
-    assert isinstance(found, Infeasible) and found.where == "huge" and found.field == "dsp"
+    huge = side(replace(OVERLAY, name="huge", tm=64))
+    for found in (compare(side(OVERLAY), huge), compare(huge, side(OVERLAY))):
+        assert isinstance(found, Refused) and found.side is huge
+        assert found.reason.where == "huge" and found.reason.field == "dsp"
 
 
 @pytest.mark.parametrize("memory", ["flat", "ddr3"])

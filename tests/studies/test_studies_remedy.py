@@ -66,6 +66,7 @@ def test_where_no_size_helps_none_is_named() -> None:
     ("compare", "face", "small.toml", "--workload", "agc-t32b4"),
     ("compare", "small.toml", "face", "--workload", "agc-t32b4"),
     ("what-if", "small.toml", "--workload", "agc-t32b4"),
+    ("what-if", "face", "--workload", "agc-t32b4", "--set", "parameter_entries=16"),
     ("lint", "small.toml", "--workload", "agc-t32b4")], ids=" ".join)
 def test_each_command_names_it(words: tuple[str, ...], tmp_path: Path,
                                monkeypatch: pytest.MonkeyPatch,
@@ -77,3 +78,14 @@ def test_each_command_names_it(words: tuple[str, ...], tmp_path: Path,
     said = "".join(capsys.readouterr().err.split())
     assert "Nearestdesignthatholdsthenetwork:parameter_entries=" in said
     assert "(now16)." in said
+
+
+def test_a_sweep_names_it_for_the_combination_that_misses_by_least(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside combinations that hold the network, too."""
+    monkeypatch.chdir(tmp_path)
+    assert cosim("what-if", "face", "--workload", "agc-t32b4",
+                 "--set", f"parameter_entries=8,16,{FACE.parameter_entries}") == 0
+    said = "".join(capsys.readouterr().out.split())
+    assert "parameter_entries16:Nearestdesignthatholdsthenetwork:parameter_entries=" in said

@@ -85,6 +85,7 @@ def test_the_nearest_miss_is_the_one_that_lacks_the_least():
     rows = sweep(GRAPH, OVERLAY, BOARD, [parse_setting("tm=20,64,24,32")])
     assert not any(row.evaluation for row in rows)
     assert nearest_miss(rows).values == {"tm": "24"} and nearest_miss(rows[:1]) is rows[0]
+    assert nearest_miss(sweep(GRAPH, OVERLAY, BOARD, [parse_setting("tm=16")])) is None
 
 
 def test_the_tornado_is_sorted_and_each_side_is_the_evaluation_of_that_value():
