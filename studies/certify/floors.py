@@ -35,9 +35,9 @@ from cosim.mapping.tiles import LayerMapping, NormTile, PlaneTile, StreamTile
 from cosim.mapping.words import words_read
 from studies.certify.boxes import Box
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import first_bytes, with_tiles
+from studies.certify.layers import Floor, first_bytes, in_turn, with_tiles
 from studies.certify.parts import Parts
-from studies.certify.sizes import ARRAY, Array, arrayed, resized
+from studies.certify.sizes import ARRAY, Array, arrayed, held_bytes, resized
 from studies.evaluation.activity import layer_weights
 from studies.search.space import Value
 from workloads.graph import Graph, Layer, Operator, Phase
@@ -49,26 +49,6 @@ ABSORBED = {Operator.AVERAGE_POOL: "fuse_pool", Operator.UPSAMPLE: "fuse_upsampl
 IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
 #: Who moves the bytes of `Rates`.
 MOVERS = (Role.INPUT, Role.OUTPUT, Role.WEIGHT)
-
-
-class Floor(NamedTuple):
-    """Cycles of the fabric, nanoseconds of the processor, and what is one or the other: of each
-    of some layers both. All lie one behind the other."""
-
-    cycles: int
-    host_ns: float
-    either: np.ndarray  # float64 (2, layers): cycles, nanoseconds
-
-    def ms(self, clock_hz: Any) -> Any:
-        """At a clock, or at each of some."""
-        clocks_hz = np.asarray(clock_hz, float)
-        either_ns = np.minimum(self.either[0] / clocks_hz[..., None] * NS_PER_S,
-                               self.either[1]).sum(-1)
-        return self.cycles / clocks_hz * 1e3 + (self.host_ns + either_ns) / 1e6
-
-    def at(self, clock_hz: int) -> int:
-        """Whole cycles of a clock."""
-        return int(self.ms(clock_hz) * clock_hz / 1e3 * (1 - ROUNDING))
 
 
 @dataclass(frozen=True)
@@ -180,6 +160,7 @@ class Floors:
         self._movable: list[_Movable] = []
         self._trips_of: dict[Array, np.ndarray] = {}
         self._cycles_of: dict[Hashable, np.ndarray] = {}
+        self._turns_of: dict[Hashable, float] = {}
         self._known: dict[Hashable, Floor] = {}
         for number, phase in enumerate(phases(graph)):
             begun = False
@@ -284,6 +265,7 @@ class Floors:
         always, arrays = self._table.always, self._each(box, rates, keeps)
         cycles = min(int(found[always].sum()) for found in arrays)
         least = np.min(arrays, axis=0)
+        turn = min(self._turn(item, rates, keeps, self._ahead(box)) for item in self._arrays(box))
         host_ns, either = 0.0, []
         for item in self._movable:
             if self._absorbed(box, item):
@@ -294,7 +276,7 @@ class Floors:
             if ways:
                 either.append((item.repeats * min(ways), item.repeats * item.time_ns))
             host_ns += 0.0 if ways else item.repeats * item.time_ns
-        return Floor(cycles, host_ns, np.array(either, float).reshape(-1, 2).T)
+        return Floor(cycles, host_ns, np.array(either, float).reshape(-1, 2).T, turn)
 
     def rates(self, box: Box) -> Rates:
         """Of the fastest masters in a box."""
@@ -376,13 +358,26 @@ class Floors:
                 found = trips + overhead
             else:
                 weights = table.weight_bytes // (1 + (table.narrow & ahead.halved))
-                held = ahead.words * array[0] * array[1] * self.base.weight_bits // 8
+                held = held_bytes(self.base, self.board.part, array, ahead.words)
                 found = np.maximum.reduce([
                     with_tiles(trips, overhead, table.first_bytes, rates.read),
                     table.load_bytes // rates.read, table.store_bytes // rates.write,
                     np.maximum(0, weights - held) // rates.weights])
             self._cycles_of[key] = table.repeats * found.astype(np.int64)
         return self._cycles_of[key]
+
+    def _turn(self, array: Array, rates: Rates, keeps: bool, ahead: Ahead) -> float:
+        """Cycles of a frame on an array at the least, as weights come one behind the other."""
+        key = ("turn", array, rates, keeps, ahead)
+        if key not in self._turns_of:
+            table, always = self._table, self._table.always
+            weights = table.weight_bytes // (1 + (table.narrow & ahead.halved)) / rates.weights
+            held = held_bytes(self.base, self.board.part, array, ahead.words)
+            self._turns_of[key] = (
+                float((table.repeats * weights)[always].sum()) if keeps or self.graph.steps > 1
+                else float(in_turn(zip(self._on(array, rates, keeps, ahead)[always],
+                                       weights[always], strict=True), held / rates.weights)))
+        return self._turns_of[key]
 
     def _trips(self, array: Array) -> np.ndarray:
         """Trips of all layers on an array."""

@@ -6,7 +6,7 @@ It adds no layers up; `tables` does. `known`, which callers keep, holds what was
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.engines import engines_that_run
 from arch_models.overlay import Engine, Overlay, Role
+from arch_models.units import NS_PER_S, ROUNDING
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped, input_bytes
@@ -134,6 +135,31 @@ class Layers:
             self.known[key] = self._banked(item)
         return self.known[key]
 
+    def brought(self, item: LayerMapping) -> np.ndarray:
+        """How long the master of weights works for such a convolution at least, at each size."""
+        key = ("brought", self._like(item))
+        if key not in self.known:
+            shape = self.chooser.shapes[item.name]
+            assert isinstance(shape, ConvolutionShape)
+            words = shape.in_words * shape.out_words * shape.kernel_rows * shape.kernel_columns
+            blocks = -(-words // (self._words(1) * shape.weights_a_byte))
+            self.known[key] = (words * shape.weight_word_bytes / self.rates[Role.WEIGHT]
+                               + blocks * self._timer(0).wait(Role.WEIGHT))
+        return self.known[key]
+
+    @property
+    def ahead(self) -> np.ndarray:
+        """How long it works at most, at each size, for weights that nothing has read yet."""
+        overlay, banks = self.overlay, np.array(self.sizes.banks, np.int64)
+        held = self._words(1) * overlay.tm * overlay.tn * (overlay.weight_bits // 8)
+        return banks[:, 1].reshape(-1, 1, 1, 1, 1) * (
+            held / self.rates[Role.WEIGHT] + self._timer(0).wait(Role.WEIGHT))
+
+    def _words(self, axis: int) -> np.ndarray:
+        """Words of a buffer, along its axis of a table."""
+        return np.array(self.sizes.words[axis], np.int64).reshape(
+            [-1 if place == axis else 1 for place in range(4)])
+
     def _banked(self, item: LayerMapping) -> np.ndarray:
         shape = self.chooser.shapes[item.name]
         assert isinstance(shape, ConvolutionShape)
@@ -142,8 +168,7 @@ class Layers:
         work, wait = SLICES[Engine.CONVOLUTION].least(mapped), self._timer(0).wait
         cost = self.chooser.timing(Engine.CONVOLUTION, "convolution")
         banks = np.array(self.sizes.banks, np.int64).T.reshape(3, -1, 1, 1, 1, 1)
-        inputs, weights, outputs = (np.array(self.sizes.words[axis], np.int64).reshape(
-            [-1 if place == axis else 1 for place in range(4)]) for axis in range(3))
+        inputs, weights, outputs = map(self._words, range(3))
         read = input_bytes(mapped) // (self.overlay.position_bytes * shape.in_planes)
         made = shape.conv_rows * shape.conv_columns // (4 if shape.pool else 1)
         words = shape.in_words * shape.out_words * shape.kernel_rows * shape.kernel_columns
@@ -272,6 +297,41 @@ class Layers:
                 **dict(zip(BANKS, self.sizes.banks[bank], strict=True))})
             self._choosers[key] = sized(self.chooser, self.board, overlay)
         return self._choosers[key]
+
+
+class Floor(NamedTuple):
+    """Cycles of the fabric, nanoseconds of the processor, and what is one or the other: of each
+    of some layers both. All lie one behind the other. `turn`: cycles of all at the least, as
+    weights come one behind the other."""
+
+    cycles: int
+    host_ns: float
+    either: np.ndarray  # float64 (2, layers): cycles, nanoseconds
+    turn: float = 0.0
+
+    def ms(self, clock_hz: Any) -> Any:
+        """At a clock, or at each of some."""
+        clocks_hz = np.asarray(clock_hz, float)
+        either_ns = np.minimum(self.either[0] / clocks_hz[..., None] * NS_PER_S,
+                               self.either[1]).sum(-1)
+        return np.maximum(self.cycles / clocks_hz * 1e3 + (self.host_ns + either_ns) / 1e6,
+                          self.turn / clocks_hz * 1e3)
+
+    def at(self, clock_hz: int) -> int:
+        """Whole cycles of a clock."""
+        return int(self.ms(clock_hz) * clock_hz / 1e3 * (1 - ROUNDING))
+
+
+def in_turn(layers: Iterable[tuple[Any, Any]], ahead: Any) -> Any:
+    """Cycles, or arrays of them, of layers that lie one behind the other: of each what it takes,
+    and how long the master of weights works for it. `ahead`: its work on weights of a layer and
+    those behind it that may be done before that layer begins."""
+    end, brought, before = 0.0, 0.0, 0.0
+    for cycles, weights in layers:
+        before = np.maximum(before, end - brought - ahead)
+        brought = brought + weights
+        end = np.maximum(end + cycles, before + brought)
+    return end
 
 
 def with_tiles(compute_cycles: Any, overhead: int, first_bytes: Any, rate: float) -> Any:

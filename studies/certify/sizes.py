@@ -12,12 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from arch_models.board import Part
 from arch_models.clock import Rows, memory_rows, rates_of_rows, rows_of
 from arch_models.engines import Resources
 from arch_models.nets import Row
 from arch_models.overlay import Fusion, Overlay, Rate, Role
 from arch_models.power.energy import Sites
-from arch_models.resources import ENTRY_BITS, block_design, buffers, estimate
+from arch_models.resources import (
+    DISTRIBUTED_WORDS,
+    ENTRY_BITS,
+    block_design,
+    buffers,
+    estimate,
+)
 from studies.certify.boxes import Box
 from studies.certify.parts import Parts
 from studies.search.space import CLOCK
@@ -30,6 +37,8 @@ GROUPS = (("input_words", "input_banks", 0, ("input",)),
           ("weight_words", "weight_banks", 2, ("weight",)),
           ("output_words", "output_banks", 1, ("output", "skip")),
           ("accumulator_words", "", 3, ("accumulator",)))
+#: Of a RAMB36, parity among them.
+BRAM36_BYTES = 4608
 KINDS = ("dsp", "bram36", "lut", "ff")
 #: The axes of the array; a value of each.
 ARRAY = ("tm", "tn", "columns", "requantize_cycles")
@@ -81,6 +90,13 @@ def resized(overlay: Overlay, words: Mapping[str, int]) -> Overlay:
 def arrayed(overlay: Overlay, array: Array) -> Overlay:
     """The overlay with another array."""
     return resized(overlay, dict(zip(ARRAY, array, strict=True)))
+
+
+def held_bytes(overlay: Overlay, part: Part, array: Array, words: int) -> int:
+    """Bytes of weights that so many words of WEIGHT hold at the most on an array (`tm` and `tn`
+    first): a memory of more than a few words is block RAM, of which the part has so much."""
+    word = array[0] * array[1] * overlay.weight_bits // 8
+    return min(words * word, max(DISTRIBUTED_WORDS * word, int(part.bram36 * BRAM36_BYTES)))
 
 
 class Built(NamedTuple):

@@ -32,9 +32,17 @@ from studies.certify.boxes import Box, fewest_starts
 from studies.certify.floors import IMAGES, Floors, Rates
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import Layers, Tiled, engines_of, first_bytes, sized, with_tiles
+from studies.certify.layers import (
+    Layers,
+    Tiled,
+    engines_of,
+    first_bytes,
+    in_turn,
+    sized,
+    with_tiles,
+)
 from studies.certify.parts import BROUGHT
-from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, resized
+from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
 from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Phase
 
@@ -69,10 +77,11 @@ class Table(NamedTuple):
 
 
 class Untiled(NamedTuple):
-    """Whatever the tile: cycles of all engines, what they do, the processor's steps, and the
-    layers that move there where buffers are smallest."""
+    """Whatever the tile: cycles of all engines, and as weights come one behind the other; what
+    they do, the processor's steps, and the layers that move there where buffers are smallest."""
 
     cycles: int
+    turn: float
     work: Least
     steps: tuple[HostStep, ...]
     movable: tuple[str, ...]
@@ -141,7 +150,7 @@ class Tables:
         moved = min((floor.at(clock_hz) + self.floors.moved(box, name, clock_hz)
                      for name in found.movable), default=NEVER)
         alone_ns = sum(step.time_ns * step.alone for step in found.steps)
-        least = min(found.cycles + alone_ns * clock_hz / 1e9, moved)
+        least = min(max(found.cycles + alone_ns * clock_hz / 1e9, found.turn), moved)
         ms = least / clock_hz * 1e3 * (1 - ROUNDING)
         if self.joules is None:
             return Point(ms)
@@ -173,10 +182,11 @@ class Tables:
 
     def _whole(self, chooser: Chooser, mapping: Mapping, sizes: Sizes, rates: Rates) -> Untiled:
         """Of a mapping, each convolution as one tile and with what tiles add at least."""
-        overlay, cycles, total = chooser.overlay, 0, Least()
+        overlay, total = chooser.overlay, Least()
+        each: list[tuple[int, float]] = []
         cost = timing(overlay, Engine.CONVOLUTION, "convolution")
-        held = (overlay.weight_words * overlay.weight_banks * overlay.tm * overlay.tn
-                * overlay.weight_bits // 8)
+        held = held_bytes(overlay, self.board.part, (overlay.tm, overlay.tn),
+                          overlay.weight_words * overlay.weight_banks)
         fabric = [item for item in mapping.layers if item.engine is not None]
         for item in fabric:
             engine, layer = item.engine, self.graph.layer(item.name)
@@ -198,12 +208,16 @@ class Tables:
             elif self.must_map(item):
                 untiled = with_tiles(work.trips * cost.interval, cost.fill + cost.drain,
                                      first_bytes(mapped), rates.read)
-            cycles += self.repeats(item) * int(max(
+            each.append((self.repeats(item) * int(max(
                 untiled, work.load_bytes / rates.read, work.store_bytes / rates.write,
-                within / rates.weights))
+                within / rates.weights)),
+                self.must_map(item) * self.repeats(item) * work.weight_bytes / rates.weights))
             total = total.with_layer(_moved(work, overlay), self.repeats(item),
                                      self.weights.get(item.name, 1.0))
-        return Untiled(cycles, total,
+        turn = (sum(weights for _, weights in each)
+                if overlay.tensor_memory_kib or self.graph.steps > 1
+                else float(in_turn(each, held / rates.weights)))
+        return Untiled(sum(cycles for cycles, _ in each), turn, total,
                        tuple(host_steps(self.graph, overlay, self.board, mapping)),
                        tuple(item.name for item in fabric if not self.must_map(item)
                              and self._moves(item, chooser, sizes)))
@@ -281,6 +295,7 @@ class _Frame:
         self.fabric = [item for item in mapping.layers if item.engine is not None]
         self.total = np.full(there.shape, self.host)
         self.moved = np.zeros(there.shape, np.int64)
+        self._turn: Any = 0
         self._least: dict[int, Any] = {}
         self._tiled: dict[int, Tiled] = {}
 
@@ -294,6 +309,7 @@ class _Frame:
             self._raise(number, self.layers.banked(self.fabric[number]))
         for number in early:
             self._tile(number)
+        self._take_turns()
         self._weigh()
         if not pairs:  # of which a layer need not take what it takes alone
             self._alone(early, bar)
@@ -301,6 +317,7 @@ class _Frame:
             for number in late:
                 self._tile(number)
             self._alone(late, bar)
+        self._take_turns()
         self._weigh()
         done = self._known()
         left = self.there & ~bar.cleared(done.points)
@@ -313,6 +330,14 @@ class _Frame:
         self._least[number] = np.maximum(before, cycles)
         self.total = self.total + self.tables.repeats(self.fabric[number]) * (
             self._least[number] - before)
+
+    def _take_turns(self) -> None:
+        """Weights come one behind the other."""
+        if self.layers.overlay.tensor_memory_kib or self.tables.graph.steps > 1:
+            return
+        self._turn = in_turn([
+            (self._least[number], self.layers.brought(item) if self.tables.must_map(item) else 0)
+            for number, item in enumerate(self.fabric)], self.layers.ahead).astype(np.int64)
 
     def _tile(self, number: int) -> None:
         item = self.fabric[number]
@@ -343,7 +368,7 @@ class _Frame:
         """Where a layer moves, to the processor or another engine, others change too: only the
         floor is known."""
         away = self.tables.floors.floor(self.box).at(self._clock_hz) + self.moved - 1
-        cycles = np.where(self.moved > 0, away, self.total)
+        cycles = np.where(self.moved > 0, away, np.maximum(self.total, self._turn))
         return Table(np.where(self.there, cycles, NEVER), self.uj,
                      np.full(self.there.shape, -1), self.floor.built)
 

@@ -28,7 +28,7 @@ from studies.certify.certificate import (
 )
 from studies.certify.goals import Aim, Bar, Point, point_of
 from studies.certify.joules import Span
-from studies.certify.layers import Layers
+from studies.certify.layers import Layers, in_turn
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.evaluation.evaluate import evaluate
 from studies.search.space import Axis, default_space, designs
@@ -46,6 +46,7 @@ from tests.support.small_proof import (
     narrow_space,
     optimum,
     proved,
+    weighty,
 )
 from workloads.graph import Operator
 from workloads.library import load
@@ -179,6 +180,23 @@ def test_no_bound_is_above_a_simulation_of_layers_that_run_at_once():
     assert not isinstance(mapping, Infeasible) and len(mapping.bands) > 5
     bounds = Bounds(Question(graph, BOARD, BASE, space, ALL, "flat"))
     assert held(bounds, path_to(bounds, design), design, overlay)
+
+
+def test_no_bound_is_above_a_simulation_where_weights_are_what_takes_long():
+    graph = weighty()
+    bounds = Bounds(Question(graph, BOARD, BASE, default_space(BOARD, graph)))
+    floor = bounds.floors.floor(Box(bounds.question.space))
+    assert floor.turn > 2 * floor.cycles
+    assert check_designs(graph, 40, 5, ("flat", "ddr3")) > 5
+
+
+def test_layers_whose_weights_come_one_behind_the_other():
+    """Three layers take 40, 10 and 10 cycles; the master works 5, 60 and 5 for them."""
+    layers = [(40, 5), (10, 60), (10, 5)]
+    assert in_turn(layers, 100) == 75  # from the start on, 5 + 60 for the second; then 10
+    assert in_turn(layers, 20) == 90  # when the second begins, at 40, 60 - 20 are left
+    assert in_turn(layers, 0) == 110  # each waits for all of its own
+    assert in_turn([(10, 0)] * 3, 0) == 30
 
 
 def test_no_bound_is_above_a_simulation_of_a_shipped_network():

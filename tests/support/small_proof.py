@@ -58,6 +58,16 @@ def grouped() -> Graph:
     return tiny.graph(tiny.convolution("after", value, 9, 1))
 
 
+def weighty() -> Graph:
+    """Convolutions of few pixels and many channels, behind some of many pixels."""
+    tiny = TinyGraph(0, 8, 24, 24)
+    value = tiny.convolution("first", "in", 16, 3, 1, 1)
+    value = tiny.convolution("less", value, 64, 5, 5, 0)
+    for number in range(4):
+        value = tiny.convolution(f"wide{number}", value, 128, 3, 1, 1)
+    return tiny.graph(tiny.convolution("last", value, 256, 4))
+
+
 def proved(settings=EXACT, workers=1, book=None, space=None, base=BASE, aims=(Aim.LATENCY,),
            memory="flat", graph=SMALL, scheduler=None):
     """A proof that has ended, and its last state."""
