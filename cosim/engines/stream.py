@@ -81,8 +81,9 @@ class StreamSlice:
         graph, operator = chooser.graph, layer.operator
         spec, out = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
         planes = chooser.layouts.planes(layer.inputs[0])
-        if not _fits(chooser, layer, planes):
-            return chooser.host(layer, "its tables, parameters or layout do not fit the engine")
+        why = _misfit(chooser, layer, planes)
+        if why:
+            return chooser.host(layer, why)
         operands, broadcast = 1, 0
         if operator in TWO_OPERANDS:
             operands = 2
@@ -331,33 +332,43 @@ def _scalars(mapped: Mapped) -> tuple[int, int, int]:
     return window.rows, window.stride, window.padding
 
 
-def _fits(chooser: Chooser, layer: Layer, planes: int) -> bool:
-    """Do tables, parameters and layouts allow the fabric at all?"""
+def _misfit(chooser: Chooser, layer: Layer, planes: int) -> str:
+    """Why widths, tables, parameters or layouts keep a layer from the fabric; "" if they do not."""
     overlay, operator, layouts = chooser.overlay, layer.operator, chooser.layouts
-    first = layer.inputs[0]
-    if operator is not Operator.FLOW_SUM and overlay.data_bits == 8 and any(
-            chooser.graph.tensors[name].bits != 8 for name in (*layer.inputs, layer.output)):
-        return False
+    first, tensors = layer.inputs[0], chooser.graph.tensors
+    widths = {tensors[name].bits for name in (*layer.inputs, layer.output)}
+    if operator is not Operator.FLOW_SUM and overlay.data_bits == 8 and widths != {8}:
+        return f"values of {max(widths)} bits; the engine takes 8"
     if operator in AFFINES:
-        return 2 * planes * overlay.channel_block <= overlay.vector_entries
+        return _short("vector_entries", 2 * planes * overlay.channel_block, overlay.vector_entries)
     if operator is Operator.LOOKUP:
-        return overlay.table_bytes >= 2 * LOOKUP_TABLE_BYTES
+        return _short("table_bytes", 2 * LOOKUP_TABLE_BYTES, overlay.table_bytes)
     if operator is Operator.SOFTMAX:
-        spec = chooser.graph.tensors[layer.output]
-        digits = spec.bits == 8 and math.frexp(spec.scale)[0] == 0.5
-        return (overlay.table_bytes >= 2 * LOOKUP_TABLE_BYTES + SOFTMAX_TABLE_BYTES
-                and layouts.is_dense(first) and digits)
+        spec = tensors[layer.output]
+        if spec.bits != 8 or math.frexp(spec.scale)[0] != 0.5:
+            return "its shares must count in 8 bits by a power of two"
+        return _scattered(chooser, first) or _short(
+            "table_bytes", 2 * LOOKUP_TABLE_BYTES + SOFTMAX_TABLE_BYTES, overlay.table_bytes)
     if operator is Operator.FLOW_SUM:
-        entries = chooser.graph.tensors[layer.inputs[1]].rows
-        return layouts.is_dense(first) and 2 * entries <= overlay.vector_entries
-    if operator is Operator.ADD:
-        return layouts.parts(first) == layouts.parts(layer.inputs[1])
-    if operator is Operator.MULTIPLY:
-        other = chooser.graph.tensors[layer.inputs[1]]
-        # One value a channel has too few positions for the engine, which reads them all.
-        return other.positions == chooser.graph.tensors[first].positions and (
-            other.channels == 1 or layouts.parts(first) == layouts.parts(layer.inputs[1]))
-    return True
+        return _scattered(chooser, first) or _short(
+            "vector_entries", 2 * tensors[layer.inputs[1]].rows, overlay.vector_entries)
+    # One value a channel has too few positions for the engine, which reads them all.
+    if operator is Operator.MULTIPLY and tensors[first].positions != tensors[
+            layer.inputs[1]].positions:
+        return "one value a channel; the engine multiplies position by position"
+    spread = operator is Operator.MULTIPLY and tensors[layer.inputs[1]].channels == 1
+    if operator in TWO_OPERANDS and not spread and (
+            layouts.parts(first) != layouts.parts(layer.inputs[1])):
+        return "the channels of its operands lie in memory in different parts"
+    return ""
+
+
+def _short(field: str, needed: int, held: int) -> str:
+    return f"needs {field} of {needed}, has {held}" if needed > held else ""
+
+
+def _scattered(chooser: Chooser, name: str) -> str:
+    return "" if chooser.layouts.is_dense(name) else "the channels of its input lie in parts"
 
 
 def _units(layer: Layer, rows: int, columns: int, out_rows: int,

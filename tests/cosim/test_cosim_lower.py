@@ -235,6 +235,7 @@ def test_a_sampler_step_and_its_picture_equal_the_reference(name: str, groups: i
                  if item.engine is None}
         assert set(hosts) == {"unet.latent8", "picture.latent8", "sampler"}
         assert all(hosts.values())
+        assert hosts["unet.latent8"] == "values of 16 bits; the engine takes 8"
 
 
 def decoded(graph: Graph, config: UnicornConfig, overlay: Overlay, index: int) -> np.ndarray:
