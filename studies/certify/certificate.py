@@ -39,8 +39,9 @@ from workloads.graph import Graph
 KIND = "certificate"
 #: Two machines may round a figure otherwise; so much of it is forgiven when it is compared.
 FORGIVEN = 1e-12
-#: Boxes that one process checks behind one another; they share what is worked out.
-TOGETHER = 16
+#: Boxes that one process checks behind one another, at least, and how many times the work is dealt
+#: out to all of them: neighbours share what is worked out, in one process alone.
+TOGETHER, DEALS = 16, 8
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,8 @@ class Certificate:
         for claimed in self.claim.best:
             self._value(question, claimed)
         leaves = list(self._leaves(Box(question.space), self.document.boxes))
-        groups = [tuple(leaves[start:start + TOGETHER])
-                  for start in range(0, len(leaves), TOGETHER)]
+        size = max(TOGETHER, len(leaves) // (DEALS * workers) if workers > 1 else 0)
+        groups = [tuple(leaves[start:start + size]) for start in range(0, len(leaves), size)]
         total, held = Checked(0, 0, 0), partial(self._group, Bounds(question))
         with ExitStack() as stack:
             answer = stack.enter_context(forked(held, workers)).map if workers > 1 else partial(
