@@ -12,7 +12,14 @@ import numpy as np
 
 from arch_models.memory import Memory
 from cosim.compiled import sources
-from cosim.executors import fast_ddr3, fast_lines, fast_loop, fast_state, fast_streams
+from cosim.executors import (
+    fast_controller,
+    fast_lines,
+    fast_loop,
+    fast_ports,
+    fast_state,
+    fast_streams,
+)
 from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, loop
 from cosim.executors.fast_state import (
     CHANNEL,
@@ -36,7 +43,7 @@ from cosim.program.totals import refuse_beyond
 
 #: Changes with any file that compiled rules of time come from.
 SOURCES = sources(arbiter, bursts, controller_records, crossing, ddr3, fast_state, fast_lines,
-                  fast_streams, fast_ddr3, fast_loop)
+                  fast_ports, fast_streams, fast_controller, fast_loop)
 
 
 def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult:
@@ -96,14 +103,14 @@ def _machine(program: Program, memory: Memory) -> Machine:
     units, channels = unit_table(program.units, memory)
     count = len(units)
     limits = [unit.outstanding for unit in program.units] + [1]
-    capacity = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
     operations = np.ascontiguousarray(program.operations).view(OPERATION).reshape(-1)
     dram = controller(memory, sum(limits))
     members = count + len(dram.sources)
+    ring = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
     _set_paces(units, dram)
     return Machine(operations, units, np.zeros(count, PROGRESS), np.zeros(count, np.int64),
-                   np.zeros(count, np.int64), np.zeros((count, capacity), np.int64),
-                   np.zeros((members, capacity), FLIGHT), _lines(units, dram),
+                   np.zeros(count, np.int64), np.zeros((count, ring), np.int64),
+                   np.zeros(members * ring, FLIGHT), _lines(units, dram),
                    np.zeros(MEMO, KNOWN), channels, dram)
 
 

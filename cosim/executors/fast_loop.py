@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cosim.compiled import CACHED_RULE, PLAIN_RULE, kept
-from cosim.executors import fast_ddr3, fast_lines, fast_state, fast_streams
-from cosim.executors.fast_ddr3 import controller_act, port_accept, request_ahead
+from cosim.executors import fast_controller, fast_lines, fast_ports, fast_state, fast_streams
+from cosim.executors.fast_controller import controller_act
 from cosim.executors.fast_lines import start_lines
+from cosim.executors.fast_ports import port_accept, request_ahead
 from cosim.executors.fast_state import (
     BLOCKED,
     COMPUTE,
@@ -309,8 +310,8 @@ def _cycle(run):
     moment.now = soonest
 
 
-@kept(arbiter, bursts, controller, crossing, ddr3, fast_ddr3, fast_lines, fast_state,
-      fast_streams, compiler=CACHED_RULE)
+@kept(arbiter, bursts, controller, crossing, ddr3, fast_controller, fast_lines, fast_ports,
+      fast_state, fast_streams, compiler=CACHED_RULE)
 def loop(run):
     """(last end, unit that never finishes or -1)."""
     machine, moment = run.machine, run.moment[0]

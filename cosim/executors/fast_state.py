@@ -1,6 +1,6 @@
 """The state of units and ports in the numba executor, and the walk through a transfer's bursts.
 
-It holds no loop and no memory; see `cosim.executors.fast_loop` and `cosim.executors.fast_ddr3`.
+It holds no loop and no memory; see `cosim.executors.fast_loop` and `cosim.executors.fast_ports`.
 Every table is an array of int64 records: compiled code reads and writes their fields by name.
 """
 
@@ -51,8 +51,9 @@ READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
 #: A burst in flight: when it arrives at the controller, its address, bytes, beats and DRAM bursts;
 #: first and last DDR clock of the data of a read that was served (`last` is -1 before).
 FLIGHT = record_type("arrival", "address", "moved", "beats", "atoms", "first", "last")
-#: The burst of each direction that arrives first: whose it is (-1: none) and when.
-FRONT = record_type("member", "arrival")
+#: The burst of each direction that arrives first: whose it is (-1: none), when, its place in
+#: `flight` and its DRAM bursts.
+FRONT = record_type("member", "arrival", "place", "atoms")
 
 
 class Lines(NamedTuple):
@@ -79,11 +80,18 @@ class Machine(NamedTuple):
     doing: np.ndarray
     due: np.ndarray  # the cycle of each unit's next event
     done: np.ndarray  # (units, a power of two): done cycles of the bursts in flight by number
-    flight: np.ndarray  # (members, the same): FLIGHT
+    flight: np.ndarray  # (members times that): FLIGHT, see `place_of`
     lines: Lines
     known: np.ndarray  # KNOWN
     channels: np.ndarray  # CHANNEL
     dram: Controller
+
+
+@PLAIN_RULE
+def place_of(machine, member, number):
+    """Place in `flight` of a member's burst."""
+    ring = machine.done.shape[1]
+    return member * ring + (number & (ring - 1))
 
 
 @PLAIN_RULE

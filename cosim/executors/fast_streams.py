@@ -13,24 +13,24 @@ from __future__ import annotations
 
 from cosim.compiled import PLAIN_RULE
 from cosim.executors.fast_lines import find_front
-from cosim.executors.fast_state import WAITING
+from cosim.executors.fast_state import WAITING, place_of
 from cosim.memory.bursts import BOUNDARY_BYTES, FAR
 from cosim.memory.crossing import ddr_read_data, passage
-from cosim.memory.ddr3 import bank_of, bus_at, ddr_atoms, row_of
+from cosim.memory.ddr3 import bank_of, ddr_atoms, row_of
 
 
 @PLAIN_RULE
 def _is_stream(machine, unit, pace):
     """Do like bursts of a unit come at this pace, those in flight and the next?"""
-    x, settings, flight = machine.progress[unit], machine.units[unit], machine.flight
-    full, in_flight, mask = 1 << settings.shift, settings.outstanding, flight.shape[1] - 1
+    x, settings = machine.progress[unit], machine.units[unit]
+    full, in_flight = 1 << settings.shift, settings.outstanding
     if (settings.pace != pace or machine.doing[unit] != WAITING or x.new_run
             or x.left <= full or x.issued - x.known != in_flight
             or x.accepted != machine.channels[settings.channel].data_free):
         return False
     arrival, atoms = machine.lines.arrival[unit], ddr_atoms(machine.dram.t[0], x.here, full)
     for index in range(in_flight):
-        burst = flight[unit, (x.known + index) & mask]
+        burst = machine.flight[place_of(machine, unit, x.known + index)]
         if burst.arrival != arrival or burst.moved != full or burst.atoms != atoms:
             return False
         arrival += pace
@@ -40,16 +40,16 @@ def _is_stream(machine, unit, pace):
 @PLAIN_RULE
 def _bursts_ahead(machine, unit):
     """How many bursts of a stream hit the row of its oldest, and are followed by full ones."""
-    x, settings, flight = machine.progress[unit], machine.units[unit], machine.flight
-    t, mask = machine.dram.t[0], flight.shape[1] - 1
+    x, settings = machine.progress[unit], machine.units[unit]
+    t, flight = machine.dram.t[0], machine.flight
     count = (x.left - 1) >> settings.shift
     last = (1 << settings.shift) - 1
     if x.here & last:  # the last one before a boundary is cut
         edge = BOUNDARY_BYTES - (x.here & (BOUNDARY_BYTES - 1))
         count = min(count, edge >> settings.shift)
-    row = flight[unit, x.known & mask].address >> t.row_shift
+    row = flight[place_of(machine, unit, x.known)].address >> t.row_shift
     for index in range(min(count, settings.outstanding)):
-        address = flight[unit, (x.known + index) & mask].address
+        address = flight[place_of(machine, unit, x.known + index)].address
         if address >> t.row_shift != row or (address + last) >> t.row_shift != row:
             return index
     if x.here >> t.row_shift != row:
@@ -62,7 +62,7 @@ def _bursts_ahead(machine, unit):
 def _in_time(machine, unit, arrival, column):
     """Does a column command hit an open row, and do its data not delay the port?"""
     x, settings, dram = machine.progress[unit], machine.units[unit], machine.dram
-    burst = machine.flight[unit, x.known & (machine.flight.shape[1] - 1)]
+    burst = machine.flight[place_of(machine, unit, x.known)]
     bank = bank_of(dram, burst.address)
     if bank.row != row_of(dram.t[0], burst.address) or bank.column_ready > arrival:
         return False
@@ -111,7 +111,7 @@ def _whole_rounds(machine, bound):
             return 0
         x = machine.progress[unit]
         x.column = column
-        burst = machine.flight[unit, x.known & (machine.flight.shape[1] - 1)]
+        burst = machine.flight[place_of(machine, unit, x.known)]
         free = column + burst.atoms * t.t_ccd
         rounds = min(rounds, _bursts_ahead(machine, unit))
         room = min(bound, s.refresh) - 1 - column
@@ -124,10 +124,11 @@ def _whole_rounds(machine, bound):
 @PLAIN_RULE
 def _move(machine, unit, rounds):
     """Let so many bursts of a stream be served, and as many others be accepted; their atoms."""
-    x, settings, flight = machine.progress[unit], machine.units[unit], machine.flight
-    dram, mask = machine.dram, flight.shape[1] - 1
+    x, settings = machine.progress[unit], machine.units[unit]
+    dram = machine.dram
     cycles, clocks = rounds * settings.max_beats, rounds * settings.pace
-    oldest, newest = flight[unit, x.known & mask], flight[unit, (x.issued - 1) & mask]
+    oldest = machine.flight[place_of(machine, unit, x.known)]
+    newest = machine.flight[place_of(machine, unit, x.issued - 1)]
     bank, atoms, arrival = bank_of(dram, oldest.address), oldest.atoms, newest.arrival
     last = x.column + clocks - settings.pace + (atoms - 1) * dram.t[0].t_ccd
     bank.precharge_ready = max(bank.precharge_ready, last + dram.t[0].t_rd2pre)
@@ -135,7 +136,7 @@ def _move(machine, unit, rounds):
     _, crossing.crossing = passage(dram.t, x.column + clocks - settings.pace, last,
                                    crossing.crossing, oldest.moved)
     for index in range(max(0, rounds - settings.outstanding), rounds):
-        burst = flight[unit, (x.issued + index) & mask]
+        burst = machine.flight[place_of(machine, unit, x.issued + index)]
         burst.arrival = arrival + (index + 1) * settings.pace
         burst.address = x.here + (index << settings.shift)
         burst.moved = 1 << settings.shift
@@ -159,20 +160,24 @@ def _move(machine, unit, rounds):
 
 
 @PLAIN_RULE
-def leap(machine, counts, bound):
-    """Do all rounds of streams that fit before the DDR clock `bound` at once; were there any?
+def may_leap(machine, free):
+    """May only streams ask, the first of them from clock `free` on, when the windows are empty?"""
+    front = machine.lines.front
+    return (front[0].arrival >= free and front[0].member >= 0 and front[1].member < 0
+            and len(machine.dram.sources) == 0 and machine.units[front[0].member].pace > 0)
 
-    To be called when the windows are empty.
+
+@PLAIN_RULE
+def leap(machine, counts, bound):
+    """Do all rounds of streams that fit before the DDR clock `bound` at once.
+
+    (transactions moved, last decision, end of its data on the bus); nothing moves if none fits.
     """
     lines, dram, s = machine.lines, machine.dram, machine.dram.s[0]
-    front = lines.front[0]
-    if (s.mode or front.member < 0 or lines.front[1].member >= 0 or len(dram.sources)
-            or machine.units[front.member].pace == 0
-            or max(max(s.now, s.space[0]), bus_at(dram, 0)) > front.arrival):
-        return False
     rounds = _whole_rounds(machine, bound)
     if rounds == 0:
-        return False
+        return 0, 0, 0
+    moved, latest, bus = 0, 0, 0
     for place in range(lines.sizes[0]):
         unit = lines.members[0, place]
         if lines.arrival[unit] == FAR:
@@ -180,15 +185,12 @@ def leap(machine, counts, bound):
         atoms = _move(machine, unit, rounds)
         x, settings = machine.progress[unit], machine.units[unit]
         column = x.column + (rounds - 1) * settings.pace
-        if column >= s.now:
-            s.now = s.space[0] = column
-            s.bus = column + atoms * dram.t[0].t_ccd
-            s.column[0] = s.since[0] = s.bus - dram.t[0].t_ccd
-        s.run += rounds * atoms
+        if column >= latest:
+            latest, bus = column, column + atoms * dram.t[0].t_ccd
+        moved += rounds * atoms
         s.hits += rounds
         if len(counts.trace_hits):
             counts.trace_hits[x.traced] += rounds
-    s.bypassed = 0
     s.seen = s.refreshes
-    find_front(lines, 0)
-    return True
+    find_front(machine, 0)
+    return moved, latest, bus

@@ -43,7 +43,7 @@ TIMING = record_type(
     "t_ccd_l", "t_rrd_l", "wr2rd_l", starve=2, most_run=2, entries=2)
 #: `now`: last event. `bus`: first free clock of the data bus. `column`: last column command of a
 #: direction. `mode`: direction being served, `run`: transactions it moved, `switched`: when it
-#: took over. `since`: from when a direction waits. `space`: when its window last got room.
+#: took over. `space`: when its window last got room.
 #: `occupied`: transactions in a window. `bypassed`: transactions that overtook the oldest.
 #: `debt`: eighths of a clock that writes owe. `refresh`: the next one is due. `activates`: the
 #: last four. `inside`: bursts of the units in the controller. `seen`: refreshes up to their last
@@ -52,7 +52,7 @@ TIMING = record_type(
 STATE = record_type(
     "now", "bus", "mode", "run", "switched", "bypassed", "debt", "refresh", "inside", "hits",
     "misses", "refreshes", "seen", "unused", "when", "admit", "new_hits", "new_misses",
-    column=2, since=2, space=2, occupied=2, in_line=2, in_window=2, activates=4,
+    column=2, space=2, occupied=2, in_line=2, in_window=2, activates=4,
     group_column=MOST_BANK_GROUPS, group_write=MOST_BANK_GROUPS, group_activate=MOST_BANK_GROUPS)
 BANK = record_type("row", "column_ready", "precharge_ready", "activate_ready")
 #: A burst in the controller. `number`: of the burst in its operation; `traced`: of the operation

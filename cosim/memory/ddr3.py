@@ -127,13 +127,13 @@ def ddr_next(dram: Controller, background: int) -> np.int64:
 
 
 @CACHED_RULE
-def _activate_at(dram, bank, admitted):
+def _activate_at(dram, bank, admitted, switched):
     """Earliest ACTIVATE of a bank for a burst that is known since `admitted`.
 
     Rows are opened for the direction being served only, from the last command of the other on.
     """
     t, s = dram.t[0], dram.s[0]
-    clock = max(admitted, s.switched)
+    clock = max(admitted, switched)
     if bank.row >= 0:
         clock = max(clock, bank.precharge_ready) + t.t_rp
     clock = max(clock, bank.activate_ready)
@@ -161,19 +161,19 @@ def row_of(t, address):
 
 
 @CACHED_RULE
-def _column_at(dram, address, admitted):
+def _column_at(dram, burst, switched):
     """Earliest column command of a burst, as far as its bank goes."""
-    bank = bank_of(dram, address)
-    if bank.row == row_of(dram.t[0], address):
+    bank = bank_of(dram, burst.address)
+    if bank.row == row_of(dram.t[0], burst.address):
         return bank.column_ready
-    return _activate_at(dram, bank, admitted) + dram.t[0].t_rcd
+    return _activate_at(dram, bank, burst.admitted, switched) + dram.t[0].t_rcd
 
 
 @CACHED_RULE
-def _open_row(dram, bank, address, admitted):
+def _open_row(dram, bank, address, admitted, switched):
     """Open the row of an address, as soon as it may be."""
     t, s = dram.t[0], dram.s[0]
-    activate = _activate_at(dram, bank, admitted)
+    activate = _activate_at(dram, bank, admitted, switched)
     if t.group_mask:
         group = group_of(t, address)
         activate = max(activate, s.group_activate[group] + t.t_rrd_l)
@@ -198,11 +198,14 @@ def _group_at(dram, address, write):
 
 
 @CACHED_RULE
-def bus_at(dram, write):
-    """Earliest column command of a direction, as far as the data bus goes."""
+def bus_at(t, write, bus, read, written):
+    """Earliest column command of a direction, as far as the data bus goes.
+
+    `bus`: its first free clock; `read`, `written`: the last column command of each direction.
+    """
     if write:
-        return max(dram.s[0].bus, dram.s[0].column[0] + dram.t[0].t_rd2wr)
-    return max(dram.s[0].bus, dram.s[0].column[1] + dram.t[0].t_wr2rd)
+        return max(bus, read + t.t_rd2wr)
+    return max(bus, written + t.t_wr2rd)
 
 
 @CACHED_RULE
@@ -232,29 +235,34 @@ def ddr_refresh(dram, now):
 
 
 @CACHED_RULE
-def ddr_choose(dram, write, now):
-    """Place in the window of the burst to serve: the first that is ready soonest."""
+def ddr_choose(dram, write, count, slot, bypassed, switched):
+    """Place in the window of the burst to serve: the first that is ready soonest.
+
+    `count`: bursts in the window; `slot`: clock from which its direction may have the bus.
+    """
     window = dram.windows[write]
     best, soonest = 0, FAR
-    slot = max(now, bus_at(dram, write))
-    for index in range(dram.s[0].in_window[write]):
+    for index in range(count):
         burst = dram.pool[window[index]]
-        column = max(slot, _column_at(dram, burst.address, burst.admitted))
+        column = max(slot, _column_at(dram, burst, switched))
         if dram.t[0].group_mask:
             column = max(column, _group_at(dram, burst.address, write))
         if column < soonest:
             best, soonest = index, column
-        if soonest == slot or dram.s[0].bypassed >= dram.t[0].bypass:
+        if soonest == slot or bypassed >= dram.t[0].bypass:
             break
     return best
 
 
 @CACHED_RULE
-def _transfer(dram, burst, now):
-    """Issue every command of one burst; (first, last) column command."""
+def ddr_transfer(dram, burst, slot, switched):
+    """Issue every command of one burst; (first, last) column command, first free clock after it.
+
+    `slot`: clock from which its direction may have the bus.
+    """
     t, s = dram.t[0], dram.s[0]
     address, left, write = burst.address, burst.moved, burst.write
-    first, last, grouped = FAR, now, t.group_mask > 0
+    first, last, bus, grouped = FAR, slot, slot, t.group_mask > 0
     while left > 0:
         size = min(left, t.row_bytes - (address & (t.row_bytes - 1)))
         if grouped:  # the next DRAM burst is another group's
@@ -266,8 +274,8 @@ def _transfer(dram, burst, now):
         else:
             s.misses += 1
             gap = t.miss_gap
-            _open_row(dram, bank, address, burst.admitted)
-        column = max(max(now, bus_at(dram, write)), bank.column_ready)
+            _open_row(dram, bank, address, burst.admitted, switched)
+        column = max(bus, bank.column_ready)
         if grouped:
             column = max(column, _group_at(dram, address, write))
             s.group_column[group_of(t, address)] = column
@@ -275,68 +283,49 @@ def _transfer(dram, burst, now):
                 s.group_write[group_of(t, address)] = column
         first = min(first, column)
         last = column + (ddr_atoms(t, address, size) - 1) * t.t_ccd
-        s.bus = last + t.t_ccd + gap
-        s.column[write] = last
+        bus = last + t.t_ccd + gap
         bank.precharge_ready = max(bank.precharge_ready,
                                    last + (t.t_wr2pre if write else t.t_rd2pre))
         address += size
         left -= size
     if write:
         s.debt += burst.atoms * t.write_gap
-        s.bus += s.debt >> 3
+        bus += s.debt >> 3
         s.debt &= 7
-    return first, last
+    return first, last, bus
 
 
 @CACHED_RULE
-def ddr_direction(dram, now):
-    """Which direction is served now (0 read, 1 write), and may a switch have been idle?"""
-    t, s = dram.t[0], dram.s[0]
-    mode = s.mode
-    other = 1 - mode
-    if s.in_window[other] == 0:
+def ddr_direction(dram, mode, run, waiting, others, last, now):
+    """Which direction is served now (0 read, 1 write), and may a switch have been idle?
+
+    `waiting`, `others`: bursts in the window of the direction being served, and in the other one;
+    `last`: last column command of the other one, which waits from then on, or from its oldest
+    burst's admission.
+    """
+    t, other = dram.t[0], 1 - mode
+    if others == 0:
         return mode, False
-    if s.in_window[mode] == 0:
+    if waiting == 0:
         return other, True
-    starved = now - s.since[other] >= t.starve[other]
-    if starved and s.run >= t.most_run[mode]:
+    since = max(last, dram.pool[dram.windows[other, 0]].admitted)
+    starved = now - since >= t.starve[other]
+    if starved and run >= t.most_run[mode]:
         return other, False
     return mode, False
 
 
 @CACHED_RULE
-def ddr_enter(dram, entry, now):
-    """A burst enters the window of its direction."""
-    s, burst = dram.s[0], dram.pool[entry]
-    write = burst.write
-    burst.admitted = now
-    if s.in_window[write] == 0:
-        s.since[write] = max(s.since[write], now)
-    dram.windows[write, s.in_window[write]] = entry
-    s.in_window[write] += 1
-    s.occupied[write] += burst.atoms
-
-
-@CACHED_RULE
 def _admit(dram, write, now):
     """Move the oldest burst of a line into its window; its number in the pool."""
-    entry = ddr_remove(dram.lines[write], dram.s[0].in_line[write], 0)
-    dram.s[0].in_line[write] -= 1
-    ddr_enter(dram, entry, now)
-    return entry
-
-
-@CACHED_RULE
-def ddr_turn(dram, write, idle, now):
-    """Serve a direction from now on; `idle`: the other one has nothing left."""
     s = dram.s[0]
-    if write != s.mode:
-        s.mode = write
-        s.switched = min(now, max(s.column[0], s.column[1]))
-        s.run = 0
-        s.bypassed = 0
-        if idle:
-            s.bus = max(s.bus, now + dram.t[0].idle_gap)
+    entry = ddr_remove(dram.lines[write], s.in_line[write], 0)
+    s.in_line[write] -= 1
+    dram.pool[entry].admitted = now
+    dram.windows[write, s.in_window[write]] = entry
+    s.in_window[write] += 1
+    s.occupied[write] += dram.pool[entry].atoms
+    return entry
 
 
 @CACHED_RULE
@@ -347,13 +336,14 @@ def ddr_serve(dram, burst, overtakes, background, now):
     """
     s, write = dram.s[0], burst.write
     hits, misses = s.hits, s.misses
-    first, last = _transfer(dram, burst, now)
+    slot = max(now, bus_at(dram.t[0], write, s.bus, s.column[0], s.column[1]))
+    first, last, s.bus = ddr_transfer(dram, burst, slot, s.switched)
+    s.column[write] = last
     s.new_hits = s.hits - hits
     s.new_misses = s.misses - misses
     s.bypassed = s.bypassed + burst.atoms if overtakes else 0
     s.run += burst.atoms
     s.space[write] = now
-    s.since[write] = last
     if burst.unit >= background:
         s.hits, s.misses = hits, misses
         source = dram.sources[burst.unit - background]
@@ -369,9 +359,17 @@ def ddr_serve(dram, burst, overtakes, background, now):
 def ddr_pick(dram, now):
     """Take the burst to serve now out of its window; (its number, does it overtake one?)."""
     s = dram.s[0]
-    write, idle = ddr_direction(dram, now)
-    ddr_turn(dram, write, idle, now)
-    chosen = ddr_choose(dram, write, now)
+    other = 1 - s.mode
+    write, idle = ddr_direction(dram, s.mode, s.run, s.in_window[s.mode], s.in_window[other],
+                                s.column[other], now)
+    if write != s.mode:
+        s.mode = write
+        s.switched = min(now, max(s.column[0], s.column[1]))
+        s.run = s.bypassed = 0
+        if idle:
+            s.bus = max(s.bus, now + dram.t[0].idle_gap)
+    slot = max(now, bus_at(dram.t[0], write, s.bus, s.column[0], s.column[1]))
+    chosen = ddr_choose(dram, write, s.in_window[write], slot, s.bypassed, s.switched)
     entry = ddr_remove(dram.windows[write], s.in_window[write], chosen)
     s.in_window[write] -= 1
     s.occupied[write] -= dram.pool[entry].atoms
