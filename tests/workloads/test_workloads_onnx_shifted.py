@@ -14,8 +14,11 @@ from arch_models.overlay import Infeasible, default_overlay
 from cosim.build import build
 from hw.csim.simulate import run_frame_by_layer
 from studies.evaluation.evaluate import feasible
+from studies.evaluation.inputs import Reading
 from studies.evaluation.losses import decibels
+from studies.validate.onnx import layers
 from studies.validate.onnx.layers import agreement, share_within_one
+from studies.validate.onnx.outputs import outputs
 from tests.support.onnx_beside import assert_lowered, computed, read_plainly, runtime
 from tests.support.onnx_models import model_of
 from tests.support.small_frames import QUICK
@@ -227,3 +230,25 @@ def test_what_computes_otherwise_is_refused_or_widened(nodes: list[onnx.NodeProt
     with pytest.raises(GraphError, match="the zero point must be 128"):
         import_onnx(path, [VALUES])
     assert "1 ranges with a zero point widened" in import_onnx(path, [VALUES], symmetric=True).note
+
+
+def test_widened_layers_are_judged_at_the_outputs_alone(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their integers count in other steps than the file's, which is no fault of a layer."""
+    path = saved(tmp_path, np.uint8(97), [*FIRST, node("Mul", ["f", "f"], ["c"])])
+    found = import_onnx(path, [VALUES], symmetric=True)
+    assert share_within_one(agreement(found, path)) in (None, 1)
+    [end], _ = outputs(path, found, Reading(symmetric=True))
+    assert end.good
+    monkeypatch.setattr(layers, "SAME_STEP", np.inf)
+    share = share_within_one(agreement(found, path))
+    assert share is not None and share < layers.WANTED_SHARE
+
+
+def test_a_refusal_names_the_first_of_very_many_nodes(tmp_path: Path) -> None:
+    nodes = [node("NonZero", ["x"], [f"y{index}"], name=f"n{index}") for index in range(40)]
+    model = model_of(nodes, {"x": (1, 4)}, "y0")
+    onnx.save(model, tmp_path / "many.onnx")
+    with pytest.raises(GraphError, match=r"40 nodes .* 'n0', .*'n11' and 28 more: ") as told:
+        import_onnx(tmp_path / "many.onnx")
+    assert "n12" not in str(told.value)

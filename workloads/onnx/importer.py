@@ -33,6 +33,8 @@ from workloads.quantization.parts import in_parts
 from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
 
 RANDOM_INPUTS = 4
+#: Nodes named with one reason in a refusal.
+MOST_NAMED = 12
 #: Operators of ONNX's own domain that mean something here.
 KNOWN = frozenset({*RULES, *EXPANSIONS, *FOLDED, "Constant", "Shape", "Size"})
 
@@ -247,9 +249,15 @@ def walked(model: Model, symmetric: bool = False, cached: Sequence[str] = ()) ->
         count = sum(len(names) for names in problems.values())
         name = model.file or model.name
         raise GraphError(f"{name}: {count} nodes are not supported: " + "; ".join(
-            f"{_readable(operator)} {', '.join(map(repr, names))}: {reason}"
+            f"{_readable(operator)} {_some(names)}: {reason}"
             for (operator, reason), names in problems.items()))
     return walk
+
+
+def _some(names: Sequence[str]) -> str:
+    """Nodes by name; of very many the first ones."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(map(repr, names[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def _readable(operator: str) -> str:

@@ -23,6 +23,8 @@ from workloads.reference import execute_layer
 
 #: What is asked of a network: this share of its values within one step.
 WANTED_SHARE = 0.999
+#: Steps that differ by less are one step, once rounded to float32 and once not.
+SAME_STEP = 1e-5
 #: A value counts as near a half if it is so many steps or less from where rounding turns.
 NEAR_HALF_STEPS = 0.02
 
@@ -44,13 +46,14 @@ class Agreement:
 
 
 def agreement(imported: Imported, path: Path, seed: int = 0) -> list[Agreement]:
-    """Compare each layer on the same inputs: those that onnxruntime computed.
+    """Compare each layer on the same inputs: those that onnxruntime computed. What reads a range
+    that was widened has other inputs, so it is not compared.
 
     `seed`: of the random network inputs. `UserError` if the file states no integers.
     """
     graph = imported.graph
     inputs = random_inputs(imported.model, 1, seed)[0]
-    stated = _stated(path, imported, inputs)
+    stated, apart = _stated(path, imported, inputs)
     entered = quantized_inputs(graph, imported.entered(inputs))
     values = {name: array for name, array in entered.items()
               if name in imported.network.fixed_scales} | stated
@@ -62,6 +65,11 @@ def agreement(imported: Imported, path: Path, seed: int = 0) -> list[Agreement]:
                             "quantize the whole network")
         sources = [values[name] for name in layer.inputs]
         output = execute_layer(graph, layer, sources)
+        if not apart.isdisjoint(layer.inputs):
+            if layer.output not in stated:
+                apart.add(layer.output)
+            values[layer.output] = stated.get(layer.output, output)
+            continue
         if layer.output not in stated:
             values[layer.output] = output
             behind.append(layer.operator.value)
@@ -89,8 +97,10 @@ def _agreement(imported: Imported, layer: Layer, sources: list[np.ndarray], outp
                      int((steps == 1).sum()), int((steps > 1).sum()), near, behind)
 
 
-def _stated(path: Path, imported: Imported, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The integers that onnxruntime computes, as tensors of the graph.
+def _stated(path: Path, imported: Imported, inputs: dict[str, np.ndarray]
+            ) -> tuple[dict[str, np.ndarray], set[str]]:
+    """The integers that onnxruntime computes, as tensors of the graph, and the tensors whose ranges
+    were widened: those count in other steps, and the outputs alone say what that costs.
 
     Of two that are one tensor here, before and behind a fused ReLU, the later one counts.
     """
@@ -106,9 +116,13 @@ def _stated(path: Path, imported: Imported, inputs: dict[str, np.ndarray]) -> di
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     computed = run_model(model.SerializeToString(), names, [inputs])[0]
     found: dict[str, np.ndarray] = {}
+    widened: set[str] = set()
     for name, array in computed.items():
         view = imported.views[name]
         spec = imported.graph.tensors[view.tensor]
+        if abs(imported.counted[name].step / spec.scale - 1) > SAME_STEP:
+            widened.add(view.tensor)
+            continue
         # What holds a zero point counts from the middle of the type, what the callers read not.
         zero = imported.counted[name].zero if spec.bits == 16 else (
             128 if array.dtype == np.uint8 else 0)
@@ -118,7 +132,7 @@ def _stated(path: Path, imported: Imported, inputs: dict[str, np.ndarray]) -> di
         flat[view.places.reshape(-1)[inside]] = counted.reshape(-1)[inside]
         if (flat < 1 << 16).all():  # a slice alone does not say what the tensor is
             found[view.tensor] = flat.astype(integer_type(spec.bits)).reshape(spec.shape)
-    return found
+    return found, widened - found.keys()
 
 
 def share_within_one(found: list[Agreement]) -> float | None:
