@@ -249,6 +249,6 @@ def test_a_refusal_names_the_first_of_very_many_nodes(tmp_path: Path) -> None:
     nodes = [node("NonZero", ["x"], [f"y{index}"], name=f"n{index}") for index in range(40)]
     model = model_of(nodes, {"x": (1, 4)}, "y0")
     onnx.save(model, tmp_path / "many.onnx")
-    with pytest.raises(GraphError, match=r"40 nodes .* 'n0', .*'n11' and 28 more: ") as told:
+    with pytest.raises(GraphError, match=r"40 nodes .* 'n0', .*'n23' and 16 more: ") as told:
         import_onnx(tmp_path / "many.onnx")
-    assert "n12" not in str(told.value)
+    assert "n24" not in str(told.value)

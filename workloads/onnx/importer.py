@@ -34,7 +34,7 @@ from workloads.quantization.post_training import Recipe, quantize, quantized_inp
 
 RANDOM_INPUTS = 4
 #: Nodes named with one reason in a refusal.
-MOST_NAMED = 12
+MOST_NAMED = 24
 #: Operators of ONNX's own domain that mean something here.
 KNOWN = frozenset({*RULES, *EXPANSIONS, *FOLDED, "Constant", "Shape", "Size"})
 
