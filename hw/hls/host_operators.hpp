@@ -80,6 +80,20 @@ inline void upsample(const Tensor &in, Tensor &out) {
     }
 }
 
+// 256 entries for int8; 257 for int16, linear between them; one table, or one a channel.
+inline std::int32_t looked_up(const Record &layer, std::int64_t value, std::size_t channel) {
+    const bool wide = layer.input[0].bits == 16;
+    const std::int32_t entries = wide ? 257 : 256;
+    const std::int32_t *table =
+        words(layer.table) + (layer.table.count > entries ? channel * entries : 0);
+    if (!wide) {
+        return table[value + 128];
+    }
+    const std::int64_t index = (value >> 8) + 128, part = value & 255;
+    return narrowed(
+        layer, round_shift(table[index] * (256 - part) + table[index + 1] * part, 8));
+}
+
 // Add, multiply, affine, requantize and lookup: one output value from the same position.
 inline void elementwise(const Record &layer, const Tensor &in, const Tensor &other, Tensor &out) {
     const std::size_t positions = static_cast<std::size_t>(in.rows) * in.columns;
@@ -106,7 +120,7 @@ inline void elementwise(const Record &layer, const Tensor &in, const Tensor &oth
         } else if (layer.kind == REQUANTIZE) {
             result = narrowed(layer, round_shift(value * layer.scale[0], layer.shift));
         } else {
-            result = words(layer.table)[value + 128];
+            result = looked_up(layer, value, channel);
         }
         out.value[index] = result;
     }

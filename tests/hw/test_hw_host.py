@@ -60,7 +60,7 @@ def run_layer(fabric: Fabric, graph: Graph, layer: Layer,
 
 
 def one_layer(operator: Operator, **fields) -> Graph:
-    inner = TensorSpec("in", 6, 7, 10)
+    inner = TensorSpec("in", 6, 7, 10, bits=fields.pop("bits", 8))
     outer = TensorSpec("out", *fields.pop("out"))
     layer = Layer("layer", operator, ("in",), "out", **fields)
     random = np.random.default_rng(1)
@@ -68,7 +68,10 @@ def one_layer(operator: Operator, **fields) -> Graph:
                  "bias": random.integers(-9999, 9999, 4).astype(np.int32),
                  "multiplier": np.full(4, 20001, np.int32), "shift": np.full(4, 24, np.int32),
                  "places": random.integers(-1, inner.elements, 105).astype(np.int32),
-                 "one": np.array([7282], np.int32), "sixteen": np.array([16], np.int32)}
+                 "one": np.array([7282], np.int32), "sixteen": np.array([16], np.int32),
+                 "bytes": random.integers(-128, 128, (6, 256), np.int8),
+                 "wide": random.integers(-32768, 32768, 257, np.int16),
+                 "wides": random.integers(-999, 999, (6, 257), np.int16)}
     return Graph("one", ("in",), ("out",), {"in": inner, "out": outer}, (layer,), constants)
 
 
@@ -94,9 +97,13 @@ def decoder_cases(graph: Graph) -> list[tuple[str, Graph, Layer]]:
 
 RESHAPE = one_layer(Operator.RESHAPE, out=(3, 20, 7))
 GATHER = one_layer(Operator.GATHER, out=(5, 3, 7), constants={"places": "places"})
+#: Tables by channel, and of int16, which are interpolated.
+LOOKUPS = [one_layer(Operator.LOOKUP, out=(6, 7, 10, out), bits=bits, constants={"table": table})
+           for table, bits, out in (("bytes", 8, 8), ("wide", 16, 16), ("wide", 16, 8),
+                                    ("wides", 16, 8))]
 CASES = [*decoder_cases(agc_graph(SMALL)), *decoder_cases(looped(unicorn_graph(TINY))),
          *((f"{graph.layers[0].operator.value} alone", graph, graph.layers[0])
-           for graph in (CONVOLUTION, AVERAGE, MAXIMUM, RESHAPE, GATHER))]
+           for graph in (CONVOLUTION, AVERAGE, MAXIMUM, RESHAPE, GATHER, *LOOKUPS))]
 
 
 @pytest.mark.parametrize(("graph", "layer"), [case[1:] for case in CASES],
