@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Iterable
 from copy import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +23,14 @@ from cosim.engines.base import Demand, Mapped, input_bytes
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
 from cosim.mapping.choose import Chooser, budget_of, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
-from studies.certify.sizes import BANKS, Sizes, resized
+from studies.certify.sizes import BANKS, WORDS, Sizes, resized
 from workloads.graph import Graph, Layer, Operator
 
-#: Fields of an overlay on which tiles and times of layers depend, besides buffers and masters.
-TIMED = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles", "narrow_weights", "zero_points",
-         "parameter_entries", "vector_entries", "table_bytes", "depthwise_taps",
-         "tensor_memory_kib", "clock_hz")
+#: Fields of an overlay on which no tile and no time of a layer depends, and those that `Layers` has
+#: from elsewhere: sizes, engines, masters and what a mapping fuses.
+OPEN = frozenset({*WORDS, *BANKS, "name", "rate", "engines", "masters", "fusions", "fetch",
+                  "control", "layout", "build", "clock_gating", "headroom", "pipelines"})
+TIMED = tuple(item.name for item in fields(Overlay) if item.name not in OPEN)
 #: What a layer does that energy depends on.
 COUNTED = ("load_bytes", "weight_bytes", "store_bytes", "trips", "results", "partials")
 

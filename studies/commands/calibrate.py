@@ -21,8 +21,10 @@ from studies.plain.records import encode
 from studies.plain.terminal import grid, terminal
 
 if TYPE_CHECKING:
+    from studies.energy.own_board import Found
     from studies.energy.power_report import PowerReport
     from studies.resources.build_check import BuildCheck, Calibration, Estimate
+    from studies.resources.calibrate import SynthesisReport
     from workloads.graph import Graph
 
 
@@ -66,16 +68,22 @@ def calibrate(
     if sum(given) != 1:
         raise UserError("give one of --csynth FILE, --reports FOLDER and --power FILE.")
     check_writables(json)
+    document: Calibration
     if csynth is not None:
-        _csynth(csynth, out or Path("out/vitis.toml"), loop or [], board)
+        document = {"synthesis": encode(
+            _csynth(csynth, out or Path("out/vitis.toml"), loop or [], board))}
     elif reports is not None:
-        _reports(reports, design, board, out or Path("out/build.toml"), json)
+        document = _reports(reports, design, board, out or Path("out/build.toml"))
     else:
-        _power(power or [], out or Path("out/board.toml"), board, design,
-               network(workload, reading)[0])
+        document = {"measured": encode(_power(
+            power or [], out or Path("out/board.toml"), board, design,
+            network(workload, reading)[0]))}
+    if json is not None:
+        write_json(json, document)
 
 
-def _csynth(path: Path, out: Path, loops_by_hand: list[str], board: str) -> None:
+def _csynth(path: Path, out: Path, loops_by_hand: list[str], board: str) -> SynthesisReport:
+    """Show a synthesis report, and write its coefficients."""
     from studies.evaluation import inputs
     from studies.resources.calibrate import backend_file, choose_loops, read_report
 
@@ -97,9 +105,10 @@ def _csynth(path: Path, out: Path, loops_by_hand: list[str], board: str) -> None
         console.print(f"estimated clock period {report.clock_ns:g} ns, before placement: "
                       f"{1000 / report.clock_ns:.1f} MHz; the board makes clock_hz = {rate}",
                       soft_wrap=True, highlight=False)
+    return report
 
 
-def _reports(folder: Path, design: str, board: str, out: Path, json: Path | None) -> None:
+def _reports(folder: Path, design: str, board: str, out: Path) -> Calibration:
     """What a build's reports say beside our predictions: clock and sites, power, or both."""
     from studies.energy.power_report import power_reports
     from studies.resources.vendor_reports import has_timing
@@ -116,8 +125,7 @@ def _reports(folder: Path, design: str, board: str, out: Path, json: Path | None
         powers = []
     if powers:
         document["reports"] = _estimates(powers)
-    if json is not None:
-        write_json(json, document)
+    return document
 
 
 def _build(folder: Path, design: str, board: str, out: Path) -> BuildCheck:
@@ -180,7 +188,8 @@ def _estimates(powers: Sequence[PowerReport]) -> list[Estimate]:
     return found
 
 
-def _power(paths: list[Path], out: Path, board: str, design: str, graph: Graph) -> None:
+def _power(paths: list[Path], out: Path, board: str, design: str, graph: Graph) -> list[Found]:
+    """Show the powers that readings give, and write the board with them."""
     from arch_models.clock import clocked
     from studies.energy.own_board import board_text, calibrated, read_readings
     from studies.evaluation import inputs
@@ -204,3 +213,4 @@ def _power(paths: list[Path], out: Path, board: str, design: str, graph: Graph) 
     console = terminal()
     console.print(table)
     console.print(f"wrote {out}; predict with it: --board {out}", soft_wrap=True)
+    return found

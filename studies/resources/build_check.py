@@ -17,8 +17,10 @@ from arch_models.output import toml_string
 from arch_models.overlay import Overlay
 from arch_models.resources import whole_design
 from cosim.lowering.wiring import units_of
+from studies.energy.own_board import Found
 from studies.energy.power_report import Difference
 from studies.plain.errors import UserError
+from studies.resources.calibrate import SynthesisReport
 from studies.resources.vendor_reports import TimingSummary, Utilization
 
 
@@ -69,10 +71,13 @@ class Estimate(TypedDict):
 
 
 class Calibration(TypedDict):
-    """What `cosim calibrate --reports --json` writes: what the reports were of."""
+    """What `cosim calibrate --json` writes: `synthesis` of --csynth, `build` and `reports` of
+    --reports, `measured` of --power."""
 
+    synthesis: NotRequired[SynthesisReport]
     build: NotRequired[BuildCheck]
     reports: NotRequired[list[Estimate]]
+    measured: NotRequired[list[Found]]
 
 
 def compare(overlay: Overlay, board: Board, timing: TimingSummary, used: Utilization

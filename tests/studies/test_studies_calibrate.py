@@ -6,6 +6,7 @@ The report is hand-made after the vendor's documented format; no vendor tool was
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,15 @@ def test_an_operation_takes_as_long_as_its_pipelined_loop(trips):
 
 def test_a_design_takes_its_timing_from_the_file(tmp_path):
     out = tmp_path / "vitis.toml"
-    main_ok(["calibrate", "--csynth", str(REPORT), "--out", str(out), *LOOPS])
+    figures = tmp_path / "synthesis.json"
+    main_ok(["calibrate", "--csynth", str(REPORT), "--out", str(out), *LOOPS,
+             "--json", str(figures)])
     overlay = dataclasses.replace(default_overlay(), backend=str(out))
     assert timing(overlay, Engine.ELEMENTWISE, "add").interval == 2
+    written, report = json.loads(figures.read_text())["synthesis"], read_report(REPORT)
+    assert written["sha256"] == report.sha256
+    assert [(loop["name"], loop["interval"], loop["depth"]) for loop in written["loops"]] == [
+        (loop.name, loop.interval, loop.depth) for loop in report.loops]
     assert timing(overlay, Engine.ELEMENTWISE, "add").drain == 7
     softmax = timing(overlay, Engine.SOFTMAX, "softmax")
     assert (softmax.interval_per_channel, softmax.interval) == (3, 4 + 8 + 11)

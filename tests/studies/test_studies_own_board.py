@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from arch_models.overlay import default_overlay
 from arch_models.power.energy import Activity, energy
 from studies.energy.own_board import board_text, calibrated, read_readings
 from studies.plain.errors import UserError
+from tests.support.command import cosim
 
 BOARD, DESIGN = load_board("pynq-z1"), default_overlay()
 FRAME = Activity(10**8, 100e6, 0.01, {"convolution": 9e7, "buffer input": 9e7},
@@ -96,3 +98,14 @@ def test_what_says_nothing_is_refused(tmp_path: Path, text: str, said: str) -> N
     path.write_text(text)
     with pytest.raises(UserError, match=said):
         calibrated(read_readings(path), DESIGN, BOARD, FRAME)
+
+
+def test_the_command_writes_the_board_and_every_number_of_it(tmp_path: Path) -> None:
+    rails = table(tmp_path / "rails.csv", STATES, ("vccint_w", "ps_w", "ddr_w"))
+    out, figures = tmp_path / "mine.toml", tmp_path / "powers.json"
+    assert cosim("calibrate", "--power", rails, "--workload", "agc-t32b4", "--design", "face",
+                 "--out", out, "--json", figures) == 0
+    found = {item["name"]: item for item in json.loads(figures.read_text())["measured"]}
+    assert load_board(str(out)).power.ps_work_w == pytest.approx(MINE.power.ps_work_w, rel=1e-5)
+    assert found["ps_work_w"]["value"] == pytest.approx(MINE.power.ps_work_w, rel=1e-5)
+    assert {"vccint_static_w", "ddr_bus_w", "fabric_scale"} < found.keys()
