@@ -30,7 +30,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "studies/certify/branch.py:add": ("boxes",),
     "studies/certify/certificate.py:write_certificate": ("certificate",),
     "studies/certify/session.py:run_proof": ("claim",),
-    "studies/commands/calibrate.py:_reports": ("calibration",),
+    "studies/commands/calibrate.py:calibrate": ("calibration",),
     "studies/commands/catalogue.py:boards": ("boards",),
     "studies/commands/catalogue.py:lint_design": ("findings",),
     "studies/commands/compare.py:compare_designs": ("comparison",),
