@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workloads import arithmetic
-from workloads.agc.torch import GridSample, HeatMaps
+from workloads.agc.torch import AgcFrame, GridSample, HeatMaps, own_places
 from workloads.graph import Layer, Operator
 from workloads.quantization.float_network import FloatNetwork, grid_of_displacements
 from workloads.quantization.layer_constants import Recipe, least_steps, weight_scales
@@ -184,16 +183,16 @@ def _points(value: Tensor) -> Tensor:
 
 def _identity(out: Tensor, rows: int, columns: int) -> Tensor:
     """[2, rows, columns]: column and row of every pixel, where `out` is."""
-    return torch.as_tensor(arithmetic.identity_grid(rows, columns, 0), dtype=out.dtype,
-                           device=out.device)
+    return own_places(rows, columns).permute(2, 0, 1).to(out)
 
 
 def _displacements(net: RoundedNetwork, layer: Layer, inputs: list[Tensor],
                    weights: Values) -> Tensor:
     grid = grid_of_displacements(net.network.graph, layer)
-    x, y = ((inputs[0] - inputs[1]) * 0.5).split(1, dim=1)
-    moved = torch.cat([x * (grid.columns - 1), y * (grid.rows - 1)], dim=1)
-    return functional.pad(moved, (0, 0, 1, 0))  # the background stays where it is
+    moved = AgcFrame.displacements(_points(inputs[0]), _points(inputs[1]),
+                                   own_places(grid.rows, grid.columns))
+    # The background stays where it is.
+    return functional.pad(moved.transpose(1, 2)[..., None], (0, 0, 1, 0))
 
 
 def _heat_maps(net: RoundedNetwork, layer: Layer, inputs: list[Tensor], weights: Values) -> Tensor:
