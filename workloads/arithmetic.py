@@ -37,9 +37,13 @@ def round_shift(value: np.ndarray | int, shift: np.ndarray | int) -> np.ndarray:
     digits = np.asarray(shift, dtype=np.int64)
     if digits.size and (digits.min() < 0 or digits.max() > MAX_SHIFT):
         raise ValueError(f"shift is {digits.min()}..{digits.max()}, must be 0..{MAX_SHIFT}")
-    half_less_one = (np.int64(1) << digits >> 1) - 1
-    odd = (wide >> digits) & 1
-    return (wide + np.where(digits > 0, half_less_one + odd, 0)) >> digits
+    # A tie is decided by the last digit kept; without a shift nothing is added.
+    rounded = np.asarray(wide >> digits)
+    rounded &= np.where(digits > 0, np.int64(1), np.int64(0))
+    rounded += np.where(digits > 0, (np.int64(1) << digits >> 1) - 1, 0)
+    rounded += wide
+    rounded >>= digits
+    return rounded
 
 
 def limits(bits: int) -> tuple[int, int]:
@@ -65,7 +69,8 @@ def requantize(
 ) -> np.ndarray:
     """`saturate(round_shift(value * multiplier, shift))`; multiplier and shift broadcast."""
     product = np.asarray(value, dtype=np.int64) * np.asarray(multiplier, dtype=np.int64)
-    return saturate(round_shift(product, shift), bits)
+    rounded, (least, greatest) = round_shift(product, shift), limits(bits)
+    return np.clip(rounded, least, greatest, out=rounded).astype(integer_type(bits))
 
 
 def floor_log2(value: np.ndarray | float) -> np.ndarray:

@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 
 from workloads import arithmetic
-from workloads.convolution import accumulate, exact_matmul
+from workloads.convolution import accumulate, exact_product
 from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpec
 
 Arrays = Sequence[np.ndarray]
@@ -83,16 +83,25 @@ def _rectified(value: np.ndarray, layer: Layer) -> np.ndarray:
     return np.maximum(value, 0) if layer.relu else value
 
 
+def products(graph: Graph, layer: Layer, value: np.ndarray) -> np.ndarray:
+    """int64 sums of weight * value of a convolution, without its bias."""
+    window = layer.window
+    return accumulate(value, graph.constant(layer, "weights"), window.stride, window.padding,
+                      window.groups, window.pad_value)
+
+
+def scaled_products(graph: Graph, layer: Layer, total: np.ndarray) -> np.ndarray:
+    """What a convolution makes of its `products`."""
+    scaled = arithmetic.requantize(
+        total + _column(graph.constant(layer, "bias")),
+        _column(graph.constant(layer, "multiplier")), _column(graph.constant(layer, "shift")),
+        _out(graph, layer).bits)
+    return _rectified(scaled, layer)
+
+
 def _convolution(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     """acc = bias + sum of weight * value; y = requantize(acc, multiplier, shift); then ReLU."""
-    window = layer.window
-    total = accumulate(inputs[0], graph.constant(layer, "weights"), window.stride,
-                       window.padding, window.groups, window.pad_value)
-    total += _column(graph.constant(layer, "bias"))
-    scaled = arithmetic.requantize(
-        total, _column(graph.constant(layer, "multiplier")),
-        _column(graph.constant(layer, "shift")), _out(graph, layer).bits)
-    return _rectified(scaled, layer)
+    return scaled_products(graph, layer, products(graph, layer, inputs[0]))
 
 
 def _upsample(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
@@ -224,10 +233,7 @@ def _matmul(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
     as inner).
     """
     left, right = (array.reshape(array.shape[0], -1) for array in inputs)
-    if left.dtype == right.dtype == np.int8:
-        total = exact_matmul(right.astype(np.float32), left.astype(np.float32))
-    else:  # products of at most 31 bits: float64 holds sums of 2 ** 22 of them exactly
-        total = (right.astype(np.float64) @ left.astype(np.float64)).astype(np.int64)
+    total = exact_product(right, left)
     scaled = arithmetic.requantize(
         total, graph.constant(layer, "multiplier")[0], graph.constant(layer, "shift")[0],
         _out(graph, layer).bits)

@@ -6,7 +6,7 @@ static int8 file has no float network to be held against.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,23 +50,44 @@ class LayerLoss:
     int8_db: float
 
 
+@dataclass(frozen=True)
+class Both:
+    """The float and the int8 network on the same inputs: the file's outputs of each input, and
+    what int8 costs layer by layer."""
+
+    real: list[dict[str, np.ndarray]]
+    counted: list[dict[str, np.ndarray]]
+    layers: list[LayerLoss]
+
+
+def run_both(imported: Imported, feeds: Sequence[Mapping[str, np.ndarray]]) -> Both:
+    """Run both; one input's tensors are held at a time."""
+    graph = imported.graph
+    real, counted = list[dict[str, np.ndarray]](), list[dict[str, np.ndarray]]()
+    sums: dict[str, np.ndarray] = {}
+    for item in feeds:
+        entered = imported.entered(item)
+        values = execute_real(imported.network, entered)
+        whole = execute(graph, quantized_inputs(graph, entered))
+        for name, array in whole.items():
+            if name in values:
+                wanted = np.asarray(values[name], np.float64)
+                error = array * graph.tensors[name].scale - wanted
+                sums[name] = sums.get(name, 0) + np.array(
+                    [np.vdot(wanted, wanted), np.vdot(error, error)])
+        ends = imported.model.outputs
+        real.append({name: imported.real(name, values) for name in ends})
+        counted.append({name: imported.real(name, {
+            imported.views[name].tensor: whole[imported.views[name].tensor]
+            * graph.tensors[imported.views[name].tensor].scale}) for name in ends})
+    return Both(real, counted, [
+        LayerLoss(layer.name, layer.operator.value, _ratio(*sums[layer.output].tolist()))
+        for layer in graph.layers if layer.output in sums])
+
+
 def losses(imported: Imported, reading: Reading, seed: int = 0) -> list[LayerLoss]:
     """Each layer of a float file, int8 beside float, both as this program computes them."""
-    graph = imported.graph
-    pairs: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
-    for item in feeds_of(imported.model, reading, seed)[:MOST_INPUTS]:
-        entered = imported.entered(item)
-        real = execute_real(imported.network, entered)
-        whole = execute(graph, quantized_inputs(graph, entered))
-        for layer in graph.layers:
-            if layer.output in real:
-                own = pairs.setdefault(layer.output, ([], []))
-                own[0].append(real[layer.output])
-                own[1].append(whole[layer.output] * graph.tensors[layer.output].scale)
-    return [LayerLoss(layer.name, layer.operator.value,
-                      decibels(joined(pairs[layer.output][0]),
-                               joined(pairs[layer.output][1])))
-            for layer in graph.layers if layer.output in pairs]
+    return run_both(imported, feeds_of(imported.model, reading, seed)[:MOST_INPUTS]).layers
 
 
 def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
@@ -76,10 +97,13 @@ def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 def decibels(wanted: np.ndarray, found: np.ndarray) -> float:
     """Signal to error; at most 200, and so where nothing differs."""
-    error = float(((wanted - found) ** 2).sum())
+    return _ratio(float((wanted**2).sum()), float(((wanted - found) ** 2).sum()))
+
+
+def _ratio(signal: float, error: float) -> float:
     if error == 0:
         return 200.0
-    return min(200.0, 10 * float(np.log10(max((wanted**2).sum(), 1e-30) / max(error, 1e-30))))
+    return min(200.0, 10 * float(np.log10(max(signal, 1e-30) / max(error, 1e-30))))
 
 
 @cache

@@ -20,10 +20,11 @@ from workloads.graph import Graph, Operator
 from workloads.quantization.balance import balance, channel_groups
 from workloads.quantization.equalize import movable, readers, rescale, root
 from workloads.quantization.float_network import FloatNetwork, execute_real
+from workloads.quantization.observe import observe
 from workloads.quantization.post_training import (
     Recipe,
     best_scale,
-    observe,
+    equalized,
     quantize,
     quantized_inputs,
 )
@@ -97,7 +98,6 @@ def test_only_positive_chains_are_rescaled() -> None:
 def test_each_layer_alone_is_near_its_float_form(power_of_two: bool) -> None:
     """One quantized layer on the exact integers' real values: a few per cent of the deviation."""
     from workloads.quantization.float_network import execute_real_layer
-    from workloads.quantization.post_training import equalized
 
     graph = quantized(power_of_two, bias=False)
     recipe = Recipe(power_of_two=power_of_two, correct_bias=False)
@@ -196,12 +196,27 @@ def test_balancing_changes_no_output_and_evens_ranges(strength: float) -> None:
     plain = network()
     inputs = seeded_inputs(TINY, 1, 5)[0]
     before = observe(plain, [inputs]).greatest["res1.add"]
-    scaled = balance(plain, observe(plain, [inputs]).greatest, strength)
+    scaled = balance(plain, observe(plain, [inputs]).greatest, strength)[0]
     values = [execute_real(item, inputs)["picture"] for item in (plain, scaled)]
     assert np.array_equal(*values)
     after = observe(scaled, [inputs]).greatest["res1.add"]
     assert after.min() / after.max() > before.min() / before.max()
     assert after.max() <= before.max() * 1.42  # the exponent is rounded
+
+
+@pytest.mark.parametrize("tables", [False, True])
+def test_what_was_observed_is_that_of_the_balanced_network(tables: bool) -> None:
+    """Divided by powers of two, and not computed anew: to the bit the same."""
+    calibration = seeded_inputs(TINY, 2, 5)
+    recipe = Recipe(channel_tables=tables)
+    scaled, found = equalized(network(), calibration, recipe)
+    anew = observe(scaled, calibration)
+    assert any((scaled.weights[name] != item).any() for name, item in network().weights.items())
+    for name, samples in anew.samples.items():
+        assert np.array_equal(found.samples[name], samples), name
+        assert np.array_equal(found.greatest[name], anew.greatest[name]), name
+    for name, mean in anew.means.items():
+        assert np.array_equal(found.means[name], mean), name
 
 
 def test_channels_of_fixed_tensors_keep_their_factor() -> None:

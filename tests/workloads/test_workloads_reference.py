@@ -19,7 +19,7 @@ from workloads import library
 from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.arithmetic import fixed_keypoints
-from workloads.convolution import EXACT_TERMS, convolve, exact_matmul
+from workloads.convolution import EXACT_TERMS, accumulate, convolve, exact_matmul
 from workloads.graph import Graph, GraphError, Layer, Operator, Phase
 from workloads.reference import execute, execute_layer
 
@@ -164,6 +164,23 @@ def test_strides_and_groups_equal_torch(stride: int, padding: int, groups: int) 
         torch.from_numpy(value.astype(np.int32))[None],
         torch.from_numpy(weights.astype(np.int32)), stride=stride, padding=padding, groups=groups)
     assert np.array_equal(convolve(value, weights, stride, padding, groups), wanted[0].numpy())
+
+
+@pytest.mark.parametrize(("channels", "groups", "rows", "columns"), [
+    (64, 1, 90, 70), (96, 96, 120, 130), (8, 2, 7, 40_000), (1030, 1, 5, 6)])
+def test_blocks_and_empty_taps_equal_torch(channels: int, groups: int, rows: int,
+                                           columns: int) -> None:
+    """Several blocks of rows and of groups; a dilated kernel is zeros between its taps."""
+    random = np.random.default_rng(3)
+    value = random.integers(-128, 128, (channels, rows, columns)).astype(np.int8)
+    small = random.integers(-127, 128, (channels, channels // groups, 2, 2)).astype(np.int8)
+    weights = np.zeros((*small.shape[:2], 3, 3), np.int8)
+    weights[:, :, ::2, ::2] = small
+    wanted = functional.conv2d(
+        torch.from_numpy(value.astype(np.float64))[None],
+        torch.from_numpy(small.astype(np.float64)), dilation=2, padding=1, groups=groups)[0].numpy()
+    assert np.array_equal(convolve(value, weights, 1, 1, groups), wanted)
+    assert np.array_equal(accumulate(value.astype(np.int16), weights, 1, 1, groups), wanted)
 
 
 def test_frame_phase_needs_only_the_source_features() -> None:

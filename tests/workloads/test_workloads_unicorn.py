@@ -20,7 +20,8 @@ from workloads.graph import Graph, GraphError, Layer, Operator, Phase, TensorSpe
 from workloads.graph import multiply_accumulates as macs
 from workloads.quantization.balance import balance
 from workloads.quantization.float_network import FloatNetwork, execute_real
-from workloads.quantization.post_training import Recipe, observe
+from workloads.quantization.observe import observe
+from workloads.quantization.post_training import Recipe
 from workloads.reference import execute, execute_layer
 from workloads.training.unicorn.quantize import float_networks, quantized_unicorn, trajectory
 from workloads.unicorn.config import UnicornConfig, signal_and_noise
@@ -185,7 +186,7 @@ def test_tables_by_channel_change_no_output() -> None:
     decoder, step, _ = tiny_networks()
     table = decoder.unet.index_table.weight.detach().numpy()
     inputs = trajectory(step, TINY, table[1])[0][0]
-    scaled = balance(step, observe(step, [inputs]).greatest, 0.75, channel_tables=True)
+    scaled = balance(step, observe(step, [inputs]).greatest, 0.75, channel_tables=True)[0]
     assert any(name.endswith(".in_factor") for name in scaled.weights)
     before, after = (execute_real(item, inputs) for item in (step, scaled))
     assert np.abs(before["latent_next"] - after["latent_next"]).max() < 1e-5

@@ -115,11 +115,12 @@ class _Links:
 def balance(
     network: FloatNetwork, greatest: Mapping[str, np.ndarray], strength: float,
     channel_tables: bool = False,
-) -> FloatNetwork:
+) -> tuple[FloatNetwork, dict[str, np.ndarray]]:
     """Divide each free channel by 2 ** round(strength * log2(its range / its family's range)).
 
     `greatest`: the largest magnitude of each channel of each tensor. `strength` 0 changes
-    nothing; at 1 all channels have the same range.
+    nothing; at 1 all channels have the same range. Returns what divides the channels of each
+    tensor, too.
     """
     graph = network.graph
     groups = channel_groups(graph, channel_tables)
@@ -135,7 +136,7 @@ def balance(
         share = np.maximum(group_range[ids] / whole, 2.0**-20)
         exponent = np.clip(np.rint(strength * np.log2(share)), -LIMIT, 0)
         factors[name] = np.where(groups.free[ids], 2.0**exponent, 1.0).astype(np.float32)
-    return replace(network, weights=_rescaled(network, factors))
+    return replace(network, weights=_rescaled(network, factors)), factors
 
 
 def _rescaled(

@@ -85,3 +85,17 @@ def rescale(network: FloatNetwork, factors: Mapping[str, float]) -> FloatNetwork
             changed[:, first : first + channels] *= np.float32(factor)
             weights[key] = changed
     return replace(network, weights=weights)
+
+
+def factors_of(graph: Graph, factors: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """What `rescale` divides the channels of each tensor by, where it is not 1 throughout."""
+    found: dict[str, np.ndarray] = {}
+    for layer in graph.layers:
+        if layer.name in factors:
+            channels = graph.tensors[layer.output].channels
+            found[layer.output] = np.full(channels, factors[layer.name], np.float32)
+        elif layer.operator in (*_PASSES, Operator.CONCAT) and found.keys() & set(layer.inputs):
+            found[layer.output] = np.concatenate([
+                found.get(name, np.ones(graph.tensors[name].channels, np.float32))
+                for name in layer.inputs])
+    return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workloads import arithmetic
-from workloads.convolution import convolve_real
+from workloads.convolution import convolve_real, real_product
 from workloads.graph import Graph, GraphError, Layer, Operator, TensorSpec
 from workloads.reference import gathered
 
@@ -106,6 +106,8 @@ def _computed(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray
     rule = _RULES.get(layer.operator)
     if rule is None:
         raise GraphError(f"layer {layer.name!r}: {layer.operator} has no real form here")
+    if layer.operator is Operator.CONVOLUTION:  # counts in float64 itself, block by block
+        return rule(network, layer, inputs)
     return rule(network, layer, [item.astype(np.float64) for item in inputs])
 
 
@@ -133,7 +135,8 @@ def _convolution(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndar
     window = layer.window
     total = convolve_real(inputs[0], _weight(network, layer, "weights"), window.stride,
                           window.padding, window.groups, _outside(network, layer))
-    return total + _column(_weight(network, layer, "bias"))
+    total += _column(_weight(network, layer, "bias"))
+    return total
 
 
 def _windows(value: np.ndarray, layer: Layer, fill: float) -> np.ndarray:
@@ -234,7 +237,7 @@ def _flow_sum(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray
 
 def _matmul(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
     left, right = inputs
-    total = right.reshape(right.shape[0], -1) @ left.reshape(left.shape[0], -1)
+    total = real_product(right.reshape(right.shape[0], -1), left.reshape(left.shape[0], -1))
     return (total * network.weights.get(f"{layer.name}.factor", np.float32(1))).reshape(
         right.shape[0], *left.shape[1:])
 

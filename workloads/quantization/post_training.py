@@ -7,40 +7,20 @@ activations by tensor, zero points are zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from workloads import arithmetic
-from workloads.convolution import accumulate
 from workloads.graph import Graph, Layer, Operator
 from workloads.quantization.balance import balance
-from workloads.quantization.equalize import movable, rescale, root
-from workloads.quantization.float_network import (
-    FloatNetwork,
-    execute_reachable,
-    execute_real,
-)
+from workloads.quantization.equalize import factors_of, movable, rescale, root
+from workloads.quantization.float_network import FloatNetwork
 from workloads.quantization.layer_constants import BIAS_LIMIT, CONSTANTS, Recipe
+from workloads.quantization.observe import Observed, Values, observe, tied
 from workloads.quantization.reads import elements_read, mean_by_channel
-from workloads.reference import execute_layer
-from workloads.verify import keeps_scale, verify
-
-Values = Mapping[str, np.ndarray]
-#: Values kept of one tensor of one calibration input; the largest one is kept besides.
-SAMPLES = 1 << 14
-#: What lies so far below the greatest score has no share in a softmax: exp(-20) is 2e-9.
-MASKED = 20.0
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Samples of each tensor, the greatest magnitude of each of its channels, and the mean of
-    each convolution channel before ReLU."""
-
-    samples: Mapping[str, np.ndarray]
-    greatest: Mapping[str, np.ndarray]
-    means: Mapping[str, np.ndarray]
+from workloads.reference import execute_layer, products, scaled_products
+from workloads.verify import verify
 
 
 def quantize(
@@ -109,61 +89,6 @@ def quantized_inputs(graph: Graph, inputs: Values) -> dict[str, np.ndarray]:
     return found
 
 
-def observe(
-    network: FloatNetwork, calibration: Sequence[Values], partial: Sequence[Values] = ()
-) -> Observed:
-    """Run the float network on the calibration inputs; what nobody reads does not count.
-
-    What a softmax alone reads is counted from `MASKED` below the least of its greatest scores:
-    a mask of -1e4 or less must not set the scale; int8 saturates it instead.
-    """
-    groups = tied(network.graph)
-    random = np.random.default_rng(0)
-    samples: dict[str, list[np.ndarray]] = {}
-    greatest: dict[str, np.ndarray] = {}
-    means: dict[str, np.ndarray] = {}
-
-    scored, read = _scores(network.graph), elements_read(network.graph)
-
-    def note(values: Values) -> None:
-        floors = {group: float(np.min(values[name].max(axis=0))) - MASKED
-                  for group, name in scored.items() if name in values}
-        for name, whole in values.items():
-            given = np.where(read[name], whole, 0) if name in read else whole
-            floor = floors.get(groups[name], -np.inf)
-            value = np.maximum(given, floor) if np.isfinite(floor) else given
-            flat = value.reshape(-1)
-            peak = np.abs(value).max(axis=(1, 2))
-            greatest[name] = np.maximum(greatest.get(name, 0.0), peak)
-            kept = flat if flat.size <= SAMPLES else random.choice(flat, SAMPLES)
-            samples.setdefault(name, []).extend((kept, flat[[np.argmax(np.abs(flat))]]))
-
-    def average(layer: Layer, before: np.ndarray) -> None:
-        if layer.operator is Operator.CONVOLUTION:
-            mean = mean_by_channel(before, read.get(layer.output)) / len(calibration)
-            means[layer.name] = means.get(layer.name, 0) + mean
-
-    for inputs in partial:
-        note(execute_reachable(network, inputs))
-    for inputs in calibration:
-        note(execute_real(network, inputs, average))
-    joined = {name: np.concatenate(parts) for name, parts in samples.items()}
-    return Observed(joined, greatest, means)
-
-
-def _scores(graph: Graph) -> dict[str, str]:
-    """The input of a softmax by its group of tensors, where nothing else reads the group."""
-    groups, found, elsewhere = tied(graph), {}, set(graph.outputs)
-    for layer in graph.layers:
-        if layer.operator is Operator.SOFTMAX:
-            found[groups[layer.inputs[0]]] = layer.inputs[0]
-        else:
-            elsewhere.update(name for name in layer.inputs
-                             if groups[name] != groups[layer.output])
-    kept = {groups[name] for name in elsewhere}
-    return {group: name for group, name in found.items() if group not in kept}
-
-
 def best_scale(
     samples: np.ndarray, recipe: Recipe,
     function: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -188,25 +113,6 @@ def best_scale(
         for step in candidates
     ]
     return float(candidates[int(np.argmin(errors))])
-
-
-def tied(graph: Graph, cut: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The group of each tensor: tensors of a group share a scale. A name of the group stands
-    for it. Parts of concatenations named in `cut` are left out."""
-    parent = {name: name for name in graph.tensors}
-
-    def find(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    for layer in graph.layers:
-        if keeps_scale(layer):
-            inputs = layer.inputs if layer.operator is Operator.CONCAT else layer.inputs[:1]
-            for name in inputs:
-                if layer.operator is not Operator.CONCAT or name not in cut:
-                    parent[find(name)] = find(layer.output)
-    return {name: find(name) for name in graph.tensors}
 
 
 def choose_scales(
@@ -250,9 +156,9 @@ def equalized(
     graph = network.graph
     observed = observe(network, calibration, partial)
     if recipe.balance and not network.weight_steps:
-        network = balance(
+        network, shares = balance(
             network, observed.greatest, recipe.balance, recipe.channel_tables)
-        observed = observe(network, calibration, partial)
+        observed = observed.divided(graph, shares)
     concats = [layer for layer in graph.layers if layer.operator is Operator.CONCAT]
     parts = frozenset(name for layer in concats for name in layer.inputs if movable(graph, name))
     if not parts or network.weight_steps:
@@ -266,8 +172,7 @@ def equalized(
             producer = root(graph, name)
             if name in parts and producer is not None and producer.name not in factors:
                 factors[producer.name] = 2.0 ** round(float(np.log2(alone[name] / target)))
-    network = rescale(network, factors)
-    return network, observe(network, calibration, partial)
+    return rescale(network, factors), observed.divided(graph, factors_of(graph, factors))
 
 
 def _correct_bias(
@@ -280,27 +185,24 @@ def _correct_bias(
     """
     runs, read = [quantized_inputs(graph, inputs) for inputs in calibration], elements_read(graph)
     for layer in graph.layers:
-        if layer.operator is Operator.CONVOLUTION:
-            _correct_layer(graph, layer, constants, runs, means[layer.name],
-                           read.get(layer.output))
-        for run in runs:
-            run[layer.output] = execute_layer(graph, layer, [run[name] for name in layer.inputs])
+        if layer.operator is not Operator.CONVOLUTION:
+            for run in runs:
+                run[layer.output] = execute_layer(
+                    graph, layer, [run[name] for name in layer.inputs])
+            continue
+        totals = [products(graph, layer, run[layer.inputs[0]]) for run in runs]
+        found = sum((mean_by_channel(total, read.get(layer.output)) / len(runs)
+                     for total in totals), np.zeros(1))
+        constants[layer.constants["bias"]] = _corrected(
+            graph, layer, means[layer.name], found)
+        for run, total in zip(runs, totals, strict=True):
+            run[layer.output] = scaled_products(graph, layer, total)
 
 
-def _correct_layer(
-    graph: Graph, layer: Layer, constants: dict[str, np.ndarray],
-    runs: Sequence[Values], wanted: np.ndarray, read: np.ndarray | None,
-) -> None:
-    window, out_scale = layer.window, graph.tensors[layer.output].scale
-    weights, bias, multiplier, shift = (
-        constants[layer.constants[role]] for role in ("weights", "bias", "multiplier", "shift"))
-    found = np.zeros(len(bias))
-    for run in runs:
-        total = accumulate(run[layer.inputs[0]], weights, window.stride, window.padding,
-                           window.groups)
-        found += mean_by_channel(total, read) / len(runs)
+def _corrected(graph: Graph, layer: Layer, wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """The bias that makes the means wanted of those found without any."""
+    multiplier, shift = (graph.constant(layer, role) for role in ("multiplier", "shift"))
     # One accumulator step in real units is the requantization ratio times the output's step.
-    step = multiplier * 2.0 ** -shift.astype(np.float64) * out_scale
+    step = multiplier * 2.0 ** -shift.astype(np.float64) * graph.tensors[layer.output].scale
     corrected = np.rint(wanted / step - found)
-    constants[layer.constants["bias"]] = np.clip(
-        corrected, -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
+    return np.clip(corrected, -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)

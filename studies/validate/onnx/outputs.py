@@ -16,13 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from studies.evaluation.inputs import Reading
-from studies.evaluation.losses import MOST_INPUTS, decibels, feeds_of, joined
+from studies.evaluation.losses import MOST_INPUTS, Both, decibels, feeds_of, joined, run_both
 from studies.plain.errors import UserError
 from workloads.onnx.importer import Imported, random_inputs
 from workloads.onnx.read import has_halves, read_file
-from workloads.quantization.float_network import execute_real
-from workloads.quantization.post_training import quantized_inputs
-from workloads.reference import execute
 
 Arrays = Mapping[str, np.ndarray]
 #: Greatest difference of a float file's network, as a share of the output's greatest value.
@@ -67,9 +64,11 @@ class OutputAgreement:
         return self.float_error <= self.wanted_float and behind <= WANTED_BEHIND_DB
 
 
-def outputs(path: Path, imported: Imported, reading: Reading,
-            seed: int = 0) -> tuple[list[OutputAgreement], str]:
-    """Each output beside onnxruntime's, and why its quantizer could not be compared ("" if so)."""
+def outputs(path: Path, imported: Imported, reading: Reading, seed: int = 0,
+            both: Both | None = None) -> tuple[list[OutputAgreement], str]:
+    """Each output beside onnxruntime's, and why its quantizer could not be compared ("" if so).
+
+    `both`: the networks on these inputs where they were run already."""
     feeds = feeds_of(imported.model, reading, seed)
     proto = read_file(path)
     model, limit = proto.SerializeToString(), WANTED_HALF if has_halves(proto) else WANTED_FLOAT
@@ -87,18 +86,12 @@ def outputs(path: Path, imported: Imported, reading: Reading,
                       for symmetric in (True, False)]
         except Exception as error:  # the quantizer raises anything
             reason = " ".join(str(error).split())[:160]
-    real, counted = ([] for _ in range(2))
-    for item in chosen:
-        entered = imported.entered(item)
-        real.append(execute_real(imported.network, entered))
-        whole = execute(imported.graph, quantized_inputs(imported.graph, entered))
-        counted.append({name: array * imported.graph.tensors[name].scale
-                        for name, array in whole.items()})
+    both = both or run_both(imported, chosen)
     found = []
     for name in names:
         truth = joined(item[name] for item in wanted)
-        ours, eight = (joined(imported.real(name, item) for item in part)
-                       for part in (real, counted))
+        ours, eight = (joined(item[name] for item in part)
+                       for part in (both.real, both.counted))
         symmetric, pointed = (
             None if part is None else _rounded(truth, joined(item[name] for item in part))
             for part in others)

@@ -12,7 +12,7 @@ from typing import TypedDict
 from rich.table import Table
 
 from studies.evaluation.inputs import PLAIN, Reading
-from studies.evaluation.losses import LayerLoss, losses, read
+from studies.evaluation.losses import MOST_INPUTS, LayerLoss, feeds_of, read, run_both
 from studies.plain.errors import UserError
 from studies.plain.files import write_json
 from studies.plain.records import encode
@@ -45,9 +45,10 @@ class OnnxFile(TypedDict):
 def run(path: Path, reading: Reading = PLAIN, seed: int = 0, json: Path | None = None) -> int:
     """Print the comparison; 0 if everything agrees as far as is asked, else 1."""
     imported = read(path, reading)
-    ends, reason = outputs(path, imported, reading, seed)
+    both = run_both(imported, feeds_of(imported.model, reading, seed)[:MOST_INPUTS])
+    ends, reason = outputs(path, imported, reading, seed, both)
     layers, apart = list[Agreement](), ""
-    lost = [] if imported.stated else losses(imported, reading, seed)
+    lost = [] if imported.stated else both.layers
     if imported.stated:
         try:
             layers = agreement(imported, path, seed)
