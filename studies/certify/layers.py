@@ -82,6 +82,11 @@ def engines_of(graph: Graph, layer: Layer, overlay: Overlay) -> list[Engine]:
             if model.engine in overlay.engines]
 
 
+def must_map(layer: Layer) -> bool:
+    """Can nothing but the array run a layer?"""
+    return layer.operator is Operator.CONVOLUTION and layer.window.groups == 1
+
+
 class Layers:
     """The layers of one network on one array at one clock, for all sizes of the buffers."""
 
@@ -113,19 +118,46 @@ class Layers:
         Where another engine costs less, the layer runs there: it counts as without a tile.
         """
         assert item.engine is not None
-        engines = engines_of(self.graph, self.graph.layer(item.name), self.overlay)
-        key = ("tiled", self._like(item), tuple(engines))
+        engines = self._engines(item)
+        key = ("tiled", self._like(item), engines)
         if key not in self.known:
-            found = [self._tiles(item, engine) for engine in engines]
-            mine = engines.index(item.engine)
-            kinds, tiles, _ = found[mine]
-            if len(engines) > 1:  # of equal costs the first, as the mapping does
-                best = np.argmin([each.costs for each in found], axis=0)
-                kinds = np.where(best == mine, kinds, -1)
+            kinds, tiles, _ = self._tried(item)[engines.index(item.engine)]
+            if len(engines) > 1:
+                kinds = np.where(self.chosen(item) == self.place_of(item), kinds, -1)
             demands = [SLICES[item.engine].least(self._mapped(item, tile)) for tile in tiles]
             self.known[key] = Tiled(kinds.astype(np.int16), tiles, demands, np.array(
                 [*map(self._slowest, demands), -1], np.int64))
         return self.known[key]
+
+    def chosen(self, item: LayerMapping) -> np.ndarray:
+        """Who runs a layer at each size: the place of its engine among those of the design that
+        can, -1: the processor."""
+        key = ("chosen", self._like(item), self._engines(item))
+        if key not in self.known:
+            costs = [each.costs for each in self._tried(item)]
+            self.known[key] = np.where(np.min(costs, axis=0) < np.inf, np.argmin(costs, axis=0),
+                                       -1) if costs else np.full(self.sizes.shape, -1)
+        return self.known[key]  # of equal costs the first, as the mapping does
+
+    def place_of(self, item: LayerMapping) -> int:
+        """That of the engine which a mapping names."""
+        return -1 if item.engine is None else self._engines(item).index(item.engine)
+
+    def _engines(self, item: LayerMapping) -> tuple[Engine, ...]:
+        return tuple(engines_of(self.graph, self.graph.layer(item.name), self.overlay))
+
+    def _tried(self, item: LayerMapping) -> list[_Tiles]:
+        """The tiles on each engine."""
+        key = ("tried", self._like(item), self._engines(item))
+        if key not in self.known:
+            self.known[key] = [self._tiles(item, engine) for engine in self._engines(item)]
+        return self.known[key]
+
+    def otherwise(self, chooser: Chooser) -> Layers:
+        """The layers of a chooser that has mapped some of them otherwise, for the same sizes."""
+        found = Layers(chooser, self.board, self.sizes, self.known)
+        found._timers = self._timers
+        return found
 
     def banked(self, item: LayerMapping) -> np.ndarray:
         """What a convolution without groups takes at least at each size, whatever its tiles;

@@ -38,9 +38,11 @@ from studies.certify.layers import (
     engines_of,
     first_bytes,
     in_turn,
+    must_map,
     sized,
     with_tiles,
 )
+from studies.certify.mappings import Alike, alike
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
 from studies.evaluation.activity import layer_weights
@@ -253,14 +255,15 @@ class Tables:
         mapping = chooser.run()
         if isinstance(mapping, Infeasible):  # nor does it map with less
             return floor._replace(cycles=np.full(sizes.shape, NEVER))
-        frame = _Frame(self, box, Layers(chooser, self.board, sizes, self.known), mapping, there,
-                       floor)
-        return frame.table(bar)
+        found = floor._replace(cycles=np.full(sizes.shape, NEVER))
+        layers = Layers(chooser, self.board, sizes, self.known)
+        for part in alike(layers, mapping, there.copy()):
+            found = _both(found, _Frame(self, part, floor).table(bar))
+        return found
 
     def must_map(self, item: LayerMapping) -> bool:
         """Can nothing but the array run a layer?"""
-        layer = self.graph.layer(item.name)
-        return layer.operator.value == "convolution" and layer.window.groups == 1
+        return must_map(self.graph.layer(item.name))
 
     def chooser(self, overlay: Overlay) -> Chooser:
         """Chooses tiles; searches are kept."""
@@ -285,16 +288,15 @@ class _Frame:
     clear the bar: convolutions whatever their tile, then with the tile that each size has; other
     layers with their tile; at last each layer alone."""
 
-    def __init__(self, tables: Tables, box: Box, layers: Layers, mapping: Mapping,
-                 there: np.ndarray, floor: Table) -> None:
-        self.tables, self.box, self.layers, self.there = tables, box, layers, there
+    def __init__(self, tables: Tables, part: Alike, floor: Table) -> None:
+        layers, mapping, there = part
+        self.tables, self.layers, self.there = tables, layers, there
         self.floor, self.uj = floor, floor.uj
         overlay, clock_hz = layers.overlay, layers.overlay.clock_hz
         self.steps = tuple(host_steps(tables.graph, overlay, tables.board, mapping))
         self.host = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in self.steps)
         self.fabric = [item for item in mapping.layers if item.engine is not None]
         self.total = np.full(there.shape, self.host)
-        self.moved = np.zeros(there.shape, np.int64)
         self._turn: Any = 0
         self._least: dict[int, Any] = {}
         self._tiled: dict[int, Tiled] = {}
@@ -342,11 +344,7 @@ class _Frame:
     def _tile(self, number: int) -> None:
         item = self.fabric[number]
         found = self._tiled[number] = self.layers.least(item)
-        lost = self.there & (found.kinds < 0)
-        if lost.any() and self.tables.must_map(item):
-            self.there = self.there & ~lost
-        elif lost.any():
-            self.moved[lost] += 1 + self.tables.floors.moved(self.box, item.name, self._clock_hz)
+        self.there = self.there & (found.kinds >= 0)
         self._raise(number, np.maximum(0, found.cycles))
 
     def _alone(self, numbers: Sequence[int], bar: Bar) -> None:
@@ -357,23 +355,19 @@ class _Frame:
                                                       open_))
 
     def _open(self, bar: Bar) -> np.ndarray:
-        """Designs none of whose layers moves, and that do not clear the bar."""
-        return self.there & (self.moved == 0) & ~bar.cleared(self._known().points)
+        """Designs that do not clear the bar."""
+        return self.there & ~bar.cleared(self._known().points)
 
     @property
     def _clock_hz(self) -> int:
         return self.layers.overlay.clock_hz
 
     def _known(self) -> Table:
-        """Where a layer moves, to the processor or another engine, others change too: only the
-        floor is known."""
-        away = self.tables.floors.floor(self.box).at(self._clock_hz) + self.moved - 1
-        cycles = np.where(self.moved > 0, away, np.maximum(self.total, self._turn))
-        return Table(np.where(self.there, cycles, NEVER), self.uj,
+        return Table(np.where(self.there, np.maximum(self.total, self._turn), NEVER), self.uj,
                      np.full(self.there.shape, -1), self.floor.built)
 
     def _weigh(self) -> None:
-        """The energy of designs none of whose layers moves."""
+        """The energy of the designs."""
         if self.tables.joules is None:
             return
         work, overlay = Least(), self.layers.overlay
@@ -382,15 +376,22 @@ class _Frame:
                                    self.tables.repeats(item),
                                    self.tables.weights.get(item.name, 1.0))
         fabric_s = np.where(self.there, self.total - self.host, 0) / self._clock_hz
-        self.uj = np.where(self.there & (self.moved == 0), self.tables.joules.least(
+        self.uj = np.where(self.there, self.tables.joules.least(
             work, _span(self.steps, fabric_s), self._clock_hz, overlay, self.floor.built.sites),
             self.floor.uj)
 
     def _kinds(self, left: np.ndarray) -> np.ndarray:
-        """Equal numbers for designs of equal programs; one for each where a layer moves."""
+        """Equal numbers for designs of equal programs."""
         banks = np.arange(len(left))[:, None, None, None, None]
-        own = np.where(self.moved > 0, 1 + np.arange(left.size).reshape(left.shape), 0)
-        every = [np.broadcast_to(banks, left.shape), own,
+        every = [np.broadcast_to(banks, left.shape),
                  *(found.kinds for found in self._tiled.values())]
         return np.unique(np.stack([each[left] for each in every]), axis=1,
                          return_inverse=True)[1].reshape(-1)
+
+
+def _both(one: Table, other: Table) -> Table:
+    """Two tables of different sizes, each of which says `NEVER` where the other knows."""
+    mine = other.cycles != NEVER
+    kinds = np.where(other.kinds >= 0, other.kinds + (1 + one.kinds.max()), one.kinds)
+    return Table(np.where(mine, other.cycles, one.cycles), np.where(mine, other.uj, one.uj), kinds,
+                 one.built)
