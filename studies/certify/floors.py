@@ -35,9 +35,9 @@ from cosim.mapping.tiles import LayerMapping, NormTile, PlaneTile, StreamTile
 from cosim.mapping.words import words_read
 from studies.certify.boxes import Box
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import Floor, first_bytes, in_turn, with_tiles
 from studies.certify.parts import Parts
 from studies.certify.sizes import ARRAY, Array, arrayed, held_bytes, resized
+from studies.certify.untiled import Floor, first_bytes, in_turn, with_tiles
 from studies.evaluation.activity import layer_weights
 from studies.search.space import Value
 from workloads.graph import Graph, Layer, Operator, Phase

@@ -6,7 +6,7 @@ It adds no layers up; `tables` does. `known`, which callers keep, holds what was
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from copy import copy
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
@@ -16,7 +16,6 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.engines import engines_that_run
 from arch_models.overlay import Engine, Overlay, Role
-from arch_models.units import NS_PER_S, ROUNDING
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped, input_bytes
@@ -24,6 +23,7 @@ from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_roo
 from cosim.mapping.choose import Chooser, budget_of, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from studies.certify.sizes import BANKS, WORDS, Sizes, resized
+from studies.certify.untiled import first_bytes
 from workloads.graph import Graph, Layer, Operator
 
 #: Fields of an overlay on which no tile and no time of a layer depends, and those that `Layers` has
@@ -330,71 +330,6 @@ class Layers:
                 **dict(zip(BANKS, self.sizes.banks[bank], strict=True))})
             self._choosers[key] = sized(self.chooser, self.board, overlay)
         return self._choosers[key]
-
-
-class Floor(NamedTuple):
-    """Cycles of the fabric, nanoseconds of the processor, and what is one or the other: of each
-    of some layers both. All lie one behind the other. `turn`: cycles of all at the least, as
-    weights come one behind the other."""
-
-    cycles: int
-    host_ns: float
-    either: np.ndarray  # float64 (2, layers): cycles, nanoseconds
-    turn: float = 0.0
-
-    def ms(self, clock_hz: Any) -> Any:
-        """At a clock, or at each of some."""
-        clocks_hz = np.asarray(clock_hz, float)
-        either_ns = np.minimum(self.either[0] / clocks_hz[..., None] * NS_PER_S,
-                               self.either[1]).sum(-1)
-        return np.maximum(self.cycles / clocks_hz * 1e3 + (self.host_ns + either_ns) / 1e6,
-                          self.turn / clocks_hz * 1e3)
-
-    def at(self, clock_hz: int) -> int:
-        """Whole cycles of a clock."""
-        return int(self.ms(clock_hz) * clock_hz / 1e3 * (1 - ROUNDING))
-
-
-def in_turn(layers: Iterable[tuple[Any, Any]], ahead: Any) -> Any:
-    """Cycles, or arrays of them, of layers that lie one behind the other: of each what it takes,
-    and how long the master of weights works for it. `ahead`: its work on weights of a layer and
-    those behind it that may be done before that layer begins."""
-    end, brought, before = 0.0, 0.0, 0.0
-    for cycles, weights in layers:
-        before = np.maximum(before, end - brought - ahead)
-        brought = brought + weights
-        end = np.maximum(end + cycles, before + brought)
-    return end
-
-
-def with_tiles(compute_cycles: Any, overhead: int, first_bytes: Any, rate: float) -> Any:
-    """Whole cycles of a convolution, or of each of some, at the least, whatever its tiles.
-    `compute_cycles`: of its trips.
-
-    With n tiles of its input there are n operations or more, each with an `overhead`, and the
-    first waits for an n-th of what is loaded. The sum of both is least where they are equal.
-    """
-    alone = np.asarray(first_bytes / rate)
-    tiles = np.maximum(1.0, np.sqrt(alone / max(1, overhead)))
-    return compute_cycles + (tiles * overhead + alone / tiles).astype(np.int64)
-
-
-def first_bytes(mapped: Mapped) -> float:
-    """What `with_tiles` asks for, from a convolution's tensors alone: with n tiles of its input, at
-    least an n-th of these bytes is loaded before its first trip.
-
-    The first tile is none that an edge cuts off, but it may read less by the padding: as many
-    rows as its own outputs step over, if windows overlap by as much as is padded.
-    """
-    item, layer = mapped.item, mapped.layer
-    source, out = (mapped.graph.tensors[name] for name in (item.inputs[0], layer.output))
-    window, found = layer.window, mapped.bytes_of(item.inputs[0]) / source.positions
-    for count, taps, limit in ((out.rows, window.rows, source.rows),
-                               (out.columns, window.columns, source.columns)):
-        if taps - window.padding < window.stride:
-            return 0.0
-        found *= min(limit, count * window.stride / (2 if item.upsample else 1))
-    return found
 
 
 def _numbers(rows: np.ndarray) -> np.ndarray:

@@ -32,19 +32,11 @@ from studies.certify.boxes import Box, fewest_starts
 from studies.certify.floors import IMAGES, Floors, Rates
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import (
-    Layers,
-    Tiled,
-    engines_of,
-    first_bytes,
-    in_turn,
-    must_map,
-    sized,
-    with_tiles,
-)
+from studies.certify.layers import Layers, Tiled, engines_of, must_map, sized
 from studies.certify.mappings import Alike, alike
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
+from studies.certify.untiled import first_bytes, in_turn, with_tiles
 from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Phase
 

@@ -28,8 +28,9 @@ from studies.certify.certificate import (
 )
 from studies.certify.goals import Aim, Bar, Point, point_of
 from studies.certify.joules import Span
-from studies.certify.layers import Layers, in_turn
+from studies.certify.layers import Layers
 from studies.certify.sizes import BANKS, WORDS, Sizes
+from studies.certify.untiled import in_turn
 from studies.evaluation.evaluate import evaluate
 from studies.search.space import Axis, default_space, designs
 from studies.search.space_overlays import choice_of, overlay_of
