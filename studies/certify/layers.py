@@ -1,12 +1,16 @@
 """The layers of one network on one array at one clock, for every size of the buffers at once.
 
 It adds no layers up; `tables` does. `known`, which callers keep, holds what was worked out before.
+
+A mapping is chosen layer by layer. What a layer leaves to those behind it depends on who runs it,
+not on its tile: on the array, another engine, or the processor where no tile fits. So sizes at
+which the same engines run the same layers share all but tiles (`alike`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from copy import copy
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
@@ -15,13 +19,13 @@ import numpy as np
 
 from arch_models.board import Board
 from arch_models.engines import engines_that_run
-from arch_models.overlay import Engine, Overlay, Role
+from arch_models.overlay import Engine, Infeasible, Overlay, Role
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped, input_bytes
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
 from cosim.mapping.choose import Chooser, budget_of, work_of
-from cosim.mapping.tiles import ConvolutionTile, LayerMapping
+from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
 from studies.certify.sizes import BANKS, WORDS, Sizes, resized
 from studies.certify.untiled import first_bytes
 from workloads.graph import Graph, Layer, Operator
@@ -330,6 +334,61 @@ class Layers:
                 **dict(zip(BANKS, self.sizes.banks[bank], strict=True))})
             self._choosers[key] = sized(self.chooser, self.board, overlay)
         return self._choosers[key]
+
+
+class Alike(NamedTuple):
+    """The sizes (banks and words) at which a mapping holds but for its tiles."""
+
+    layers: Layers
+    mapping: Mapping
+    there: np.ndarray
+
+
+def alike(layers: Layers, mapping: Mapping, there: np.ndarray, first: int = 0) -> Iterator[Alike]:
+    """Parts of the sizes that are `there`, disjoint; those that are in none cannot be built.
+
+    `mapping`: of one size, with the layers of which `layers` was made. Before its layer of number
+    `first` all sizes agree with it.
+    """
+    for item in mapping.layers[first:]:
+        if must_map(layers.graph.layer(item.name)):
+            continue
+        chosen = layers.chosen(item)
+        mine = layers.place_of(item)
+        others = np.unique(chosen[there & (chosen != mine)]).tolist()
+        for other in others:
+            yield from _elsewhere(layers, item, there & (chosen == other), other)
+        there = there & (chosen == mine)
+        if not there.any():
+            return
+    yield Alike(layers, mapping, there)
+
+
+def _elsewhere(layers: Layers, item: LayerMapping, there: np.ndarray, place: int
+               ) -> Iterator[Alike]:
+    """Sizes at which somebody else runs a layer: all of them the same, of this place."""
+    for size in sorted(np.argwhere(there).tolist(), key=sum, reverse=True):
+        found = _mapped(layers, layers.sizes.fields(tuple(size)))
+        if found is not None:
+            other, mapping = found
+            number = next(number for number, mine in enumerate(mapping.layers)
+                          if mine.name == item.name)
+            assert other.place_of(mapping.layers[number]) == place
+            yield from alike(other, mapping, there, number + 1)
+            return
+        there[tuple(size)] = False
+
+
+def _mapped(layers: Layers, size: dict[str, int]) -> tuple[Layers, Mapping] | None:
+    """The mapping at a size, and its layers for all of them."""
+    like, board = layers.chooser, layers.board
+    chooser = Chooser(like.graph, resized(layers.overlay, size), board, like.phases, SLICES,
+                      like.known)
+    mapping = chooser.run()
+    if isinstance(mapping, Infeasible):
+        return None
+    chooser.overlay, chooser.budget = layers.overlay, budget_of(layers.overlay, board)
+    return layers.otherwise(chooser), mapping
 
 
 def _numbers(rows: np.ndarray) -> np.ndarray:

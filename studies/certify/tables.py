@@ -32,8 +32,7 @@ from studies.certify.boxes import Box, fewest_starts
 from studies.certify.floors import IMAGES, Floors, Rates
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import Layers, Tiled, engines_of, must_map, sized
-from studies.certify.mappings import Alike, alike
+from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map, sized
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
 from studies.certify.untiled import first_bytes, in_turn, with_tiles

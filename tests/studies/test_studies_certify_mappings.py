@@ -11,8 +11,7 @@ import pytest
 from arch_models.overlay import Infeasible
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box
-from studies.certify.layers import Layers
-from studies.certify.mappings import alike
+from studies.certify.layers import Layers, alike
 from studies.certify.sizes import Sizes, resized
 from studies.search.space import default_space
 from tests.support.small_proof import BASE, BOARD, SMALL, grouped
