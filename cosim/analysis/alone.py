@@ -88,14 +88,14 @@ class Alone:
         steps["wait"] = operations[:, Column.WAIT]
         steps["signal"] = operations[:, Column.SIGNAL]
         steps["form"] = -1
-        steps["cycles"] = _cycles(operations, units[operations[:, Column.UNIT]])
+        steps["cycles"] = least_cycles(operations, units[operations[:, Column.UNIT]])
         found = makespan(steps, np.searchsorted(operations[:, Column.UNIT], np.arange(count + 1)),
                          self.tokens, self.ready)
         assert found is not None  # a layer by itself waits for nothing but its own tokens
         return found
 
 
-def _cycles(operations: np.ndarray, units: np.ndarray) -> np.ndarray:
+def least_cycles(operations: np.ndarray, units: np.ndarray) -> np.ndarray:
     """The least that each operation takes on its unit."""
     beats = (-(-operations[:, Column.ROW_BYTES] // np.maximum(1, units["width"]))
              * operations[:, Column.ROWS] * operations[:, Column.PLANES])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,24 +47,27 @@ SOURCES = sources(arbiter, bursts, controller_records, crossing, ddr3, fast_stat
                   fast_ports, fast_streams, fast_controller, fast_loop)
 
 
+class Passed(NamedTuple):
+    """How far a run came. `total`: its cycles, or the cycle in which it was `late`. By layer the
+    last end of an operation so far (-1: none), and the last layer of which an operation had been
+    looked at by then: what lies behind that had no part in it."""
+
+    total: int
+    late: bool
+    ends: np.ndarray
+    reach: np.ndarray
+
+
 def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult:
     """Run a program (see `cosim.program.table`) on a memory and account for every cycle.
 
     `trace`: also return start and end of every operation, repeats written out. Raises
     `ProgramError` if a unit waits for a token that never comes, or a total is beyond counting.
     """
-    refuse_beyond(program)
-    code = _code(program)
-    counts = _counts(program, code, program.operation_count if trace else 0)
-    machine = _machine(program, memory)
-    tokens = Tokens(np.array([channel.initial for channel in program.channels], np.int64),
-                    np.zeros(len(program.channels), np.int64))
-    total, stuck = loop(Run(machine, code, tokens, counts, one_record(MOMENT)))
-    if stuck >= 0:
-        raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
-                           f"comes, at cycle {total}")
+    run = _run(program, memory, program.operation_count if trace else 0,
+               np.full(len(program.layers), FAR))
+    total, counts, dram = run.moment[0].total, run.counts, run.machine.dram.s[0]
     idle = total - counts.busy - counts.memory_stall - counts.token_stall.sum(axis=1)
-    dram = machine.dram.s[0]
     return SimResult(
         int(total), counts.busy, idle, counts.memory_stall, counts.token_stall, counts.executed,
         counts.layer_start, counts.layer_end, counts.layer_busy, counts.layer_memory_stall,
@@ -73,13 +77,38 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
         if trace else None)
 
 
-def _code(program: Program) -> Code:
+def simulate_until(program: Program, memory: Memory, latest: np.ndarray) -> Passed:
+    """Run a program as `simulate` does, until an operation ends later than it may.
+
+    `latest`: by layer, the last cycle at which an operation of it may end.
+    """
+    run = _run(program, memory, 0, latest)
+    moment, counts = run.moment[0], run.counts
+    return Passed(int(moment.total), bool(moment.late), counts.layer_end, counts.layer_reach)
+
+
+def _run(program: Program, memory: Memory, traced: int, latest: np.ndarray) -> Run:
+    """A run that is over, or late; `traced`: so many operations are traced."""
+    refuse_beyond(program)
+    machine = _machine(program, memory)
+    code = _code(program, latest)
+    tokens = Tokens(np.array([channel.initial for channel in program.channels], np.int64),
+                    np.zeros(len(program.channels), np.int64))
+    run = Run(machine, code, tokens, _counts(program, code, traced), one_record(MOMENT))
+    total, stuck = loop(run)
+    if stuck >= 0:
+        raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
+                           f"comes, at cycle {total}")
+    return run
+
+
+def _code(program: Program, latest: np.ndarray) -> Code:
     order, starts = rows_by_unit(program)
     repeats = np.array([part.repeat for part in program.segments], np.int64)
     firsts = np.array([part.first for part in program.segments], np.int64)
     lengths = np.array([part.last - part.first for part in program.segments], np.int64)
     bases = np.concatenate(([0], np.cumsum(repeats * lengths)))[:-1].astype(np.int64)
-    return Code(order, starts, repeats, bases, lengths, firsts)
+    return Code(order, starts, repeats, bases, lengths, firsts, latest)
 
 
 def _counts(program: Program, code: Code, traced: int) -> Counts:
@@ -90,7 +119,7 @@ def _counts(program: Program, code: Code, traced: int) -> Counts:
     return Counts(
         busy=zeros(units), memory_stall=zeros(units),
         token_stall=zeros(units, len(program.channels)), executed=zeros(units),
-        layer_start=zeros(layers) - 1, layer_end=zeros(layers) - 1,
+        layer_start=zeros(layers) - 1, layer_end=zeros(layers) - 1, layer_reach=zeros(layers),
         layer_busy=zeros(layers, units), layer_memory_stall=zeros(layers, units),
         layer_token_stall=zeros(layers, units), layer_bytes=zeros(layers, units),
         layer_bursts=zeros(layers, units),

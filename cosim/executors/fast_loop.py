@@ -34,13 +34,15 @@ from cosim.memory.bursts import FAR, flat_accept, flat_transfer
 from cosim.memory.controller import record_type
 
 #: The cycle now, the last end, a mask of channels with tokens, requests to decide in this cycle;
-#: `ended`: tokens or units may have become free.
-MOMENT = record_type("now", "total", "available", "requests", "ended")
+#: `ended`: tokens or units may have become free; `reach`: the last layer of which an operation was
+#: looked at; `late`: an operation ended later than it may.
+MOMENT = record_type("now", "total", "available", "requests", "ended", "reach", "late")
 
 
 class Code(NamedTuple):
     """The program: rows by unit (`order`, cut by `starts`), and by segment its repeats, its first
-    place in a trace, its length and its first row."""
+    place in a trace, its length and its first row; by layer the `latest` cycle at which an
+    operation of it may end, else the run stops."""
 
     order: np.ndarray
     starts: np.ndarray
@@ -48,6 +50,7 @@ class Code(NamedTuple):
     bases: np.ndarray
     lengths: np.ndarray
     firsts: np.ndarray
+    latest: np.ndarray
 
 
 class Tokens(NamedTuple):
@@ -58,7 +61,8 @@ class Tokens(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What `SimResult` reports, by unit, by layer and by operation of a trace."""
+    """What `SimResult` reports, by unit, by layer and by operation of a trace; `layer_reach`: the
+    last layer that was looked at when the layer ended."""
 
     busy: np.ndarray
     memory_stall: np.ndarray
@@ -66,6 +70,7 @@ class Counts(NamedTuple):
     executed: np.ndarray
     layer_start: np.ndarray
     layer_end: np.ndarray
+    layer_reach: np.ndarray
     layer_busy: np.ndarray
     layer_memory_stall: np.ndarray
     layer_token_stall: np.ndarray
@@ -102,7 +107,7 @@ def bit_index(low: int) -> int:
 
 
 @CACHED_RULE
-def _advance(machine, code, unit):
+def _advance(machine, code, unit, moment):
     """Move a unit to its next operation; FINISHED after its last one."""
     x = machine.progress[unit]
     machine.doing[unit] = READY
@@ -123,6 +128,7 @@ def _advance(machine, code, unit):
             x.turn = 0
         x.place = code.starts[segment, unit]
     x.row = code.order[x.place]
+    moment.reach = max(moment.reach, machine.operations[x.row].layer)
 
 
 @CACHED_RULE
@@ -161,6 +167,8 @@ def _end(run, unit):
     operation, settings = machine.operations[x.row], machine.units[unit]
     layer = operation.layer
     counts.layer_end[layer] = now
+    counts.layer_reach[layer] = moment.reach
+    moment.late |= now > run.code.latest[layer]
     counts.executed[unit] += 1
     spent = now - x.start
     if settings.kind != COMPUTE:
@@ -190,7 +198,7 @@ def _end(run, unit):
         tokens.held[channel] += 1
     machine.due[unit] = FAR
     x.since = now
-    _advance(machine, run.code, unit)
+    _advance(machine, run.code, unit, moment)
 
 
 @CACHED_RULE
@@ -321,13 +329,13 @@ def loop(run):
     for unit in range(len(machine.units)):
         machine.due[unit] = FAR
         machine.progress[unit].segment = -1
-        _advance(machine, run.code, unit)
+        _advance(machine, run.code, unit, moment)
     start_lines(machine)
     moment.ended = 1
-    while moment.now != FAR:
+    while moment.now != FAR and not moment.late:
         _cycle(run)
     stuck = -1
     for unit in range(len(machine.units)):
-        if machine.doing[unit] != FINISHED and stuck < 0:
+        if machine.doing[unit] != FINISHED and stuck < 0 and not moment.late:
             stuck = unit
     return moment.total, stuck

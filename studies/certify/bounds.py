@@ -6,9 +6,10 @@ again. Each bound comes with the rule that gave it; docs/proof.md has the reason
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from studies.certify.floors import Floors
 from studies.certify.goals import NEVER, POWERED, Aim, Bar, Point
 from studies.certify.joules import Joules
 from studies.certify.parts import PORTS, Parts
-from studies.certify.programs import LATE, Programs, Timed
+from studies.certify.programs import LATE, Early, Programs, Timed, Ways
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.certify.tables import Table, Tables
 from studies.plain.errors import UserError
@@ -51,6 +52,7 @@ class Rule(StrEnum):
     LAYERS = "layers"  # the layers' floor, at the fastest clock
     MAPPED = "mapped"  # the same with the layouts of the mapping
     TABLE = "table"  # each size of the buffers by itself
+    WAYS = "ways"  # the same, and what is left way by way: each is simulated
 
 
 class Bound(NamedTuple):
@@ -97,6 +99,12 @@ class Question:
             raise UserError(f"--prove predicts clocks; the design names the build "
                             f"{self.base.build!r}, leave it out")
 
+    @property
+    def by_ways(self) -> bool:
+        """Are programs that no bound excludes simulated way by way? Where latency alone counts, on
+        a memory on which sharing and limits do not just add."""
+        return self.aims == (Aim.LATENCY,) and self.memory != "flat"
+
 
 class Bounds:
     """The bounds of one question; what boxes share is worked out once."""
@@ -110,6 +118,8 @@ class Bounds:
         self.floors = Floors(graph, self.parts)
         self.tables = Tables(graph, self.floors, self.joules)
         self.programs = Programs(Builder(graph, board), question.base, self.joules)
+        self._ways = (Ways(self.programs.builder, question.base, question.memory)
+                      if question.by_ways else None)
         names = [axis.name for axis in question.space.axes]
         middle = [name for name in names if name not in (*FIRST, *LAST, *OPEN)]
         self._shared = () if self.joules else FETCHED
@@ -211,6 +221,19 @@ class Bounds:
     def programs_of(self, item: Opened) -> list[Timed]:
         """The bounds of designs of equal programs, one for each layout."""
         return self.programs.bounds(item.box, item.sites, item.point.share)
+
+    @property
+    def last(self) -> Rule:
+        """What excludes boxes that are not cut."""
+        return Rule.TABLE if self._ways is None else Rule.WAYS
+
+    def early(self, item: Timed, bar: Callable[[], Bar]) -> Iterator[Early] | None:
+        """One design of each way that does not clear the bar, which may fall meanwhile; None where
+        nothing is simulated way by way."""
+        if self._ways is None:
+            return None
+        return self._ways.early(item.box, lambda: min(
+            (row[0] for row in bar().rows), default=inf))
 
 
 def _least_sites(part: Resources, shape: tuple[int, ...], places: np.ndarray) -> Resources:

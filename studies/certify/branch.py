@@ -24,6 +24,7 @@ from arch_models.overlay import Infeasible
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box, Sides
 from studies.certify.goals import Aim, Bar, Front, Member, Point, point_of
+from studies.certify.programs import Timed
 from studies.evaluation.evaluate import evaluate
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_text
@@ -119,22 +120,48 @@ class Closer:
     def close(self, asked: tuple[Sides, Front]) -> Closed:
         """Look at a box's table and programs; `asked`: its sides, and the best designs so far."""
         sides, front = asked
-        before, left, factor = self.bounds.in_tables, list[Point](), self.settings.factor
-        found = Front(front.aims)
-        bar = front.bar(factor)
-        for opened in self.bounds.opened(Box(self.question.space, sides), bar):
-            if bar.cleared(opened.point):
-                continue
-            for item in self.bounds.programs_of(opened):
-                if bar.cleared(item.point):
-                    continue
-                left.append(item.point)
-                new = self.value(item.choice)
-                if new is not None:
-                    front, found = front.met([new]), found.met([new])
-                    bar = front.bar(factor)
-        return Closed(tuple(point for point in left if not bar.cleared(point)), found.members,
-                      self.bounds.in_tables - before)
+        before, factor = self.bounds.in_tables, self.settings.factor
+        closing = _Closing(self, front, Front(front.aims))
+        for opened in self.bounds.opened(Box(self.question.space, sides), front.bar(factor)):
+            if not closing.bar().cleared(opened.point):
+                for item in self.bounds.programs_of(opened):
+                    closing.look(item)
+        bar = closing.bar()
+        return Closed(tuple(point for point in closing.left if not bar.cleared(point)),
+                      closing.found.members, self.bounds.in_tables - before)
+
+
+@dataclass
+class _Closing:
+    """A box while its programs are looked at. `front`: the best designs; `found`: those of it that
+    are new; `left`: what is not excluded."""
+
+    closer: Closer
+    front: Front
+    found: Front
+    left: list[Point] = field(default_factory=list)
+
+    def bar(self) -> Bar:
+        """What clears it is excluded."""
+        return self.front.bar(self.closer.settings.factor)
+
+    def look(self, item: Timed) -> None:
+        """Exclude a program, or simulate a design of it, or each way that is not late."""
+        if self.bar().cleared(item.point):
+            return
+        early = self.closer.bounds.early(item, self.bar)
+        if early is None:
+            self.left.append(item.point)
+            self._meet(item.choice)
+            return
+        for way in early:
+            self.left.append(Point(way.ms))
+            self._meet(way.choice)
+
+    def _meet(self, choice: Choice) -> None:
+        new = self.closer.value(choice)
+        if new is not None:
+            self.front, self.found = self.front.met([new]), self.found.met([new])
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from arch_models.overlay import Infeasible, Overlay, overlay_of_table, overlay_t
 from studies.certify.bounds import Bounds, Question, Rule
 from studies.certify.boxes import Box
 from studies.certify.goals import Aim, Bar, Front, aims_of, point_of
+from studies.certify.programs import Timed
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.inputs import memory_model
 from studies.plain.errors import UserError
@@ -129,7 +130,7 @@ def tree(bounds: Bounds, box: Box, bar: Bar) -> dict[str, Any]:
         return {"rule": found.rule.value}
     parts = bounds.cut(box)
     if not parts:
-        return {"rule": Rule.TABLE.value}
+        return {"rule": bounds.last.value}
     name = next(side[0] for side in parts[0].sides
                 if parts[0].values(side[0]) != box.values(side[0]))
     return {"axis": name, "parts": [{"values": list(part.values(name)),
@@ -258,7 +259,7 @@ class Certificate:
         tables = programs = 0
         bar = self.claim.bar(1 - FORGIVEN)
         for box, node in leaves:
-            if node.rule is Rule.TABLE:
+            if node.rule in (Rule.TABLE, Rule.WAYS):
                 tables += 1
                 programs += self._table(bounds, box, bar)
                 continue
@@ -278,6 +279,11 @@ class Certificate:
                    f"the parts along {name!r} are {values}, not one each of {box.values(name)}")
         return node.parts
 
+    def _late(self, bounds: Bounds, item: Timed, bar: Bar) -> bool:
+        """Is each way of a program simulated, and late?"""
+        early = bounds.early(item, lambda: bar)
+        return early is not None and next(early, None) is None
+
     def _table(self, bounds: Bounds, box: Box, bar: Bar) -> int:
         """Look at a box's table; how many programs it took."""
         self._hold(not bounds.cut(box), f"box {dict(box.sides)} is too large for a table")
@@ -285,7 +291,8 @@ class Certificate:
         for opened in bounds.opened(box, bar):
             for item in bounds.programs_of(opened):
                 programs += 1
-                self._hold(bool(bar.cleared(item.point)), f"design {item.choice} may have "
+                self._hold(bool(bar.cleared(item.point)) or self._late(bounds, item, bar),
+                           f"design {item.choice} may have "
                            f"{item.point}, below {[item.bound for item in self.claim.best]}")
         return programs
 

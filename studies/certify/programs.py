@@ -1,23 +1,35 @@
-"""The least figures of designs that share a program: those that differ in ports and limits.
+"""Designs that share a program: those that differ in ports, limits, starts and layouts.
 
 It chooses no buffers. The bound is the program on private ports, each as quick as the quickest of
 the board, with the highest limits: on these the end of every operation follows from others by `max`
 and `+` alone, so that a port that is shared, a lower limit and a slower memory come no earlier.
+Under the DDR3 memory, what that does not exclude is run way by way, each way that differs once, and
+stopped as soon as it is certain to be late. docs/proof.md has the reasons.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil, inf
 from typing import NamedTuple
 
-from arch_models.board import Board
-from arch_models.memory import Memory, Port, memory_for
-from arch_models.overlay import Infeasible, Overlay
+import numpy as np
+
+from arch_models.board import Board, BoardPort
+from arch_models.memory import Memory, MemoryParameterError, Port, memory_for
+from arch_models.overlay import Infeasible, Overlay, Role
 from arch_models.power.energy import Sites
+from cosim.analysis.behind import Behind
 from cosim.build import Builder
 from cosim.executors import fast
-from cosim.program.table import Program, UnitKind
+from cosim.executors.alike import alike
+from cosim.lowering.lower import Lowered
+from cosim.lowering.wiring import units_of
+from cosim.memory.bursts import FAR
+from cosim.program.table import Column, Program, Unit, UnitKind
+from cosim.recurrence.cpu import Timer, prepare
 from studies.certify.boxes import Box, fewest_starts
 from studies.certify.goals import Point
 from studies.certify.joules import Joules
@@ -29,6 +41,8 @@ LIMITS = ("read_outstanding", "write_outstanding")
 READERS = ("input_port", "input_port_2", "weight_port", "fetch_port")
 #: Axes that no row of a program depends on, but for the addresses of `layout`.
 LATE = (*PORTS, *LIMITS, "start", "layout")
+#: Names and values of some axes.
+Chosen = tuple[tuple[str, Value], ...]
 
 
 class Timed(NamedTuple):
@@ -37,6 +51,7 @@ class Timed(NamedTuple):
     cycles: int
     point: Point
     choice: Choice
+    box: Box
 
 
 class Programs:
@@ -80,7 +95,7 @@ class Programs:
         alone = fast.simulate(*private(lowered.program, memory_for(self.board, overlay, "flat")))
         cycles = int(alone.total_cycles)
         uj = self.joules.of_program(lowered, cycles, overlay, sites) if self.joules else 0.0
-        return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice)
+        return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice, box)
 
     def _quickest(self, box: Box) -> dict[str, Value]:
         """The highest limits, and ports that no two readers share if there are."""
@@ -109,3 +124,185 @@ def private(program: Program, memory: Memory) -> tuple[Program, Memory]:
             write_latency_cycles=min(item.write_latency_cycles for item in memory.ports),
             write_lead_cycles=min(item.write_lead_cycles for item in memory.ports)))
     return replace(program, units=tuple(units)), Memory("flat", tuple(ports))
+
+
+class Early(NamedTuple):
+    """A way that takes less than is allowed."""
+
+    choice: Choice
+    ms: float
+
+
+class Way(NamedTuple):
+    """What is alike for some ports and limits, and one of these choices."""
+
+    chosen: Chosen
+    units: tuple[Unit, ...]
+    memory: Memory
+
+
+@dataclass
+class Ways:
+    """Ways of programs on one board; what they share is kept."""
+
+    builder: Builder
+    base: Overlay
+    model: str
+    behind: Behind = field(default_factory=Behind)
+    timer: Timer = field(default_factory=Timer)
+    _kinds: dict[Hashable, list[Chosen]] = field(default_factory=dict)
+    _ways: dict[Hashable, list[Way]] = field(default_factory=dict)
+
+    def early(self, box: Box, most_ms: Callable[[], float]) -> Iterator[Early]:
+        """Of designs that differ in ports, limits and starts: one of each way that takes less than
+        `most_ms`, which may fall meanwhile."""
+        for start in box.values("start") or (None,):
+            part = box if start is None else box.narrowed(start=(start,))
+            program = self._program(part)
+            if program is not None:
+                yield from self._early(program, most_ms)
+
+    def _program(self, box: Box) -> _Timed | None:
+        overlay = overlay_of(box.design(_highest(box)), self.base, self.builder.board)
+        mapping = self.builder.mapping(overlay)
+        if isinstance(mapping, Infeasible):
+            return None
+        lowered = self.builder.lower(overlay, mapping)
+        return None if isinstance(lowered, Infeasible) else _Timed(self, box, overlay, lowered)
+
+    def _early(self, timed: _Timed, most_ms: Callable[[], float]) -> Iterator[Early]:
+        clock_hz = timed.overlay.clock_hz
+        for limits in timed.limits():
+            if timed.alone(limits) >= first_late(most_ms(), clock_hz):
+                continue
+            for way in self.ways(timed.box, timed.overlay, limits):
+                found = timed.run(way, first_late(most_ms(), clock_hz))
+                if found is not None:
+                    yield Early(timed.box.design(dict(way.chosen)), found / clock_hz * 1e3)
+
+    def ways(self, box: Box, overlay: Overlay, limits: Chosen) -> list[Way]:
+        """One of all ports that are alike, with some limits. `overlay`: any design of the box."""
+        names = tuple(name for name in PORTS
+                      if box.values(name) and box.may_have(box.root.axis(name)))
+        sides = tuple((name, box.values(name)) for name in names)
+        masters = tuple(replace(item, port="", outstanding=0) for item in overlay.masters)
+        key = (sides, limits, masters, overlay.engines, overlay.clock_hz)
+        if key not in self._ways:
+            found: dict[Hashable, Way] = {}
+            for ports in self._different(sides):
+                way = self._way(overlay, (*ports, *limits))
+                if way is not None:
+                    found.setdefault(alike(way.units, way.memory), way)
+            self._ways[key] = list(found.values())
+        return self._ways[key]
+
+    def _different(self, sides: tuple[tuple[str, tuple[Value, ...]], ...]) -> list[Chosen]:
+        """One of all choices of ports of equal kinds, shared alike."""
+        if sides not in self._kinds:
+            found: dict[Hashable, Chosen] = {}
+            for values in itertools.product(*(each for _, each in sides)):
+                ports = [self.builder.board.port(str(value)) for value in values]
+                found.setdefault(_kind(ports), tuple(
+                    (name, value) for (name, _), value in zip(sides, values, strict=True)))
+            self._kinds[sides] = list(found.values())
+        return self._kinds[sides]
+
+    def _way(self, overlay: Overlay, chosen: Chosen) -> Way | None:
+        """None where two masters of one port have other widths: there is no such design."""
+        design = with_ways(overlay, dict(chosen))
+        try:
+            memory = memory_for(self.builder.board, design, self.model)
+        except MemoryParameterError:
+            return None
+        return Way(chosen, units_of(design, self.builder.board), memory)
+
+
+@dataclass
+class _Timed:
+    """A program without its ways, and what is known of all of them."""
+
+    owner: Ways
+    box: Box
+    overlay: Overlay
+    lowered: Lowered
+
+    def __post_init__(self) -> None:
+        memory = memory_for(self.owner.builder.board, self.overlay, "flat")
+        self.program, self.memory = private(self.lowered.program, memory)
+        self.prepared = prepare(self.program)
+        self.behind = self.owner.behind.cycles(
+            self.program, self.memory, len(self.overlay.masters_of(Role.INPUT)))
+        self._alone: dict[Chosen, int] = {}
+
+    def limits(self) -> list[Chosen]:
+        """All limits of the box, the highest first."""
+        names = [name for name in LIMITS if self.box.values(name)]
+        return [tuple(zip(names, values, strict=True)) for values in itertools.product(
+            *(sorted(self.box.values(name), reverse=True) for name in names))]
+
+    def alone(self, limits: Chosen) -> int:
+        """Cycles on private ports with these limits, at least; 0 if nothing is known."""
+        if limits not in self._alone:
+            lower = [cycles for known, cycles in self._alone.items() if all(
+                int(mine) <= int(theirs)
+                for (_, mine), (_, theirs) in zip(limits, known, strict=True))]
+            self._alone[limits] = max([*lower, self._flat(limits)])
+        return self._alone[limits]
+
+    def _flat(self, limits: Chosen) -> int:
+        units = units_of(with_ways(self.overlay, dict(limits)), self.owner.builder.board)
+        program = replace(self.program, units=tuple(replace(new, port=old.port) for new, old in zip(
+            units, self.program.units, strict=True)))
+        if self.prepared is None:
+            return int(fast.simulate(program, self.memory).total_cycles)
+        table = fast.unit_table(program.units, self.memory)[0]
+        rows = self.program.operations[self.prepared.hosts]
+        found = self.owner.timer.total_cycles(
+            self.prepared, table, self.owner.timer.settings(table), rows[:, Column.FILL])
+        return found or 0
+
+    def run(self, way: Way, first: int) -> int | None:
+        """Its cycles; None if it takes `first` or more."""
+        program = replace(self.lowered.program, units=way.units)
+        latest = (np.full(len(program.layers), FAR) if self.behind is None or first >= FAR
+                  else first - 1 - self.behind)
+        found = fast.simulate_until(program, way.memory, latest)
+        return None if found.late or found.total >= first else found.total
+
+
+def with_ways(overlay: Overlay, chosen: dict[str, Value]) -> Overlay:
+    """The design with other ports and limits of its masters, where they are given."""
+    return replace(overlay, masters=tuple(replace(
+        item, port=str(chosen.get(_axis(item.name), item.port)),
+        outstanding=int(chosen.get(LIMITS[item.role is Role.OUTPUT], item.outstanding)))
+        for item in overlay.masters))
+
+
+def _axis(master: str) -> str:
+    """The axis of a master's port."""
+    return "input_port_2" if master == "input_2" else f"{master}_port"
+
+
+def _highest(box: Box) -> dict[str, Value]:
+    return {name: max(box.values(name)) for name in LIMITS if box.values(name)}
+
+
+def _kind(ports: Sequence[BoardPort]) -> Hashable:
+    """Equal for ports of equal figures, of which the same share a port, or one of the controller's.
+    """
+    names = [port.name for port in ports]
+    numbers = [port.ddr_port for port in ports]
+    return tuple((replace(port, name="", ddr_port=0), names.index(port.name),
+                  numbers.index(port.ddr_port)) for port in ports)
+
+
+def first_late(most_ms: float, clock_hz: int) -> int:
+    """The least cycles that take so long or longer."""
+    if most_ms == inf:
+        return int(FAR)
+    found = ceil(most_ms * clock_hz / 1e3)
+    while found / clock_hz * 1e3 >= most_ms:
+        found -= 1
+    while found / clock_hz * 1e3 < most_ms:
+        found += 1
+    return found
