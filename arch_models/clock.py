@@ -11,12 +11,12 @@ or a master for what lies before the memories, and on into one; and the way back
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, lru_cache
 from math import exp, inf, log2
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -153,17 +153,29 @@ def rate_hz(overlay: Overlay, board: Board) -> int:
     return board.clocks.fastest_hz(predict(overlay, board).mhz * 1e6)
 
 
-def rates_of_rows(rows: Rows, luts: Iterable[float], board: Board) -> list[int]:
-    """`rate_hz` of overlays of these rows that name no build, by the LUTs that each takes."""
-    model, chains = read_clock_data().net, _chains(rows)
-    logic_ns, nets_ns = np.array([chain[1:] for chain in chains]).T
-    found = []
-    for lut in luts:
-        period = float(np.max(logic_ns + nets_ns * (
-            1 + model.share_factor * _share(lut, board.part)) + model.uncertainty_ns))
-        found.append(board.clocks.fastest_hz(
-            1000 / (period * board.part.fabric_delay) / (1 / _speed(board)) * 1e6))
-    return found
+def rates_of_rows(rows: Rows, memories: np.ndarray, luts: np.ndarray, board: Board
+                  ) -> np.ndarray:
+    """`rate_hz` of overlays (int64) that differ in memories and LUTs alone, and name no build.
+
+    `rows`: of one of them; `memories`: int64 (kinds of memories, overlays), of each the places of
+    its rows among `memory_grid`; `luts`: what each takes.
+    """
+    model = read_clock_data().net
+    code = np.zeros(len(luts), np.int64)
+    for places in memories:
+        code = code * len(memory_grid()) + places
+    _, first, which = np.unique(code, return_index=True, return_inverse=True)
+    share = 1 + model.share_factor * np.minimum(1.0, luts / board.part.lut)
+    longest = np.zeros(len(luts))
+    rows = rows._replace(memories=())
+    for logic_ns, nets_ns in _longest(rows):
+        longest = np.maximum(longest, logic_ns + nets_ns * share)
+    for logic, nets in _through_memories(rows, memories[:, first]):
+        longest = np.maximum(longest, logic[which] + nets[which] * share)
+    period = (longest + model.uncertainty_ns) * board.part.fabric_delay
+    rates = np.array(board.clocks.rates_hz)
+    found = np.searchsorted(rates, 1000 / period / (1 / _speed(board)) * 1e6, side="right")
+    return rates[np.maximum(0, found - 1)]
 
 
 def clocked(overlay: Overlay, board: Board) -> Overlay:
@@ -232,22 +244,60 @@ class Chain(NamedTuple):
 
 def _chains(rows: Rows) -> tuple[Chain, ...]:
     """Every path that may be the longest."""
-    return (*_away_from(rows._replace(memories=())), *_of_memories(rows))
-
-
-@lru_cache(4096)
-def _away_from(rows: Rows) -> tuple[Chain, ...]:
-    """Those that touch no memory; none of `rows` is one."""
     return (*_inside(rows), *(chain for leg in LEGS for chain in _joined(
         *((getattr(rows, kind), way) for kind, way in leg))))
 
 
-def _of_memories(rows: Rows) -> Iterator[Chain]:
-    """Those inside memories, and into or out of one."""
-    yield from _inside(Rows((), rows.memories, (), ()))
+@lru_cache(4096)
+def _longest(rows: Rows) -> tuple[tuple[float, float], ...]:
+    """Cells and nets of the paths that may be the longest at some share."""
+    found: list[tuple[float, float]] = []
+    for chain in sorted(_chains(rows), key=lambda item: (-item.nets_ns, -item.logic_ns)):
+        if not found or chain.logic_ns > found[-1][0]:
+            found.append((chain.logic_ns, chain.nets_ns))
+    return tuple(found)
+
+
+@cache
+def memory_grid() -> dict[Row, int]:
+    """The places of all rows of memories in the grid."""
+    return {row: place for place, row in enumerate(
+        row for row in read_grid() if row.part == "buffer")}
+
+
+@cache
+def _memory_paths(way: Way) -> np.ndarray:
+    """Of each row of `memory_grid` in one way (float64 (3, rows)): what it takes in an empty
+    fabric, below 0 where there is no such way; of that the cells, and the nets."""
+    model = read_net_model()
+    return np.array([(-1.0, 0.0, 0.0) if (path := row.path(way)) is None else (
+        path.ns(model, 0.0), path.logic_ns, path.nets_ns(model, 0.0))
+        for row in memory_grid()]).T
+
+
+def _through_memories(rows: Rows, memories: np.ndarray
+                      ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Paths inside memories, and into or out of one, for each column of places in `memory_grid`:
+    cells and nets of one path, 0 where there is none."""
+    for places in memories:
+        _, logic, nets = _memory_paths(Way.INSIDE)
+        yield logic[places], nets[places]
     for leg in LEGS:
-        if any(kind == "memories" for kind, _ in leg):
-            yield from _joined(*((getattr(rows, kind), way) for kind, way in leg))
+        if not any(kind == "memories" for kind, _ in leg):
+            continue
+        total: tuple[Any, Any] = (0.0, 0.0)
+        for kind, way in leg:
+            if kind == "memories":
+                ns, logic, nets = _memory_paths(way)
+                slowest = memories[np.argmax(ns[memories], axis=0), np.arange(memories.shape[1])]
+                total = total[0] + logic[slowest], total[1] + nets[slowest]
+                there = ns[slowest] >= 0
+            elif pieces := _joined((getattr(rows, kind), way)):
+                total = total[0] + pieces[0].logic_ns, total[1] + pieces[0].nets_ns
+            else:
+                break
+        else:
+            yield np.where(there, total[0], 0.0), np.where(there, total[1], 0.0)
 
 
 def _inside(rows: Rows) -> Iterator[Chain]:

@@ -6,16 +6,15 @@ It knows no layer. A table has the axes (banks, input, weight, output, accumulat
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from arch_models.board import Part
-from arch_models.clock import Rows, memory_rows, rates_of_rows, rows_of
+from arch_models.clock import memory_grid, memory_rows, rates_of_rows, rows_of
 from arch_models.engines import Resources
-from arch_models.nets import Row
 from arch_models.overlay import Fusion, Overlay, Rate, Role
 from arch_models.power.energy import Sites
 from arch_models.resources import (
@@ -116,7 +115,6 @@ class Builds:
         self.parts, self.board, self.base = parts, parts.board, parts.base
         self._last: tuple[Hashable, Built] | None = None
         self._buffers: dict[Hashable, tuple[dict[str, Resources], np.ndarray]] = {}
-        self._numbers: dict[Row, int] = {}
 
     def of(self, box: Box, sizes: Sizes) -> Built:
         """Those of a box in which only buffers, and what has no sites, are left open."""
@@ -146,13 +144,14 @@ class Builds:
         if not fixed_hz:
             memories = [np.broadcast_to(rows, sizes.shape)[feasible] for _, rows in sorted(
                 places, key=lambda pair: pair[0])]
-            rates[feasible] = self._rates(rows_of(plain), memories, own["lut"][feasible])
+            rates[feasible] = rates_of_rows(rows_of(plain), np.array(memories),
+                                            own["lut"][feasible], self.board)
         return Built(feasible, rates, share, tuple(parts.items()))
 
     def _group(self, plain: Overlay, sizes: Sizes, axis: int
                ) -> tuple[dict[str, Resources], np.ndarray]:
-        """The buffers of an axis of the words: their sites, and the numbers of their rows in the
-        grid of the clock, by banks and words (an axis that does not count has length 1)."""
+        """The buffers of an axis of the words: their sites, and the places of their rows in
+        the grid of the clock, by banks and words (an axis that does not count has length 1)."""
         words, banks, memory, names = GROUPS[axis]
         key = (axis, sizes.words[axis], sizes.banks, plain.tm, plain.tn, plain.columns,
                Fusion.ADD in plain.fusions, tuple(
@@ -170,29 +169,10 @@ class Builds:
                 for name in names:
                     for kind in KINDS:
                         sites[name][kind].flat[place] = getattr(found.get(name, Resources()), kind)
-                rows.flat[place] = self._numbers.setdefault(
-                    memory_rows(one)[memory], len(self._numbers))
+                rows.flat[place] = memory_grid()[memory_rows(one)[memory]]
             self._buffers[key] = {f"buffer {name}": Resources(**item)  # type: ignore[arg-type]
                                   for name, item in sites.items()}, rows
         return self._buffers[key]
-
-    def _rates(self, rows: Rows, memories: Sequence[np.ndarray], luts: np.ndarray) -> np.ndarray:
-        """Clocks of designs that differ in buffers. `memories`: for each kind the number of every
-        design's row; designs with equal rows and LUTs have one clock."""
-        every, which = tuple(self._numbers), np.zeros(len(luts), np.int64)
-        for numbers in memories:
-            which = which * len(every) + numbers
-        found = np.zeros(len(luts), np.int64)
-        for number in np.unique(which).tolist():
-            there = which == number
-            mine, back = np.unique(luts[there], return_inverse=True)
-            first = int(np.argmax(there))
-            one = rows._replace(memories=tuple(every[numbers[first]] for numbers in memories))
-            ends = rates_of_rows(one, (mine[0], mine[-1]), self.board)
-            # More LUTs make no design faster.
-            found[there] = ends[0] if ends[0] == ends[1] else np.array(
-                rates_of_rows(one, mine.tolist(), self.board))[back]
-        return found
 
     def _fixed_hz(self, box: Box) -> int:
         """The clock that all designs of the box have; 0 if it is predicted."""

@@ -11,6 +11,7 @@ from math import exp, log
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
 import pytest
 
 from arch_models.board import board_names, load_board
@@ -18,6 +19,7 @@ from arch_models.clock import (
     ClockBasis,
     basis,
     clocked,
+    memory_grid,
     predict,
     rate_hz,
     rates_of_rows,
@@ -115,10 +117,15 @@ def test_a_faster_fabric_reaches_more_in_proportion() -> None:
 @pytest.mark.parametrize("volts", [1.0, 0.95])
 def test_a_rate_follows_from_rows_and_luts_alone(volts: float) -> None:
     board = replace(BOARD, power=replace(BOARD.power, vccint_v=volts))
-    for tm, words in ((8, 512), (16, 2048), (32, 4096)):
-        overlay = replace(BASE, tm=tm, input_words=words)
-        lut = estimate(overlay).total.lut
-        assert rates_of_rows(rows_of(overlay), [lut], board) == [rate_hz(overlay, board)]
+    grid = memory_grid()
+    for tm in (8, 16, 32):
+        overlays = [replace(BASE, tm=tm, input_words=words, weight_words=weights)
+                    for words in (512, 2048, 4096, 16384) for weights in (128, 2048)]
+        every = [rows_of(overlay) for overlay in overlays]
+        memories = np.array([[grid[row] for row in rows.memories] for rows in every]).T
+        luts = np.array([estimate(overlay).total.lut for overlay in overlays])
+        assert rates_of_rows(every[0], memories, luts, board).tolist() == [
+            rate_hz(overlay, board) for overlay in overlays]
 
 
 @pytest.mark.parametrize("overlay", [
