@@ -157,12 +157,12 @@ The default search is {verdict} (median).
 def _whole() -> str:
     """The section on whole spaces."""
     rows = recorded()
-    first = rows[0]
+    first, machines = rows[0], "; ".join(dict.fromkeys(row.machine for row in rows))
     return f"""
 ## On whole default spaces
 
 `cosim study regret CERTIFICATE... --json studies/data/search_regret.json`, on
-{first.machine}. What a search ends with after {first.designs} designs, simulated or
+{machines}. What a search ends with after {first.designs} designs, simulated or
 left out by their bounds, against the best that is known of the space, {first.seeds} seeds; a better
 design than that can be better by the certificate's gap at most. Samplers alone have no neighbours,
 no sweeps and no screening; all begin with the same start designs.
