@@ -37,7 +37,7 @@ from studies.certify.boxes import Box
 from studies.certify.joules import Joules, Span
 from studies.certify.parts import Parts
 from studies.certify.sizes import ARRAY, Array, arrayed, held_bytes, resized
-from studies.certify.untiled import Floor, first_bytes, in_turn, with_tiles
+from studies.certify.untiled import Ahead, Floor, Rates, Turns, first_bytes, with_tiles
 from studies.evaluation.activity import layer_weights
 from studies.search.space import Value
 from workloads.graph import Graph, Layer, Operator, Phase
@@ -99,22 +99,6 @@ class _Columns(NamedTuple):
     narrow: np.ndarray
 
 
-class Rates(NamedTuple):
-    """Bytes a cycle that the masters of input, output and weights move at the most."""
-
-    read: float
-    write: float
-    weights: float
-
-
-class Ahead(NamedTuple):
-    """What may be loaded of a layer's weights before it begins: so many words of WEIGHT at the
-    most; `halved`: some designs keep two narrow weights a byte."""
-
-    words: int
-    halved: bool
-
-
 @dataclass(frozen=True)
 class _Way:
     """A layer on an engine that is there if `axis` is true: cycles by the value of the engine's
@@ -160,7 +144,8 @@ class Floors:
         self._movable: list[_Movable] = []
         self._trips_of: dict[Array, np.ndarray] = {}
         self._cycles_of: dict[Hashable, np.ndarray] = {}
-        self._turns_of: dict[Hashable, float] = {}
+        #: Layers in order: the number of a convolution that is always on the array, or another.
+        self._order: list[int | _Movable] = []
         self._known: dict[Hashable, Floor] = {}
         for number, phase in enumerate(phases(graph)):
             begun = False
@@ -170,6 +155,7 @@ class Floors:
                 repeats = graph.steps if phase is Phase.STEP else 1
                 if layer.operator is Operator.CONVOLUTION and layer.window.groups == 1:
                     begun = True
+                    self._order.append(len(self._on_array))
                     self._on_array.append(self._convolution(layer, repeats, True))
                 elif begun or number == 0:
                     self._add_movable(layer, repeats if begun else 1)
@@ -224,6 +210,7 @@ class Floors:
             tuple(self._way(layer, model) for model in models
                   if model.engine is not Engine.CONVOLUTION),
             number, ABSORBED.get(layer.operator, "")))
+        self._order.append(self._movable[-1])
 
     def _way(self, layer: Layer, model: EngineModel) -> _Way:
         """What an engine takes at the least, as if all were one tile."""
@@ -265,18 +252,36 @@ class Floors:
         always, arrays = self._table.always, self._each(box, rates, keeps)
         cycles = min(int(found[always].sum()) for found in arrays)
         least = np.min(arrays, axis=0)
-        turn = min(self._turn(item, rates, keeps, self._ahead(box)) for item in self._arrays(box))
         host_ns, either = 0.0, []
+        ways_of: dict[str, float] = {}
         for item in self._movable:
             if self._absorbed(box, item):
                 continue
             ways = [way.least(box, rates, keeps) for way in item.ways if self._may(box, way.axis)]
             if item.array is not None:
                 ways.append(float(least[item.array]))
+            ways_of[item.name] = min(ways, default=np.inf)
             if ways:
                 either.append((item.repeats * min(ways), item.repeats * item.time_ns))
             host_ns += 0.0 if ways else item.repeats * item.time_ns
-        return Floor(cycles, host_ns, np.array(either, float).reshape(-1, 2).T, turn)
+        return Floor(cycles, host_ns, np.array(either, float).reshape(-1, 2).T,
+                     self._turns(box, rates, keeps, least, ways_of))
+
+    def _turns(self, box: Box, rates: Rates, keeps: bool, least: np.ndarray,
+               ways_of: Mapping[str, float]) -> Turns:
+        """`least`: cycles of each convolution, `ways_of`: of each other layer that is there."""
+        table, ahead = self._table, self._ahead(box)
+        weights = (table.weight_bytes // (1 + (table.narrow & ahead.halved)) / rates.weights)
+        if keeps or self.graph.steps > 1:
+            total = float((table.repeats * weights)[table.always].sum())
+            return Turns(np.zeros(1), np.full(1, np.inf), np.array([total]), 0.0)
+        held = max(held_bytes(self.base, ahead.bram36, array, ahead.words)
+                   for array in self._arrays(box))
+        layers = [(least[item], np.inf, weights[item]) if isinstance(item, int)
+                  else (ways_of[item.name], item.time_ns, 0.0) for item in self._order
+                  if isinstance(item, int) or item.name in ways_of]
+        cycles, host_ns, brought = np.array(layers, float).reshape(-1, 3).T
+        return Turns(cycles, host_ns, brought, held / rates.weights)
 
     def rates(self, box: Box) -> Rates:
         """Of the fastest masters in a box."""
@@ -340,7 +345,13 @@ class Floors:
     def _ahead(self, box: Box) -> Ahead:
         """Of the box's designs."""
         return Ahead(max(self._of(box, "weight_words")) * max(self._of(box, "weight_banks")),
-                     True in self._of(box, "narrow_weights"))
+                     True in self._of(box, "narrow_weights"), self.bram36_of_weights(box))
+
+    def bram36_of_weights(self, box: Box) -> float:
+        """What a design of the box leaves WEIGHT of the part's block RAM at the most."""
+        others = (self.parts.least(box).bram36
+                  - self.parts.part(box, "buffer weight").bram36)
+        return max(0.0, self.board.part.bram36 * (1 - self.base.headroom) - others)
 
     def _each(self, box: Box, rates: Rates, keeps: bool) -> list[np.ndarray]:
         """See `_on`, of each array of the box."""
@@ -358,26 +369,13 @@ class Floors:
                 found = trips + overhead
             else:
                 weights = table.weight_bytes // (1 + (table.narrow & ahead.halved))
-                held = held_bytes(self.base, self.board.part, array, ahead.words)
+                held = held_bytes(self.base, ahead.bram36, array, ahead.words)
                 found = np.maximum.reduce([
                     with_tiles(trips, overhead, table.first_bytes, rates.read),
                     table.load_bytes // rates.read, table.store_bytes // rates.write,
                     np.maximum(0, weights - held) // rates.weights])
             self._cycles_of[key] = table.repeats * found.astype(np.int64)
         return self._cycles_of[key]
-
-    def _turn(self, array: Array, rates: Rates, keeps: bool, ahead: Ahead) -> float:
-        """Cycles of a frame on an array at the least, as weights come one behind the other."""
-        key = ("turn", array, rates, keeps, ahead)
-        if key not in self._turns_of:
-            table, always = self._table, self._table.always
-            weights = table.weight_bytes // (1 + (table.narrow & ahead.halved)) / rates.weights
-            held = held_bytes(self.base, self.board.part, array, ahead.words)
-            self._turns_of[key] = (
-                float((table.repeats * weights)[always].sum()) if keeps or self.graph.steps > 1
-                else float(in_turn(zip(self._on(array, rates, keeps, ahead)[always],
-                                       weights[always], strict=True), held / rates.weights)))
-        return self._turns_of[key]
 
     def _trips(self, array: Array) -> np.ndarray:
         """Trips of all layers on an array."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arch_models.board import Part
 from arch_models.clock import memory_grid, memory_rows, rates_of_rows, rows_of
 from arch_models.engines import Resources
 from arch_models.overlay import Fusion, Overlay, Rate, Role
@@ -91,11 +90,11 @@ def arrayed(overlay: Overlay, array: Array) -> Overlay:
     return resized(overlay, dict(zip(ARRAY, array, strict=True)))
 
 
-def held_bytes(overlay: Overlay, part: Part, array: Array, words: int) -> int:
+def held_bytes(overlay: Overlay, bram36: float, array: Array, words: int) -> int:
     """Bytes of weights that so many words of WEIGHT hold at the most on an array (`tm` and `tn`
-    first): a memory of more than a few words is block RAM, of which the part has so much."""
+    first): a memory of more than a few words is block RAM, of which it has so many at the most."""
     word = array[0] * array[1] * overlay.weight_bits // 8
-    return min(words * word, max(DISTRIBUTED_WORDS * word, int(part.bram36 * BRAM36_BYTES)))
+    return min(words * word, max(2 * DISTRIBUTED_WORDS * word, int(bram36 * BRAM36_BYTES)))
 
 
 class Built(NamedTuple):

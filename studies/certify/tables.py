@@ -29,13 +29,13 @@ from cosim.lowering.host_times import host_cycles
 from cosim.mapping.choose import Chooser, Known
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
 from studies.certify.boxes import Box, fewest_starts
-from studies.certify.floors import IMAGES, Floors, Rates
+from studies.certify.floors import IMAGES, Floors
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
 from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map, sized
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
-from studies.certify.untiled import first_bytes, in_turn, with_tiles
+from studies.certify.untiled import Rates, first_bytes, in_turn, with_tiles
 from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Phase
 
@@ -161,8 +161,8 @@ class Tables:
 
     def _untiled(self, box: Box) -> Untiled | None:
         """What fits the smallest buffers fits all; None if not even the largest fit."""
-        rates = self.floors.rates(box)
-        key = (rates, *(side for side in box.sides
+        rates, bram36 = self.floors.rates(box), self.floors.bram36_of_weights(box)
+        key = (rates, bram36, *(side for side in box.sides
                         if side[0] in (*MAPPED, "start") or "fabric_" in side[0]))
         if key not in self._floors:
             sizes = Sizes.of(box, self.parts.base)
@@ -170,15 +170,16 @@ class Tables:
             chooser = self.chooser(overlay)
             mapping = chooser.run()
             self._floors[key] = None if isinstance(mapping, Infeasible) else self._whole(
-                chooser, mapping, sizes, rates)
+                chooser, mapping, sizes, rates, bram36)
         return self._floors[key]
 
-    def _whole(self, chooser: Chooser, mapping: Mapping, sizes: Sizes, rates: Rates) -> Untiled:
+    def _whole(self, chooser: Chooser, mapping: Mapping, sizes: Sizes, rates: Rates,
+               bram36: float) -> Untiled:
         """Of a mapping, each convolution as one tile and with what tiles add at least."""
         overlay, total = chooser.overlay, Least()
         each: list[tuple[int, float]] = []
         cost = timing(overlay, Engine.CONVOLUTION, "convolution")
-        held = held_bytes(overlay, self.board.part, (overlay.tm, overlay.tn),
+        held = held_bytes(overlay, bram36, (overlay.tm, overlay.tn),
                           overlay.weight_words * overlay.weight_banks)
         fabric = [item for item in mapping.layers if item.engine is not None]
         for item in fabric:

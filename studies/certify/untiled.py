@@ -5,7 +5,7 @@ It looks at no design; `floors` and `layers` say what each layer asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,15 +14,52 @@ from arch_models.units import NS_PER_S, ROUNDING
 from cosim.engines.base import Mapped
 
 
+class Rates(NamedTuple):
+    """Bytes a cycle that the masters of input, output and weights move at the most."""
+
+    read: float
+    write: float
+    weights: float
+
+
+class Ahead(NamedTuple):
+    """What may be loaded of a layer's weights before it begins: so many words of WEIGHT at the
+    most, in so many RAMB36; `halved`: some designs keep two narrow weights a byte."""
+
+    words: int
+    halved: bool
+    bram36: float
+
+
+class Turns(NamedTuple):
+    """Layers in order: of each the cycles of the fabric, or else the nanoseconds of the processor
+    (infinite where it cannot be the one or the other), and the cycles for which the master of
+    weights works for it; `ahead`: see `in_turn`."""
+
+    cycles: np.ndarray
+    host_ns: np.ndarray
+    weights: np.ndarray
+    ahead: float
+
+    def least(self, clock_hz: Any) -> Any:
+        """Cycles of all at the least at a clock, or at each of some."""
+        clocks_hz = np.asarray(clock_hz, float)
+        each = np.minimum(self.cycles, self.host_ns * clocks_hz[..., None] / NS_PER_S)
+        if each.ndim == 1:
+            return in_turn(zip(each.tolist(), self.weights.tolist(), strict=True), self.ahead)
+        return in_turn(zip(np.moveaxis(each, -1, 0), self.weights, strict=True),
+                       np.asarray(self.ahead))
+
+
 class Floor(NamedTuple):
     """Cycles of the fabric, nanoseconds of the processor, and what is one or the other: of each
-    of some layers both. All lie one behind the other. `turn`: cycles of all at the least, as
-    weights come one behind the other."""
+    of some layers both. All lie one behind the other. `turns`: all of them, as weights come one
+    behind the other."""
 
     cycles: int
     host_ns: float
     either: np.ndarray  # float64 (2, layers): cycles, nanoseconds
-    turn: float = 0.0
+    turns: Turns
 
     def ms(self, clock_hz: Any) -> Any:
         """At a clock, or at each of some."""
@@ -30,7 +67,7 @@ class Floor(NamedTuple):
         either_ns = np.minimum(self.either[0] / clocks_hz[..., None] * NS_PER_S,
                                self.either[1]).sum(-1)
         return np.maximum(self.cycles / clocks_hz * 1e3 + (self.host_ns + either_ns) / 1e6,
-                          self.turn / clocks_hz * 1e3)
+                          self.turns.least(clocks_hz) / clocks_hz * 1e3)
 
     def at(self, clock_hz: int) -> int:
         """Whole cycles of a clock."""
@@ -41,11 +78,12 @@ def in_turn(layers: Iterable[tuple[Any, Any]], ahead: Any) -> Any:
     """Cycles, or arrays of them, of layers that lie one behind the other: of each what it takes,
     and how long the master of weights works for it. `ahead`: its work on weights of a layer and
     those behind it that may be done before that layer begins."""
+    greater: Callable = max if isinstance(ahead, float) else np.maximum
     end, brought, before = 0.0, 0.0, 0.0
     for cycles, weights in layers:
-        before = np.maximum(before, end - brought - ahead)
+        before = greater(before, end - brought - ahead)
         brought = brought + weights
-        end = np.maximum(end + cycles, before + brought)
+        end = greater(end + cycles, before + brought)
     return end
 
 
