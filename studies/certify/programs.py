@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import ceil, inf
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from cosim.executors import fast
 from cosim.executors.alike import alike
 from cosim.lowering.lower import Lowered
 from cosim.lowering.wiring import units_of
+from cosim.mapping.tiles import Mapping
 from cosim.memory.bursts import FAR
 from cosim.program.table import Column, Program, Unit, UnitKind
 from cosim.recurrence.cpu import Timer, prepare
@@ -59,6 +60,7 @@ class Programs:
 
     def __init__(self, builder: Builder, base: Overlay, joules: Joules | None) -> None:
         self.builder, self.base, self.joules = builder, base, joules
+        self._cycles: dict[Hashable, int] = {}
 
     @property
     def board(self) -> Board:
@@ -89,12 +91,17 @@ class Programs:
         mapping = self.builder.mapping(overlay)
         if isinstance(mapping, Infeasible):
             return None
-        lowered = self.builder.lower(overlay, mapping)
-        if isinstance(lowered, Infeasible):
-            return None
-        alone = fast.simulate(*private(lowered.program, memory_for(self.board, overlay, "flat")))
-        cycles = int(alone.total_cycles)
-        uj = self.joules.of_program(lowered, cycles, overlay, sites) if self.joules else 0.0
+        key = made_of(overlay, mapping)
+        if self.joules is None and key in self._cycles:
+            cycles, uj = self._cycles[key], 0.0
+        else:
+            lowered = self.builder.lower(overlay, mapping)
+            if isinstance(lowered, Infeasible):
+                return None
+            cycles = int(fast.simulate(*private(lowered.program, memory_for(
+                self.board, overlay, "flat"))).total_cycles)
+            uj = self.joules.of_program(lowered, cycles, overlay, sites) if self.joules else 0.0
+            self._cycles[key] = cycles
         return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice, box)
 
     def _quickest(self, box: Box) -> dict[str, Value]:
@@ -107,6 +114,18 @@ class Programs:
         ways = itertools.product(*(box.values(name) for name in names))
         best = min(ways, key=lambda way: -len({way[index] for index in readers}), default=())
         return {**found, **dict(zip(names, best, strict=True))}
+
+
+def made_of(overlay: Overlay, mapping: Mapping) -> Hashable:
+    """What the cycles of a program on private ports follow from. Fusions and engines that no layer
+    has make no row, and a unit without rows keeps nobody waiting; where masters are at does not
+    count, but their width does."""
+    engines = frozenset(item.engine for item in mapping.layers if item.engine)
+    return (mapping.layers, *(tuple(item.items()) for item in (
+                mapping.kept, mapping.bands, mapping.layouts.channels)), engines,
+            tuple(replace(item, port="") for item in overlay.masters),
+            *(getattr(overlay, item.name) for item in fields(overlay)
+              if item.name not in ("name", "fusions", "engines", "masters")))
 
 
 def private(program: Program, memory: Memory) -> tuple[Program, Memory]:

@@ -8,12 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from arch_models.fields import FieldError
+from arch_models.memory import memory_for
 from arch_models.overlay import Infeasible
+from cosim.build import Builder
+from cosim.executors.fast import simulate
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box
 from studies.certify.layers import Layers, alike
+from studies.certify.programs import made_of, private
 from studies.certify.sizes import Sizes, resized
 from studies.search.space import default_space
+from studies.search.space_overlays import choice_of, overlay_of
 from tests.support.small_proof import BASE, BOARD, SMALL, grouped
 from tests.support.tiny_graphs import TinyGraph
 from workloads.graph import Graph
@@ -69,3 +75,31 @@ def test_sizes_that_are_alike_have_the_mapping_of_each_but_for_tiles(graph, coun
                 assert replace(item, cost_cycles=0, why_host="") == replace(
                     real, cost_cycles=0, why_host="")
     assert most >= parts
+
+
+@pytest.mark.parametrize("graph", [grouped(), pooled()], ids=["grouped", "pooled"])
+def test_designs_that_a_program_is_taken_from_have_its_cycles(graph):
+    """Those that differ in ports, in fusions and engines without a layer."""
+    generator, space = random.Random(5), default_space(BOARD, graph)
+    builder, start = Builder(graph, BOARD), choice_of(BASE, space)
+    found: dict[object, set[int]] = {}
+    names = [name for name in start if "fuse_" in name or "fabric_" in name or "port" in name]
+    asked = 0
+    for _ in range(60):
+        design = space.canonical({
+            **{axis.name: axis.values[-1] for axis in space.axes}, **start,
+            **{name: generator.choice(space.axis(name).values) for name in names}})
+        try:
+            overlay = overlay_of(design, BASE, BOARD)
+        except FieldError:
+            continue
+        mapping = builder.mapping(overlay)
+        if isinstance(mapping, Infeasible):
+            continue
+        lowered = builder.lower(overlay, mapping)
+        assert not isinstance(lowered, Infeasible)
+        asked += 1
+        found.setdefault(made_of(overlay, mapping), set()).add(int(simulate(*private(
+            lowered.program, memory_for(BOARD, overlay, "flat"))).total_cycles))
+    assert all(len(cycles) == 1 for cycles in found.values())
+    assert len(found) < asked / 2

@@ -1,10 +1,12 @@
 """Builds ONNX models for tests: ResNet-18, MobileNetV2 and U-Nets, float and static int8.
 
-Weights are seeded; inputs are small, so that a test takes seconds, and no power of two.
+Weights are seeded; inputs are small, so that a test takes seconds, and no power of two. As a
+command, NAME SIZE FOLDER, it writes one of them in int8 for pictures of another size.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -203,12 +205,12 @@ def attentive_model(name: str, folder: Path, dynamo: bool) -> tuple[Path, np.nda
     return export(network, picture, folder / f"{name}.onnx", dynamo), picture.numpy()
 
 
-def random_pictures(count: int, seed: int) -> list[np.ndarray]:
+def random_pictures(count: int, seed: int, size: int = SIZE) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
-    return [random.normal(0, 1, (1, 3, SIZE, SIZE)).astype(np.float32) for _ in range(count)]
+    return [random.normal(0, 1, (1, 3, size, size)).astype(np.float32) for _ in range(count)]
 
 
-def float_model(name: str, folder: Path, dynamo: bool = False) -> Path:
+def float_model(name: str, folder: Path, dynamo: bool = False, size: int = SIZE) -> Path:
     """Export a seeded network, its norm statistics measured on random pictures."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -220,8 +222,8 @@ def float_model(name: str, folder: Path, dynamo: bool = False) -> Path:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
     with torch.no_grad():
-        network.train()(torch.from_numpy(np.concatenate(random_pictures(4, 5))))
-    return export(network.eval(), torch.from_numpy(random_pictures(1, 0)[0]),
+        network.train()(torch.from_numpy(np.concatenate(random_pictures(4, 5, size))))
+    return export(network.eval(), torch.from_numpy(random_pictures(1, 0, size)[0]),
                   folder / f"{name}.onnx", dynamo)
 
 
@@ -284,3 +286,10 @@ def three_convolutions(path: Path) -> None:
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, (1, 4, 16, 16))], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)],
                                 ir_version=8), path)
+
+
+if __name__ == "__main__":
+    _name, _size, _folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    _folder.mkdir(parents=True, exist_ok=True)
+    print(int8_model(_name, _folder, float_model(_name, _folder, size=_size),
+                     shape=(1, 3, _size, _size)))
