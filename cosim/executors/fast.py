@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -47,17 +46,6 @@ SOURCES = sources(arbiter, bursts, controller_records, crossing, ddr3, fast_stat
                   fast_ports, fast_streams, fast_controller, fast_loop)
 
 
-class Passed(NamedTuple):
-    """How far a run came. `total`: its cycles, or the cycle in which it was `late`. By layer the
-    last end of an operation so far (-1: none), and the last layer of which an operation had been
-    looked at by then: what lies behind that had no part in it."""
-
-    total: int
-    late: bool
-    ends: np.ndarray
-    reach: np.ndarray
-
-
 def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult:
     """Run a program (see `cosim.program.table`) on a memory and account for every cycle.
 
@@ -77,14 +65,14 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
         if trace else None)
 
 
-def simulate_until(program: Program, memory: Memory, latest: np.ndarray) -> Passed:
-    """Run a program as `simulate` does, until an operation ends later than it may.
+def simulate_until(program: Program, memory: Memory, latest: np.ndarray) -> int | None:
+    """The cycles of a program, run as `simulate` does; None once an operation ends later than it
+    may: the run stops there.
 
     `latest`: by layer, the last cycle at which an operation of it may end.
     """
-    run = _run(program, memory, 0, latest)
-    moment, counts = run.moment[0], run.counts
-    return Passed(int(moment.total), bool(moment.late), counts.layer_end, counts.layer_reach)
+    moment = _run(program, memory, 0, latest).moment[0]
+    return None if moment.late else int(moment.total)
 
 
 def _run(program: Program, memory: Memory, traced: int, latest: np.ndarray) -> Run:
@@ -119,7 +107,7 @@ def _counts(program: Program, code: Code, traced: int) -> Counts:
     return Counts(
         busy=zeros(units), memory_stall=zeros(units),
         token_stall=zeros(units, len(program.channels)), executed=zeros(units),
-        layer_start=zeros(layers) - 1, layer_end=zeros(layers) - 1, layer_reach=zeros(layers),
+        layer_start=zeros(layers) - 1, layer_end=zeros(layers) - 1,
         layer_busy=zeros(layers, units), layer_memory_stall=zeros(layers, units),
         layer_token_stall=zeros(layers, units), layer_bytes=zeros(layers, units),
         layer_bursts=zeros(layers, units),

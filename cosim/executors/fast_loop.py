@@ -34,9 +34,8 @@ from cosim.memory.bursts import FAR, flat_accept, flat_transfer
 from cosim.memory.controller import record_type
 
 #: The cycle now, the last end, a mask of channels with tokens, requests to decide in this cycle;
-#: `ended`: tokens or units may have become free; `reach`: the last layer of which an operation was
-#: looked at; `late`: an operation ended later than it may.
-MOMENT = record_type("now", "total", "available", "requests", "ended", "reach", "late")
+#: `ended`: tokens or units may have become free; `late`: an operation ended later than it may.
+MOMENT = record_type("now", "total", "available", "requests", "ended", "late")
 
 
 class Code(NamedTuple):
@@ -61,8 +60,7 @@ class Tokens(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What `SimResult` reports, by unit, by layer and by operation of a trace; `layer_reach`: the
-    last layer that was looked at when the layer ended."""
+    """What `SimResult` reports, by unit, by layer and by operation of a trace."""
 
     busy: np.ndarray
     memory_stall: np.ndarray
@@ -70,7 +68,6 @@ class Counts(NamedTuple):
     executed: np.ndarray
     layer_start: np.ndarray
     layer_end: np.ndarray
-    layer_reach: np.ndarray
     layer_busy: np.ndarray
     layer_memory_stall: np.ndarray
     layer_token_stall: np.ndarray
@@ -107,7 +104,7 @@ def bit_index(low: int) -> int:
 
 
 @CACHED_RULE
-def _advance(machine, code, unit, moment):
+def _advance(machine, code, unit):
     """Move a unit to its next operation; FINISHED after its last one."""
     x = machine.progress[unit]
     machine.doing[unit] = READY
@@ -128,7 +125,6 @@ def _advance(machine, code, unit, moment):
             x.turn = 0
         x.place = code.starts[segment, unit]
     x.row = code.order[x.place]
-    moment.reach = max(moment.reach, machine.operations[x.row].layer)
 
 
 @CACHED_RULE
@@ -167,7 +163,6 @@ def _end(run, unit):
     operation, settings = machine.operations[x.row], machine.units[unit]
     layer = operation.layer
     counts.layer_end[layer] = now
-    counts.layer_reach[layer] = moment.reach
     moment.late |= now > run.code.latest[layer]
     counts.executed[unit] += 1
     spent = now - x.start
@@ -198,7 +193,7 @@ def _end(run, unit):
         tokens.held[channel] += 1
     machine.due[unit] = FAR
     x.since = now
-    _advance(machine, run.code, unit, moment)
+    _advance(machine, run.code, unit)
 
 
 @CACHED_RULE
@@ -329,7 +324,7 @@ def loop(run):
     for unit in range(len(machine.units)):
         machine.due[unit] = FAR
         machine.progress[unit].segment = -1
-        _advance(machine, run.code, unit, moment)
+        _advance(machine, run.code, unit)
     start_lines(machine)
     moment.ended = 1
     while moment.now != FAR and not moment.late:

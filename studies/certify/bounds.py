@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from math import inf
 from typing import NamedTuple
 
@@ -227,13 +228,18 @@ class Bounds:
         """What excludes boxes that are not cut."""
         return Rule.TABLE if self._ways is None else Rule.WAYS
 
-    def early(self, item: Timed, bar: Callable[[], Bar]) -> Iterator[Early] | None:
-        """One design of each way that does not clear the bar, which may fall meanwhile; None where
-        nothing is simulated way by way."""
-        if self._ways is None:
-            return None
-        return self._ways.early(item.box, lambda: min(
-            (row[0] for row in bar().rows), default=inf))
+    def early(self, box: Box, bar: Callable[[], Bar], best: Callable[[], Bar] | None = None
+              ) -> Iterator[Early]:
+        """Of designs of one program, where they are simulated way by way: one of each way that does
+        not clear the bar, which may fall meanwhile. `best`: a bar above it, that some may reach
+        for."""
+        assert self._ways is not None
+        return self._ways.early(box, *(partial(_least_ms, each) for each in (bar, best or bar)))
+
+
+def _least_ms(bar: Callable[[], Bar]) -> float:
+    """Of the only aim."""
+    return min((row[0] for row in bar().rows), default=inf)
 
 
 def _least_sites(part: Resources, shape: tuple[int, ...], places: np.ndarray) -> Resources:

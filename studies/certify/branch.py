@@ -36,17 +36,26 @@ from studies.search.dask_workers import connected
 from studies.search.space import Choice, Value
 from studies.search.space_overlays import nearest_choice, overlay_of, starting_choices
 
-#: Boxes that are looked at with one front, however many processes there are.
-TOGETHER = 4
+#: Boxes that are looked at with one front, however many processes there are; programs by ways.
+TOGETHER, TOGETHER_BY_WAYS = 4, 16
+
+
+class Asked(NamedTuple):
+    """A box that is not cut: its sides, and are its designs of one program, whose table is made?"""
+
+    sides: Sides
+    program: bool
 
 
 class Closed(NamedTuple):
     """What became of a box that is not cut. `left`: the least figures of programs in it that do
-    not clear the bar; `found`: designs that were simulated and are among the best."""
+    not clear the bar; `found`: designs that were simulated and are among the best; `programs`:
+    those that are to be simulated way by way."""
 
     left: tuple[Point, ...]
     found: tuple[Member, ...]
     boxes: int
+    programs: tuple[tuple[Point, Sides], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,12 @@ class Open(NamedTuple):
     number: int
     point: Point
     box: Box
+    program: bool = False
+
+    @property
+    def asked(self) -> Asked:
+        """What is closed."""
+        return Asked(self.box.sides, self.program)
 
 
 @dataclass
@@ -117,44 +132,52 @@ class Closer:
         point = point_of(found)
         return Member(tuple(aim.of(point) for aim in question.aims), choice)
 
-    def close(self, asked: tuple[Sides, Front]) -> Closed:
-        """Look at a box's table and programs; `asked`: its sides, and the best designs so far."""
-        sides, front = asked
-        before, factor = self.bounds.in_tables, self.settings.factor
+    def close(self, asked: tuple[Asked, Front]) -> Closed:
+        """Look at a box's table, or at a program's ways, with the best designs so far."""
+        (sides, program), front = asked
+        box, before = Box(self.question.space, sides), self.bounds.in_tables
         closing = _Closing(self, front, Front(front.aims))
-        for opened in self.bounds.opened(Box(self.question.space, sides), front.bar(factor)):
-            if not closing.bar().cleared(opened.point):
-                for item in self.bounds.programs_of(opened):
-                    closing.look(item)
+        if program:
+            closing.simulate(box)
+        else:
+            for opened in self.bounds.opened(box, closing.bar()):
+                if not closing.bar().cleared(opened.point):
+                    for item in self.bounds.programs_of(opened):
+                        closing.look(item)
         bar = closing.bar()
         return Closed(tuple(point for point in closing.left if not bar.cleared(point)),
-                      closing.found.members, self.bounds.in_tables - before)
+                      closing.found.members, self.bounds.in_tables - before,
+                      tuple(item for item in closing.programs if not bar.cleared(item[0])))
 
 
 @dataclass
 class _Closing:
     """A box while its programs are looked at. `front`: the best designs; `found`: those of it that
-    are new; `left`: what is not excluded."""
+    are new; `left`: what is not excluded; `programs`: what is looked at later."""
 
     closer: Closer
     front: Front
     found: Front
     left: list[Point] = field(default_factory=list)
+    programs: list[tuple[Point, Sides]] = field(default_factory=list)
 
     def bar(self) -> Bar:
         """What clears it is excluded."""
         return self.front.bar(self.closer.settings.factor)
 
     def look(self, item: Timed) -> None:
-        """Exclude a program, or simulate a design of it, or each way that is not late."""
+        """Exclude a program, or simulate a design of it, or leave it for its ways."""
         if self.bar().cleared(item.point):
             return
-        early = self.closer.bounds.early(item, self.bar)
-        if early is None:
+        if self.closer.question.by_ways:
+            self.programs.append((item.point, item.box.sides))
+        else:
             self.left.append(item.point)
             self._meet(item.choice)
-            return
-        for way in early:
+
+    def simulate(self, box: Box) -> None:
+        """Each way of a program that is not late."""
+        for way in self.closer.bounds.early(box, self.bar, lambda: self.front.bar(1.0)):
             self.left.append(Point(way.ms))
             self._meet(way.choice)
 
@@ -173,12 +196,15 @@ class Line:
     left: tuple[tuple[float, float, float], ...]
     found: tuple[tuple[tuple[float, ...], Mapping[str, Value]], ...]
     boxes: int
+    program: bool = False
+    programs: tuple[tuple[tuple[float, float, float], Sides], ...] = ()
 
     def closed(self, aims: tuple[Aim, ...]) -> tuple[Bar, Closed]:
         """Below which bar, and what became of it."""
         return Bar(aims, self.rows), Closed(
-            tuple(Point(*item) for item in self.left),
-            tuple(Member(figures, dict(choice)) for figures, choice in self.found), self.boxes)
+            tuple(Point(*item) for item in self.left), tuple(
+                Member(figures, dict(choice)) for figures, choice in self.found), self.boxes,
+            tuple((Point(*item), sides) for item, sides in self.programs))
 
 
 class Book:
@@ -189,7 +215,7 @@ class Book:
         """The boxes of a file, made if missing; `UserError` if it is another proof's, or damaged.
 
         `identity`: its first line."""
-        self.path, self.known = path, dict[Sides, tuple[Bar, Closed]]()
+        self.path, self.known = path, dict[Asked, tuple[Bar, Closed]]()
         if path is None:
             return
         check_writable(path)
@@ -205,14 +231,20 @@ class Book:
             except ValueError as error:
                 raise UserError(f"{path}: line {number} is damaged: {error}. The lines before it "
                                 f"are whole: head -n {number - 1} takes them.") from None
-            self.known[line.sides] = line.closed(aims)
+            self.known[Asked(line.sides, line.program)] = line.closed(aims)
 
-    def add(self, sides: Sides, bar: Bar, closed: Closed) -> None:
+    def add(self, asked: Asked, bar: Bar, closed: Closed) -> None:
         """Keep one."""
         if self.path is not None:
             append_lines(self.path, [json.dumps(encode(Line(
-                sides, bar.rows, tuple(tuple(map(float, item)) for item in closed.left),  # type: ignore[misc]
-                tuple((item.figures, item.choice) for item in closed.found), closed.boxes)))])
+                asked.sides, bar.rows, tuple(map(_floats, closed.left)),
+                tuple((item.figures, item.choice) for item in closed.found), closed.boxes,
+                asked.program, tuple((_floats(point), sides)
+                                     for point, sides in closed.programs))))])
+
+
+def _floats(point: Point) -> tuple[float, float, float]:
+    return float(point.ms), float(point.uj), float(point.share)
 
 
 @contextmanager
@@ -229,15 +261,15 @@ def closers(closer: Closer, workers: int, scheduler: str | None):  # type: ignor
         yield (lambda asked: map(closer.close, asked)), 1
 
 
-def _close(closer: Closer, asked: tuple[Sides, Front]) -> Closed:
+def _close(closer: Closer, asked: tuple[Asked, Front]) -> Closed:
     return closer.close(asked)
 
 
 @dataclass
 class Branch:
-    """One proof while it goes on. `told` is handed what works the state out, as often as there is
-    something new. A box leaves `heap` and `batch` only when its parts are there or it is closed, so
-    that a signal may come anywhere."""
+    """One proof while it goes on. `told` is handed what works the state out, as often as that is
+    new. A box leaves `heap` and `batch` only when its parts are there or it is closed, so that a
+    signal may come anywhere."""
 
     question: Question
     settings: Settings
@@ -274,6 +306,7 @@ class Branch:
             with closers(closer, workers, scheduler) as (answer, width):
                 if len(self.question.aims) > 1:
                     width = TOGETHER  # designs of a front depend on what was looked at before
+                width = TOGETHER_BY_WAYS if self.question.by_ways else width
                 while (self.heap or self.batch) and self._seconds() < self.settings.seconds:
                     self._fill(width)
                     self._close(answer)
@@ -304,15 +337,16 @@ class Branch:
     def _meet(self, found: Iterable[Member | None]) -> None:
         self.front = self.front.met(item for item in found if item is not None)
 
+    def _open(self, point: Point, box: Box, program: bool = False) -> Open:
+        return Open(prod(aim.of(point) for aim in self.question.aims), next(self._number), point,
+                    box, program)
+
     def _replace(self, whole: Open, parts: Sequence[Box]) -> None:
         """Put the parts of the first box in its place, once all are bounded. They come behind it:
         their bounds are no lower, their numbers higher."""
         bar = self.bar
-        found = []
-        for part in parts:
-            point = self.bounds.bound(part, bar).point.raised(whole.point)
-            order = prod(aim.of(point) for aim in self.question.aims)
-            found.append(Open(order, next(self._number), point, part))
+        found = [self._open(self.bounds.bound(part, bar).point.raised(whole.point), part)
+                 for part in parts]
         for item in found:
             if not bar.cleared(item.point):
                 heapq.heappush(self.heap, item)
@@ -326,7 +360,7 @@ class Branch:
             if self.bar.cleared(whole.point):
                 heapq.heappop(self.heap)
                 continue
-            parts = self.bounds.cut(whole.box)
+            parts = [] if whole.program else self.bounds.cut(whole.box)
             if parts:
                 self._replace(whole, parts)
             else:
@@ -337,24 +371,30 @@ class Branch:
     def _close(self, answer: Callable[[Sequence], Iterable[Closed]]) -> None:
         asked, bar = [], self.bar
         for item in list(self.batch):
-            known = self.book.known.get(item.box.sides)
+            known = self.book.known.get(item.asked)
             if known is not None and not bar.as_strict(known[0]):
                 known = None
             if known is not None or bar.cleared(item.point):
                 self._take(known[1] if known is not None else None)
                 self.batch.remove(item)
             else:
-                asked.append((item.box.sides, self.front))
-        for (sides, _), closed in zip(asked, answer(asked), strict=True):
-            self.book.add(sides, bar, closed)
+                asked.append((item.asked, self.front))
+        for (whole, _), closed in zip(asked, answer(asked), strict=True):
+            self.book.add(whole, bar, closed)
             self.in_tables += closed.boxes
             self._take(closed)
             self.batch.pop(0)
+            if self._seconds() >= self.settings.seconds:
+                return
 
     def _take(self, closed: Closed | None) -> None:
         if closed is not None:
             self._meet(closed.found)
             self.left += [item for item in closed.left if not self.bar.cleared(item)]
+            for point, sides in closed.programs:
+                if not self.bar.cleared(point):
+                    heapq.heappush(self.heap, self._open(
+                        point, Box(self.question.space, sides), True))
 
 
 __all__ = ["Book", "Branch", "Settings", "State"]

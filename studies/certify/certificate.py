@@ -281,8 +281,7 @@ class Certificate:
 
     def _late(self, bounds: Bounds, item: Timed, bar: Bar) -> bool:
         """Is each way of a program simulated, and late?"""
-        early = bounds.early(item, lambda: bar)
-        return early is not None and next(early, None) is None
+        return bounds.question.by_ways and next(bounds.early(item.box, lambda: bar), None) is None
 
     def _table(self, bounds: Bounds, box: Box, bar: Bar) -> int:
         """Look at a box's table; how many programs it took."""

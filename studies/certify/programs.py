@@ -172,14 +172,16 @@ class Ways:
     _kinds: dict[Hashable, list[Chosen]] = field(default_factory=dict)
     _ways: dict[Hashable, list[Way]] = field(default_factory=dict)
 
-    def early(self, box: Box, most_ms: Callable[[], float]) -> Iterator[Early]:
+    def early(self, box: Box, most_ms: Callable[[], float], best_ms: Callable[[], float]
+              ) -> Iterator[Early]:
         """Of designs that differ in ports, limits and starts: one of each way that takes less than
-        `most_ms`, which may fall meanwhile."""
+        `most_ms`, which may fall meanwhile. The first of a program, and what follows one that was
+        early, may take `best_ms`."""
         for start in box.values("start") or (None,):
             part = box if start is None else box.narrowed(start=(start,))
             program = self._program(part)
             if program is not None:
-                yield from self._early(program, most_ms)
+                yield from self._early(program, most_ms, best_ms)
 
     def _program(self, box: Box) -> _Timed | None:
         overlay = overlay_of(box.design(_highest(box)), self.base, self.builder.board)
@@ -189,15 +191,17 @@ class Ways:
         lowered = self.builder.lower(overlay, mapping)
         return None if isinstance(lowered, Infeasible) else _Timed(self, box, overlay, lowered)
 
-    def _early(self, timed: _Timed, most_ms: Callable[[], float]) -> Iterator[Early]:
-        clock_hz = timed.overlay.clock_hz
+    def _early(self, timed: _Timed, most_ms: Callable[[], float], best_ms: Callable[[], float]
+               ) -> Iterator[Early]:
+        clock_hz, asked = timed.overlay.clock_hz, best_ms
         for limits in timed.limits():
             if timed.alone(limits) >= first_late(most_ms(), clock_hz):
                 continue
             for way in self.ways(timed.box, timed.overlay, limits):
-                found = timed.run(way, first_late(most_ms(), clock_hz))
+                found = timed.run(way, first_late(asked(), clock_hz))
                 if found is not None:
                     yield Early(timed.box.design(dict(way.chosen)), found / clock_hz * 1e3)
+                asked = most_ms if found is None else best_ms
 
     def ways(self, box: Box, overlay: Overlay, limits: Chosen) -> list[Way]:
         """One of all ports that are alike, with some limits. `overlay`: any design of the box."""
@@ -286,7 +290,7 @@ class _Timed:
         latest = (np.full(len(program.layers), FAR) if self.behind is None or first >= FAR
                   else first - 1 - self.behind)
         found = fast.simulate_until(program, way.memory, latest)
-        return None if found.late or found.total >= first else found.total
+        return None if found is None or found >= first else found
 
 
 def with_ways(overlay: Overlay, chosen: dict[str, Value]) -> Overlay:

@@ -86,11 +86,10 @@ def test_late_is_late_and_what_is_not_late_is_whole(share):
         whole = fast.simulate(program, memory)
         bar = int(whole.total_cycles * share)
         found = fast.simulate_until(program, memory, bar - behind(overlay, program))
-        late += found.late
-        assert not found.late or found.total <= whole.total_cycles
+        late += found is None
+        assert found in (None, whole.total_cycles)
         same = fast.simulate_until(program, memory, whole.total_cycles - behind(overlay, program))
-        assert not same.late and same.total == whole.total_cycles
-        assert (same.ends == whole.layer_end).all()
+        assert same == whole.total_cycles
     assert late > 15
 
 
@@ -98,7 +97,7 @@ def test_a_run_that_may_take_any_time_is_a_simulation():
     for _, overlay, _, program in programs(5, 3):
         memory = memory_for(BOARD, overlay, "ddr3")
         found = fast.simulate_until(program, memory, np.full(len(program.layers), FAR))
-        assert (found.total, found.late) == (fast.simulate(program, memory).total_cycles, False)
+        assert found == fast.simulate(program, memory).total_cycles
 
 
 def test_ways_that_are_alike_take_equal_time():
