@@ -157,9 +157,10 @@ class Overlay:
     positions at once. `requantize_cycles`: cycles in which the results of those positions leave, at
     least; more cycles, fewer requantizers (`result_cycles`, `requantizers`). `dsp_packing`: two
     int8 MACs a DSP48. `narrow_weights`: convolutions with all weights in -8 .. 7 keep two a byte,
-    in DRAM and WEIGHT. `zero_points`: each convolution pads with a value of its own, not with 0.
-    `channel_block`: channels that lie together in DRAM. `backend`: which timing
-    coefficients hold: a table of `data/engines.toml`, or a file of `cosim calibrate`.
+    in DRAM and WEIGHT. `zero_points`: each convolution pads with a value of its own, not with 0,
+    and sums and products take zero points away. `channel_block`: channels that lie together in
+    DRAM. `backend`: which timing coefficients hold: a table of `data/engines.toml`, or a file of
+    `cosim calibrate`.
     `clock_gating`: the clock of an engine or a master stops while it has no operation; shells and
     memories go on. `headroom`: the share of every kind of site that must stay free. `build`: a file
     of `cosim calibrate --reports`, what a vendor's build reached. `rate`: what becomes of

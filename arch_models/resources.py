@@ -28,12 +28,16 @@ ACCUMULATOR_BITS = 32
 ENTRY_BITS = 64
 #: The part of a design whose WEIGHT holds narrow weights; the array alone works with it.
 UNPACK = "unpack"
-#: What pads with a value of its own each operation, in front of engines that pad.
+#: What pads with a value of its own each operation, in front of engines that pad, and what the
+#: elementwise engine takes from operands and adds to sums.
 ZERO_POINTS = "zero points"
 #: LUTs of it a byte, and of the array's queue besides: synthesis of the convolution with 8 and 16
 #: channels, one and two columns and packed products (84, 155, 148 and 75 LUTs), and of the
 #: engine of groups (71). No part has more flip-flops for it than 8.
 ZERO_POINT_LUT, ZERO_POINT_QUEUE_LUT = 8.9, 13
+#: Of the elementwise engine: synthesis with and without (2,963 and 2,883 LUTs, 3,776 and 3,605
+#: flip-flops, 18 DSP48 each).
+ZERO_POINT_SUMS = Resources(lut=80, ff=171)
 SOFTMAX_LANES = 4  # channels that the softmax looks up in a cycle
 DISTRIBUTED_WORDS = 64  # deeper memories become block RAM
 #: Of a tensor memory's logic, besides what grows with its words (`tensor_memory_sites`).
@@ -254,9 +258,10 @@ def estimate(overlay: Overlay) -> ResourceEstimate:
 
 
 def zero_point_sites(overlay: Overlay) -> Resources:
-    """What chooses between a pixel and the padding, bit by bit."""
+    """What chooses between a pixel and the padding, bit by bit, and what sums and products add."""
     padded = sum(model.padded_bytes(overlay) for model in MODELS if model.engine in overlay.engines)
-    return Resources(lut=round(ZERO_POINT_LUT * padded) + ZERO_POINT_QUEUE_LUT)
+    found = Resources(lut=round(ZERO_POINT_LUT * padded) + ZERO_POINT_QUEUE_LUT * (padded > 0))
+    return found + ZERO_POINT_SUMS if Engine.ELEMENTWISE in overlay.engines else found
 
 
 def block_design(overlay: Overlay) -> Resources:

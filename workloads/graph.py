@@ -96,8 +96,9 @@ class TensorSpec:
 class Window:
     """The sliding window of a convolution or a pooling layer, in elements.
 
-    `pad_value`: what the padding of a convolution holds, or a gather where it reads nothing, in
-    steps of its input: 0 but where the input holds a zero point, then what stands for real zero.
+    `pad_value`: what the padding of a convolution or a mean holds, or a gather where it reads
+    nothing, in steps of its input: 0 but where the input holds a zero point, then what stands for
+    real zero.
     """
 
     rows: int = 1
@@ -114,17 +115,19 @@ class Layer:
 
     `constants` maps a role to the name of an array in the graph. Roles by operator:
     convolution: weights int8 (out, in, rows, columns), bias int32 (out), multiplier int32
-    (out), shift int32 (out). add: multiplier (2), shift (1). multiply: multiplier (1),
-    shift (1). affine: multiplier (channels), offset (channels), shift (channels).
-    lookup: table int8 (256), or (channels, 256), indexed by value + 128; for int16 values
-    int16 (257) or (channels, 257), interpolated. matmul: multiplier (1),
+    (out), shift int32 (out). add: multiplier (2), shift (1), and offset int32 (1) where zero points
+    are held. multiply: multiplier (1), shift (1), and where zero points are held both zeros int32
+    (2), in steps of its inputs, and offset int32 (1). affine: multiplier (channels), offset
+    (channels), shift (channels). lookup: table int8 (256), or (channels, 256), indexed by value
+    + 128; for int16 values int16 (257) or (channels, 257), interpolated. matmul: multiplier (1),
     shift (1).
     softmax: table uint16 (256), exp of a difference. heat_maps: table uint16 (1024), row_axis
     int16 (rows), column_axis int16 (columns). downsample: weights int16 (rows, columns),
     shift (1). requantize: multiplier (1), shift (1). group_norm: scale int32 (channels), offset
     int32 (channels), epsilon int64 (1), film int32 (2). average_pool: multiplier (1) and
-    shift (1), or none if the window is a power of two. row: table int8 or int16 (rows,
-    elements). gather: places int32 (elements of the output). `arithmetic` has the integer formulas.
+    shift (1), or none if the window is a power of two; offset as in an add. row: table int8 or
+    int16 (rows, elements). gather: places int32 (elements of the output). `arithmetic` has the
+    integer formulas.
     `fraction_bits`: binary digits after the point of grid coordinates (grid layers only).
     """
 

@@ -125,10 +125,26 @@ def pool_scale(graph: Graph, layer: Layer) -> tuple[int, int]:
     return 1, (layer.window.rows * layer.window.columns).bit_length() - 1
 
 
+def offset_of(graph: Graph, layer: Layer) -> int:
+    """What a layer adds before its shift because zero points are held; 0 where none are."""
+    return int(graph.constant(layer, "offset")[0]) if "offset" in layer.constants else 0
+
+
+def zeros_of(graph: Graph, layer: Layer) -> tuple[int, int]:
+    """What stands for zero in the operands of a product, in their steps."""
+    if "zeros" not in layer.constants:
+        return 0, 0
+    first, second = graph.constant(layer, "zeros")
+    return int(first), int(second)
+
+
 def _average_pool(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
-    """y = requantize(sum of the window, multiplier, shift); padding counts as zeros."""
-    total = _windows(inputs[0], layer, 0).sum(axis=(3, 4), dtype=np.int64)
-    return arithmetic.requantize(total, *pool_scale(graph, layer), _out(graph, layer).bits)
+    """y = saturate(round_shift(sum of the window * multiplier + offset, shift)); padding counts
+    as zeros."""
+    total = _windows(inputs[0], layer, layer.window.pad_value).sum(axis=(3, 4), dtype=np.int64)
+    multiplier, shift = pool_scale(graph, layer)
+    return arithmetic.saturate(arithmetic.round_shift(
+        total * multiplier + offset_of(graph, layer), shift), _out(graph, layer).bits)
 
 
 def _max_pool(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
@@ -144,19 +160,23 @@ def _downsample(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
 
 
 def _add(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
-    """y = saturate(round_shift(a * m0 + b * m1, shift))."""
+    """y = saturate(round_shift(a * m0 + b * m1 + offset, shift))."""
     first, second = graph.constant(layer, "multiplier").astype(np.int64)
     total = inputs[0].astype(np.int64) * first + inputs[1].astype(np.int64) * second
-    shifted = arithmetic.round_shift(total, graph.constant(layer, "shift")[0])
+    shifted = arithmetic.round_shift(
+        total + offset_of(graph, layer), graph.constant(layer, "shift")[0])
     return _rectified(arithmetic.saturate(shifted, _out(graph, layer).bits), layer)
 
 
 def _multiply(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:
-    """y = requantize(a * b, multiplier, shift); b may be one channel or one position."""
-    product = inputs[0].astype(np.int64) * inputs[1]  # numpy repeats a lone channel or position
-    return arithmetic.requantize(
-        product, graph.constant(layer, "multiplier")[0], graph.constant(layer, "shift")[0],
-        _out(graph, layer).bits)
+    """y = saturate(round_shift((a - z0) * (b - z1) * multiplier + offset, shift)); b may be one
+    channel or one position."""
+    first, second = (array.astype(np.int64) - zero for array, zero in
+                     zip(inputs, zeros_of(graph, layer), strict=True))
+    product = first * second  # numpy repeats a lone channel or position
+    total = product * int(graph.constant(layer, "multiplier")[0]) + offset_of(graph, layer)
+    return arithmetic.saturate(arithmetic.round_shift(
+        total, graph.constant(layer, "shift")[0]), _out(graph, layer).bits)
 
 
 def _affine(graph: Graph, layer: Layer, inputs: Arrays) -> np.ndarray:

@@ -43,6 +43,14 @@ ROLES: Mapping[Operator, tuple[str, ...]] = {
     Operator.GATHER: ("places",),
 }
 
+#: Operators that put what stands for zero where they read nothing.
+PADS = frozenset({Operator.CONVOLUTION, Operator.AVERAGE_POOL, Operator.GATHER})
+#: Operators that may hold zero points by constants of their own.
+OFFSETS: Mapping[Operator, tuple[str, ...]] = {
+    Operator.ADD: ("offset",), Operator.AVERAGE_POOL: ("offset",),
+    Operator.MULTIPLY: ("zeros", "offset"),
+}
+
 
 def keeps_scale(layer: Layer) -> bool:
     """Whether a layer's output counts in the steps of its input; an average pool with a
@@ -127,10 +135,9 @@ def _verify_layer(graph: Graph, layer: Layer) -> None:
     window = layer.window
     if max(window.rows, window.columns, window.stride, window.padding) > MOST_WINDOW:
         raise GraphError(f"layer {layer.name!r}: {window} must be at most {MOST_WINDOW}")
-    if window.pad_value and (layer.operator not in (Operator.CONVOLUTION, Operator.GATHER)
-                             or not -128 <= window.pad_value <= 127):
+    if window.pad_value and (layer.operator not in PADS or not -128 <= window.pad_value <= 127):
         raise GraphError(f"layer {layer.name!r}: pad_value is {window.pad_value}, must be from "
-                         "-128 to 127, and 0 but in a convolution or a gather")
+                         "-128 to 127, and 0 but in a convolution, a mean or a gather")
     if not 0 <= layer.fraction_bits <= MOST_FRACTION_BITS:
         raise GraphError(f"layer {layer.name!r}: fraction_bits is {layer.fraction_bits}, must be "
                          f"from 0 to {MOST_FRACTION_BITS}")
@@ -327,6 +334,12 @@ def _verify_constants(graph: Graph, layer: Layer, ins: Specs, out: TensorSpec) -
         if area & (area - 1):
             raise GraphError(f"layer {layer.name!r}: a window of {area} needs a multiplier and a "
                              "shift; only a power of two does without")
+    for role in OFFSETS.get(layer.operator, ()):
+        if role in layer.constants:
+            most, shape = {"zeros": (127, (2,)), "offset": ((1 << 31) - 1, (1,))}[role]
+            if _shape_of(graph, layer, role) != shape:
+                raise GraphError(f"layer {layer.name!r}: {role} must have shape {shape}")
+            _in_range(layer, role, graph.constant(layer, role), -most - 1, most)
     if layer.operator is Operator.GATHER:
         _in_range(layer, "places", graph.constant(layer, "places"), -1, ins[0].elements - 1)
     if layer.operator is Operator.CONVOLUTION:

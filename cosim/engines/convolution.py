@@ -324,7 +324,8 @@ def _fused_behind(chooser: Chooser, layer: Layer) -> tuple[Layer | None, Layer |
             and spec.rows % 2 == spec.columns % 2 == 0):
         return reader, None
     if (reader.operator is Operator.ADD and Fusion.ADD in chooser.overlay.fusions
-            and not reader.relu and len(set(reader.inputs)) == 2):
+            and not reader.relu and len(set(reader.inputs)) == 2
+            and "offset" not in reader.constants):
         other = next(name for name in reader.inputs if name != layer.output)
         if (chooser.layouts.known(other) and chooser.layouts.is_dense(other)
                 and _made_before(chooser, other, layer)):

@@ -24,10 +24,10 @@ from cosim.engines.stream_values import pointwise, windows
 from cosim.mapping.choose import Chooser, work_of
 from cosim.mapping.stream_search import ImageShape, StreamShape, search, search_images
 from cosim.mapping.tiles import LayerMapping, PlaneTile, StreamTile
-from cosim.mapping.words import span
+from cosim.mapping.words import lacks_zero_points, span
 from cosim.program.table import Buffer, Opcode
 from workloads.graph import Layer, Operator
-from workloads.reference import fraction_bits_of
+from workloads.reference import fraction_bits_of, offset_of, zeros_of
 
 LOOKUP_TABLE_BYTES, SOFTMAX_TABLE_BYTES = 256, 512
 SOFTMAX_TABLE_BEAT = 64  # behind the two lookup tables of 256 bytes
@@ -233,7 +233,8 @@ def _plan(mapped: Mapped, site: Site, tile: StreamTile) -> StreamPlan:
         mapped.planes(item.inputs[0]), mapped.planes(item.output),
         spec.positions // tile.unit_in, tile.unit_in, tile.unit_out, tile.planes, tile.units,
         tile.unit_in // spec.columns if tile.unit_in >= spec.columns else 1,
-        spec.columns, out.columns, spec.channels, *_parameters(mapped, site), *_scalars(mapped))
+        spec.columns, out.columns, spec.channels, *_parameters(mapped, site), *_scalars(mapped),
+        *zeros_of(graph, layer), offset_of(graph, layer))
 
 
 def _image_job(mapped: Mapped, site: Site, tile: PlaneTile) -> Job:
@@ -357,6 +358,8 @@ def _misfit(chooser: Chooser, layer: Layer, planes: int) -> str:
             layer.inputs[1]].positions:
         return "one value a channel; the engine multiplies position by position"
     spread = operator is Operator.MULTIPLY and tensors[layer.inputs[1]].channels == 1
+    if operator in TWO_OPERANDS and lacks_zero_points(layer, overlay):
+        return "zero_points is false, must be true for operands that hold a zero point"
     if operator in TWO_OPERANDS and not spread and (
             layouts.parts(first) != layouts.parts(layer.inputs[1])):
         return "the channels of its operands lie in memory in different parts"

@@ -38,7 +38,8 @@ WINDOWS = (int(Opcode.AVERAGE_POOL), int(Opcode.MAX_POOL), UPSAMPLE)
 class StreamPlan(NamedTuple):
     """A layer that streams tiles: `operands` one or two, `units` groups of positions.
 
-    `first`, `second`, `third`: the last arguments of the operations.
+    `first`, `second`, `third`: the last arguments of the operations but for `zero_in`,
+    `zero_other` and `offset`.
     """
 
     opcode: int
@@ -62,6 +63,9 @@ class StreamPlan(NamedTuple):
     first: int
     second: int
     third: int
+    zero_in: int
+    zero_other: int
+    offset: int
 
 
 class ImageCut(NamedTuple):
@@ -87,6 +91,10 @@ def _arguments(line, plan, bases, tile):
     if plan.opcode in (ADD, MULTIPLY):
         line[1], line[2], line[3], line[4] = other_base, out_base, positions, planes
         line[5], line[6], line[7] = plan.first, plan.second, plan.third
+        if plan.opcode == ADD:
+            line[8] = plan.offset
+        else:
+            line[8], line[9], line[10] = plan.zero_in, plan.zero_other, plan.offset
     elif plan.opcode == AFFINE:
         line[1], line[2], line[3] = out_base, positions, planes
         line[4], line[5] = plan.parameter_base + plane * 8, plan.first

@@ -26,14 +26,16 @@ def pointwise(memories: Buffers, opcode: Opcode, a: Mapping[str, int]) -> None:
     value = memories.read(a["in_base"], positions, planes)
     if opcode is Opcode.ADD:
         other = memories.read(a["other_base"], positions, planes)
-        both = value * a["multiplier_in"] + other * a["multiplier_other"]
+        both = value * a["multiplier_in"] + other * a["multiplier_other"] + a["offset"]
         result = arithmetic.saturate(arithmetic.round_shift(both, a["shift"]))
     elif opcode is Opcode.MULTIPLY:
         if a["broadcast"]:
             other = memories.read(a["other_base"], positions, 1)[:, :, :1]
         else:
             other = memories.read(a["other_base"], positions, planes)
-        result = arithmetic.requantize(value * other, a["multiplier"], a["shift"])
+        product = (value.astype(np.int64) - a["zero_in"]) * (other - a["zero_other"])
+        result = arithmetic.saturate(arithmetic.round_shift(
+            product * a["multiplier"] + a["offset"], a["shift"]))
     elif opcode is Opcode.AFFINE:
         entries = memories.constants(Buffer.VECTOR_PARAMETERS, a["parameter_base"],
                                      planes * BEAT)

@@ -67,8 +67,16 @@ def narrow(layer: Layer, graph: Graph, overlay: Overlay) -> bool:
 
 
 def lacks_zero_points(layer: Layer, overlay: Overlay) -> bool:
-    """Does a layer pad with what this design cannot pad with?"""
-    return bool(layer.window.padding and layer.window.pad_value) and not overlay.zero_points
+    """Does a layer ask for zero points of a design that has none?"""
+    return asks_for_zero_points(layer) and not overlay.zero_points
+
+
+def asks_for_zero_points(layer: Layer) -> bool:
+    """Is a convolution's padding not 0, or have a sum's or a product's operands zero points?"""
+    if layer.operator is Operator.CONVOLUTION:
+        return bool(layer.window.padding and layer.window.pad_value)
+    return layer.operator in (Operator.ADD, Operator.MULTIPLY) and not layer.constants.keys(
+        ).isdisjoint(("offset", "zeros"))
 
 
 def weight_word_bytes(overlay: Overlay, halved: bool) -> int:

@@ -133,6 +133,10 @@ bool bad_padding(int value) {
     return value != 0 && !ZERO_POINTS && fails("pad_value: this design pads with 0 alone");
 }
 
+bool bad_offset(std::int32_t value) {
+    return value != 0 && !ZERO_POINTS && fails("offset: this design holds no zero points");
+}
+
 bool bad_convolution(const ConvolutionArguments &item, bool narrow) {
     if (bad_padding(item.pad_value)) {
         return true;
@@ -200,13 +204,14 @@ bool bad_grid_sample(const GridSampleArguments &item) {
 bool bad_vector(const Command &command, Opcode opcode) {
     if (opcode == Opcode::ADD) {
         const AddArguments item = decode_add_arguments(command);
-        return bad_beats(item) || outside("INPUT", item.other_base,
-                                          in_words(item.planes) * item.positions, INPUT_SIZE);
+        return bad_offset(item.offset) || bad_beats(item) ||
+               outside("INPUT", item.other_base, in_words(item.planes) * item.positions,
+                       INPUT_SIZE);
     }
     if (opcode == Opcode::MULTIPLY) {
         const MultiplyArguments item = decode_multiply_arguments(command);
         const std::int64_t words = in_words(item.broadcast ? 1 : item.planes);
-        return bad_beats(item) ||
+        return bad_offset(item.offset | item.zero_in | item.zero_other) || bad_beats(item) ||
                outside("INPUT", item.other_base, words * item.positions, INPUT_SIZE);
     }
     if (opcode == Opcode::AFFINE) {

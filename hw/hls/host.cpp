@@ -9,7 +9,7 @@ namespace cosim {
 namespace {
 
 constexpr std::int32_t MAGIC = 0x54534F48;
-constexpr std::int32_t VERSION = 3;
+constexpr std::int32_t VERSION = 4;
 
 const std::uint8_t *table_bytes = nullptr;
 std::int32_t record_count = 0;

@@ -53,10 +53,11 @@ inline void window(const Record &layer, const Tensor &in, Tensor &out) {
                     const int y = row * layer.stride + tap / layer.kernel_columns - layer.padding;
                     const int x =
                         column * layer.stride + tap % layer.kernel_columns - layer.padding;
-                    if (!in.inside(y, x)) {
+                    const bool inside = in.inside(y, x);
+                    if (!inside && layer.kind != AVERAGE_POOL) {
                         continue;
                     }
-                    const std::int32_t value = in.at(channel, y, x);
+                    const std::int32_t value = inside ? in.at(channel, y, x) : layer.pad_value;
                     greatest = value > greatest ? value : greatest;
                     total += layer.kind == DOWNSAMPLE
                                  ? static_cast<std::int64_t>(words(layer.weights)[tap]) * value
@@ -64,7 +65,9 @@ inline void window(const Record &layer, const Tensor &in, Tensor &out) {
                 }
                 out.at(channel, row, column) =
                     layer.kind == MAX_POOL ? greatest
-                                           : narrowed(layer, round_shift(total * layer.scale[0], layer.shift));
+                                           : narrowed(layer, round_shift(total * layer.scale[0] +
+                                                                             offset_of(layer),
+                                                                         layer.shift));
             }
         }
     }
@@ -103,15 +106,18 @@ inline void elementwise(const Record &layer, const Tensor &in, const Tensor &oth
         std::int32_t result = 0;
         if (layer.kind == ADD) {
             const std::int64_t both =
-                value * layer.scale[0] + std::int64_t{other.value[index]} * layer.scale[1];
+                value * layer.scale[0] + std::int64_t{other.value[index]} * layer.scale[1] +
+                offset_of(layer);
             result = rectified(layer, narrowed(layer, round_shift(both, layer.shift)));
         } else if (layer.kind == MULTIPLY) {
             // The second operand may be one channel or one position, repeated.
             const std::size_t place = other.channels == 1               ? index % positions
                                       : other.rows * other.columns == 1 ? channel
                                                                         : index;
-            const std::int64_t product = value * other.value[place];
-            result = narrowed(layer, round_shift(product * layer.scale[0], layer.shift));
+            const std::int64_t product =
+                (value - layer.zeros[0]) * (other.value[place] - layer.zeros[1]);
+            result = narrowed(layer, round_shift(product * layer.scale[0] + offset_of(layer),
+                                                 layer.shift));
         } else if (layer.kind == AFFINE) {
             const std::int64_t total =
                 value * words(layer.multiplier)[channel] + words(layer.offset)[channel];

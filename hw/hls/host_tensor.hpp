@@ -34,7 +34,10 @@ struct Record {
     std::int32_t scale[2], shift;
     Array weights, bias, multiplier, offset, shifts, table, row_axis, column_axis;
     Place input[3], output;
-    std::int32_t epsilon[2]; // low word, high word
+    union {
+        std::int32_t epsilon[2]; // of a norm: low word, high word
+        std::int32_t zeros[2];   // of a product: what stands for zero in its operands
+    };
     std::int32_t pad_value, unused;
 };
 static_assert(sizeof(Record) == RECORD_WORDS * 4, "a record is 64 words");
@@ -42,6 +45,11 @@ static_assert(sizeof(Record) == RECORD_WORDS * 4, "a record is 64 words");
 // The table of host layers as it was given; offsets count from its start.
 const std::int32_t *words(const Array &array);
 const std::int8_t *bytes(const Array &array);
+
+// What a sum, a product or a mean adds before its shift; 0 where no zero point is held.
+inline std::int64_t offset_of(const Record &layer) {
+    return layer.offset.count ? words(layer.offset)[0] : 0;
+}
 
 // A tensor with its channels in order, [channel][row][column].
 struct Tensor {

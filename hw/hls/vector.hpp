@@ -23,7 +23,8 @@ inline void add(const AddArguments &item, const InputWord input[COLUMNS][INPUT_S
                 COSIM_UNROLL
                 const std::int64_t both =
                     static_cast<std::int64_t>(one.lane[lane]) * item.multiplier_in +
-                    static_cast<std::int64_t>(other.lane[lane]) * item.multiplier_other;
+                    static_cast<std::int64_t>(other.lane[lane]) * item.multiplier_other +
+                    (ZERO_POINTS ? item.offset : 0);
                 result.lane[lane] =
                     static_cast<std::int8_t>(saturate8(round_shift(both, item.shift)));
             }
@@ -44,9 +45,14 @@ inline void multiply(const MultiplyArguments &item, const InputWord input[COLUMN
             Beat result;
             for (int lane = 0; lane < BEAT_BYTES; ++lane) {
                 COSIM_UNROLL
-                const std::int32_t factor = other.lane[item.broadcast ? 0 : lane];
-                result.lane[lane] = static_cast<std::int8_t>(
-                    requantize(one.lane[lane] * factor, item.multiplier, item.shift));
+                const std::int32_t factor =
+                    other.lane[item.broadcast ? 0 : lane] - (ZERO_POINTS ? item.zero_other : 0);
+                const std::int32_t product =
+                    (one.lane[lane] - (ZERO_POINTS ? item.zero_in : 0)) * factor;
+                const std::int64_t total = static_cast<std::int64_t>(product) * item.multiplier +
+                                           (ZERO_POINTS ? item.offset : 0);
+                result.lane[lane] =
+                    static_cast<std::int8_t>(saturate8(round_shift(total, item.shift)));
             }
             write_output(output, item.out_base, item.positions, plane, position, result);
         }

@@ -91,7 +91,9 @@ _ONE_BIT = frozenset({"upsample", "first", "last", "relu", "pool", "add", "broad
 _ONE_BYTE = frozenset({"buffer", "kernel_rows", "kernel_columns", "kernel", "stride", "padding",
                        "shift", "add_shift", "fraction_bits", "order"})
 # Negative where a tile of an upsampled image begins at the second copy of a row or column.
-_SIGNED_BYTE = frozenset({"pad_top", "pad_left", "pad_value"})
+_SIGNED_BYTE = frozenset({"pad_top", "pad_left", "pad_value", "zero_in", "zero_other"})
+#: What is not zero in programs of designs with `zero_points` alone.
+ZERO_POINT_ARGUMENTS = frozenset({"pad_value", "zero_in", "zero_other", "offset"})
 
 
 def _width(name: str) -> tuple[int, bool]:
@@ -101,7 +103,7 @@ def _width(name: str) -> tuple[int, bool]:
         return 8, False
     if name in _SIGNED_BYTE:
         return 8, True
-    if "multiplier" in name:
+    if "multiplier" in name or name == "offset":
         return 32, True
     return (24, False) if name.endswith("positions") else (16, False)
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from cosim.lowering.placement import TensorPlace
 from workloads.graph import Graph, GraphError, Layer, Operator
-from workloads.reference import fraction_bits_of, pool_scale
+from workloads.reference import fraction_bits_of, pool_scale, zeros_of
 
 MAGIC = 0x54534F48  # "HOST"
-VERSION = 3
+VERSION = 4
 RECORD_WORDS = 64
 #: Numbers of the operators in the C++ table; 0 does nothing (a start of the fabric).
 OPERATOR_NUMBERS: Mapping[Operator, int] = {operator: index + 1 for index, operator in enumerate((
@@ -77,6 +77,8 @@ def _fill(record: np.ndarray, graph: Graph, layer: Layer, places: Mapping[str, T
                    window.rows, window.columns, window.stride, window.padding, window.groups)
     record[9:12] = _scale(graph, layer)
     record[62] = window.pad_value
+    if layer.operator is Operator.MULTIPLY:
+        record[60:62] = zeros_of(graph, layer)
     if layer.operator is Operator.GROUP_NORM:
         epsilon = int(graph.constant(layer, "epsilon")[0])
         record[60:62] = np.array([epsilon], "<i8").view("<i4")

@@ -21,7 +21,14 @@ from collections.abc import Iterable
 from amaranth.hdl import Cat, DomainRenamer, Elaboratable, Module, Mux, Signal, Value
 
 from cosim.program.table import Opcode
-from hw.interface.descriptors import DESCRIPTOR_BYTES, HEADER, TRANSFER, Field, argument_fields
+from hw.interface.descriptors import (
+    DESCRIPTOR_BYTES,
+    HEADER,
+    TRANSFER,
+    ZERO_POINT_ARGUMENTS,
+    Field,
+    argument_fields,
+)
 from hw.rtl.pipeline import delay, late, register
 from hw.rtl.transfers.queue import Queue
 
@@ -44,9 +51,10 @@ def read_field(command: Value, field: Field, bits: int | None = None) -> Value:
     return value.as_signed() if field.signed else value
 
 
-def fields_read(opcode: Opcode, pads: bool) -> list[Field]:
-    """The arguments that a convolving engine reads; `pads`: among them what padding holds."""
-    return [field for field in argument_fields(opcode) if pads or field.name != "pad_value"]
+def fields_read(opcode: Opcode, zero_points: bool) -> list[Field]:
+    """The arguments that an engine reads; those of zero points where the design holds some."""
+    return [field for field in argument_fields(opcode)
+            if zero_points or field.name not in ZERO_POINT_ARGUMENTS]
 
 
 class Shell(Elaboratable):

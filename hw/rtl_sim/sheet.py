@@ -92,6 +92,10 @@ class Sheet:
         """What padding holds: 0 in a design that has no other."""
         return int(self.draw.integers(-128, 128)) if self.overlay.zero_points else 0
 
+    def offset(self) -> int:
+        """What zero points add to a sum or a product: 0 in a design that holds none."""
+        return int(self.draw.integers(-1 << 22, 1 << 22)) if self.overlay.zero_points else 0
+
     def below(self, limit: int) -> int:
         """An integer from 1 to `limit`."""
         return int(self.draw.integers(1, limit + 1))

@@ -157,12 +157,13 @@ def two_operands(sheet: Sheet) -> None:
     planes, positions, broadcast = sheet.below(5), reaches(sheet, 30), int(draw.integers(2))
     groups = -(-planes // (sheet.overlay.tn // BEAT))
     values = {"in_base": sheet.below(9), "out_base": sheet.below(9), "positions": positions,
-              "planes": planes, "shift": int(draw.integers(0, 16))}
+              "planes": planes, "shift": int(draw.integers(0, 16)), "offset": sheet.offset()}
     values["other_base"] = values["in_base"] + groups * positions
     multiply = bool(draw.integers(2))
     opcode = Opcode.MULTIPLY if multiply else Opcode.ADD
     if multiply:
-        values |= {"broadcast": broadcast, "multiplier": int(draw.integers(1, 32768))}
+        values |= {"broadcast": broadcast, "multiplier": int(draw.integers(1, 32768)),
+                   "zero_in": sheet.pad_value(), "zero_other": sheet.pad_value()}
     else:
         values |= {"multiplier_in": int(draw.integers(1, 32768)),
                    "multiplier_other": int(draw.integers(1, 32768))}

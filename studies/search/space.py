@@ -23,8 +23,9 @@ from arch_models.overlay import (
     Start,
 )
 from cosim.mapping.choose import engines_for
+from cosim.mapping.words import asks_for_zero_points
 from studies.plain.errors import UserError
-from workloads.graph import Graph, Operator
+from workloads.graph import Graph
 
 Value = bool | int | str
 Choice = dict[str, Value]
@@ -285,8 +286,6 @@ def default_space(board: Board, graph: Graph | None = None) -> Space:
         axes.append(Axis(f"fabric_{engine.value}", switch, when))
         axes += [Axis(name, values, Condition(f"fabric_{engine.value}", (True,)))
                  for name, values in OWN_AXES[engine].items()]
-    if graph is not None and any(
-            layer.operator is Operator.CONVOLUTION and layer.window.pad_value
-            for layer in graph.layers):
+    if graph is not None and any(asks_for_zero_points(layer) for layer in graph.layers):
         axes.append(Axis("zero_points", (True,)))
     return Space(tuple(axes), COUPLINGS)

@@ -23,14 +23,24 @@ SMALL = dataclasses.replace(BASE, tm=8, tn=8)
 
 
 def shifted_graph() -> Graph:
-    """The small frame; the padding of its convolutions holds many values."""
+    """The small frame; the padding of its convolutions, and what its sums and products add and
+    take away, hold many values."""
     graph = small_graph()
-    layers = tuple(
-        dataclasses.replace(layer, window=dataclasses.replace(
-            layer.window, pad_value=37 * index % 256 - 128))
-        if layer.operator is Operator.CONVOLUTION else layer
-        for index, layer in enumerate(graph.layers))
-    return dataclasses.replace(graph, layers=layers)
+    constants, layers = dict(graph.constants), []
+    for index, layer in enumerate(graph.layers):
+        value = 37 * index % 256 - 128
+        if layer.operator is Operator.CONVOLUTION:
+            layer = dataclasses.replace(layer, window=dataclasses.replace(
+                layer.window, pad_value=value))
+        roles = {Operator.ADD: ("offset",), Operator.MULTIPLY: ("zeros", "offset")}.get(
+            layer.operator, ())
+        for role in roles:
+            name, one = f"{layer.name}.{role}", int(graph.constant(layer, "shift")[0])
+            constants[name] = np.array([value, 11 - value] if role == "zeros" else [
+                value << max(0, one - 2)], np.int32)
+            layer = dataclasses.replace(layer, constants={**layer.constants, role: name})
+        layers.append(layer)
+    return dataclasses.replace(graph, layers=tuple(layers), constants=constants)
 
 
 def test_a_frame_is_bit_exact_in_c():
@@ -52,7 +62,19 @@ def test_a_design_that_pads_with_zero_refuses_another_value_in_c():
         built.run(encode(program), program.segments, np.zeros(64, np.uint8))
 
 
-@pytest.mark.parametrize("engine", [Engine.CONVOLUTION, Engine.DEPTHWISE])
+@pytest.mark.parametrize(("opcode", "argument"), [
+    (Opcode.ADD, "offset"), (Opcode.MULTIPLY, "zero_in"), (Opcode.MULTIPLY, "zero_other")])
+def test_a_design_without_zero_points_refuses_them_in_c(opcode: Opcode, argument: str):
+    sheet = Sheet()
+    sheet.row(ENGINE, opcode, dict.fromkeys(("positions", "planes", argument), 1), OUT_FREE,
+              OUT_FILLED)
+    program = sheet.program()
+    with (Fabric(program, dataclasses.replace(SMALL, zero_points=False), flags=QUICK) as built,
+          pytest.raises(SimulationError, match="this design holds no zero points")):
+        built.run(encode(program), program.segments, np.zeros(64, np.uint8))
+
+
+@pytest.mark.parametrize("engine", [Engine.CONVOLUTION, Engine.DEPTHWISE, Engine.ELEMENTWISE])
 def test_tiles_on_the_rtl(engine: Engine):
     only = dataclasses.replace(SMALL, engines=frozenset({engine}))
     tiles = compare_tiles(60, 0, only, board())
@@ -70,3 +92,5 @@ def test_its_sites_are_those_that_synthesis_counted():
     for change, counted in (({}, 84), ({"columns": 2}, 155), ({"tm": 16, "tn": 16}, 148)):
         overlay = dataclasses.replace(SMALL, engines=only, **change)
         assert abs(estimate(overlay).part(ZERO_POINTS).lut - counted) < 8
+    sums = estimate(dataclasses.replace(SMALL, engines=frozenset({Engine.ELEMENTWISE})))
+    assert (sums.part(ZERO_POINTS).lut, sums.part(ZERO_POINTS).ff) == (80, 171)

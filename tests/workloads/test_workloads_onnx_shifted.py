@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from arch_models.board import load_board
-from arch_models.overlay import Infeasible, default_overlay
+from arch_models.overlay import Engine, Infeasible, default_overlay
 from cosim.build import build
 from hw.csim.simulate import run_frame_by_layer
 from studies.evaluation.evaluate import feasible
@@ -46,13 +46,16 @@ CONSTANTS = {
     "tr": weights(8, 5, 3, 3),
     "ws": np.float32(0.004), "pads": np.array([0, 0, 1, 0, 0, 0, 1, 2]),
     "twice": np.array([1, 1, 2, 2], np.float32), "start": np.array([0]), "end": np.array([6]),
-    "one": np.array([1]), "other": np.uint8(140)}
+    "one": np.array([1]), "other": np.uint8(140), "v": np.float32(0.05), "later": np.uint8(61),
+    "j": weights(6, 16, 1, 1), "by": np.linspace(0.5, 2, 8, dtype=np.float32).reshape(1, 8, 1, 1),
+    "ones": np.ones(8, np.float32), "none": np.zeros(8, np.float32)}
 LEFT = [*counted("x", "d", "s", "z"), node("DequantizeLinear", ["a", "ws", "z"], ["wa"]),
         node("DequantizeLinear", ["b", "ws", "z"], ["wb"]),
         node("DequantizeLinear", ["m", "ws", "z"], ["wm"]),
         node("DequantizeLinear", ["g", "ws", "z"], ["wg"]),
         node("DequantizeLinear", ["h", "ws", "z"], ["wk"]),
-        node("DequantizeLinear", ["tr", "ws", "z"], ["wt"])]
+        node("DequantizeLinear", ["tr", "ws", "z"], ["wt"]),
+        node("DequantizeLinear", ["j", "ws", "z"], ["wj"])]
 VALUES = {"x": np.random.default_rng(3).normal(0, 1, (1, 4, 6, 6)).astype(np.float32)}
 
 
@@ -96,6 +99,43 @@ PADDING = {
     "counted anew": [*FIRST, *counted("f", "l", "u", "other"),
                      node("Conv", ["l", "wb"], ["c"], pads=[1] * 4)],
 }
+#: Two activations, f and r, each with a zero point of its own.
+SECOND = [*FIRST, node("Conv", ["f", "wk"], ["e2"], pads=[1] * 4, group=8),
+          *counted("e2", "r", "v", "other")]
+
+
+def behind(made: onnx.NodeProto, kernels: str = "wb", **window: list[int]) -> list[onnx.NodeProto]:
+    """A node that makes k, which is quantized with a zero point, and a convolution of that."""
+    return [*SECOND, made, *counted("k", "l", "v", "later"),
+            node("Conv", ["l", kernels], ["c"], **window)]
+
+
+PAD = {"pads": [1] * 4}
+#: Where two activations with zero points meet, or one is averaged.
+MEETING = {
+    "a sum": behind(node("Add", ["f", "r"], ["k"]), **PAD),
+    "a difference": behind(node("Sub", ["r", "f"], ["k"]), **PAD),
+    "a sum, then a ReLU": [
+        *SECOND, node("Add", ["f", "r"], ["k0"]), node("Relu", ["k0"], ["k"]),
+        *counted("k", "l", "v", "least"), node("Conv", ["l", "wb"], ["c"], **PAD)],
+    "a product": behind(node("Mul", ["f", "r"], ["k"]), **PAD),
+    "a product with constants": behind(node("Mul", ["f", "by"], ["k"]), **PAD),
+    "a gate": [
+        *SECOND, node("GlobalAveragePool", ["r"], ["m0"]), *counted("m0", "m1", "s", "later"),
+        node("Sigmoid", ["m1"], ["m2"]), *counted("m2", "m3", "byte", "least"),
+        node("Mul", ["f", "m3"], ["c1"]), *counted("c1", "c2", "v", "later"),
+        node("Conv", ["c2", "wb"], ["c"], **PAD)],
+    "a concatenation": behind(node("Concat", ["f", "r"], ["k"], axis=1), "wj"),
+    "a mean": behind(node("AveragePool", ["f"], ["k"], kernel_shape=[2, 2]), **PAD),
+    "a mean of pads, too": behind(node(
+        "AveragePool", ["f"], ["k"], kernel_shape=[3, 3], count_include_pad=1, **PAD), **PAD),
+    "a mean without pads": behind(node(
+        "AveragePool", ["f"], ["k"], kernel_shape=[3, 3], **PAD), **PAD),
+    "linear": behind(node("Resize", ["f", "", "twice"], ["k"], mode="linear"), **PAD),
+    "a norm": behind(node("InstanceNormalization", ["f", "ones", "none"], ["k"]), **PAD),
+}
+#: What no layer holds zero points in.
+OTHERS = [[*SECOND, node(operator, ["f", "r"], ["c"])] for operator in ("MatMul", "Max")]
 
 
 @pytest.mark.parametrize("zero", [np.uint8(97), np.uint8(0), np.uint8(255), np.int8(-31)], ids=str)
@@ -135,6 +175,44 @@ def test_padding_stands_for_zero(name: str, zero: np.ndarray, tmp_path: Path) ->
     assert decibels(right, real) > 20  # the float network does not round, but it cuts off
     if name in ("even", "uneven, with a stride", "depthwise", "transposed", "a pad", "maxima"):
         assert_lowered(found, VALUES, replace(default_overlay(), zero_points=True))
+
+
+@pytest.mark.parametrize("zero", [np.uint8(97), np.uint8(0)], ids=str)
+@pytest.mark.parametrize("name", MEETING)
+def test_zero_points_that_meet_are_exact(name: str, zero: np.ndarray, tmp_path: Path) -> None:
+    """No value is further than a step (two where each axis is interpolated and rounded), and the
+    Program of a design that holds them has every byte. One mean of four in four is a half, which
+    the file rounds to even without its zero point."""
+    path = saved(tmp_path, zero, MEETING[name])
+    found, real, made = computed(path, VALUES)
+    right = runtime(path, VALUES)
+    apart = np.rint((made - right) / STEP)
+    assert "with a zero point held exactly" in found.note and "widened" not in found.note
+    assert np.abs(apart).max() <= 1 + (name == "linear") and (apart == 0).mean() > 0.6
+    assert decibels(right, real) > 18  # the float network does not round, but it cuts off
+    assert_lowered(found, VALUES, replace(default_overlay(), zero_points=True))
+
+
+def test_a_sum_behind_a_relu_needs_no_table(tmp_path: Path) -> None:
+    """Integers that end at zero are the ReLU."""
+    found, _, _ = computed(saved(tmp_path, np.uint8(97), MEETING["a sum, then a ReLU"]), VALUES)
+    assert [layer.operator for layer in found.graph.layers] == [
+        Operator.CONVOLUTION, Operator.CONVOLUTION, Operator.ADD, Operator.CONVOLUTION]
+
+
+def test_sums_leave_the_fabric_of_a_design_without_zero_points(tmp_path: Path) -> None:
+    nodes = [*SECOND, node("Add", ["f", "r"], ["c"])]
+    graph = import_onnx(saved(tmp_path, np.uint8(97), nodes), [VALUES]).graph
+    name = next(layer.name for layer in graph.layers if layer.operator is Operator.ADD)
+    engines = {}
+    for zero_points in (False, True):
+        free = replace(graph, layers=tuple(replace(layer, window=replace(
+            layer.window, pad_value=0)) for layer in graph.layers))
+        lowered = feasible(build(free, replace(default_overlay(), zero_points=zero_points),
+                                 load_board("pynq-z1")))
+        engines[zero_points] = next(item for item in lowered.mapping.layers if item.name == name)
+    assert engines[False].engine is None and "zero_points" in engines[False].why_host
+    assert engines[True].engine is Engine.ELEMENTWISE
 
 
 def ends(path: Path, first: np.ndarray, last: np.ndarray, back: bool) -> Path:
@@ -219,23 +297,28 @@ def test_a_design_that_pads_with_zero_alone_says_what_it_lacks(tmp_path: Path) -
                           Infeasible)
 
 
-@pytest.mark.parametrize("nodes", [
-    [*FIRST, node("Mul", ["f", "f"], ["c"])],
-    [*FIRST, node("AveragePool", ["f"], ["c"], kernel_shape=[2, 2])]],
-    ids=["a product of activations", "a mean"])
+@pytest.mark.parametrize("nodes", OTHERS, ids=["a matrix product", "a maximum of two"])
 def test_what_computes_otherwise_is_refused_or_widened(nodes: list[onnx.NodeProto],
                                                        tmp_path: Path) -> None:
-    """Sums and products of two activations have no place for a zero point."""
     path = saved(tmp_path, np.uint8(97), nodes)
     with pytest.raises(GraphError, match="the zero point must be 128"):
         import_onnx(path, [VALUES])
-    assert "1 ranges with a zero point widened" in import_onnx(path, [VALUES], symmetric=True).note
+    assert "2 ranges with a zero point widened" in import_onnx(path, [VALUES], symmetric=True).note
+
+
+@pytest.mark.parametrize("name", ["a sum", "a product"])
+def test_symmetric_widens_what_meets(name: str, tmp_path: Path) -> None:
+    """Such a design adds no offset to a sum."""
+    graph = import_onnx(saved(tmp_path, np.uint8(97), MEETING[name]), [VALUES],
+                        symmetric=True).graph
+    assert not any({"offset", "zeros"} & set(layer.constants) for layer in graph.layers)
+    assert not isinstance(build(graph, default_overlay(), load_board("pynq-z1")), Infeasible)
 
 
 def test_widened_layers_are_judged_at_the_outputs_alone(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their integers count in other steps than the file's, which is no fault of a layer."""
-    path = saved(tmp_path, np.uint8(97), [*FIRST, node("Mul", ["f", "f"], ["c"])])
+    path = saved(tmp_path, np.uint8(97), [*SECOND, node("Mul", ["f", "r"], ["c"])])
     found = import_onnx(path, [VALUES], symmetric=True)
     assert share_within_one(agreement(found, path)) in (None, 1)
     [end], _ = outputs(path, found, Reading(symmetric=True))

@@ -10,6 +10,7 @@ point is held exactly (`shifted`) or refused; with `symmetric` its range is wide
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from workloads.onnx.patterns import with_normalizations
 from workloads.onnx.read import Model, Node, Numbers, Sizes, read_file, read_model
 from workloads.onnx.rules.curves import Linear
 from workloads.onnx.rules.expansions import EXPANSIONS
+from workloads.onnx.rules.foreign import LINEAR
 from workloads.onnx.rules.stated import keep_integers, on_integers
 from workloads.onnx.walk import Counted, Unsupported, View, Walk, three
 from workloads.quantization.coordinates import with_wide_coordinates
@@ -217,6 +219,10 @@ def walked(model: Model, symmetric: bool = False, cached: Sequence[str] = ()) ->
     model = with_normalizations(
         replace(model, constants={**model.constants, **stated}), {**model.constants, **stated})
     walk = Walk(model, symmetric)
+    for node in model.nodes:
+        if node.operator in LINEAR:
+            with suppress(Exception):  # said of the node when it is walked
+                walk.expand_ahead(node, EXPANSIONS[node.operator](walk, node) or ())
     problems: dict[tuple[str, str], list[str]] = {}
     # What follows a node that failed is judged by its operator only.
     failed: set[str] = set()
@@ -323,7 +329,10 @@ def _import_node(walk: Walk, node: Node) -> None:
                 np.isposinf(held).any() and node.operator not in ("Clip", "Min", "Max", "Where")):
             raise Unsupported(f"{name!r} holds NaN or infinity; export the weights anew")
     try:
-        steps = EXPANSIONS[node.operator](walk, node) if node.operator in EXPANSIONS else None
+        steps = walk.ahead(node)
+        if steps is None:
+            steps = EXPANSIONS[node.operator](walk, node) if node.operator in EXPANSIONS else None
+            walk.expand(steps or ())
         if steps is not None:
             _import_steps(walk, node, steps)
             keep_integers(walk, node)
@@ -343,7 +352,6 @@ def _import_node(walk: Walk, node: Node) -> None:
 
 def _import_steps(walk: Walk, node: Node, steps: Sequence[Node]) -> None:
     """The nodes that stand for one of the file's; what cannot be kept of them is said of it."""
-    walk.expand(steps)
     before = len(walk.problems)
     try:
         for step in steps:

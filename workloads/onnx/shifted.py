@@ -5,7 +5,8 @@ tensor's values lie (zero point - 128) steps above the real ones. A layer that m
 its bias, a table in its entries. A product takes away the sum of its weights times so many steps,
 and pads with so many; moves and maxima pass them on. What the network's callers give and read holds
 none: its inputs and outputs count from zero in the file's steps, with 16 bits, and a layer adds or
-takes away the zero point.
+takes away the zero point. Sums and products of two activations and means take zero points away by
+constants of their own, before they round; a concatenation counts its parts anew, by tables.
 """
 
 from __future__ import annotations
@@ -19,39 +20,58 @@ from workloads.onnx.read import Node
 from workloads.onnx.rules import functions
 from workloads.onnx.rules.curves import ONE, Linear
 from workloads.onnx.walk import Counted, View, Walk
+from workloads.quantization.float_network import FUNCTIONS
 
 #: Layers that add a number to each channel of what they make.
 ADDING = {Operator.CONVOLUTION: "bias", Operator.AFFINE: "offset", Operator.GROUP_NORM: "offset"}
+#: Layers of two activations: the fabric adds their number in a design with `zero_points` alone.
+PAIRS = (Operator.ADD, Operator.MULTIPLY)
+#: Layers that add one number to all that they make.
+SHIFTING = (*PAIRS, Operator.AVERAGE_POOL)
 #: Operators that choose or move elements, so that what they make is held alike.
 PASSING = frozenset({
     "Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice",
-    "Split", "Gather", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth", "MaxPool"})
+    "Split", "Gather", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth", "MaxPool",
+    "GlobalMaxPool", "ReduceMax", "Resize", "Upsample"})
+#: Operators that take zero points away, or whose results no zero point changes.
+TAKING = frozenset({
+    "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "BatchNormalization", "Softmax",
+    "LayerNormalization", "InstanceNormalization", "GroupNormalization"})
 #: Functions of one variable: a table has the zero point in its entries.
 TABLES = frozenset({*ONE, "Relu", "Clip"})
 
 
 def hold(walk: Walk, node: Node, counted: Counted) -> bool:
     """Let a QuantizeLinear keep its step and zero point; False where something is against it."""
-    middle = 128 if counted.kind == np.uint8 else 0
-    view, offset = walk.lazy(node.inputs[0]), counted.step * (counted.zero - middle)
+    view, offset = walk.lazy(node.inputs[0]), _offset(counted)
+    ends = counted.zero == np.iinfo(counted.kind).min
     if not _all_take(walk, node.outputs[0], counted):
         return False
     if walk.producer(view.tensor) is None and view.function is None:
         view = _entered(walk, node, view, counted.step)
     if walk.added(view) == offset and walk.fixed[view.tensor] == counted.step:
-        walk.views[node.outputs[0]] = view  # it was only moved since it was quantized alike
+        walk.views[node.outputs[0]] = view  # it counts so already
+        walk.exact += 1
         return True
-    if view.function is not None:
+    if ends and view.function is FUNCTIONS["relu"] and _adds(
+            walk, node, replace(view, function=None), offset, ends):
+        pass  # integers end where the values are zero: nothing else of the ReLU is left
+    elif view.function is not None:
         view = walk.settled(replace(view, function=functions.chained(
             view, Linear(1.0, offset))), node.inputs[0])
-    elif not _adds(walk, node, view, offset, ends=counted.zero == np.iinfo(counted.kind).min):
+    elif not _adds(walk, node, view, offset, ends):
         return False
     walk.fixed[view.tensor], walk.shifts[view.tensor] = counted.step, offset
-    if counted.zero == np.iinfo(counted.kind).min:
+    if ends:
         walk.least[view.tensor] = offset
     walk.views[node.outputs[0]] = replace(view, function=Linear(1.0, -offset))
     walk.exact += 1
     return True
+
+
+def _offset(counted: Counted) -> float:
+    """What a tensor that holds such integers adds to their values."""
+    return counted.step * (counted.zero - (128 if counted.kind == np.uint8 else 0))
 
 
 def _adds(walk: Walk, node: Node, view: View, offset: float, ends: bool) -> bool:
@@ -61,12 +81,29 @@ def _adds(walk: Walk, node: Node, view: View, offset: float, ends: bool) -> bool
     if index is None or view.tensor in walk.fixed or not walk.alone(view, node):
         return False
     layer = walk.layers[index]
+    if layer.operator in SHIFTING:
+        if walk.symmetric and layer.operator in PAIRS:
+            return False
+        shift(walk, view.tensor, offset)
+        return True
     if layer.operator not in ADDING or (layer.relu and not ends):
         return False
     walk.layers[index] = replace(layer, relu=False)
     key = f"{layer.name}.{ADDING[layer.operator]}"
     walk.weights[key] = np.asarray(walk.weights[key] + offset, np.float32)
     return True
+
+
+def shift(walk: Walk, tensor: str, offset: float) -> None:
+    """Let the sum, product or mean that makes a tensor add an offset."""
+    index = walk.producer(tensor)
+    assert index is not None
+    layer = walk.layers[index]
+    roles = ("offset",) if layer.operator in PAIRS else ("offset", "multiplier", "shift")
+    walk.layers[index] = replace(layer, constants={
+        **{role: f"{layer.name}.{role}" for role in roles}, **layer.constants})
+    key = f"{layer.name}.offset"
+    walk.weights[key] = np.asarray(walk.weights.get(key, np.zeros(1)) + offset, np.float32)
 
 
 def _entered(walk: Walk, node: Node, view: View, step: float) -> View:
@@ -88,6 +125,11 @@ def _all_take(walk: Walk, name: str, counted: Counted) -> bool:
 
 def _takes(walk: Walk, name: str, node: Node, counted: Counted) -> bool:
     """Can a reader of what a QuantizeLinear made, and all behind it that is held alike, take it?"""
+    if node.operator in ("Add", "Sub", "Mul", "Div"):
+        return not walk.symmetric or set(node.inputs) == {name} or any(
+            _is_constant(walk, other) for other in node.inputs)
+    if node.operator == "Concat":
+        return name not in walk.counted and following(walk, node.outputs[0]) is not None
     if node.inputs[0] != name or name in node.inputs[1:]:
         return False
     if node.operator in ("DequantizeLinear", "QuantizeLinear"):
@@ -98,8 +140,44 @@ def _takes(walk: Walk, name: str, node: Node, counted: Counted) -> bool:
     else:
         passes = _passes(walk, node, counted)
     if not passes:
-        return node.operator in TABLES or _is_product(walk, node)
+        return node.operator in TABLES or node.operator in TAKING or _is_product(walk, node)
     return all(_all_take(walk, out, counted) for out in node.outputs if out)
+
+
+def following(walk: Walk, name: str) -> Counted | None:
+    """How an activation counts that is quantized and not otherwise read, None if it is."""
+    found = {_counted_by(walk, node) for node in walk.consumers(name)}
+    return next(iter(found)) if len(found) == 1 and name not in walk.model.outputs else None
+
+
+def _counted_by(walk: Walk, node: Node) -> Counted | None:
+    step = walk.constants.get(node.inputs[1]) if node.operator == "QuantizeLinear" else None
+    if step is None or step.size != 1:
+        return None
+    zero = functions.stated_zero(walk, node)
+    return Counted(float(step.reshape(-1)[0]), int(zero.reshape(-1)[0]), zero.dtype)
+
+
+def joined(walk: Walk, node: Node) -> tuple[float | None, float]:
+    """The step of a concatenation, None if it is free, and what its tensor adds to the values."""
+    counted = following(walk, node.outputs[0])
+    if counted is not None and _all_take(walk, walk.consumers(node.outputs[0])[0].outputs[0],
+                                         counted):
+        return counted.step, _offset(counted)
+    wanted = functions.next_scale(walk, node.outputs[0])
+    scales = {walk.fixed.get(walk.lazy(name).tensor) for name in node.inputs}
+    return (next(iter(scales)) if wanted is None and len(scales) == 1 else wanted), 0.0
+
+
+def part(walk: Walk, name: str, out: str, step: float | None, offset: float) -> View:
+    """A part of a concatenation, counted as that is: by a table where it was counted otherwise."""
+    view, found = held(walk, name)
+    if walk.fixed.get(view.tensor, step) != step or found != offset:
+        view = walk.settled(replace(view, function=lambda x: x + (offset - found)),
+                            f"{name}.in.{out}")
+        if offset and step is not None:
+            walk.fixed[view.tensor], walk.shifts[view.tensor] = step, offset
+    return view
 
 
 def _counted_alike(walk: Walk, node: Node, counted: Counted) -> bool:
@@ -110,8 +188,8 @@ def _counted_alike(walk: Walk, node: Node, counted: Counted) -> bool:
 
 
 def _passes(walk: Walk, node: Node, counted: Counted) -> bool:
-    """Does it only choose or move elements, and put zeros?"""
-    if node.operator in ("Resize", "Upsample"):
+    """Does it only choose, move or mix elements, and put zeros?"""
+    if node.operator in ("Resize", "Upsample") and node.inputs[0] in walk.counted:
         return node.text("mode", "nearest") == "nearest"
     return node.operator in PASSING and (
         node.operator != "Pad" or _pads_zeros(walk, node, counted))
@@ -131,10 +209,7 @@ def _is_product(walk: Walk, node: Node) -> bool:
     """Is it a product with constant weights? In a design whose padding is zero it pads nothing."""
     if node.operator not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
         return False
-    if not set(node.inputs[1:2]) <= {
-            *walk.constants, *(out for other in walk.model.nodes for out in other.outputs
-                               if other.operator == "DequantizeLinear"
-                               and other.inputs[0] in walk.constants)}:
+    if not all(_is_constant(walk, name) for name in node.inputs[1:2]):
         return False
     if node.operator == "Conv" and walk.symmetric:
         return not any(node.attribute("pads", [0])) and node.text("auto_pad", "NOTSET") in (
@@ -142,6 +217,14 @@ def _is_product(walk: Walk, node: Node) -> bool:
     if node.operator == "ConvTranspose":
         return not walk.symmetric
     return node.operator != "Gemm" or not node.attribute("transA", 0)
+
+
+def _is_constant(walk: Walk, name: str) -> bool:
+    """Is a tensor of the file a constant, or integers of one that are still to be taken back?"""
+    maker = walk.maker(name)
+    return name in walk.constants or (
+        maker is not None and maker.operator == "DequantizeLinear"
+        and maker.inputs[0] in walk.constants)
 
 
 def held(walk: Walk, name: str) -> tuple[View, float]:
@@ -156,6 +239,14 @@ def pass_on(walk: Walk, name: str, offset: float) -> None:
     """Note that what was made of a held tensor holds the same zero point."""
     if offset:
         walk.views[name] = replace(walk.views[name], function=Linear(1.0, -offset))
+
+
+def pooled(walk: Walk, name: str, offset: float, greatest: bool) -> None:
+    """What a pool of a held tensor made: a maximum holds the same zero point, a mean none."""
+    if greatest:
+        pass_on(walk, name, offset)
+    elif offset:
+        shift(walk, walk.views[name].tensor, -offset)
 
 
 def taken(walk: Walk, name: str, weights: np.ndarray) -> tuple[View, np.ndarray]:

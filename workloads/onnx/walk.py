@@ -109,6 +109,8 @@ class Walk:
     _applied: dict[tuple[str, int], tuple[str, Function]] = field(default_factory=dict)
     _moved: dict[tuple[str, Shape3, bytes], str] = field(default_factory=dict)
     _readers: dict[str, list[Node]] = field(default_factory=dict)
+    _makers: dict[str, Node] = field(default_factory=dict)
+    _ahead: dict[str, Sequence[Node]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants.update(self.model.constants)
@@ -169,6 +171,23 @@ class Walk:
         for node in nodes:
             for name in node.reads:
                 self._readers.setdefault(name, []).append(node)
+            self._makers.update(dict.fromkeys(filter(None, node.outputs), node))
+
+    def expand_ahead(self, node: Node, nodes: Sequence[Node]) -> None:
+        """Nodes that stand for one of the file's which is not walked yet: they alone read."""
+        for name in node.reads:
+            self._readers[name] = [other for other in self._readers[name] if other is not node]
+        self._ahead[node.outputs[0]] = nodes
+        self.expand(nodes)
+
+    def ahead(self, node: Node) -> Sequence[Node] | None:
+        """Nodes that stood for this one before it was walked; told once, since the last of them
+        makes the same."""
+        return self._ahead.pop(node.outputs[0], None)
+
+    def maker(self, name: str) -> Node | None:
+        """The node that makes an ONNX tensor; None of what the file gives."""
+        return self._makers.get(name)
 
     def view(self, name: str) -> View:
         """The view of an ONNX activation with its function applied."""

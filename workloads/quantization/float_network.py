@@ -38,6 +38,8 @@ class FloatNetwork:
     `graph`: the structure; its constants hold only what depends on no weight. `weights`: float32
     arrays named layer.role; roles: convolution: weights, bias; affine: scale, offset;
     group_norm: scale, offset, epsilon; matmul: factor; lookup: in_factor, out_factor if any;
+    add, average_pool: offset if any; multiply: zeros, what each input is above its value, and
+    offset if any;
     heat_maps: variance.
     `functions`: what each lookup layer computes, by a name in `FUNCTIONS` or as it is.
     `fixed_scales`: tensors whose scale follows from their meaning (masks, pictures, grids); the
@@ -235,6 +237,17 @@ def _flow_sum(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray
     return identity + np.einsum("krc,pk->prc", masks, shift[:, :, 0])
 
 
+def _offset(network: FloatNetwork, layer: Layer) -> float:
+    """What a layer adds because zero points are held."""
+    return float(_weight(network, layer, "offset")[0]) if "offset" in layer.constants else 0.0
+
+
+def _multiply(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
+    first, second = (_weight(network, layer, "zeros") if "zeros" in layer.constants
+                     else (0.0, 0.0))
+    return (inputs[0] - first) * (inputs[1] - second) + _offset(network, layer)
+
+
 def _matmul(network: FloatNetwork, layer: Layer, inputs: Arrays) -> np.ndarray:
     left, right = inputs
     total = real_product(right.reshape(right.shape[0], -1), left.reshape(left.shape[0], -1))
@@ -267,12 +280,13 @@ _RULES: Mapping[Operator, Callable[[FloatNetwork, Layer, Arrays], np.ndarray]] =
     Operator.CONVOLUTION: _convolution,
     Operator.UPSAMPLE: lambda network, layer, inputs: inputs[0].repeat(2, 1).repeat(2, 2),
     Operator.AVERAGE_POOL: lambda network, layer, inputs: _windows(
-        inputs[0], layer, 0).mean(axis=(3, 4)),
+        inputs[0], layer, _outside(network, layer)).mean(axis=(3, 4)) + _offset(network, layer),
     Operator.MAX_POOL: lambda network, layer, inputs: _windows(
         inputs[0], layer, -np.inf).max(axis=(3, 4)),
     Operator.DOWNSAMPLE: _downsample,
-    Operator.ADD: lambda network, layer, inputs: inputs[0] + inputs[1],
-    Operator.MULTIPLY: lambda network, layer, inputs: inputs[0] * inputs[1],
+    Operator.ADD: lambda network, layer, inputs: (
+        inputs[0] + inputs[1] + _offset(network, layer)),
+    Operator.MULTIPLY: _multiply,
     Operator.AFFINE: _affine,
     Operator.LOOKUP: _lookup,
     Operator.SOFTMAX: _softmax,

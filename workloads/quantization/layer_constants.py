@@ -140,18 +140,53 @@ def _add(
     ratios = np.array([graph.tensors[name].scale / out_scale for name in layer.inputs])
     digits = -arithmetic.floor_log2(ratios.min()) if recipe.power_of_two else (
         13 - arithmetic.floor_log2(ratios.max()))
-    shift = int(np.clip(digits, 0, 24))
+    steps = _offset_steps(network, layer, out_scale)
+    shift = int(np.clip(digits, 0, min(24, _most_digits(steps))))
     return {"multiplier": np.clip(np.rint(ratios * 2.0**shift), 0, 32767).astype(np.int32),
-            "shift": np.array([shift], np.int32)}
+            "shift": np.array([shift], np.int32), **_offset(steps, shift)}
+
+
+def _offset_steps(network: FloatNetwork, layer: Layer, out_scale: float) -> float | None:
+    """What a layer adds because zero points are held, in output steps; None if it holds none."""
+    if "offset" not in layer.constants:
+        return None
+    return float(network.weights[f"{layer.name}.offset"][0]) / out_scale
+
+
+def _most_digits(steps: float | None) -> int:
+    """The greatest shift with which an offset of so many output steps fits int32."""
+    return arithmetic.MAX_SHIFT if steps is None else 30 - int(arithmetic.ceil_log2(
+        max(1.0, abs(steps))))
+
+
+def _offset(steps: float | None, shift: int) -> dict[str, np.ndarray]:
+    return {} if steps is None else {"offset": np.array([np.rint(steps * 2.0**shift)], np.int32)}
+
+
+def _scaled_with_offset(ratio: float, steps: float | None, recipe: Recipe) -> dict[
+    str, np.ndarray
+]:
+    """Multiplier, shift and offset of one ratio of scales; a shift that is shorter for the offset
+    leaves digits of the multiplier out that no result shows."""
+    multiplier, shift = _scaled_column(np.array([ratio]), recipe)
+    most = _most_digits(steps)
+    if shift[0] > most:
+        multiplier, shift = np.rint(multiplier * 2.0 ** (most - shift)).astype(np.int32), np.array(
+            [most], np.int32)
+    return {"multiplier": multiplier, "shift": shift, **_offset(steps, int(shift[0]))}
 
 
 def _product(
     network: FloatNetwork, graph: Graph, layer: Layer, recipe: Recipe
 ) -> dict[str, np.ndarray]:
     first, second = (graph.tensors[name].scale for name in layer.inputs)
-    ratio = np.array([first * second / graph.tensors[layer.output].scale])
-    multiplier, shift = _scaled_column(ratio, recipe)
-    return {"multiplier": multiplier, "shift": shift}
+    out_scale = graph.tensors[layer.output].scale
+    found = _scaled_with_offset(
+        first * second / out_scale, _offset_steps(network, layer, out_scale), recipe)
+    if "zeros" in layer.constants:
+        found["zeros"] = np.rint(network.weights[f"{layer.name}.zeros"] / np.array(
+            [first, second])).astype(np.int32)
+    return found
 
 
 def _lookup(
@@ -182,9 +217,10 @@ def _average_pool(
     if "multiplier" not in layer.constants:
         return {}
     area = layer.window.rows * layer.window.columns
-    ratio = graph.tensors[layer.inputs[0]].scale / graph.tensors[layer.output].scale / area
-    multiplier, shift = arithmetic.multiplier_and_shift(ratio, power_of_two=False)
-    return {"multiplier": np.array([multiplier], np.int32), "shift": np.array([shift], np.int32)}
+    out_scale = graph.tensors[layer.output].scale
+    return _scaled_with_offset(graph.tensors[layer.inputs[0]].scale / out_scale / area,
+                               _offset_steps(network, layer, out_scale),
+                               replace(recipe, power_of_two=False))
 
 
 def _matmul(

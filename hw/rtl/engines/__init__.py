@@ -31,7 +31,8 @@ def _stream(kind: Callable[..., Any], **fields: str) -> Build:
 
 BUILT: Mapping[Engine, Build] = {
     Engine.CONVOLUTION: ConvolutionEngine,
-    Engine.ELEMENTWISE: _stream(ElementwiseEngine, entries="vector_entries"),
+    Engine.ELEMENTWISE: _stream(ElementwiseEngine, entries="vector_entries",
+                                 zero_points="zero_points"),
     Engine.LOOKUP: _stream(LookupEngine),
     Engine.POOL: _stream(PoolEngine),
     Engine.UPSAMPLE: _stream(UpsampleEngine),

@@ -5,11 +5,13 @@ They read one beat a cycle, so an operator with two operands takes two cycles a 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from amaranth.hdl import Array, Const, Elaboratable, Module, Mux, Signal, Value, signed
 
 from cosim.program.table import Buffer as Target
 from cosim.program.table import Opcode
-from hw.interface.descriptors import Field, argument_fields
+from hw.interface.descriptors import Field
 from hw.rtl.engines.stream import BEAT_CYCLES, Constants, StreamPorts
 from hw.rtl.pipeline import (
     LOOP_FILL,
@@ -24,6 +26,7 @@ from hw.rtl.pipeline import (
     round_shift,
     saturate,
 )
+from hw.rtl.shell import fields_read
 
 ELEMENTWISE = (Opcode.ADD, Opcode.MULTIPLY, Opcode.AFFINE, Opcode.FLOW_SUM)
 #: Limits and bases are chosen among the operators first.
@@ -41,19 +44,30 @@ SHIFT_BITS = 6
 PARAMETER_LANES = 8
 
 
-def fields_of(opcodes: tuple[Opcode, ...]) -> list[Field]:
-    """The argument fields of several opcodes."""
-    return [field for opcode in opcodes for field in argument_fields(opcode)]
+def fields_of(opcodes: tuple[Opcode, ...], zero_points: bool = False) -> list[Field]:
+    """The argument fields of several opcodes that an engine reads."""
+    return [field for opcode in opcodes for field in fields_read(opcode, zero_points)]
+
+
+class _Zeros(NamedTuple):
+    """What the first operand and the second factor (the constant of a sum among it) have besides,
+    and what is added to a sum and to a product."""
+
+    first: Value
+    second: Value
+    of_sum: Value
+    of_product: Value
 
 
 class ElementwiseEngine(StreamPorts, Elaboratable):
     """Cycles: ELEMENTWISE_FILL + steps + ELEMENTWISE_DRAIN, with 2 steps a beat (add, multiply),
-    1 (affine), or one a channel (flow sum)."""
+    1 (affine), or one a channel (flow sum). `zero_points`: sums and products may hold some."""
 
     def __init__(self, in_lanes: int, out_lanes: int, waits: int, signals: int,
-                 address_bits: int = 16, entries: int = 512) -> None:
-        StreamPorts.__init__(self, fields_of(ELEMENTWISE), in_lanes, out_lanes, waits, signals,
-                             address_bits)
+                 address_bits: int = 16, entries: int = 512, zero_points: bool = False) -> None:
+        StreamPorts.__init__(self, fields_of(ELEMENTWISE, zero_points), in_lanes, out_lanes, waits,
+                             signals, address_bits)
+        self.zero_points = zero_points
         self.parameter_address = Signal(address_bits)
         self.parameter_data = Signal(64 * PARAMETER_LANES)
         self.constants = (Constants("vector_parameters", Target.VECTOR_PARAMETERS, entries,
@@ -121,20 +135,44 @@ class ElementwiseEngine(StreamPorts, Elaboratable):
                         in (("multiplier_other", "multiplier", MULTIPLIER_BITS),
                             ("shift", "shift", SHIFT_BITS)))
         relu = register(m, self._is_affine & shell.argument(affine, "relu"))
+        zeros = self._zeros(m, constant)
         found = []
         for lane, now in enumerate(beat):
             entry = entries[64 * lane : 64 * lane + 56]
             offset, own = entry[:32].as_signed(), entry[32:48].as_signed()
-            factor = Mux(self._multiplies, Mux(shared, beat[0], now), constant)
-            first = product(m, register(m, now), factor)
+            second = Mux(shared, beat[0], now)
+            if zeros is None:
+                first = product(m, register(m, now), Mux(self._multiplies, second, constant))
+                both, plus = first[:16].as_signed(), 0
+            else:  # differences: a bit more each
+                first = product(
+                    m, register(m, (now + zeros.first)[:9].as_signed()),
+                    (Mux(self._multiplies, second, 0) + zeros.second)[:MULTIPLIER_BITS].as_signed(),
+                    zeros.of_sum)
+                both, plus = first[:17].as_signed(), zeros.of_product
             both = product(
-                m, Mux(self._multiplies, first[:16].as_signed(), late(m, now, PRODUCT)),
+                m, Mux(self._multiplies, both, late(m, now, PRODUCT)),
                 Mux(self._is_affine, own, other),
                 register(m, Mux(self._adds, register(m, first),
-                                Mux(self._is_affine, register(m, offset), 0))))
+                                Mux(self._is_affine, register(m, offset), plus))))
             shift = late(m, Mux(self._is_affine, entry[48 : 48 + SHIFT_BITS], fixed), PRODUCT)
             found.append(round_shift(m, both[:40].as_signed(), shift, positive=relu))
         return found
+
+    def _zeros(self, m: Module, constant: Value) -> _Zeros | None:
+        """What a design with zero points adds; all of it stays for a whole operation."""
+        if not self.zero_points:
+            return None
+        shell, (add, multiply, _, _) = self.shell, ELEMENTWISE
+
+        def negated(name: str) -> Value:
+            return -shell.argument(multiply, name)
+
+        return _Zeros(
+            register(m, Mux(self._multiplies, negated("zero_in"), 0)),
+            register(m, Mux(self._multiplies, negated("zero_other"), constant)),
+            register(m, Mux(self._adds, shell.argument(add, "offset"), 0)),
+            register(m, Mux(self._multiplies, shell.argument(multiply, "offset"), 0)))
 
     def _grid(self, m: Module, beat: list[Value], entry: Value, step: Signal, ends: list[Value]
               ) -> list[Value]:

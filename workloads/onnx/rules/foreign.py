@@ -321,3 +321,5 @@ FOREIGN: Mapping[str, Expansion] = {
     f"{_MS}SkipSimplifiedLayerNormalization": _skip_norm,
     f"{_QONNX}Quant": _quant, f"{_QONNX}IntQuant": _quant, f"{_QONNX}BipolarQuant": _bipolar,
 }
+#: Those with integers on both sides: whoever makes these looks at what reads them.
+LINEAR = frozenset(name for name in FOREIGN if "QLinear" in name or name.endswith(":QGemm"))

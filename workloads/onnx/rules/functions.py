@@ -338,6 +338,12 @@ def _negated(walk: Walk, node: Node, view: View, may_fold: bool) -> View:
     """The view times -1."""
     if may_fold and view.function is None and _fold(walk, node, view, -1.0, 0.0):
         return view
+    offset = walk.added(view)
+    if offset:  # -1 - q has the range of q, -q has not
+        step = walk.fixed[view.tensor]
+        turned = walk.settled(replace(view, function=lambda x: -x - step), node.outputs[0])
+        walk.fixed[turned.tensor], walk.shifts[turned.tensor] = step, -offset - step
+        return replace(turned, function=Linear(1.0, offset + step))
     inner = view.function or FUNCTIONS["identity"]
     return replace(view, function=lambda x: -inner(x))
 
@@ -359,9 +365,10 @@ def _combine(walk: Walk, node: Node, left: View, right: View, operator: Operator
     shape = np.broadcast_shapes(left.shape, right.shape)
     settled = []
     for view, name in ((left, node.inputs[0]), (right, node.inputs[1])):
-        done = walk.settled(view, name)
+        held = walk.added(view)
+        done = replace(view, function=None) if held else walk.settled(view, name)
         settled.append(done)
-        if view is walk.views.get(name):
+        if view is walk.views.get(name) and not held:
             walk.views[name] = done
     main, other = settled
     if not _fills(walk, main, shape) or (_fills(walk, other, shape) and main.moved is not None
@@ -379,7 +386,13 @@ def _combine(walk: Walk, node: Node, left: View, right: View, operator: Operator
     elif operator is Operator.MULTIPLY and spec.channels > 1 and (table == table[:1]).all():
         table = table[:1]
     second = walk.arranged(other.tensor, table)
-    made = walk.add(node.outputs[0], operator, (main.tensor, second), ("multiplier", "shift"))
+    zeros = [walk.shifts.get(view.tensor, 0.0) for view in (main, other)]
+    role = {Operator.ADD: "offset", Operator.MULTIPLY: "zeros"}[operator] if any(zeros) else ""
+    made = walk.add(node.outputs[0], operator, (main.tensor, second),
+                    ("multiplier", "shift", *filter(None, [role])))
+    if role:
+        walk.weights[f"{made}.{role}"] = np.array(
+            [-sum(zeros)] if role == "offset" else zeros, np.float32)
     walk.views[node.outputs[0]] = View(made, shape, main.moved)
 
 

@@ -34,17 +34,14 @@ NEVER = -1e4
 
 def concat(walk: Walk, node: Node) -> None:
     """Behind one another as channels. Parts with other scales than the whole are rescaled."""
-    seen = [walk.view(name) for name in node.inputs]
-    axis = node.attribute("axis", 1) % len(seen[0].shape)
-    wanted = functions.next_scale(walk, node.outputs[0])
-    scales = {walk.fixed.get(view.tensor) for view in seen}
-    if wanted is None and len(scales) == 1:
-        wanted = next(iter(scales))
-    parts, rest, shape = [], seen[0].shape, None
-    for name, view in zip(node.inputs, seen, strict=True):
-        if walk.fixed.get(view.tensor, wanted) != wanted:
-            view = walk.settled(View(view.tensor, view.shape, view.moved, lambda x: x),
-                                f"{name}.in.{node.outputs[0]}")
+    rest = walk.shape(node.inputs[0])
+    axis = node.attribute("axis", 1) % len(rest)
+    for name in node.inputs:
+        shifted.held(walk, name)  # applies what is still to be applied
+    wanted, offset = shifted.joined(walk, node)
+    parts, shape = [], None
+    for name in node.inputs:
+        view = shifted.part(walk, name, node.outputs[0], wanted, offset)
         order, _ = first_axes(view.places, (axis,))
         part = walk.arranged(view.tensor, order.reshape(len(order), -1, 1), free=True)
         spec = walk.tensors[part]
@@ -59,9 +56,12 @@ def concat(walk: Walk, node: Node) -> None:
     made = walk.add(node.outputs[0], Operator.CONCAT, tuple(parts), (), (channels, *shape))
     if wanted is not None:
         walk.fixed[made] = wanted
+    if offset:
+        walk.shifts[made] = offset
     others = [size for index, size in enumerate(rest) if index != axis]
     places = np.arange(walk.tensors[made].elements, dtype=np.int32).reshape(channels, *others)
     walk.put(node.outputs[0], made, np.moveaxis(places, 0, axis))
+    shifted.pass_on(walk, node.outputs[0], offset)
 
 
 def move(walk: Walk, node: Node) -> None:

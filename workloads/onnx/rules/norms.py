@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from workloads.graph import Operator, Window
+from workloads.onnx import shifted
 from workloads.onnx.read import Node
 from workloads.onnx.rules import functions, windows
 from workloads.onnx.rules.curves import Linear
@@ -18,7 +19,7 @@ from workloads.onnx.walk import Unsupported, View, Walk, first_axes
 
 def softmax(walk: Walk, node: Node) -> None:
     """Over one axis; before operator set 13 over all axes from that one on."""
-    view = walk.view(node.inputs[0])
+    view, _ = shifted.held(walk, node.inputs[0])  # differences alone count
     rank = max(len(view.shape), 1)
     axis = node.attribute("axis", 1 if node.opset < 13 else -1)
     if not -rank <= axis < rank:
@@ -51,32 +52,34 @@ def reduced_axes(walk: Walk, node: Node, rank: int) -> list[int]:
 
 def reduce(walk: Walk, node: Node) -> None:
     """Means, sums and greatest values over some axes: a pool over all positions."""
-    view = walk.view(node.inputs[0])
+    view, offset = shifted.held(walk, node.inputs[0])
     rank = len(view.shape)
     gone = reduced_axes(walk, node, rank)
     if not gone:
-        walk.views[node.outputs[0]] = view
+        walk.views[node.outputs[0]] = walk.lazy(node.inputs[0])
         return
+    greatest = node.operator in ("GlobalMaxPool", "ReduceMax")
     kept = tuple(axis for axis in range(rank) if axis not in gone)
     moved, _ = first_axes(view.places, kept)
     channels = math.prod(moved.shape[: len(kept)])
     rest = (*moved.shape[len(kept):], 1, 1)[:max(2, rank - len(kept))]
     places = moved.reshape(channels, math.prod(rest[:-1]), rest[-1])
     source = walk.arranged(view.tensor, places, free=True)
-    made = windows.reduce_positions(walk, node.outputs[0], source, node.operator.endswith("Max")
-                                    or node.operator == "GlobalMaxPool")
+    made = windows.reduce_positions(walk, node.outputs[0], source, greatest)
     stays = node.attribute("keepdims", 1) or node.operator.startswith("Global")
     shape = tuple(1 if axis in gone else size for axis, size in enumerate(view.shape)
                   if stays or axis not in gone)
-    count = float(math.prod(view.shape) // channels)
-    walk.views[node.outputs[0]] = View(
-        made, shape, None, Linear(count) if node.operator == "ReduceSum" else None)
+    walk.views[node.outputs[0]] = View(made, shape)
+    shifted.pooled(walk, node.outputs[0], offset, greatest)
+    if node.operator == "ReduceSum":
+        walk.views[node.outputs[0]] = View(
+            made, shape, None, Linear(float(math.prod(view.shape) // channels)))
 
 
 def _normalize(walk: Walk, node: Node, name: str, kept: int, groups: int | None = None) -> View:
     """Zero mean, unit variance over all axes but the first `kept`; with `groups` the second axis
     counts as that many. A group norm without scale and offset."""
-    view = walk.view(name)
+    view, _ = shifted.held(walk, name)  # differences alone count
     places = view.places
     if groups is not None:
         if view.shape[1] % groups:

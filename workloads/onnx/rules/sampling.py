@@ -26,8 +26,7 @@ from workloads.quantization.float_network import Function
 def resize(walk: Walk, node: Node) -> None:
     """Nearest: repeats of two, or moved elements. Otherwise a matrix product for each axis."""
     nearest = node.text("mode", "nearest") == "nearest"
-    view, offset = shifted.held(walk, node.inputs[0]) if nearest else (
-        walk.view(node.inputs[0]), 0.0)
+    view, offset = shifted.held(walk, node.inputs[0])
     old = node.operator == "Upsample" or node.opset < 11
     for index, axis in enumerate(_stretches(walk, node, view.shape)):
         if axis.kept:
@@ -105,10 +104,10 @@ def _mixed(walk: Walk, node: Node, view: View, axis: int, matrix: np.ndarray) ->
                            free=True)
     step = exact_step(matrix)
     made = convolution(walk, f"{node.outputs[0]}.axis{axis}", source,
-                       matrix.reshape(*matrix.shape, 1, 1), np.zeros(len(matrix)), Window(),
+                       matrix.reshape(*matrix.shape, 1, 1),
+                       walk.shifts.get(source, 0.0) * (1 - matrix.sum(axis=1)), Window(),
                        np.array([step]))
-    if source in walk.fixed:
-        walk.fixed[made] = walk.fixed[source]
+    walk.keep_scale(made, source)
     places = np.arange(walk.tensors[made].elements, dtype=np.int32)
     back = np.moveaxis(places.reshape(len(matrix), *moved.shape[1:]), 0, axis)
     return View(made, back.shape, back)

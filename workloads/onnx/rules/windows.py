@@ -256,8 +256,7 @@ def _stuffed(walk: Walk, node: Node, view: View, kernel: Kernel, extra: Sizes) -
 def pool(walk: Walk, node: Node) -> None:
     """MaxPool and AveragePool of any number of axes."""
     greatest = node.operator == "MaxPool"
-    seen, offset = shifted.held(walk, node.inputs[0]) if greatest else (
-        walk.view(node.inputs[0]), 0.0)
+    seen, offset = shifted.held(walk, node.inputs[0])
     view, rank = spatial(seen), len(seen.shape)
     if len(node.outputs) > 1 and any(node.outputs[1:]):
         raise Unsupported("the indices of the greatest values must not be used")
@@ -272,7 +271,7 @@ def pool(walk: Walk, node: Node) -> None:
         _slid(walk, target, view, window, greatest, rank)
     else:
         _gathered(walk, target, view, window, greatest, rank)
-    shifted.pass_on(walk, node.outputs[0], offset)
+    shifted.pooled(walk, target.outputs[0], offset, greatest)
     if not plain:
         # Pads that do not count: the mean is taken over fewer values at the edges.
         functions.affine(walk, node, inner.outputs[0], factor[..., 0] if rank == 3 else factor,
@@ -328,8 +327,10 @@ def _pooled(walk: Walk, name: str, source: str, window: Window, greatest: bool,
         made = walk.add(name, Operator.MAX_POOL, (source,), (), shape, window=window)
         return walk.keep_scale(made, source)
     area = window.rows * window.columns
-    shifted = not area & (area - 1) and not own_scale and source not in walk.fixed
-    roles = () if shifted else ("multiplier", "shift")
+    if window.padding:
+        window = replace(window, pad_value=walk.pad_value(source))
+    plain = not area & (area - 1) and not own_scale and source not in walk.fixed
+    roles = () if plain else ("multiplier", "shift")
     return walk.add(name, Operator.AVERAGE_POOL, (source,), roles, shape, window=window)
 
 
