@@ -69,6 +69,8 @@ def one_layer(operator: Operator, **fields) -> Graph:
                  "multiplier": np.full(4, 20001, np.int32), "shift": np.full(4, 24, np.int32),
                  "places": random.integers(-1, inner.elements, 105).astype(np.int32),
                  "one": np.array([7282], np.int32), "sixteen": np.array([16], np.int32),
+                 "two": np.array([12001, 9003], np.int32), "zeros": np.array([97, -128], np.int32),
+                 "offset": np.array([-1234567], np.int32),
                  "bytes": random.integers(-128, 128, (6, 256), np.int8),
                  "wide": random.integers(-32768, 32768, 257, np.int16),
                  "wides": random.integers(-999, 999, (6, 257), np.int16)}
@@ -81,6 +83,24 @@ CONVOLUTION = one_layer(
 AVERAGE = one_layer(Operator.AVERAGE_POOL, out=(6, 4, 5), window=Window(3, 3, 2, 1),
                     constants={"multiplier": "one", "shift": "sixteen"})
 MAXIMUM = one_layer(Operator.MAX_POOL, out=(6, 4, 5), window=Window(3, 3, 2, 1))
+
+
+
+
+def of_two(operator: Operator, **constants: str) -> Graph:
+    """A layer whose operands hold zero points."""
+    graph = one_layer(operator, out=(6, 7, 10), constants=constants)
+    layer = dataclasses.replace(graph.layers[0], inputs=("in", "other"))
+    other = dataclasses.replace(graph.tensors["in"], name="other")
+    return dataclasses.replace(graph, inputs=("in", "other"), layers=(layer,),
+                               tensors={**graph.tensors, "other": other})
+
+
+SHIFTED = [
+    of_two(Operator.ADD, multiplier="two", shift="sixteen", offset="offset"),
+    of_two(Operator.MULTIPLY, multiplier="one", shift="sixteen", zeros="zeros", offset="offset"),
+    one_layer(Operator.AVERAGE_POOL, out=(6, 4, 5), window=Window(3, 3, 2, 1, pad_value=-41),
+              constants={"multiplier": "one", "shift": "sixteen", "offset": "offset"})]
 
 
 def decoder_cases(graph: Graph) -> list[tuple[str, Graph, Layer]]:
@@ -103,7 +123,9 @@ LOOKUPS = [one_layer(Operator.LOOKUP, out=(6, 7, 10, out), bits=bits, constants=
                                     ("wides", 16, 8))]
 CASES = [*decoder_cases(agc_graph(SMALL)), *decoder_cases(looped(unicorn_graph(TINY))),
          *((f"{graph.layers[0].operator.value} alone", graph, graph.layers[0])
-           for graph in (CONVOLUTION, AVERAGE, MAXIMUM, RESHAPE, GATHER, *LOOKUPS))]
+           for graph in (CONVOLUTION, AVERAGE, MAXIMUM, RESHAPE, GATHER, *LOOKUPS)),
+         *((f"{graph.layers[0].operator.value} with zero points", graph, graph.layers[0])
+           for graph in SHIFTED)]
 
 
 @pytest.mark.parametrize(("graph", "layer"), [case[1:] for case in CASES],
