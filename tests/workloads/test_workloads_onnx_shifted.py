@@ -48,6 +48,7 @@ CONSTANTS = {
     "twice": np.array([1, 1, 2, 2], np.float32), "start": np.array([0]), "end": np.array([6]),
     "one": np.array([1]), "other": np.uint8(140), "v": np.float32(0.05), "later": np.uint8(61),
     "j": weights(6, 16, 1, 1), "by": np.linspace(0.5, 2, 8, dtype=np.float32).reshape(1, 8, 1, 1),
+    "bytes": np.arange(0, 256, 34, np.uint8)[:8].reshape(1, 8, 1, 1),
     "ones": np.ones(8, np.float32), "none": np.zeros(8, np.float32)}
 LEFT = [*counted("x", "d", "s", "z"), node("DequantizeLinear", ["a", "ws", "z"], ["wa"]),
         node("DequantizeLinear", ["b", "ws", "z"], ["wb"]),
@@ -120,6 +121,9 @@ MEETING = {
         *counted("k", "l", "v", "least"), node("Conv", ["l", "wb"], ["c"], **PAD)],
     "a product": behind(node("Mul", ["f", "r"], ["k"]), **PAD),
     "a product with constants": behind(node("Mul", ["f", "by"], ["k"]), **PAD),
+    "a product with counted constants": [
+        node("DequantizeLinear", ["bytes", "byte", "least"], ["gains"]),
+        *behind(node("Mul", ["f", "gains"], ["k"]), **PAD)],
     "a gate": [
         *SECOND, node("GlobalAveragePool", ["r"], ["m0"]), *counted("m0", "m1", "s", "later"),
         node("Sigmoid", ["m1"], ["m2"]), *counted("m2", "m3", "byte", "least"),
@@ -297,11 +301,12 @@ def test_a_design_that_pads_with_zero_alone_says_what_it_lacks(tmp_path: Path) -
                           Infeasible)
 
 
-@pytest.mark.parametrize("nodes", OTHERS, ids=["a matrix product", "a maximum of two"])
-def test_what_computes_otherwise_is_refused_or_widened(nodes: list[onnx.NodeProto],
+@pytest.mark.parametrize(("nodes", "reader"), [(OTHERS[0], "MatMul"), (OTHERS[1], "Max")],
+                         ids=["a matrix product", "a maximum of two"])
+def test_what_computes_otherwise_is_refused_or_widened(nodes: list[onnx.NodeProto], reader: str,
                                                        tmp_path: Path) -> None:
     path = saved(tmp_path, np.uint8(97), nodes)
-    with pytest.raises(GraphError, match="the zero point must be 128"):
+    with pytest.raises(GraphError, match=f"zero point must be 128 .*, for {reader} reads it"):
         import_onnx(path, [VALUES])
     assert "2 ranges with a zero point widened" in import_onnx(path, [VALUES], symmetric=True).note
 

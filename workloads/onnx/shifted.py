@@ -144,6 +144,25 @@ def _takes(walk: Walk, name: str, node: Node, counted: Counted) -> bool:
     return all(_all_take(walk, out, counted) for out in node.outputs if out)
 
 
+def against(walk: Walk, node: Node, counted: Counted) -> str:
+    """Who keeps a QuantizeLinear from holding its zero point, in words."""
+    reader = _hindering(walk, node.outputs[0], counted)
+    if reader is not None:
+        return f"{reader.operator.rpartition(':')[2]} reads it"
+    index = walk.producer(walk.lazy(node.inputs[0]).tensor)
+    return f"{walk.layers[index].operator.value} makes it" if index is not None else "it enters"
+
+
+def _hindering(walk: Walk, name: str, counted: Counted) -> Node | None:
+    for other in walk.consumers(name):
+        if not _takes(walk, name, other, counted):
+            behind = (_hindering(walk, out, counted) for out in other.outputs
+                      if out and (other.operator in PASSING or _counted_alike(
+                          walk, other, counted)))
+            return next(filter(None, behind), other)
+    return None
+
+
 def following(walk: Walk, name: str) -> Counted | None:
     """How an activation counts that is quantized and not otherwise read, None if it is."""
     found = {_counted_by(walk, node) for node in walk.consumers(name)}
@@ -181,6 +200,8 @@ def part(walk: Walk, name: str, out: str, step: float | None, offset: float) -> 
 
 
 def _counted_alike(walk: Walk, node: Node, counted: Counted) -> bool:
+    if node.operator not in ("QuantizeLinear", "DequantizeLinear"):
+        return False
     step, zero = (walk.constants.get(name) for name in (*node.inputs[1:3], "", "")[:2])
     return (step is not None and step.size == 1 and float(step.reshape(-1)[0]) == counted.step
             and zero is not None and zero.size == 1 and zero.dtype == counted.kind

@@ -160,18 +160,19 @@ class ElementwiseEngine(StreamPorts, Elaboratable):
         return found
 
     def _zeros(self, m: Module, constant: Value) -> _Zeros | None:
-        """What a design with zero points adds; all of it stays for a whole operation."""
+        """What a design with zero points adds; all of it stays for a whole operation, so a second
+        register costs no cycle. The DSP48s take the last one for their own."""
         if not self.zero_points:
             return None
         shell, (add, multiply, _, _) = self.shell, ELEMENTWISE
 
         def negated(name: str) -> Value:
-            return -shell.argument(multiply, name)
+            return register(m, -shell.argument(multiply, name))
 
         return _Zeros(
             register(m, Mux(self._multiplies, negated("zero_in"), 0)),
-            register(m, Mux(self._multiplies, negated("zero_other"), constant)),
-            register(m, Mux(self._adds, shell.argument(add, "offset"), 0)),
+            register(m, Mux(self._multiplies, negated("zero_other"), register(m, constant))),
+            register(m, register(m, Mux(self._adds, shell.argument(add, "offset"), 0))),
             register(m, Mux(self._multiplies, shell.argument(multiply, "offset"), 0)))
 
     def _grid(self, m: Module, beat: list[Value], entry: Value, step: Signal, ends: list[Value]

@@ -49,7 +49,7 @@ def quantize_linear(walk: Walk, node: Node) -> None:
     if not is_symmetric(zero):
         if shifted.hold(walk, node, walk.counted[node.outputs[0]]):
             return
-        _complain(walk, node, zero)
+        _complain(walk, node, zero, shifted.against(walk, node, walk.counted[node.outputs[0]]))
         walk.widened += 1
     step = stated_step(walk, node)
     view = walk.lazy(node.inputs[0])
@@ -84,7 +84,8 @@ def dequantize_linear(walk: Walk, node: Node) -> None:
     # Integers less their zero point: most weights hold no value that int8 does not.
     if array.min(initial=0) >= -128 and array.max(initial=0) <= 127:
         walk.steps[node.outputs[0]] = np.asarray(scale)
-    else:
+    elif any(other.operator not in ("Add", "Sub", "Mul", "Div")
+             for other in walk.consumers(node.outputs[0])):  # those keep any constant
         _complain(walk, node, zero)
         walk.widened += 1
 
@@ -225,10 +226,11 @@ def _along_axis(scale: np.ndarray, shape: tuple[int, ...], node: Node) -> np.nda
     return scale.reshape([-1 if index == axis else 1 for index in range(len(shape))])
 
 
-def _complain(walk: Walk, node: Node, zero: np.ndarray) -> None:
+def _complain(walk: Walk, node: Node, zero: np.ndarray, why: str = "") -> None:
     """Note a zero point, unless ranges are to be widened; the walk goes on to find them all."""
     if not walk.symmetric:
         walk.problems.append((node, (
-            f"the zero point must be {128 if zero.dtype == np.uint8 else 0} ({zero.dtype}); "
+            f"the zero point must be {128 if zero.dtype == np.uint8 else 0} ({zero.dtype})"
+            f"{f', for {why}' if why else ''}; "
             "--symmetric widens the ranges, or quantize again with ActivationSymmetric and "
             "WeightSymmetric (onnxruntime)")))
