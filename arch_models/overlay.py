@@ -25,6 +25,7 @@ from arch_models.literature import (
     filled_in,
 )
 from arch_models.output import toml_text, write_text
+from arch_models.units import divisor_from
 
 DESIGNS = Path(__file__).parent / "designs"
 #: What an overlay without a board is counted at; every board that ships makes it.
@@ -261,8 +262,7 @@ class Overlay:
     @property
     def requantizers(self) -> int:
         """Channels that are requantized in a cycle: the fewest that divide `tm` and suffice."""
-        least = -(-self.tm // max(1, self.requantize_cycles // self.columns))
-        return next(count for count in range(least, self.tm + 1) if self.tm % count == 0)
+        return divisor_from(-(-self.tm // max(1, self.requantize_cycles // self.columns)), self.tm)
 
     @property
     def result_cycles(self) -> int:

@@ -6,6 +6,7 @@ It holds no device numbers; those are coefficients with a source, see `board` an
 from __future__ import annotations
 
 import re
+from functools import cache
 
 #: What a letter behind a number multiplies it by.
 SI = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
@@ -48,6 +49,12 @@ def megahertz(clock_hz: int) -> float:
 def ceil_div(value: int, step: int) -> int:
     """The smallest integer at least `value / step`."""
     return -(-value // step)
+
+
+@cache
+def divisor_from(least: int, whole: int) -> int:
+    """The smallest divisor of `whole` that is at least `least`."""
+    return next(count for count in range(least, whole + 1) if whole % count == 0)
 
 
 def hertz(text: str) -> int:

@@ -173,6 +173,11 @@ class Graph:
     def _by_name(self) -> Mapping[str, Layer]:
         return {layer.name: layer for layer in self.layers}
 
+    @cached_property
+    def producers(self) -> Mapping[str, Layer]:
+        """The layer that makes each tensor that is no input."""
+        return {layer.output: layer for layer in self.layers}
+
     def constant(self, layer: Layer, role: str) -> np.ndarray:
         """The array a layer uses in a role, e.g. `weights`."""
         return self.constants[layer.constants[role]]

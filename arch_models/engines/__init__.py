@@ -5,6 +5,8 @@ They hold no state; `MODELS` lists them in the order of the units of a program.
 
 from __future__ import annotations
 
+from functools import cache
+
 from arch_models.engines import stream
 from arch_models.engines.base import (
     EngineModel,
@@ -29,6 +31,7 @@ MODELS: tuple[EngineModel, ...] = (
 )
 
 
+@cache
 def engines_that_run(work: Work) -> tuple[EngineModel, ...]:
     """The engines that can run a layer, in the order of `MODELS`; none: only the host can."""
     return tuple(item for item in MODELS if item.supports(work))

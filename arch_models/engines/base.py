@@ -280,9 +280,14 @@ def timing(overlay: Overlay, engine: Engine, operator: str) -> Timing:
     for own in overlay.pipelines:
         if own.engine is engine:
             return Timing(own.fill_cycles, own.interval_cycles, 0, 0, 0, own.drain_cycles)
-    found = backend_timing(overlay.backend, operator)
-    return replace(found, drain=found.drain + found.drain_per_result * overlay.result_cycles
-                   + found.drain_per_lane * overlay.tn)
+    return _with_drain(backend_timing(overlay.backend, operator), overlay.result_cycles, overlay.tn)
+
+
+@cache
+def _with_drain(found: Timing, results: int, lanes: int) -> Timing:
+    """With the whole drain of a design's convolution."""
+    return replace(found, drain=found.drain + found.drain_per_result * results
+                   + found.drain_per_lane * lanes)
 
 
 def interval_cycles(found: Timing, work: Work, planes: int, channels: int) -> int:

@@ -256,7 +256,7 @@ def _choose(chooser: Chooser, layer: Layer) -> LayerMapping | Infeasible:
     """The best tile of a convolution with what it absorbs, or what it misses."""
     overlay, graph, window = chooser.overlay, chooser.graph, layer.window
     source, upsample = layer.inputs[0], ""
-    producer = next((item for item in graph.layers if item.output == source), None)
+    producer = graph.producers.get(source)
     if (producer is not None and producer.operator is Operator.UPSAMPLE
             and chooser.upsample_absorbed(producer)):
         source, upsample = producer.inputs[0], producer.name
@@ -327,14 +327,9 @@ def _fused_behind(chooser: Chooser, layer: Layer) -> tuple[Layer | None, Layer |
             and not reader.relu and len(set(reader.inputs)) == 2
             and "offset" not in reader.constants):
         other = next(name for name in reader.inputs if name != layer.output)
-        if (chooser.layouts.known(other) and chooser.layouts.is_dense(other)
-                and _made_before(chooser, other, layer)):
+        if chooser.layouts.known(other) and chooser.layouts.is_dense(other):
             return None, reader
     return None, None
-
-
-def _made_before(chooser: Chooser, name: str, layer: Layer) -> bool:
-    return any(other.name == layer.name or other.output == name for other in chooser.graph.layers)
 
 
 def _grouped(chooser: Chooser, layer: Layer) -> LayerMapping:

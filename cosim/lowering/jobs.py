@@ -18,13 +18,17 @@ from cosim.engines.base import Job, Mapped, Site
 from cosim.lowering.placement import Placement
 from cosim.lowering.wiring import Wiring
 from cosim.mapping.tiles import LayerMapping, Mapping
-from cosim.program.table import ARGUMENTS, Column, Opcode
+from cosim.program.table import ARGUMENTS, Column
 from workloads.graph import Graph
 
 FILL, INTERVAL, TRIPS, DRAIN = (int(Column.FILL), int(Column.INTERVAL), int(Column.TRIPS),
                                 int(Column.DRAIN))
 UNIT, KIND = int(Column.UNIT), int(Column.KIND)
 _MODELS: dict[Engine, EngineModel] = {model.engine: model for model in MODELS}
+#: Of each engine the opcodes, the arguments that their cost depends on, and where those stand.
+_ASKED = {engine: [(opcode, names, np.array([ARGUMENTS[opcode].index(name) for name in names]))
+                   for opcode, names in item.cost_arguments.items()]
+          for engine, item in SLICES.items()}
 
 
 def mapped_layer(graph: Graph, overlay: Overlay, mapping: Mapping, item: LayerMapping) -> Mapped:
@@ -46,12 +50,10 @@ def jobs(graph: Graph, overlay: Overlay, mapping: Mapping, placement: Placement,
             found.append(None)
             continue
         mapped, engine = mapped_layer(graph, overlay, mapping, item), SLICES[item.engine]
-        constants = engine.constants(mapped)
+        blobs = placement.roles.get(item.name, {})
         parity = 0
-        if constants or engine.activations(mapped):
+        if blobs or engine.activations(mapped):
             parity = turns.setdefault(item.engine, count().__next__)() % 2
-        blobs = {role: (placement.blob(item.name, role).address, size)
-                 for role, size in constants}
         site = Site(index, wiring.engines[item.engine], placement.addresses, blobs, parity)
         found.append((mapped, engine.job(mapped, site)))
     return found
@@ -61,15 +63,14 @@ def fill_costs(operations: np.ndarray, arguments: np.ndarray, mapped: Mapped, un
     """Write the times of a layer's operations, as its engine's model says, into its rows."""
     assert mapped.item.engine is not None
     engine, model = SLICES[mapped.item.engine], _MODELS[mapped.item.engine]
-    for opcode, names in engine.cost_arguments.items():
-        columns = np.array([ARGUMENTS[opcode].index(name) for name in names])
+    for opcode, names, columns in _ASKED[mapped.item.engine]:
         kinds, first = _alike(operations, arguments, unit, int(opcode), columns)
         if not len(first):
             continue
         costs = np.empty((len(first), 4), np.int64)
         for index, row in enumerate(first):
             values = dict(zip(names, arguments[row, columns].tolist(), strict=True))
-            cost = model.cost(*engine.operation(mapped, Opcode(opcode), values), mapped.overlay)
+            cost = model.cost(*engine.operation(mapped, opcode, values), mapped.overlay)
             costs[index] = cost.fill, cost.interval, cost.trips, cost.drain
         _fill(operations, kinds, costs)
 

@@ -24,13 +24,13 @@ def lower_within(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
 
     What an operating system keeps of the DRAM for itself is not counted.
     """
-    known: KnownPlaces = {} if places is None else places
-    size = place(graph, overlay, board, mapping, known).size_bytes
+    placement = place(graph, overlay, board, mapping, places)
+    size = placement.size_bytes
     if size > board.ddr.size_bytes:
         return Infeasible("ddr.size_bytes", size, board.ddr.size_bytes, "bytes",
                           ("layout", "board.ddr.size_bytes", "a smaller network"))
     try:
-        lowered = lower(graph, overlay, board, mapping, frames, steps, known)
+        lowered = lower(graph, overlay, board, mapping, frames, steps, placement)
     except TooManyChannels:
         return Infeasible("channels", MAX_CHANNELS + 1, MAX_CHANNELS, "token channels",
                           ("masters", "engines", "phases", "reads"))

@@ -23,10 +23,10 @@ from cosim.lowering.calls import Host, called, through_dram
 from cosim.lowering.copies import through_input, weight_runs
 from cosim.lowering.fetches import with_fetches
 from cosim.lowering.host_times import host_cycles, host_ns
-from cosim.lowering.jobs import fill_costs, jobs, mapped_layer
+from cosim.lowering.jobs import fill_costs, jobs
 from cosim.lowering.on_chip import time_on_chip
 from cosim.lowering.phases import joined, serial
-from cosim.lowering.placement import KnownPlaces, Placement, place
+from cosim.lowering.placement import Placement, place
 from cosim.lowering.wiring import Wiring, units_of, wire
 from cosim.mapping.tiles import LayerMapping, Mapping, Turn
 from cosim.program.table import (
@@ -59,12 +59,12 @@ class Lowered:
 
 
 def lower(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping, frames: int = 1,
-          steps: int = 1, places: KnownPlaces | None = None) -> Lowered:
+          steps: int = 1, placement: Placement | None = None) -> Lowered:
     """The program of the mapped phases: a segment a phase, frames and steps as repeats.
 
-    `places`: of tensors, kept for other overlays on this graph and board (see `place`).
+    `placement`: what `place` gives, if it is known already.
     """
-    placement = place(graph, overlay, board, mapping, places)
+    placement = placement or place(graph, overlay, board, mapping)
     return _Lowering(graph, overlay, board, mapping, placement).run(frames, steps)
 
 
@@ -235,7 +235,7 @@ class _Lowering:
                 self._barrier(rows, following)
         self._wrap(done)
         self._release(done)
-        self._activations(done)
+        self._activations(done, jobs)
 
     def _bands(self, item: LayerMapping) -> bool:
         """Does a layer take its input from the one before it by bands of rows?"""
@@ -341,46 +341,36 @@ class _Lowering:
             self._tie(last.last[wiring.outputs[j]], first_host, wiring.release[j])
             self.initial |= wiring.release[j]
 
-    def _activations(self, done: list[_Rows]) -> None:
+    def _activations(self, done: list[_Rows], jobs: list[tuple[Mapped, Job] | None]) -> None:
         """The weight master may load an activation only after the layer that makes it.
 
         Having waited for a layer it need not wait for an earlier one, so its tokens come in the
         order of its waits.
         """
-        wiring = self.wiring
+        weight = self.wiring.weight
         made: dict[str, int] = {}
         waited = -1
+        mapped = {job[0].item.name: job[0] for job in jobs if job is not None}
         for index, rows in enumerate(done):
-            if rows.item is None:
+            item = rows.item
+            if item is None:
                 continue
-            if rows.first[wiring.weight] >= 0:
-                makers = [made.get(leaf, -1) for name in self._by_weight_master(rows.item)
-                          for leaf in self.layouts.leaves(name)]
-                maker = max(makers, default=-1)
+            if item.engine is not None and rows.first[weight] >= 0:
+                loaded = SLICES[item.engine].activations(mapped[item.name])
+                maker = max((made.get(leaf, -1) for name in loaded
+                             for leaf in self.layouts.leaves(name)), default=-1)
                 if maker > waited:
                     waited = maker
-                    self._tie_weight(done[maker], self._activation_row(rows))
-            made[rows.item.output] = index
+                    self._tie_weight(done[maker], self._activation_row(item, rows))
+            made[item.output] = index
 
-    def _by_weight_master(self, item: LayerMapping) -> tuple[str, ...]:
-        """The activations among what the weight master loads for a layer in fabric."""
-        if item.engine is None:
-            return ()
-        return SLICES[item.engine].activations(
-            mapped_layer(self.graph, self.overlay, self.mapping, item))
-
-    def _activation_row(self, rows: _Rows) -> int:
+    def _activation_row(self, item: LayerMapping, rows: _Rows) -> int:
         """The first row of the weight master that loads an activation: constants come first."""
-        item = rows.item
-        assert item is not None and item.engine is not None
-        row = int(rows.first[self.wiring.weight])
-        mapped = mapped_layer(self.graph, self.overlay, self.mapping, item)
-        if not SLICES[item.engine].constants(mapped):
+        weight = self.wiring.weight
+        row, last = int(rows.first[weight]), int(rows.last[weight])
+        if not self.placement.roles.get(item.name):
             return row
-        row += 1
-        while self.ops[row, Column.UNIT] != self.wiring.weight:
-            row += 1
-        return row
+        return row + 1 + int(np.argmax(self.ops[row + 1 : last + 1, Column.UNIT] == weight))
 
     def _tie_weight(self, maker: _Rows, wait_row: int) -> None:
         wiring = self.wiring

@@ -5,8 +5,10 @@ It decides no tiles and makes no bytes (see `packing`).
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from arch_models.board import Board
 from arch_models.memory import WINDOW
@@ -80,6 +82,15 @@ class Placement:
                            layouts.planes(name), step,
                            tuple(int(item) for item in layouts.places(name)))
 
+    @cached_property
+    def roles(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """Address and bytes of each block of a layer's constants by role, of layers that have
+        any."""
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        for item in self.blobs.values():
+            found.setdefault(item.layer, {})[item.role] = item.address, item.size_bytes
+        return found
+
     def blob(self, layer: str, role: str) -> Blob:
         """The constants of a layer in a role."""
         return self.blobs[layer, role]
@@ -122,11 +133,11 @@ def place(graph: Graph, overlay: Overlay, board: Board, mapping: Mapping,
 
 def _allocate(found: list[Region], step: int, layout: Layout, board: Board
               ) -> tuple[dict[str, int], int]:
-    live: list[tuple[int, int, int]] = []  # start, end, last use
+    live: list[tuple[int, int, int]] = []  # start, end, last use; ascending
     addresses: dict[str, int] = {}
     end = 0
     for index, region in enumerate(found):
-        live = sorted(item for item in live if item[2] >= region.first)
+        live = [item for item in live if item[2] >= region.first]
         start = 0
         if layout is Layout.BANK_SPREAD:
             # Neighbours begin in different banks, so two streams seldom close each other's rows.
@@ -135,7 +146,7 @@ def _allocate(found: list[Region], step: int, layout: Layout, board: Board
             if start + region.size <= low:
                 break
             start = max(start, ceil_div(high, step) * step)
-        live.append((start, start + region.size, region.last))
+        insort(live, (start, start + region.size, region.last))
         end = max(end, start + region.size)
         for name, offset in region.members:
             addresses[name] = start + offset

@@ -39,8 +39,11 @@ def regions(graph: Graph, mapping: Mapping) -> list[Region]:
     Raises `PlacementError` if two concatenations claim one tensor.
     """
     layouts = mapping.layouts
-    parent: dict[str, str] = {made: given for given, made in graph.carried
-                              if made in {item.output for item in mapping.layers}}
+    outputs = {item.output for item in mapping.layers}
+    parent: dict[str, str] = {made: given for given, made in graph.carried if made in outputs}
+    heirs: dict[str, list[tuple[str, int]]] = {}  # what a step carries lies where it is read
+    for made, given in parent.items():
+        heirs.setdefault(given, []).append((made, 0))
     for whole, parts in layouts.concats.items():
         for part in parts:
             if part in parent:
@@ -75,8 +78,7 @@ def regions(graph: Graph, mapping: Mapping) -> list[Region]:
         if root not in found:
             members: list[tuple[str, int]] = []
             size = _members(layouts, root, 0, members)
-            members += [(made, 0) for made, given in parent.items()
-                        if (given, made) in graph.carried and given == root]
+            members += heirs.get(root, ())
             found[root] = Region(root, size, seen[0], seen[0], members)
         region = found[root]
         region.first, region.last = min(region.first, *seen), max(region.last, *seen)
