@@ -39,6 +39,7 @@ class Work:
     relu: bool = False
     scaled_pool: bool = False  # an average pool with a multiplier of its own
     depthwise: bool = False  # a convolution whose groups have one channel in and one out
+    wide: bool = False  # a convolution of values with more bits than the engines'
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Convolution(EngineModel):
     def supports(self, work: Work) -> bool:
         """Any window; a matmul is a 1x1 window over loaded weights. A convolution in groups is
         one operation a block of `tm` outputs over their own inputs, with zeros between groups."""
-        return work.operator in ("convolution", "matmul")
+        return work.operator in ("convolution", "matmul") and not work.wide
 
     def cost(self, work: Work, tile: Tile, overlay: Overlay) -> TileCost:
         """Cycles of one tile; a fused pool, addition or upsample adds none."""

@@ -43,7 +43,7 @@ class Depthwise(EngineModel):
 
     def supports(self, work: Work) -> bool:
         """Groups of one channel in and one out, any window and stride."""
-        return work.operator == "convolution" and work.depthwise
+        return work.operator == "convolution" and work.depthwise and not work.wide
 
     def cost(self, work: Work, tile: Tile, overlay: Overlay) -> TileCost:
         """Cycles of `rows` x `columns` outputs of `planes` planes."""

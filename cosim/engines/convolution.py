@@ -120,7 +120,7 @@ class ConvolutionSlice:
     def operation(self, mapped: Mapped, opcode: Opcode,
                   values: Mapping[str, int]) -> tuple[Work, Tile]:
         """Positions before a fused pool, words of input and of output."""
-        return work_of(mapped.graph, mapped.layer), Tile(
+        return work_of(mapped.graph, mapped.layer, mapped.overlay.data_bits), Tile(
             values["out_rows"], values["out_columns"], in_words=values["in_words"],
             out_words=values["out_words"])
 
@@ -325,7 +325,9 @@ def _fused_behind(chooser: Chooser, layer: Layer) -> tuple[Layer | None, Layer |
         return reader, None
     if (reader.operator is Operator.ADD and Fusion.ADD in chooser.overlay.fusions
             and not reader.relu and len(set(reader.inputs)) == 2
-            and "offset" not in reader.constants):
+            and "offset" not in reader.constants
+            and len({chooser.graph.tensors[name].bits
+                     for name in (*reader.inputs, reader.output)}) == 1):
         other = next(name for name in reader.inputs if name != layer.output)
         if chooser.layouts.known(other) and chooser.layouts.is_dense(other):
             return None, reader

@@ -40,8 +40,8 @@ class ChoosesTile(Protocol):
 Engines = Table[Engine, ChoosesTile]
 
 
-def work_of(graph: Graph, layer: Layer) -> Work:
-    """What a graph layer asks of an engine."""
+def work_of(graph: Graph, layer: Layer, data_bits: int = 8) -> Work:
+    """What a graph layer asks of an engine whose values have so many bits."""
     window = layer.window
     scaled = layer.operator is Operator.AVERAGE_POOL and "multiplier" in layer.constants
     operator = layer.operator
@@ -49,7 +49,9 @@ def work_of(graph: Graph, layer: Layer) -> Work:
         operator = Operator.AFFINE  # without an offset
     return Work(str(operator.value), window.rows, window.columns, window.stride,
                 window.padding, 1 if operator is Operator.GROUP_NORM else window.groups,
-                layer.relu, scaled, group_channels(layer, graph) == (1, 1))
+                layer.relu, scaled, group_channels(layer, graph) == (1, 1),
+                operator is Operator.CONVOLUTION and any(
+                    graph.tensors[name].bits > data_bits for name in (*layer.inputs, layer.output)))
 
 
 def memory_rate(masters: tuple[Master, ...], clock_hz: int, board: Board) -> float:
@@ -152,9 +154,11 @@ class Chooser:
         if layer.operator is Operator.TRANSPOSE and self._absorbing_matmul(layer):
             self.turned[layer.output] = layer
             return None
-        models = engines_that_run(work_of(self.graph, layer))
+        work = work_of(self.graph, layer, self.overlay.data_bits)
+        models = engines_that_run(work)
         if not models:
-            return self.host(layer, f"no engine runs {layer.operator.value}")
+            return self.host(layer, f"no engine runs {layer.operator.value}" + (
+                " of 16 bits" if work.wide else ""))
         there = [model for model in models if model.engine in self.overlay.engines]
         if not there:
             return self.host(layer, f"engine {models[-1].engine.value} is not in fabric")

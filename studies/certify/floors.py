@@ -153,7 +153,8 @@ class Floors:
                 if layer.phase is not phase or layer.operator in FREE:
                     continue
                 repeats = graph.steps if phase is Phase.STEP else 1
-                if layer.operator is Operator.CONVOLUTION and layer.window.groups == 1:
+                if (layer.operator is Operator.CONVOLUTION and layer.window.groups == 1
+                        and engines_that_run(work_of(graph, layer))):
                     begun = True
                     self._order.append(len(self._on_array))
                     self._on_array.append(self._convolution(layer, repeats, True))

@@ -196,7 +196,7 @@ def test_balancing_changes_no_output_and_evens_ranges(strength: float) -> None:
     plain = network()
     inputs = seeded_inputs(TINY, 1, 5)[0]
     before = observe(plain, [inputs]).greatest["res1.add"]
-    scaled = balance(plain, observe(plain, [inputs]).greatest, strength)[0]
+    scaled = balance(plain, observe(plain, [inputs]), strength)[0]
     values = [execute_real(item, inputs)["picture"] for item in (plain, scaled)]
     assert np.array_equal(*values)
     after = observe(scaled, [inputs]).greatest["res1.add"]

@@ -27,12 +27,15 @@ from workloads.onnx.read import Model, Node, Numbers, Sizes, read_file, read_mod
 from workloads.onnx.rules.curves import Linear
 from workloads.onnx.rules.expansions import EXPANSIONS
 from workloads.onnx.rules.foreign import LINEAR
+from workloads.onnx.rules.recurrent import RECURRENT
 from workloads.onnx.rules.stated import keep_integers, on_integers
 from workloads.onnx.walk import Counted, Unsupported, View, Walk, three
 from workloads.quantization.coordinates import with_wide_coordinates
+from workloads.quantization.copies import with_copies, without_unread
 from workloads.quantization.float_network import FloatNetwork
 from workloads.quantization.parts import in_parts
-from workloads.quantization.post_training import Recipe, quantize, quantized_inputs
+from workloads.quantization.post_training import Recipe, quantized, quantized_inputs
+from workloads.quantization.recurrence import with_wide_recurrences
 
 RANDOM_INPUTS = 4
 #: Nodes named with one reason in a refusal.
@@ -94,7 +97,8 @@ def import_onnx(
     `GraphError` lists every unsupported node.
     """
     walk = walked(read_sized(path, sizes, calibration, values), symmetric, cached)
-    network = in_parts(with_wide_coordinates(walk.network()))
+    network = with_copies(in_parts(with_wide_recurrences(with_wide_coordinates(
+        without_unread(walk.network())), walk.recurrent, walk.states)))
     kept = tensors_of(cached, walk.model.inputs, network.graph.inputs, path.name)
     recipe = recipe or Recipe(power_of_two=False, correct_bias=not walk.stated)
     if calibration is None:
@@ -104,7 +108,8 @@ def import_onnx(
         origin = f"calibrated with {len(calibration)} given inputs"
     shaped = [entered(walk.model, network.graph, item) for item in calibration]
     try:
-        graph = replace(quantize(network, shaped, recipe), name=made_label(path.stem))
+        graph, network = quantized(network, shaped, recipe)
+        graph = replace(graph, name=made_label(path.stem))
         graph = phased(graph, kept) if kept else graph
     except GraphError as error:
         raise GraphError(f"{path.name}: {error}") from error
@@ -118,7 +123,7 @@ def import_onnx(
     if walk.dynamic:
         note += f", {walk.dynamic} ranges that the file takes at run time calibrated"
     views = {name: view for name, view in walk.views.items()
-             if view.function is None or walk.added(view)}
+             if view.tensor in graph.tensors and (view.function is None or walk.added(view))}
     return Imported(graph, network, note, views, walk.counted, walk.model, walk.stated,
                     walk.stated or walk.dynamic > 0)
 
@@ -352,10 +357,14 @@ def _import_node(walk: Walk, node: Node) -> None:
 
 def _import_steps(walk: Walk, node: Node, steps: Sequence[Node]) -> None:
     """The nodes that stand for one of the file's; what cannot be kept of them is said of it."""
-    before = len(walk.problems)
+    before, known = len(walk.problems), set(walk.tensors)
     try:
         for step in steps:
             _import_node(walk, step)
+        if node.operator in RECURRENT:
+            walk.recurrent.update(walk.tensors.keys() - known)
+            walk.states.update(walk.views[name].tensor for name in node.inputs[5:7]
+                               if name in walk.views)
     finally:
         reasons = dict.fromkeys(reason for _, reason in walk.problems[before:])
         walk.problems[before:] = [(node, reason) for reason in reasons]

@@ -104,6 +104,9 @@ class Walk:
     dynamic: int = 0
     #: Does the file state scales of activations?
     stated: bool = False
+    #: Tensors of the steps of recurrences, and those that they begin with.
+    recurrent: set[str] = field(default_factory=set)
+    states: set[str] = field(default_factory=set)
     #: Nodes that were walked although something about them cannot be kept.
     problems: list[tuple[Node, str]] = field(default_factory=list)
     _applied: dict[tuple[str, int], tuple[str, Function]] = field(default_factory=dict)

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from workloads import arithmetic
 from workloads.graph import Graph, Layer, Operator
 from workloads.quantization.float_network import FloatNetwork
+from workloads.quantization.observe import Observed
 
 #: A channel is enlarged by at most 2 ** LIMIT.
 LIMIT = 5
@@ -113,28 +115,29 @@ class _Links:
 
 
 def balance(
-    network: FloatNetwork, greatest: Mapping[str, np.ndarray], strength: float,
-    channel_tables: bool = False,
+    network: FloatNetwork, observed: Observed, strength: float, channel_tables: bool = False,
 ) -> tuple[FloatNetwork, dict[str, np.ndarray]]:
     """Divide each free channel by 2 ** round(strength * log2(its range / its family's range)).
 
-    `greatest`: the largest magnitude of each channel of each tensor. `strength` 0 changes
-    nothing; at 1 all channels have the same range. Returns what divides the channels of each
-    tensor, too.
+    `strength` 0 changes nothing; at 1 all channels have the same range. A channel of which n values
+    were seen is enlarged by at most sqrt(n): the greatest of few says little of those to come.
+    Returns what divides the channels of each tensor, too.
     """
-    graph = network.graph
+    graph, greatest = network.graph, observed.greatest
     groups = channel_groups(graph, channel_tables)
     family_range: dict[int, float] = {}
-    group_range = np.zeros(len(groups.free))
+    group_range, group_values = np.zeros(len(groups.free)), np.ones(len(groups.free))
     for name, ids in groups.ids.items():
         family = groups.families[name]
         family_range[family] = max(family_range.get(family, 0.0), float(greatest[name].max()))
         np.maximum.at(group_range, ids, greatest[name])
+        np.maximum.at(group_values, ids, observed.values(name))
+    limits = np.minimum(arithmetic.floor_log2(group_values) // 2, LIMIT)
     factors = {}
     for name, ids in groups.ids.items():
         whole = max(family_range[groups.families[name]], 1e-9)
         share = np.maximum(group_range[ids] / whole, 2.0**-20)
-        exponent = np.clip(np.rint(strength * np.log2(share)), -LIMIT, 0)
+        exponent = np.clip(np.rint(strength * np.log2(share)), -limits[ids], 0)
         factors[name] = np.where(groups.free[ids], 2.0**exponent, 1.0).astype(np.float32)
     return replace(network, weights=_rescaled(network, factors)), factors
 

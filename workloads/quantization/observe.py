@@ -7,7 +7,7 @@ computed anew: what was observed is divided too, which is exact in float32.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,16 +26,18 @@ MASKED = 20.0
 
 @dataclass(frozen=True)
 class Seen:
-    """One tensor under one input: values drawn from it, the channel of each, and the value of the
-    greatest magnitude of each channel."""
+    """One tensor under one input: values drawn from it, the channel of each, the value of the
+    greatest magnitude of each channel, and how many a channel had."""
 
     drawn: np.ndarray
     channels: np.ndarray
     peaks: np.ndarray
+    values: int
 
     def divided(self, factors: np.ndarray) -> Seen:
         """The same with each channel divided."""
-        return Seen(self.drawn / factors[self.channels], self.channels, self.peaks / factors)
+        return replace(
+            self, drawn=self.drawn / factors[self.channels], peaks=self.peaks / factors)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Observed:
         """The greatest magnitude of each channel of each tensor."""
         return {name: np.max([np.abs(item.peaks) for item in seen], axis=0)
                 for name, seen in self.seen.items()}
+
+    def values(self, name: str) -> int:
+        """How many values of each channel of a tensor were seen."""
+        return sum(item.values for item in self.seen[name])
 
     def divided(self, graph: Graph, factors: Mapping[str, np.ndarray]) -> Observed:
         """What the network shows whose tensors' channels are divided by powers of two."""
@@ -113,7 +119,7 @@ def _seen(value: np.ndarray, random: np.random.Generator) -> Seen:
         0, flat.size, SAMPLES)
     peaks = np.abs(flat).argmax(axis=1)
     return Seen(flat.reshape(-1)[places], (places // flat.shape[1]).astype(np.int32),
-                flat[np.arange(len(flat)), peaks])
+                flat[np.arange(len(flat)), peaks], flat.shape[1])
 
 
 def _scores(graph: Graph) -> dict[str, str]:

@@ -31,6 +31,14 @@ def quantize(
 
     `partial`: sets of some of the inputs; what follows from them widens the observed ranges.
     """
+    return quantized(network, calibration, recipe, partial)[0]
+
+
+def quantized(
+    network: FloatNetwork, calibration: Sequence[Values], recipe: Recipe | None = None,
+    partial: Sequence[Values] = (),
+) -> tuple[Graph, FloatNetwork]:
+    """The integer graph, and the float network with the channels that its integers stand for."""
     if not calibration:
         raise ValueError("calibration is empty, must hold at least one set of inputs")
     recipe = recipe or Recipe()
@@ -49,7 +57,7 @@ def quantize(
     if recipe.correct_bias:
         _correct_bias(graph, constants, calibration, observed.means)
     verify(graph)
-    return graph
+    return graph, network
 
 
 def _widened(network: FloatNetwork, recipe: Recipe) -> FloatNetwork:
@@ -156,8 +164,7 @@ def equalized(
     graph = network.graph
     observed = observe(network, calibration, partial)
     if recipe.balance and not network.weight_steps:
-        network, shares = balance(
-            network, observed.greatest, recipe.balance, recipe.channel_tables)
+        network, shares = balance(network, observed, recipe.balance, recipe.channel_tables)
         observed = observed.divided(graph, shares)
     concats = [layer for layer in graph.layers if layer.operator is Operator.CONCAT]
     parts = frozenset(name for layer in concats for name in layer.inputs if movable(graph, name))

@@ -17,6 +17,7 @@ from workloads.onnx.walk import Unsupported, Walk
 #: Steps in time, both directions together.
 MOST_STEPS = 512
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+RECURRENT = frozenset(_GATES)
 _USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
