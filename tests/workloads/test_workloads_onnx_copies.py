@@ -35,7 +35,7 @@ def dense(again: list[str]) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(("again", "copies"), [
-    (["p", "r"], 1), (["p", "r", "p"], 2), (["q", "p", "x"], 2), (["r", "r"], 1)], ids=str)
+    (["p", "r"], 1), (["p", "r", "p"], 2), (["q", "x", "r", "p"], 2), (["r", "r"], 1)], ids=str)
 def test_a_part_of_several_concatenations_is_copied(again: list[str], copies: int,
                                                      tmp_path: Path) -> None:
     path, inputs = tmp_path / "dense.onnx", {"x": drawn(1, 8, 6, 6)}
@@ -43,7 +43,7 @@ def test_a_part_of_several_concatenations_is_copied(again: list[str], copies: in
     found, real, counted = computed(path, inputs)
     wanted = runtime(path, inputs)
     assert np.abs(real - wanted).max() <= 1e-5 * np.abs(wanted).max()
-    assert decibels(wanted, counted) > 30
+    assert decibels(wanted, counted) > 20  # one step for parts of unlike ranges
     made = [layer for layer in found.graph.layers if layer.operator is Operator.REQUANTIZE]
     assert len(made) == copies
     assert_lowered(found, inputs)
