@@ -117,6 +117,26 @@ def counted(window: Sliding, size: Sizes, padding: bool) -> np.ndarray:
     return total
 
 
+def reached(weights: np.ndarray, window: Sliding, size: Sizes) -> tuple[np.ndarray, Sliding]:
+    """Weights (out, in, ...) and their window without the outer taps that read padding alone."""
+    kernel, before, after = list(window.kernel), list(window.before), list(window.after)
+    for axis, starts in enumerate(window.starts(size)):
+        step = window.dilation[axis]
+        read = [bool(((starts + tap * step >= 0) & (starts + tap * step < size[axis])).any())
+                for tap in range(kernel[axis])]
+        if not any(read):
+            continue
+        first = min(read.index(True), max(0, before[axis]) // step)
+        last = min(read[::-1].index(True), max(0, after[axis]) // step)
+        weights = np.moveaxis(np.moveaxis(weights, 2 + axis, 0)[
+            first : kernel[axis] - last], 0, 2 + axis)
+        before[axis] -= first * step
+        after[axis] -= last * step
+        kernel[axis] -= first + last
+    return weights, replace(window, kernel=tuple(kernel), before=tuple(before),
+                            after=tuple(after), stated=tuple(after))
+
+
 def spread(weights: np.ndarray, dilation: Sizes) -> np.ndarray:
     """Weights (out, in, ...) with the zero taps of a dilation written out."""
     if max(dilation) == 1:

@@ -28,6 +28,7 @@ from workloads.onnx.rules.geometry import (
     counted,
     evenly_padded,
     phases,
+    reached,
     sliding,
     spread,
     transposed,
@@ -48,6 +49,10 @@ class Kernel:
     groups: int
     steps: np.ndarray | None
     rank: int
+
+
+#: Taps of a convolution for each that has a weight: of more, zeros are not written out.
+MOST_EMPTY = 16
 
 
 def spatial(view: View) -> View:
@@ -106,19 +111,28 @@ def _windowed(walk: Walk, source: str, window: Window, channels: int) -> tuple[i
 def conv(walk: Walk, node: Node) -> None:
     """Conv of up to three axes, in groups, dilated, with any padding and batch."""
     weights, given = walk.constant(node.inputs[1]), walk.optional(node, 2)
-    seen, more = shifted.taken(walk, node.inputs[0], weights)
+    seen, offset = shifted.held(walk, node.inputs[0])
     view = spatial(seen)
     rank = weights.ndim
     weights = weights[..., None] if rank == 3 else weights
     if not 4 <= weights.ndim == len(view.shape) <= 5:
         raise Unsupported(f"weights {weights.shape} must have the axes of the input "
                           f"{view.shape}, at most three of a window")
-    window = sliding(node, weights.shape[2:rank], view.shape[2:])
+    weights, window = reached(weights, sliding(node, weights.shape[2:rank], view.shape[2:]),
+                              view.shape[2:])
+    more = shifted.added(weights, offset)
     bias = more if given is None else given.reshape(-1) + more
     steps = output_steps(walk.steps.get(node.inputs[1]), 0)
     groups = node.attribute("group", 1)
     if len(view.shape) == 5 or view.shape[0] != 1:
         _stacked(walk, node, view, Kernel(weights, bias, window, groups, steps, rank))
+        return
+    reach = [size + 2 * max(*window.before, *window.after) - before - after
+             for size, before, after in zip(window.extent, window.before, window.after,
+                                            strict=True)]
+    if math.prod(reach) > MOST_EMPTY * math.prod(window.kernel) and min(
+            *window.before, *window.after) >= 0:
+        _phased(walk, node, view, Kernel(weights, bias, window, groups, steps, rank))
         return
     weights, padding = evenly_padded(spread(weights, window.dilation), window.before, window.after)
     stride = math.gcd(*window.stride)
@@ -127,6 +141,35 @@ def conv(walk: Walk, node: Node) -> None:
                        Window(weights.shape[2], weights.shape[3], stride, padding, groups),
                        steps)
     finish(walk, node, made, rank, tuple(step // stride for step in window.stride))
+
+
+def _phased(walk: Walk, node: Node, view: View, kernel: Kernel) -> None:
+    """A convolution that would be zero taps for the most part: of each phase of its dilation, the
+    padding written out, as one picture of several; the phases are put side by side again."""
+    window = kernel.window
+    steps, sizes = window.dilation, [
+        size + before + after for size, before, after in zip(
+            view.shape[2:], window.before, window.after, strict=True)]
+    made = [size - extent + 1 for size, extent in zip(sizes, window.extent, strict=True)]
+    more = [(before, after + -size % step) for before, after, size, step in zip(
+        window.before, window.after, sizes, steps, strict=True)]
+    padded = np.pad(view.places[0], ((0, 0), *more), constant_values=-1)
+    # Phases behind the last place that is made read nothing that counts.
+    used = [min(step, count) for step, count in zip(steps, made, strict=True)]
+    parts = np.stack([padded[:, row :: steps[0], column :: steps[1]]
+                      for row in range(used[0]) for column in range(used[1])])
+    one, none = (1, 1), (0, 0)
+    _stacked(walk, node, View(view.tensor, parts.shape, parts), replace(
+        kernel, window=Sliding(window.kernel, one, one, none, none, none), rank=4))
+    found = walk.views[node.outputs[0]]
+    channels, rows, columns = found.shape[1:]
+    whole = found.places.reshape(*used, channels, rows, columns).transpose(2, 3, 0, 4, 1)
+    around = [(0, step - count) for step, count in zip(steps, used, strict=True)]
+    whole = np.pad(whole, ((0, 0), (0, 0), around[0], (0, 0), around[1]), constant_values=-1)
+    whole = whole.reshape(1, channels, rows * steps[0], columns * steps[1])[
+        :, :, : made[0] : window.stride[0], : made[1] : window.stride[1]]
+    whole = whole[..., 0] if kernel.rank == 3 else whole
+    walk.views[node.outputs[0]] = View(found.tensor, whole.shape, np.ascontiguousarray(whole))
 
 
 def _stacked(walk: Walk, node: Node, view: View, kernel: Kernel) -> None:
