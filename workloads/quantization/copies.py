@@ -48,5 +48,8 @@ def without_unread(network: FloatNetwork) -> FloatNetwork:
             read.update(layer.inputs)
             kept.append(layer)
     made = {*graph.inputs, *(layer.output for layer in kept)}
-    return replace(network, graph=replace(graph, layers=tuple(kept[::-1]), tensors={
-        name: spec for name, spec in graph.tensors.items() if name in made}))
+    fixed, least = ({name: value for name, value in item.items() if name in made}
+                    for item in (network.fixed_scales, network.least))
+    return replace(network, fixed_scales=fixed, least=least, graph=replace(
+        graph, layers=tuple(kept[::-1]), tensors={
+            name: spec for name, spec in graph.tensors.items() if name in made}))
