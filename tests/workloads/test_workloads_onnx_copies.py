@@ -49,6 +49,17 @@ def test_a_part_of_several_concatenations_is_copied(again: list[str], copies: in
     assert_lowered(found, inputs)
 
 
+def test_a_part_without_elements_is_left_out(tmp_path: Path) -> None:
+    path, inputs = tmp_path / "empty.onnx", {"x": drawn(1, 8, 6, 6)}
+    onnx.save(model_of([
+        node("Conv", ["x", "a"], ["p"], kernel_shape=[1, 1]),
+        node("Concat", ["p", "none"], ["q"], axis=1), node("Relu", ["q"], ["y"])],
+        {"x": (1, 8, 6, 6)}, "y",
+        {"a": drawn(8, 8, 1, 1), "none": np.zeros((1, 0, 6, 6), np.float32)}), path)
+    _, real, _ = computed(path, inputs)
+    assert np.allclose(real, runtime(path, inputs), atol=1e-6)
+
+
 def test_what_nobody_reads_is_left_out(tmp_path: Path) -> None:
     """The last state of a recurrence whose steps alone are read."""
     path, inputs = tmp_path / "unread.onnx", {"x": drawn(5, 1, 6)}

@@ -281,6 +281,7 @@ def test_three_axes(operator: str, tmp_path: Path) -> None:
     ([node("Quant", ["x", "s", "none", "widths"], ["y"], domain=QONNX)], "width must be one"),
     ([node("FusedMatMul", ["x", "x"], ["y"], domain=MICROSOFT, transBatchA=1)], "transBatchB must"),
     ([node("FusedMatMul", ["x", "x"], ["y"], domain=MICROSOFT, transBatchB=1)], "transBatchB must"),
+    ([node("TreeEnsemble", ["x"], ["y"], domain="ai.onnx.ml")], "no trees"),
 ])
 def test_refusals_say_what_to_do(nodes: list[onnx.NodeProto], reason: str,
                                  tmp_path: Path) -> None:

@@ -281,6 +281,9 @@ def _check_known(node: Node) -> None:
     if node.operator in ("Loop", "Scan", "SequenceMap"):
         raise Unsupported("loops are not imported; export with the steps written out")
     if node.operator not in KNOWN:
+        if node.operator.startswith("ai.onnx.ml:"):
+            raise Unsupported("no trees, lists of classes or scalers of features are imported; cut "
+                              "them off (onnx.utils.extract_model) and let the caller do it")
         foreign = ":" in node.operator
         raise Unsupported("no such operator here; " + (
             "export with operators of ONNX's own domain, a quantized network with QuantizeLinear "

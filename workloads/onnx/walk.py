@@ -153,8 +153,10 @@ class Walk:
     def _held(self, name: str) -> View:
         """A constant as a tensor: an affine step that reads zeros and adds the values."""
         array = self.constant(name)
-        if array.dtype.kind not in "iufb" or not array.size or not self.entrances:
+        if array.dtype.kind not in "iufb" or not self.entrances:
             raise Unsupported(f"{name!r} must hold numbers")
+        if not array.size:
+            raise Unsupported(f"{name!r} has no elements")
         source = self.held_from or self.entrances[0]
         nothing = self._move(source, Operator.GATHER, (array.size, 1, 1),
                              np.full(array.size, -1))

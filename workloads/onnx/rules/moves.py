@@ -33,7 +33,10 @@ NEVER = -1e4
 
 
 def concat(walk: Walk, node: Node) -> None:
-    """Behind one another as channels. Parts with other scales than the whole are rescaled."""
+    """Behind one another as channels. Parts with other scales than the whole are rescaled, parts
+    without elements left out."""
+    node = replace(node, inputs=tuple(
+        name for name in node.inputs if math.prod(walk.shape(name)) > 0))
     rest = walk.shape(node.inputs[0])
     axis = node.attribute("axis", 1) % len(rest)
     for name in node.inputs:
