@@ -21,20 +21,22 @@ from arch_models.literature import Origin
 from arch_models.overlay import Overlay
 from arch_models.power.energy import Sites
 from cosim.build import Builder
-from studies.certify.boxes import Box
+from studies.certify.boxes import PACE, Box
 from studies.certify.floors import Floors
 from studies.certify.goals import NEVER, POWERED, Aim, Bar, Point
 from studies.certify.joules import Joules
 from studies.certify.parts import PORTS, Parts
 from studies.certify.programs import LATE, Early, Programs, Timed, Ways
+from studies.certify.rough import Rough
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.certify.tables import Table, Tables
 from studies.plain.errors import UserError
 from studies.search.space import WORKLOAD, Space
 from workloads.graph import Graph
 
-#: Axes in the order in which boxes are cut; those that are not named come behind the last.
-FIRST = ("tm", "tn", "columns", "dsp_packing", "requantize_cycles",
+#: Axes in the order in which boxes are cut (`PACE` last if nobody asks for energy); those that are
+#: not named come behind the last.
+FIRST = ("tm", "tn", "columns", "dsp_packing", PACE,
          "fabric_elementwise", "fabric_norm", "fabric_grid_sample", "fabric_softmax",
          "fabric_lookup", "fuse_add", "fuse_pool", "fuse_upsample")
 LAST = ("input_masters", "port_width_bits", "fetch")
@@ -52,6 +54,7 @@ class Rule(StrEnum):
     SITES = "sites"  # every design needs more sites than the part has
     LAYERS = "layers"  # the layers' floor, at the fastest clock
     MAPPED = "mapped"  # the same with the layouts of the mapping
+    BANKED = "banked"  # each size of the buffers by itself, whatever the tiles and masters
     TABLE = "table"  # each size of the buffers by itself
     WAYS = "ways"  # the same, and what is left way by way: each is simulated
 
@@ -118,6 +121,7 @@ class Bounds:
         self.parts = Parts(board, question.base)
         self.floors = Floors(graph, self.parts)
         self.tables = Tables(graph, self.floors, self.joules)
+        self.rough = Rough(self.tables)
         self.programs = Programs(Builder(graph, board), question.base, self.joules)
         self._ways = (Ways(self.programs.builder, question.base, question.memory)
                       if question.by_ways else None)
@@ -125,7 +129,8 @@ class Bounds:
         middle = [name for name in names if name not in (*FIRST, *LAST, *OPEN)]
         self._shared = () if self.joules else FETCHED
         self.order = tuple(name for name in (*FIRST, *middle, *LAST)
-                           if name in names and name not in self._shared)
+                           if name in names and name not in self._shared
+                           and (self.joules or name != PACE))
         self._known: dict[object, tuple[list[Bound], Iterator[Bound]]] = {}
         #: Boxes that were bounded one by one, and sizes that were bounded in tables.
         self.count = self.in_tables = 0
@@ -140,11 +145,12 @@ class Bounds:
                 parts = self.parts.by_width(box, name)
                 if len(parts) > 1:
                     return parts
-        return []
+        return box.parts(PACE) if PACE in box.open else []
 
     def _built(self, box: Box) -> list[Box]:
-        """Of a box that is not cut: parts each of which has one set of sites for each size."""
-        found = [box]
+        """Of a box that is not cut any more, or by `PACE` alone: parts each of which has one set of
+        sites for each size."""
+        found = box.parts(PACE) if PACE in box.open else [box]
         for name in self._shared:
             found = [part for whole in found for part in (
                 [whole] if name not in whole.open else whole.parts(name) if name not in PORTS
@@ -191,15 +197,36 @@ class Bounds:
         if any(name in box.open for name in self.order if name not in LAST):
             return
         yield Bound(self.tables.floor(box, clock), Rule.MAPPED)
-        if not self.cut(box):
-            clock = max(map(self.tables.clock_hz, self._built(box)))
-            yield (Bound(self.tables.floor(box, clock), Rule.MAPPED) if clock
-                   else Bound(NEVER, Rule.SITES))
+        if self._sized(box):
+            yield from self._by_sizes(box)
+
+    def _sized(self, box: Box) -> bool:
+        """Is nothing but the pace left to cut?"""
+        return all(part.values(PACE) != box.values(PACE) for part in self.cut(box))
+
+    def _by_sizes(self, box: Box) -> Iterator[Bound]:
+        """Bounds that know the sites and clock of every size."""
+        parts = self._built(box)
+        clock = max(map(self.tables.clock_hz, parts))
+        yield (Bound(self.tables.floor(box, clock), Rule.MAPPED) if clock
+               else Bound(NEVER, Rule.SITES))
+        if clock and self.joules is None:
+            yield Bound(Point(self.rough.ms(box, parts)), Rule.BANKED)
+
+    def again(self, box: Box, rule: Rule | None, bar: Bar) -> Bound:
+        """As `bound`, but first what a rule says: which one is named changes only the time."""
+        if (rule in (Rule.MAPPED, Rule.BANKED) and self.question.aims == (Aim.LATENCY,)
+                and not any(name in box.open for name in self.order) and self._sized(box)):
+            for item in self._by_sizes(box):
+                if bar.cleared(item.point):
+                    return item
+        return self.bound(box, bar)
 
     def opened(self, box: Box, bar: Bar) -> list[Opened]:
         """Of a box that is not cut: designs of equal programs that its table does not exclude."""
         parts = self._built(box)
-        found = [item for part, table in zip(parts, self.tables.tables(parts, bar), strict=True)
+        tables = self.tables.tables(parts, bar, self.rough.cycles)
+        found = [item for part, table in zip(parts, tables, strict=True)
                  for item in self._left(part, table, bar)]
         return sorted(found, key=lambda item: (item.point, item.box.sides))
 

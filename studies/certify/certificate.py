@@ -40,9 +40,8 @@ from workloads.graph import Graph
 KIND = "certificate"
 #: Two machines may round a figure otherwise; so much of it is forgiven when it is compared.
 FORGIVEN = 1e-12
-#: Boxes that one process checks behind one another, at least, and how many times the work is dealt
-#: out to all of them: neighbours share what is worked out, in one process alone.
-TOGETHER, DEALS = 16, 8
+#: Axes of the array: boxes of one array share what is worked out, in one process alone.
+ARRAY = ("tm", "tn", "columns", "dsp_packing")
 
 
 @dataclass(frozen=True)
@@ -198,8 +197,7 @@ class Certificate:
         for claimed in self.claim.best:
             self._value(question, claimed)
         leaves = list(self._leaves(Box(question.space), self.document.boxes))
-        size = max(TOGETHER, len(leaves) // (DEALS * workers) if workers > 1 else 0)
-        groups = [tuple(leaves[start:start + size]) for start in range(0, len(leaves), size)]
+        groups = _dealt(leaves, workers)
         total, held = Checked(0, 0, 0), partial(self._group, Bounds(question))
         with ExitStack() as stack:
             answer = stack.enter_context(forked(held, workers)).map if workers > 1 else partial(
@@ -263,7 +261,7 @@ class Certificate:
                 tables += 1
                 programs += self._table(bounds, box, bar)
                 continue
-            found = bounds.bound(box, bar).point
+            found = bounds.again(box, node.rule, bar).point
             self._hold(bool(bar.cleared(found)), f"box {dict(box.sides)} has the bound "
                        f"{found}, below all of {[item.bound for item in self.claim.best]}")
         return Checked(len(leaves), tables, programs)
@@ -294,6 +292,19 @@ class Certificate:
                            f"design {item.choice} may have "
                            f"{item.point}, below {[item.bound for item in self.claim.best]}")
         return programs
+
+
+def _dealt(leaves: Sequence[tuple[Box, Node]], workers: int
+           ) -> list[tuple[tuple[Box, Node], ...]]:
+    """Groups of boxes that one process checks, the largest first: those of one array, but no more
+    than its share of all."""
+    arrays: dict[Any, list[tuple[Box, Node]]] = {}
+    for leaf in leaves:
+        arrays.setdefault(tuple(map(leaf[0].values, ARRAY)), []).append(leaf)
+    most = max(1, -(-len(leaves) // workers))
+    groups = [tuple(every[start:start + most]) for every in arrays.values()
+              for start in range(0, len(every), most)]
+    return sorted(groups, key=len, reverse=True)
 
 
 def question_of(certificate: Certificate, graph: Graph, board: Board) -> Question:

@@ -35,6 +35,8 @@ GROUPS = (("input_words", "input_banks", 0, ("input",)),
           ("weight_words", "weight_banks", 2, ("weight",)),
           ("output_words", "output_banks", 1, ("output", "skip")),
           ("accumulator_words", "", 3, ("accumulator",)))
+#: Tables of sites and clocks that are kept, the last ones: boxes and their parts ask for the same.
+KEPT = 64
 #: Of a RAMB36, parity among them.
 BRAM36_BYTES = 4608
 KINDS = ("dsp", "bram36", "lut", "ff")
@@ -112,17 +114,18 @@ class Builds:
 
     def __init__(self, parts: Parts) -> None:
         self.parts, self.board, self.base = parts, parts.board, parts.base
-        self._last: tuple[Hashable, Built] | None = None
+        self._last: dict[Hashable, Built] = {}
         self._buffers: dict[Hashable, tuple[dict[str, Resources], np.ndarray]] = {}
 
     def of(self, box: Box, sizes: Sizes) -> Built:
         """Those of a box in which only buffers, and what has no sites, are left open."""
-        plain = self.parts.overlay(box.design(sizes.fields((0,) * 5)))
-        fixed = self._fixed_hz(box)
-        key = (plain, sizes, fixed)
-        if self._last is None or self._last[0] != key:
-            self._last = key, self._built(plain, sizes, fixed)
-        return self._last[1]
+        key = (box.sides, sizes)
+        if key not in self._last:
+            plain = self.parts.overlay(box.design(sizes.fields((0,) * 5)))
+            if len(self._last) >= KEPT:
+                del self._last[next(iter(self._last))]
+            self._last[key] = self._built(plain, sizes, self._fixed_hz(box))
+        return self._last[key]
 
     def _built(self, plain: Overlay, sizes: Sizes, fixed_hz: int) -> Built:
         parts, places = dict(estimate(plain).parts), []

@@ -9,7 +9,7 @@ Sizes and banks of a box span a table: axes (banks, input, weight, output, accum
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, NamedTuple
@@ -28,14 +28,14 @@ from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.choose import Chooser, Known
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
-from studies.certify.boxes import Box, fewest_starts
+from studies.certify.boxes import Box, quickest
 from studies.certify.floors import IMAGES, Floors
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
 from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map, sized
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
-from studies.certify.untiled import Rates, first_bytes, in_turn, with_tiles
+from studies.certify.untiled import Rates, Untiled, first_bytes, in_turn, with_tiles
 from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Phase
 
@@ -45,6 +45,10 @@ MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "zero_po
           "table_bytes", "tensor_memory_kib", *BROUGHT, *WORDS, *BANKS)
 #: Of designs that cannot be built or mapped.
 NEVER = np.iinfo(np.int64).max
+
+
+#: Cycles of the sizes of a box at a clock, or None.
+Rougher = Callable[[Box, int], np.ndarray | None]
 
 
 class Table(NamedTuple):
@@ -69,15 +73,10 @@ class Table(NamedTuple):
                      np.where(never, inf, self.uj), self.built.share)
 
 
-class Untiled(NamedTuple):
-    """Whatever the tile: cycles of all engines, and as weights come one behind the other; what
-    they do, the processor's steps, and the layers that move there where buffers are smallest."""
-
-    cycles: int
-    turn: float
-    work: Least
-    steps: tuple[HostStep, ...]
-    movable: tuple[str, ...]
+def _open(tables: Sequence[Table], clock_hz: int, bar: Bar) -> np.ndarray:
+    """The sizes at which some design of a clock does not clear the bar."""
+    return np.logical_or.reduce([table.at(clock_hz) & ~bar.cleared(table.points)
+                                 for table in tables])
 
 
 def _ms(cycles: Any, clock_hz: Any) -> Any:
@@ -96,13 +95,11 @@ class Tables:
         self._floors: dict[Hashable, Untiled | None] = {}
         self.weights = layer_weights(graph.name)
 
-    def table(self, box: Box, bar: Bar) -> Table:
-        """The table of a box; where even its floor clears the bar, tiles are not looked at."""
-        return self.tables([box], bar)[0]
-
-    def tables(self, boxes: Sequence[Box], bar: Bar) -> list[Table]:
+    def tables(self, boxes: Sequence[Box], bar: Bar, rough: Rougher = lambda _, __: None
+               ) -> list[Table]:
         """Those of boxes whose designs differ in sites and clocks alone: in each clock their layers
-        take the same time."""
+        take the same time. `rough`: cycles at the least of the sizes of a box at a clock, if any
+        are known without tiles."""
         sizes = Sizes.of(boxes[0], self.parts.base)
         every = [self.builds.of(box, sizes) for box in boxes]
         floor = self.floors.floor(boxes[0])
@@ -110,13 +107,18 @@ class Tables:
                        np.full(sizes.shape, -1), built) for built in every]
         for clock in np.unique(np.concatenate([
                 built.rates_hz[built.feasible] for built in every])).tolist():
-            asked = np.zeros(sizes.shape, bool)
             for box, table in zip(boxes, found, strict=True):
                 there = table.at(clock)
                 table.cycles[there] = floor.at(clock)
                 table.uj[there] = (self.floors.joules(self.joules, box, clock) if self.joules
                                    else 0.0)
-                asked |= there & ~bar.cleared(table.points)
+            asked = _open(found, clock, bar)
+            known = rough(boxes[0], clock) if asked.any() and not self.joules else None
+            if known is not None:
+                for table in found:
+                    np.maximum(table.cycles, known, out=table.cycles, where=table.at(clock),
+                               casting="unsafe")
+                asked = _open(found, clock, bar)
             if asked.any():
                 share = np.minimum.reduce([built.share for built in every])
                 least = found[0]._replace(built=found[0].built._replace(
@@ -136,7 +138,7 @@ class Tables:
 
         What decides how layers are mapped must not be open: array, engines and fusions.
         """
-        found = self._untiled(box)
+        found = self.untiled(box)
         if found is None:
             return Point(inf, inf)
         floor = self.floors.floor(box)
@@ -159,7 +161,7 @@ class Tables:
         built = self.builds.of(box, Sizes.of(box, self.parts.base))
         return int(built.rates_hz[built.feasible].max()) if built.feasible.any() else 0
 
-    def _untiled(self, box: Box) -> Untiled | None:
+    def untiled(self, box: Box) -> Untiled | None:
         """What fits the smallest buffers fits all; None if not even the largest fit."""
         rates, bram36 = self.floors.rates(box), self.floors.bram36_of_weights(box)
         key = (rates, bram36, *(side for side in box.sides
@@ -178,6 +180,7 @@ class Tables:
         """Of a mapping, each convolution as one tile and with what tiles add at least."""
         overlay, total = chooser.overlay, Least()
         each: list[tuple[int, float]] = []
+        items: list[tuple[LayerMapping, int]] = []
         cost = timing(overlay, Engine.CONVOLUTION, "convolution")
         held = held_bytes(overlay, bram36, (overlay.tm, overlay.tn),
                           overlay.weight_words * overlay.weight_banks)
@@ -202,16 +205,17 @@ class Tables:
             elif self.must_map(item):
                 untiled = with_tiles(work.trips * cost.interval, cost.fill + cost.drain,
                                      first_bytes(mapped), rates.read)
-            each.append((self.repeats(item) * int(max(
-                untiled, work.load_bytes / rates.read, work.store_bytes / rates.write,
-                within / rates.weights)),
-                self.must_map(item) * self.repeats(item) * work.weight_bytes / rates.weights))
+            cycles = int(max(untiled, work.load_bytes / rates.read,
+                             work.store_bytes / rates.write, within / rates.weights))
+            items.append((item, cycles))
+            each.append((self.repeats(item) * cycles, self.must_map(item) * self.repeats(item)
+                         * work.weight_bytes / rates.weights))
             total = total.with_layer(_moved(work, overlay), self.repeats(item),
                                      self.weights.get(item.name, 1.0))
         turn = (sum(weights for _, weights in each)
                 if overlay.tensor_memory_kib or self.graph.steps > 1
                 else float(in_turn(each, held / rates.weights)))
-        return Untiled(sum(cycles for cycles, _ in each), turn, total,
+        return Untiled(tuple(items), sum(cycles for cycles, _ in each), turn, total,
                        tuple(host_steps(self.graph, overlay, self.board, mapping)),
                        tuple(item.name for item in fabric if not self.must_map(item)
                              and self._moves(item, chooser, sizes)))
@@ -234,7 +238,7 @@ class Tables:
 
     def overlay(self, box: Box, sizes: Sizes, clock_hz: int) -> Overlay:
         """The design of a box with the largest buffers and the fewest starts, at a clock."""
-        choice = box.design({**sizes.largest, **fewest_starts(box)})
+        choice = box.design({**sizes.largest, **quickest(box)})
         return replace(self.parts.overlay(choice), clock_hz=clock_hz, rate=Rate.FIXED)
 
     # --- cycles ----------------------------------------------------------------------------

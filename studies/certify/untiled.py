@@ -11,7 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arch_models.units import NS_PER_S, ROUNDING
+from cosim.analysis.hosts import HostStep
+from cosim.analysis.least import Least
 from cosim.engines.base import Mapped
+from cosim.mapping.tiles import LayerMapping
+
+
+class Untiled(NamedTuple):
+    """Whatever the tile: the layers in fabric and the cycles of each, of all of them, and as
+    weights come one behind the other; what they do, the processor's steps, and the layers that
+    move there where buffers are smallest."""
+
+    items: tuple[tuple[LayerMapping, int], ...]
+    cycles: int
+    turn: float
+    work: Least
+    steps: tuple[HostStep, ...]
+    movable: tuple[str, ...]
 
 
 class Rates(NamedTuple):

@@ -121,7 +121,7 @@ def held(bounds: Bounds, path: list[Box], design, overlay: Overlay) -> int:
     whole = path[-1].narrowed(**{name: tuple(
         value for value in path[-1].values(name)
         if value in (design[name], path[-1].values(name)[0])) for name in names})
-    table = bounds.tables.table(whole, OPEN)
+    table = bounds.tables.tables([whole], OPEN)[0]
     assert rate_hz(overlay, BOARD) == overlay.clock_hz
     sizes = Sizes.of(whole, BASE)
     place = (sizes.banks.index(tuple(design[name] for name in (
@@ -294,8 +294,9 @@ def test_what_is_kept_of_layers_is_of_one_design_alone():
         box = Box(space).narrowed(depthwise_taps=(taps,))
         while parts := shared.cut(box):
             box = parts[-1]
-        own = Bounds(Question(graph, BOARD, BASE, space)).tables.table(box, Bar((Aim.LATENCY,)))
-        kept = shared.tables.table(box, Bar((Aim.LATENCY,)))
+        asked = [box], Bar((Aim.LATENCY,))
+        own = Bounds(Question(graph, BOARD, BASE, space)).tables.tables(*asked)[0]
+        kept = shared.tables.tables(*asked)[0]
         assert np.array_equal(own.cycles, kept.cycles)
         found.append(int(own.cycles.min()))
     assert len(set(found)) > 1
