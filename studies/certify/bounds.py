@@ -147,7 +147,7 @@ class Bounds:
                     return parts
         return box.parts(PACE) if PACE in box.open else []
 
-    def _built(self, box: Box) -> list[Box]:
+    def built(self, box: Box) -> list[Box]:
         """Of a box that is not cut any more, or by `PACE` alone: parts each of which has one set of
         sites for each size."""
         found = box.parts(PACE) if PACE in box.open else [box]
@@ -206,7 +206,7 @@ class Bounds:
 
     def _by_sizes(self, box: Box) -> Iterator[Bound]:
         """Bounds that know the sites and clock of every size."""
-        parts = self._built(box)
+        parts = self.built(box)
         clock = max(map(self.tables.clock_hz, parts))
         yield (Bound(self.tables.floor(box, clock), Rule.MAPPED) if clock
                else Bound(NEVER, Rule.SITES))
@@ -224,7 +224,7 @@ class Bounds:
 
     def opened(self, box: Box, bar: Bar) -> list[Opened]:
         """Of a box that is not cut: designs of equal programs that its table does not exclude."""
-        parts = self._built(box)
+        parts = self.built(box)
         tables = self.tables.tables(parts, bar, self.rough.cycles)
         found = [item for part, table in zip(parts, tables, strict=True)
                  for item in self._left(part, table, bar)]

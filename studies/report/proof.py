@@ -17,6 +17,7 @@ from studies.plain.errors import UserError
 WORDS = {Rule.SITES: "more sites than the part has",
          Rule.LAYERS: "the layers' least time at the fastest clock",
          Rule.MAPPED: "their least time with the mapping's layouts",
+         Rule.BANKED: "each size of the buffers by itself, whatever the tiles",
          Rule.TABLE: "each size of the buffers by itself",
          Rule.WAYS: "each size by itself, what is left simulated in every way"}
 #: Cuts one below the other that are drawn; what lies deeper is counted.

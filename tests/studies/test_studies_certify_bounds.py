@@ -21,7 +21,7 @@ from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, se
 from cosim.mapping.tile_search import Budget
 from cosim.mapping.tiles import LayerMapping
 from studies.certify.bounds import FETCHED, Bounds, Question
-from studies.certify.boxes import Box
+from studies.certify.boxes import PACE, Box
 from studies.certify.branch import Settings
 from studies.certify.certificate import (
     certificate,
@@ -121,6 +121,11 @@ def held(bounds: Bounds, path: list[Box], design, overlay: Overlay) -> int:
     whole = path[-1].narrowed(**{name: tuple(
         value for value in path[-1].values(name)
         if value in (design[name], path[-1].values(name)[0])) for name in names})
+    if bounds.joules is None:
+        own = path[-1].narrowed(**{name: (design[name],) for name in names})
+        paces = own.root.axis(PACE).values
+        for box in (whole, own, own.narrowed(**{PACE: paces})):
+            assert bounds.rough.ms(box, bounds.built(box)) <= point.ms * (1 + 1e-9), design
     table = bounds.tables.tables([whole], OPEN)[0]
     assert rate_hz(overlay, BOARD) == overlay.clock_hz
     sizes = Sizes.of(whole, BASE)
