@@ -35,6 +35,7 @@ from cosim.mapping.tiles import LayerMapping, NormTile, PlaneTile, StreamTile
 from cosim.mapping.words import words_read
 from studies.certify.boxes import Box
 from studies.certify.joules import Joules, Span
+from studies.certify.layers import must_map
 from studies.certify.parts import Parts
 from studies.certify.sizes import ARRAY, Array, arrayed, held_bytes, resized
 from studies.certify.untiled import Ahead, Floor, Rates, Turns, first_bytes, with_tiles
@@ -153,8 +154,7 @@ class Floors:
                 if layer.phase is not phase or layer.operator in FREE:
                     continue
                 repeats = graph.steps if phase is Phase.STEP else 1
-                if (layer.operator is Operator.CONVOLUTION and layer.window.groups == 1
-                        and engines_that_run(work_of(graph, layer))):
+                if must_map(layer) and engines_that_run(work_of(graph, layer)):
                     begun = True
                     self._order.append(len(self._on_array))
                     self._on_array.append(self._convolution(layer, repeats, True))
