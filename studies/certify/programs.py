@@ -29,7 +29,7 @@ from cosim.lowering.lower import Lowered
 from cosim.lowering.wiring import units_of
 from cosim.mapping.tiles import Mapping
 from cosim.memory.bursts import FAR
-from cosim.program.table import Column, Program, Unit, UnitKind
+from cosim.program.table import Column, Opcode, Program, Unit, UnitKind
 from cosim.recurrence.cpu import Timer, prepare
 from studies.certify.boxes import Box, fewest_starts
 from studies.certify.goals import Point
@@ -179,19 +179,20 @@ class Ways:
         early, may take `best_ms`."""
         for start in box.values("start") or (None,):
             part = box if start is None else box.narrowed(start=(start,))
-            program = self._program(part)
+            program = self.program(part)
             if program is not None:
                 yield from self._early(program, most_ms, best_ms)
 
-    def _program(self, box: Box) -> _Timed | None:
+    def program(self, box: Box) -> WaysOf | None:
+        """The program of such designs, without ports and limits; None if it cannot be built."""
         overlay = overlay_of(box.design(_highest(box)), self.base, self.builder.board)
         mapping = self.builder.mapping(overlay)
         if isinstance(mapping, Infeasible):
             return None
         lowered = self.builder.lower(overlay, mapping)
-        return None if isinstance(lowered, Infeasible) else _Timed(self, box, overlay, lowered)
+        return None if isinstance(lowered, Infeasible) else WaysOf(self, box, overlay, lowered)
 
-    def _early(self, timed: _Timed, most_ms: Callable[[], float], best_ms: Callable[[], float]
+    def _early(self, timed: WaysOf, most_ms: Callable[[], float], best_ms: Callable[[], float]
                ) -> Iterator[Early]:
         clock_hz, asked = timed.overlay.clock_hz, best_ms
         for limits in timed.limits():
@@ -241,7 +242,7 @@ class Ways:
 
 
 @dataclass
-class _Timed:
+class WaysOf:
     """A program without its ways, and what is known of all of them."""
 
     owner: Ways
@@ -279,9 +280,10 @@ class _Timed:
         if self.prepared is None:
             return int(fast.simulate(program, self.memory).total_cycles)
         table = fast.unit_table(program.units, self.memory)[0]
-        rows = self.program.operations[self.prepared.hosts]
+        rows = self.program.operations
+        hosts = rows[rows[:, Column.KIND] == Opcode.HOST, Column.FILL]
         found = self.owner.timer.total_cycles(
-            self.prepared, table, self.owner.timer.settings(table), rows[:, Column.FILL])
+            self.prepared, table, self.owner.timer.settings(table), hosts)
         return found or 0
 
     def run(self, way: Way, first: int) -> int | None:

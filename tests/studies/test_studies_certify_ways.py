@@ -20,11 +20,13 @@ from cosim.executors.alike import alike
 from cosim.lowering.wiring import units_of
 from cosim.memory.bursts import FAR
 from studies.certify.bounds import Rule
+from studies.certify.boxes import Box
 from studies.certify.branch import Settings
 from studies.certify.certificate import Certificate, write_certificate
-from studies.certify.programs import first_late, private, with_ways
+from studies.certify.parts import PORTS as SIDES
+from studies.certify.programs import LIMITS, Ways, first_late, private, with_ways
 from studies.plain.errors import UserError
-from studies.search.space import default_space
+from studies.search.space import Space, default_space
 from studies.search.space_overlays import overlay_of
 from tests.support.small_proof import (
     BASE,
@@ -62,6 +64,16 @@ def programs(count: int, seed: int):
             yield choice, overlay, mapping, lowered.program
 
 
+def space_programs(space: Space, start: str) -> list[Box]:
+    """Boxes of a space in which only ports and limits are open."""
+    boxes = [Box(space).narrowed(start=(start,))]
+    for axis in space.axes:
+        if axis.name not in (*SIDES, *LIMITS):
+            boxes = [part for box in boxes for part in (
+                box.parts(axis.name) if axis.name in box.open else [box])]
+    return boxes
+
+
 def behind(overlay, program):
     """What a program's frame takes at least behind each layer."""
     return Behind().cycles(*private(program, memory_for(BOARD, overlay, "flat")),
@@ -91,6 +103,26 @@ def test_late_is_late_and_what_is_not_late_is_whole(share):
         same = fast.simulate_until(program, memory, whole.total_cycles - behind(overlay, program))
         assert same == whole.total_cycles
     assert late > 15
+
+
+def test_a_lower_limit_alone_takes_what_its_private_ports_take():
+    """With the steps of the processor, and limits that bind: each by itself, whatever was asked."""
+    checked = 0
+    space = narrow_space(**WAYS | {"read_outstanding": (1, 4, 12), "write_outstanding": (1, 8)})
+    for start in ("frame", "layer"):
+        ways = Ways(Builder(SMALL, BOARD), BASE, "ddr3")
+        for box in space_programs(space, start):
+            timed = ways.program(box)
+            if timed is None:
+                continue
+            for limits in reversed(timed.limits()):
+                design = with_ways(timed.overlay, dict(limits))
+                memory = memory_for(BOARD, design, "flat")
+                program = replace(timed.lowered.program, units=units_of(design, BOARD))
+                alone = fast.simulate(*private(program, memory)).total_cycles
+                assert timed.alone(limits) == alone
+                checked += 1
+    assert checked > 10
 
 
 def test_a_run_that_may_take_any_time_is_a_simulation():
