@@ -53,7 +53,7 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     `ProgramError` if a unit waits for a token that never comes, or a total is beyond counting.
     """
     run = _run(program, memory, program.operation_count if trace else 0,
-               np.full(len(program.layers), FAR))
+               np.zeros(0, np.int64))
     total, counts, dram = run.moment[0].total, run.counts, run.machine.dram.s[0]
     idle = total - counts.busy - counts.memory_stall - counts.token_stall.sum(axis=1)
     return SimResult(
@@ -69,7 +69,7 @@ def simulate_until(program: Program, memory: Memory, latest: np.ndarray) -> int 
     """The cycles of a program, run as `simulate` does; None once an operation ends later than it
     may: the run stops there.
 
-    `latest`: by layer, the last cycle at which an operation of it may end.
+    `latest`: by operation, in the order of a trace, the last cycle at which it may end.
     """
     moment = _run(program, memory, 0, latest).moment[0]
     return None if moment.late else int(moment.total)

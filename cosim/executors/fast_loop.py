@@ -40,8 +40,8 @@ MOMENT = record_type("now", "total", "available", "requests", "ended", "late")
 
 class Code(NamedTuple):
     """The program: rows by unit (`order`, cut by `starts`), and by segment its repeats, its first
-    place in a trace, its length and its first row; by layer the `latest` cycle at which an
-    operation of it may end, else the run stops."""
+    place in a trace, its length and its first row; by operation of a trace the `latest` cycle at
+    which it may end, else the run stops; none where any may."""
 
     order: np.ndarray
     starts: np.ndarray
@@ -163,7 +163,8 @@ def _end(run, unit):
     operation, settings = machine.operations[x.row], machine.units[unit]
     layer = operation.layer
     counts.layer_end[layer] = now
-    moment.late |= now > run.code.latest[layer]
+    if len(run.code.latest):
+        moment.late |= now > run.code.latest[x.traced]
     counts.executed[unit] += 1
     spent = now - x.start
     if settings.kind != COMPUTE:

@@ -115,6 +115,15 @@ class Timer:
         return np.array([self.numbers.setdefault(row, len(self.numbers) + 1)
                          for row in units[SETTINGS].tolist()], np.int64)
 
+    def transfers(self, prepared: Prepared, units: np.ndarray) -> np.ndarray:
+        """Cycles of every shape of `prepared` on a channel of its unit's own."""
+        none = np.zeros(0, np.int64)
+        found = np.empty(len(prepared.shapes), np.int64)
+        _TIME(Walk(prepared, units, self.settings(units), none, self.memo, found,
+                   np.empty(int(units["outstanding"].max()), np.int64), np.zeros((0, 0), np.int64),
+                   np.zeros(0, SPAN), np.zeros(0, CURSOR)))
+        return found
+
     def total_cycles(self, prepared: Prepared, units: np.ndarray, settings: np.ndarray,
                      host_cycles: Sequence[int]) -> int | None:
         """`SimResult.total_cycles` of the program; None if the recurrence does not hold.
@@ -327,5 +336,18 @@ def _build_run(sources: int) -> Callable:
     return run
 
 
+def _build_time(sources: int) -> Callable:
+    """Compile the times of transfers by themselves."""
+
+    @CACHED_RULE
+    def time(walk):
+        """Fill `durations`."""
+        stamp = sources  # noqa: F841
+        _time_transfers(walk)
+
+    return time
+
+
 _PREPARE = _build_prepare(SOURCES)
+_TIME = _build_time(SOURCES)
 _RUN = _build_run(SOURCES)

@@ -21,16 +21,17 @@ from arch_models.board import Board, BoardPort
 from arch_models.memory import Memory, MemoryParameterError, Port, memory_for
 from arch_models.overlay import Infeasible, Overlay, Role
 from arch_models.power.energy import Sites
-from cosim.analysis.behind import Behind
+from cosim.analysis.behind import Chains
 from cosim.build import Builder
 from cosim.executors import fast
 from cosim.executors.alike import alike
+from cosim.executors.fast import unit_table
 from cosim.lowering.lower import Lowered
 from cosim.lowering.wiring import units_of
 from cosim.mapping.tiles import Mapping
 from cosim.memory.bursts import FAR
-from cosim.program.table import Column, Opcode, Program, Unit, UnitKind
-from cosim.recurrence.cpu import Timer, prepare
+from cosim.program.table import Program, Unit, UnitKind
+from cosim.recurrence.cpu import Timer
 from studies.certify.boxes import Box, fewest_starts
 from studies.certify.goals import Point
 from studies.certify.joules import Joules
@@ -167,7 +168,6 @@ class Ways:
     builder: Builder
     base: Overlay
     model: str
-    behind: Behind = field(default_factory=Behind)
     timer: Timer = field(default_factory=Timer)
     _kinds: dict[Hashable, list[Chosen]] = field(default_factory=dict)
     _ways: dict[Hashable, list[Way]] = field(default_factory=dict)
@@ -196,10 +196,10 @@ class Ways:
                ) -> Iterator[Early]:
         clock_hz, asked = timed.overlay.clock_hz, best_ms
         for limits in timed.limits():
-            if timed.alone(limits) >= first_late(most_ms(), clock_hz):
+            if timed.alone(limits)[0] >= first_late(most_ms(), clock_hz):
                 continue
             for way in self.ways(timed.box, timed.overlay, limits):
-                found = timed.run(way, first_late(asked(), clock_hz))
+                found = timed.run(way, limits, first_late(asked(), clock_hz))
                 if found is not None:
                     yield Early(timed.box.design(dict(way.chosen)), found / clock_hz * 1e3)
                 asked = most_ms if found is None else best_ms
@@ -253,10 +253,8 @@ class WaysOf:
     def __post_init__(self) -> None:
         memory = memory_for(self.owner.builder.board, self.overlay, "flat")
         self.program, self.memory = private(self.lowered.program, memory)
-        self.prepared = prepare(self.program)
-        self.behind = self.owner.behind.cycles(
-            self.program, self.memory, len(self.overlay.masters_of(Role.INPUT)))
-        self._alone: dict[Chosen, int] = {}
+        self.chains = Chains.of(self.program)
+        self._alone: dict[Chosen, tuple[int, np.ndarray | None]] = {}
 
     def limits(self) -> list[Chosen]:
         """All limits of the box, the highest first."""
@@ -264,33 +262,23 @@ class WaysOf:
         return [tuple(zip(names, values, strict=True)) for values in itertools.product(
             *(sorted(self.box.values(name), reverse=True) for name in names))]
 
-    def alone(self, limits: Chosen) -> int:
-        """Cycles on private ports with these limits, at least; 0 if nothing is known."""
+    def alone(self, limits: Chosen) -> tuple[int, np.ndarray | None]:
+        """With these limits on private ports: (cycles of the frame, behind each operation), at
+        least; 0 and None if nothing is known."""
         if limits not in self._alone:
-            lower = [cycles for known, cycles in self._alone.items() if all(
-                int(mine) <= int(theirs)
-                for (_, mine), (_, theirs) in zip(limits, known, strict=True))]
-            self._alone[limits] = max([*lower, self._flat(limits)])
+            units = units_of(with_ways(self.overlay, dict(limits)), self.owner.builder.board)
+            table = unit_table([replace(new, port=old.port) for new, old in zip(
+                units, self.program.units, strict=True)], self.memory)[0]
+            self._alone[limits] = ((0, None) if self.chains is None
+                                   else self.chains.behind(table, self.owner.timer))
         return self._alone[limits]
 
-    def _flat(self, limits: Chosen) -> int:
-        units = units_of(with_ways(self.overlay, dict(limits)), self.owner.builder.board)
-        program = replace(self.program, units=tuple(replace(new, port=old.port) for new, old in zip(
-            units, self.program.units, strict=True)))
-        if self.prepared is None:
-            return int(fast.simulate(program, self.memory).total_cycles)
-        table = fast.unit_table(program.units, self.memory)[0]
-        rows = self.program.operations
-        hosts = rows[rows[:, Column.KIND] == Opcode.HOST, Column.FILL]
-        found = self.owner.timer.total_cycles(
-            self.prepared, table, self.owner.timer.settings(table), hosts)
-        return found or 0
-
-    def run(self, way: Way, first: int) -> int | None:
+    def run(self, way: Way, limits: Chosen, first: int) -> int | None:
         """Its cycles; None if it takes `first` or more."""
         program = replace(self.lowered.program, units=way.units)
-        latest = (np.full(len(program.layers), FAR) if self.behind is None or first >= FAR
-                  else first - 1 - self.behind)
+        behind = self.alone(limits)[1]
+        latest = (np.full(program.operation_count, FAR) if behind is None or first >= FAR
+                  else first - 1 - behind)
         found = fast.simulate_until(program, way.memory, latest)
         return None if found is None or found >= first else found
 

@@ -11,14 +11,25 @@ import numpy as np
 import pytest
 
 from arch_models.memory import memory_for
-from arch_models.overlay import Infeasible, Role
-from cosim.analysis.alone import Alone
-from cosim.analysis.behind import Behind
+from arch_models.overlay import Infeasible
+from cosim.analysis.behind import Chains
 from cosim.build import Builder
 from cosim.executors import fast
 from cosim.executors.alike import alike
+from cosim.executors.fast import unit_table
 from cosim.lowering.wiring import units_of
 from cosim.memory.bursts import FAR
+from cosim.program.random import Sizes, random_memory, random_program
+from cosim.program.table import (
+    ARGUMENT_COUNT,
+    Channel,
+    Column,
+    Program,
+    Segment,
+    Unit,
+    UnitKind,
+)
+from cosim.recurrence.cpu import Timer
 from studies.certify.bounds import Rule
 from studies.certify.boxes import Box
 from studies.certify.branch import Settings
@@ -39,6 +50,8 @@ from tests.support.small_proof import (
     narrow_space,
     proved,
 )
+from workloads.graph import Graph
+from workloads.library import load
 
 PORTS = tuple(port.name for port in BOARD.ports)
 #: Few buffers, many ways.
@@ -49,10 +62,10 @@ WAYS = {"tm": (16,), "layout": ("dense",), "port_width_bits": (64,), "input_word
         "start": ("frame", "layer")}
 
 
-def programs(count: int, seed: int):
+def programs(count: int, seed: int, graph: Graph = SMALL):
     """Random designs that can be built, with their programs."""
-    space, generator, builder = default_space(BOARD, SMALL), random.Random(seed), Builder(
-        SMALL, BOARD)
+    space, generator, builder = default_space(BOARD, graph), random.Random(seed), Builder(
+        graph, BOARD)
     found = 0
     while found < count:
         choice = space.sample(generator)
@@ -75,19 +88,64 @@ def space_programs(space: Space, start: str) -> list[Box]:
 
 
 def behind(overlay, program):
-    """What a program's frame takes at least behind each layer."""
-    return Behind().cycles(*private(program, memory_for(BOARD, overlay, "flat")),
-                           len(overlay.masters_of(Role.INPUT)))
+    """What a program's frame takes at least, and behind each operation."""
+    program, memory = private(program, memory_for(BOARD, overlay, "flat"))
+    chains = Chains.of(program)
+    assert chains is not None
+    return chains.behind(unit_table(program.units, memory)[0], Timer())
 
 
-def test_behind_adds_up_the_layers_alone():
-    for _, overlay, mapping, program in programs(8, 1):
-        alone = Alone(SMALL, overlay, BOARD)
-        found = behind(overlay, program)
-        for number, item in enumerate(mapping.layers[1:], start=1):
-            if item.engine is not None and overlay.control.start.value == "frame" and (
-                    mapping.layers[number - 1].engine is not None):
-                assert found[number - 1] - found[number] == alone.cycles(mapping.layouts, item)
+def written() -> Program:
+    """Two units that hand tokens to and fro, before them a step that runs once."""
+    there, back = 1, 2
+    rows = np.zeros((3, len(Column)), np.int64)
+    rows[:, Column.UNIT], rows[:, Column.DRAIN] = (0, 0, 1), (7, 10, 4)
+    rows[:, Column.WAIT], rows[:, Column.SIGNAL] = (0, back, there), (0, there, back)
+    channels = (Channel("there", 0, 1), Channel("back", 1, 0, 2))
+    units = tuple(Unit(name, UnitKind.COMPUTE) for name in ("one", "two"))
+    return Program("written", units, channels, ("layer",), rows,
+                   np.zeros((3, ARGUMENT_COUNT), np.int32), (Segment(0, 1), Segment(1, 3, 3)))
+
+
+def test_the_longest_chain_behind_an_operation():
+    """Worked out by hand."""
+    chains = Chains.of(written())
+    assert chains is not None
+    total, found = chains.behind(unit_table(written().units, random_memory(0))[0], Timer())
+    assert total == 7 + 10 + 10 + 10 + 4
+    assert found.tolist() == [34, 24, 10 + 4, 14, 4, 4, 0]
+
+
+def test_no_chains_where_a_token_never_comes():
+    program = written()
+    rows = program.operations.copy()
+    rows[2, Column.SIGNAL] = 0
+    assert Chains.of(replace(program, operations=rows)) is None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_longest_chains_of_random_programs_are_what_private_ports_take(seed):
+    """Segments repeat, addresses advance with them, data pass through memories on chip."""
+    drawn = random_program(seed, 3, Sizes(on_chip=0.2))
+    one = random_memory(seed)
+    program, memory = private(drawn, replace(one, ports=one.ports[:1] * 3))
+    chains = Chains.of(program)
+    assert chains is not None
+    total, found = chains.behind(unit_table(program.units, memory)[0], Timer())
+    result = fast.simulate(program, memory, trace=True)
+    assert (result.trace.end + found).max(initial=0) == result.total_cycles == total
+    shared = fast.simulate(replace(drawn, units=tuple(
+        replace(unit, port=0) for unit in drawn.units)), memory, trace=True)
+    assert (shared.trace.end + found <= shared.total_cycles).all()
+
+
+@pytest.mark.parametrize(("graph", "count"), [(SMALL, 15), (load("unicorn-n256"), 3)],
+                         ids=["once", "repeated"])
+def test_no_operation_ends_later_than_what_is_behind_it_allows(graph, count):
+    for _, overlay, _, program in programs(count, 6, graph):
+        _, found = behind(overlay, program)
+        result = fast.simulate(program, memory_for(BOARD, overlay, "ddr3"), trace=True)
+        assert (result.trace.end + found <= result.total_cycles).all()
 
 
 @pytest.mark.parametrize("share", [0.9, 0.99, 0.999])
@@ -97,11 +155,11 @@ def test_late_is_late_and_what_is_not_late_is_whole(share):
         memory = memory_for(BOARD, overlay, "ddr3")
         whole = fast.simulate(program, memory)
         bar = int(whole.total_cycles * share)
-        found = fast.simulate_until(program, memory, bar - behind(overlay, program))
+        found = fast.simulate_until(program, memory, bar - behind(overlay, program)[1])
         late += found is None
         assert found in (None, whole.total_cycles)
-        same = fast.simulate_until(program, memory, whole.total_cycles - behind(overlay, program))
-        assert same == whole.total_cycles
+        same = whole.total_cycles - behind(overlay, program)[1]
+        assert fast.simulate_until(program, memory, same) == whole.total_cycles
     assert late > 15
 
 
@@ -120,7 +178,7 @@ def test_a_lower_limit_alone_takes_what_its_private_ports_take():
                 memory = memory_for(BOARD, design, "flat")
                 program = replace(timed.lowered.program, units=units_of(design, BOARD))
                 alone = fast.simulate(*private(program, memory)).total_cycles
-                assert timed.alone(limits) == alone
+                assert timed.alone(limits)[0] == alone
                 checked += 1
     assert checked > 10
 
@@ -128,7 +186,7 @@ def test_a_lower_limit_alone_takes_what_its_private_ports_take():
 def test_a_run_that_may_take_any_time_is_a_simulation():
     for _, overlay, _, program in programs(5, 3):
         memory = memory_for(BOARD, overlay, "ddr3")
-        found = fast.simulate_until(program, memory, np.full(len(program.layers), FAR))
+        found = fast.simulate_until(program, memory, np.full(program.operation_count, FAR))
         assert found == fast.simulate(program, memory).total_cycles
 
 
