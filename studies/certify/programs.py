@@ -196,7 +196,7 @@ class Ways:
                ) -> Iterator[Early]:
         clock_hz, asked = timed.overlay.clock_hz, best_ms
         for limits in timed.limits():
-            if timed.alone(limits)[0] >= first_late(most_ms(), clock_hz):
+            if timed.late(limits, first_late(most_ms(), clock_hz)):
                 continue
             for way in self.ways(timed.box, timed.overlay, limits):
                 found = timed.run(way, limits, first_late(asked(), clock_hz))
@@ -272,6 +272,12 @@ class WaysOf:
             self._alone[limits] = ((0, None) if self.chains is None
                                    else self.chains.behind(table, self.owner.timer))
         return self._alone[limits]
+
+    def late(self, limits: Chosen, first: int) -> bool:
+        """Do these limits alone take `first` or more, as some higher ones may that were asked?"""
+        return any(cycles >= first and all(
+            int(mine) <= int(theirs) for (_, mine), (_, theirs) in zip(limits, known, strict=True))
+            for known, (cycles, _) in self._alone.items()) or self.alone(limits)[0] >= first
 
     def run(self, way: Way, limits: Chosen, first: int) -> int | None:
         """Its cycles; None if it takes `first` or more."""

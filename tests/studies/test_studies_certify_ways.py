@@ -213,6 +213,25 @@ def test_ways_that_are_alike_take_equal_time():
     assert equal > 50
 
 
+def test_controller_ports_that_read_as_fast_as_the_dram_count_for_nobody():
+    """Random programs and memories, in which other ports of the controller serve the same ports."""
+    equal, other = 0, 0
+    for seed in range(60):
+        memory, draw = random_memory(seed, "ddr3"), random.Random(seed)
+        program = random_program(seed, len(memory.ports))
+        moved = replace(memory, ports=tuple(
+            replace(port, controller_port=draw.randrange(4)) for port in memory.ports))
+        if alike(program.units, memory) != alike(program.units, moved):
+            other += 1
+            continue
+        first, second = (fast.simulate(program, item) for item in (memory, moved))
+        for item in fields(first):
+            assert np.array_equal(getattr(first, item.name), getattr(second, item.name))
+        equal += memory.ports != moved.ports
+    assert equal > 10
+    assert other > 5
+
+
 @cache
 def every_way() -> list[float]:
     """The latency of every design of a space."""
