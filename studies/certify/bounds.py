@@ -221,11 +221,18 @@ class Bounds:
     def again(self, box: Box, rule: Rule | None, bar: Bar) -> Bound:
         """As `bound`, but first what a rule says: which one is named changes only the time."""
         if (rule in (Rule.MAPPED, Rule.BANKED) and self.question.aims == (Aim.LATENCY,)
-                and not any(name in box.open for name in self.order) and self._sized(box)):
-            for item in self._by_sizes(box):
+                and not any(name in box.open for name in self.order if name not in LAST)):
+            for item in self._mapped(box, rule):
                 if bar.cleared(item.point):
                     return item
         return self.bound(box, bar)
+
+    def _mapped(self, box: Box, rule: Rule) -> Iterator[Bound]:
+        if rule is Rule.MAPPED:
+            clock = self.parts.ceiling_hz(box, self.parts.least(box))
+            yield Bound(self.tables.floor(box, clock), Rule.MAPPED)
+        if self._sized(box):
+            yield from self._by_sizes(box)
 
     def opened(self, box: Box, bar: Bar) -> list[Opened]:
         """Of a box that is not cut: designs of equal programs that its table does not exclude."""

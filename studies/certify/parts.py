@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,7 +27,7 @@ from arch_models.nets import NetModel, Row, Way, read_clock_data, read_grid
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Overlay, Rate, Role
 from arch_models.power.energy import Sites
 from arch_models.power.fabric import speed_ratio
-from arch_models.resources import UNPACK, block_design, estimate
+from arch_models.resources import ENTRY_BITS, UNPACK, block_design, estimate
 from arch_models.units import ROUNDING
 from studies.certify.boxes import Box
 from studies.search.space import CLOCK, MOVABLE, OWN_AXES, Choice, Value
@@ -45,14 +45,13 @@ ENGINES = tuple(f"fabric_{engine.value}" for engine in MOVABLE)
 #: Axes that engines bring with them.
 BROUGHT = tuple(name for axes in OWN_AXES.values() for name in axes)
 PORTS = ("input_port", "input_port_2", "weight_port", "output_port", "fetch_port")
-WIDTHS = ("port_width_bits", "input_width_bits", "weight_width_bits", "output_width_bits")
 MASTERS = ("input_masters", "fetch")
 _ARRAY = ("tm", "tn", "columns")
 _FUSED = ("fuse_pool", "fuse_upsample")  # they say which engines exist
 ROLES = {"input_port": Role.INPUT, "input_port_2": Role.INPUT, "weight_port": Role.WEIGHT,
          "output_port": Role.OUTPUT, "fetch_port": Role.FETCH}
-#: Axes on which the sites of a part, and its row in the grid of the clock, depend; `ports` stands
-#: for the widths of all masters.
+#: Axes on which the sites of a part, and its row in the grid of the clock, depend; the axis of a
+#: port stands for the width of the master there, of parts in `BY_BEATS` for the beats it moves.
 DEPENDS: Mapping[str, tuple[str, ...]] = {
     "convolution": (*_ARRAY, "dsp_packing", "requantize_cycles", "narrow_weights", "fuse_add",
                     *MASTERS),
@@ -61,30 +60,54 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
        for engine, axes in OWN_AXES.items() if axes},
     "unpack": ("tm", "tn", "dsp_packing", "narrow_weights"),
     "zero points": ("tn", "columns", "zero_points", *ENGINES),
-    "buffer input": ("tn", "columns", "input_words", "input_banks", "input_masters", "ports"),
-    "buffer output": ("tm", "output_words", "output_banks", "ports"),
-    "buffer skip": ("fuse_add", "tm", "output_words", "output_banks", "ports"),
-    "buffer weight": ("tm", "tn", "weight_words", "weight_banks", "ports"),
+    "buffer input": ("tn", "columns", "input_words", "input_banks", "input_masters",
+                     "input_port", "input_port_2"),
+    "buffer output": ("tm", "output_words", "output_banks", "output_port"),
+    "buffer skip": ("fuse_add", "tm", "output_words", "output_banks", "input_port"),
+    "buffer weight": ("tm", "tn", "weight_words", "weight_banks", "weight_port"),
     "buffer accumulator": ("tm", "columns", "accumulator_words"),
-    "buffer parameters": ("tm", "columns", "requantize_cycles", "parameter_entries", "ports"),
-    "buffer": ("vector_entries", "table_bytes", *BROUGHT, *ENGINES, *_FUSED, "ports"),
-    "buffer tensors": ("tensor_memory_kib", "ports"),
-    "master": (*ENGINES, *_FUSED, *MASTERS, "ports"),
-    "control row": (*ENGINES, *_FUSED, *MASTERS, "ports"),
-    "places row": (*_ARRAY, "requantize_cycles", *ENGINES, *_FUSED, *MASTERS, "ports"),
-    "control": ("tm", "tn", "fuse_add", *ENGINES, *_FUSED, *MASTERS, "ports"),
+    "buffer parameters": ("tm", "columns", "requantize_cycles", "parameter_entries",
+                          "weight_port"),
+    "buffer": ("vector_entries", "table_bytes", *BROUGHT, *ENGINES, *_FUSED, "weight_port"),
+    "buffer tensors": ("tensor_memory_kib", *PORTS),
+    **{f"master {port.replace('_port', '')}": (*ENGINES, *_FUSED, *MASTERS, port)
+       for port in PORTS},
+    "control row": (*ENGINES, *_FUSED, *MASTERS, *PORTS),
+    "places row": (*_ARRAY, "requantize_cycles", *ENGINES, *_FUSED, *MASTERS, *PORTS),
+    "control": ("tm", "tn", "fuse_add", *ENGINES, *_FUSED, *MASTERS, "weight_port"),
+    "memory input": ("tn", "input_words", "input_banks", "input_masters", *PORTS),
+    "memory output": ("tm", "output_words", "output_banks", *PORTS),
+    "memory weight": ("tm", "tn", "weight_words", "weight_banks", *PORTS),
+    "memory accumulator": ("tm", "accumulator_words"),
 }
+#: Parts that depend on how many beats a master moves in a cycle, one at least.
+BY_BEATS = frozenset({name for name in DEPENDS if name.startswith(("buffer", "memory"))}
+                     | {"control"})
+#: As in `clock.memory_rows`.
+MEMORIES = ("memory input", "memory output", "memory weight", "memory accumulator")
 #: Parts that every design has.
 ALWAYS = ("convolution", "buffer input", "buffer output", "buffer weight", "buffer accumulator",
           "buffer parameters", "master input", "master weight", "master output", "control")
 
 
+def _kind(part: str) -> str:
+    """Under which name a part is in `DEPENDS`."""
+    return next(name for name in (part, part.split()[0], "engine") if name in DEPENDS)
+
+
 def depends(part: str) -> tuple[str, ...]:
     """The axes on which a part of `resources.estimate` depends."""
-    for name in (part, part.split()[0]):
-        if name in DEPENDS:
-            return DEPENDS[name]
-    return DEPENDS["engine"]
+    return DEPENDS[_kind(part)]
+
+
+def _grain(part: str, bits: int) -> int:
+    """What a part depends on of a master's width."""
+    return max(1, bits // ENTRY_BITS) if _kind(part) in BY_BEATS else bits
+
+
+def _widths(names: Sequence[str], axes: Container[str]) -> list[str]:
+    """Of the axes of a space those that set the widths of masters at ports among these names."""
+    return list(dict.fromkeys(width_axis(ROLES[name], axes) for name in names if name in PORTS))
 
 
 class Parts:
@@ -144,9 +167,7 @@ class Parts:
 
     def part(self, box: Box, part: str) -> Resources:
         """The least sites of one part that every design of the box has."""
-        names = depends(part)
-        key = (part, *(box.values(name) for name in names),
-               *(box.values(name) for name in (*PORTS, *WIDTHS) if "ports" in names))
+        key = self._values(box, part)
         known = self._least.get(key)
         if known is None:
             found = list(self._each(box, part, self._sites_of))
@@ -184,22 +205,24 @@ class Parts:
         return found
 
     def _key(self, part: str, choice: Choice) -> Hashable:
-        names = depends(part)
-        wide = tuple(self.width(choice, port) for port in PORTS) if "ports" in names else ()
-        return part, tuple(choice.get(name) for name in names), wide
+        return part, *(_grain(part, self.width(choice, name)) if name in PORTS
+                       else choice.get(name) for name in depends(part))
 
-    def width(self, choice: Choice, port: str) -> int | None:
-        """Bits of the master whose port this axis names; None without the axis."""
-        if port not in choice:
-            return None
+    @staticmethod
+    def _values(box: Box, part: str) -> Hashable:
+        """All that a box says of what a part depends on."""
+        names = depends(part)
+        return part, *map(box.values, names), *map(box.values, _widths(names, box.names))
+
+    def width(self, choice: Choice, port: str) -> int:
+        """Bits of the master whose port this axis names."""
         role = ROLES[port]
-        bits = choice.get(width_axis(role, choice))
-        key = (port, choice[port], bits)
+        key = (port, choice.get(port), choice.get(width_axis(role, choice)))
         if key not in self._widths:
             masters = self.base.masters_of(role) or self.base.masters
-            known = masters[-1 if port == "input_port_2" else 0].width_bits
-            self._widths[key] = self.board.port(str(choice[port])).nearest_width(
-                known if bits is None else int(bits))
+            known, (_, name, bits) = masters[-1 if port == "input_port_2" else 0], key
+            self._widths[key] = self.board.port(str(name or known.port)).nearest_width(
+                known.width_bits if bits is None else int(bits))
         return self._widths[key]
 
     def by_width(self, box: Box, name: str) -> list[Box]:
@@ -209,15 +232,27 @@ class Parts:
             widths.setdefault(self.width(box.design({name: port}), name), []).append(port)
         return [box.narrowed(**{name: tuple(ports)}) for ports in widths.values()]
 
-    def _kinds(self, box: Box, name: str) -> tuple[Value, ...]:
-        """Values of a port's axis, one for each set of widths that a master has there."""
-        wanted = box.values(width_axis(ROLES[name], box.names))
-        kinds: dict[Hashable, Value] = {}
-        for value in box.values(name):
-            port = self.board.port(str(value))
-            kinds.setdefault(tuple(port.nearest_width(int(bits)) for bits in wanted)
-                             or port.widths_bits, value)
-        return tuple(kinds.values())
+    def _ports(self, box: Box, part: str) -> dict[str, tuple[Value, ...]]:
+        """Of the axes of ports on which a part depends, and of those of widths there, values of
+        which others are no different to it."""
+        sides: dict[str, tuple[Value, ...]] = {}
+        for name in PORTS:
+            if name not in depends(part):
+                continue
+            axis = width_axis(ROLES[name], box.names)
+            wanted = box.values(axis)
+            kinds: dict[tuple[int, ...], Value] = {}
+            for value in box.values(name) if box.may_have_named(name) else box.values(name)[:1]:
+                port = self.board.port(str(value))
+                widths = [port.nearest_width(int(bits)) for bits in wanted] or port.widths_bits
+                kinds.setdefault(tuple(_grain(part, bits) for bits in widths), value)
+            if kinds:
+                sides[name] = tuple(kinds.values())
+            if wanted and axis not in sides:
+                sides[axis] = wanted[:1]
+            if not kinds or any(len(set(widths)) > 1 for widths in kinds):
+                sides |= {axis: wanted} if wanted else {}
+        return sides
 
     def _each(self, box: Box, part: str, asked: Callable[[str, Choice], T]) -> Iterator[T]:
         """What is asked of a part, for each combination of the values of the axes on which it
@@ -227,9 +262,7 @@ class Parts:
         """
         names = depends(part)
         sides = {name: box.values(name) for name in names if box.values(name)}
-        if "ports" in names:
-            sides |= {name: self._kinds(box, name) for name in PORTS if box.may_have_named(name)}
-            sides |= {name: box.values(name) for name in WIDTHS if box.values(name)}
+        sides |= self._ports(box, part)
         if math.prod(map(len, sides.values())) > (MOST if "tm" in names else MOST_SHARED):
             return
         known = self._asked.setdefault((asked.__name__, part, tuple(sides)), {})
@@ -249,27 +282,26 @@ class Parts:
         control, reader, writer = zip(*self._options(box, "control row"), strict=True)
         rows = [tuple(row for row, in self._options(box, part)) for part in (
             "convolution", *self._sure(box))]
-        places = tuple(row for row, in self._options(box, "places row"))
-        key = (share, control, reader, writer, *rows, places)
+        places, *memories = (tuple(row for row, in self._options(box, part))
+                             for part in ("places row", *MEMORIES))
+        key = (share, control, reader, writer, *rows, places, *memories)
         if key not in self._ceilings:
             self._ceilings[key] = ceiling_mhz(RowSets(
-                (*rows, reader, writer, *self._others()), (), (control,), (places,)), share,
-                self.board)
+                (*rows, reader, writer, *self._others()), tuple(memories), (control,),
+                (places,)), share, self.board)
         return self.board.clocks.fastest_hz(self._ceilings[key] * 1e6)
 
     def _options(self, box: Box, part: str) -> tuple[tuple[Row | None, ...], ...]:
         """The rows that an engine, or what lies between units and memories, may have in a box; or
         those of the control together with the first master that reads and the first that writes.
         """
-        names = depends(part)
-        key = (part, *(box.values(name) for name in names),
-               *(box.values(name) for name in (*PORTS, *WIDTHS) if "ports" in names))
+        key = self._values(box, part)
         found = self._rows.get(key)
         if found is None:
             rows = tuple(dict.fromkeys(self._each(box, part, self._row)))
             found = self._rows[key] = rows or tuple(
                 (row, None, None) if part == "control row" else (row,)
-                for row in every_row(part.split()[0]))
+                for row in every_row("buffer" if part in MEMORIES else part.split()[0]))
         return found
 
     def _row(self, part: str, choice: Choice) -> tuple[Row | None, ...]:
@@ -282,6 +314,8 @@ class Parts:
                 if "master" not in row.part:
                     self._row_of[self._key(row.part, choice)] = (row,)
             self._row_of[self._key("places row", choice)] = rows.places
+            for name, row in zip(MEMORIES, rows.memories, strict=True):
+                self._row_of[self._key(name, choice)] = (row,)
             self._row_of[self._key("control row", choice)] = (rows.control[0], *masters)
         return self._row_of[key]
 
