@@ -6,13 +6,15 @@ coefficients in `data/engine_sites.toml`, fitted to synthesis of the RTL.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 
 from arch_models.board import Board
 from arch_models.builds import Build, build_of
 from arch_models.channels import channels, master_channels
-from arch_models.engines import MODELS, Resources
+from arch_models.engines import MODELS, EngineModel, Resources
 from arch_models.engines.base import VECTOR_LANES, logic, values
 from arch_models.literature import Origin
 from arch_models.memory import tensor_bytes, tensor_misfit, tensor_word_bytes
@@ -20,6 +22,8 @@ from arch_models.overlay import Engine, Fusion, Infeasible, Master, Overlay, Rol
 from arch_models.units import ceil_div
 
 Shapes = tuple[tuple[int, int], ...]
+#: The name of a part, and what works its sites out.
+Made = tuple[str, Callable[[], Resources]]
 #: Shapes of a RAMB18 (depth, width); two make a RAMB36. AMD UG473, simple dual port; the widest is
 #: none if both ports write.
 RAMB18_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
@@ -121,42 +125,51 @@ def buffers(overlay: Overlay) -> tuple[tuple[str, Resources], ...]:
     read as words of one entry a requantizer; synthesis drops the bits that no engine reads. The
     lookup reads eight bytes of TABLE at once, from as many copies.
     """
+    return tuple((name, made()) for name, made in _each_buffer(overlay))
+
+
+def _each_buffer(overlay: Overlay) -> Iterator[Made]:
     lane_bits = overlay.position_bytes * 8
-    lanes_in = overlay.tn // overlay.channel_block
     lanes_out = overlay.tm // overlay.channel_block
-    word_bits = overlay.tm * overlay.tn * overlay.weight_bits
     loads = tuple(_slots(master) for master in overlay.masters_of(Role.INPUT))
     constants = tuple(_slots(master) for master in overlay.masters_of(Role.WEIGHT))
     output_words = overlay.output_words * overlay.output_banks
-    found = [("input", overlay.columns * buffer_sites(
-        overlay.input_words * overlay.input_banks, lanes_in, loads, overlay.input_banks,
-        bits=lane_bits))]
-    output = Resources()
-    for master in overlay.masters_of(Role.OUTPUT):
-        output = output + buffer_sites(output_words, lanes_out, pairs=_slots(master) > 1,
-                                       bits=lane_bits)
-    found.append(("output", output))
+    yield "input", partial(_times, overlay.columns, partial(
+        buffer_sites, overlay.input_words * overlay.input_banks,
+        overlay.tn // overlay.channel_block, loads, overlay.input_banks, bits=lane_bits))
+    yield "output", partial(_output_sites, overlay, output_words, lanes_out, lane_bits)
     if Engine.CONVOLUTION in overlay.engines:
         if Fusion.ADD in overlay.fusions:
-            found.append(("skip", buffer_sites(output_words, lanes_out, loads[:1],
-                                               bits=lane_bits)))
-        found += [
-            ("weight", buffer_sites(overlay.weight_words * overlay.weight_banks,
-                                    ceil_div(word_bits, ENTRY_BITS), constants, by_bytes=True)),
-            ("accumulator", overlay.columns * buffer_sites(
-                ceil_div(overlay.accumulator_words, overlay.columns),
-                ceil_div(overlay.tm * ACCUMULATOR_BITS, ENTRY_BITS)))]
+            yield "skip", partial(buffer_sites, output_words, lanes_out, loads[:1],
+                                  bits=lane_bits)
+        word_bits = overlay.tm * overlay.tn * overlay.weight_bits
+        yield "weight", partial(buffer_sites, overlay.weight_words * overlay.weight_banks,
+                                ceil_div(word_bits, ENTRY_BITS), constants, by_bytes=True)
+        yield "accumulator", partial(_times, overlay.columns, partial(
+            buffer_sites, ceil_div(overlay.accumulator_words, overlay.columns),
+            ceil_div(overlay.tm * ACCUMULATOR_BITS, ENTRY_BITS)))
     if overlay.tensor_memory_kib:
-        found.append(("tensors", tensor_memory_sites(overlay)))
+        yield "tensors", partial(tensor_memory_sites, overlay)
     for model in MODELS:
         if model.engine in overlay.engines:
-            found += [(item.name, buffer_sites(item.words, item.lanes, constants, bits=item.bits))
-                      for item in model.memories(overlay)]
+            for item in model.memories(overlay):
+                yield item.name, partial(buffer_sites, item.words, item.lanes, constants,
+                                         bits=item.bits)
     if overlay.engines & {Engine.LOOKUP, Engine.SOFTMAX}:
         copies = VECTOR_LANES if Engine.LOOKUP in overlay.engines else SOFTMAX_LANES
-        found.append(("table", copies * buffer_sites(
-            ceil_div(overlay.table_bytes, 8), 1, constants)))
-    return tuple(found)
+        yield "table", partial(_times, copies, partial(
+            buffer_sites, ceil_div(overlay.table_bytes, 8), 1, constants))
+
+
+def _times(count: int, made: Callable[[], Resources]) -> Resources:
+    return count * made()
+
+
+def _output_sites(overlay: Overlay, words: int, lanes: int, bits: int) -> Resources:
+    found = Resources()
+    for master in overlay.masters_of(Role.OUTPUT):
+        found = found + buffer_sites(words, lanes, pairs=_slots(master) > 1, bits=bits)
+    return found
 
 
 def tensor_memory_sites(overlay: Overlay) -> Resources:
@@ -237,24 +250,38 @@ def estimate(overlay: Overlay) -> ResourceEstimate:
     The descriptor feed of the control reads descriptors whether they are fetched or not, so a
     fetch master costs itself alone.
     """
-    parts = []
+    return ResourceEstimate(tuple((name, made()) for name, made in _each_part(overlay)))
+
+
+def part_sites(overlay: Overlay, name: str) -> Resources:
+    """As `estimate(overlay).part(name)`: no other part is worked out."""
+    return next((made() for part, made in _each_part(overlay) if part == name), Resources())
+
+
+def _each_part(overlay: Overlay) -> Iterator[Made]:
     for model in MODELS:
         if model.engine in overlay.engines:
-            held = (norm_memories(overlay.vector_entries) if model.engine is Engine.NORM
-                    else Resources())
-            parts.append((model.engine.value, model.resources(overlay) + held))
+            yield model.engine.value, partial(_engine_sites, model, overlay)
     if overlay.narrow_weights and Engine.CONVOLUTION in overlay.engines:
-        parts.append((UNPACK, logic(UNPACK, unpack_terms(overlay))))
+        yield UNPACK, lambda: logic(UNPACK, unpack_terms(overlay))
     if overlay.zero_points:
-        parts.append((ZERO_POINTS, zero_point_sites(overlay)))
-    parts += [(f"buffer {name}", sites) for name, sites in buffers(overlay)]
+        yield ZERO_POINTS, partial(zero_point_sites, overlay)
+    for name, made in _each_buffer(overlay):
+        yield f"buffer {name}", made
     for master in overlay.masters:
-        kind = "write_master" if master.role is Role.OUTPUT else "read_master"
-        parts.append((f"master {master.name}", logic(kind, master_terms(
-            master.width_bits, master_channels(overlay, master.role)))))
-    parts.append(("control", logic("control", control_terms(overlay))
-                  + logic("places", places_terms(overlay))))
-    return ResourceEstimate(tuple(parts))
+        yield f"master {master.name}", partial(_master_sites, overlay, master)
+    yield "control", lambda: (logic("control", control_terms(overlay))
+                              + logic("places", places_terms(overlay)))
+
+
+def _engine_sites(model: EngineModel, overlay: Overlay) -> Resources:
+    held = norm_memories(overlay.vector_entries) if model.engine is Engine.NORM else Resources()
+    return model.resources(overlay) + held
+
+
+def _master_sites(overlay: Overlay, master: Master) -> Resources:
+    kind = "write_master" if master.role is Role.OUTPUT else "read_master"
+    return logic(kind, master_terms(master.width_bits, master_channels(overlay, master.role)))
 
 
 def zero_point_sites(overlay: Overlay) -> Resources:

@@ -27,7 +27,7 @@ from arch_models.nets import NetModel, Row, Way, read_clock_data, read_grid
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Overlay, Rate, Role
 from arch_models.power.energy import Sites
 from arch_models.power.fabric import speed_ratio
-from arch_models.resources import ENTRY_BITS, UNPACK, block_design, estimate
+from arch_models.resources import ENTRY_BITS, UNPACK, block_design, part_sites
 from arch_models.units import ROUNDING
 from studies.certify.boxes import Box
 from studies.search.space import CLOCK, MOVABLE, OWN_AXES, Choice, Value
@@ -72,6 +72,8 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
     "buffer tensors": ("tensor_memory_kib", *PORTS),
     **{f"master {port.replace('_port', '')}": (*ENGINES, *_FUSED, *MASTERS, port)
        for port in PORTS},
+    "reader row": (*ENGINES, *_FUSED, *MASTERS, "input_port"),
+    "writer row": (*ENGINES, *_FUSED, *MASTERS, "output_port"),
     "control row": (*ENGINES, *_FUSED, *MASTERS, *PORTS),
     "places row": (*_ARRAY, "requantize_cycles", *ENGINES, *_FUSED, *MASTERS, *PORTS),
     "control": ("tm", "tn", "fuse_add", *ENGINES, *_FUSED, *MASTERS, "weight_port"),
@@ -83,8 +85,13 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
 #: Parts that depend on how many beats a master moves in a cycle, one at least.
 BY_BEATS = frozenset({name for name in DEPENDS if name.startswith(("buffer", "memory"))}
                      | {"control"})
+#: Parts that depend on the widest master alone.
+BY_WIDEST = frozenset({"control row", "places row"})
 #: As in `clock.memory_rows`.
 MEMORIES = ("memory input", "memory output", "memory weight", "memory accumulator")
+#: The parts that these are in the grid.
+GRID = {"reader row": "read_master", "writer row": "write_master", "control row": "control",
+        "places row": "places", **dict.fromkeys(MEMORIES, "buffer")}
 #: Parts that every design has.
 ALWAYS = ("convolution", "buffer input", "buffer output", "buffer weight", "buffer accumulator",
           "buffer parameters", "master input", "master weight", "master output", "control")
@@ -122,8 +129,8 @@ class Parts:
         self._widths: dict[Hashable, int] = {}
         #: By what is asked, the part and the axes that combine: by their values.
         self._asked: dict[Hashable, dict[tuple[Value, ...], Any]] = {}
-        self._row_of: dict[Hashable, tuple[Row | None, ...]] = {}
-        self._rows: dict[Hashable, tuple[tuple[Row | None, ...], ...]] = {}
+        self._row_of: dict[Hashable, Row] = {}
+        self._rows: dict[Hashable, Options] = {}
 
     def overlay(self, choice: Choice) -> Overlay:
         """The overlay of a choice at the nominal clock: no clock is predicted."""
@@ -199,14 +206,16 @@ class Parts:
         key = self._key(part, choice)
         found = self._sites.get(key)
         if found is None:
-            for name, sites in estimate(self.overlay(choice)).parts:
-                self._sites[self._key(name, choice)] = sites
-            found = self._sites.setdefault(key, Resources())
+            found = self._sites[key] = part_sites(self.overlay(choice), part)
         return found
 
     def _key(self, part: str, choice: Choice) -> Hashable:
-        return part, *(_grain(part, self.width(choice, name)) if name in PORTS
-                       else choice.get(name) for name in depends(part))
+        ports = [(name in choice, self.width(choice, name)) for name in depends(part)
+                 if name in PORTS]
+        bits = ((max((mine for chosen, mine in ports if chosen), default=0),
+                 *(mine for chosen, mine in ports if not chosen)) if part in BY_WIDEST
+                else [_grain(part, mine) for _, mine in ports])
+        return part, *(choice.get(name) for name in depends(part) if name not in PORTS), *bits
 
     @staticmethod
     def _values(box: Box, part: str) -> Hashable:
@@ -279,44 +288,37 @@ class Parts:
             return max(self.board.clocks.rates_hz)
         share = min(1.0, (least.lut - self._around(box).lut) / self.board.part.lut)
         share = math.floor(share * SHARES) / SHARES  # so that many boxes have one
-        control, reader, writer = zip(*self._options(box, "control row"), strict=True)
-        rows = [tuple(row for row, in self._options(box, part)) for part in (
-            "convolution", *self._sure(box))]
-        places, *memories = (tuple(row for row, in self._options(box, part))
-                             for part in ("places row", *MEMORIES))
-        key = (share, control, reader, writer, *rows, places, *memories)
+        control, places, *memories = (self._options(box, part) for part in (
+            "control row", "places row", *MEMORIES))
+        units = [self._options(box, part) for part in (
+            "convolution", *self._sure(box), "reader row", "writer row")]
+        key = (share, control, places, *memories, *units)
         if key not in self._ceilings:
             self._ceilings[key] = ceiling_mhz(RowSets(
-                (*rows, reader, writer, *self._others()), tuple(memories), (control,),
-                (places,)), share, self.board)
+                (*units, *self._others()), tuple(memories), (control,), (places,)), share,
+                self.board)
         return self.board.clocks.fastest_hz(self._ceilings[key] * 1e6)
 
-    def _options(self, box: Box, part: str) -> tuple[tuple[Row | None, ...], ...]:
-        """The rows that an engine, or what lies between units and memories, may have in a box; or
-        those of the control together with the first master that reads and the first that writes.
-        """
+    def _options(self, box: Box, part: str) -> Options:
+        """The rows that a part of the grid of the clock may have in a box: an engine, the first
+        master that reads or writes, the control, a memory, or what lies between."""
         key = self._values(box, part)
-        found = self._rows.get(key)
-        if found is None:
-            rows = tuple(dict.fromkeys(self._each(box, part, self._row)))
-            found = self._rows[key] = rows or tuple(
-                (row, None, None) if part == "control row" else (row,)
-                for row in every_row("buffer" if part in MEMORIES else part.split()[0]))
-        return found
+        if key not in self._rows:
+            self._rows[key] = (tuple(dict.fromkeys(self._each(box, part, self._row)))
+                               or tuple(every_row(GRID.get(part, part))))
+        return self._rows[key]
 
-    def _row(self, part: str, choice: Choice) -> tuple[Row | None, ...]:
+    def _row(self, part: str, choice: Choice) -> Row:
         key = self._key(part, choice)
         if key not in self._row_of:
             rows = rows_of(self.overlay(choice))
-            masters = [next(row for row in rows.units if row.part == name)
-                       for name in ("read_master", "write_master")]
-            for row in rows.units:
-                if "master" not in row.part:
-                    self._row_of[self._key(row.part, choice)] = (row,)
-            self._row_of[self._key("places row", choice)] = rows.places
-            for name, row in zip(MEMORIES, rows.memories, strict=True):
-                self._row_of[self._key(name, choice)] = (row,)
-            self._row_of[self._key("control row", choice)] = (rows.control[0], *masters)
+            units = {row.part: row for row in reversed(rows.units)}  # of masters the first
+            found = {**units, "reader row": units["read_master"],
+                     "writer row": units["write_master"], "control row": rows.control[0],
+                     "places row": rows.places[0],
+                     **dict(zip(MEMORIES, rows.memories, strict=True))}
+            for name, row in found.items():
+                self._row_of[self._key(name, choice)] = row
         return self._row_of[key]
 
     @staticmethod
