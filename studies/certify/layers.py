@@ -9,9 +9,7 @@ which the same engines run the same layers share all but tiles (`alike`).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Iterator
-from copy import copy
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -23,10 +21,11 @@ from arch_models.overlay import Engine, Infeasible, Overlay, Role
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped, input_bytes
-from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
+from cosim.engines.convolution_search import ConvolutionShape
 from cosim.mapping.choose import Chooser, budget_of, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
 from studies.certify.sizes import BANKS, WORDS, Sizes, resized
+from studies.certify.tilings import Tiles, Tilings
 from studies.certify.untiled import first_bytes
 from workloads.graph import Graph, Layer, Operator
 
@@ -37,16 +36,6 @@ OPEN = frozenset({*WORDS, *BANKS, "name", "rate", "engines", "masters", "fusions
 TIMED = tuple(item.name for item in fields(Overlay) if item.name not in OPEN)
 #: What a layer does that energy depends on.
 COUNTED = ("load_bytes", "weight_bytes", "store_bytes", "trips", "results", "partials")
-
-
-def sized(like: Chooser, board: Board, overlay: Overlay) -> Chooser:
-    """A chooser for a design with other sizes, that knows the layouts which one has found."""
-    chooser = copy(like)
-    chooser.overlay, chooser.budget = overlay, budget_of(overlay, board)
-    chooser.timings, chooser.shapes, chooser.absorbed, chooser.turned = {}, {}, set(), {}
-    chooser.layouts = replace(like.layouts, channels=dict(like.layouts.channels),
-                              counts=dict(like.layouts.counts))
-    return chooser
 
 
 class Tiled(NamedTuple):
@@ -72,14 +61,6 @@ class Tiled(NamedTuple):
             self.kinds] for name in COUNTED})
 
 
-class _Tiles(NamedTuple):
-    """The number of each tile, the tiles, and what the mapping takes them to cost."""
-
-    kinds: np.ndarray
-    tiles: list[object]
-    costs: np.ndarray
-
-
 def engines_of(graph: Graph, layer: Layer, overlay: Overlay) -> list[Engine]:
     """The engines of a design that can run a layer, in the order of `MODELS`."""
     return [model.engine for model in engines_that_run(work_of(graph, layer))
@@ -100,7 +81,7 @@ class Layers:
         self.graph, self.overlay = chooser.graph, chooser.overlay
         overlay = chooser.overlay
         self._timers: dict[int, Alone] = {}
-        self._choosers: dict[tuple[int, int, int], Chooser] = {}
+        self._tilings = Tilings(chooser, board, sizes)
         self._likes: dict[str, int] = {}
         #: All that tiles and times of a layer depend on, besides the layer. No fetch is among it:
         #: at the barrier before a layer its descriptors are there.
@@ -116,32 +97,37 @@ class Layers:
                 BANKS, self.sizes.banks[bank], strict=True))), self.board)
         return self._timers[bank]
 
-    def least(self, item: LayerMapping) -> Tiled:
-        """The tile of a layer for all sizes, and what one unit at a time takes for it.
+    def least(self, item: LayerMapping, there: np.ndarray | None = None) -> Tiled:
+        """The tile of a layer at some sizes, or all, and what one unit at a time takes for it.
 
-        Where another engine costs less, the layer runs there: it counts as without a tile.
+        Where another engine costs less, the layer runs there: it counts as without a tile, as it
+        may at sizes that are not asked for.
         """
         assert item.engine is not None
-        engines = self._engines(item)
-        key = ("tiled", self._like(item), engines)
-        if key not in self.known:
-            kinds, tiles, _ = self._tried(item)[engines.index(item.engine)]
+        engines, tried = self._engines(item), self._tried(item, there)
+        mine = tried[engines.index(item.engine)]
+        key, filled = ("tiled", self._like(item), engines), sum(
+            int(each.asked.sum()) for each in tried)
+        known = self.known.get(key)
+        if known is None or known[0] < filled:
+            kinds, tiles = mine.kinds.copy(), list(mine.tiles)
             if len(engines) > 1:
-                kinds = np.where(self.chosen(item) == self.place_of(item), kinds, -1)
-            demands = [SLICES[item.engine].least(self._mapped(item, tile)) for tile in tiles]
-            self.known[key] = Tiled(kinds.astype(np.int16), tiles, demands, np.array(
+                kinds[self.chosen(item, there) != self.place_of(item)] = -1
+            demands = list(known[1].demands) if known else []
+            demands += [SLICES[item.engine].least(self._mapped(item, tile))
+                        for tile in tiles[len(demands):]]
+            known = self.known[key] = filled, Tiled(kinds, tiles, demands, np.array(
                 [*map(self._slowest, demands), -1], np.int64))
-        return self.known[key]
+        return known[1]
 
-    def chosen(self, item: LayerMapping) -> np.ndarray:
-        """Who runs a layer at each size: the place of its engine among those of the design that
-        can, -1: the processor."""
-        key = ("chosen", self._like(item), self._engines(item))
-        if key not in self.known:
-            costs = [each.costs for each in self._tried(item)]
-            self.known[key] = np.where(np.min(costs, axis=0) < np.inf, np.argmin(costs, axis=0),
-                                       -1) if costs else np.full(self.sizes.shape, -1)
-        return self.known[key]  # of equal costs the first, as the mapping does
+    def chosen(self, item: LayerMapping, there: np.ndarray | None = None) -> np.ndarray:
+        """Who runs a layer at each of some sizes, or of all: the place of its engine among those of
+        the design that can, -1: the processor."""
+        costs = [each.costs for each in self._tried(item, there)]
+        if not costs:
+            return np.full(self.sizes.shape, -1)
+        return np.where(np.min(costs, axis=0) < np.inf, np.argmin(costs, axis=0), -1)
+        # of equal costs the first, as the mapping does
 
     def place_of(self, item: LayerMapping) -> int:
         """That of the engine which a mapping names."""
@@ -150,11 +136,13 @@ class Layers:
     def _engines(self, item: LayerMapping) -> tuple[Engine, ...]:
         return tuple(engines_of(self.graph, self.graph.layer(item.name), self.overlay))
 
-    def _tried(self, item: LayerMapping) -> list[_Tiles]:
-        """The tiles on each engine."""
-        key = ("tried", self._like(item), self._engines(item))
+    def _tried(self, item: LayerMapping, there: np.ndarray | None) -> list[Tiles]:
+        """The tiles on each engine, at least at some sizes, or at all."""
+        key, engines = ("tried", self._like(item), self._engines(item)), self._engines(item)
         if key not in self.known:
-            self.known[key] = [self._tiles(item, engine) for engine in self._engines(item)]
+            self.known[key] = [Tiles(self.sizes.shape) for _ in engines]
+        for engine, tiles in zip(engines, self.known[key], strict=True):
+            self._tilings.fill(tiles, item, engine, there)
         return self.known[key]
 
     def otherwise(self, chooser: Chooser) -> Layers:
@@ -286,55 +274,6 @@ class Layers:
             self._likes[item.name] = self.known.setdefault(key, len(self.known))
         return self._likes[item.name]
 
-    def _tiles(self, item: LayerMapping, engine: Engine) -> _Tiles:
-        if engine is not Engine.CONVOLUTION:
-            return self._streamed(item, engine)
-        if item.name not in self.chooser.shapes:  # it was refused before its tile was searched
-            return _Tiles(np.full(self.sizes.shape, -1), [],
-                          np.full(self.sizes.shape, np.inf))
-        shape = self.chooser.shapes[item.name]
-        assert isinstance(shape, ConvolutionShape)
-        words = [np.array(values, np.int64) for values in self.sizes.words]
-        best = search_rooms(shape, self.chooser.budget,
-                            Rooms(words[0], words[1], words[2], words[3],
-                                  np.array(self.sizes.banks, np.int64)))
-        kinds, places = np.full(self.sizes.shape, -1), best.cost >= 0
-        costs = np.where(places, best.cost, np.inf)
-        if not places.any():
-            return _Tiles(kinds, [], costs)
-        found = best.tile[places]
-        _, first, inverse = np.unique(_numbers(found), return_index=True, return_inverse=True)
-        rows, kinds[places] = found[first], inverse.reshape(-1)
-        return _Tiles(kinds, [ConvolutionTile(row[0], row[1], row[2], row[3], bool(row[4]),
-                                              bool(row[5])) for row in rows.tolist()], costs)
-
-    def _streamed(self, item: LayerMapping, engine: Engine) -> _Tiles:
-        """An engine that knows no words of WEIGHT and accumulators, size by size."""
-        kinds = np.full(self.sizes.shape, -1)
-        costs = np.full(self.sizes.shape, np.inf)
-        tiles: dict[object, int] = {}
-        layer = self.graph.layer(item.name)
-        for bank, place_in, place_out in itertools.product(
-                range(len(self.sizes.banks)), range(len(self.sizes.words[0])),
-                range(len(self.sizes.words[2]))):
-            place = (bank, place_in, slice(None), place_out, slice(None))
-            mine = SLICES[engine].tile(self._sized(place_in, place_out, bank), layer)
-            if isinstance(mine, LayerMapping) and mine.engine is engine:
-                kinds[place] = tiles.setdefault(mine.tile, len(tiles))
-                costs[place] = mine.cost_cycles
-        return _Tiles(kinds, list(tiles), costs)
-
-    def _sized(self, place_in: int, place_out: int, bank: int) -> Chooser:
-        """A chooser with these sizes, that knows the layouts of the largest."""
-        key = (place_in, place_out, bank)
-        if key not in self._choosers:
-            overlay = resized(self.overlay, {
-                "input_words": self.sizes.words[0][place_in],
-                "output_words": self.sizes.words[2][place_out],
-                **dict(zip(BANKS, self.sizes.banks[bank], strict=True))})
-            self._choosers[key] = sized(self.chooser, self.board, overlay)
-        return self._choosers[key]
-
 
 class Alike(NamedTuple):
     """The sizes (banks and words) at which a mapping holds but for its tiles."""
@@ -353,7 +292,7 @@ def alike(layers: Layers, mapping: Mapping, there: np.ndarray, first: int = 0) -
     for item in mapping.layers[first:]:
         if must_map(layers.graph.layer(item.name)):
             continue
-        chosen = layers.chosen(item)
+        chosen = layers.chosen(item, there)
         mine = layers.place_of(item)
         others = np.unique(chosen[there & (chosen != mine)]).tolist()
         for other in others:
@@ -389,11 +328,3 @@ def _mapped(layers: Layers, size: dict[str, int]) -> tuple[Layers, Mapping] | No
         return None
     chooser.overlay, chooser.budget = layers.overlay, budget_of(layers.overlay, board)
     return layers.otherwise(chooser), mapping
-
-
-def _numbers(rows: np.ndarray) -> np.ndarray:
-    """A number for each row of small whole numbers; equal rows have equal numbers."""
-    found = np.zeros(len(rows), np.int64)
-    for column in rows.T.astype(np.int64):
-        found = found * (int(column.max()) + 1) + column
-    return found

@@ -32,9 +32,10 @@ from studies.certify.boxes import Box, quickest
 from studies.certify.floors import IMAGES, Floors
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map, sized
+from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
+from studies.certify.tilings import sized
 from studies.certify.untiled import Rates, Untiled, first_bytes, in_turn, with_tiles
 from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Phase
@@ -339,7 +340,7 @@ class _Frame:
 
     def _tile(self, number: int) -> None:
         item = self.fabric[number]
-        found = self._tiled[number] = self.layers.least(item)
+        found = self._tiled[number] = self.layers.least(item, self.there)
         self.there = self.there & (found.kinds >= 0)
         self._raise(number, np.maximum(0, found.cycles))
 
