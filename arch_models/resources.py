@@ -60,10 +60,7 @@ class ResourceEstimate:
     @property
     def total(self) -> Resources:
         """All parts together."""
-        found = Resources()
-        for _, part in self.parts:
-            found = found + part
-        return found
+        return sum((part for _, part in self.parts), Resources())
 
     def part(self, name: str) -> Resources:
         """The sites of one part; none if the design has no such part."""
@@ -134,10 +131,12 @@ def _each_buffer(overlay: Overlay) -> Iterator[Made]:
     loads = tuple(_slots(master) for master in overlay.masters_of(Role.INPUT))
     constants = tuple(_slots(master) for master in overlay.masters_of(Role.WEIGHT))
     output_words = overlay.output_words * overlay.output_banks
-    yield "input", partial(_times, overlay.columns, partial(
-        buffer_sites, overlay.input_words * overlay.input_banks,
-        overlay.tn // overlay.channel_block, loads, overlay.input_banks, bits=lane_bits))
-    yield "output", partial(_output_sites, overlay, output_words, lanes_out, lane_bits)
+    yield "input", lambda: overlay.columns * buffer_sites(
+        overlay.input_words * overlay.input_banks, overlay.tn // overlay.channel_block, loads,
+        overlay.input_banks, bits=lane_bits)
+    yield "output", lambda: sum(
+        (buffer_sites(output_words, lanes_out, pairs=_slots(master) > 1, bits=lane_bits)
+         for master in overlay.masters_of(Role.OUTPUT)), Resources())
     if Engine.CONVOLUTION in overlay.engines:
         if Fusion.ADD in overlay.fusions:
             yield "skip", partial(buffer_sites, output_words, lanes_out, loads[:1],
@@ -145,9 +144,9 @@ def _each_buffer(overlay: Overlay) -> Iterator[Made]:
         word_bits = overlay.tm * overlay.tn * overlay.weight_bits
         yield "weight", partial(buffer_sites, overlay.weight_words * overlay.weight_banks,
                                 ceil_div(word_bits, ENTRY_BITS), constants, by_bytes=True)
-        yield "accumulator", partial(_times, overlay.columns, partial(
-            buffer_sites, ceil_div(overlay.accumulator_words, overlay.columns),
-            ceil_div(overlay.tm * ACCUMULATOR_BITS, ENTRY_BITS)))
+        yield "accumulator", lambda: overlay.columns * buffer_sites(
+            ceil_div(overlay.accumulator_words, overlay.columns),
+            ceil_div(overlay.tm * ACCUMULATOR_BITS, ENTRY_BITS))
     if overlay.tensor_memory_kib:
         yield "tensors", partial(tensor_memory_sites, overlay)
     for model in MODELS:
@@ -157,19 +156,8 @@ def _each_buffer(overlay: Overlay) -> Iterator[Made]:
                                          bits=item.bits)
     if overlay.engines & {Engine.LOOKUP, Engine.SOFTMAX}:
         copies = VECTOR_LANES if Engine.LOOKUP in overlay.engines else SOFTMAX_LANES
-        yield "table", partial(_times, copies, partial(
-            buffer_sites, ceil_div(overlay.table_bytes, 8), 1, constants))
-
-
-def _times(count: int, made: Callable[[], Resources]) -> Resources:
-    return count * made()
-
-
-def _output_sites(overlay: Overlay, words: int, lanes: int, bits: int) -> Resources:
-    found = Resources()
-    for master in overlay.masters_of(Role.OUTPUT):
-        found = found + buffer_sites(words, lanes, pairs=_slots(master) > 1, bits=bits)
-    return found
+        yield "table", lambda: copies * buffer_sites(
+            ceil_div(overlay.table_bytes, 8), 1, constants)
 
 
 def tensor_memory_sites(overlay: Overlay) -> Resources:
@@ -270,8 +258,8 @@ def _each_part(overlay: Overlay) -> Iterator[Made]:
         yield f"buffer {name}", made
     for master in overlay.masters:
         yield f"master {master.name}", partial(_master_sites, overlay, master)
-    yield "control", lambda: (logic("control", control_terms(overlay))
-                              + logic("places", places_terms(overlay)))
+    yield "control", lambda: (
+        logic("control", control_terms(overlay)) + logic("places", places_terms(overlay)))
 
 
 def _engine_sites(model: EngineModel, overlay: Overlay) -> Resources:
