@@ -10,6 +10,7 @@ which the same engines run the same layers share all but tiles (`alike`).
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from copy import copy
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -21,11 +22,10 @@ from arch_models.overlay import Engine, Infeasible, Overlay, Role
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped, input_bytes
-from cosim.engines.convolution_search import ConvolutionShape
+from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
 from cosim.mapping.choose import Chooser, budget_of, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
-from studies.certify.sizes import BANKS, WORDS, Sizes, resized
-from studies.certify.tilings import Tiles, Tilings
+from studies.certify.sizes import BANKS, WORDS, Sizes, Tiles, resized
 from studies.certify.untiled import first_bytes
 from workloads.graph import Graph, Layer, Operator
 
@@ -36,6 +36,16 @@ OPEN = frozenset({*WORDS, *BANKS, "name", "rate", "engines", "masters", "fusions
 TIMED = tuple(item.name for item in fields(Overlay) if item.name not in OPEN)
 #: What a layer does that energy depends on.
 COUNTED = ("load_bytes", "weight_bytes", "store_bytes", "trips", "results", "partials")
+
+
+def sized(like: Chooser, board: Board, overlay: Overlay) -> Chooser:
+    """A chooser for a design with other sizes, that knows the layouts which one has found."""
+    chooser = copy(like)
+    chooser.overlay, chooser.budget = overlay, budget_of(overlay, board)
+    chooser.timings, chooser.shapes, chooser.absorbed, chooser.turned = {}, {}, set(), {}
+    chooser.layouts = replace(like.layouts, channels=dict(like.layouts.channels),
+                              counts=dict(like.layouts.counts))
+    return chooser
 
 
 class Tiled(NamedTuple):
@@ -81,7 +91,7 @@ class Layers:
         self.graph, self.overlay = chooser.graph, chooser.overlay
         overlay = chooser.overlay
         self._timers: dict[int, Alone] = {}
-        self._tilings = Tilings(chooser, board, sizes)
+        self._choosers: dict[tuple[int, ...], Chooser] = {}
         self._likes: dict[str, int] = {}
         #: All that tiles and times of a layer depend on, besides the layer. No fetch is among it:
         #: at the barrier before a layer its descriptors are there.
@@ -142,7 +152,7 @@ class Layers:
         if key not in self.known:
             self.known[key] = [Tiles(self.sizes.shape) for _ in engines]
         for engine, tiles in zip(engines, self.known[key], strict=True):
-            self._tilings.fill(tiles, item, engine, there)
+            self._fill(tiles, item, engine, there)
         return self.known[key]
 
     def otherwise(self, chooser: Chooser) -> Layers:
@@ -274,6 +284,54 @@ class Layers:
             self._likes[item.name] = self.known.setdefault(key, len(self.known))
         return self._likes[item.name]
 
+    def _fill(self, tiles: Tiles, item: LayerMapping, engine: Engine, there: np.ndarray | None
+              ) -> None:
+        """Find the tiles of a layer at some sizes, None: at all."""
+        missing = tiles.ask(there)
+        if engine is Engine.CONVOLUTION:
+            if missing.any():
+                tiles.ask(None)
+                self._search(tiles, item)
+            return
+        layer = self.graph.layer(item.name)
+        for bank, place_in, place_out in np.argwhere(missing).tolist():
+            mine = SLICES[engine].tile(self._sized(bank, place_in, place_out), layer)
+            if isinstance(mine, LayerMapping) and mine.engine is engine:
+                place = (bank, place_in, slice(None), place_out, slice(None))
+                tiles.kinds[place] = tiles.tiles.setdefault(mine.tile, len(tiles.tiles))
+                tiles.costs[place] = mine.cost_cycles
+
+    def _search(self, tiles: Tiles, item: LayerMapping) -> None:
+        """On the array, at all sizes."""
+        if item.name not in self.chooser.shapes:
+            return  # it was refused before its tile was searched
+        shape = self.chooser.shapes[item.name]
+        assert isinstance(shape, ConvolutionShape)
+        words = [np.array(values, np.int64) for values in self.sizes.words]
+        best = search_rooms(shape, self.chooser.budget,
+                            Rooms(words[0], words[1], words[2], words[3],
+                                  np.array(self.sizes.banks, np.int64)))
+        places = best.cost >= 0
+        if places.any():
+            found = best.tile[places]
+            _, first, inverse = np.unique(_numbers(found), return_index=True, return_inverse=True)
+            tiles.kinds[places], tiles.costs[places] = inverse.reshape(-1), best.cost[places]
+            tiles.tiles.update((ConvolutionTile(
+                row[0], row[1], row[2], row[3], bool(row[4]), bool(row[5])), number)
+                for number, row in enumerate(found[first].tolist()))
+
+    def _sized(self, bank: int, place_in: int, place_out: int) -> Chooser:
+        """A chooser with these sizes, for an engine that knows no words of WEIGHT and
+        accumulators."""
+        key = (bank, place_in, place_out)
+        if key not in self._choosers:
+            overlay = resized(self.overlay, {
+                "input_words": self.sizes.words[0][place_in],
+                "output_words": self.sizes.words[2][place_out],
+                **dict(zip(BANKS, self.sizes.banks[bank], strict=True))})
+            self._choosers[key] = sized(self.chooser, self.board, overlay)
+        return self._choosers[key]
+
 
 class Alike(NamedTuple):
     """The sizes (banks and words) at which a mapping holds but for its tiles."""
@@ -328,3 +386,11 @@ def _mapped(layers: Layers, size: dict[str, int]) -> tuple[Layers, Mapping] | No
         return None
     chooser.overlay, chooser.budget = layers.overlay, budget_of(layers.overlay, board)
     return layers.otherwise(chooser), mapping
+
+
+def _numbers(rows: np.ndarray) -> np.ndarray:
+    """A number for each row of small whole numbers; equal rows have equal numbers."""
+    found = np.zeros(len(rows), np.int64)
+    for column in rows.T.astype(np.int64):
+        found = found * (int(column.max()) + 1) + column
+    return found

@@ -1,4 +1,5 @@
-"""The sizes of a box's buffers and arrays, their places in a table, and what each takes of a part.
+"""The sizes of a box's buffers and arrays, what is known at their places in a table, and what each
+takes of a part.
 
 It knows no layer. A table has the axes (banks, input, weight, output, accumulator words).
 """
@@ -107,6 +108,27 @@ class Built(NamedTuple):
     rates_hz: np.ndarray
     share: np.ndarray
     sites: Sites
+
+
+class Tiles:
+    """The tiles of a layer on one engine at the sizes that were asked for so far.
+
+    `kinds`: the number of each size's own among `tiles` (banks and words; -1 where it has none);
+    `costs`: what the mapping takes it to cost, infinite where there is none; `asked`: by banks and
+    words of INPUT and OUTPUT.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.kinds, self.costs = np.full(shape, -1, np.int16), np.full(shape, np.inf)
+        self.tiles: dict[object, int] = {}
+        self.asked = np.zeros((shape[0], shape[1], shape[3]), bool)
+
+    def ask(self, there: np.ndarray | None) -> np.ndarray:
+        """Those of some sizes, None: of all, that were not asked for yet; now they are."""
+        wanted = self.asked.dtype.type(True) if there is None else there.any(axis=(2, 4))
+        missing = wanted & ~self.asked
+        self.asked |= missing
+        return missing
 
 
 class Builds:

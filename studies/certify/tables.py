@@ -32,10 +32,9 @@ from studies.certify.boxes import Box, quickest
 from studies.certify.floors import IMAGES, Floors
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map
+from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map, sized
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
-from studies.certify.tilings import sized
 from studies.certify.untiled import Rates, Untiled, first_bytes, in_turn, with_tiles
 from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Phase
