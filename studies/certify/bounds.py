@@ -150,11 +150,11 @@ class Bounds:
                 parts = self.parts.by_width(box, name)
                 if len(parts) > 1:
                     return parts
-        return box.parts(PACE) if PACE in box.open else []
+        return box.parts(PACE) if PACE in box.open and self.parts.keeps(box) else []
 
     def built(self, box: Box) -> list[Box]:
         """Of a box that is not cut any more, or by `PACE` alone: parts each of which has one set of
-        sites for each size."""
+        sites for each size; those of one pace lie together."""
         found = box.parts(PACE) if PACE in box.open else [box]
         for name in self._shared:
             found = [part for whole in found for part in (
@@ -236,10 +236,15 @@ class Bounds:
 
     def opened(self, box: Box, bar: Bar) -> list[Opened]:
         """Of a box that is not cut: designs of equal programs that its table does not exclude."""
-        parts = self.built(box)
-        tables = self.tables.tables(parts, bar, self.rough.cycles)
-        found = [item for part, table in zip(parts, tables, strict=True)
-                 for item in self._left(part, table, bar)]
+        known, found = [], list[Opened]()
+        if PACE in box.open:
+            known = self.tables.tables(self.built(box), bar, self.rough.cycles, box)
+        for own in box.parts(PACE) if known else [box]:
+            parts = self.built(own)
+            mine, known = known[:len(parts)], known[len(parts):]
+            tables = self.tables.tables(parts, bar, self.rough.cycles, None, mine)
+            found += [item for part, table in zip(parts, tables, strict=True)
+                      for item in self._left(part, table, bar)]
         return sorted(found, key=lambda item: (item.point, item.box.sides))
 
     def _left(self, box: Box, table: Table, bar: Bar) -> Iterator[Opened]:

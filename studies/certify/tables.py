@@ -28,7 +28,7 @@ from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.choose import Chooser, Known
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
-from studies.certify.boxes import Box, quickest
+from studies.certify.boxes import PACE, Box, quickest
 from studies.certify.floors import IMAGES, Floors
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, Span
@@ -45,8 +45,6 @@ MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "zero_po
           "table_bytes", "tensor_memory_kib", *BROUGHT, *WORDS, *BANKS)
 #: Of designs that cannot be built or mapped.
 NEVER = np.iinfo(np.int64).max
-
-
 #: Cycles of the sizes of a box at a clock, or None.
 Rougher = Callable[[Box, int], np.ndarray | None]
 
@@ -95,35 +93,38 @@ class Tables:
         self._floors: dict[Hashable, Untiled | None] = {}
         self.weights = layer_weights(graph.name)
 
-    def tables(self, boxes: Sequence[Box], bar: Bar, rough: Rougher = lambda _, __: None
-               ) -> list[Table]:
+    def tables(self, boxes: Sequence[Box], bar: Bar, rough: Rougher = lambda _, __: None,
+               whole: Box | None = None, known: Sequence[Table] = ()) -> list[Table]:
         """Those of boxes whose designs differ in sites and clocks alone: in each clock their layers
         take the same time. `rough`: cycles at the least of the sizes of a box at a clock, if any
-        are known without tiles."""
-        sizes = Sizes.of(boxes[0], self.parts.base)
+        are known without tiles. `whole`: what is said of each of the boxes holds of all of this
+        one, of which `PACE` may be open. `known`: tables of the boxes that hold already."""
+        whole = whole or boxes[0]
+        sizes, floor = Sizes.of(whole, self.parts.base), self.floors.floor(whole)
         every = [self.builds.of(box, sizes) for box in boxes]
-        floor = self.floors.floor(boxes[0])
-        found = [Table(np.full(sizes.shape, NEVER), np.zeros(sizes.shape),
-                       np.full(sizes.shape, -1), built) for built in every]
+        found = list(known) or [Table(np.where(built.feasible, 0, NEVER), np.zeros(sizes.shape),
+                                      np.full(sizes.shape, -1), built) for built in every]
         for clock in np.unique(np.concatenate([
                 built.rates_hz[built.feasible] for built in every])).tolist():
             for box, table in zip(boxes, found, strict=True):
                 there = table.at(clock)
-                table.cycles[there] = floor.at(clock)
+                table.cycles[there] = np.maximum(table.cycles[there], floor.at(clock))
                 table.uj[there] = (self.floors.joules(self.joules, box, clock) if self.joules
                                    else 0.0)
             asked = _open(found, clock, bar)
-            known = rough(boxes[0], clock) if asked.any() and not self.joules else None
-            if known is not None:
+            least = rough(whole, clock) if asked.any() and not self.joules else None
+            if least is not None:
                 for table in found:
-                    np.maximum(table.cycles, known, out=table.cycles, where=table.at(clock),
+                    np.maximum(table.cycles, least, out=table.cycles, where=table.at(clock),
                                casting="unsafe")
                 asked = _open(found, clock, bar)
             if asked.any():
-                share = np.minimum.reduce([built.share for built in every])
-                least = found[0]._replace(built=found[0].built._replace(
-                    rates_hz=np.full(sizes.shape, clock), share=share))
-                closer = self._mapped(boxes[0], sizes, clock, asked, bar, least)
+                first = Table(np.minimum.reduce([
+                    np.where(table.at(clock), table.cycles, NEVER) for table in found]),
+                    found[0].uj, np.full(sizes.shape, -1), every[0]._replace(
+                        rates_hz=np.full(sizes.shape, clock),
+                        share=np.minimum.reduce([built.share for built in every])))
+                closer = self._mapped(whole, sizes, clock, asked, bar, first)
                 for table in found:
                     there = table.at(clock) & asked
                     table.cycles[there], table.uj[there] = closer.cycles[there], closer.uj[there]
@@ -245,17 +246,25 @@ class Tables:
 
     def _mapped(self, box: Box, sizes: Sizes, clock_hz: int, there: np.ndarray, bar: Bar,
                 floor: Table) -> Table:
-        """The designs of one clock. `floor`: what is known of them without tiles."""
-        overlay = self.overlay(box, sizes, clock_hz)
-        chooser = self.chooser(overlay)
-        mapping = chooser.run()
-        if isinstance(mapping, Infeasible):  # nor does it map with less
-            return floor._replace(cycles=np.full(sizes.shape, NEVER))
+        """The designs of one clock. `floor`: what is known of them without tiles. Where `PACE` is
+        open, tiles of the array are not looked at: each pace has its own."""
+        chooser = self.chooser(self.overlay(box, sizes, clock_hz))
+        mapping, paced = chooser.run(), len(box.values(PACE)) > 1
         found = floor._replace(cycles=np.full(sizes.shape, NEVER))
+        if isinstance(mapping, Infeasible):  # nor does it map with less
+            return floor if paced else found
+        if paced and any(self._may_move(item, chooser.overlay) for item in mapping.layers):
+            return floor
         layers = Layers(chooser, self.board, sizes, self.known)
         for part in alike(layers, mapping, there.copy()):
-            found = _both(found, _Frame(self, part, floor).table(bar))
-        return found
+            found = _both(found, _Frame(self, part, floor).table(bar, not paced))
+        return found if not paced else floor._replace(cycles=np.where(
+            found.cycles == NEVER, floor.cycles, found.cycles))
+
+    def _may_move(self, item: LayerMapping, overlay: Overlay) -> bool:
+        """May a layer run on the array or elsewhere?"""
+        return not self.must_map(item) and Engine.CONVOLUTION in engines_of(
+            self.graph, self.graph.layer(item.name), overlay)
 
     def must_map(self, item: LayerMapping) -> bool:
         """Can nothing but the array run a layer?"""
@@ -297,8 +306,8 @@ class _Frame:
         self._least: dict[int, Any] = {}
         self._tiled: dict[int, Tiled] = {}
 
-    def table(self, bar: Bar) -> Table:
-        """What is known of them at the end."""
+    def table(self, bar: Bar, arrays: bool = True) -> Table:
+        """What is known of them at the end. `arrays`: of convolutions with their tiles, too."""
         pairs = bool(self.layers.overlay.tensor_memory_kib)
         late = [number for number, item in enumerate(self.fabric) if self.tables.must_map(item)
                 and not pairs and self.tables.joules is None]
@@ -311,15 +320,16 @@ class _Frame:
         self._weigh()
         if not pairs:  # of which a layer need not take what it takes alone
             self._alone(early, bar)
-        if self._open(bar).any():
+        if arrays and self._open(bar).any():
             for number in late:
                 self._tile(number)
             self._alone(late, bar)
         self._take_turns()
         self._weigh()
         done = self._known()
-        left = self.there & ~bar.cleared(done.points)
-        done.kinds[left] = self._kinds(left)
+        if arrays:
+            left = self.there & ~bar.cleared(done.points)
+            done.kinds[left] = self._kinds(left)
         return done
 
     def _raise(self, number: int, cycles: np.ndarray) -> None:
@@ -354,10 +364,6 @@ class _Frame:
         """Designs that do not clear the bar."""
         return self.there & ~bar.cleared(self._known().points)
 
-    @property
-    def _clock_hz(self) -> int:
-        return self.layers.overlay.clock_hz
-
     def _known(self) -> Table:
         return Table(np.where(self.there, np.maximum(self.total, self._turn), NEVER), self.uj,
                      np.full(self.there.shape, -1), self.floor.built)
@@ -371,10 +377,10 @@ class _Frame:
             work = work.with_layer(_moved(self._tiled[number].work, overlay),
                                    self.tables.repeats(item),
                                    self.tables.weights.get(item.name, 1.0))
-        fabric_s = np.where(self.there, self.total - self.host, 0) / self._clock_hz
+        fabric_s = np.where(self.there, self.total - self.host, 0) / overlay.clock_hz
         self.uj = np.where(self.there, self.tables.joules.least(
-            work, _span(self.steps, fabric_s), self._clock_hz, overlay, self.floor.built.sites),
-            self.floor.uj)
+            work, _span(self.steps, fabric_s), overlay.clock_hz, overlay,
+            self.floor.built.sites), self.floor.uj)
 
     def _kinds(self, left: np.ndarray) -> np.ndarray:
         """Equal numbers for designs of equal programs."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from arch_models.clock import rate_hz
@@ -17,9 +16,6 @@ from arch_models.overlay import Engine, Infeasible, Overlay
 from arch_models.resources import check, needed
 from cosim.analysis.least import Least
 from cosim.build import Builder
-from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
-from cosim.mapping.tile_search import Budget
-from cosim.mapping.tiles import LayerMapping
 from studies.certify.bounds import FETCHED, Bounds, Question
 from studies.certify.boxes import PACE, Box
 from studies.certify.branch import Settings
@@ -28,7 +24,6 @@ from studies.certify.certificate import (
 )
 from studies.certify.goals import Aim, Bar, Point, point_of
 from studies.certify.joules import Span
-from studies.certify.layers import Layers
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.certify.untiled import in_turn
 from studies.evaluation.evaluate import evaluate
@@ -65,6 +60,8 @@ def path_to(bounds: Bounds, design) -> list[Box]:
         found.append(next(part for part in parts if all(
             name not in design or design[name] in part.values(name)
             for name in (axis.name for axis in part.root.axes))))
+    if PACE in found[-1].open:
+        found.append(found[-1].narrowed(**{PACE: (design[PACE],)}))
     return found
 
 
@@ -137,6 +134,13 @@ def held(bounds: Bounds, path: list[Box], design, overlay: Overlay) -> int:
     assert table.built.rates_hz[place] == overlay.clock_hz
     assert table.cycles[place] <= found.latency_cycles, design
     assert not above(Point(*(values[place] for values in table.points)), point), design
+    if bounds.joules is None:  # one table of all paces
+        paced = whole.narrowed(**{PACE: whole.root.axis(PACE).values})
+        parts = bounds.built(paced)
+        for part, one in zip(parts, bounds.tables.tables(
+                parts, OPEN, bounds.rough.cycles, paced), strict=True):
+            assert part.values(PACE) != (design[PACE],) or (
+                one.cycles[place] <= found.latency_cycles), design
     sides = {name: (design[name],) for name in sizes.fields(place)}
     opened = bounds.opened(path[-1].narrowed(**sides), OPEN)
     assert len(opened) == 1
@@ -254,98 +258,6 @@ def test_what_is_proved_is_the_best_where_two_engines_can_run_a_layer(aims):
 @pytest.mark.parametrize("seed", range(20))
 def test_no_bound_is_above_a_simulation_of_many(seed):
     assert check_designs(SMALL, 5000, 100 + seed, ("flat", "ddr3")) > 500
-
-
-@pytest.mark.parametrize(("graph", "count"), [(SMALL, 40), (load("agc-w16"), 4),
-                                              (load("unicorn-n256"), 2)],
-                         ids=["small", "agc-w16", "unicorn-n256"])
-def test_no_convolution_takes_less_than_its_banks_and_words_say(graph, count):
-    generator, space = random.Random(7), default_space(BOARD, graph)
-    bounds, asked = Bounds(Question(graph, BOARD, BASE, space)), 0
-    for _ in range(count):
-        box = Box(space)
-        while parts := bounds.cut(box):
-            box = generator.choice(parts)
-        layers, items = layers_of(bounds, box)
-        for item in items:
-            least, some = layers.least(item), np.zeros(layers.sizes.shape, bool)
-            for _ in range(20):
-                some[tuple(generator.randrange(size) for size in some.shape)] = True
-            some &= least.kinds >= 0
-            alone = layers.alone(item, least, some)
-            bound = np.broadcast_to(layers.banked(item), some.shape)
-            assert np.all(bound[some] <= alone[some]), item
-            asked += int(some.sum())
-    assert asked > 100 * count
-
-
-def layers_of(bounds: Bounds, box: Box) -> tuple[Layers, list[LayerMapping]]:
-    """The layers of a box that is not cut, at a clock, and those that only the array can run."""
-    sizes = Sizes.of(box, BASE)
-    chooser = bounds.tables.chooser(bounds.tables.overlay(box, sizes, 200_000_000))
-    mapping = chooser.run()
-    layers = Layers(chooser, BOARD, sizes, bounds.tables.known)
-    return layers, [] if isinstance(mapping, Infeasible) else [
-        item for item in mapping.layers if bounds.tables.must_map(item)]
-
-
-def test_what_is_kept_of_layers_is_of_one_design_alone():
-    """Taps of the depthwise engine change what its layers take, and no name of theirs."""
-    graph = grouped()
-    space = narrow_space(graph, fabric_depthwise=(True,), depthwise_taps=(1, 3, 5))
-    shared = Bounds(Question(graph, BOARD, BASE, space))
-    found = []
-    for taps in (1, 3, 5):
-        box = Box(space).narrowed(depthwise_taps=(taps,))
-        while parts := shared.cut(box):
-            box = parts[-1]
-        asked = [box], Bar((Aim.LATENCY,))
-        own = Bounds(Question(graph, BOARD, BASE, space)).tables.tables(*asked)[0]
-        kept = shared.tables.tables(*asked)[0]
-        assert np.array_equal(own.cycles, kept.cycles)
-        found.append(int(own.cycles.min()))
-    assert len(set(found)) > 1
-
-
-def test_a_table_of_several_fetches_is_that_of_each():
-    bounds = Bounds(Question(SMALL, BOARD, BASE, narrow_space(
-        fetch=("on_chip", "dram"), fetch_port=("HP0", "ACP"), port_width_bits=(32, 64))))
-    box = Box(bounds.question.space)
-    while parts := bounds.cut(box):
-        box = parts[0]
-    assert "fetch" in box.open
-    every = bounds.opened(box, OPEN)
-    one = [item for part in (box.narrowed(fetch=("on_chip",)), *(
-        box.narrowed(fetch=("dram",), fetch_port=(port,)) for port in ("HP0", "ACP")))
-        for item in bounds.opened(part, OPEN)]
-    assert len(one) > 3
-    assert sorted((item.point, item.box.sides) for item in every) == sorted(
-        (item.point, item.box.sides) for item in one)
-
-
-def test_many_sizes_at_once_have_the_tiles_of_each():
-    generator = random.Random(4)
-    rooms = Rooms(*(np.array(sizes) for sizes in (
-        (256, 1024, 4096), (32, 128, 512), (128, 512, 2048), (64, 1024))),
-        np.array([[1, 2, 2], [2, 1, 1]]))
-    for _ in range(40):
-        rows, planes = generator.choice((4, 7, 16)), generator.randint(1, 9)
-        kernel, pool = generator.choice((1, 3)), generator.random() < 0.3
-        rows += rows % 2 if pool else 0
-        shape = ConvolutionShape(
-            rows, rows, planes, rows, rows, planes, -(-planes // 2), generator.randint(1, 4),
-            kernel, kernel, 1, kernel // 2, 0, int(pool), int(not pool), generator.randint(1, 4),
-            8, 128, 20, 1, planes, 4, 0, 0, 0)
-        budget = Budget(0, 0, 0, 0, 0, 0, 0, 2, 1, 8, 8.0, 8.0, 8.0, 21.0)
-        best = search_rooms(shape, budget, rooms)
-        for place in np.ndindex(best.cost.shape):
-            words = [int(rooms[axis][index]) for axis, index in enumerate(place[1:])]
-            one = search(shape, budget._replace(**dict(zip(
-                ("input_words", "weight_words", "output_words", "accumulator_words"), words,
-                strict=True)), **dict(zip(("input_banks", "weight_banks", "output_banks"),
-                                          map(int, rooms.banks[place[0]]), strict=True))))
-            assert one[0] == best.cost[place]
-            assert one[0] < 0 or one[1:] == tuple(best.tile[place].tolist())
 
 
 @pytest.mark.parametrize("aim", list(Aim))
