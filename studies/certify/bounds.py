@@ -199,18 +199,18 @@ class Bounds:
         yield Bound(Point(ms, 0.0, share), Rule.LAYERS)
         if self.joules is not None:
             yield Bound(Point(ms, self.floors.joules(self.joules, box, clock), share), Rule.LAYERS)
-        if any(name in box.open for name in self.order if name not in LAST):
+        if not any(name in box.open for name in self.order if name not in LAST):
+            yield from self._closer(box, clock)
+
+    def _closer(self, box: Box, ceiling_hz: int, rule: Rule = Rule.MAPPED) -> Iterator[Bound]:
+        """Bounds that know how layers are mapped, from this rule on; once nothing but the pace is
+        left to cut, those that know every size: at the fastest clock of all, then at its own."""
+        if rule is Rule.MAPPED:
+            yield Bound(self.tables.floor(box, ceiling_hz), Rule.MAPPED)
+        if any(part.values(PACE) == box.values(PACE) for part in self.cut(box)):
             return
-        yield Bound(self.tables.floor(box, clock), Rule.MAPPED)
-        if self._sized(box):
-            yield from self._by_sizes(box)
-
-    def _sized(self, box: Box) -> bool:
-        """Is nothing but the pace left to cut?"""
-        return all(part.values(PACE) != box.values(PACE) for part in self.cut(box))
-
-    def _by_sizes(self, box: Box) -> Iterator[Bound]:
-        """Bounds that know the sites and clock of every size."""
+        if self.joules is None:
+            yield Bound(Point(self.rough.ms_up_to(box, ceiling_hz)), Rule.BANKED)
         parts = self.built(box)
         clock = max(map(self.tables.clock_hz, parts))
         yield (Bound(self.tables.floor(box, clock), Rule.MAPPED) if clock
@@ -222,17 +222,11 @@ class Bounds:
         """As `bound`, but first what a rule says: which one is named changes only the time."""
         if (rule in (Rule.MAPPED, Rule.BANKED) and self.question.aims == (Aim.LATENCY,)
                 and not any(name in box.open for name in self.order if name not in LAST)):
-            for item in self._mapped(box, rule):
+            ceiling_hz = self.parts.ceiling_hz(box, self.parts.least(box))
+            for item in self._closer(box, ceiling_hz, rule):
                 if bar.cleared(item.point):
                     return item
         return self.bound(box, bar)
-
-    def _mapped(self, box: Box, rule: Rule) -> Iterator[Bound]:
-        if rule is Rule.MAPPED:
-            clock = self.parts.ceiling_hz(box, self.parts.least(box))
-            yield Bound(self.tables.floor(box, clock), Rule.MAPPED)
-        if self._sized(box):
-            yield from self._by_sizes(box)
 
     def opened(self, box: Box, bar: Bar) -> list[Opened]:
         """Of a box that is not cut: designs of equal programs that its table does not exclude."""
@@ -309,16 +303,26 @@ class Rough:
         sizes = Sizes.of(box, self.parts.base)
         every = [self.tables.builds.of(part, sizes) for part in parts]
         rates = np.unique(np.concatenate([built.rates_hz[built.feasible] for built in every]))
+        return self._least_ms(box, rates.tolist(), lambda rate_hz: np.logical_or.reduce([
+            built.feasible & (built.rates_hz == rate_hz) for built in every]))
+
+    def ms_up_to(self, box: Box, clock_hz: int) -> float:
+        """The same where any size that may fit may have any clock up to this one."""
+        fits = self.tables.builds.may_fit(box, Sizes.of(box, self.parts.base))
+        rates = [rate for rate in self.parts.board.clocks.rates_hz if rate < clock_hz]
+        return self._least_ms(box, [*rates, clock_hz], lambda _: fits)
+
+    def _least_ms(self, box: Box, rates_hz: list[int], at: Callable[[int], np.ndarray]) -> float:
+        """`rates_hz`: ascending; `at`: the sizes that may have one."""
         least = inf
-        for rate_hz in rates[::-1].tolist():
+        for rate_hz in reversed(rates_hz):
             if self.tables.floor(box, rate_hz).ms >= least:  # nor is any slower one below
                 break
             cycles = self.cycles(box, rate_hz)
             if cycles is None:
                 return 0.0
-            there = np.logical_or.reduce([built.feasible & (built.rates_hz == rate_hz)
-                                          for built in every])
-            least = min(least, float(cycles[there].min()) / rate_hz * 1e3 * (1 - ROUNDING))
+            ms = float(cycles[at(rate_hz)].min(initial=inf)) / rate_hz * 1e3
+            least = min(least, ms * (1 - ROUNDING))
         return least
 
     def cycles(self, box: Box, clock_hz: int) -> np.ndarray | None:
@@ -378,11 +382,12 @@ class Rough:
         none has all."""
         choice: Choice = {**sizes.largest, **quickest(box)}
         for name in PORTS:
-            bits = box.values(width_axis(ROLES[name], box.names))
+            bits, base = box.values(width_axis(ROLES[name], box.names)), self.parts.base
             if not box.may_have_named(name):
                 continue
+            known = (base.masters_of(ROLES[name]) or base.masters)[0].width_bits
             widths = {port: max(self.parts.board.port(str(port)).nearest_width(int(wanted))
-                                for wanted in bits or (self._bits(name),))
+                                for wanted in bits or (known,))
                       for port in box.values(name)}
             choice[name] = max(widths, key=lambda port: widths[port])
             if bits:
@@ -393,7 +398,3 @@ class Rough:
         rates = tuple(sum(item.width_bits for item in overlay.masters_of(role)) / 8
                       for role in MOVERS)
         return overlay if rates == tuple(self.floors.rates(box)) else None
-
-    def _bits(self, name: str) -> int:
-        masters = self.parts.base.masters_of(ROLES[name]) or self.parts.base.masters
-        return masters[0].width_bits

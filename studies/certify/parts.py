@@ -139,7 +139,7 @@ class Parts:
 
     def least(self, box: Box) -> Resources:
         """Sites that every design of the box needs."""
-        total = self._around(box)
+        total = self.around(box)
         for part in self._there(box):
             total = total + self.part(box, part)
         return total
@@ -165,7 +165,7 @@ class Parts:
         """May any design of the box keep tensors on chip?"""
         return any(box.values("tensor_memory_kib") or (self.base.tensor_memory_kib,))
 
-    def _around(self, box: Box) -> Resources:
+    def around(self, box: Box) -> Resources:
         """The block design, with the fewest masters of the box."""
         key = ("around", box.values("input_masters"), box.values("fetch"))
         if key not in self._least:
@@ -286,7 +286,7 @@ class Parts:
             return self.base.clock_hz
         if box.values(CLOCK):
             return max(self.board.clocks.rates_hz)
-        share = min(1.0, (least.lut - self._around(box).lut) / self.board.part.lut)
+        share = min(1.0, (least.lut - self.around(box).lut) / self.board.part.lut)
         share = math.floor(share * SHARES) / SHARES  # so that many boxes have one
         control, places, *memories = (self._options(box, part) for part in (
             "control row", "places row", *MEMORIES))

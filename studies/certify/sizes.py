@@ -131,6 +131,11 @@ class Tiles:
         return missing
 
 
+def _totals(parts: Mapping[str, Resources], sizes: Sizes) -> dict[str, np.ndarray]:
+    return {kind: sum(getattr(part, kind) for part in parts.values()) + np.zeros(sizes.shape)
+            for kind in KINDS}
+
+
 class Builds:
     """Sites and clocks of all sizes of the designs around a base; keeps those of buffers."""
 
@@ -149,6 +154,15 @@ class Builds:
             self._last[key] = self._built(plain, sizes, self._fixed_hz(box))
         return self._last[key]
 
+    def may_fit(self, box: Box, sizes: Sizes) -> np.ndarray:
+        """The sizes at which the part may hold a design of a box in which only buffers, and what
+        leaves their sites as they are, are open: with the least of all other parts."""
+        plain = self.parts.overlay(box.design(sizes.fields((0,) * 5)))
+        parts = dict(self.parts.sites(box))
+        for axis in range(len(GROUPS)):
+            parts |= self._group(plain, sizes, axis)[0]
+        return self._fits(_totals(parts, sizes), self.parts.around(box))
+
     def _built(self, plain: Overlay, sizes: Sizes, fixed_hz: int) -> Built:
         parts, places = dict(estimate(plain).parts), []
         for axis in range(len(GROUPS)):
@@ -156,14 +170,10 @@ class Builds:
             parts |= {name: sites for name, sites in buffers_.items() if name in parts}
             places.append((GROUPS[axis][2], rows))
         around = block_design(plain)
-        own = {kind: sum(getattr(part, kind) for part in parts.values())
-               + np.zeros(sizes.shape) for kind in KINDS}
-        total = {kind: own[kind] + getattr(around, kind) for kind in KINDS}
-        available = {kind: getattr(self.board.part, kind) for kind in KINDS}
-        free = 1 - self.base.headroom
-        feasible = np.logical_and.reduce([total[kind] <= available[kind] * free
-                                          for kind in KINDS])
-        share = np.maximum.reduce([total[kind] / available[kind] for kind in KINDS])
+        own = _totals(parts, sizes)
+        feasible = self._fits(own, around)
+        share = np.maximum.reduce([(own[kind] + getattr(around, kind)) / getattr(
+            self.board.part, kind) for kind in KINDS])
         rates = np.where(feasible, fixed_hz, 0)
         if not fixed_hz:
             memories = [np.broadcast_to(rows, sizes.shape)[feasible] for _, rows in sorted(
@@ -171,6 +181,12 @@ class Builds:
             rates[feasible] = rates_of_rows(rows_of(plain), np.array(memories),
                                             own["lut"][feasible], self.board)
         return Built(feasible, rates, share, tuple(parts.items()))
+
+    def _fits(self, own: Mapping[str, np.ndarray], around: Resources) -> np.ndarray:
+        free = 1 - self.base.headroom
+        return np.logical_and.reduce([
+            own[kind] + getattr(around, kind) <= getattr(self.board.part, kind) * free
+            for kind in KINDS])
 
     def _group(self, plain: Overlay, sizes: Sizes, axis: int
                ) -> tuple[dict[str, Resources], np.ndarray]:
