@@ -31,7 +31,7 @@ EXIT_SYSTEM_ERROR = 1
 COMMANDS: dict[str, str] = {
     "simulate": "simulate.simulate",
     "explore": "explore.explore",
-    "check": "explore.check_certificate",
+    "check": "explain.check_certificate",
     "emit": "emit.emit_design",
     "decode": "report.decode",
     "what-if": "what_if.what_if_command",

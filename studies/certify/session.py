@@ -6,11 +6,10 @@ It proves nothing (`branch`) and checks nothing (`certificate`).
 from __future__ import annotations
 
 import json as json_text
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import typer
 from rich.console import Console
@@ -31,15 +30,13 @@ from studies.plain.files import check_writables, output_folder, write_json, writ
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
 from studies.plain.stopping import Stopped, Stopping, exit_code
+from studies.plain.terminal import each_seconds
 from studies.search.exploration import Means, explore
 from studies.search.identity import identity
 from studies.search.outcomes import Settings as SearchSettings
 from studies.search.space import Choice
 from studies.search.space_overlays import overlay_of
 
-T = TypeVar("T")
-#: Between two lines.
-SAY_SECONDS = 10.0
 #: So many of a search's designs are simulated with another memory than the search's.
 QUICKEST = 64
 CERTIFICATE, BEST = "certificate.json", "best.toml"
@@ -77,7 +74,7 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
     _say_replaced(console, folder)
     check_writables(json)
     branch = Branch(question, settings, _book(question, settings, effort.storage),
-                    _each_seconds(console, _line))
+                    each_seconds(console, _line))
     with Stopping():
         start = [*effort.start, *_searched(question, effort, console)]
         state = branch.run(effort.workers, effort.scheduler, start)
@@ -170,24 +167,6 @@ def _line(asked: Callable[[], State]) -> str:
         said_ = "no design yet"
     return (f"{state.seconds:.0f} s: {said_}, gap {state.gap:.2%}; {state.open} boxes open, "
             f"10^{state.excluded:.1f} designs excluded, {state.boxes:,} boxes")
-
-
-def say_checked(console: Console) -> Callable[[int], None]:
-    """Says now and then how many boxes of a certificate hold so far."""
-    return _each_seconds(console, lambda boxes: f"{boxes:,} boxes hold so far")
-
-
-def _each_seconds(console: Console, line: Callable[[T], str]) -> Callable[[T], None]:
-    """Prints a line every `SAY_SECONDS` at most; only then is the line worked out."""
-    last = time.monotonic()
-
-    def say(given: T) -> None:
-        nonlocal last
-        if time.monotonic() - last >= SAY_SECONDS:
-            console.print(line(given), soft_wrap=True)
-            last = time.monotonic()
-
-    return say
 
 
 def _end(signal: int, console: Console, said: str = "") -> None:

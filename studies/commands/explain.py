@@ -1,16 +1,19 @@
-"""`cosim explain`: where the latency of a design lies, and which single changes shorten it.
+"""`cosim explain` and `check`: where the latency of a design lies, and which single changes shorten
+it; and whether what a certificate says of a whole space holds.
 
-It does not combine changes; `cosim explore` does.
+They search nothing; `cosim explore` does.
 """
 
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from studies.certify.certificate import Certificate, question_of, said
 from studies.commands.options import (
     Json,
     MaybeBoard,
@@ -22,8 +25,10 @@ from studies.commands.options import (
 from studies.evaluation import inputs
 from studies.evaluation.remedy import held
 from studies.plain.files import check_writables, write_json
-from studies.plain.terminal import grid, terminal
+from studies.plain.machine import default_workers
+from studies.plain.terminal import each_seconds, grid, terminal
 from studies.report import tables
+from studies.search.space import default_space
 from studies.why.critical import by_unit
 from studies.why.explain import Explanation, document, explain
 from studies.why.results import waits
@@ -120,3 +125,26 @@ def _show(console: Console, found: Explanation) -> None:
                           f"{tables.displaced(change.displaced)}", markup=False, soft_wrap=True)
     console.print("predicted: ms saved by the closed form of the tiles; saved: by "
                   f"simulation with {item.memory_model}; uJ: a pixel", soft_wrap=True)
+
+
+@reads_onnx
+def check_certificate(
+    file: Annotated[Path, typer.Argument(
+        help="A certificate that `cosim explore --prove` wrote.")],
+    reading: inputs.Reading = inputs.PLAIN,
+) -> None:
+    """Check a certificate: every box of designs is bounded again, the best design is simulated.
+
+    Ends with an error that names the first thing that does not hold.
+    """
+    console = terminal()
+    found = Certificate(file)
+    graph, _ = inputs.network(found.claim.workload, reading)
+    question = question_of(found, graph, inputs.board(found.claim.board))
+    checked = found.check(question, each_seconds(
+        console, lambda boxes: f"{boxes:,} boxes hold so far"), default_workers())
+    every = question.space == default_space(question.board, graph)
+    console.print(f"{file} holds: {said(found.claim)} ({checked.boxes} boxes, {checked.tables} "
+                  f"tables, {checked.programs} programs). The space is "
+                  f"{'the default one' if every else 'one of its own'}, around the design "
+                  f"{question.base.name}.", soft_wrap=True)

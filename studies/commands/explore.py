@@ -1,4 +1,4 @@
-"""`cosim explore`, `check` and `serve`: search a design space, prove it, share studies.
+"""`cosim explore` and `serve`: search a design space, prove it, share studies.
 
 They emit no hardware; give the design file that a search writes to `cosim emit`.
 """
@@ -17,9 +17,8 @@ from rich.console import Console
 from arch_models.overlay import overlay_toml
 from studies.certify.bounds import Question
 from studies.certify.branch import Settings as ProofSettings
-from studies.certify.certificate import Certificate, question_of, said
 from studies.certify.goals import Aim, aims_of
-from studies.certify.session import Effort, run_proof, say_checked
+from studies.certify.session import Effort, run_proof
 from studies.commands.options import (
     BoardName,
     Design,
@@ -255,28 +254,6 @@ def reach(host: str) -> str:
     if host in ("0.0.0.0", "::", "[::]"):
         return "Whoever can send to any of this machine's addresses"
     return f"Whoever can send to {host}"
-
-
-@reads_onnx
-def check_certificate(
-    file: Annotated[Path, typer.Argument(
-        help="A certificate that `cosim explore --prove` wrote.")],
-    reading: inputs.Reading = inputs.PLAIN,
-) -> None:
-    """Check a certificate: every box of designs is bounded again, the best design is simulated.
-
-    Ends with an error that names the first thing that does not hold.
-    """
-    console = terminal()
-    found = Certificate(file)
-    graph, _ = inputs.network(found.claim.workload, reading)
-    question = question_of(found, graph, inputs.board(found.claim.board))
-    checked = found.check(question, say_checked(console), default_workers())
-    every = question.space == default_space(question.board, graph)
-    console.print(f"{file} holds: {said(found.claim)} ({checked.boxes} boxes, {checked.tables} "
-                  f"tables, {checked.programs} programs). The space is "
-                  f"{'the default one' if every else 'one of its own'}, around the design "
-                  f"{question.base.name}.", soft_wrap=True)
 
 
 def serve_studies(

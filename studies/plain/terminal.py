@@ -5,9 +5,10 @@ It computes no figures. Names come from files, so `[/x]` in one is no markup; `s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,6 +17,9 @@ from rich.table import Column, Table
 
 from arch_models.board import Board
 
+T = TypeVar("T")
+#: Between two lines that say how far something is.
+SAY_SECONDS = 10.0
 #: A cell of at most so many characters stays on one line, for example `13.1 to 14.2`.
 WHOLE = 20
 #: Wider than any terminal: what a table takes where nothing is wrapped.
@@ -114,3 +118,16 @@ def _part(table: Table, columns: Sequence[tuple[Column, int, int]], room: int, a
     for row, own in zip(table.rows, cells, strict=True):
         part.add_row(*own, style=row.style, end_section=row.end_section)
     return part
+
+
+def each_seconds(console: Console, line: Callable[[T], str]) -> Callable[[T], None]:
+    """Prints a line every `SAY_SECONDS` at most; only then is the line worked out."""
+    last = time.monotonic()
+
+    def say(given: T) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SAY_SECONDS:
+            console.print(line(given), soft_wrap=True)
+            last = time.monotonic()
+
+    return say
