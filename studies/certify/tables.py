@@ -26,7 +26,7 @@ from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped
 from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.lowering.host_times import host_cycles
-from cosim.mapping.choose import Chooser, Known
+from cosim.mapping.choose import Chooser, Known, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
 from studies.certify.boxes import PACE, Box, quickest
 from studies.certify.floors import IMAGES, Floors
@@ -45,8 +45,7 @@ MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "zero_po
           "table_bytes", "tensor_memory_kib", *BROUGHT, *WORDS, *BANKS)
 #: Of designs that cannot be built or mapped.
 NEVER = np.iinfo(np.int64).max
-#: Cycles of the sizes of a box at a clock, or None.
-Rougher = Callable[[Box, int], np.ndarray | None]
+Rougher = Callable[[Box, int], np.ndarray | None]  # of a box at a clock: cycles by size
 
 
 class Table(NamedTuple):
@@ -82,10 +81,10 @@ def _ms(cycles: Any, clock_hz: Any) -> Any:
 
 
 class Tables:
-    """Makes tables of one network on one board, and keeps what layers of equal shape take."""
+    """Makes tables of one network on one board, and keeps what layers of equal shape take; `joules`
+    None: nobody asks for energy."""
 
     def __init__(self, graph: Graph, floors: Floors, joules: Joules | None) -> None:
-        """`joules` None: nobody asks for energy."""
         self.graph, self.board, self.parts = graph, floors.board, floors.parts
         self.floors, self.joules, self.builds = floors, joules, Builds(floors.parts)
         self.known: dict[Hashable, Any] = {}
@@ -251,23 +250,25 @@ class Tables:
         chooser = self.chooser(self.overlay(box, sizes, clock_hz))
         mapping, paced = chooser.run(), len(box.values(PACE)) > 1
         found = floor._replace(cycles=np.full(sizes.shape, NEVER))
-        if isinstance(mapping, Infeasible):  # nor does it map with less
-            return floor if paced else found
-        if paced and any(self._may_move(item, chooser.overlay) for item in mapping.layers):
+        if isinstance(mapping, Infeasible):
+            return floor if paced else found  # nor does it map with less
+        if paced and any(self.paced(item, chooser.overlay) for item in mapping.layers):
             return floor
-        layers = Layers(chooser, self.board, sizes, self.known)
-        for part in alike(layers, mapping, there.copy()):
+        for part in alike(Layers(chooser, self.board, sizes, self.known), mapping, there.copy()):
             found = _both(found, _Frame(self, part, floor).table(bar, not paced))
-        return found if not paced else floor._replace(cycles=np.where(
-            found.cycles == NEVER, floor.cycles, found.cycles))
+        known = np.where(found.cycles == NEVER, floor.cycles, found.cycles)
+        return floor._replace(cycles=known) if paced else found
 
-    def _may_move(self, item: LayerMapping, overlay: Overlay) -> bool:
-        """May a layer run on the array or elsewhere?"""
-        return not self.must_map(item) and Engine.CONVOLUTION in engines_of(
-            self.graph, self.graph.layer(item.name), overlay)
+    def paced(self, item: LayerMapping, overlay: Overlay) -> bool:
+        """May a layer that others than the array can run take another time at another pace?"""
+        layer, slowest = self.graph.layer(item.name), overlay.tm * overlay.columns
+        slow, operator = resized(overlay, {PACE: slowest}), work_of(self.graph, layer).operator
+        return not must_map(layer) and any(
+            engine is Engine.CONVOLUTION or timing(overlay, engine, operator) != timing(
+                slow, engine, operator) for engine in engines_of(self.graph, layer, overlay))
 
     def must_map(self, item: LayerMapping) -> bool:
-        """Can nothing but the array run a layer?"""
+        """As `layers.must_map`."""
         return must_map(self.graph.layer(item.name))
 
     def chooser(self, overlay: Overlay) -> Chooser:

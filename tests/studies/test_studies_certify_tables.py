@@ -15,7 +15,7 @@ from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, se
 from cosim.mapping.tile_search import Budget
 from cosim.mapping.tiles import LayerMapping
 from studies.certify.bounds import Bounds, Question
-from studies.certify.boxes import Box
+from studies.certify.boxes import PACE, Box
 from studies.certify.goals import Aim, Bar
 from studies.certify.layers import Layers
 from studies.certify.sizes import Sizes
@@ -122,3 +122,31 @@ def test_many_sizes_at_once_have_the_tiles_of_each():
                                           map(int, rooms.banks[place[0]]), strict=True))))
             assert one[0] == best.cost[place]
             assert one[0] < 0 or one[1:] == tuple(best.tile[place].tolist())
+
+
+@pytest.mark.parametrize("graph", [SMALL, grouped(), load("unicorn-n256")],
+                         ids=["small", "grouped", "unicorn-n256"])
+def test_the_pace_of_results_changes_nothing_of_layers_that_the_array_does_not_run(graph):
+    generator, space = random.Random(2), default_space(BOARD, graph)
+    bounds, asked = Bounds(Question(graph, BOARD, BASE, space)), 0
+    for _ in range(6):
+        box = Box(space)
+        while parts := bounds.cut(box):
+            box = generator.choice(parts)
+        some = np.zeros(Sizes.of(box, BASE).shape, bool)
+        for _ in range(6):
+            some[tuple(generator.randrange(size) for size in some.shape)] = True
+        found = []
+        for own in box.parts(PACE):
+            layers, _ = layers_of(bounds, own)
+            mapping = bounds.tables.chooser(layers.overlay).run()
+            found.append([(item.name, item.engine, item.tile, layers.alone(
+                item, least, some & (least.kinds >= 0)).tolist())
+                for item in ([] if isinstance(mapping, Infeasible) else mapping.layers)
+                if item.engine is not None
+                and not bounds.tables.paced(item, layers.overlay)
+                and not bounds.tables.must_map(item)
+                for least in [layers.least(item, some)]])
+        assert found[0] == found[1] == found[2]
+        asked += len(found[0])
+    assert asked > 2
