@@ -14,6 +14,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import numba
+import numpy as np
 
 #: Compiled anew in each process; for what kept functions call from another file.
 PLAIN = numba.njit
@@ -25,6 +26,12 @@ _RULE: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "forceinline": T
 #: The same two for the rules of time that the executors share.
 PLAIN_RULE = numba.njit(**_RULE)
 CACHED_RULE = numba.njit(cache=True, **_RULE)
+
+
+@PLAIN_RULE
+def at(rows, index):
+    """The row of that number. (An index with a sign is asked each time whether it is below 0.)"""
+    return rows[np.uint64(index)]
 
 
 def sources(*modules: ModuleType) -> int:

@@ -24,13 +24,11 @@ from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, loop
 from cosim.executors.fast_state import (
     CHANNEL,
     FLIGHT,
-    FRONT,
     KNOWN,
     MEMO,
     OPERATION,
     PROGRESS,
     UNIT,
-    Lines,
     Machine,
 )
 from cosim.memory import arbiter, bursts, crossing, ddr3
@@ -125,9 +123,11 @@ def _machine(program: Program, memory: Memory) -> Machine:
     members = count + len(dram.sources)
     ring = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
     _set_paces(units, dram)
-    return Machine(operations, units, np.zeros(count, PROGRESS), np.zeros(count, np.int64),
-                   np.zeros(count, np.int64), np.zeros((count, ring), np.int64),
-                   np.zeros(members * ring, FLIGHT), _lines(units, dram),
+    ways = np.concatenate((np.where(units["kind"] == UnitKind.COMPUTE, -1,
+                                    units["kind"] == UnitKind.WRITE), dram.sources["write"]))
+    return Machine(operations, units, np.zeros(members, PROGRESS),
+                   np.zeros((members, ring), FLIGHT), np.zeros(ring, np.int64),
+                   np.flatnonzero(ways == 0), np.flatnonzero(ways == 1),
                    np.zeros(MEMO, KNOWN), channels, dram)
 
 
@@ -144,22 +144,6 @@ def _set_paces(units: np.ndarray, dram: Controller) -> None:
                 and settings["outstanding"] <= settings["accept"] and size & (size - 1) == 0
                 and t.atom <= size <= min(BOUNDARY_BYTES, t.row_bytes) and clocks % t.cycle == 0):
             settings["pace"], settings["shift"] = clocks // t.cycle, size.bit_length() - 1
-
-
-def _lines(units: np.ndarray, dram: Controller) -> Lines:
-    """Nobody waits yet."""
-    ways = np.concatenate((np.where(units["kind"] == UnitKind.COMPUTE, -1,
-                                    units["kind"] == UnitKind.WRITE), dram.sources["write"]))
-    members = np.zeros((2, len(ways)), np.int64)
-    sizes = np.zeros(2, np.int64)
-    for write in range(2):
-        found = np.flatnonzero(ways == write)
-        sizes[write] = len(found)
-        members[write, : len(found)] = found
-    front = np.zeros(2, FRONT)
-    front["member"], front["arrival"] = -1, FAR
-    return Lines(members, sizes, np.zeros(len(ways), np.int64),
-                 np.full(len(ways), FAR, np.int64), front)
 
 
 def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarray, np.ndarray]:

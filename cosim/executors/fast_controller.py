@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from cosim.compiled import PLAIN_RULE
-from cosim.executors.fast_lines import ask_again, leave
-from cosim.executors.fast_ports import admitted, served
+import numpy as np
+
+from cosim.compiled import PLAIN_RULE, at
+from cosim.executors.fast_lines import ask_again, find_front, joined, leave
+from cosim.executors.fast_ports import admitted, request_ahead, served
+from cosim.executors.fast_state import READ, flight_of
 from cosim.executors.fast_streams import leap, may_leap
 from cosim.memory.bursts import FAR
 from cosim.memory.crossing import to_ddr
@@ -49,6 +52,19 @@ class Room(NamedTuple):
     space: int
 
 
+class Burst(NamedTuple):
+    """A burst that is served: fields of BURST (`cosim.memory.controller`)."""
+
+    unit: int
+    number: int
+    address: int
+    moved: int
+    atoms: int
+    arrival: int
+    admitted: int
+    traced: int
+
+
 @PLAIN_RULE
 def _taken_up(s):
     """(turn, window of reads, window of writes) out of the state."""
@@ -68,44 +84,67 @@ def _put_down(s, turn, reads, writes):
 
 
 @PLAIN_RULE
-def _admitted_at(machine, write, room):
+def _admitted_at(machine, write, room, front):
     """Clock at which the first of a line enters the window, as far as is known."""
-    front = machine.lines.front[write]
-    if room.occupied and room.occupied + front.atoms > machine.dram.t[0].entries[write]:
-        return FAR
+    if room.occupied and front.member >= 0:
+        x = at(machine.progress, front.member)
+        waiting = flight_of(machine, front.member, x.oldest)
+        if room.occupied + waiting.atoms > machine.dram.t[0].entries[write]:
+            return FAR
     return max(front.arrival, room.space)  # FAR if there is none
 
 
 @PLAIN_RULE
-def _enter(machine, write, room, now):
-    """The first of a line enters the window: (the window then, whose it is)."""
-    dram, s, front = machine.dram, machine.dram.s[0], machine.lines.front[write]
-    member, waiting = front.member, machine.flight[front.place]
-    s.unused -= 1
-    entry = dram.free[s.unused]
-    burst = dram.pool[entry]
-    burst.arrival = waiting.arrival
-    burst.unit = member
-    burst.address = waiting.address
-    burst.moved = waiting.moved
-    burst.atoms = waiting.atoms
-    burst.write = write
-    burst.admitted = now
-    if member < len(machine.units):
-        burst.number = machine.lines.oldest[member]
-        burst.traced = machine.progress[member].traced
-    dram.windows[write, room.bursts] = entry
-    leave(machine, member, write)
-    return Room(room.bursts + 1, room.occupied + burst.atoms, room.space), member
+def _taken(machine, member, now):
+    """The oldest burst of a member, taken out of its line at `now`."""
+    x = at(machine.progress, member)
+    waiting = flight_of(machine, member, x.oldest)
+    burst = Burst(member, x.oldest, waiting.address, waiting.moved, waiting.atoms, waiting.arrival,
+                  now, x.traced)
+    leave(machine, member)
+    return burst
 
 
 @PLAIN_RULE
-def _decided(dram, turn, reads, writes, now):
-    """The turn at `now`, perhaps the other direction's: of values, as in `ddr_pick`."""
+def _enter(dram, write, room, burst):
+    """A burst enters the window; the window then."""
+    s = dram.s[0]
+    s.unused -= 1
+    entry = at(dram.free, s.unused)
+    kept = at(dram.pool, entry)
+    kept.unit, kept.number, kept.address = burst.unit, burst.number, burst.address
+    kept.moved, kept.atoms, kept.arrival = burst.moved, burst.atoms, burst.arrival
+    kept.admitted, kept.traced = burst.admitted, burst.traced
+    dram.windows[np.uint64(write), np.uint64(room.bursts)] = entry
+    return Room(room.bursts + 1, room.occupied + burst.atoms, room.space)
+
+
+@PLAIN_RULE
+def _chosen(dram, turn, room):
+    """Take the burst to serve out of a window: (it, the window then, does it overtake one?)."""
+    s, chosen = dram.s[0], 0
+    if room.bursts > 1:
+        chosen = ddr_choose(dram, turn.mode, room.bursts, _slot(dram, turn), turn.bypassed,
+                            turn.switched)
+    entry = ddr_remove(dram.windows[np.uint64(turn.mode)], room.bursts, chosen)
+    dram.free[np.uint64(s.unused)] = entry
+    s.unused += 1
+    kept = at(dram.pool, entry)
+    burst = Burst(kept.unit, kept.number, kept.address, kept.moved, kept.atoms, kept.arrival,
+                  kept.admitted, kept.traced)
+    return burst, Room(room.bursts - 1, room.occupied - kept.atoms, turn.now), chosen > 0
+
+
+@PLAIN_RULE
+def _decided(dram, turn, in_reads, in_writes, now):
+    """The turn at `now`, perhaps the other direction's: of values, as in `ddr_pick`.
+
+    `in_reads`, `in_writes`: bursts in the windows.
+    """
     mode = turn.mode
-    waiting, others, last = reads.bursts, writes.bursts, turn.written
+    waiting, others, last = in_reads, in_writes, turn.written
     if mode:
-        waiting, others, last = writes.bursts, reads.bursts, turn.read
+        waiting, others, last = in_writes, in_reads, turn.read
     write, idle = ddr_direction(dram, mode, turn.run, waiting, others, last, now)
     if write == mode:
         return Turn(now, turn.bus, mode, turn.run, turn.switched, turn.bypassed, turn.read,
@@ -116,37 +155,95 @@ def _decided(dram, turn, reads, writes, now):
 
 
 @PLAIN_RULE
-def _serve(machine, counts, turn, room):
-    """Serve a burst of the window whose turn it is: (turn, window, when its unit is next due)."""
-    dram, s, write, now = machine.dram, machine.dram.s[0], turn.mode, turn.now
-    slot = max(now, bus_at(dram.t[0], write, turn.bus, turn.read, turn.written))
-    chosen = 0
-    if room.bursts > 1:
-        chosen = ddr_choose(dram, write, room.bursts, slot, turn.bypassed, turn.switched)
-    entry = ddr_remove(dram.windows[write], room.bursts, chosen)
-    dram.free[s.unused] = entry
-    s.unused += 1
-    burst, hits, misses, atoms = dram.pool[entry], s.hits, s.misses, dram.pool[entry].atoms
-    first, last, bus = ddr_transfer(dram, burst, slot, turn.switched)
-    turn = Turn(now, bus, write, turn.run + atoms, turn.switched,
-                turn.bypassed + atoms if chosen > 0 else 0,
+def _slot(dram, turn):
+    """Clock from which the direction being served may have the bus."""
+    return max(turn.now, bus_at(dram.t[0], turn.mode, turn.bus, turn.read, turn.written))
+
+
+@PLAIN_RULE
+def _serve(machine, counts, turn, burst, overtakes):
+    """Serve a burst: (turn, is its unit to go on?)."""
+    dram, s, write = machine.dram, machine.dram.s[0], turn.mode
+    hits, misses = s.hits, s.misses
+    first, last, bus = ddr_transfer(dram, burst, write, _slot(dram, turn), turn.switched)
+    turn = Turn(turn.now, bus, write, turn.run + burst.atoms, turn.switched,
+                turn.bypassed + burst.atoms if overtakes else 0,
                 turn.read if write else last, last if write else turn.written)
-    room = Room(room.bursts - 1, room.occupied - atoms, now)
-    soonest = FAR
     if burst.unit >= len(machine.units):
         s.hits, s.misses = hits, misses
-        source = dram.sources[burst.unit - len(machine.units)]
+        source = at(dram.sources, burst.unit - len(machine.units))
         source.next_at = max(burst.arrival + source.period, last)
         ask_again(machine, burst.unit - len(machine.units))
-    else:
-        s.inside -= 1
-        s.seen = s.refreshes
-        if len(counts.trace_hits):
-            counts.trace_hits[burst.traced] += s.hits - hits
-            counts.trace_misses[burst.traced] += s.misses - misses
-        if not write:
-            soonest = served(machine, entry, first, last)
-    return turn, room, soonest
+        return turn, True
+    s.inside -= 1
+    s.seen = s.refreshes
+    if len(counts.trace_hits):
+        counts.trace_hits[burst.traced] += s.hits - hits
+        counts.trace_misses[burst.traced] += s.misses - misses
+    if write:
+        return turn, False
+    return turn, served(machine, burst.unit, burst.number, burst.moved, first, last)
+
+
+@PLAIN_RULE
+def _go_on(machine, first, other, blocked, accepted, member):
+    """Two members (-1: none) ask for more: (fronts of both directions, when one is next due).
+
+    `blocked`: a unit whose burst is accepted in the cycle `accepted`.
+    """
+    soonest, following = FAR, member
+    if blocked < 0:
+        blocked, accepted, following = member, -1, -1
+    while blocked >= 0:
+        if blocked < len(machine.units):
+            request_ahead(machine, blocked, accepted)
+            soonest = min(soonest, at(machine.progress, blocked).due)
+            write = at(machine.units, blocked).kind != READ
+        else:
+            write = at(machine.dram.sources, blocked - len(machine.units)).write == 1
+        if write:
+            other = joined(machine, other, blocked)
+        else:
+            first = joined(machine, first, blocked)
+        blocked, accepted, following = following, -1, -1
+    return first, other, soonest
+
+
+@PLAIN_RULE
+def _leapt(machine, counts, turn, reads, fronts, bound):
+    """(turn, window of reads, its front) after all rounds of streams that fit before `bound`."""
+    t = machine.dram.t[0]
+    free = max(max(turn.now, reads.space), bus_at(t, 0, turn.bus, turn.read, turn.written))
+    if may_leap(machine, fronts[0], fronts[1], free):
+        moved, latest, bus = leap(machine, counts, fronts[0], bound)
+        if moved:
+            return (Turn(latest, bus, 0, turn.run + moved, turn.switched, 0, bus - t.t_ccd,
+                         turn.written), Room(0, 0, latest),
+                    find_front(machine, machine.readers))
+    return turn, reads, fronts[0]
+
+
+@PLAIN_RULE
+def _refreshed(dram, turn, now):
+    """The turn after a refresh."""
+    s = dram.s[0]
+    s.bus = turn.bus
+    ddr_refresh(dram, now)
+    return Turn(now, s.bus, turn.mode, turn.run, turn.switched, turn.bypassed, turn.read,
+                turn.written)
+
+
+@PLAIN_RULE
+def _placed(dram, turn, reads, writes, burst, write, alone):
+    """(turn, windows) when a burst has left its line; `alone`: it is served before any other."""
+    if alone:
+        turn = _decided(dram, turn, 0 if write else 1, 1 if write else 0, burst.admitted)
+        if write:
+            return turn, reads, Room(0, 0, burst.admitted)
+        return turn, Room(0, 0, burst.admitted), writes
+    if write:
+        return turn, reads, _enter(dram, 1, writes, burst)
+    return turn, _enter(dram, 0, reads, burst), writes
 
 
 @PLAIN_RULE
@@ -156,49 +253,54 @@ def controller_act(machine, counts, limit):
     What it does may make a unit due earlier; returned is the cycle that then comes first. The
     controller acts at the end of the cycle in which its clock begins.
     """
-    dram, s = machine.dram, machine.dram.s[0]
+    dram, s, units = machine.dram, machine.dram.s[0], len(machine.units)
     bound = FAR if limit == FAR else to_ddr(limit, dram.t)
     turn, reads, writes = _taken_up(s)
+    first, other = find_front(machine, machine.readers), find_front(machine, machine.writers)
     while s.inside > 0:
-        if reads.bursts + writes.bursts == 0 and turn.mode == 0 and may_leap(
-                machine, max(max(turn.now, reads.space),
-                             bus_at(dram.t[0], 0, turn.bus, turn.read, turn.written))):
-            moved, latest, bus = leap(machine, counts, bound)
-            if moved:
-                turn = Turn(latest, bus, 0, turn.run + moved, turn.switched, 0,
-                            bus - dram.t[0].t_ccd, turn.written)
-                reads = Room(0, 0, latest)
-        read_at, write_at = _admitted_at(machine, 0, reads), _admitted_at(machine, 1, writes)
-        now = max(turn.now, turn.bus) if reads.bursts + writes.bursts else FAR
-        soonest = FAR
-        if min(read_at, write_at) <= now:
-            now = min(read_at, write_at)
-            if now >= bound:
-                break
+        waiting = reads.bursts + writes.bursts
+        if waiting == 0 and turn.mode == 0:
+            turn, reads, first = _leapt(machine, counts, turn, reads, (first, other), bound)
+        read_at = _admitted_at(machine, 0, reads, first)
+        admit = min(read_at, _admitted_at(machine, 1, writes, other))
+        free = max(turn.now, turn.bus)
+        now = free if waiting and free < admit else admit
+        if now >= bound:
+            break
+        blocked, accepted, member = -1, -1, -1
+        alone, overtakes = False, False
+        if now == admit:
             turn = Turn(max(turn.now, now), turn.bus, turn.mode, turn.run, turn.switched,
                         turn.bypassed, turn.read, turn.written)
-            if now == read_at:
-                reads, member = _enter(machine, 0, reads, now)
+            write = now != read_at
+            burst = _taken(machine, other.member if write else first.member, now)
+            if write:
+                other = find_front(machine, machine.writers)
             else:
-                writes, member = _enter(machine, 1, writes, now)
-            if member < len(machine.units):
-                soonest = admitted(machine, member, now)
+                first = find_front(machine, machine.readers)
+            if burst.unit < units:
+                blocked, accepted = admitted(machine, burst.unit, now)
+                member = burst.unit if write else -1
+            alone = (waiting == 0 and free <= now and now < s.refresh
+                     and now < first.arrival and now < other.arrival)
+            turn, reads, writes = _placed(dram, turn, reads, writes, burst, write, alone)
+        elif s.refresh <= now:
+            turn = _refreshed(dram, turn, now)
+            continue
         else:
-            if now >= bound:
-                break
-            if s.refresh <= now:
-                s.bus = turn.bus
-                ddr_refresh(dram, now)
-                turn = Turn(now, s.bus, turn.mode, turn.run, turn.switched, turn.bypassed,
-                            turn.read, turn.written)
-                continue
-            turn = _decided(dram, turn, reads, writes, now)
+            turn = _decided(dram, turn, reads.bursts, writes.bursts, now)
             if turn.mode:
-                turn, writes, soonest = _serve(machine, counts, turn, writes)
+                burst, writes, overtakes = _chosen(dram, turn, writes)
             else:
-                turn, reads, soonest = _serve(machine, counts, turn, reads)
-        if soonest < limit:
-            limit = soonest
-            bound = to_ddr(limit, dram.t)
+                burst, reads, overtakes = _chosen(dram, turn, reads)
+        if alone or now != admit:
+            turn, goes_on = _serve(machine, counts, turn, burst, overtakes)
+            if goes_on:
+                member = burst.unit
+        if member >= 0 or blocked >= 0:
+            first, other, soonest = _go_on(machine, first, other, blocked, accepted, member)
+            if soonest < limit:
+                limit = soonest
+                bound = to_ddr(limit, dram.t)
     _put_down(s, turn, reads, writes)
     return limit

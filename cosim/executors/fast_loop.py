@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cosim.compiled import CACHED_RULE, PLAIN_RULE, kept
+from cosim.compiled import CACHED_RULE, PLAIN_RULE, at, kept
 from cosim.executors import fast_controller, fast_lines, fast_ports, fast_state, fast_streams
 from cosim.executors.fast_controller import controller_act
 from cosim.executors.fast_lines import start_lines
-from cosim.executors.fast_ports import port_accept, request_ahead
+from cosim.executors.fast_ports import request_ahead
 from cosim.executors.fast_state import (
     BLOCKED,
     COMPUTE,
@@ -26,8 +26,12 @@ from cosim.executors.fast_state import (
     MEMO,
     READY,
     REQUESTING,
+    Walk,
+    flight_of,
     next_burst,
-    reschedule,
+    next_event,
+    put_down,
+    taken_up,
 )
 from cosim.memory import arbiter, bursts, controller, crossing, ddr3
 from cosim.memory.bursts import FAR, flat_accept, flat_transfer
@@ -106,8 +110,8 @@ def bit_index(low: int) -> int:
 @CACHED_RULE
 def _advance(machine, code, unit):
     """Move a unit to its next operation; FINISHED after its last one."""
-    x = machine.progress[unit]
-    machine.doing[unit] = READY
+    x = at(machine.progress, unit)
+    x.doing = READY
     segment = x.segment
     x.place += 1
     if segment < 0 or x.place >= code.starts[segment, unit + 1]:
@@ -119,7 +123,7 @@ def _advance(machine, code, unit):
                    and code.starts[segment, unit] == code.starts[segment, unit + 1]):
                 segment += 1
             if segment == len(code.repeats):
-                machine.doing[unit] = FINISHED
+                x.doing = FINISHED
                 return
             x.segment = segment
             x.turn = 0
@@ -133,7 +137,7 @@ def _alone(machine, unit, address):
 
     The result depends on the address only through its offset in 4096 bytes.
     """
-    operation = machine.operations[machine.progress[unit].row]
+    operation = at(machine.operations, at(machine.progress, unit).row)
     offset = address & 4095
     key = (unit + 1) * 31 + operation.row_bytes
     key = key * 31 + operation.rows
@@ -141,7 +145,7 @@ def _alone(machine, unit, address):
     key = key * 31 + operation.planes
     key = (key * 31 + operation.plane_stride) * 31 + offset
     slot = (key ^ (key >> 12) ^ (key >> 24)) & (MEMO - 1)
-    kept = machine.known[slot]
+    kept = at(machine.known, slot)
     if (kept.unit == unit + 1 and kept.offset == offset and kept.row_bytes == operation.row_bytes
             and kept.rows == operation.rows and kept.row_stride == operation.row_stride
             and kept.planes == operation.planes and kept.plane_stride == operation.plane_stride):
@@ -150,7 +154,7 @@ def _alone(machine, unit, address):
     kept.rows, kept.row_stride = operation.rows, operation.row_stride
     kept.planes, kept.plane_stride = operation.planes, operation.plane_stride
     kept.done, kept.beats, kept.bursts = flat_transfer(
-        offset, operation, machine.units[unit], machine.done[unit])
+        offset, operation, at(machine.units, unit), machine.scratch)
     return slot
 
 
@@ -159,8 +163,8 @@ def _end(run, unit):
     """The operation of a unit ends now: count it, signal its tokens, go to the next."""
     machine, counts, tokens, moment = run.machine, run.counts, run.tokens, run.moment[0]
     now = moment.now
-    x = machine.progress[unit]
-    operation, settings = machine.operations[x.row], machine.units[unit]
+    x = at(machine.progress, unit)
+    operation, settings = at(machine.operations, x.row), at(machine.units, unit)
     layer = operation.layer
     counts.layer_end[layer] = now
     if len(run.code.latest):
@@ -192,7 +196,7 @@ def _end(run, unit):
             moment.available |= low
             tokens.since[channel] = now
         tokens.held[channel] += 1
-    machine.due[unit] = FAR
+    x.due = FAR
     x.since = now
     _advance(machine, run.code, unit)
 
@@ -217,8 +221,8 @@ def _take_tokens(run, wait):
 def _start(run, unit):
     """The next operation of a unit starts now; its tokens are there."""
     machine, code, counts, now = run.machine, run.code, run.counts, run.moment[0].now
-    x, settings = machine.progress[unit], machine.units[unit]
-    operation = machine.operations[x.row]
+    x, settings = at(machine.progress, unit), at(machine.units, unit)
+    operation = at(machine.operations, x.row)
     layer = operation.layer
     cause = _take_tokens(run, operation.wait)
     if now > x.since and not operation.marks & 1:
@@ -231,52 +235,51 @@ def _start(run, unit):
                 - code.firsts[x.segment])
     if settings.kind == COMPUTE or operation.trips > 0:
         x.issued, x.beats = 0, operation.trips  # of a transfer on chip
-        machine.doing[unit] = ENDING
-        machine.due[unit] = (now + operation.filling + operation.drain
+        x.doing = ENDING
+        x.due = (now + operation.filling + operation.drain
                              + operation.interval * operation.trips)
         return
     address = operation.address + x.turn * operation.advance
-    machine.due[unit] = now + settings.setup
+    x.due = now + settings.setup
     if settings.alone:
-        kept = machine.known[_alone(machine, unit, address)]
+        kept = at(machine.known, _alone(machine, unit, address))
         x.beats = kept.beats
         x.issued = kept.bursts
-        machine.doing[unit] = ENDING
-        machine.due[unit] += kept.done + settings.tail
+        x.doing = ENDING
+        x.due += kept.done + settings.tail
         return
     x.plane = x.run = x.new_run = 0
     x.issued = x.known = x.beats = 0
     x.here = address
     x.left = operation.row_bytes
-    machine.doing[unit] = REQUESTING
-    run.moment[0].requests += machine.due[unit] == now
+    x.doing = REQUESTING
+    run.moment[0].requests += x.due == now
 
 
 @PLAIN_RULE
 def _request(run, unit):
     """A unit asks its port for a burst now."""
     machine, now = run.machine, run.moment[0].now
-    x, settings = machine.progress[unit], machine.units[unit]
-    channel = machine.channels[settings.channel]
+    x, settings = at(machine.progress, unit), at(machine.units, unit)
+    channel = at(machine.channels, settings.channel)
     if len(machine.dram.banks):
         if channel.held >= settings.accept:
-            machine.doing[unit] = BLOCKED
-            machine.due[unit] = FAR
+            x.doing = BLOCKED
+            x.due = FAR
             x.presented = now
         else:
-            port_accept(machine, unit, max(now, channel.accepted + 1))
-            request_ahead(machine, unit)
+            request_ahead(machine, unit, max(now, channel.accepted + 1))
         return
-    _, beats = next_burst(machine, unit)
-    channel.accepted, begin = flat_accept(now, channel.accepted, settings.lead, channel.data_free)
+    _, beats, walk = next_burst(machine, unit, taken_up(x))
+    accepted, begin = flat_accept(now, channel.accepted, settings.lead, channel.data_free)
+    channel.accepted = accepted
     channel.data_free = begin + beats
-    x.accepted = channel.accepted
-    x.done = channel.data_free + settings.trail
-    done = machine.done
-    done[unit, x.issued & (done.shape[1] - 1)] = x.done
-    x.issued += 1
-    x.known += 1
-    reschedule(machine, unit)
+    done = begin + beats + settings.trail
+    flight_of(machine, unit, walk.issued).done = done
+    walk = Walk(walk.here, walk.left, walk.new_run, walk.issued + 1, walk.known + 1, accepted,
+                done)
+    put_down(x, walk)
+    x.doing, x.due = next_event(machine, unit, walk)
 
 
 @PLAIN_RULE
@@ -286,8 +289,8 @@ def _cycle(run):
     units, now = len(machine.units), moment.now
     moment.requests = 0
     for unit in range(units):
-        if machine.due[unit] == now:
-            if machine.doing[unit] == ENDING:
+        if at(machine.progress, unit).due == now:
+            if at(machine.progress, unit).doing == ENDING:
                 moment.ended = 1
                 moment.total = now  # the DRAM may still take posted writes after the last end
                 _end(run, unit)
@@ -296,19 +299,19 @@ def _cycle(run):
     if moment.ended:
         moment.ended = 0
         for unit in range(units):
-            if (machine.doing[unit] == READY
-                    and not machine.operations[machine.progress[unit].row].wait
+            if (at(machine.progress, unit).doing == READY
+                    and not at(machine.operations, at(machine.progress, unit).row).wait
                     & ~moment.available):
                 _start(run, unit)
     for unit in range(units):  # requests, in unit order
         if moment.requests == 0:
             break
-        if machine.due[unit] == now and machine.doing[unit] == REQUESTING:
+        if at(machine.progress, unit).due == now and at(machine.progress, unit).doing == REQUESTING:
             moment.requests -= 1
             _request(run, unit)
     soonest = FAR
     for unit in range(units):
-        soonest = min(soonest, machine.due[unit])
+        soonest = min(soonest, at(machine.progress, unit).due)
     if len(machine.dram.banks) and machine.dram.s[0].inside:
         soonest = controller_act(machine, run.counts, soonest)
     moment.now = soonest
@@ -323,8 +326,8 @@ def loop(run):
         if run.tokens.held[channel] > 0:
             moment.available |= np.int64(1) << channel
     for unit in range(len(machine.units)):
-        machine.due[unit] = FAR
-        machine.progress[unit].segment = -1
+        at(machine.progress, unit).due = FAR
+        at(machine.progress, unit).segment = -1
         _advance(machine, run.code, unit)
     start_lines(machine)
     moment.ended = 1
@@ -332,6 +335,6 @@ def loop(run):
         _cycle(run)
     stuck = -1
     for unit in range(len(machine.units)):
-        if machine.doing[unit] != FINISHED and stuck < 0 and not moment.late:
+        if at(machine.progress, unit).doing != FINISHED and stuck < 0 and not moment.late:
             stuck = unit
     return moment.total, stuck

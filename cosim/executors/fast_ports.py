@@ -6,16 +6,17 @@ can be seen: a burst whose request cycle is known is accepted at once, without a
 
 from __future__ import annotations
 
-from cosim.compiled import PLAIN_RULE
-from cosim.executors.fast_lines import join
+from cosim.compiled import PLAIN_RULE, at
 from cosim.executors.fast_state import (
     BLOCKED,
     READ,
     REQUESTING,
-    WAITING,
+    Walk,
+    flight_of,
     next_burst,
-    place_of,
-    reschedule,
+    next_event,
+    put_down,
+    taken_up,
 )
 from cosim.memory.bursts import FAR, precedes
 from cosim.memory.crossing import (
@@ -31,80 +32,72 @@ from cosim.memory.ddr3 import ddr_atoms
 
 
 @PLAIN_RULE
-def port_accept(machine, unit, accepted):
-    """Accept the next burst of a unit on a port of the DDR3 memory."""
-    x, settings, dram = machine.progress[unit], machine.units[unit], machine.dram
-    number, address = x.issued, x.here
-    size, beats = next_burst(machine, unit)
-    channel = machine.channels[settings.channel]
+def _accept(machine, unit, walk, accepted):
+    """Accept the next burst of a unit on a port of the DDR3 memory; where the unit is then."""
+    x, settings, dram = at(machine.progress, unit), at(machine.units, unit), machine.dram
+    number, address = walk.issued, walk.here
+    size, beats, walk = next_burst(machine, unit, walk)
+    channel = at(machine.channels, settings.channel)
     channel.accepted = accepted
     channel.held += 1
-    burst = machine.flight[place_of(machine, unit, number)]
-    write = 0 if settings.kind == READ else 1
-    if write:
-        channel.data_free = ddr_write_data(accepted, settings.lead, channel.data_free, beats)
-        crossing = machine.channels[2 * settings.controller + 1]
-        _, arrival = controller_port(dram.t, to_ddr(channel.data_free + settings.request, dram.t),
-                                     crossing.crossing, size)
-        crossing.crossing = arrival
-    else:
+    burst = flight_of(machine, unit, number)
+    if settings.kind == READ:
         arrival = to_ddr(accepted + settings.request, dram.t)
         burst.beats = beats
         burst.last = -1
+    else:
+        channel.data_free = ddr_write_data(accepted, settings.lead, channel.data_free, beats)
+        crossing = at(machine.channels, 2 * settings.controller + 1)
+        _, arrival = controller_port(dram.t, to_ddr(channel.data_free + settings.request, dram.t),
+                                     crossing.crossing, size)
+        crossing.crossing = arrival
     burst.arrival = arrival
     burst.address = address
     burst.moved = size
     burst.atoms = ddr_atoms(dram.t[0], address, size)
-    join(machine, unit, write, arrival, number)
+    if x.arrival == FAR:
+        x.oldest = number
+        x.arrival = arrival
     dram.s[0].inside += 1
-    x.accepted = accepted
-    x.issued = number + 1
+    return Walk(walk.here, walk.left, walk.new_run, number + 1, walk.known, accepted, walk.done)
 
 
 @PLAIN_RULE
-def request_ahead(machine, unit):
+def request_ahead(machine, unit, accepted):
     """Accept every burst of a unit whose request cycle is known, if nothing can come between.
 
-    Nobody else asks for what it needs, and room in the port's queue only grows until then.
+    `accepted`: the port accepts the unit's next burst in that cycle anyhow; -1: none yet.
+    Nobody else asks for what a `sole` unit needs, and room in the port's queue only grows until
+    its request.
     """
-    settings = machine.units[unit]
-    reschedule(machine, unit)
-    while (settings.sole and machine.doing[unit] == REQUESTING
-           and machine.channels[settings.channel].held < settings.accept):
-        port_accept(machine, unit, machine.due[unit])
-        reschedule(machine, unit)
+    x, settings = at(machine.progress, unit), at(machine.units, unit)
+    channel = at(machine.channels, settings.channel)
+    if accepted < 0 and x.doing == BLOCKED:
+        return
+    walk = taken_up(x)
+    doing, due = REQUESTING, accepted
+    while True:
+        if accepted < 0:
+            doing, due = next_event(machine, unit, walk)
+            if doing != REQUESTING or not settings.sole or channel.held >= settings.accept:
+                break
+        walk = _accept(machine, unit, walk, due)
+        accepted = -1
+    put_down(x, walk)
+    x.doing = doing
+    x.due = due
 
 
 @PLAIN_RULE
-def _deliver(machine, unit):
-    """Move the data of served reads over the port, in the order of the unit's requests."""
-    x, settings = machine.progress[unit], machine.units[unit]
-    channel = machine.channels[settings.channel]
-    while x.known < x.issued:
-        burst = machine.flight[place_of(machine, unit, x.known)]
-        if burst.last < 0:
-            break
-        channel.data_free = ddr_read_data(machine.dram.t, burst.first, burst.last,
-                                          settings.response, channel.data_free, burst.beats)
-        machine.done[unit, x.known & (machine.done.shape[1] - 1)] = channel.data_free
-        x.done = channel.data_free
-        x.known += 1
-    request_ahead(machine, unit)
-
-
-@PLAIN_RULE
-def _unblock(machine, number, cycle):
-    """A burst left a port's queue: accept the request that has waited longest; its unit."""
+def _waits_longest(machine, number):
+    """The unit whose request has waited longest at one direction of a port; -1: none waits."""
     best = -1
     for unit in range(len(machine.units)):
-        if (machine.doing[unit] == BLOCKED and machine.units[unit].channel == number
-                and (best < 0 or precedes(machine.progress[unit].presented, unit,
-                                          machine.progress[best].presented, best))):
+        x, settings = at(machine.progress, unit), at(machine.units, unit)
+        if (x.doing == BLOCKED and settings.channel == number
+                and (best < 0 or precedes(x.presented, unit,
+                                          at(machine.progress, best).presented, best))):
             best = unit
-    if best >= 0:
-        machine.doing[best] = WAITING
-        port_accept(machine, best, max(cycle, machine.channels[number].accepted) + 1)
-        request_ahead(machine, best)
     return best
 
 
@@ -112,38 +105,51 @@ def _unblock(machine, number, cycle):
 def admitted(machine, unit, clock):
     """The controller took a burst of a unit: answer a write, make room in the port's queue.
 
-    Returned is the cycle in which a unit is next due because of that.
+    (who waited for that room, -1: nobody; the cycle in which its burst is accepted).
     """
-    settings, x, soonest = machine.units[unit], machine.progress[unit], FAR
-    channel = machine.channels[settings.channel]
+    settings, x = at(machine.units, unit), at(machine.progress, unit)
+    channel = at(machine.channels, settings.channel)
+    blocked, accepted = -1, -1
+    if channel.held == settings.accept:
+        blocked = _waits_longest(machine, settings.channel)
+        accepted = max(decided_in(clock, machine.dram.t), channel.accepted) + 1
     channel.held -= 1
-    if channel.held == settings.accept - 1:
-        freed = _unblock(machine, settings.channel, decided_in(clock, machine.dram.t))
-        if freed >= 0:
-            soonest = machine.due[freed]
     if settings.kind != READ:
         done = max(to_fabric(clock, machine.dram.t) + settings.response, channel.answered + 1)
         channel.answered = done
-        machine.done[unit, x.known & (machine.done.shape[1] - 1)] = done
+        flight_of(machine, unit, x.known).done = done
         x.done = done
         x.known += 1
-        request_ahead(machine, unit)
-        soonest = min(soonest, machine.due[unit])
-    return soonest
+    return blocked, accepted
 
 
 @PLAIN_RULE
-def served(machine, entry, first, last):
-    """The DRAM has the data of a read; the cycle in which its unit is next due because of that."""
-    dram = machine.dram
-    burst = dram.pool[entry]
-    unit = burst.unit
-    crossing = machine.channels[2 * machine.units[unit].controller]
-    begin, crossing.crossing = passage(dram.t, first, last, crossing.crossing, burst.moved)
-    flown = machine.flight[place_of(machine, unit, burst.number)]
-    flown.first = begin
-    flown.last = crossing.crossing
-    if burst.number != machine.progress[unit].known:
-        return FAR
-    _deliver(machine, unit)
-    return machine.due[unit]
+def served(machine, unit, number, moved, first, last):
+    """The DRAM has the data of a read; they move over the port, in the order of the unit's.
+
+    Does its next burst get through?
+    """
+    settings, x, t = at(machine.units, unit), at(machine.progress, unit), machine.dram.t
+    crossing = at(machine.channels, 2 * settings.controller)
+    begin, end = passage(t, first, last, crossing.crossing, moved)
+    crossing.crossing = end
+    burst = flight_of(machine, unit, number)
+    if number != x.known:
+        burst.first = begin
+        burst.last = end
+        return False
+    channel, issued = at(machine.channels, settings.channel), x.issued
+    free = channel.data_free
+    while True:
+        free = ddr_read_data(t, begin, end, settings.response, free, burst.beats)
+        burst.done = free
+        number += 1
+        if number == issued:
+            break
+        burst = flight_of(machine, unit, number)
+        begin, end = burst.first, burst.last
+        if end < 0:
+            break
+    channel.data_free = x.done = free
+    x.known = number
+    return True

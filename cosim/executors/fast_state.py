@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosim.compiled import PLAIN_RULE
+from cosim.compiled import PLAIN_RULE, at
 from cosim.memory.bursts import FAR, burst_beats, burst_bytes, next_request
 from cosim.memory.controller import Controller, record_type
 from cosim.program.table import Column, UnitKind
@@ -32,10 +32,13 @@ UNIT = record_type("kind", "port", "outstanding", "max_beats", "setup", "tail", 
 #: of its operation; `since`: end of the one before. Of the transfer it runs: `plane`, `run`,
 #: `here` and `left` (bytes of the present run), `issued` (bursts accepted), `known` (bursts whose
 #: done cycle is known), `accepted` and `done` of the last such burst, `presented`: its request;
+#: `doing`: see below; `due`: the cycle of its next event. `oldest`: number of its oldest burst
+#: outside the controller's windows; `arrival`: when that arrives, FAR if there is none.
 #: `column`: command of a stream's next burst; `leaped`: so many of the unit's were in leaps.
 PROGRESS = record_type("segment", "turn", "place", "row", "since", "start", "plane", "run", "here",
                        "left", "new_run", "issued", "known", "accepted", "done", "beats",
-                       "presented", "traced", "column", "leaped")
+                       "presented", "traced", "doing", "due", "oldest", "arrival", "column",
+                       "leaped")
 #: One direction of a port; `crossing`, in the record of the same number: one direction of a
 #: controller port.
 CHANNEL = record_type("accepted", "data_free", "held", "crossing", "answered")
@@ -49,26 +52,9 @@ READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
 
 
 #: A burst in flight: when it arrives at the controller, its address, bytes, beats and DRAM bursts;
-#: first and last DDR clock of the data of a read that was served (`last` is -1 before).
-FLIGHT = record_type("arrival", "address", "moved", "beats", "atoms", "first", "last")
-#: The burst of each direction that arrives first: whose it is (-1: none), when, its place in
-#: `flight` and its DRAM bursts.
-FRONT = record_type("member", "arrival", "place", "atoms")
-
-
-class Lines(NamedTuple):
-    """Who waits for the controller's windows: units, and behind them background sources.
-
-    A member's bursts arrive in their order, so its oldest stands for it. `members` (2, n) and
-    `sizes` (2,): numbers of those who read and of those who write, ascending; `oldest`: number of
-    a member's oldest burst outside the windows; `arrival`: when it arrives, FAR if there is none.
-    """
-
-    members: np.ndarray
-    sizes: np.ndarray
-    oldest: np.ndarray
-    arrival: np.ndarray
-    front: np.ndarray  # FRONT, of reads and of writes
+#: first and last DDR clock of the data of a read that was served (`last` is -1 before); its done
+#: cycle.
+FLIGHT = record_type("arrival", "address", "moved", "beats", "atoms", "first", "last", "done")
 
 
 class Machine(NamedTuple):
@@ -76,70 +62,86 @@ class Machine(NamedTuple):
 
     operations: np.ndarray  # OPERATION
     units: np.ndarray  # UNIT
-    progress: np.ndarray  # PROGRESS
-    doing: np.ndarray
-    due: np.ndarray  # the cycle of each unit's next event
-    done: np.ndarray  # (units, a power of two): done cycles of the bursts in flight by number
-    flight: np.ndarray  # (members times that): FLIGHT, see `place_of`
-    lines: Lines
+    progress: np.ndarray  # PROGRESS of members: units, and behind them background sources
+    flight: np.ndarray  # (members, a power of two): FLIGHT of bursts by their number
+    scratch: np.ndarray  # as many cycles as a member's
+    readers: np.ndarray  # numbers of the members who read, ascending
+    writers: np.ndarray  # of those who write
     known: np.ndarray  # KNOWN
     channels: np.ndarray  # CHANNEL
     dram: Controller
 
 
-@PLAIN_RULE
-def place_of(machine, member, number):
-    """Place in `flight` of a member's burst."""
-    ring = machine.done.shape[1]
-    return member * ring + (number & (ring - 1))
+class Walk(NamedTuple):
+    """Fields of PROGRESS that say how far a transfer is."""
+
+    here: int
+    left: int
+    new_run: int
+    issued: int
+    known: int
+    accepted: int
+    done: int
 
 
 @PLAIN_RULE
-def reschedule(machine, unit):
-    """Set the next event of a unit in a transfer, as far as done cycles are known."""
-    if machine.doing[unit] == BLOCKED:
-        return
-    x, settings = machine.progress[unit], machine.units[unit]
-    if x.left == 0:
-        if x.known == x.issued:
-            machine.doing[unit] = ENDING
-            machine.due[unit] = x.done + settings.tail
-            return
-    else:
-        leaver = x.issued - settings.outstanding  # must be done before the next request
-        serial = x.new_run and not settings.overlap
-        if x.known > leaver and (x.known == x.issued or not serial):
-            done = machine.done
-            freed = done[unit, leaver & (done.shape[1] - 1)] if leaver >= 0 else 0
-            machine.doing[unit] = REQUESTING
-            machine.due[unit] = next_request(x.accepted, x.done, freed, x.new_run,
-                                             settings.overlap, settings.run_setup)
-            return
-    machine.doing[unit] = WAITING
-    machine.due[unit] = FAR
+def flight_of(machine, member, number):
+    """The record of a member's burst."""
+    ring = machine.flight.shape[1]
+    return machine.flight[np.uint64(member), np.uint64(number & (ring - 1))]
 
 
 @PLAIN_RULE
-def next_burst(machine, unit):
-    """(bytes, beats) of the unit's burst at `here`; `here`, `left` and the run move on."""
-    x, settings = machine.progress[unit], machine.units[unit]
-    operation = machine.operations[x.row]
-    size = burst_bytes(x.here, x.left, settings.width, settings.max_beats)
+def taken_up(x):
+    """Where a unit is in its transfer."""
+    return Walk(x.here, x.left, x.new_run, x.issued, x.known, x.accepted, x.done)
+
+
+@PLAIN_RULE
+def put_down(x, walk):
+    """Write it back."""
+    x.here, x.left, x.new_run, x.issued = walk.here, walk.left, walk.new_run, walk.issued
+    x.known, x.accepted, x.done = walk.known, walk.accepted, walk.done
+
+
+@PLAIN_RULE
+def next_event(machine, unit, walk):
+    """(what a unit in a transfer does next, when), as far as done cycles are known."""
+    settings = at(machine.units, unit)
+    if walk.left == 0:
+        if walk.known == walk.issued:
+            return ENDING, walk.done + settings.tail
+        return WAITING, FAR
+    leaver = walk.issued - settings.outstanding  # must be done before the next request
+    if walk.known <= leaver or (walk.new_run and not settings.overlap
+                                and walk.known != walk.issued):
+        return WAITING, FAR
+    freed = walk.done
+    if leaver != walk.known - 1:
+        freed = flight_of(machine, unit, leaver).done if leaver >= 0 else 0
+    return REQUESTING, next_request(walk.accepted, walk.done, freed, walk.new_run,
+                                    settings.overlap, settings.run_setup)
+
+
+@PLAIN_RULE
+def next_burst(machine, unit, walk):
+    """(bytes, beats, where the unit is then) of a unit's next burst."""
+    x, settings = at(machine.progress, unit), at(machine.units, unit)
+    size = burst_bytes(walk.here, walk.left, settings.width, settings.max_beats)
     beats = settings.max_beats  # of a full one, without a division
     if size != beats * settings.width:
-        beats = burst_beats(x.here, size, settings.width)
-    x.here += size
-    x.left -= size
-    x.new_run = 0
+        beats = burst_beats(walk.here, size, settings.width)
     x.beats += beats
-    if x.left == 0:
+    here, left, new_run = walk.here + size, walk.left - size, 0
+    if left == 0:
+        operation = at(machine.operations, x.row)
         x.run += 1
         if x.run == operation.rows:
             x.run = 0
             x.plane += 1
         if x.plane < operation.planes:
-            x.left = operation.row_bytes
-            x.new_run = 1
-            x.here = (operation.address + x.turn * operation.advance
-                      + x.plane * operation.plane_stride + x.run * operation.row_stride)
-    return size, beats
+            left, new_run = operation.row_bytes, 1
+            here = (operation.address + x.turn * operation.advance
+                    + x.plane * operation.plane_stride + x.run * operation.row_stride)
+    return size, beats, Walk(here, left, new_run, walk.issued, walk.known, walk.accepted,
+                             walk.done)

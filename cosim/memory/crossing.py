@@ -14,10 +14,16 @@ SMALL = 1 << 31
 
 
 @CACHED_RULE
+def _quotient(number, divisor):
+    """number // divisor of what is not below 0: a division with signs takes twice as long."""
+    return np.int64(np.uint64(number) // np.uint64(divisor))
+
+
+@CACHED_RULE
 def _scaled(time, numerator, denominator, up):
     """time * numerator / denominator, rounded down or up, where the product would run over too."""
     if time < SMALL:
-        return (time * numerator + up * (denominator - 1)) // denominator
+        return _quotient(time * numerator + up * (denominator - 1), denominator)
     whole = time // denominator
     rest = time - whole * denominator
     return whole * numerator + (rest * numerator + up * (denominator - 1)) // denominator
@@ -50,7 +56,7 @@ def controller_port(t: np.ndarray, clock: int, free: int, size: int) -> tuple[in
     clocks = ((size + 7) >> 3) * t[0].word
     if t[0].word_per == 2:  # a shift is faster than a division
         return start, start + ((clocks + 1) >> 1)
-    return start, start + -(-clocks // t[0].word_per)
+    return start, start + _quotient(clocks + t[0].word_per - 1, t[0].word_per)
 
 
 @CACHED_RULE

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from cosim.compiled import CACHED_RULE, PLAIN_RULE
+from cosim.compiled import CACHED_RULE, PLAIN_RULE, at
 from cosim.memory.bursts import FAR, precedes, source_address
 from cosim.memory.controller import Controller
 
@@ -49,8 +49,8 @@ def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: 
     """Put a burst that arrives at DDR clock `arrival` into its line; oldest first, then unit."""
     s = dram.s[0]
     s.unused -= 1
-    entry = dram.free[s.unused]
-    burst = dram.pool[entry]
+    entry = at(dram.free, s.unused)
+    burst = at(dram.pool, entry)
     burst.arrival = arrival
     burst.unit = unit
     burst.number = number
@@ -62,8 +62,8 @@ def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: 
     line = dram.lines[write]
     rank = s.in_line[write]
     s.in_line[write] += 1
-    while rank > 0 and precedes(arrival, unit, dram.pool[line[rank - 1]].arrival,
-                                dram.pool[line[rank - 1]].unit):
+    while rank > 0 and precedes(arrival, unit, at(dram.pool, line[rank - 1]).arrival,
+                                at(dram.pool, line[rank - 1]).unit):
         line[rank] = line[rank - 1]
         rank -= 1
     line[rank] = entry
@@ -72,7 +72,7 @@ def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: 
 @CACHED_RULE
 def ddr_remove(row, count, first):
     """Take an entry out of a list; the later ones move up."""
-    entry = row[first]
+    entry = at(row, first)
     for index in range(first, count - 1):
         row[index] = row[index + 1]
     return entry
@@ -86,7 +86,7 @@ def _next_event(dram):
     for write in range(2):
         if s.in_line[write] == 0:
             continue
-        head = dram.pool[dram.lines[write, 0]]
+        head = at(dram.pool, dram.lines[write, 0])
         occupied = s.occupied[write]
         if occupied and occupied + head.atoms > t.entries[write]:
             continue
@@ -113,7 +113,7 @@ def ddr_next(dram: Controller, background: int) -> np.int64:
     _next_event(dram)
     index = 0
     while index < len(dram.sources):
-        source = dram.sources[index]
+        source = at(dram.sources, index)
         index += 1
         if source.out == 0 and source.next_at <= dram.s[0].when:
             address = source_address(dram.t[0], source)
@@ -151,7 +151,7 @@ def bank_of(dram, address):
     """The bank of an address."""
     t = dram.t[0]
     bank = (address >> t.row_shift) & (t.banks - 1)
-    return dram.banks[(bank << t.group_bits) + group_of(t, address)]
+    return at(dram.banks, (bank << t.group_bits) + group_of(t, address))
 
 
 @CACHED_RULE
@@ -240,10 +240,10 @@ def ddr_choose(dram, write, count, slot, bypassed, switched):
 
     `count`: bursts in the window; `slot`: clock from which its direction may have the bus.
     """
-    window = dram.windows[write]
+    window = dram.windows[np.uint64(write)]
     best, soonest = 0, FAR
     for index in range(count):
-        burst = dram.pool[window[index]]
+        burst = at(dram.pool, window[index])
         column = max(slot, _column_at(dram, burst, switched))
         if dram.t[0].group_mask:
             column = max(column, _group_at(dram, burst.address, write))
@@ -255,13 +255,14 @@ def ddr_choose(dram, write, count, slot, bypassed, switched):
 
 
 @CACHED_RULE
-def ddr_transfer(dram, burst, slot, switched):
+def ddr_transfer(dram, burst, write, slot, switched):
     """Issue every command of one burst; (first, last) column command, first free clock after it.
 
-    `slot`: clock from which its direction may have the bus.
+    `burst`: has address, moved, atoms and admitted; `slot`: clock from which its direction may
+    have the bus.
     """
     t, s = dram.t[0], dram.s[0]
-    address, left, write = burst.address, burst.moved, burst.write
+    address, left = burst.address, burst.moved
     first, last, bus, grouped = FAR, slot, slot, t.group_mask > 0
     while left > 0:
         size = min(left, t.row_bytes - (address & (t.row_bytes - 1)))
@@ -308,9 +309,9 @@ def ddr_direction(dram, mode, run, waiting, others, last, now):
         return mode, False
     if waiting == 0:
         return other, True
-    since = max(last, dram.pool[dram.windows[other, 0]].admitted)
-    starved = now - since >= t.starve[other]
-    if starved and run >= t.most_run[mode]:
+    since = max(last, at(dram.pool, dram.windows[np.uint64(other), 0]).admitted)
+    starved = now - since >= at(t.starve, other)
+    if starved and run >= at(t.most_run, mode):
         return other, False
     return mode, False
 
@@ -321,10 +322,10 @@ def _admit(dram, write, now):
     s = dram.s[0]
     entry = ddr_remove(dram.lines[write], s.in_line[write], 0)
     s.in_line[write] -= 1
-    dram.pool[entry].admitted = now
+    at(dram.pool, entry).admitted = now
     dram.windows[write, s.in_window[write]] = entry
     s.in_window[write] += 1
-    s.occupied[write] += dram.pool[entry].atoms
+    s.occupied[write] += at(dram.pool, entry).atoms
     return entry
 
 
@@ -337,7 +338,7 @@ def ddr_serve(dram, burst, overtakes, background, now):
     s, write = dram.s[0], burst.write
     hits, misses = s.hits, s.misses
     slot = max(now, bus_at(dram.t[0], write, s.bus, s.column[0], s.column[1]))
-    first, last, s.bus = ddr_transfer(dram, burst, slot, s.switched)
+    first, last, s.bus = ddr_transfer(dram, burst, write, slot, s.switched)
     s.column[write] = last
     s.new_hits = s.hits - hits
     s.new_misses = s.misses - misses
@@ -346,7 +347,7 @@ def ddr_serve(dram, burst, overtakes, background, now):
     s.space[write] = now
     if burst.unit >= background:
         s.hits, s.misses = hits, misses
-        source = dram.sources[burst.unit - background]
+        source = at(dram.sources, burst.unit - background)
         source.out = 0
         source.next_at = max(burst.arrival + source.period, last)
     else:
@@ -372,8 +373,8 @@ def ddr_pick(dram, now):
     chosen = ddr_choose(dram, write, s.in_window[write], slot, s.bypassed, s.switched)
     entry = ddr_remove(dram.windows[write], s.in_window[write], chosen)
     s.in_window[write] -= 1
-    s.occupied[write] -= dram.pool[entry].atoms
-    dram.free[s.unused] = entry
+    s.occupied[write] -= at(dram.pool, entry).atoms
+    dram.free[np.uint64(s.unused)] = entry
     s.unused += 1
     return entry, chosen > 0
 
@@ -394,5 +395,5 @@ def ddr_step(dram: Controller, background: int) -> tuple[int, int, int, int, int
         ddr_refresh(dram, now)
         return NOTHING, 0, now, now, now
     entry, overtakes = ddr_pick(dram, now)
-    first, last = ddr_serve(dram, dram.pool[entry], overtakes, background, now)
+    first, last = ddr_serve(dram, at(dram.pool, entry), overtakes, background, now)
     return SERVED, entry, now, first, last
