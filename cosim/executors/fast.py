@@ -33,7 +33,7 @@ from cosim.executors.fast_state import (
 )
 from cosim.memory import arbiter, bursts, crossing, ddr3
 from cosim.memory import controller as controller_records
-from cosim.memory.bursts import BOUNDARY_BYTES, FAR
+from cosim.memory.bursts import BOUNDARY_BYTES
 from cosim.memory.controller import Controller, controller, one_record
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
