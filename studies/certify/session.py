@@ -8,6 +8,7 @@ from __future__ import annotations
 import json as json_text
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,13 +32,17 @@ from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
 from studies.plain.stopping import Stopped, Stopping, exit_code
 from studies.plain.terminal import each_seconds
-from studies.search.exploration import Means, explore
+from studies.plain.workers import forked
+from studies.search.exploration import Means, explore, outcome
 from studies.search.identity import identity
+from studies.search.outcomes import Found, Objective, Outcome
 from studies.search.outcomes import Settings as SearchSettings
+from studies.search.screening import bounder
+from studies.search.search import search
 from studies.search.space import Choice
 from studies.search.space_overlays import overlay_of
 
-#: So many of a search's designs are simulated with another memory than the search's.
+#: With so many of a search's designs the search under another memory begins.
 QUICKEST = 64
 CERTIFICATE, BEST = "certificate.json", "best.toml"
 
@@ -76,7 +81,7 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
     branch = Branch(question, settings, _book(question, settings, effort.storage),
                     each_seconds(console, _line))
     with Stopping():
-        start = [*effort.start, *_searched(question, effort, console)]
+        start = [*effort.start, *searched(question, effort, console)]
         state = branch.run(effort.workers, effort.scheduler, start)
     if not state.front.members:
         _end(branch.signal, console, "stopped before a design was simulated; nothing is proved")
@@ -103,25 +108,42 @@ def run_proof(question: Question, settings: Settings, console: Console, out: Pat
     _end(branch.signal, console)
 
 
-def _searched(question: Question, effort: Effort, console: Console) -> list[Choice]:
+def searched(question: Question, effort: Effort, console: Console) -> list[Choice]:
     """The front of what `cosim explore` finds; of a small space it meets a quarter at most. Where
-    another memory may order designs otherwise, the quickest besides.
+    another memory may order designs otherwise, what a second search finds under that besides.
 
     It depends on the question alone, as the proof does. `Stopped` comes through."""
     most = SearchSettings()
     count = min(most.designs, question.space.size() // 4)
-    found = explore(question.graph, question.board, question.base,
-                    replace(most, designs=count, attempts=min(most.attempts, 8 * count)),
-                    question.space, Means(effort.workers, effort.scheduler), effort.start)
+    settings = replace(most, designs=count, attempts=min(most.attempts, 8 * count))
+    first = _whole(explore(question.graph, question.board, question.base, settings,
+                           question.space, Means(effort.workers, effort.scheduler),
+                           effort.start).found)
+    console.print(f"a search of {first.judged} designs comes first", soft_wrap=True)
+    found = [first.records[number].choice for number in first.front]
+    if not question.by_ways:
+        return found
+    quickest = sorted((record.evaluation.latency_ms, record.number) for record in first.records
+                      if record.evaluation is not None)[:QUICKEST]
+    with forked(partial(_judged, question), effort.workers) as workers:
+        again = _whole(search(
+            workers.map, question.space,
+            replace(settings, objectives=(Objective.LATENCY,)),
+            [*effort.start, *(first.records[number].choice for _, number in quickest)],
+            bound=bounder(question.graph, question.board, question.base)))
+    console.print(f"and one of {again.judged} under {question.memory}", soft_wrap=True)
+    return [*found, *(again.records[number].choice for number in again.front)]
+
+
+def _judged(question: Question, choice: Choice) -> Outcome:
+    return outcome(question.graph, question.board, question.base, choice, question.memory)
+
+
+def _whole(found: Found) -> Found:
+    """A search that nothing stopped; else `Stopped`."""
     if found.signal:
         raise Stopped(found.signal)
-    search = found.found
-    console.print(f"a search of {search.judged} designs comes first", soft_wrap=True)
-    quickest = sorted(
-        (record.evaluation.latency_ms, record.number) for record in search.records
-        if record.evaluation is not None) if question.by_ways else []
-    return [search.records[number].choice for number in dict.fromkeys(
-        [*search.front, *(number for _, number in quickest[:QUICKEST])])]
+    return found
 
 
 def _figures(aims: Sequence[Aim], figures: Sequence[float]) -> str:

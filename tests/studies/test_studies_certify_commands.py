@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from arch_models.board import load_board
 from arch_models.overlay import DESIGNS, load_overlay
@@ -15,12 +16,15 @@ from studies.certify.certificate import (
     Certificate,
     write_certificate,
 )
+from studies.certify.session import Effort, searched
 from studies.report.collect import Given, collect
 from studies.report.proof import proof_section
+from studies.search.exploration import outcome
 from studies.search.space_overlays import overlay_of
 from tests.support.browser import chromium, opened
 from tests.support.command import cosim
 from tests.support.small_proof import (
+    BASE,
     BOARD,
     SLOW,
     SMALL,
@@ -30,6 +34,8 @@ from tests.support.small_proof import (
     proof_words,
     proved,
 )
+
+PORTS = tuple(port.name for port in BOARD.ports)
 
 
 def test_the_command_proves_and_checks_on_a_board_file(tmp_path, capsys):
@@ -149,6 +155,18 @@ def test_designs_to_start_from_are_simulated_first(monkeypatch):
     state = again.run(start=[start])
     assert best(state) < best(slow)
     assert state.front.members[0].choice == start
+
+
+def test_a_proof_begins_with_what_a_search_under_its_own_memory_finds_too():
+    """Of many ways of ports and limits `flat` knows none, so that its best one may be slow."""
+    space = narrow_space(input_port=PORTS[:3], weight_port=PORTS[:3], write_outstanding=(2, 8),
+                         input_banks=(1,), tm=(16,), fabric_elementwise=(True,))
+    asked, quiet = Question(SMALL, BOARD, BASE, space, memory="ddr3"), Console(quiet=True)
+    first = searched(replace(asked, memory="flat"), Effort(), quiet)
+    both = searched(asked, Effort(), quiet)
+    assert both[:len(first)] == first and len(both) > len(first)
+    found = [outcome(SMALL, BOARD, BASE, choice, "ddr3").latency_ms for choice in both]
+    assert min(found[len(first):]) < min(found[:len(first)])
 
 
 @pytest.mark.parametrize("words", [
