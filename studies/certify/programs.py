@@ -175,13 +175,15 @@ class Ways:
     def early(self, box: Box, most_ms: Callable[[], float], best_ms: Callable[[], float]
               ) -> Iterator[Early]:
         """Of designs that differ in ports, limits and starts: one of each way that takes less than
-        `most_ms`, which may fall meanwhile. The first of a program, and what follows one that was
-        early, may take `best_ms`."""
+        `most_ms`, which may fall meanwhile. The first of a program with its first start, and what
+        follows one that was early, may take `best_ms`."""
+        asked = best_ms
         for start in box.values("start") or (None,):
             part = box if start is None else box.narrowed(start=(start,))
             program = self.program(part)
             if program is not None:
-                yield from self._early(program, most_ms, best_ms)
+                yield from self._early(program, most_ms, best_ms, asked)
+                asked = most_ms
 
     def program(self, box: Box) -> WaysOf | None:
         """The program of such designs, without ports and limits; None if it cannot be built."""
@@ -192,9 +194,10 @@ class Ways:
         lowered = self.builder.lower(overlay, mapping)
         return None if isinstance(lowered, Infeasible) else WaysOf(self, box, overlay, lowered)
 
-    def _early(self, timed: WaysOf, most_ms: Callable[[], float], best_ms: Callable[[], float]
-               ) -> Iterator[Early]:
-        clock_hz, asked = timed.overlay.clock_hz, best_ms
+    def _early(self, timed: WaysOf, most_ms: Callable[[], float], best_ms: Callable[[], float],
+               asked: Callable[[], float]) -> Iterator[Early]:
+        """`asked`: of the first way."""
+        clock_hz = timed.overlay.clock_hz
         for limits in timed.limits():
             if timed.late(limits, first_late(most_ms(), clock_hz)):
                 continue
