@@ -18,25 +18,24 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.engines import Resources
 from arch_models.literature import Origin
-from arch_models.overlay import Engine, Infeasible, Overlay, Rate
+from arch_models.overlay import Engine, Infeasible, Overlay
 from arch_models.power.energy import Sites
 from arch_models.units import ROUNDING
 from cosim.build import Builder
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.tiles import LayerMapping
-from studies.certify.boxes import PACE, Box, quickest
+from studies.certify.boxes import PACE, Box
 from studies.certify.floors import MOVERS, Floors
 from studies.certify.goals import NEVER, POWERED, Aim, Bar, Point
 from studies.certify.joules import Joules
 from studies.certify.layers import TIMED, Layers, engines_of, must_map
-from studies.certify.parts import PORTS, ROLES, Parts
+from studies.certify.parts import PORTS, Parts
 from studies.certify.programs import LATE, Early, Programs, Timed, Ways
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.certify.tables import Table, Tables
-from studies.certify.untiled import Untiled, in_turn
+from studies.certify.untiled import Untiled, in_turn, widest
 from studies.plain.errors import UserError
-from studies.search.space import WORKLOAD, Choice, Space
-from studies.search.space_overlays import width_axis
+from studies.search.space import WORKLOAD, Space
 from workloads.graph import Graph
 
 #: Axes in the order in which boxes are cut (`PACE` last if nobody asks for energy); those that are
@@ -230,16 +229,32 @@ class Bounds:
 
     def opened(self, box: Box, bar: Bar) -> list[Opened]:
         """Of a box that is not cut: designs of equal programs that its table does not exclude."""
-        known, found = [], list[Opened]()
-        if PACE in box.open:
-            known = self.tables.tables(self.built(box), bar, self.rough.cycles, box)
-        for own in box.parts(PACE) if known else [box]:
-            parts = self.built(own)
-            mine, known = known[:len(parts)], known[len(parts):]
-            tables = self.tables.tables(parts, bar, self.rough.cycles, None, mine)
+        found = list[Opened]()
+        for _, parts, known in self._by_pace(box, bar):
+            tables = self.tables.tables(parts, bar, self.rough.cycles, None, known)
             found += [item for part, table in zip(parts, tables, strict=True)
                       for item in self._left(part, table, bar)]
         return sorted(found, key=lambda item: (item.point, item.box.sides))
+
+    def paces(self, box: Box, bar: Bar) -> list[tuple[Point, Box]]:
+        """The paces of a box that one table of all does not exclude, with their least."""
+        found = []
+        for own, _, tables in self._by_pace(box, bar):
+            least = Point(min(float(table.points.ms.min()) for table in tables))
+            if bar.cleared(least):
+                self.in_tables += sum(table.cycles.size for table in tables)
+            else:
+                found.append((least, own))
+        return found
+
+    def _by_pace(self, box: Box, bar: Bar) -> Iterator[tuple[Box, list[Box], list[Table]]]:
+        """Each pace of a box, its parts, and what one table says of them if there are several."""
+        known = (self.tables.tables(self.built(box), bar, self.rough.cycles, box)
+                 if PACE in box.open else [])
+        for own in box.parts(PACE) if known else [box]:
+            parts = self.built(own)
+            yield own, parts, known[:len(parts)]
+            known = known[len(parts):]
 
     def _left(self, box: Box, table: Table, bar: Bar) -> Iterator[Opened]:
         points, sizes = table.points, Sizes.of(box, self.question.base)
@@ -378,23 +393,8 @@ class Rough:
         return self._fits[key]
 
     def _widest(self, box: Box, sizes: Sizes) -> Overlay | None:
-        """The design with the most and widest masters and the largest buffers; None where
-        none has all."""
-        choice: Choice = {**sizes.largest, **quickest(box)}
-        for name in PORTS:
-            bits, base = box.values(width_axis(ROLES[name], box.names)), self.parts.base
-            if not box.may_have_named(name):
-                continue
-            known = (base.masters_of(ROLES[name]) or base.masters)[0].width_bits
-            widths = {port: max(self.parts.board.port(str(port)).nearest_width(int(wanted))
-                                for wanted in bits or (known,))
-                      for port in box.values(name)}
-            choice[name] = max(widths, key=lambda port: widths[port])
-            if bits:
-                choice[width_axis(ROLES[name], box.names)] = max(bits)
-        if box.values("input_masters"):
-            choice["input_masters"] = max(box.values("input_masters"))
-        overlay = replace(self.parts.overlay(box.design(choice)), rate=Rate.FIXED)
+        """The design with the most, the widest and the largest; None where none has all."""
+        overlay = widest(self.parts, box, dict(sizes.largest))
         rates = tuple(sum(item.width_bits for item in overlay.masters_of(role)) / 8
                       for role in MOVERS)
         return overlay if rates == tuple(self.floors.rates(box)) else None

@@ -22,7 +22,7 @@ from arch_models.fields import FieldError
 from arch_models.files import parse_json
 from arch_models.overlay import Infeasible
 from studies.certify.bounds import Bounds, Question
-from studies.certify.boxes import Box, Sides
+from studies.certify.boxes import PACE, Box, Sides
 from studies.certify.goals import Aim, Bar, Front, Member, Point, point_of
 from studies.certify.programs import Timed
 from studies.evaluation.evaluate import evaluate
@@ -49,13 +49,13 @@ class Asked(NamedTuple):
 
 class Closed(NamedTuple):
     """What became of a box that is not cut. `left`: the least figures of programs in it that do
-    not clear the bar; `found`: designs that were simulated and are among the best; `programs`:
-    those that are to be simulated way by way."""
+    not clear the bar; `found`: designs that were simulated and are among the best; `parts`: what is
+    to be looked at by itself: programs way by way, paces each with its table."""
 
     left: tuple[Point, ...]
     found: tuple[Member, ...]
     boxes: int
-    programs: tuple[tuple[Point, Sides], ...] = ()
+    parts: tuple[tuple[Point, Asked], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,16 @@ class Closer:
         return Member(tuple(aim.of(point) for aim in question.aims), choice)
 
     def close(self, asked: tuple[Asked, Front]) -> Closed:
-        """Look at a box's table, or at a program's ways, with the best designs so far."""
+        """Look at a box's table, or a program's ways, with the best designs so far. One table is
+        made of several paces: each one's own waits, as better designs may come."""
         (sides, program), front = asked
         box, before = Box(self.question.space, sides), self.bounds.in_tables
         closing = _Closing(self, front, Front(front.aims))
         if program:
             closing.simulate(box)
+        elif PACE in box.open:
+            closing.parts += [(point, Asked(own.sides, False))
+                              for point, own in self.bounds.paces(box, closing.bar())]
         else:
             for opened in self.bounds.opened(box, closing.bar()):
                 if not closing.bar().cleared(opened.point):
@@ -147,19 +151,19 @@ class Closer:
         bar = closing.bar()
         return Closed(tuple(point for point in closing.left if not bar.cleared(point)),
                       closing.found.members, self.bounds.in_tables - before,
-                      tuple(item for item in closing.programs if not bar.cleared(item[0])))
+                      tuple(item for item in closing.parts if not bar.cleared(item[0])))
 
 
 @dataclass
 class _Closing:
     """A box while its programs are looked at. `front`: the best designs; `found`: those of it that
-    are new; `left`: what is not excluded; `programs`: what is looked at later."""
+    are new; `left`: what is not excluded; `parts`: what is looked at later."""
 
     closer: Closer
     front: Front
     found: Front
     left: list[Point] = field(default_factory=list)
-    programs: list[tuple[Point, Sides]] = field(default_factory=list)
+    parts: list[tuple[Point, Asked]] = field(default_factory=list)
 
     def bar(self) -> Bar:
         """What clears it is excluded."""
@@ -170,7 +174,7 @@ class _Closing:
         if self.bar().cleared(item.point):
             return
         if self.closer.question.by_ways:
-            self.programs.append((item.point, item.box.sides))
+            self.parts.append((item.point, Asked(item.box.sides, True)))
         else:
             self.left.append(item.point)
             self._meet(item.choice)
@@ -197,14 +201,14 @@ class Line:
     found: tuple[tuple[tuple[float, ...], Mapping[str, Value]], ...]
     boxes: int
     program: bool = False
-    programs: tuple[tuple[tuple[float, float, float], Sides], ...] = ()
+    parts: tuple[tuple[tuple[float, float, float], Sides, bool], ...] = ()
 
     def closed(self, aims: tuple[Aim, ...]) -> tuple[Bar, Closed]:
         """Below which bar, and what became of it."""
         return Bar(aims, self.rows), Closed(
             tuple(Point(*item) for item in self.left), tuple(
                 Member(figures, dict(choice)) for figures, choice in self.found), self.boxes,
-            tuple((Point(*item), sides) for item, sides in self.programs))
+            tuple((Point(*item), Asked(sides, program)) for item, sides, program in self.parts))
 
 
 class Book:
@@ -239,8 +243,7 @@ class Book:
             append_lines(self.path, [json.dumps(encode(Line(
                 asked.sides, bar.rows, tuple(map(_floats, closed.left)),
                 tuple((item.figures, item.choice) for item in closed.found), closed.boxes,
-                asked.program, tuple((_floats(point), sides)
-                                     for point, sides in closed.programs))))])
+                asked.program, tuple((_floats(point), *part) for point, part in closed.parts))))])
 
 
 def _floats(point: Point) -> tuple[float, float, float]:
@@ -391,10 +394,7 @@ class Branch:
         if closed is not None:
             self._meet(closed.found)
             self.left += [item for item in closed.left if not self.bar.cleared(item)]
-            for point, sides in closed.programs:
+            for point, (sides, program) in closed.parts:
                 if not self.bar.cleared(point):
-                    heapq.heappush(self.heap, self._open(
-                        point, Box(self.question.space, sides), True))
-
-
-__all__ = ["Book", "Branch", "Settings", "State"]
+                    box = Box(self.question.space, sides)
+                    heapq.heappush(self.heap, self._open(point, box, program))

@@ -1,20 +1,26 @@
 """What layers take at the least whatever their tiles, and how they lie behind one another.
 
-It looks at no design; `floors` and `layers` say what each layer asks.
+It times no design; `floors` and `layers` say what each layer asks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from arch_models.overlay import Overlay, Rate
 from arch_models.units import NS_PER_S, ROUNDING
 from cosim.analysis.hosts import HostStep
 from cosim.analysis.least import Least
 from cosim.engines.base import Mapped
 from cosim.mapping.tiles import LayerMapping
+from studies.certify.boxes import Box, quickest
+from studies.certify.parts import PORTS, ROLES, Parts
+from studies.search.space import Choice
+from studies.search.space_overlays import width_axis
 
 
 class Untiled(NamedTuple):
@@ -131,3 +137,23 @@ def first_bytes(mapped: Mapped) -> float:
             return 0.0
         found *= min(limit, count * window.stride / (2 if item.upsample else 1))
     return found
+
+
+def widest(parts: Parts, box: Box, sizes: Choice) -> Overlay:
+    """A design of some sizes with as many masters as there may be, each at the port that lets it be
+    widest, and the quickest pace."""
+    choice: Choice = {**sizes, **quickest(box)}
+    for name in PORTS:
+        bits = box.values(width_axis(ROLES[name], box.names))
+        if not box.may_have_named(name):
+            continue
+        known = (parts.base.masters_of(ROLES[name]) or parts.base.masters)[0].width_bits
+        widths = {port: max(parts.board.port(str(port)).nearest_width(int(wanted))
+                            for wanted in bits or (known,))
+                  for port in box.values(name)}
+        choice[name] = max(widths, key=lambda port: widths[port])
+        if bits:
+            choice[width_axis(ROLES[name], box.names)] = max(bits)
+    if box.values("input_masters"):
+        choice["input_masters"] = max(box.values("input_masters"))
+    return replace(parts.overlay(box.design(choice)), rate=Rate.FIXED)
