@@ -30,6 +30,7 @@ from tests.support.small_proof import (
     below,
     best,
     claimed,
+    figures_of,
     narrow_space,
     optimum,
     proved,
@@ -49,6 +50,20 @@ def test_a_proof_is_the_same_however_it_is_spread_or_cut_short(tmp_path):
     assert certificate(again.bounds, claimed(again, three)) == wanted
     with pytest.raises(UserError, match="another"):
         Book(path, "other")
+
+
+def test_paces_that_a_common_table_leaves_have_their_own_and_lines_of_a_book(tmp_path):
+    space, path = narrow_space(requantize_cycles=(2, 8, 16), layout=("dense",),
+                               input_port=("HP0",)), tmp_path / "boxes.jsonl"
+    _, state = proved(space=space, book=Book(path, "paces"))
+    assert best(state) == below(state) == min(
+        point.ms for point in figures_of(SMALL, space, "flat"))
+    kept = Book(path, "paces").known
+    waiting = [part for _, closed in kept.values() for part in closed.parts]
+    assert waiting and not any(asked.program for _, asked in waiting)
+    assert {len(dict(asked.sides)["requantize_cycles"]) for _, asked in waiting} == {1}
+    assert any(asked in kept for _, asked in waiting)
+    assert all(asked in kept or state.front.bar(1.0).cleared(point) for point, asked in waiting)
 
 
 def test_a_line_cut_short_is_cut_off_and_one_that_is_damaged_is_named(tmp_path):
