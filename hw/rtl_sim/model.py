@@ -32,8 +32,8 @@ FINISHED, PAUSED, OUT_OF_CYCLES = 0, 1, 2
 _VERILATE = ("--cc", "--top-module", "top", "--prefix", "Vtop", "-Wno-fatal", "-Wno-lint",
              "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert")
 _COMPILE = ("-std=c++20", "-O2", "-fPIC", "-w", "-DVL_TIME_CONTEXT")
-#: What every model is linked with; compiled once for a cache.
-_RUNTIME = ("verilated_config.h", "verilated.cpp", "verilated_threads.cpp")
+#: What every model is linked with, compiled once for a cache; and the file that has its version.
+_RUNTIME, _VERSION = ("verilated.cpp", "verilated_threads.cpp"), "verilated_config.h"
 
 BIND = ("static void bind(Vtop &top, std::vector<Pins> &pins, std::vector<IData *> &config, "
         "Lite &lite)")
@@ -104,13 +104,14 @@ def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
 
 def _runtime(folder: Path, root: Path) -> Path:
     """Verilator's own C++ as one object, which no model changes."""
-    sources = [root / "include" / name for name in _RUNTIME]
-    kept = folder / f"{_digest(*(source.read_text() for source in sources), *_COMPILE)}.o"
+    include = root / "include"
+    texts = ((include / name).read_text() for name in (_VERSION, *_RUNTIME))
+    kept = folder / f"{_digest(*texts, *_COMPILE)}.o"
     if not trusted(kept):
         with tempfile.TemporaryDirectory() as place:
             work = Path(place)
             (work / "runtime.cpp").write_text(
-                "".join(f'#include "{source}"\n' for source in sources[1:]))
+                "".join(f'#include "{include / name}"\n' for name in _RUNTIME))
             _keep(_compile([work / "runtime.cpp"], work, root)[0], kept)
     return kept
 

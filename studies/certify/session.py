@@ -6,7 +6,8 @@ It proves nothing (`branch`) and checks nothing (`certificate`).
 from __future__ import annotations
 
 import json as json_text
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,9 +34,10 @@ from studies.plain.records import encode, header
 from studies.plain.stopping import Stopped, Stopping, exit_code
 from studies.plain.terminal import each_seconds
 from studies.plain.workers import forked
+from studies.search.dask_workers import connected
 from studies.search.exploration import Means, explore, outcome
 from studies.search.identity import identity
-from studies.search.outcomes import Found, Objective, Outcome
+from studies.search.outcomes import Evaluate, Found, Objective, Outcome
 from studies.search.outcomes import Settings as SearchSettings
 from studies.search.screening import bounder
 from studies.search.search import search
@@ -125,14 +127,25 @@ def searched(question: Question, effort: Effort, console: Console) -> list[Choic
         return found
     quickest = sorted((record.evaluation.latency_ms, record.number) for record in first.records
                       if record.evaluation is not None)[:QUICKEST]
-    with forked(partial(_judged, question), effort.workers) as workers:
+    with _judges(question, effort) as judge:
         again = _whole(search(
-            workers.map, question.space,
+            judge, question.space,
             replace(settings, objectives=(Objective.LATENCY,)),
             [*effort.start, *(first.records[number].choice for _, number in quickest)],
             bound=bounder(question.graph, question.board, question.base)))
     console.print(f"and one of {again.judged} under {question.memory}", soft_wrap=True)
     return [*found, *(again.records[number].choice for number in again.front)]
+
+
+@contextmanager
+def _judges(question: Question, effort: Effort) -> Iterator[Evaluate]:
+    """Evaluates designs under the proof's memory, in processes here or on Dask workers."""
+    if effort.scheduler is not None:
+        with connected(effort.scheduler) as there:
+            yield partial(there.map, _judged, question)
+    else:
+        with forked(partial(_judged, question), effort.workers) as here:
+            yield here.map
 
 
 def _judged(question: Question, choice: Choice) -> Outcome:

@@ -17,12 +17,15 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from test_studies_shared_study import ALONE, ROOT, finish, finished, start, wait_for
 
 from arch_models.board import load_board
 from arch_models.overlay import default_overlay
+from studies.certify.bounds import Question
 from studies.certify.certificate import certificate
 from studies.certify.goals import Aim
+from studies.certify.session import Effort, searched
 from studies.commands.explore import reach, serve_studies
 from studies.plain.errors import UserError
 from studies.search.dask_workers import connected
@@ -31,7 +34,7 @@ from studies.search.outcomes import Settings
 from studies.search.search import search
 from studies.search.storage import open_storage, serve
 from tests.support import toy_search
-from tests.support.small_proof import claimed, proved
+from tests.support.small_proof import BASE, BOARD, SMALL, claimed, narrow_space, proved
 from tests.support.toy_search import SETTINGS, SPACE, open_toy, plain
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
 from workloads.library import load
@@ -108,6 +111,14 @@ def test_a_proof_is_the_same_with_and_without_dask(tmp_path, aims):
         spread, end = proved(aims=aims, scheduler=address)
     assert certificate(spread.bounds, claimed(spread, end)) == certificate(
         branch.bounds, claimed(branch, state))
+
+
+def test_a_proof_begins_alike_with_and_without_dask(tmp_path):
+    space = narrow_space(write_outstanding=(2, 8), input_banks=(1,), tm=(16,), layout=("dense",))
+    asked, quiet = Question(SMALL, BOARD, BASE, space, memory="ddr3"), Console(quiet=True)
+    alone = searched(asked, Effort(), quiet)
+    with dask(tmp_path) as (address, _):
+        assert searched(asked, Effort(scheduler=address), quiet) == alone
 
 
 @pytest.mark.long
