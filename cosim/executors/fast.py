@@ -23,12 +23,15 @@ from cosim.executors import (
 from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, loop
 from cosim.executors.fast_state import (
     CHANNEL,
+    COMPUTE,
     FLIGHT,
     KNOWN,
     MEMO,
     OPERATION,
     PROGRESS,
+    READ,
     UNIT,
+    WRITE,
     Machine,
 )
 from cosim.memory import arbiter, bursts, crossing, ddr3
@@ -36,7 +39,7 @@ from cosim.memory import controller as controller_records
 from cosim.memory.bursts import BOUNDARY_BYTES
 from cosim.memory.controller import Controller, controller, one_record
 from cosim.program.result import SimResult, Trace
-from cosim.program.table import Program, ProgramError, Unit, UnitKind, layer_macs, rows_by_unit
+from cosim.program.table import Program, ProgramError, Unit, layer_macs, rows_by_unit
 from cosim.program.totals import refuse_beyond
 
 #: Changes with any file that compiled rules of time come from.
@@ -123,8 +126,8 @@ def _machine(program: Program, memory: Memory) -> Machine:
     members = count + len(dram.sources)
     ring = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
     _set_paces(units, dram)
-    ways = np.concatenate((np.where(units["kind"] == UnitKind.COMPUTE, -1,
-                                    units["kind"] == UnitKind.WRITE), dram.sources["write"]))
+    ways = np.concatenate((np.where(units["kind"] == COMPUTE, -1,
+                                    units["kind"] == WRITE), dram.sources["write"]))
     return Machine(operations, units, np.zeros(members, PROGRESS),
                    np.zeros((members, ring), FLIGHT), np.zeros(ring, np.int64),
                    np.flatnonzero(ways == 0), np.flatnonzero(ways == 1),
@@ -134,16 +137,16 @@ def _machine(program: Program, memory: Memory) -> Machine:
 def _set_paces(units: np.ndarray, dram: Controller) -> None:
     """Find who can be a stream (`cosim.executors.fast_streams`), and its pace; none with bank
     groups, whose DRAM bursts have other spacings."""
-    t = dram.t[0]
-    if not len(dram.banks) or t.group_mask:
+    atom, row_bytes, clock, cycle, mask = dram.t[["atom", "row_bytes", "clock", "cycle",
+                                                  "group_mask"]].item()
+    if not len(dram.banks) or mask:
         return
-    for settings in units:
-        size = int(settings["max_beats"] * settings["width"])
-        clocks = settings["max_beats"] * t.clock
-        if (settings["sole"] and settings["kind"] == UnitKind.READ
-                and settings["outstanding"] <= settings["accept"] and size & (size - 1) == 0
-                and t.atom <= size <= min(BOUNDARY_BYTES, t.row_bytes) and clocks % t.cycle == 0):
-            settings["pace"], settings["shift"] = clocks // t.cycle, size.bit_length() - 1
+    size, clocks = units["max_beats"] * units["width"], units["max_beats"] * clock
+    stream = ((units["sole"] == 1) & (units["kind"] == READ)
+              & (units["outstanding"] <= units["accept"]) & (size & (size - 1) == 0)
+              & (atom <= size) & (size <= min(BOUNDARY_BYTES, row_bytes)) & (clocks % cycle == 0))
+    units["pace"] = np.where(stream, clocks // cycle, 0)
+    units["shift"] = np.where(stream, np.log2(np.maximum(size, 1)).astype(np.int64), 0)
 
 
 def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +157,7 @@ def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarra
     for index, unit in enumerate(program_units):
         settings = table[index]
         settings["kind"], settings["outstanding"], settings["channel"] = unit.kind, 1, -1
-        if unit.kind == UnitKind.COMPUTE:
+        if unit.kind == COMPUTE:
             shared.append(None)
             continue
         if not 0 <= unit.port < len(memory.ports):
@@ -162,7 +165,7 @@ def unit_table(program_units: Sequence[Unit], memory: Memory) -> tuple[np.ndarra
                                f"{len(memory.ports)}")
         port = memory.ports[unit.port]
         rows = max(rows, port.controller_port + 1)
-        read = unit.kind == UnitKind.READ
+        read = unit.kind == READ
         channel = unit.port * 2 + (0 if read else 1)
         shared.append(("channel", channel) if read or memory.model == "flat"
                       else ("crossing", port.controller_port))

@@ -15,7 +15,7 @@ from cosim.memory.bursts import FAR, burst_beats, burst_bytes, next_request
 from cosim.memory.controller import Controller, record_type
 from cosim.program.table import Column, UnitKind
 
-COMPUTE, READ = int(UnitKind.COMPUTE), int(UnitKind.READ)
+COMPUTE, READ, WRITE = map(int, (UnitKind.COMPUTE, UnitKind.READ, UnitKind.WRITE))
 #: A row of `Program.operations`, by the names of its columns; two are methods of numpy's records.
 _OTHER_NAMES = {"fill": "filling", "flags": "marks"}
 OPERATION = record_type(*(_OTHER_NAMES.get(name, name) for name in (

@@ -9,7 +9,7 @@ Times are DDR clocks. A pair has an entry for reads (0) and one for writes (1).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,9 +28,15 @@ def record_type(*names: str, **arrays: int) -> np.dtype:
                      + [(name, np.int64, count) for name, count in arrays.items()]))
 
 
-def one_record(kind: np.dtype) -> np.ndarray:
-    """An array of one record of zeros. A record by itself is slow to hand to compiled code."""
-    return np.zeros(1, kind)
+def one_record(kind: np.dtype, **values: Any) -> np.ndarray:
+    """An array of one record of these values, zeros where none is named.
+
+    A record by itself is slow to hand to compiled code, and slow to fill by its attributes.
+    """
+    made = np.zeros(1, kind)
+    for name, value in values.items():
+        made[name] = value
+    return made
 
 
 #: Parameters; `arch_models.memory.Ddr3Timing` says what each means. `clock` DDR clocks take as
@@ -84,50 +90,42 @@ def controller(memory: Memory, in_flight: int) -> Controller:
 
     `in_flight`: bursts that units may have outstanding together.
     """
-    states = one_record(STATE)
     if memory.ddr is None or memory.model != "ddr3":
-        return Controller(one_record(TIMING), states, np.zeros(0, BANK), np.zeros(0, BURST),
-                          np.zeros((2, 0), np.int64), np.zeros((2, 0), np.int64),
-                          np.zeros(0, np.int64), np.zeros(0, SOURCE))
-    timings, state = timing(memory.ddr), states[0]
-    t = timings[0]
-    state.column[:] = state.activates[:] = -(10**6)
-    state.group_column[:] = state.group_write[:] = state.group_activate[:] = -(10**6)
-    state.refresh = t.t_refi
-    banks = np.zeros(t.banks * memory.ddr.bank_groups, BANK)
+        return Controller(one_record(TIMING), one_record(STATE), np.zeros(0, BANK),
+                          np.zeros(0, BURST), np.zeros((2, 0), np.int64),
+                          np.zeros((2, 0), np.int64), np.zeros(0, np.int64), np.zeros(0, SOURCE))
+    ddr, past = memory.ddr, -(10**6)
+    banks = np.zeros(ddr.banks * ddr.bank_groups, BANK)
     banks["row"] = -1
     # Posted writes leave their unit's count when they enter the window, which they then fill.
-    capacity = in_flight + int(t.entries.sum()) + len(memory.background)
-    state.unused = capacity
-    sources = np.zeros(len(memory.background), SOURCE)
-    for index, item in enumerate(memory.background):
-        sources[index] = (item.period_clocks, item.burst_bytes, item.write, item.region_bytes,
-                          0, index + 1, 0)
-    return Controller(timings, states, banks, np.zeros(capacity, BURST),
+    capacity = in_flight + ddr.read_entries + ddr.write_entries + len(memory.background)
+    states = one_record(STATE, column=past, activates=past, group_column=past, group_write=past,
+                        group_activate=past, refresh=ddr.t_refi, unused=capacity)
+    sources = np.array([(item.period_clocks, item.burst_bytes, item.write, item.region_bytes,
+                         0, index + 1, 0) for index, item in enumerate(memory.background)], SOURCE)
+    return Controller(timing(ddr), states, banks, np.zeros(capacity, BURST),
                       np.zeros((2, capacity), np.int64), np.zeros((2, capacity), np.int64),
                       np.arange(capacity), sources)
+
+
+#: Parameters that `Ddr3Timing` has by the same name.
+_AS_NAMED = ("t_rcd", "t_rp", "t_ras", "t_rc", "t_rrd", "t_faw", "t_ccd", "t_refi", "t_rfc",
+             "idle_gap", "row_bytes", "banks", "t_ccd_l", "t_rrd_l", "wr2rd_l")
 
 
 def timing(ddr: Ddr3Timing) -> np.ndarray:
     """The parameters of a DDR memory as an array of one TIMING record."""
     common = math.gcd(ddr.clock_hz, ddr.fabric_hz)
-    made = one_record(TIMING)
-    found = made[0]
-    for name in ("t_rcd", "t_rp", "t_ras", "t_rc", "t_rrd", "t_faw", "t_ccd", "t_refi", "t_rfc",
-                 "idle_gap", "row_bytes", "banks", "t_ccd_l", "t_rrd_l", "wr2rd_l"):
-        setattr(found, name, getattr(ddr, name))
-    found.t_cl, found.t_rd2wr, found.t_wr2rd = ddr.read_latency, ddr.rd2wr, ddr.wr2rd
-    found.t_rd2pre, found.t_wr2pre = ddr.rd2pre, ddr.wr2pre
-    found.starve[:] = ddr.read_starve, ddr.write_starve
-    found.most_run[:] = ddr.read_run, ddr.write_run
-    found.entries[:] = ddr.read_entries, ddr.write_entries
-    found.bypass, found.write_gap = ddr.bypass_transactions, ddr.write_gap_eighths
-    found.miss_gap, found.pipeline = ddr.miss_gap_clocks, ddr.pipeline_clocks
-    found.word, found.word_per = ddr.word_clocks_numerator, ddr.word_clocks_denominator
-    found.clock, found.cycle = ddr.clock_hz // common, ddr.fabric_hz // common
-    found.atom = ddr.transaction_bytes
-    found.atom_shift = ddr.transaction_bytes.bit_length() - 1
-    found.group_mask, found.group_shift = ddr.bank_groups - 1, ddr.group_bit
-    found.group_bits = (ddr.bank_groups - 1).bit_length()
-    found.row_shift, found.bank_shift = ddr.row_bytes.bit_length() - 1, ddr.banks.bit_length() - 1
-    return made
+    return one_record(
+        TIMING, **{name: getattr(ddr, name) for name in _AS_NAMED},
+        t_cl=ddr.read_latency, t_rd2wr=ddr.rd2wr, t_wr2rd=ddr.wr2rd,
+        t_rd2pre=ddr.rd2pre, t_wr2pre=ddr.wr2pre,
+        starve=(ddr.read_starve, ddr.write_starve), most_run=(ddr.read_run, ddr.write_run),
+        entries=(ddr.read_entries, ddr.write_entries), bypass=ddr.bypass_transactions,
+        write_gap=ddr.write_gap_eighths, miss_gap=ddr.miss_gap_clocks,
+        pipeline=ddr.pipeline_clocks, word=ddr.word_clocks_numerator,
+        word_per=ddr.word_clocks_denominator, clock=ddr.clock_hz // common,
+        cycle=ddr.fabric_hz // common, atom=ddr.transaction_bytes,
+        atom_shift=ddr.transaction_bytes.bit_length() - 1, group_mask=ddr.bank_groups - 1,
+        group_shift=ddr.group_bit, group_bits=(ddr.bank_groups - 1).bit_length(),
+        row_shift=ddr.row_bytes.bit_length() - 1, bank_shift=ddr.banks.bit_length() - 1)

@@ -308,12 +308,13 @@ def runs(operation: Sequence[int], address: int) -> Iterator[int]:
 
 
 def layer_macs(program: Program) -> np.ndarray:
-    """(layers,) useful multiply-accumulates over all repeats."""
-    macs = np.zeros(len(program.layers), np.int64)
+    """(layers,) useful multiply-accumulates over all repeats; exact up to 2^53."""
+    macs = np.zeros(len(program.layers))
     for part in program.segments:
         rows = program.operations[part.first : part.last]
-        np.add.at(macs, rows[:, Column.LAYER], rows[:, Column.MACS] * part.repeat)
-    return macs
+        macs += np.bincount(rows[:, Column.LAYER], rows[:, Column.MACS].astype(np.float64),
+                            len(macs)) * part.repeat
+    return macs.astype(np.int64)
 
 
 def executed_bytes(program: Program) -> np.ndarray:
@@ -352,7 +353,9 @@ def rows_by_unit(program: Program) -> tuple[np.ndarray, np.ndarray]:
     starts = np.empty((len(program.segments), units + 1), np.int64)
     for index, part in enumerate(program.segments):
         unit = program.operations[part.first : part.last, Column.UNIT]
-        order = np.argsort(unit, kind="stable")
+        # Numbers of a byte or two are sorted by their digits.
+        order = np.argsort(unit.astype(np.min_scalar_type(units)), kind="stable")
         rows[part.first : part.last] = part.first + order
-        starts[index] = part.first + np.searchsorted(unit[order], np.arange(units + 1))
+        starts[index, 0] = part.first
+        starts[index, 1:] = part.first + np.bincount(unit, minlength=units).cumsum()
     return rows, starts

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cosim.compiled import kept
+from cosim.program import table
 from cosim.program.table import Column, Program, ProgramError, UnitKind
+
+_NEEDED = tuple(int(column) for column in (
+    Column.UNIT, Column.FILL, Column.INTERVAL, Column.TRIPS, Column.DRAIN, Column.ROW_BYTES,
+    Column.ROWS, Column.PLANES, Column.MACS))
 
 #: Cycles of computing, and bytes and runs that move: two days at 100 MHz. A byte takes less than
 #: 2^12 cycles whatever memory does, and a cycle less than 2^6 DDR clocks: all ends before 2^62.
@@ -28,24 +34,32 @@ class Beyond:
     unit: str
 
 
+@kept(table)
+def _sums(rows: np.ndarray, computes: np.ndarray) -> tuple[float, float, float]:
+    """(cycles of computing, bytes and runs that move, products) of a segment's rows, once."""
+    cycles = moved = products = 0.0
+    for index in range(len(rows)):
+        row = rows[index]
+        unit, fill, interval, trips, drain, row_bytes, lines, planes, macs = _NEEDED
+        cycles += row[fill] + float(row[interval]) * row[trips] + row[drain]
+        if not computes[row[unit]]:
+            moved += float(row[lines]) * row[planes] * (row[row_bytes] + 1.0)
+        products += row[macs]
+    return cycles, moved, products
+
+
 def beyond(program: Program) -> Beyond | None:
     """The first total that no executor should count; None if all are small enough."""
-    table = program.operations.astype(np.float64)
-    times = np.zeros(len(table))
+    computes = np.array([unit.kind == UnitKind.COMPUTE for unit in program.units], bool)
+    counts = np.zeros(3)
     for part in program.segments:
-        times[part.first : part.last] = part.repeat
-    computes = np.array([unit.kind == UnitKind.COMPUTE for unit in program.units], bool)[
-        program.operations[:, Column.UNIT]]
-    runs = table[:, Column.ROWS] * table[:, Column.PLANES]
-    cycles = (table[:, Column.FILL] + table[:, Column.INTERVAL] * table[:, Column.TRIPS]
-              + table[:, Column.DRAIN])
-    for what, each, most, unit in (
-            ("computing", cycles, MOST_WORK, "cycles"),
-            ("transfers", runs * (table[:, Column.ROW_BYTES] + 1) * ~computes, MOST_WORK, "bytes"),
-            ("products", table[:, Column.MACS], MOST_MACS, "multiply-accumulates")):
-        count = float((each * times).sum())
+        counts += np.multiply(_sums(program.operations[part.first : part.last], computes),
+                              part.repeat)
+    for count, (what, most, unit) in zip(counts, (
+            ("computing", MOST_WORK, "cycles"), ("transfers", MOST_WORK, "bytes"),
+            ("products", MOST_MACS, "multiply-accumulates")), strict=True):
         if count > most:
-            return Beyond(what, count, most, unit)
+            return Beyond(what, float(count), most, unit)
     return None
 
 
