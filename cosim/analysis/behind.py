@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosim.compiled import CACHED_RULE, kept
-from cosim.executors import fast_loop
+from cosim.compiled import CACHED_RULE
 from cosim.executors.fast_loop import bit_index
 from cosim.program.table import Column, Program, Segment, rows_by_unit
 from cosim.recurrence.cpu import Prepared, Timer, prepare
@@ -117,7 +116,7 @@ def _runs(step, given):
     return True
 
 
-@kept(fast_loop, compiler=CACHED_RULE)
+@CACHED_RULE
 def _link(program, links, given, cursors):
     """Run a program without times and fill `links`; how many operations ran.
 

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosim.compiled import PLAIN_RULE, kept
-from cosim.engines import rows as row_parts
+from cosim.compiled import CACHED, PLAIN_RULE
 from cosim.engines.rows import (
     ADDRESS,
     IN_FILLED,
@@ -37,7 +36,6 @@ from cosim.engines.rows import (
     tile_load,
     tile_store,
 )
-from cosim.mapping import words as shared_words
 from cosim.mapping.words import group_words, span
 from cosim.program.table import Buffer, WeightOrder
 
@@ -331,7 +329,7 @@ def _store(table, row, common, plan, wires, target, stage):
                           out.left >> halve, out.columns >> halve))
 
 
-@kept(row_parts, shared_words)
+@CACHED
 def convolution_rows(table, row, common, plan, areas, wires):
     """Write one convolution (areas: source, target, skip tile); return the next row."""
     source, target, skip = areas

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosim.compiled import PLAIN, PLAIN_RULE, kept
-from cosim.mapping import tile_search, words
+from cosim.compiled import CACHED, PLAIN, PLAIN_RULE
 from cosim.mapping.tile_search import (
     OPERATION_RUNS,
     RUN_CYCLES,
@@ -319,7 +318,7 @@ def _spread(best):
                             _offer(best, at, (bank, room, weight, output, partial + 1))
 
 
-@kept(tile_search, words)
+@CACHED
 def search_rooms(shape, budget, rooms):
     """The best tile for each size of the buffers in `rooms`, in whose place those of `budget` do
     not count."""

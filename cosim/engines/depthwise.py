@@ -14,8 +14,7 @@ from arch_models.engines import Tile, Work, timing
 from arch_models.engines.depthwise import words_of_plane
 from arch_models.overlay import PARAMETER_SETS, Engine, Overlay
 from arch_models.units import ceil_div
-from cosim.compiled import kept
-from cosim.engines import rows as row_parts
+from cosim.compiled import CACHED
 from cosim.engines.base import Demand, Job, Mapped, Site, byte_misfit, edge, input_bytes, share
 from cosim.engines.buffers import BEAT, Accesses, Buffers, entries_of
 from cosim.engines.constants import ENTRY_BYTES, layer_entries
@@ -32,8 +31,6 @@ from cosim.engines.rows import (
     shared_load,
     tile_store,
 )
-from cosim.mapping import tile_search
-from cosim.mapping import words as shared_words
 from cosim.mapping.choose import Chooser, work_of
 from cosim.mapping.tile_search import (
     OPERATION_RUNS,
@@ -224,7 +221,7 @@ class DepthwiseShape(NamedTuple):
     interval: int
 
 
-@kept(tile_search, shared_words)
+@CACHED
 def search(shape, budget):
     """(cost, planes, rows, columns) of the best tile; cost < 0: none fits."""
     planes_tried, rows_tried = sizes(shape.planes, 1, 0), sizes(shape.out_rows, 1, 0)
@@ -293,7 +290,7 @@ class DepthwisePlan(NamedTuple):
     real: np.ndarray
 
 
-@kept(row_parts, shared_words)
+@CACHED
 def depthwise_rows(table, row, common, plan, areas, wires):
     """Write one depthwise convolution (areas: source, target); return the next row."""
     source, target = areas

@@ -13,8 +13,7 @@ import numpy as np
 from arch_models.engines import Tile, Work, timing
 from arch_models.overlay import Engine
 from arch_models.units import ceil_div
-from cosim.compiled import kept
-from cosim.engines import rows as row_parts
+from cosim.compiled import CACHED
 from cosim.engines.base import Demand, Job, Mapped, Site
 from cosim.engines.buffers import BEAT, Buffers, streamed
 from cosim.engines.rows import (
@@ -31,7 +30,6 @@ from cosim.engines.rows import (
     tile_load,
     tile_store,
 )
-from cosim.mapping import tile_search
 from cosim.mapping.choose import Chooser, work_of
 from cosim.mapping.tile_search import TRANSFER_CYCLES, Totals, sizes, total
 from cosim.mapping.tiles import GridTile, LayerMapping
@@ -137,7 +135,7 @@ class GridShape(NamedTuple):
     interval_per_plane: int
 
 
-@kept(row_parts, tile_search)
+@CACHED
 def search(shape, budget):
     """(cost, planes, grids, chunk, positions an operation) of the best tile; cost < 0: none."""
     grids_tried, chunks_tried = sizes(shape.grids, 1, 0), sizes(shape.positions, 1, 0)
@@ -195,7 +193,7 @@ class GridPlan(NamedTuple):
     fraction_bits: int
 
 
-@kept(row_parts, tile_search)
+@CACHED
 def grid_rows(table, row, common, plan, areas, wires):
     """Write one grid sampling (areas: source, grid, target); return the next row.
 

@@ -15,8 +15,7 @@ from arch_models.engines import Tile, Work
 from arch_models.engines.norm import MOST_VALUES, Norm
 from arch_models.overlay import Engine
 from arch_models.units import ceil_div
-from cosim.compiled import PLAIN_RULE, kept
-from cosim.engines import rows as row_parts
+from cosim.compiled import CACHED, PLAIN_RULE
 from cosim.engines.base import Demand, Job, Mapped, Site, byte_misfit, edge, share
 from cosim.engines.buffers import BEAT, Buffers, span_of, streamed
 from cosim.engines.constants import ENTRY_BYTES
@@ -33,7 +32,6 @@ from cosim.engines.rows import (
     shared_load,
     tile_store,
 )
-from cosim.mapping import tile_search
 from cosim.mapping.choose import Chooser
 from cosim.mapping.tile_search import TRANSFER_CYCLES, Totals, sizes, total
 from cosim.mapping.tiles import LayerMapping, NormTile
@@ -215,7 +213,7 @@ class NormShape(NamedTuple):
     interval: int
 
 
-@kept(tile_search)
+@CACHED
 def search(shape, budget):
     """(cost, planes, chunk, part) of the best tile; cost < 0: none fits.
 
@@ -362,7 +360,7 @@ def _norm_row(table, row, common, plan, wires, tokens, chunk, part):
     return row + 1
 
 
-@kept(row_parts)
+@CACHED
 def norm_rows(table, row, common, plan, areas, wires):
     """Write one group norm (areas: source, target); return the next row.
 

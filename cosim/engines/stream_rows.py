@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cosim.compiled import PLAIN, kept
-from cosim.engines import rows as row_parts
+from cosim.compiled import CACHED, PLAIN
 from cosim.engines.rows import (
     IN_FILLED,
     IN_FREE,
@@ -25,7 +24,6 @@ from cosim.engines.rows import (
     tile_load,
     tile_store,
 )
-from cosim.mapping import words as shared_words
 from cosim.mapping.words import span
 from cosim.program.table import Opcode
 
@@ -113,7 +111,7 @@ def _arguments(line, plan, bases, tile):
             line[5], line[6], line[7] = plan.first, plan.second, plan.third
 
 
-@kept(row_parts)
+@CACHED
 def stream_rows(table, row, common, plan, areas, wires):
     """Write one streaming layer (areas: source, second operand, target); return the next row."""
     source, other, target = areas
@@ -204,7 +202,7 @@ def _both_loads(table, row, common, plan, ins, base, areas, box):
                      other)
 
 
-@kept(row_parts, shared_words)
+@CACHED
 def image_rows(table, row, common, plans, areas, wires):
     """Write one layer that is cut in rows and columns (areas: source, second operand, target)."""
     plan, cut = plans

@@ -11,15 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from arch_models.memory import Memory
-from cosim.compiled import sources
-from cosim.executors import (
-    fast_controller,
-    fast_lines,
-    fast_loop,
-    fast_ports,
-    fast_state,
-    fast_streams,
-)
 from cosim.executors.fast_loop import MOMENT, Code, Counts, Run, Tokens, loop
 from cosim.executors.fast_state import (
     CHANNEL,
@@ -34,17 +25,11 @@ from cosim.executors.fast_state import (
     WRITE,
     Machine,
 )
-from cosim.memory import arbiter, bursts, crossing, ddr3
-from cosim.memory import controller as controller_records
 from cosim.memory.bursts import BOUNDARY_BYTES
 from cosim.memory.controller import Controller, controller, one_record
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, layer_macs, rows_by_unit
 from cosim.program.totals import refuse_beyond
-
-#: Changes with any file that compiled rules of time come from.
-SOURCES = sources(arbiter, bursts, controller_records, crossing, ddr3, fast_state, fast_lines,
-                  fast_ports, fast_streams, fast_controller, fast_loop)
 
 
 def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult:

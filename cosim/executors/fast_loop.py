@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cosim.compiled import CACHED_RULE, PLAIN_RULE, at, kept
-from cosim.executors import fast_controller, fast_lines, fast_ports, fast_state, fast_streams
+from cosim.compiled import CACHED_RULE, PLAIN_RULE, at
 from cosim.executors.fast_controller import controller_act
 from cosim.executors.fast_lines import start_lines
 from cosim.executors.fast_ports import request_ahead
@@ -33,7 +32,6 @@ from cosim.executors.fast_state import (
     put_down,
     taken_up,
 )
-from cosim.memory import arbiter, bursts, controller, crossing, ddr3
 from cosim.memory.bursts import FAR, flat_accept, flat_transfer
 from cosim.memory.controller import record_type
 
@@ -317,8 +315,7 @@ def _cycle(run):
     moment.now = soonest
 
 
-@kept(arbiter, bursts, controller, crossing, ddr3, fast_controller, fast_lines, fast_ports,
-      fast_state, fast_streams, compiler=CACHED_RULE)
+@CACHED_RULE
 def loop(run):
     """(last end, unit that never finishes or -1)."""
     machine, moment = run.machine, run.moment[0]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cosim.compiled import kept
-from cosim.mapping import tile_search, words
+from cosim.compiled import CACHED
 from cosim.mapping.tile_search import (
     OPERATION_RUNS,
     RUN_CYCLES,
@@ -36,7 +35,7 @@ class StreamShape(NamedTuple):
     interval: int
 
 
-@kept(tile_search)
+@CACHED
 def search(shape, budget):
     """(cost, planes, units) of the best tile; cost < 0: none fits."""
     planes_tried, units_tried = sizes(shape.planes, 1, 0), sizes(shape.units, 1, 0)
@@ -98,7 +97,7 @@ class ImageShape(NamedTuple):
     interval: int
 
 
-@kept(tile_search, words)
+@CACHED
 def search_images(shape, budget):
     """(cost, planes, rows, columns) of the best tile; cost < 0: none fits."""
     step = 1 << shape.upsample

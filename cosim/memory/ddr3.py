@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from cosim.compiled import CACHED_RULE, PLAIN_RULE, at
+from cosim.compiled import CACHED_RULE, at
 from cosim.memory.bursts import FAR, precedes, source_address
 from cosim.memory.controller import Controller
 
@@ -42,8 +42,7 @@ def ddr_atoms(t: Any, address: int, size: int) -> int:
     return ((address & edge) + size + edge) >> t.atom_shift
 
 
-# Not cached: numba would not see a change of `cosim.memory.arbiter`.
-@PLAIN_RULE
+@CACHED_RULE
 def ddr_insert(dram: Controller, arrival: int, unit: int, number: int, address: int, size: int,
                write: int, traced: int = -1) -> None:
     """Put a burst that arrives at DDR clock `arrival` into its line; oldest first, then unit."""
@@ -101,7 +100,7 @@ def _next_event(dram):
     s.admit = admit
 
 
-@PLAIN_RULE
+@CACHED_RULE
 def ddr_next(dram: Controller, background: int) -> np.int64:
     """DDR clock of the controller's next event; FAR while it holds nothing of the units.
 

@@ -11,13 +11,12 @@ not depend on clock or ports (rows by unit, different transfers) is prepared onc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cosim.compiled import CACHED_RULE
-from cosim.executors.fast import SOURCES
 from cosim.executors.fast_loop import bit_index
 from cosim.executors.fast_state import COMPUTE, OPERATION, UNIT
 from cosim.memory.bursts import flat_transfer
@@ -75,7 +74,7 @@ def prepare(program: Program) -> Prepared | None:
     moves = (kinds[table[:, Column.UNIT]] != UnitKind.COMPUTE) & (table[:, Column.TRIPS] == 0)
     shapes, rows = np.empty(len(table), SHAPE), np.empty(len(table), STEP)
     operations = np.ascontiguousarray(table).view(OPERATION).reshape(-1)
-    count = _PREPARE(operations, moves, order, rows, shapes,
+    count = _prepare_rows(operations, moves, order, rows, shapes,
                      np.full(1 << (2 * len(table)).bit_length(), -1, np.int64))
     hosts = np.flatnonzero(table[:, Column.KIND] == Opcode.HOST)
     place = np.empty(len(order), np.int64)
@@ -119,7 +118,7 @@ class Timer:
         """Cycles of every shape of `prepared` on a channel of its unit's own."""
         none = np.zeros(0, np.int64)
         found = np.empty(len(prepared.shapes), np.int64)
-        _TIME(Walk(prepared, units, self.settings(units), none, self.memo, found,
+        _time_transfers(Walk(prepared, units, self.settings(units), none, self.memo, found,
                    np.empty(int(units["outstanding"].max()), np.int64), np.zeros((0, 0), np.int64),
                    np.zeros(0, SPAN), np.zeros(0, CURSOR)))
         return found
@@ -135,7 +134,7 @@ class Timer:
         if not units["alone"][units["kind"] != COMPUTE].all():
             return None
         channels = len(prepared.tokens)
-        total = _RUN(Walk(
+        total = _run(Walk(
             prepared, units, settings, np.asarray(host_cycles, np.int64), self.memo,
             np.empty(len(prepared.shapes), np.int64),
             np.empty(int(units["outstanding"].max()), np.int64),
@@ -160,45 +159,41 @@ def makespan(steps: np.ndarray, starts: np.ndarray, tokens: np.ndarray,
     cursors["end"] = ready
     none = np.zeros(0, np.int64)
     program = Prepared(steps, starts[None], np.ones(1, np.int64), np.zeros(0, SHAPE), none, tokens)
-    total = _RUN(Walk(program, np.zeros(units, UNIT), none, none, np.zeros(0, TIMED), none, none,
+    total = _run(Walk(program, np.zeros(units, UNIT), none, none, np.zeros(0, TIMED), none, none,
                       np.full((channels, DEEPEST), LONG_AGO, np.int64), np.zeros(channels, SPAN),
                       cursors))
     return int(total) if total >= 0 else None
 
 
-def _build_prepare(sources: int) -> Callable:
-    @CACHED_RULE
-    def prepare_rows(table, moves, order, rows, shapes, slots):
-        """Fill `rows` and `shapes`; return the number of shapes. `slots`: a hash table of -1."""
-        stamp = sources  # noqa: F841
-        count = 0
-        for place in range(len(order)):
-            operation, step = table[order[place]], rows[place]
-            step.wait, step.signal, step.form = operation.wait, operation.signal, -1
-            step.cycles = (operation.filling + operation.drain
-                           + operation.interval * operation.trips)
-            if not moves[order[place]]:
-                continue
-            shape = shapes[count]
-            shape.unit, shape.offset = operation.unit, operation.address & 4095
-            shape.row_bytes, shape.rows = operation.row_bytes, operation.rows
-            shape.row_stride, shape.planes = operation.row_stride, operation.planes
-            shape.plane_stride = operation.plane_stride
-            slot = _hash(shape.unit, shape) & (len(slots) - 1)
-            found = -1
-            while slots[slot] >= 0:
-                other = shapes[slots[slot]]
-                if other.unit == shape.unit and _alike(other, shape):
-                    found = slots[slot]
-                    break
-                slot = (slot + 1) & (len(slots) - 1)
-            if found < 0:
-                slots[slot] = found = count
-                count += 1
-            step.form = found
-        return count
-
-    return prepare_rows
+@CACHED_RULE
+def _prepare_rows(table, moves, order, rows, shapes, slots):
+    """Fill `rows` and `shapes`; return the number of shapes. `slots`: a hash table of -1."""
+    count = 0
+    for place in range(len(order)):
+        operation, step = table[order[place]], rows[place]
+        step.wait, step.signal, step.form = operation.wait, operation.signal, -1
+        step.cycles = (operation.filling + operation.drain
+                       + operation.interval * operation.trips)
+        if not moves[order[place]]:
+            continue
+        shape = shapes[count]
+        shape.unit, shape.offset = operation.unit, operation.address & 4095
+        shape.row_bytes, shape.rows = operation.row_bytes, operation.rows
+        shape.row_stride, shape.planes = operation.row_stride, operation.planes
+        shape.plane_stride = operation.plane_stride
+        slot = _hash(shape.unit, shape) & (len(slots) - 1)
+        found = -1
+        while slots[slot] >= 0:
+            other = shapes[slots[slot]]
+            if other.unit == shape.unit and _alike(other, shape):
+                found = slots[slot]
+                break
+            slot = (slot + 1) & (len(slots) - 1)
+        if found < 0:
+            slots[slot] = found = count
+            count += 1
+        step.form = found
+    return count
 
 
 @CACHED_RULE
@@ -291,63 +286,40 @@ def _give(walk, signal, now, available):
     return available
 
 
-def _build_run(sources: int) -> Callable:
-    """Compile the recurrence; `sources` enters numba's cache key."""
-
-    @CACHED_RULE
-    def run(walk):
-        """The last end, or -1."""
-        stamp = sources  # noqa: F841
-        program = walk.program
-        _time_transfers(walk)
-        for index in range(len(program.hosts)):
-            program.rows[program.hosts[index]].cycles = walk.host_cycles[index]
-        available = np.int64(0)
-        for channel in range(len(program.tokens)):
-            walk.spans[channel].last = program.tokens[channel]
-            if program.tokens[channel] > 0:
-                available |= np.int64(1) << channel
+@CACHED_RULE
+def _run(walk):
+    """The last end, or -1."""
+    program = walk.program
+    _time_transfers(walk)
+    for index in range(len(program.hosts)):
+        program.rows[program.hosts[index]].cycles = walk.host_cycles[index]
+    available = np.int64(0)
+    for channel in range(len(program.tokens)):
+        walk.spans[channel].last = program.tokens[channel]
+        if program.tokens[channel] > 0:
+            available |= np.int64(1) << channel
+    for unit in range(len(walk.units)):
+        enter(program, walk.cursors[unit], unit)
+    total = np.int64(0)
+    moved = True
+    while moved:
+        moved = False
         for unit in range(len(walk.units)):
-            enter(program, walk.cursors[unit], unit)
-        total = np.int64(0)
-        moved = True
-        while moved:
-            moved = False
-            for unit in range(len(walk.units)):
-                cursor = walk.cursors[unit]
-                while cursor.segment < len(program.repeats):
-                    step = program.rows[cursor.place]
-                    if step.wait & ~available:
-                        break
-                    now, available = _take(walk, step.wait, cursor.end, available)
-                    now += walk.durations[step.form] if step.form >= 0 else step.cycles
-                    available = _give(walk, step.signal, now, available)
-                    if available < 0:
-                        return np.int64(-1)
-                    cursor.end = now
-                    total = max(total, now)
-                    moved = True
-                    step_on(program, cursor, unit)
-        for unit in range(len(walk.units)):
-            if walk.cursors[unit].segment < len(program.repeats):
-                return np.int64(-1)
-        return total
-
-    return run
-
-
-def _build_time(sources: int) -> Callable:
-    """Compile the times of transfers by themselves."""
-
-    @CACHED_RULE
-    def time(walk):
-        """Fill `durations`."""
-        stamp = sources  # noqa: F841
-        _time_transfers(walk)
-
-    return time
-
-
-_PREPARE = _build_prepare(SOURCES)
-_TIME = _build_time(SOURCES)
-_RUN = _build_run(SOURCES)
+            cursor = walk.cursors[unit]
+            while cursor.segment < len(program.repeats):
+                step = program.rows[cursor.place]
+                if step.wait & ~available:
+                    break
+                now, available = _take(walk, step.wait, cursor.end, available)
+                now += walk.durations[step.form] if step.form >= 0 else step.cycles
+                available = _give(walk, step.signal, now, available)
+                if available < 0:
+                    return np.int64(-1)
+                cursor.end = now
+                total = max(total, now)
+                moved = True
+                step_on(program, cursor, unit)
+    for unit in range(len(walk.units)):
+        if walk.cursors[unit].segment < len(program.repeats):
+            return np.int64(-1)
+    return total

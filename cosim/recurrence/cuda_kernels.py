@@ -11,12 +11,13 @@ from types import FunctionType
 import numpy as np
 from numba import cuda
 
+from cosim.compiled import plain
 from cosim.memory import bursts as memory_rules
 from cosim.recurrence.lanes import MOST_OUTSTANDING, SLOTS
 
-_RULES = {name: cuda.jit(device=True)(getattr(memory_rules, name).py_func)
+_RULES = {name: cuda.jit(device=True)(plain(getattr(memory_rules, name)))
           for name in ("burst_bytes", "next_request", "flat_accept")}
-_FLAT = memory_rules.flat_transfer.py_func
+_FLAT = plain(memory_rules.flat_transfer)
 _transfer = cuda.jit(device=True)(FunctionType(_FLAT.__code__, {**_FLAT.__globals__, **_RULES}))
 
 

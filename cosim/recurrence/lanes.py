@@ -12,12 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosim.compiled import CACHED_RULE, kept
-from cosim.executors import fast_loop, fast_state
+from cosim.compiled import CACHED_RULE
 from cosim.executors.fast_loop import bit_index
 from cosim.executors.fast_state import COMPUTE
 from cosim.memory.controller import record_type
-from cosim.recurrence import cpu
 from cosim.recurrence.cpu import CURSOR, DEEPEST, SETTINGS, SHAPE, SPAN, Prepared, enter, step_on
 
 #: Ends that a thread holds at once: one a unit, and one for every operation whose tokens wait.
@@ -140,7 +138,7 @@ class Line(NamedTuple):
     written: np.ndarray  # WRITTEN
 
 
-@kept(cpu, fast_loop, fast_state, compiler=CACHED_RULE)
+@CACHED_RULE
 def _bits(program):
     """Tokens that all operations wait for."""
     total = 0
@@ -197,7 +195,7 @@ def _give(line, signal):
     return keep
 
 
-@kept(cpu, fast_loop, fast_state, compiler=CACHED_RULE)
+@CACHED_RULE
 def _sources(line):
     """Sources written, or -1."""
     program, written = line.program, line.written[0]

@@ -63,9 +63,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Row:
-    """One search of one space. `space`: designs in it. `best_ms`: the best latency that is known,
-    proved to be no more than `gap` from the best there is. `median_ms`, `worst_ms`: of the best
-    latency that a search ends with, over the seeds."""
+    """One search of one space. `network`: its name, or its file's. `space`: designs in it.
+    `best_ms`: the best latency that is known, proved to be no more than `gap` from the best there
+    is. `median_ms`, `worst_ms`: of the best latency that a search ends with, over the seeds."""
 
     network: str
     board: str
@@ -122,7 +122,7 @@ def _rows(certificate: Certificate, request: Request) -> Iterator[Row]:
     best = min([claimed, *ends])  # a proof that ran out of time may know a worse one
     for place, name in enumerate(request.searches):
         mine = ends[place * request.seeds:(place + 1) * request.seeds]
-        yield Row(claim.workload, claim.board, claim.designs, best, 1 - bound / best, name,
+        yield Row(Path(claim.workload).name, claim.board, claim.designs, best, 1 - bound / best, name,
                   request.designs, request.seeds, median(mine), max(mine), machine())
 
 
