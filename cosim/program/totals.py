@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.compiled import kept
-from cosim.program import table
+from cosim.compiled import CACHED
 from cosim.program.table import Column, Program, ProgramError, UnitKind
 
 _NEEDED = tuple(int(column) for column in (
@@ -34,7 +33,7 @@ class Beyond:
     unit: str
 
 
-@kept(table)
+@CACHED
 def _sums(rows: np.ndarray, computes: np.ndarray) -> tuple[float, float, float]:
     """(cycles of computing, bytes and runs that move, products) of a segment's rows, once."""
     cycles = moved = products = 0.0

@@ -122,8 +122,8 @@ def _rows(certificate: Certificate, request: Request) -> Iterator[Row]:
     best = min([claimed, *ends])  # a proof that ran out of time may know a worse one
     for place, name in enumerate(request.searches):
         mine = ends[place * request.seeds:(place + 1) * request.seeds]
-        yield Row(Path(claim.workload).name, claim.board, claim.designs, best, 1 - bound / best, name,
-                  request.designs, request.seeds, median(mine), max(mine), machine())
+        yield Row(Path(claim.workload).name, claim.board, claim.designs, best, 1 - bound / best,
+                  name, request.designs, request.seeds, median(mine), max(mine), machine())
 
 
 def _end(job: _Job) -> float:
