@@ -20,34 +20,35 @@ from workloads.graph import Graph, Phase
 
 
 class HostStep(NamedTuple):
-    """A step: its nanoseconds, how often a frame has it, and how often at least the fabric stands
-    still meanwhile."""
+    """A step: its nanoseconds, how often a frame has it, how often at least the fabric stands
+    still meanwhile, and behind how many layers in fabric it lies."""
 
     time_ns: float
     times: int
     alone: int
+    behind: int = 0
 
 
 def host_steps(graph: Graph, overlay: Overlay, board: Board,
                mapping: Mapping) -> Iterator[HostStep]:
     """The steps in order, as `lower` writes them: a phase that begins in fabric is started, as is
     what follows an operator, or each layer."""
-    begin = start_ns(board, overlay)
+    begin, behind = start_ns(board, overlay), 0
     for number, (phase, group) in enumerate(groupby(mapping.layers, lambda item: item.phase)):
         layers = list(group)
         repeats = graph.steps if phase is Phase.STEP else 1
         ahead = int(number == 0)
         begun = False
         if layers[0].engine is not None:
-            yield HostStep(begin, repeats, ahead)
+            yield HostStep(begin, repeats, ahead, behind)
         for place, item in enumerate(layers):
             after = layers[place + 1] if place + 1 < len(layers) else None
             if item.engine is None:
                 to_fabric = after is not None and after.engine is not None
                 yield HostStep(host_ns(graph, overlay, board, mapping.layouts,
                                        graph.layer(item.name), item, to_fabric),
-                               repeats, repeats if begun else ahead)
+                               repeats, repeats if begun else ahead, behind)
                 continue
             if begun and overlay.control.start is Start.LAYER and layers[place - 1].engine:
-                yield HostStep(begin, repeats, repeats)
-            begun = True
+                yield HostStep(begin, repeats, repeats, behind)
+            begun, behind = True, behind + 1

@@ -24,16 +24,18 @@ from arch_models.units import ROUNDING
 from cosim.build import Builder
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.tiles import LayerMapping
+from studies.certify import banked
 from studies.certify.boxes import PACE, Box
 from studies.certify.floors import MOVERS, Floors
 from studies.certify.goals import NEVER, POWERED, Aim, Bar, Point
 from studies.certify.joules import Joules
-from studies.certify.layers import TIMED, Layers, engines_of, must_map
+from studies.certify.layers import TIMED, Layers, engines_of
+from studies.certify.ordered import all_in_turn, turn
 from studies.certify.parts import PORTS, Parts
 from studies.certify.programs import LATE, Early, Programs, Timed, Ways
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.certify.tables import Table, Tables
-from studies.certify.untiled import Untiled, in_turn, widest
+from studies.certify.untiled import Untiled, widest
 from studies.plain.errors import UserError
 from studies.search.space import WORKLOAD, Space
 from workloads.graph import Graph
@@ -351,25 +353,22 @@ class Rough:
         if isinstance(chooser.run(), Infeasible):
             return None
         layers = Layers(chooser, self.parts.board, sizes, self.tables.known)
-        graph = self.tables.graph
         total: Any = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in found.steps)
         turns = []
         for item, cycles in found.items:
-            mine = must_map(graph.layer(item.name))
-            least: Any = layers.banked(item) if mine else cycles
+            least = banked.least(layers, item, cycles)
             total = total + self.tables.repeats(item) * least
-            turns.append((least, layers.brought(item) if mine else 0))
-        if graph.steps == 1:
-            total = np.maximum(total, in_turn(turns, layers.ahead))
+            turns.append(turn(layers, item, least))
+        if self.tables.graph.steps == 1:
+            total = np.maximum(total, all_in_turn(layers, turns, found.steps))
         return self._moved(box, layers, found, np.broadcast_to(total, sizes.shape))
 
     def _moved(self, box: Box, layers: Layers, found: Untiled, cycles: np.ndarray) -> np.ndarray:
         """The same where layers move for want of room: there the floor of the box holds."""
-        floor = self.floors.floor(box).at(layers.overlay.clock_hz)
         lost, maybe = np.zeros(cycles.shape), inf
         for item, _ in found.items:
             if item.name in found.movable:
-                away = floor + self.floors.moved(box, item.name, layers.overlay.clock_hz)
+                away = self.floors.away(box, item.name, layers.overlay.clock_hz)
                 fits = self._where(layers, item)
                 if fits is None:
                     maybe = min(maybe, away)

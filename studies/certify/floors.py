@@ -23,11 +23,12 @@ import numpy as np
 
 from arch_models.engines import EngineModel, engines_that_run, timing
 from arch_models.overlay import Engine, Role
-from arch_models.units import NS_PER_S, ROUNDING, ceil_div
+from arch_models.units import NS_PER_S, ceil_div
 from cosim.analysis.least import Least, unmoved
 from cosim.build import phases
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped, input_bytes
+from cosim.engines.constants import ENTRY_BYTES
 from cosim.lowering.host_times import host_ns
 from cosim.mapping.choose import FREE, work_of
 from cosim.mapping.layout import Drawing
@@ -38,7 +39,8 @@ from studies.certify.joules import Joules, Span
 from studies.certify.layers import must_map
 from studies.certify.parts import Parts
 from studies.certify.sizes import ARRAY, Array, arrayed, held_bytes, resized
-from studies.certify.untiled import Ahead, Floor, Rates, Turns, first_bytes, with_tiles
+from studies.certify.turns import Brought, Turn, Turns, most_ahead
+from studies.certify.untiled import Ahead, Floor, Rates, first_bytes, with_tiles
 from studies.evaluation.activity import layer_weights
 from studies.search.space import Value
 from workloads.graph import Graph, Layer, Operator, Phase
@@ -266,23 +268,28 @@ class Floors:
                 either.append((item.repeats * min(ways), item.repeats * item.time_ns))
             host_ns += 0.0 if ways else item.repeats * item.time_ns
         return Floor(cycles, host_ns, np.array(either, float).reshape(-1, 2).T,
-                     self._turns(box, rates, keeps, least, ways_of))
+                     *self._turns(box, rates, keeps, least, ways_of))
 
     def _turns(self, box: Box, rates: Rates, keeps: bool, least: np.ndarray,
-               ways_of: Mapping[str, float]) -> Turns:
-        """`least`: cycles of each convolution, `ways_of`: of each other layer that is there."""
+               ways_of: Mapping[str, float]) -> tuple[Turns, tuple[str, ...]]:
+        """And names. `least`: cycles of each convolution, `ways_of`: of each other layer."""
         table, ahead = self._table, self._ahead(box)
-        weights = (table.weight_bytes // (1 + (table.narrow & ahead.halved)) / rates.weights)
+        weights = table.weight_bytes // (1 + (table.narrow & ahead.halved)) / rates.weights
         if keeps or self.graph.steps > 1:
-            total = float((table.repeats * weights)[table.always].sum())
-            return Turns(np.zeros(1), np.full(1, np.inf), np.array([total]), 0.0)
-        held = max(held_bytes(self.base, ahead.bram36, array, ahead.words)
-                   for array in self._arrays(box))
-        layers = [(least[item], np.inf, weights[item]) if isinstance(item, int)
-                  else (ways_of[item.name], item.time_ns, 0.0) for item in self._order
-                  if isinstance(item, int) or item.name in ways_of]
-        cycles, host_ns, brought = np.array(layers, float).reshape(-1, 3).T
-        return Turns(cycles, host_ns, brought, held / rates.weights)
+            return Turns.together(float((table.repeats * weights)[table.always].sum())), ()
+        holds = {banks: max(held_bytes(self.base, ahead.bram36, array, ahead.words * banks)
+                            for array in self._arrays(box)) / banks / rates.weights
+                 for banks in ahead.banks}
+        constants = table.out_channels * ENTRY_BYTES / rates.weights
+        there = [item for item in self._order if isinstance(item, int) or item.name in ways_of]
+        brought = [Brought(constants[item] + weights[item], constants[item], 0.0, 1)
+                   if isinstance(item, int) else Brought() for item in there]
+        each = [(np.inf, least[item]) if isinstance(item, int)
+                else (item.time_ns, ways_of[item.name]) for item in there]
+        return Turns.of([(host_ns, Turn(cycles, one.cycles, one.constants, ahead=held))
+                         for (host_ns, cycles), one, held in zip(
+                             each, brought, most_ahead(brought, holds), strict=True)]), tuple(
+            "" if isinstance(item, int) else item.name for item in there)
 
     def rates(self, box: Box) -> Rates:
         """Of the fastest masters in a box."""
@@ -311,20 +318,19 @@ class Floors:
 
         return joules.of_box(box, self.parts, self.work(box), span, clock_hz)
 
-    def moved(self, box: Box, name: str, clock_hz: int) -> int:
-        """By how many cycles the floor of a box is higher if the only engine that runs a layer
-        leaves it to the processor; 0 for a layer that several run."""
+    def away(self, box: Box, name: str, clock_hz: int) -> int:
+        """Cycles of a box where the only engine that can leaves a layer to the processor."""
+        floor = self.floor(box)
         for item in self._movable:
-            if item.name != name or self._absorbed(box, item):
+            if (item.name != name or self._absorbed(box, item)
+                    or len(item.ways) + (item.array is not None) > 1):
                 continue
-            if len(item.ways) + (item.array is not None) > 1:
-                return 0
-            rates, keeps = self.rates(box), self.parts.keeps(box)
-            cycles = (item.ways[0].least(box, rates, keeps) if item.ways else min(
-                float(found[item.array]) for found in self._each(box, rates, keeps)))
-            return max(0, int(item.repeats * (item.time_ns * clock_hz / NS_PER_S - cycles)
-                              * (1 - ROUNDING)))
-        return 0
+            asked = self.rates(box), self.parts.keeps(box)
+            cycles = (item.ways[0].least(box, *asked) if item.ways else min(
+                float(found[item.array]) for found in self._each(box, *asked)))
+            return floor.at(clock_hz, name, max(0, item.repeats * (
+                item.time_ns * clock_hz / NS_PER_S - cycles)))
+        return floor.at(clock_hz)
 
     def _may(self, box: Box, axis: str) -> bool:
         """Has a design of the box the engine of an axis?"""
@@ -345,7 +351,7 @@ class Floors:
 
     def _ahead(self, box: Box) -> Ahead:
         """Of the box's designs."""
-        return Ahead(max(self._of(box, "weight_words")) * max(self._of(box, "weight_banks")),
+        return Ahead(max(self._of(box, "weight_words")), self._of(box, "weight_banks"),
                      True in self._of(box, "narrow_weights"), self.bram36_of_weights(box))
 
     def bram36_of_weights(self, box: Box) -> float:
@@ -370,7 +376,7 @@ class Floors:
                 found = trips + overhead
             else:
                 weights = table.weight_bytes // (1 + (table.narrow & ahead.halved))
-                held = held_bytes(self.base, ahead.bram36, array, ahead.words)
+                held = held_bytes(self.base, ahead.bram36, array, ahead.most)
                 found = np.maximum.reduce([
                     with_tiles(trips, overhead, table.first_bytes, rates.read),
                     table.load_bytes // rates.read, table.store_bytes // rates.write,

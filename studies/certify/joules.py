@@ -6,7 +6,7 @@ with each of them, which makes it a bound; docs/proof.md has the reasons term by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from arch_models.board import Board
 from arch_models.overlay import Overlay, Wait
 from arch_models.power.energy import Sites, total_joules
 from arch_models.units import NS_PER_S, ROUNDING
+from cosim.analysis.hosts import HostStep
 from cosim.analysis.least import Least
 from cosim.lowering.lower import Lowered
 from cosim.program.table import layer_bytes
@@ -92,3 +93,11 @@ class Joules:
         if True in box.values("clock_gating"):
             found["clock_gating"] = True
         return found
+
+
+def span_of(steps: Iterable[HostStep], fabric_s: Any) -> Span:
+    """Times of a frame whose layers in fabric take so long: all steps that nothing runs beside lie
+    between them, the others may lie beside them."""
+    alone_s, all_s = (sum(step.time_ns * times / NS_PER_S for step, times in pairs) for pairs in (
+        [(step, step.alone) for step in steps], [(step, step.times) for step in steps]))
+    return Span(alone_s + fabric_s, all_s, np.maximum(0.0, fabric_s - (all_s - alone_s)))

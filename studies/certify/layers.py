@@ -21,12 +21,11 @@ from arch_models.engines import engines_that_run
 from arch_models.overlay import Engine, Infeasible, Overlay, Role
 from cosim.analysis.alone import Alone
 from cosim.engines import SLICES
-from cosim.engines.base import Demand, Mapped, input_bytes
+from cosim.engines.base import Demand, Mapped
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_rooms
 from cosim.mapping.choose import Chooser, budget_of, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
 from studies.certify.sizes import BANKS, WORDS, Sizes, Tiles, resized
-from studies.certify.untiled import first_bytes
 from workloads.graph import Graph, Layer, Operator
 
 #: Fields of an overlay on which no tile and no time of a layer depends, and those that `Layers` has
@@ -116,7 +115,7 @@ class Layers:
         assert item.engine is not None
         engines, tried = self._engines(item), self._tried(item, there)
         mine = tried[engines.index(item.engine)]
-        key, filled = ("tiled", self._like(item), engines), sum(
+        key, filled = ("tiled", self.like(item), engines), sum(
             int(each.asked.sum()) for each in tried)
         known = self.known.get(key)
         if known is None or known[0] < filled:
@@ -124,7 +123,7 @@ class Layers:
             if len(engines) > 1:
                 kinds[self.chosen(item, there) != self.place_of(item)] = -1
             demands = list(known[1].demands) if known else []
-            demands += [SLICES[item.engine].least(self._mapped(item, tile))
+            demands += [SLICES[item.engine].least(self.mapped(item, tile))
                         for tile in tiles[len(demands):]]
             known = self.known[key] = filled, Tiled(kinds, tiles, demands, np.array(
                 [*map(self._slowest, demands), -1], np.int64))
@@ -148,7 +147,7 @@ class Layers:
 
     def _tried(self, item: LayerMapping, there: np.ndarray | None) -> list[Tiles]:
         """The tiles on each engine, at least at some sizes, or at all."""
-        key, engines = ("tried", self._like(item), self._engines(item)), self._engines(item)
+        key, engines = ("tried", self.like(item), self._engines(item)), self._engines(item)
         if key not in self.known:
             self.known[key] = [Tiles(self.sizes.shape) for _ in engines]
         for engine, tiles in zip(engines, self.known[key], strict=True):
@@ -161,83 +160,10 @@ class Layers:
         found._timers = self._timers
         return found
 
-    def banked(self, item: LayerMapping) -> np.ndarray:
-        """What a convolution without groups takes at least at each size, whatever its tiles;
-        docs/proof.md has the reasons (`banked`). An axis of sizes that do not count has length 1.
-        """
-        key = ("banked", self._like(item))
-        if key not in self.known:
-            self.known[key] = self._banked(item)
-        return self.known[key]
-
-    def brought(self, item: LayerMapping) -> np.ndarray:
-        """How long the master of weights works for such a convolution at least, at each size."""
-        key = ("brought", self._like(item))
-        if key not in self.known:
-            shape = self.chooser.shapes[item.name]
-            assert isinstance(shape, ConvolutionShape)
-            words = shape.in_words * shape.out_words * shape.kernel_rows * shape.kernel_columns
-            blocks = -(-words // (self._words(1) * shape.weights_a_byte))
-            self.known[key] = (words * shape.weight_word_bytes / self.rates[Role.WEIGHT]
-                               + blocks * self._timer(0).wait(Role.WEIGHT))
-        return self.known[key]
-
-    @property
-    def ahead(self) -> np.ndarray:
-        """How long it works at most, at each size, for weights that nothing has read yet."""
-        overlay, banks = self.overlay, np.array(self.sizes.banks, np.int64)
-        held = self._words(1) * overlay.tm * overlay.tn * (overlay.weight_bits // 8)
-        return banks[:, 1].reshape(-1, 1, 1, 1, 1) * (
-            held / self.rates[Role.WEIGHT] + self._timer(0).wait(Role.WEIGHT))
-
-    def _words(self, axis: int) -> np.ndarray:
+    def words(self, axis: int) -> np.ndarray:
         """Words of a buffer, along its axis of a table."""
         return np.array(self.sizes.words[axis], np.int64).reshape(
             [-1 if place == axis else 1 for place in range(4)])
-
-    def _banked(self, item: LayerMapping) -> np.ndarray:
-        shape = self.chooser.shapes[item.name]
-        assert isinstance(shape, ConvolutionShape)
-        mapped = self._mapped(item, ConvolutionTile(
-            shape.out_words, shape.in_words, shape.conv_rows, shape.conv_columns, True, False))
-        work, wait = SLICES[Engine.CONVOLUTION].least(mapped), self._timer(0).wait
-        cost = self.chooser.timing(Engine.CONVOLUTION, "convolution")
-        banks = np.array(self.sizes.banks, np.int64).T.reshape(3, -1, 1, 1, 1, 1)
-        inputs, weights, outputs = map(self._words, range(3))
-        read = input_bytes(mapped) // (self.overlay.position_bytes * shape.in_planes)
-        made = shape.conv_rows * shape.conv_columns // (4 if shape.pool else 1)
-        words = shape.in_words * shape.out_words * shape.kernel_rows * shape.kernel_columns
-        loads = -(-shape.in_words * read // inputs)
-        stores = -(-shape.out_words * made // outputs)
-        blocks = -(-words // (weights * shape.weights_a_byte))
-        places = np.maximum(-(-read // inputs), -(-made // outputs))
-        rate, write = self.rates[Role.INPUT], self.rates[Role.OUTPUT]
-        skip = work.store_bytes if item.add else 0
-        stored = work.store_bytes / write + stores * wait(Role.OUTPUT)
-        held = weights * banks[1] * self.overlay.tm * self.overlay.tn * (
-            self.overlay.weight_bits // 8)
-        first = first_bytes(mapped) / rate
-        overhead = cost.fill + cost.drain
-
-        def least(inputs_again: Any, weights_again: Any, operations: Any) -> np.ndarray:
-            loaded = (inputs_again * (work.load_bytes - skip) / rate
-                      + inputs_again * loads * wait(Role.INPUT))
-            brought = np.maximum(0, weights_again * work.weight_bytes - held) / self.rates[
-                Role.WEIGHT]
-            tiles = np.maximum(operations, np.sqrt(first / max(1, overhead)))
-            done = work.trips * cost.interval
-            beside = np.maximum(np.where(banks[2] == 1, stored, 0),
-                                np.where(banks[1] == 1, brought, 0))
-            one = done + operations * overhead + np.maximum(
-                beside, np.where(banks[0] == 1, loaded, 0))
-            two = done + tiles * overhead + first / tiles + np.where(banks[2] == 1, stored, 0)
-            return np.maximum.reduce(np.broadcast_arrays(
-                one, two, loaded + skip / rate, stored, brought))
-
-        once = np.maximum(loads, stores)
-        cut = np.minimum(least(blocks, 1, np.maximum(loads * blocks, stores)),
-                         least(1, places, np.maximum(places * blocks, once)))
-        return np.where(blocks == 1, least(1, 1, once), cut).astype(np.int64)
 
     def _slowest(self, work: Demand) -> int:
         if self.overlay.tensor_memory_kib:  # a pair moves beside its products
@@ -245,9 +171,14 @@ class Layers:
         return int(max(work.compute_cycles, work.load_bytes / self.rates[Role.INPUT],
                        work.store_bytes / self.rates[Role.OUTPUT]))
 
-    def _mapped(self, item: LayerMapping, tile: object) -> Mapped:
+    def mapped(self, item: LayerMapping, tile: object) -> Mapped:
+        """A layer with a tile."""
         return Mapped(self.graph, self.overlay, self.chooser.layouts,
                       self.graph.layer(item.name), replace(item, tile=tile))
+
+    def wait(self, role: Role) -> int:
+        """Cycles that each transfer of a role takes besides its beats, at least."""
+        return self._timer(0).wait(role)
 
     def alone(self, item: LayerMapping, least: Tiled, there: np.ndarray) -> np.ndarray:
         """What the layer takes alone, where it is asked for; -1 elsewhere."""
@@ -256,7 +187,7 @@ class Layers:
         cycles = np.full((len(least.tiles) + 1) * count, -1, np.int64)
         for pair in np.unique(pairs[there]).tolist():
             kind, bank = divmod(pair, count)
-            key = (self._like(item), self.sizes.banks[bank], least.tiles[kind])
+            key = (self.like(item), self.sizes.banks[bank], least.tiles[kind])
             known = self.known.get(key)
             if known is None:
                 known = self.known[key] = self._timer(bank).cycles(
@@ -264,7 +195,7 @@ class Layers:
             cycles[pair] = known
         return np.where(there, cycles[pairs], -1)
 
-    def _like(self, item: LayerMapping) -> int:
+    def like(self, item: LayerMapping) -> int:
         """A number that is equal for layers that have the same tiles and take the same time: names
         and values of constants do not count, nor where tensors lie."""
         if item.name not in self._likes:
@@ -365,7 +296,7 @@ def _elsewhere(layers: Layers, item: LayerMapping, there: np.ndarray, place: int
                ) -> Iterator[Alike]:
     """Sizes at which somebody else runs a layer: all of them the same, of this place."""
     for size in sorted(np.argwhere(there).tolist(), key=sum, reverse=True):
-        found = _mapped(layers, layers.sizes.fields(tuple(size)))
+        found = _mapping_at(layers, layers.sizes.fields(tuple(size)))
         if found is not None:
             other, mapping = found
             number = next(number for number, mine in enumerate(mapping.layers)
@@ -376,7 +307,7 @@ def _elsewhere(layers: Layers, item: LayerMapping, there: np.ndarray, place: int
         there[tuple(size)] = False
 
 
-def _mapped(layers: Layers, size: dict[str, int]) -> tuple[Layers, Mapping] | None:
+def _mapping_at(layers: Layers, size: dict[str, int]) -> tuple[Layers, Mapping] | None:
     """The mapping at a size, and its layers for all of them."""
     like, board = layers.chooser, layers.board
     chooser = Chooser(like.graph, resized(layers.overlay, size), board, like.phases, SLICES,

@@ -9,7 +9,7 @@ Sizes and banks of a box span a table: axes (banks, input, weight, output, accum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ import numpy as np
 
 from arch_models.engines import timing
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Engine, Infeasible, Overlay, Rate
-from arch_models.units import NS_PER_S, ROUNDING
-from cosim.analysis.hosts import HostStep, host_steps
+from arch_models.units import ROUNDING
+from cosim.analysis.hosts import host_steps
 from cosim.analysis.least import Least, unmoved
 from cosim.build import phases
 from cosim.engines import SLICES
@@ -28,14 +28,17 @@ from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.choose import Chooser, Known, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
+from studies.certify.banked import least
 from studies.certify.boxes import PACE, Box, quickest
 from studies.certify.floors import IMAGES, Floors
 from studies.certify.goals import Bar, Point
-from studies.certify.joules import Joules, Span
+from studies.certify.joules import Joules, span_of
 from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map, sized
+from studies.certify.ordered import all_in_turn, turn
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
-from studies.certify.untiled import Rates, Untiled, first_bytes, in_turn, with_tiles
+from studies.certify.turns import Brought, Turn, Turns, brings, ordered
+from studies.certify.untiled import Rates, Untiled, first_bytes, with_tiles
 from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Phase
 
@@ -141,17 +144,17 @@ class Tables:
         found = self.untiled(box)
         if found is None:
             return Point(inf, inf)
-        floor = self.floors.floor(box)
-        moved = min((floor.at(clock_hz) + self.floors.moved(box, name, clock_hz)
-                     for name in found.movable), default=NEVER)
+        moved = min((self.floors.away(box, name, clock_hz) for name in found.movable),
+                    default=NEVER)
         alone_ns = sum(step.time_ns * step.alone for step in found.steps)
-        least = min(max(found.cycles + alone_ns * clock_hz / 1e9, found.turn), moved)
+        least = min(max(found.cycles + alone_ns * clock_hz / 1e9,
+                        float(found.turns.least(clock_hz))), moved)
         ms = least / clock_hz * 1e3 * (1 - ROUNDING)
         if self.joules is None:
             return Point(ms)
         uj = self.joules.of_box(
             box, self.parts, found.work,
-            lambda clocks_hz: _span(found.steps, found.cycles / clocks_hz), clock_hz, True)
+            lambda clocks_hz: span_of(found.steps, found.cycles / clocks_hz), clock_hz, True)
         if found.movable:
             uj = min(uj, self.floors.joules(self.joules, box, clock_hz))
         return Point(ms, uj)
@@ -178,8 +181,7 @@ class Tables:
     def _whole(self, chooser: Chooser, mapping: Mapping, sizes: Sizes, rates: Rates,
                bram36: float) -> Untiled:
         """Of a mapping, each convolution as one tile and with what tiles add at least."""
-        overlay, total = chooser.overlay, Least()
-        each: list[tuple[int, float]] = []
+        overlay, total, each = chooser.overlay, Least(), list[tuple[Turn, Brought]]()
         items: list[tuple[LayerMapping, int]] = []
         cost = timing(overlay, Engine.CONVOLUTION, "convolution")
         held = held_bytes(overlay, bram36, (overlay.tm, overlay.tn),
@@ -208,15 +210,20 @@ class Tables:
             cycles = int(max(untiled, work.load_bytes / rates.read,
                              work.store_bytes / rates.write, within / rates.weights))
             items.append((item, cycles))
-            each.append((self.repeats(item) * cycles, self.must_map(item) * self.repeats(item)
-                         * work.weight_bytes / rates.weights))
+            brought = brings(mapped if engine is Engine.CONVOLUTION else replace(
+                mapped, item=replace(item, tile=None)), rates.weights, 0)
+            each.append((Turn(cycles, brought.cycles, brought.first, untiled), brought))
             total = total.with_layer(_moved(work, overlay), self.repeats(item),
                                      self.weights.get(item.name, 1.0))
-        turn = (sum(weights for _, weights in each)
-                if overlay.tensor_memory_kib or self.graph.steps > 1
-                else float(in_turn(each, held / rates.weights)))
-        return Untiled(tuple(items), sum(cycles for cycles, _ in each), turn, total,
-                       tuple(host_steps(self.graph, overlay, self.board, mapping)),
+        steps = tuple(host_steps(self.graph, overlay, self.board, mapping))
+        holds = {banks: held_bytes(overlay, bram36, (overlay.tm, overlay.tn),
+                                   overlay.weight_words * banks) / banks / rates.weights
+                 for banks in {mine[1] for mine in sizes.banks}}
+        return Untiled(tuple(items), sum(self.repeats(item) * cycles for item, cycles in items),
+                       Turns.together(sum(self.repeats(item) * turn.weights for (item, _), (turn, _)
+                                          in zip(items, each, strict=True)))
+                       if overlay.tensor_memory_kib or self.graph.steps > 1
+                       else ordered(each, holds, steps), total, steps,
                        tuple(item.name for item in fabric if not self.must_map(item)
                              and self._moves(item, chooser, sizes)))
 
@@ -281,14 +288,6 @@ def _moved(work: Demand, overlay: Overlay) -> Demand:
     return unmoved(work) if overlay.tensor_memory_kib else work
 
 
-def _span(steps: Iterable[HostStep], fabric_s: Any) -> Span:
-    """Times of a frame whose layers in fabric take so long: all steps that nothing runs beside lie
-    between them, the others may lie beside them."""
-    alone_s, all_s = (sum(step.time_ns * times / NS_PER_S for step, times in pairs) for pairs in (
-        [(step, step.alone) for step in steps], [(step, step.times) for step in steps]))
-    return Span(alone_s + fabric_s, all_s, np.maximum(0.0, fabric_s - (all_s - alone_s)))
-
-
 class _Frame:
     """The designs of one clock by banks and words, looked at ever more closely where they do not
     clear the bar: convolutions whatever their tile, then with the tile that each size has; other
@@ -314,7 +313,7 @@ class _Frame:
                 and not pairs and self.tables.joules is None]
         early = [number for number in range(len(self.fabric)) if number not in late]
         for number in late:
-            self._raise(number, self.layers.banked(self.fabric[number]))
+            self._raise(number, least(self.layers, self.fabric[number], 0))
         for number in early:
             self._tile(number)
         self._take_turns()
@@ -344,9 +343,9 @@ class _Frame:
         """Weights come one behind the other."""
         if self.layers.overlay.tensor_memory_kib or self.tables.graph.steps > 1:
             return
-        self._turn = in_turn([
-            (self._least[number], self.layers.brought(item) if self.tables.must_map(item) else 0)
-            for number, item in enumerate(self.fabric)], self.layers.ahead).astype(np.int64)
+        pairs = [turn(self.layers, item, self._least[number], self._tiled.get(number))
+                 for number, item in enumerate(self.fabric)]
+        self._turn = all_in_turn(self.layers, pairs, self.steps).astype(np.int64)
 
     def _tile(self, number: int) -> None:
         item = self.fabric[number]
@@ -380,7 +379,7 @@ class _Frame:
                                    self.tables.weights.get(item.name, 1.0))
         fabric_s = np.where(self.there, self.total - self.host, 0) / overlay.clock_hz
         self.uj = np.where(self.there, self.tables.joules.least(
-            work, _span(self.steps, fabric_s), overlay.clock_hz, overlay,
+            work, span_of(self.steps, fabric_s), overlay.clock_hz, overlay,
             self.floor.built.sites), self.floor.uj)
 
     def _kinds(self, left: np.ndarray) -> np.ndarray:

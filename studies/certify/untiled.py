@@ -1,11 +1,10 @@
-"""What layers take at the least whatever their tiles, and how they lie behind one another.
+"""What layers take at the least whatever their tiles.
 
 It times no design; `floors` and `layers` say what each layer asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from cosim.engines.base import Mapped
 from cosim.mapping.tiles import LayerMapping
 from studies.certify.boxes import Box, quickest
 from studies.certify.parts import PORTS, ROLES, Parts
+from studies.certify.turns import Turns
 from studies.search.space import Choice
 from studies.search.space_overlays import width_axis
 
@@ -30,7 +30,7 @@ class Untiled(NamedTuple):
 
     items: tuple[tuple[LayerMapping, int], ...]
     cycles: int
-    turn: float
+    turns: Turns
     work: Least
     steps: tuple[HostStep, ...]
     movable: tuple[str, ...]
@@ -45,68 +45,48 @@ class Rates(NamedTuple):
 
 
 class Ahead(NamedTuple):
-    """What may be loaded of a layer's weights before it begins: so many words of WEIGHT at the
-    most, in so many RAMB36; `halved`: some designs keep two narrow weights a byte."""
+    """What may be loaded of a layer's weights before it begins: so many words of a bank of WEIGHT
+    at the most, so many banks, in so many RAMB36; `halved`: some designs keep two narrow weights a
+    byte."""
 
     words: int
+    banks: tuple[int, ...]
     halved: bool
     bram36: float
 
-
-class Turns(NamedTuple):
-    """Layers in order: of each the cycles of the fabric, or else the nanoseconds of the processor
-    (infinite where it cannot be the one or the other), and the cycles for which the master of
-    weights works for it; `ahead`: see `in_turn`."""
-
-    cycles: np.ndarray
-    host_ns: np.ndarray
-    weights: np.ndarray
-    ahead: float
-
-    def least(self, clock_hz: Any) -> Any:
-        """Cycles of all at the least at a clock, or at each of some."""
-        clocks_hz = np.asarray(clock_hz, float)
-        each = np.minimum(self.cycles, self.host_ns * clocks_hz[..., None] / NS_PER_S)
-        if each.ndim == 1:
-            return in_turn(zip(each.tolist(), self.weights.tolist(), strict=True), self.ahead)
-        return in_turn(zip(np.moveaxis(each, -1, 0), self.weights, strict=True),
-                       np.asarray(self.ahead))
+    @property
+    def most(self) -> int:
+        """Words of all banks."""
+        return self.words * max(self.banks)
 
 
 class Floor(NamedTuple):
     """Cycles of the fabric, nanoseconds of the processor, and what is one or the other: of each
     of some layers both. All lie one behind the other. `turns`: all of them, as weights come one
-    behind the other."""
+    behind the other; `names`: of those that may be one or the other."""
 
     cycles: int
     host_ns: float
     either: np.ndarray  # float64 (2, layers): cycles, nanoseconds
     turns: Turns
+    names: tuple[str, ...] = ()
 
-    def ms(self, clock_hz: Any) -> Any:
-        """At a clock, or at each of some."""
+    def ms(self, clock_hz: Any, away: str = "", more_cycles: float = 0.0) -> Any:
+        """At a clock, or at each of some. `away`: a layer that the processor runs, so that the sum
+        of layers has so many cycles more."""
         clocks_hz = np.asarray(clock_hz, float)
         either_ns = np.minimum(self.either[0] / clocks_hz[..., None] * NS_PER_S,
                                self.either[1]).sum(-1)
-        return np.maximum(self.cycles / clocks_hz * 1e3 + (self.host_ns + either_ns) / 1e6,
-                          self.turns.least(clocks_hz) / clocks_hz * 1e3)
+        turns = self.turns
+        if away and away in self.names:
+            turns = turns.hosted(self.names.index(away))
+        return np.maximum((self.cycles + more_cycles) / clocks_hz * 1e3
+                          + (self.host_ns + either_ns) / 1e6,
+                          turns.least(clocks_hz) / clocks_hz * 1e3)
 
-    def at(self, clock_hz: int) -> int:
+    def at(self, clock_hz: int, away: str = "", more_cycles: float = 0.0) -> int:
         """Whole cycles of a clock."""
-        return int(self.ms(clock_hz) * clock_hz / 1e3 * (1 - ROUNDING))
-
-
-def in_turn(layers: Iterable[tuple[Any, Any]], ahead: Any) -> Any:
-    """Cycles, or arrays of them, of layers that lie one behind the other: of each what it takes,
-    and how long the master of weights works for it. `ahead`: its work on weights of a layer and
-    those behind it that may be done before that layer begins."""
-    greater: Callable = max if isinstance(ahead, float) else np.maximum
-    end, brought, before = 0.0, 0.0, 0.0
-    for cycles, weights in layers:
-        before = greater(before, end - brought - ahead)
-        brought = brought + weights
-        end = greater(end + cycles, before + brought)
-    return end
+        return int(self.ms(clock_hz, away, more_cycles) * clock_hz / 1e3 * (1 - ROUNDING))
 
 
 def with_tiles(compute_cycles: Any, overhead: int, first_bytes: Any, rate: float) -> Any:

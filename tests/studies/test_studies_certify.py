@@ -93,9 +93,9 @@ def test_a_proof_that_must_end_early_says_how_far_it_is():
 
 @pytest.mark.parametrize(("kind", "name", "call"), [
     *((Bounds, "bound", call) for call in range(1, 10)),
-    *((Bounds, "cut", call) for call in (1, 2, 5, 9)),
+    *((Bounds, "cut", call) for call in (1, 2, 4, 6)),
     *((Parts, "least", call) for call in range(1, 10)),
-    *((Bounds, "opened", call) for call in (1, 2)), (Bounds, "programs_of", 1),
+    (Bounds, "opened", 1), (Bounds, "programs_of", 1),
     *((Closer, "value", call) for call in (1, 2))])
 def test_a_signal_anywhere_leaves_a_claim_that_holds(kind, name, call, monkeypatch, tmp_path):
     """Whatever is being worked out when it comes is still open."""

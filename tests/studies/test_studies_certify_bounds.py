@@ -25,7 +25,6 @@ from studies.certify.certificate import (
 from studies.certify.goals import Aim, Bar, Point, point_of
 from studies.certify.joules import Span
 from studies.certify.sizes import BANKS, WORDS, Sizes
-from studies.certify.untiled import in_turn
 from studies.evaluation.evaluate import evaluate
 from studies.search.space import Axis, default_space, designs
 from studies.search.space_overlays import choice_of, overlay_of
@@ -36,6 +35,7 @@ from tests.support.small_proof import (
     below,
     best,
     claimed,
+    clipped,
     enumerated,
     figures_of,
     grouped,
@@ -161,8 +161,8 @@ def test_no_bound_is_above_a_simulation():
     assert check_designs(SMALL, 50, 1, ("flat", "ddr3")) > 5
 
 
-@pytest.mark.parametrize("graph", [SMALL, weighty(), grouped()],
-                         ids=["small", "weighty", "grouped"])
+@pytest.mark.parametrize("graph", [SMALL, weighty(), grouped(), clipped()],
+                         ids=["small", "weighty", "grouped", "clipped"])
 def test_no_bound_of_latency_alone_is_above_a_simulation(graph):
     assert check_designs(graph, 25, 8, ("flat", "ddr3"), aims=(Aim.LATENCY,)) > 3
 
@@ -211,15 +211,6 @@ def test_no_bound_is_above_a_simulation_where_weights_are_what_takes_long():
     floor = bounds.floors.floor(Box(bounds.question.space))
     assert floor.turns.least(2e8) > 2 * floor.cycles
     assert check_designs(graph, 40, 5, ("flat", "ddr3")) > 5
-
-
-def test_layers_whose_weights_come_one_behind_the_other():
-    """Three layers take 40, 10 and 10 cycles; the master works 5, 60 and 5 for them."""
-    layers = [(40, 5), (10, 60), (10, 5)]
-    assert in_turn(layers, 100) == 75  # from the start on, 5 + 60 for the second; then 10
-    assert in_turn(layers, 20) == 90  # when the second begins, at 40, 60 - 20 are left
-    assert in_turn(layers, 0) == 110  # each waits for all of its own
-    assert in_turn([(10, 0)] * 3, 0) == 30
 
 
 def test_no_bound_is_above_a_simulation_of_a_shipped_network():

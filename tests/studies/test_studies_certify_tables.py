@@ -14,16 +14,19 @@ from arch_models.overlay import Infeasible
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
 from cosim.mapping.tile_search import Budget
 from cosim.mapping.tiles import LayerMapping
+from studies.certify.banked import least
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import PACE, Box
 from studies.certify.goals import Aim, Bar
 from studies.certify.layers import Layers
+from studies.certify.ordered import turn
 from studies.certify.sizes import Sizes
 from studies.search.space import default_space
 from tests.support.small_proof import (
     BASE,
     BOARD,
     SMALL,
+    clipped,
     grouped,
     narrow_space,
 )
@@ -32,10 +35,11 @@ from workloads.library import load
 OPEN = Bar((Aim.LATENCY, Aim.ENERGY, Aim.RESOURCES))
 
 
-@pytest.mark.parametrize(("graph", "count"), [(SMALL, 40), (load("agc-w16"), 4),
-                                              (load("unicorn-n256"), 2)],
-                         ids=["small", "agc-w16", "unicorn-n256"])
-def test_no_convolution_takes_less_than_its_banks_and_words_say(graph, count):
+@pytest.mark.parametrize(("graph", "count"), [(SMALL, 40), (grouped(), 60), (clipped(), 30),
+                                              (load("agc-w16"), 4), (load("unicorn-n256"), 2)],
+                         ids=["small", "grouped", "clipped", "agc-w16", "unicorn-n256"])
+def test_no_layer_takes_less_than_its_banks_and_words_say(graph, count):
+    """Nor does the master of weights work less for it than whatever its tile."""
     generator, space = random.Random(7), default_space(BOARD, graph)
     bounds, asked = Bounds(Question(graph, BOARD, BASE, space)), 0
     for _ in range(count):
@@ -44,25 +48,31 @@ def test_no_convolution_takes_less_than_its_banks_and_words_say(graph, count):
             box = generator.choice(parts)
         layers, items = layers_of(bounds, box)
         for item in items:
-            least, some = layers.least(item), np.zeros(layers.sizes.shape, bool)
+            tiled, some = layers.least(item), np.zeros(layers.sizes.shape, bool)
             for _ in range(20):
                 some[tuple(generator.randrange(size) for size in some.shape)] = True
-            some &= least.kinds >= 0
-            alone = layers.alone(item, least, some)
-            bound = np.broadcast_to(layers.banked(item), some.shape)
+            some &= tiled.kinds >= 0
+            alone = layers.alone(item, tiled, some)
+            bound = np.broadcast_to(least(layers, item, 0), some.shape)
             assert np.all(bound[some] <= alone[some]), item
+            (any_turn, any_tile), (own_turn, own) = (turn(layers, item, 0, by)
+                                                     for by in (None, tiled))
+            for low, high in ((any_tile.cycles, own.cycles), (any_tile.blocks, own.blocks),
+                              (own.block, any_tile.block), (any_tile.first, own.first),
+                              (any_turn.computed, own_turn.computed)):
+                assert np.all((low - 1e-6 <= high + np.zeros(some.shape))[some]), item
             asked += int(some.sum())
     assert asked > 100 * count
 
 
 def layers_of(bounds: Bounds, box: Box) -> tuple[Layers, list[LayerMapping]]:
-    """The layers of a box that is not cut, at a clock, and those that only the array can run."""
+    """The layers of a box that is not cut, at a clock, and those in fabric."""
     sizes = Sizes.of(box, BASE)
     chooser = bounds.tables.chooser(bounds.tables.overlay(box, sizes, 200_000_000))
     mapping = chooser.run()
     layers = Layers(chooser, BOARD, sizes, bounds.tables.known)
     return layers, [] if isinstance(mapping, Infeasible) else [
-        item for item in mapping.layers if bounds.tables.must_map(item)]
+        item for item in mapping.layers if item.engine is not None]
 
 
 def test_what_is_kept_of_layers_is_of_one_design_alone():

@@ -68,6 +68,19 @@ def weighty() -> Graph:
     return tiny.graph(tiny.convolution("last", value, 256, 4))
 
 
+def clipped() -> Graph:
+    """Weights of many channels with tables, planes and the processor's steps between them."""
+    tiny = TinyGraph(0, 8, 12, 12)
+    value, count = tiny.convolution("first", "in", 64, 3, 2, 1), 64
+    for number in range(3):
+        value = tiny.lookup(f"clip{number}", value)
+        value = tiny.convolution(f"deep{number}", value, count, 3, 1, 1, groups=count)
+        value = tiny.affine(f"scale{number}", value)
+        count = 64 << number
+        value = tiny.convolution(f"wide{number}", value, count, 1)
+    return tiny.graph(tiny.convolution("last", tiny.pool("pool", value), 256, 3))
+
+
 def proved(settings=EXACT, workers=1, book=None, space=None, base=BASE, aims=(Aim.LATENCY,),
            memory="flat", graph=SMALL, scheduler=None):
     """A proof that has ended, and its last state."""

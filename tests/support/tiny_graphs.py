@@ -93,6 +93,10 @@ class TinyGraph:
             "offset": self.draw.integers(-90000, 90000, shape[0]).astype(np.int32),
             "shift": np.full(shape[0], 13, np.int32)}, relu=True)
 
+    def lookup(self, name: str, source: str) -> str:
+        return self.add(name, Operator.LOOKUP, (source,), self.tensors[source].shape, {
+            "table": self.draw.integers(-128, 128, 256, np.int8)})
+
     def concat(self, name: str, *parts: str) -> str:
         channels = sum(self.tensors[part].channels for part in parts)
         return self.add(name, Operator.CONCAT, parts,

@@ -1,0 +1,104 @@
+"""The layers of a network one behind the other at each size of the buffers, as weights come.
+
+It finds no tile; what a layer takes by itself it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from arch_models.overlay import Engine, Role
+from cosim.analysis.hosts import HostStep
+from cosim.engines import SLICES
+from cosim.engines.convolution_search import ConvolutionShape
+from cosim.lowering.host_times import host_cycles
+from cosim.mapping.tiles import ConvolutionTile, LayerMapping
+from studies.certify.layers import Layers, Tiled, must_map
+from studies.certify.turns import Brought, Turn, ahead, brings, in_turn, with_hosts
+
+
+def turn(layers: Layers, item: LayerMapping, cycles: Any, tiled: Tiled | None = None
+         ) -> tuple[Turn, Brought]:
+    """A layer that takes so many cycles by itself, with the tile of each size, None: whatever
+    it is."""
+    key = ("turn", layers.like(item), None if tiled is None else len(tiled.tiles))
+    if key not in layers.known:
+        layers.known[key] = (_untiled(layers, item) if tiled is None
+                             else _by_tile(layers, item, tiled))
+    brought, computed, after = layers.known[key]
+    if tiled is not None:
+        brought = Brought(*brought[:, tiled.kinds])
+        computed = computed[tiled.kinds]
+    return Turn(cycles, brought.cycles, brought.first, computed, after), brought
+
+
+def _untiled(layers: Layers, item: LayerMapping) -> tuple[Brought, float, float]:
+    """How the master of weights works for a layer at least; cycles from what it brings first to
+    the end of the layer, and from what it brings last."""
+    rate, wait, done = layers.rates[Role.WEIGHT], layers.wait(Role.WEIGHT), _done(layers)
+    assert item.engine is not None
+    if item.engine is not Engine.CONVOLUTION:
+        work = SLICES[item.engine].least(layers.mapped(item, item.tile))
+        return brings(layers.mapped(item, None), rate, wait), work.untiled_cycles + done, 0.0
+    shape = layers.chooser.shapes[item.name]
+    assert isinstance(shape, ConvolutionShape)
+    mapped = layers.mapped(item, ConvolutionTile(
+        1 if shape.grouped else shape.out_words, shape.in_words, shape.conv_rows,
+        shape.conv_columns, True, False))
+    brought, work = brings(mapped, rate, wait), SLICES[item.engine].least(mapped)
+    if must_map(mapped.layer):
+        words = shape.in_words * shape.out_words * shape.kernel_rows * shape.kernel_columns
+        most = layers.words(1) * shape.weights_a_byte
+        blocks = -(-words // most)
+        brought = brought._replace(
+            cycles=brought.cycles + (blocks - 1) * wait,
+            first=brought.constants + wait, blocks=blocks,
+            block=np.minimum(words, most) * shape.weight_word_bytes / rate + wait)
+    return brought, work.untiled_cycles + done, _after(layers, item)
+
+
+def _by_tile(layers: Layers, item: LayerMapping, tiled: Tiled
+             ) -> tuple[np.ndarray, np.ndarray, float]:
+    """The same by tile; behind the last, of none, nothing."""
+    rows = [(*brings(layers.mapped(item, tile), layers.rates[Role.WEIGHT],
+                     layers.wait(Role.WEIGHT)), work.compute_cycles + _done(layers))
+            for tile, work in zip(tiled.tiles, tiled.demands, strict=True)]
+    columns = np.array([*rows, (0,) * 6], float).T
+    return columns[:5], columns[5], _after(layers, item)
+
+
+def _done(layers: Layers) -> int:
+    """Cycles of a store at least."""
+    return layers.wait(Role.OUTPUT) + 1
+
+
+def _after(layers: Layers, item: LayerMapping) -> float:
+    """Of an operation with the last weights, and of its store."""
+    if item.engine is not Engine.CONVOLUTION:
+        return 0.0
+    cost = layers.chooser.timing(Engine.CONVOLUTION, "convolution")
+    return cost.fill + cost.drain + _done(layers)
+
+
+def all_in_turn(layers: Layers, each: Sequence[tuple[Turn, Brought]],
+                steps: Iterable[HostStep]) -> Any:
+    """Layers in fabric one behind the other, at each size, and the processor's steps."""
+    turns = [turn._replace(ahead=held) for (turn, _), held in zip(
+        each, _ahead(layers, [brought for _, brought in each]), strict=True)]
+    clock_hz = layers.overlay.clock_hz
+    return in_turn((turn if time_ns == np.inf else turn._replace(
+        cycles=host_cycles(time_ns, clock_hz)) for time_ns, turn in with_hosts(turns, steps)),
+        np.maximum)
+
+
+def _ahead(layers: Layers, each: Sequence[Brought]) -> list[Any]:
+    """Of each layer, at each size, what may be brought for it before it begins."""
+    banks = np.array(layers.sizes.banks)[:, 1].reshape(-1, 1, 1, 1, 1)
+    found: list[Any] = [0.0] * len(each)
+    for count in np.unique(banks).tolist():
+        found = [np.where(banks == count, here, before) for here, before in zip(
+            ahead(each, count), found, strict=True)]
+    return found
