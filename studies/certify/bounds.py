@@ -24,17 +24,17 @@ from arch_models.units import ROUNDING
 from cosim.build import Builder
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.tiles import LayerMapping
-from studies.certify import banked
 from studies.certify.boxes import PACE, Box
 from studies.certify.floors import MOVERS, Floors
 from studies.certify.goals import NEVER, POWERED, Aim, Bar, Point
 from studies.certify.joules import Joules
 from studies.certify.layers import TIMED, Layers, engines_of
-from studies.certify.ordered import all_in_turn, turn
 from studies.certify.parts import PORTS, Parts
 from studies.certify.programs import LATE, Early, Programs, Timed, Ways
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.certify.tables import Table, Tables
+from studies.certify.times import banked
+from studies.certify.times.ordered import all_in_turn, turn
 from studies.certify.untiled import Untiled, widest
 from studies.plain.errors import UserError
 from studies.search.space import WORKLOAD, Space

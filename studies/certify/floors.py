@@ -39,7 +39,7 @@ from studies.certify.joules import Joules, Span
 from studies.certify.layers import must_map
 from studies.certify.parts import Parts
 from studies.certify.sizes import ARRAY, Array, arrayed, held_bytes, resized
-from studies.certify.turns import Brought, Turn, Turns, most_ahead
+from studies.certify.times.turns import Brought, Turn, Turns, most_ahead
 from studies.certify.untiled import Ahead, Floor, Rates, first_bytes, with_tiles
 from studies.evaluation.activity import layer_weights
 from studies.search.space import Value

@@ -28,16 +28,16 @@ from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.choose import Chooser, Known, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
-from studies.certify.banked import least
 from studies.certify.boxes import PACE, Box, quickest
 from studies.certify.floors import IMAGES, Floors
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, span_of
 from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map, sized
-from studies.certify.ordered import all_in_turn, turn
 from studies.certify.parts import BROUGHT
 from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
-from studies.certify.turns import Brought, Turn, Turns, brings, ordered
+from studies.certify.times.banked import least
+from studies.certify.times.ordered import all_in_turn, turn
+from studies.certify.times.turns import Brought, Turn, Turns, brings, ordered
 from studies.certify.untiled import Rates, Untiled, first_bytes, with_tiles
 from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Phase

@@ -18,7 +18,7 @@ from cosim.engines.base import Mapped
 from cosim.mapping.tiles import LayerMapping
 from studies.certify.boxes import Box, quickest
 from studies.certify.parts import PORTS, ROLES, Parts
-from studies.certify.turns import Turns
+from studies.certify.times.turns import Turns
 from studies.search.space import Choice
 from studies.search.space_overlays import width_axis
 

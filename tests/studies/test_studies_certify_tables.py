@@ -14,13 +14,13 @@ from arch_models.overlay import Infeasible
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
 from cosim.mapping.tile_search import Budget
 from cosim.mapping.tiles import LayerMapping
-from studies.certify.banked import least
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import PACE, Box
 from studies.certify.goals import Aim, Bar
 from studies.certify.layers import Layers
-from studies.certify.ordered import turn
 from studies.certify.sizes import Sizes
+from studies.certify.times.banked import least
+from studies.certify.times.ordered import turn
 from studies.search.space import default_space
 from tests.support.small_proof import (
     BASE,

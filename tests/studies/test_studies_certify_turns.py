@@ -10,7 +10,7 @@ import pytest
 from arch_models.resources import check, estimate
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box
-from studies.certify.turns import Brought, Turn, Turns, ahead, in_turn, most_ahead
+from studies.certify.times.turns import Brought, Turn, Turns, ahead, in_turn, most_ahead
 from studies.certify.untiled import Floor
 from studies.search.space import default_space
 from studies.search.space_overlays import choice_of, overlay_of

@@ -17,7 +17,7 @@ from cosim.engines.convolution_search import ConvolutionShape
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from studies.certify.layers import Layers, Tiled, must_map
-from studies.certify.turns import Brought, Turn, ahead, brings, in_turn, with_hosts
+from studies.certify.times.turns import Brought, Turn, ahead, brings, in_turn, with_hosts
 
 
 def turn(layers: Layers, item: LayerMapping, cycles: Any, tiled: Tiled | None = None
