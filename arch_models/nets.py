@@ -7,6 +7,7 @@ a path, `clock` for the rows of its parts.
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import cache, cached_property
@@ -174,6 +175,10 @@ class Row:
         return self._by_way.get(way)
 
 
+#: The rows that a part may have, None if it may not be there.
+Options = Sequence[Row | None]
+
+
 @cache
 def read_grid(path: Path = GRID_FILE) -> tuple[Row, ...]:
     """The rows of the grid: lines of a file that have the same parameters are one."""
@@ -186,3 +191,22 @@ def read_grid(path: Path = GRID_FILE) -> tuple[Row, ...]:
                 float(line["doublings"]), line["start"], line["end"]))
     return tuple(Row(part, numbers, form, tuple(paths))
                  for (part, numbers, form), paths in found.items())
+
+
+def every_row(part: str) -> Options:
+    """All rows of a part: what it has in any overlay is one of them."""
+    return [row for row in read_grid() if row.part == part]
+
+
+def fastest_ns(kind: tuple[Options, ...], way: Way, share: float,
+               model: NetModel) -> float | None:
+    """The least that the way through a kind of parts takes; None where it may not exist."""
+    least, pieces = -1.0, []
+    for options in kind:
+        found = [row.path(way) if row else None for row in options]
+        pieces += [item for item in found if item]
+        if options and all(found):
+            least = max(least, min(item.ns(model, 0.0) for item in found if item))
+    if least < 0:
+        return None
+    return min(item.ns(model, share) for item in pieces if item.ns(model, 0.0) >= least)

@@ -18,7 +18,7 @@ import numpy as np
 from arch_models.board import Board
 from arch_models.engines import Resources
 from arch_models.literature import Origin
-from arch_models.overlay import Engine, Infeasible, Overlay
+from arch_models.overlay import Engine, Overlay
 from arch_models.power.energy import Sites
 from arch_models.units import ROUNDING
 from cosim.build import Builder
@@ -35,7 +35,7 @@ from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.certify.tables import Table, Tables
 from studies.certify.times import banked
 from studies.certify.times.ordered import all_in_turn, turn
-from studies.certify.untiled import Untiled, widest
+from studies.certify.untiled import Whole, widest
 from studies.plain.errors import UserError
 from studies.search.space import WORKLOAD, Space
 from workloads.graph import Graph
@@ -204,14 +204,14 @@ class Bounds:
             yield from self._closer(box, clock)
 
     def _closer(self, box: Box, ceiling_hz: int, rule: Rule = Rule.MAPPED) -> Iterator[Bound]:
-        """Bounds that know how layers are mapped, from this rule on; once nothing but the pace is
-        left to cut, those that know every size: at the fastest clock of all, then at its own."""
+        """Bounds that know how layers are mapped, from this rule on: at the fastest clock of all,
+        then, once nothing but the pace is left to cut, at those of each size."""
         if rule is Rule.MAPPED:
             yield Bound(self.tables.floor(box, ceiling_hz), Rule.MAPPED)
-        if any(part.values(PACE) == box.values(PACE) for part in self.cut(box)):
-            return
         if self.joules is None:
             yield Bound(Point(self.rough.ms_up_to(box, ceiling_hz)), Rule.BANKED)
+        if any(part.values(PACE) == box.values(PACE) for part in self.cut(box)):
+            return
         parts = self.built(box)
         clock = max(map(self.tables.clock_hz, parts))
         yield (Bound(self.tables.floor(box, clock), Rule.MAPPED) if clock
@@ -348,26 +348,22 @@ class Rough:
         widest = self._widest(box, sizes)
         if found is None or widest is None or self.parts.keeps(box):
             return None
-        overlay = replace(widest, clock_hz=clock_hz)
-        chooser = self.tables.chooser(overlay)
-        if isinstance(chooser.run(), Infeasible):
-            return None
-        layers = Layers(chooser, self.parts.board, sizes, self.tables.known)
-        total: Any = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in found.steps)
-        turns = []
-        for item, cycles in found.items:
+        layers = self.tables.layers(found, replace(widest, clock_hz=clock_hz), sizes)
+        whole, turns = found.whole, []
+        total: Any = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in whole.steps)
+        for item, cycles in zip(whole.items, found.least, strict=True):
             least = banked.least(layers, item, cycles)
             total = total + self.tables.repeats(item) * least
             turns.append(turn(layers, item, least))
         if self.tables.graph.steps == 1:
-            total = np.maximum(total, all_in_turn(layers, turns, found.steps))
-        return self._moved(box, layers, found, np.broadcast_to(total, sizes.shape))
+            total = np.maximum(total, all_in_turn(layers, turns, whole.steps))
+        return self._moved(box, layers, whole, np.broadcast_to(total, sizes.shape))
 
-    def _moved(self, box: Box, layers: Layers, found: Untiled, cycles: np.ndarray) -> np.ndarray:
+    def _moved(self, box: Box, layers: Layers, whole: Whole, cycles: np.ndarray) -> np.ndarray:
         """The same where layers move for want of room: there the floor of the box holds."""
         lost, maybe = np.zeros(cycles.shape), inf
-        for item, _ in found.items:
-            if item.name in found.movable:
+        for item in whole.items:
+            if item.name in whole.movable:
                 away = self.floors.away(box, item.name, layers.overlay.clock_hz)
                 fits = self._where(layers, item)
                 if fits is None:

@@ -86,8 +86,11 @@ class Box:
 
     def design(self, chosen: Mapping[str, Value] | None = None) -> Choice:
         """A design of the box: the first value of every axis that `chosen` does not name."""
-        first = {name: values[0] for name, values in self._values.items()}
-        return self.root.canonical({**first, **(chosen or {})})
+        return self.root.canonical({**self._first, **(chosen or {})})
+
+    @cached_property
+    def _first(self) -> Choice:
+        return {name: values[0] for name, values in self._values.items()}
 
 
 def fewest_starts(box: Box) -> dict[str, Value]:
@@ -99,3 +102,13 @@ def quickest(box: Box) -> dict[str, Value]:
     """The same, and what has results leave the array soonest."""
     paces = [int(value) for value in box.values(PACE)]
     return {**fewest_starts(box), **({PACE: min(paces)} if paces else {})}
+
+
+def fewest_masters(box: Box) -> dict[str, Value]:
+    """What has the fewest masters."""
+    found: dict[str, Value] = {}
+    if box.values("input_masters"):
+        found["input_masters"] = min(box.values("input_masters"))
+    if "on_chip" in box.values("fetch"):
+        found["fetch"] = "on_chip"
+    return found

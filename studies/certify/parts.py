@@ -18,23 +18,26 @@ import itertools
 import math
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from arch_models.board import Board
+from arch_models.channels import FED
 from arch_models.clock import LEAST_SPEED, LEGS, rows_of
 from arch_models.engines import Resources
-from arch_models.nets import NetModel, Row, Way, read_clock_data, read_grid
+from arch_models.nets import Options, Row, Way, every_row, fastest_ns, read_clock_data
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Overlay, Rate, Role
 from arch_models.power.energy import Sites
 from arch_models.power.fabric import speed_ratio
 from arch_models.resources import ENTRY_BITS, UNPACK, block_design, part_sites
 from arch_models.units import ROUNDING
-from studies.certify.boxes import Box
+from studies.certify.boxes import Box, Sides, fewest_masters
 from studies.search.space import CLOCK, MOVABLE, OWN_AXES, Choice, Value
 from studies.search.space_overlays import overlay_of, width_axis
 
 T = TypeVar("T")
-Options = Sequence[Row | None]
+#: Names and values of some axes.
+Chosen = tuple[tuple[str, Value], ...]
 #: More combinations than this are not looked at.
 MOST = 128
 #: The same for parts that do not depend on the array, so that many boxes share them.
@@ -48,6 +51,9 @@ PORTS = ("input_port", "input_port_2", "weight_port", "output_port", "fetch_port
 MASTERS = ("input_masters", "fetch")
 _ARRAY = ("tm", "tn", "columns")
 _FUSED = ("fuse_pool", "fuse_upsample")  # they say which engines exist
+#: Axes that say which engines a design has; those of engines that the weight master feeds.
+SETS = (*ENGINES, *_FUSED)
+FED_AXES = frozenset({f"fabric_{engine.value}" for engine in FED})
 ROLES = {"input_port": Role.INPUT, "input_port_2": Role.INPUT, "weight_port": Role.WEIGHT,
          "output_port": Role.OUTPUT, "fetch_port": Role.FETCH}
 #: Axes on which the sites of a part, and its row in the grid of the clock, depend; the axis of a
@@ -85,6 +91,10 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
 #: Parts that depend on how many beats a master moves in a cycle, one at least.
 BY_BEATS = frozenset({name for name in DEPENDS if name.startswith(("buffer", "memory"))}
                      | {"control"})
+#: Parts that depend on how many engines a design has, and how many of them the weight master feeds,
+#: not on which.
+BY_COUNT = frozenset({"control", "control row", "places row", "reader row", "writer row",
+                      *(name for name in DEPENDS if name.startswith("master"))})
 #: Parts that depend on the widest master alone.
 BY_WIDEST = frozenset({"control row", "places row"})
 #: As in `clock.memory_rows`.
@@ -97,6 +107,7 @@ ALWAYS = ("convolution", "buffer input", "buffer output", "buffer weight", "buff
           "buffer parameters", "master input", "master weight", "master output", "control")
 
 
+@cache
 def _kind(part: str) -> str:
     """Under which name a part is in `DEPENDS`."""
     return next(name for name in (part, part.split()[0], "engine") if name in DEPENDS)
@@ -107,14 +118,22 @@ def depends(part: str) -> tuple[str, ...]:
     return DEPENDS[_kind(part)]
 
 
+@cache
+def _split(part: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The same axes: those that set no port, and those that do."""
+    names = depends(part)
+    return tuple(name for name in names if name not in PORTS), tuple(
+        name for name in names if name in PORTS)
+
+
 def _grain(part: str, bits: int) -> int:
     """What a part depends on of a master's width."""
     return max(1, bits // ENTRY_BITS) if _kind(part) in BY_BEATS else bits
 
 
 def _widths(names: Sequence[str], axes: Container[str]) -> list[str]:
-    """Of the axes of a space those that set the widths of masters at ports among these names."""
-    return list(dict.fromkeys(width_axis(ROLES[name], axes) for name in names if name in PORTS))
+    """Of the axes of a space those that set the widths of masters at these ports."""
+    return list(dict.fromkeys(width_axis(ROLES[name], axes) for name in names))
 
 
 class Parts:
@@ -125,10 +144,12 @@ class Parts:
         self._plain = replace(base, rate=Rate.FIXED, clock_hz=NOMINAL_CLOCK_HZ)
         self._sites: dict[Hashable, Resources] = {}
         self._least: dict[Hashable, Resources] = {}
+        self._totals: dict[Sides, Resources] = {}
         self._ceilings: dict[Hashable, float] = {}
         self._widths: dict[Hashable, int] = {}
         #: By what is asked, the part and the axes that combine: by their values.
-        self._asked: dict[Hashable, dict[tuple[Value, ...], Any]] = {}
+        self._asked: dict[Hashable, dict[Hashable, Any]] = {}
+        self._counts: dict[Hashable, list[Chosen]] = {}
         self._row_of: dict[Hashable, Row] = {}
         self._rows: dict[Hashable, Options] = {}
 
@@ -139,10 +160,10 @@ class Parts:
 
     def least(self, box: Box) -> Resources:
         """Sites that every design of the box needs."""
-        total = self.around(box)
-        for part in self._there(box):
-            total = total + self.part(box, part)
-        return total
+        if box.sides not in self._totals:
+            self._totals[box.sides] = sum(
+                (self.part(box, part) for part in self._there(box)), self.around(box))
+        return self._totals[box.sides]
 
     def sites(self, box: Box) -> Sites:
         """The same part by part, without the block design, for those that every design has."""
@@ -169,12 +190,12 @@ class Parts:
         """The block design, with the fewest masters of the box."""
         key = ("around", box.values("input_masters"), box.values("fetch"))
         if key not in self._least:
-            self._least[key] = block_design(self.overlay(box.design(_fewest(box))))
+            self._least[key] = block_design(self.overlay(box.design(fewest_masters(box))))
         return self._least[key]
 
     def part(self, box: Box, part: str) -> Resources:
         """The least sites of one part that every design of the box has."""
-        key = self._values(box, part)
+        key = self.said(box, part)
         known = self._least.get(key)
         if known is None:
             found = list(self._each(box, part, self._sites_of))
@@ -210,18 +231,18 @@ class Parts:
         return found
 
     def _key(self, part: str, choice: Choice) -> Hashable:
-        ports = [(name in choice, self.width(choice, name)) for name in depends(part)
-                 if name in PORTS]
+        plain, named = _split(part)
+        ports = [(name in choice, self.width(choice, name)) for name in named]
         bits = ((max((mine for chosen, mine in ports if chosen), default=0),
                  *(mine for chosen, mine in ports if not chosen)) if part in BY_WIDEST
                 else [_grain(part, mine) for _, mine in ports])
-        return part, *(choice.get(name) for name in depends(part) if name not in PORTS), *bits
+        return part, *map(choice.get, plain), *bits
 
     @staticmethod
-    def _values(box: Box, part: str) -> Hashable:
+    def said(box: Box, part: str) -> Hashable:
         """All that a box says of what a part depends on."""
-        names = depends(part)
-        return part, *map(box.values, names), *map(box.values, _widths(names, box.names))
+        return part, *map(box.values, depends(part)), *map(
+            box.values, _widths(_split(part)[1], box.names))
 
     def width(self, choice: Choice, port: str) -> int:
         """Bits of the master whose port this axis names."""
@@ -245,9 +266,7 @@ class Parts:
         """Of the axes of ports on which a part depends, and of those of widths there, values of
         which others are no different to it."""
         sides: dict[str, tuple[Value, ...]] = {}
-        for name in PORTS:
-            if name not in depends(part):
-                continue
+        for name in _split(part)[1]:
             axis = width_axis(ROLES[name], box.names)
             wanted = box.values(axis)
             kinds: dict[tuple[int, ...], Value] = {}
@@ -274,11 +293,31 @@ class Parts:
         sides |= self._ports(box, part)
         if math.prod(map(len, sides.values())) > (MOST if "tm" in names else MOST_SHARED):
             return
+        engines: list[Chosen] = [()]
+        if _kind(part) in BY_COUNT:
+            engines = self._counted(box)
+            sides = {name: values for name, values in sides.items() if name not in SETS}
         known = self._asked.setdefault((asked.__name__, part, tuple(sides)), {})
-        for values in itertools.product(*sides.values()):
-            if values not in known:
-                known[values] = asked(part, box.design(dict(zip(sides, values, strict=True))))
-            yield known[values]
+        for mine, values in itertools.product(engines, itertools.product(*sides.values())):
+            if (mine, values) not in known:
+                known[mine, values] = asked(part, box.design(
+                    {**dict(mine), **dict(zip(sides, values, strict=True))}))
+            yield known[mine, values]
+
+    def _counted(self, box: Box) -> list[Chosen]:
+        """Values of the axes that say which engines there are, in each of all sets of engines in
+        the box that differ to the parts `BY_COUNT`."""
+        sides = {name: box.values(name) for name in SETS if box.values(name)}
+        key = tuple(sides.items())
+        if key not in self._counts:
+            found: dict[tuple[int, int], Chosen] = {}
+            for values in itertools.product(*sides.values()):
+                choice = box.design(dict(zip(sides, values, strict=True)))
+                there = [name for name in ENGINES if choice.get(name)]
+                found.setdefault((len(there), len(FED_AXES.intersection(there))),
+                                 tuple(zip(sides, values, strict=True)))
+            self._counts[key] = list(found.values())
+        return self._counts[key]
 
     def ceiling_hz(self, box: Box, least: Resources) -> int:
         """No design of the box has a faster clock. `least`: sites of the box."""
@@ -302,7 +341,7 @@ class Parts:
     def _options(self, box: Box, part: str) -> Options:
         """The rows that a part of the grid of the clock may have in a box: an engine, the first
         master that reads or writes, the control, a memory, or what lies between."""
-        key = self._values(box, part)
+        key = self.said(box, part)
         if key not in self._rows:
             self._rows[key] = (tuple(dict.fromkeys(self._each(box, part, self._row)))
                                or tuple(every_row(GRID.get(part, part))))
@@ -328,16 +367,6 @@ class Parts:
             *(name.removeprefix("fabric_") for name in ENGINES), "read_master", "write_master")]
 
 
-def _fewest(box: Box) -> dict[str, Value]:
-    """What has the fewest masters."""
-    found: dict[str, Value] = {}
-    if box.values("input_masters"):
-        found["input_masters"] = min(box.values("input_masters"))
-    if "on_chip" in box.values("fetch"):
-        found["fetch"] = "on_chip"
-    return found
-
-
 class RowSets(NamedTuple):
     """Of each part the rows that it may have, None if it may not be there; fields as in
     `clock.Rows`."""
@@ -346,11 +375,6 @@ class RowSets(NamedTuple):
     memories: tuple[Options, ...]
     control: tuple[Options, ...]
     places: tuple[Options, ...]
-
-
-def every_row(part: str) -> Options:
-    """All rows of a part: what it has in any overlay is one of them."""
-    return [row for row in read_grid() if row.part == part]
 
 
 def ceiling_mhz(rows: RowSets, share: float, board: Board) -> float:
@@ -364,23 +388,9 @@ def ceiling_mhz(rows: RowSets, share: float, board: Board) -> float:
             if all(inside):
                 longest = max(longest, min(item.ns(model, share) for item in inside if item))
     for leg in LEGS:
-        pieces = [_fastest(getattr(rows, kind), way, share, model) for kind, way in leg]
+        pieces = [fastest_ns(getattr(rows, kind), way, share, model) for kind, way in leg]
         if all(piece is not None for piece in pieces):
             longest = max(longest, sum(piece for piece in pieces if piece is not None))
     period = (longest + model.uncertainty_ns) * board.part.fabric_delay
     ratio = max(speed_ratio(board.power.vccint_ratio), LEAST_SPEED)
     return 1000 / period * ratio * (1 + ROUNDING)
-
-
-def _fastest(kind: tuple[Options, ...], way: Way, share: float,
-             model: NetModel) -> float | None:
-    """The least that the way through a kind of parts takes; None where it may not exist."""
-    least, pieces = -1.0, []
-    for options in kind:
-        found = [row.path(way) if row else None for row in options]
-        pieces += [item for item in found if item]
-        if options and all(found):
-            least = max(least, min(item.ns(model, 0.0) for item in found if item))
-    if least < 0:
-        return None
-    return min(item.ns(model, share) for item in pieces if item.ns(model, 0.0) >= least)

@@ -143,6 +143,7 @@ class Builds:
         self.parts, self.board, self.base = parts, parts.board, parts.base
         self._last: dict[Hashable, Built] = {}
         self._buffers: dict[Hashable, tuple[dict[str, Resources], np.ndarray]] = {}
+        self._leasts: dict[Hashable, Resources] = {}
 
     def of(self, box: Box, sizes: Sizes) -> Built:
         """Those of a box in which only buffers, and what has no sites, are left open."""
@@ -155,13 +156,29 @@ class Builds:
         return self._last[key]
 
     def may_fit(self, box: Box, sizes: Sizes) -> np.ndarray:
-        """The sizes at which the part may hold a design of a box in which only buffers, and what
-        leaves their sites as they are, are open: with the least of all other parts."""
-        plain = self.parts.overlay(box.design(sizes.fields((0,) * 5)))
+        """The sizes at which the part may hold a design of a box: with the least of each part."""
         parts = dict(self.parts.sites(box))
-        for axis in range(len(GROUPS)):
-            parts |= self._group(plain, sizes, axis)[0]
+        for axis, (_, _, _, names) in enumerate(GROUPS):
+            parts |= {part: self._least(box, sizes, axis, part)
+                      for part in (f"buffer {name}" for name in names) if part in parts}
         return self._fits(_totals(parts, sizes), self.parts.around(box))
+
+    def _least(self, box: Box, sizes: Sizes, axis: int, part: str) -> Resources:
+        """A buffer of an axis of the words at the least in a box, by banks and words."""
+        words, banks, _, _ = GROUPS[axis]
+        key = (sizes.words[axis], sizes.banks, self.parts.said(box, part))
+        if key not in self._leasts:
+            places = [(mine[axis] if banks else 0, size) for mine, size in itertools.product(
+                sizes.banks, sizes.words[axis])]
+            known = {place: self.parts.part(box.narrowed(**{
+                words: (place[1],), **({banks: (place[0],)} if banks else {})}), part)
+                for place in set(places)}
+            shape = [len(sizes.banks), *([1] * len(GROUPS))]
+            shape[1 + axis] = len(sizes.words[axis])
+            self._leasts[key] = Resources(*(np.array(  # type: ignore[arg-type]
+                [getattr(known[place], kind) for place in places]).reshape(shape)
+                for kind in KINDS))
+        return self._leasts[key]
 
     def _built(self, plain: Overlay, sizes: Sizes, fixed_hz: int) -> Built:
         parts, places = dict(estimate(plain).parts), []

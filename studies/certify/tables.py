@@ -27,25 +27,26 @@ from cosim.engines.base import Demand, Mapped
 from cosim.engines.convolution_search import ConvolutionShape, search
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.choose import Chooser, Known, work_of
-from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
-from studies.certify.boxes import PACE, Box, quickest
+from cosim.mapping.tiles import ConvolutionTile, LayerMapping
+from studies.certify.boxes import PACE, Box, Sides, quickest
 from studies.certify.floors import IMAGES, Floors
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, span_of
 from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map, sized
 from studies.certify.parts import BROUGHT
-from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, held_bytes, resized
+from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, resized
 from studies.certify.times.banked import least
 from studies.certify.times.ordered import all_in_turn, turn
-from studies.certify.times.turns import Brought, Turn, Turns, brings, ordered
-from studies.certify.untiled import Rates, Untiled, first_bytes, with_tiles
+from studies.certify.times.turns import brings
+from studies.certify.untiled import Each, Untiled, Whole, first_bytes
 from studies.evaluation.activity import layer_weights
 from workloads.graph import Graph, Phase
 
-#: Axes that decide how layers are mapped, besides those of engines.
-MAPPED = ("tm", "tn", "columns", "requantize_cycles", "narrow_weights", "zero_points",
-          "fuse_pool", "fuse_upsample", "fuse_add", "parameter_entries", "vector_entries",
-          "table_bytes", "tensor_memory_kib", *BROUGHT, *WORDS, *BANKS)
+#: Axes that decide how layers are mapped, and when the processor works, besides those of engines.
+MAPPED = frozenset({
+    "tm", "tn", "columns", "requantize_cycles", "narrow_weights", "zero_points", "fuse_pool",
+    "fuse_upsample", "fuse_add", "parameter_entries", "vector_entries", "table_bytes",
+    "tensor_memory_kib", "start", *BROUGHT, *WORDS, *BANKS})
 #: Of designs that cannot be built or mapped.
 NEVER = np.iinfo(np.int64).max
 Rougher = Callable[[Box, int], np.ndarray | None]  # of a box at a clock: cycles by size
@@ -69,18 +70,14 @@ class Table(NamedTuple):
     def points(self) -> Point:
         """Figures at the least."""
         never = self.cycles == NEVER
-        return Point(_ms(np.where(never, inf, self.cycles), np.maximum(1, self.built.rates_hz)),
-                     np.where(never, inf, self.uj), self.built.share)
+        ms = np.where(never, inf, self.cycles) / np.maximum(1, self.built.rates_hz) * 1e3
+        return Point(ms * (1 - 1e-12), np.where(never, inf, self.uj), self.built.share)
 
 
 def _open(tables: Sequence[Table], clock_hz: int, bar: Bar) -> np.ndarray:
     """The sizes at which some design of a clock does not clear the bar."""
     return np.logical_or.reduce([table.at(clock_hz) & ~bar.cleared(table.points)
                                  for table in tables])
-
-
-def _ms(cycles: Any, clock_hz: Any) -> Any:
-    return cycles / clock_hz * 1e3 * (1 - 1e-12)
 
 
 class Tables:
@@ -93,6 +90,7 @@ class Tables:
         self.known: dict[Hashable, Any] = {}
         self._tiles: Known = {}
         self._floors: dict[Hashable, Untiled | None] = {}
+        self._wholes: dict[Sides, Whole | None] = {}
         self.weights = layer_weights(graph.name)
 
     def tables(self, boxes: Sequence[Box], bar: Bar, rough: Rougher = lambda _, __: None,
@@ -144,18 +142,19 @@ class Tables:
         found = self.untiled(box)
         if found is None:
             return Point(inf, inf)
-        moved = min((self.floors.away(box, name, clock_hz) for name in found.movable),
+        whole = found.whole
+        moved = min((self.floors.away(box, name, clock_hz) for name in whole.movable),
                     default=NEVER)
-        alone_ns = sum(step.time_ns * step.alone for step in found.steps)
+        alone_ns = sum(step.time_ns * step.alone for step in whole.steps)
         least = min(max(found.cycles + alone_ns * clock_hz / 1e9,
                         float(found.turns.least(clock_hz))), moved)
         ms = least / clock_hz * 1e3 * (1 - ROUNDING)
         if self.joules is None:
             return Point(ms)
         uj = self.joules.of_box(
-            box, self.parts, found.work,
-            lambda clocks_hz: span_of(found.steps, found.cycles / clocks_hz), clock_hz, True)
-        if found.movable:
+            box, self.parts, whole.work,
+            lambda clocks_hz: span_of(whole.steps, found.cycles / clocks_hz), clock_hz, True)
+        if whole.movable:
             uj = min(uj, self.floors.joules(self.joules, box, clock_hz))
         return Point(ms, uj)
 
@@ -166,66 +165,58 @@ class Tables:
 
     def untiled(self, box: Box) -> Untiled | None:
         """What fits the smallest buffers fits all; None if not even the largest fit."""
+        sides = tuple(side for side in box.sides
+                      if side[0] in MAPPED or side[0].startswith("fabric_"))
         rates, bram36 = self.floors.rates(box), self.floors.bram36_of_weights(box)
-        key = (rates, bram36, *(side for side in box.sides
-                        if side[0] in (*MAPPED, "start") or "fabric_" in side[0]))
+        key = (rates, bram36, sides)
         if key not in self._floors:
-            sizes = Sizes.of(box, self.parts.base)
-            overlay = self.overlay(box, sizes, NOMINAL_CLOCK_HZ)
-            chooser = self.chooser(overlay)
-            mapping = chooser.run()
-            self._floors[key] = None if isinstance(mapping, Infeasible) else self._whole(
-                chooser, mapping, sizes, rates, bram36)
+            if sides not in self._wholes:  # who runs a layer follows from no master
+                self._wholes[sides] = self._whole(Box(box.root, sides))
+            whole = self._wholes[sides]
+            self._floors[key] = None if whole is None else whole.at(rates, bram36)
         return self._floors[key]
 
-    def _whole(self, chooser: Chooser, mapping: Mapping, sizes: Sizes, rates: Rates,
-               bram36: float) -> Untiled:
-        """Of a mapping, each convolution as one tile and with what tiles add at least."""
-        overlay, total, each = chooser.overlay, Least(), list[tuple[Turn, Brought]]()
-        items: list[tuple[LayerMapping, int]] = []
+    def _whole(self, box: Box) -> Whole | None:
+        """Of the mapping with the largest buffers; None if there is none."""
+        sizes, total = Sizes.of(box, self.parts.base), Least()
+        chooser = self.chooser(self.overlay(box, sizes, NOMINAL_CLOCK_HZ))
+        overlay, mapping = chooser.overlay, chooser.run()
+        if isinstance(mapping, Infeasible):
+            return None
+        items, rows, brought = [], [], []
         cost = timing(overlay, Engine.CONVOLUTION, "convolution")
-        held = held_bytes(overlay, bram36, (overlay.tm, overlay.tn),
-                          overlay.weight_words * overlay.weight_banks)
-        fabric = [item for item in mapping.layers if item.engine is not None]
-        for item in fabric:
+        for item in (each for each in mapping.layers if each.engine is not None):
             engine, layer = item.engine, self.graph.layer(item.name)
             assert engine is not None
-            if engine is Engine.CONVOLUTION:
+            array = engine is Engine.CONVOLUTION
+            if array:
                 shape = chooser.shapes[item.name]
                 assert isinstance(shape, ConvolutionShape)
                 item = replace(item, tile=ConvolutionTile(
                     shape.out_words, shape.in_words, shape.conv_rows, shape.conv_columns, True,
                     False))
             mapped = Mapped(self.graph, overlay, chooser.layouts, layer, item)
-            work = SLICES[engine].least(mapped)
+            work, repeats = SLICES[engine].least(mapped), self.repeats(item)
             if engine in IMAGES:  # another tile may leave out what no window reads
                 work = replace(work, load_bytes=0)
-            untiled = work.untiled_cycles
-            within = max(0, work.weight_bytes - held) if engine is Engine.CONVOLUTION else 0
-            if overlay.tensor_memory_kib:  # loads and stores of a pair lie beside products
-                work, within = unmoved(work), 0
-            elif self.must_map(item):
-                untiled = with_tiles(work.trips * cost.interval, cost.fill + cost.drain,
-                                     first_bytes(mapped), rates.read)
-            cycles = int(max(untiled, work.load_bytes / rates.read,
-                             work.store_bytes / rates.write, within / rates.weights))
-            items.append((item, cycles))
-            brought = brings(mapped if engine is Engine.CONVOLUTION else replace(
-                mapped, item=replace(item, tile=None)), rates.weights, 0)
-            each.append((Turn(cycles, brought.cycles, brought.first, untiled), brought))
-            total = total.with_layer(_moved(work, overlay), self.repeats(item),
-                                     self.weights.get(item.name, 1.0))
-        steps = tuple(host_steps(self.graph, overlay, self.board, mapping))
-        holds = {banks: held_bytes(overlay, bram36, (overlay.tm, overlay.tn),
-                                   overlay.weight_words * banks) / banks / rates.weights
-                 for banks in {mine[1] for mine in sizes.banks}}
-        return Untiled(tuple(items), sum(self.repeats(item) * cycles for item, cycles in items),
-                       Turns.together(sum(self.repeats(item) * turn.weights for (item, _), (turn, _)
-                                          in zip(items, each, strict=True)))
-                       if overlay.tensor_memory_kib or self.graph.steps > 1
-                       else ordered(each, holds, steps), total, steps,
-                       tuple(item.name for item in fabric if not self.must_map(item)
-                             and self._moves(item, chooser, sizes)))
+            # Loads and stores of a pair lie beside products.
+            work, alone = _moved(work, overlay), not overlay.tensor_memory_kib
+            cut = alone and self.must_map(item)
+            items.append(item)
+            rows.append((
+                repeats, work.trips * cost.interval if cut else work.untiled_cycles,
+                (cost.fill + cost.drain) * cut, work.load_bytes, work.store_bytes,
+                first_bytes(mapped) if cut else 0.0, work.weight_bytes * (array and alone)))
+            brought.append(brings(
+                mapped if array else replace(mapped, item=replace(item, tile=None)), 1.0, 0))
+            total = total.with_layer(work, repeats, self.weights.get(item.name, 1.0))
+        return Whole(
+            chooser, mapping, frozenset(banks[1] for banks in sizes.banks), tuple(items),
+            Each(*np.array(rows, float).reshape(-1, len(Each._fields)).T), tuple(brought),
+            not overlay.tensor_memory_kib and self.graph.steps == 1, total,
+            tuple(host_steps(self.graph, overlay, self.board, mapping)),
+            tuple(item.name for item in items if not self.must_map(item)
+                  and self._moves(item, chooser, sizes)))
 
     def _moves(self, item: LayerMapping, chooser: Chooser, sizes: Sizes) -> bool:
         """Has a layer no tile in the smallest buffers, or another engine that may cost less?"""
@@ -254,17 +245,25 @@ class Tables:
                 floor: Table) -> Table:
         """The designs of one clock. `floor`: what is known of them without tiles. Where `PACE` is
         open, tiles of the array are not looked at: each pace has its own."""
-        chooser = self.chooser(self.overlay(box, sizes, clock_hz))
-        mapping, paced = chooser.run(), len(box.values(PACE)) > 1
+        untiled, paced = self.untiled(box), len(box.values(PACE)) > 1
         found = floor._replace(cycles=np.full(sizes.shape, NEVER))
-        if isinstance(mapping, Infeasible):
+        if untiled is None:
             return floor if paced else found  # nor does it map with less
-        if paced and any(self.paced(item, chooser.overlay) for item in mapping.layers):
+        layers, mapping = self.layers(
+            untiled, self.overlay(box, sizes, clock_hz), sizes), untiled.whole.mapping
+        if paced and any(self.paced(item, layers.overlay) for item in mapping.layers):
             return floor
-        for part in alike(Layers(chooser, self.board, sizes, self.known), mapping, there.copy()):
+        for part in alike(layers, mapping, there.copy()):
             found = _both(found, _Frame(self, part, floor).table(bar, not paced))
         known = np.where(found.cycles == NEVER, floor.cycles, found.cycles)
         return floor._replace(cycles=known) if paced else found
+
+    def layers(self, untiled: Untiled, overlay: Overlay, sizes: Sizes) -> Layers:
+        """The layers of a mapping on a design with other masters or another clock."""
+        like = untiled.whole.chooser
+        chooser = sized(like, self.board, overlay)
+        chooser.shapes = dict(like.shapes)
+        return Layers(chooser, self.board, sizes, self.known)
 
     def paced(self, item: LayerMapping, overlay: Overlay) -> bool:
         """May a layer that others than the array can run take another time at another pace?"""

@@ -15,25 +15,24 @@ from arch_models.units import NS_PER_S, ROUNDING
 from cosim.analysis.hosts import HostStep
 from cosim.analysis.least import Least
 from cosim.engines.base import Mapped
-from cosim.mapping.tiles import LayerMapping
+from cosim.mapping.choose import Chooser
+from cosim.mapping.tiles import LayerMapping, Mapping
 from studies.certify.boxes import Box, quickest
 from studies.certify.parts import PORTS, ROLES, Parts
-from studies.certify.times.turns import Turns
+from studies.certify.sizes import held_bytes
+from studies.certify.times.turns import Brought, Turn, Turns, ordered
 from studies.search.space import Choice
 from studies.search.space_overlays import width_axis
 
 
 class Untiled(NamedTuple):
-    """Whatever the tile: the layers in fabric and the cycles of each, of all of them, and as
-    weights come one behind the other; what they do, the processor's steps, and the layers that
-    move there where buffers are smallest."""
+    """Whatever the tile: the layers of a mapping, cycles of each, of all of them, and as weights
+    come one behind the other."""
 
-    items: tuple[tuple[LayerMapping, int], ...]
+    whole: Whole
+    least: tuple[int, ...]
     cycles: int
     turns: Turns
-    work: Least
-    steps: tuple[HostStep, ...]
-    movable: tuple[str, ...]
 
 
 class Rates(NamedTuple):
@@ -42,6 +41,60 @@ class Rates(NamedTuple):
     read: float
     write: float
     weights: float
+
+
+class Each(NamedTuple):
+    """Of each layer in fabric: how often a frame has it; its cycles, without the `overhead` of an
+    operation where a cut of the input may add to that; bytes that it loads and stores;
+    `first_bytes`: see there; bytes of weights that the array waits for."""
+
+    repeats: np.ndarray
+    cycles: np.ndarray
+    overhead: np.ndarray
+    load_bytes: np.ndarray
+    store_bytes: np.ndarray
+    first_bytes: np.ndarray
+    weight_bytes: np.ndarray
+
+
+class Whole(NamedTuple):
+    """A mapping, each convolution as one tile: what is so whatever the masters move in a cycle.
+
+    `chooser`: with the layouts and shapes that it has found. `banks`: those that WEIGHT may have.
+    `items`: the layers in fabric. `brought`: for each of them, in bytes. `serial`: layers lie one
+    behind the other. `work`: what all of them do. `steps`: the processor's. `movable`: layers that
+    may move there where buffers are smaller.
+    """
+
+    chooser: Chooser
+    mapping: Mapping
+    banks: frozenset[int]
+    items: tuple[LayerMapping, ...]
+    each: Each
+    brought: tuple[Brought, ...]
+    serial: bool
+    work: Least
+    steps: tuple[HostStep, ...]
+    movable: tuple[str, ...]
+
+    def at(self, rates: Rates, bram36: float) -> Untiled:
+        """With such masters, and so much block RAM for WEIGHT."""
+        each, overlay = self.each, self.chooser.overlay
+        held = {banks: held_bytes(overlay, bram36, (overlay.tm, overlay.tn),
+                                  overlay.weight_words * banks) for banks in self.banks}
+        paths = with_tiles(each.cycles, each.overhead, each.first_bytes, rates.read)
+        least = np.maximum.reduce([
+            paths, each.load_bytes / rates.read, each.store_bytes / rates.write,
+            np.maximum(0, each.weight_bytes - max(held.values())) / rates.weights
+        ]).astype(np.int64).tolist()
+        brought = [item.at(rates.weights) for item in self.brought]
+        turns = Turns.together(sum(
+            times * item.cycles for times, item in zip(each.repeats.tolist(), brought, strict=True)
+        )) if not self.serial else ordered(
+            [(Turn(cycles, item.cycles, item.first, path), item) for cycles, item, path in zip(
+                least, brought, paths.tolist(), strict=True)],
+            {banks: most / banks / rates.weights for banks, most in held.items()}, self.steps)
+        return Untiled(self, tuple(least), int(each.repeats @ np.array(least, np.int64)), turns)
 
 
 class Ahead(NamedTuple):
@@ -89,7 +142,7 @@ class Floor(NamedTuple):
         return int(self.ms(clock_hz, away, more_cycles) * clock_hz / 1e3 * (1 - ROUNDING))
 
 
-def with_tiles(compute_cycles: Any, overhead: int, first_bytes: Any, rate: float) -> Any:
+def with_tiles(compute_cycles: Any, overhead: Any, first_bytes: Any, rate: float) -> Any:
     """Whole cycles of a convolution, or of each of some, at the least, whatever its tiles.
     `compute_cycles`: of its trips.
 
@@ -97,7 +150,7 @@ def with_tiles(compute_cycles: Any, overhead: int, first_bytes: Any, rate: float
     first waits for an n-th of what is loaded. The sum of both is least where they are equal.
     """
     alone = np.asarray(first_bytes / rate)
-    tiles = np.maximum(1.0, np.sqrt(alone / max(1, overhead)))
+    tiles = np.maximum(1.0, np.sqrt(alone / np.maximum(1, overhead)))
     return compute_cycles + (tiles * overhead + alone / tiles).astype(np.int64)
 
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import combinations
 
 from arch_models.board import Board
@@ -142,7 +143,11 @@ class Space:
 
     def axis(self, name: str) -> Axis:
         """The axis of that name; KeyError if there is none."""
-        return next(axis for axis in self.axes if axis.name == name)
+        return self._named[name]
+
+    @cached_property
+    def _named(self) -> dict[str, Axis]:
+        return {axis.name: axis for axis in self.axes}
 
     def active(self, axis: Axis, choice: Mapping[str, Value]) -> bool:
         """Does this axis exist, given what was chosen so far?"""
@@ -154,14 +159,20 @@ class Space:
         Raises `UserError` when a value is missing or not legal.
         """
         kept: Choice = {}
-        for axis in self.axes:
-            if not self.active(axis, kept):
+        for name, values, parent, wanted in self._rows:
+            if parent and kept.get(parent) not in wanted:
                 continue
-            if axis.name not in choice or choice[axis.name] not in axis.values:
-                raise UserError(f"axis {axis.name!r}: {choice.get(axis.name)!r}, must be one of "
-                                f"{axis.values}")
-            kept[axis.name] = choice[axis.name]
+            value = choice.get(name)
+            if value not in values:
+                raise UserError(f"axis {name!r}: {value!r}, must be one of {values}")
+            kept[name] = value  # type: ignore[assignment]
         return kept
+
+    @cached_property
+    def _rows(self) -> tuple[tuple[str, tuple[Value, ...], str, tuple[Value, ...]], ...]:
+        """Of each axis its name and values, and those of its condition."""
+        return tuple((axis.name, axis.values, *((axis.when.axis, axis.when.values) if axis.when
+                                                else ("", ()))) for axis in self.axes)
 
     def nearest(self, choice: Mapping[str, Value]) -> Choice:
         """The choice with legal values: where one is not, the nearest number, else the last value.

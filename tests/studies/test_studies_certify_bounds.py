@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from arch_models.clock import rate_hz
+from arch_models.clock import rate_hz, rows_of
 from arch_models.fields import FieldError
 from arch_models.overlay import Engine, Infeasible, Overlay
-from arch_models.resources import check, needed
+from arch_models.resources import check, needed, part_sites
 from cosim.analysis.least import Least
 from cosim.build import Builder
-from studies.certify.bounds import FETCHED, Bounds, Question
+from studies.certify.bounds import FETCHED, LAST, Bounds, Question
 from studies.certify.boxes import PACE, Box
 from studies.certify.branch import Settings
 from studies.certify.certificate import (
@@ -24,6 +24,7 @@ from studies.certify.certificate import (
 )
 from studies.certify.goals import Aim, Bar, Point, point_of
 from studies.certify.joules import Span
+from studies.certify.parts import BY_COUNT, ENGINES, FED_AXES
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.evaluation.evaluate import evaluate
 from studies.search.space import Axis, default_space, designs
@@ -126,6 +127,11 @@ def held(bounds: Bounds, path: list[Box], design, overlay: Overlay) -> int:
             for ms in (bounds.rough.ms(box, bounds.built(box)),
                        bounds.rough.ms_up_to(box, ceiling)):
                 assert ms <= point.ms * (1 + 1e-9), design
+        for box in path:  # its sizes alone, ports and masters open
+            if not any(name in box.open for name in bounds.order if name not in LAST):
+                ms = bounds.rough.ms_up_to(box.narrowed(**{
+                    name: (design[name],) for name in names}), overlay.clock_hz)
+                assert ms <= point.ms * (1 + 1e-9), design
     table = bounds.tables.tables([whole], OPEN)[0]
     assert rate_hz(overlay, BOARD) == overlay.clock_hz
     sizes = Sizes.of(whole, BASE)
@@ -155,6 +161,31 @@ def held(bounds: Bounds, path: list[Box], design, overlay: Overlay) -> int:
             assert not above(item.point, point), design
             return 1
     raise AssertionError(design)
+
+
+def test_which_engines_there_are_is_nothing_to_parts_that_count_them():
+    space, generator, seen = default_space(BOARD, load("unicorn-n256")), random.Random(3), 0
+    for _ in range(300):
+        one = space.sample(generator)
+        gone, new = generator.choice(ENGINES), generator.choice(ENGINES)
+        if not one.get(gone) or one.get(new, True) or (gone in FED_AXES) != (new in FED_AXES):
+            continue
+        other = space.canonical({**{axis.name: axis.values[0] for axis in space.axes}, **one,
+                                 gone: False, new: True})
+        try:
+            pair = [overlay_of(choice, BASE, BOARD) for choice in (one, other)]
+        except FieldError:
+            continue
+        seen += 1
+        for part in BY_COUNT:
+            if not part.endswith("row"):
+                assert part_sites(pair[0], part) == part_sites(pair[1], part), (part, one)
+        mine, theirs = map(rows_of, pair)
+        assert (mine.control, mine.places) == (theirs.control, theirs.places), one
+        for row in zip(*([row for row in rows.units if row.part.endswith("master")]
+                         for rows in (mine, theirs)), strict=True):
+            assert row[0] is row[1], one
+    assert seen > 10
 
 
 def test_no_bound_is_above_a_simulation():

@@ -36,6 +36,11 @@ class Brought(NamedTuple):
     blocks: Any = 0
     block: Any = 0.0
 
+    def at(self, rate: float) -> Brought:
+        """Of what is in bytes, at so many a cycle."""
+        return Brought(self.cycles / rate, self.constants / rate, self.first / rate, self.blocks,
+                       self.block / rate)
+
 
 class Turn(NamedTuple):
     """A layer among others. `cycles`: from its barrier on; `computed`: from the end of what is
