@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +42,7 @@ KIND = "certificate"
 FORGIVEN = 1e-12
 #: Axes of the array: boxes of one array share what is worked out, in one process alone.
 ARRAY = ("tm", "tn", "columns", "dsp_packing")
+TABLES = frozenset({Rule.TABLE, Rule.WAYS})
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ class Node:
     axis: str = ""
     parts: tuple[Node, ...] = ()
     rule: Rule | None = None
+
+
+#: A box that is not cut, and what is said of it.
+Leaf = tuple[Box, Node]
 
 
 @dataclass(frozen=True)
@@ -197,16 +202,34 @@ class Certificate:
         for claimed in self.claim.best:
             self._value(question, claimed)
         leaves = list(self._leaves(Box(question.space), self.document.boxes))
-        groups = _dealt(leaves, workers)
-        total, held = Checked(0, 0, 0), partial(self._group, Bounds(question))
+        total, bounds, left = Checked(0, 0, 0), Bounds(question), dict[Hashable, Timed]()
         with ExitStack() as stack:
-            answer = stack.enter_context(forked(held, workers)).map if workers > 1 else partial(
-                map, held)
-            for found in answer(groups):
+            answer = stack.enter_context(forked(partial(self._answer, bounds), workers)).map if (
+                workers > 1) else partial(map, partial(self._answer, bounds))
+            for found, programs in answer(_dealt(leaves, workers)):
                 total = Checked(*(getattr(total, name) + getattr(found, name)
                                   for name in ("boxes", "tables", "programs")))
+                left |= {item.alike: item for item in programs}
+                told(total.boxes)
+            for _ in answer(list(left.values())):
                 told(total.boxes)
         return total
+
+    def _answer(self, bounds: Bounds, asked: Sequence[Leaf] | Timed
+                ) -> tuple[Checked, list[Timed]]:
+        """Bound boxes, or run a program in each way; of boxes the programs that are to be run."""
+        if not isinstance(asked, Timed):
+            return self._group(bounds, asked)
+        bar = self._bar()
+        self._hold(next(bounds.early(asked.box, lambda: bar), None) is None, self._below(asked))
+        return Checked(0, 0, 0), []
+
+    def _bar(self) -> Bar:
+        return self.claim.bar(1 - FORGIVEN)
+
+    def _below(self, item: Timed) -> str:
+        return (f"design {item.choice} may have {item.point}, below "
+                f"{[claimed.bound for claimed in self.claim.best]}")
 
     def _same(self, question: Question) -> None:
         graph, board = question.graph, question.board
@@ -243,7 +266,7 @@ class Certificate:
             self._hold(abs(aim.of(point) - said_) <= FORGIVEN * said_,
                        f"its best design has {aim.of(point)} in {aim.label}, not {said_}")
 
-    def _leaves(self, box: Box, node: Node) -> Iterator[tuple[Box, Node]]:
+    def _leaves(self, box: Box, node: Node) -> Iterator[Leaf]:
         """The boxes that are not cut, which together are the whole."""
         if node.parts or node.axis:
             for part in self._parts(box, node):
@@ -252,19 +275,19 @@ class Certificate:
             self._hold(node.rule is not None, f"nothing is said of box {dict(box.sides)}")
             yield box, node
 
-    def _group(self, bounds: Bounds, leaves: Sequence[tuple[Box, Node]]) -> Checked:
+    def _group(self, bounds: Bounds, leaves: Sequence[Leaf]) -> tuple[Checked, list[Timed]]:
         """Bound boxes that are not cut again."""
-        tables = programs = 0
-        bar = self.claim.bar(1 - FORGIVEN)
+        tables, programs, bar = 0, list[Timed](), self._bar()
         for box, node in leaves:
-            if node.rule in (Rule.TABLE, Rule.WAYS):
+            if node.rule in TABLES:
                 tables += 1
                 programs += self._table(bounds, box, bar)
                 continue
             found = bounds.again(box, node.rule, bar).point
             self._hold(bool(bar.cleared(found)), f"box {dict(box.sides)} has the bound "
                        f"{found}, below all of {[item.bound for item in self.claim.best]}")
-        return Checked(len(leaves), tables, programs)
+        return Checked(len(leaves), tables, len(programs)), [
+            item for item in programs if not bar.cleared(item.point)]
 
     def _parts(self, box: Box, node: Node) -> tuple[Node, ...]:
         """The parts of a box, which must be disjoint, smaller than the box, and together it."""
@@ -277,34 +300,38 @@ class Certificate:
                    f"the parts along {name!r} are {values}, not one each of {box.values(name)}")
         return node.parts
 
-    def _late(self, bounds: Bounds, item: Timed, bar: Bar) -> bool:
-        """Is each way of a program simulated, and late?"""
-        return bounds.question.by_ways and next(bounds.early(item.box, lambda: bar), None) is None
-
-    def _table(self, bounds: Bounds, box: Box, bar: Bar) -> int:
-        """Look at a box's table; how many programs it took."""
+    def _table(self, bounds: Bounds, box: Box, bar: Bar) -> list[Timed]:
+        """Look at a box's table; the programs that it leaves, each of which the bound of programs
+        excludes, or is to be run."""
         self._hold(not bounds.cut(box), f"box {dict(box.sides)} is too large for a table")
-        programs = 0
-        for opened in bounds.opened(box, bar):
-            for item in bounds.programs_of(opened):
-                programs += 1
-                self._hold(bool(bar.cleared(item.point)) or self._late(bounds, item, bar),
-                           f"design {item.choice} may have "
-                           f"{item.point}, below {[item.bound for item in self.claim.best]}")
+        programs = [item for opened in bounds.opened(box, bar)
+                    for item in bounds.programs_of(opened)]
+        for item in programs:
+            self._hold(bounds.question.by_ways or bool(bar.cleared(item.point)),
+                       self._below(item))
         return programs
 
 
-def _dealt(leaves: Sequence[tuple[Box, Node]], workers: int
-           ) -> list[tuple[tuple[Box, Node], ...]]:
-    """Groups of boxes that one process checks, the largest first: those of one array, but no more
-    than its share of all."""
-    arrays: dict[Any, list[tuple[Box, Node]]] = {}
+def _dealt(leaves: Sequence[Leaf], workers: int) -> list[tuple[Leaf, ...]]:
+    """Groups of boxes that one process checks, those that take longest first: those of one array,
+    but no more than its share of all."""
+    arrays: dict[Any, list[Leaf]] = {}
     for leaf in leaves:
         arrays.setdefault(tuple(map(leaf[0].values, ARRAY)), []).append(leaf)
-    most = max(1, -(-len(leaves) // workers))
-    groups = [tuple(every[start:start + most]) for every in arrays.values()
-              for start in range(0, len(every), most)]
-    return sorted(groups, key=len, reverse=True)
+    most, groups = sum(map(_cost, leaves)) / workers, list[list[Leaf]]()
+    for every in arrays.values():
+        groups.append([])
+        for leaf in every:
+            if groups[-1] and sum(map(_cost, groups[-1])) + _cost(leaf) > most:
+                groups.append([])
+            groups[-1].append(leaf)
+    return [tuple(group) for group in sorted(
+        groups, key=lambda group: sum(map(_cost, group)), reverse=True)]
+
+
+def _cost(leaf: Leaf) -> int:
+    """What a box takes, in boxes without a table: about so many, of proofs of AGC."""
+    return 20 if leaf[1].rule in TABLES else 1
 
 
 def question_of(certificate: Certificate, graph: Graph, board: Board) -> Question:

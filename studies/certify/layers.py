@@ -49,13 +49,13 @@ def sized(like: Chooser, board: Board, overlay: Overlay) -> Chooser:
 
 class Tiled(NamedTuple):
     """The tiles of a layer: the number of each size's own (banks and words; -1 where it has none),
-    all of them, and of each what the layer does at least; there the last, of no tile, is nothing.
+    all of them, and of those that were asked for what the layer does at least.
 
-    `slowest`: cycles of the slowest unit; of no tile -1."""
+    `slowest`: cycles of the slowest unit, of no tile -1; 0 where that was not asked for."""
 
     kinds: np.ndarray
     tiles: list[object]
-    demands: list[Demand]
+    demands: dict[int, Demand]
     slowest: np.ndarray
 
     @property
@@ -66,8 +66,11 @@ class Tiled(NamedTuple):
     @property
     def work(self) -> Demand:
         """What the layer does at each size, at least."""
-        return Demand(**{name: np.array([*(getattr(each, name) for each in self.demands), 0])[
-            self.kinds] for name in COUNTED})
+        found = {name: np.zeros(len(self.tiles) + 1) for name in COUNTED}
+        for number, demand in self.demands.items():
+            for name in COUNTED:
+                found[name][number] = getattr(demand, name)
+        return Demand(**{name: each[self.kinds] for name, each in found.items()})
 
 
 def engines_of(graph: Graph, layer: Layer, overlay: Overlay) -> list[Engine]:
@@ -117,17 +120,23 @@ class Layers:
         mine = tried[engines.index(item.engine)]
         key, filled = ("tiled", self.like(item), engines), sum(
             int(each.asked.sum()) for each in tried)
-        known = self.known.get(key)
-        if known is None or known[0] < filled:
-            kinds, tiles = mine.kinds.copy(), list(mine.tiles)
+        before, known = self.known.get(key, (0, Tiled(mine.kinds, [], {}, np.zeros(1))))
+        if before < filled:
+            kinds = mine.kinds.copy()
             if len(engines) > 1:
                 kinds[self.chosen(item, there) != self.place_of(item)] = -1
-            demands = list(known[1].demands) if known else []
-            demands += [SLICES[item.engine].least(self.mapped(item, tile))
-                        for tile in tiles[len(demands):]]
-            known = self.known[key] = filled, Tiled(kinds, tiles, demands, np.array(
-                [*map(self._slowest, demands), -1], np.int64))
-        return known[1]
+            known = known._replace(kinds=kinds, tiles=list(mine.tiles))
+        asked = np.unique(known.kinds if there is None else known.kinds[there]).tolist()
+        new = [number for number in asked if number >= 0 and number not in known.demands]
+        if new or before < filled:
+            known.demands.update((number, SLICES[item.engine].least(
+                self.mapped(item, known.tiles[number]))) for number in new)
+            slowest = np.array([0] * len(known.tiles) + [-1], np.int64)
+            for number, demand in known.demands.items():
+                slowest[number] = self._slowest(demand)
+            known = known._replace(slowest=slowest)
+            self.known[key] = filled, known
+        return known
 
     def chosen(self, item: LayerMapping, there: np.ndarray | None = None) -> np.ndarray:
         """Who runs a layer at each of some sizes, or of all: the place of its engine among those of
@@ -220,9 +229,11 @@ class Layers:
         """Find the tiles of a layer at some sizes, None: at all."""
         missing = tiles.ask(there)
         if engine is Engine.CONVOLUTION:
-            if missing.any():
-                tiles.ask(None)
-                self._search(tiles, item)
+            if missing.any():  # all sizes of OUTPUT, WEIGHT and the accumulators in one walk
+                banks, inputs = (np.flatnonzero(missing.any(axis=axes))
+                                 for axes in ((1, 2), (0, 2)))
+                tiles.asked[np.ix_(banks, inputs)] = True
+                self._search(tiles, item, banks, inputs)
             return
         layer = self.graph.layer(item.name)
         for bank, place_in, place_out in np.argwhere(missing).tolist():
@@ -232,24 +243,28 @@ class Layers:
                 tiles.kinds[place] = tiles.tiles.setdefault(mine.tile, len(tiles.tiles))
                 tiles.costs[place] = mine.cost_cycles
 
-    def _search(self, tiles: Tiles, item: LayerMapping) -> None:
-        """On the array, at all sizes."""
+    def _search(self, tiles: Tiles, item: LayerMapping, banks: np.ndarray, inputs: np.ndarray
+                ) -> None:
+        """On the array, at some banks and words of INPUT."""
         if item.name not in self.chooser.shapes:
             return  # it was refused before its tile was searched
         shape = self.chooser.shapes[item.name]
         assert isinstance(shape, ConvolutionShape)
         words = [np.array(values, np.int64) for values in self.sizes.words]
-        best = search_rooms(shape, self.chooser.budget,
-                            Rooms(words[0], words[1], words[2], words[3],
-                                  np.array(self.sizes.banks, np.int64)))
+        best = search_rooms(shape, self.chooser.budget, Rooms(
+            words[0][inputs], words[1], words[2], words[3],
+            np.array(self.sizes.banks, np.int64)[banks]))
         places = best.cost >= 0
-        if places.any():
-            found = best.tile[places]
-            _, first, inverse = np.unique(_numbers(found), return_index=True, return_inverse=True)
-            tiles.kinds[places], tiles.costs[places] = inverse.reshape(-1), best.cost[places]
-            tiles.tiles.update((ConvolutionTile(
-                row[0], row[1], row[2], row[3], bool(row[4]), bool(row[5])), number)
-                for number, row in enumerate(found[first].tolist()))
+        if not places.any():
+            return
+        found = best.tile[places]
+        _, first, inverse = np.unique(_numbers(found), return_index=True, return_inverse=True)
+        numbers = np.array([tiles.tiles.setdefault(ConvolutionTile(
+            row[0], row[1], row[2], row[3], bool(row[4]), bool(row[5])), len(tiles.tiles))
+            for row in found[first].tolist()])
+        kinds, costs = np.full(places.shape, -1, np.int16), np.full(places.shape, np.inf)
+        kinds[places], costs[places] = numbers[inverse.reshape(-1)], best.cost[places]
+        tiles.kinds[np.ix_(banks, inputs)], tiles.costs[np.ix_(banks, inputs)] = kinds, costs
 
     def _sized(self, bank: int, place_in: int, place_out: int) -> Chooser:
         """A chooser with these sizes, for an engine that knows no words of WEIGHT and

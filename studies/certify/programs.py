@@ -48,12 +48,19 @@ Chosen = tuple[tuple[str, Value], ...]
 
 
 class Timed(NamedTuple):
-    """A bound for all designs of a box, and a design of the box that comes near it."""
+    """A bound for all designs of a box, a design of the box that comes near it, and what their
+    program is `made_of`."""
 
     cycles: int
     point: Point
     choice: Choice
     box: Box
+    made: Hashable
+
+    @property
+    def alike(self) -> Hashable:
+        """Equal for boxes whose designs take the same times, way by way."""
+        return self.made, *map(self.box.values, LATE)
 
 
 class Programs:
@@ -103,7 +110,8 @@ class Programs:
                 self.board, overlay, "flat"))).total_cycles)
             uj = self.joules.of_program(lowered, cycles, overlay, sites) if self.joules else 0.0
             self._cycles[key] = cycles
-        return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice, box)
+        return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice, box,
+                     key)
 
     def _quickest(self, box: Box) -> dict[str, Value]:
         """The highest limits, and ports that no two readers share if there are."""

@@ -81,8 +81,7 @@ def _open(tables: Sequence[Table], clock_hz: int, bar: Bar) -> np.ndarray:
 
 
 class Tables:
-    """Makes tables of one network on one board, and keeps what layers of equal shape take; `joules`
-    None: nobody asks for energy."""
+    """Tables of one network on one board; keeps what layers take. `joules` None: not of energy."""
 
     def __init__(self, graph: Graph, floors: Floors, joules: Joules | None) -> None:
         self.graph, self.board, self.parts = graph, floors.board, floors.parts
@@ -301,7 +300,7 @@ class _Frame:
         self.host = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in self.steps)
         self.fabric = [item for item in mapping.layers if item.engine is not None]
         self.total = np.full(there.shape, self.host)
-        self._turn: Any = 0
+        self._turn = np.zeros(there.shape, np.int64)
         self._least: dict[int, Any] = {}
         self._tiled: dict[int, Tiled] = {}
 
@@ -314,16 +313,16 @@ class _Frame:
         for number in late:
             self._raise(number, least(self.layers, self.fabric[number], 0))
         for number in early:
-            self._tile(number)
-        self._take_turns()
+            self._tile(number, bar)
+        self._take_turns(bar)
         self._weigh()
         if not pairs:  # of which a layer need not take what it takes alone
             self._alone(early, bar)
-        if arrays and self._open(bar).any():
+        if arrays:
             for number in late:
-                self._tile(number)
+                self._tile(number, bar)
             self._alone(late, bar)
-        self._take_turns()
+        self._take_turns(bar)
         self._weigh()
         done = self._known()
         if arrays:
@@ -338,19 +337,22 @@ class _Frame:
         self.total = self.total + self.tables.repeats(self.fabric[number]) * (
             self._least[number] - before)
 
-    def _take_turns(self) -> None:
+    def _take_turns(self, bar: Bar) -> None:
         """Weights come one behind the other."""
-        if self.layers.overlay.tensor_memory_kib or self.tables.graph.steps > 1:
-            return
-        pairs = [turn(self.layers, item, self._least[number], self._tiled.get(number))
-                 for number, item in enumerate(self.fabric)]
-        self._turn = all_in_turn(self.layers, pairs, self.steps).astype(np.int64)
+        places = self._open(bar).nonzero()
+        alone = not self.layers.overlay.tensor_memory_kib and self.tables.graph.steps == 1
+        if alone and len(places[0]):
+            self._turn[places] = all_in_turn(self.layers, [
+                turn(self.layers, item, self._least[number], self._tiled.get(number), places)
+                for number, item in enumerate(self.fabric)], self.steps, places)
 
-    def _tile(self, number: int) -> None:
-        item = self.fabric[number]
-        found = self._tiled[number] = self.layers.least(item, self.there)
-        self.there = self.there & (found.kinds >= 0)
-        self._raise(number, np.maximum(0, found.cycles))
+    def _tile(self, number: int, bar: Bar) -> None:
+        """A layer has its tile at the sizes that do not clear the bar; for energy, at all."""
+        asked = self._open(bar) if self.tables.joules is None else self.there
+        if asked.any():
+            found = self._tiled[number] = self.layers.least(self.fabric[number], asked)
+            self.there = self.there & ((found.kinds >= 0) | ~asked)
+            self._raise(number, np.maximum(0, found.cycles))
 
     def _alone(self, numbers: Sequence[int], bar: Bar) -> None:
         for number in numbers:

@@ -15,8 +15,9 @@ from cosim.build import Builder
 from cosim.executors.fast import simulate
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box
+from studies.certify.goals import Point
 from studies.certify.layers import Layers, alike
-from studies.certify.programs import made_of, private
+from studies.certify.programs import Timed, made_of, private
 from studies.certify.sizes import Sizes, resized
 from studies.search.space import default_space
 from studies.search.space_overlays import choice_of, overlay_of
@@ -103,3 +104,32 @@ def test_designs_that_a_program_is_taken_from_have_its_cycles(graph):
             lowered.program, memory_for(BOARD, overlay, "flat"))).total_cycles))
     assert all(len(cycles) == 1 for cycles in found.values())
     assert len(found) < asked / 2
+
+
+@pytest.mark.parametrize("graph", [grouped(), pooled()], ids=["grouped", "pooled"])
+def test_designs_of_one_program_take_equal_time_with_equal_ways(graph):
+    """On the DDR3 memory, at equal ports."""
+    generator, space = random.Random(6), default_space(BOARD, graph)
+    builder, start = Builder(graph, BOARD), choice_of(BASE, space)
+    found: dict[object, set[int]] = {}
+    asked = 0
+    for _ in range(8):
+        ports = {name: generator.choice(space.axis(name).values) for name in start
+                 if "port" in name and "width" not in name}
+        for _ in range(6):
+            design = space.canonical({
+                **{axis.name: axis.values[-1] for axis in space.axes}, **start, **ports,
+                **{name: generator.choice(space.axis(name).values) for name in start
+                   if "fuse_" in name or "fabric_" in name}})
+            overlay = overlay_of(design, BASE, BOARD)
+            mapping = builder.mapping(overlay)
+            assert not isinstance(mapping, Infeasible)
+            lowered = builder.lower(overlay, mapping)
+            assert not isinstance(lowered, Infeasible)
+            asked += 1
+            item = Timed(0, Point(0.0), design, Box(space).narrowed(**{
+                name: (value,) for name, value in ports.items()}), made_of(overlay, mapping))
+            found.setdefault(item.alike, set()).add(int(simulate(
+                lowered.program, memory_for(BOARD, overlay, "ddr3")).total_cycles))
+    assert all(len(cycles) == 1 for cycles in found.values())
+    assert len(found) < asked

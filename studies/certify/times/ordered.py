@@ -19,20 +19,34 @@ from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from studies.certify.layers import Layers, Tiled, must_map
 from studies.certify.times.turns import Brought, Turn, ahead, brings, in_turn, with_hosts
 
+#: Places of sizes by banks and words, as `np.nonzero` names them; None: of all, in their order.
+Places = tuple[np.ndarray, ...] | None
 
-def turn(layers: Layers, item: LayerMapping, cycles: Any, tiled: Tiled | None = None
-         ) -> tuple[Turn, Brought]:
+
+def turn(layers: Layers, item: LayerMapping, cycles: Any, tiled: Tiled | None = None,
+         places: Places = None) -> tuple[Turn, Brought]:
     """A layer that takes so many cycles by itself, with the tile of each size, None: whatever
-    it is."""
-    key = ("turn", layers.like(item), None if tiled is None else len(tiled.tiles))
-    if key not in layers.known:
-        layers.known[key] = (_untiled(layers, item) if tiled is None
-                             else _by_tile(layers, item, tiled))
-    brought, computed, after = layers.known[key]
+    it is. `places`: of the sizes that are asked for."""
     if tiled is not None:
-        brought = Brought(*brought[:, tiled.kinds])
-        computed = computed[tiled.kinds]
-    return Turn(cycles, brought.cycles, brought.first, computed, after), brought
+        brought, computed, after = _by_tile(
+            layers, item, tiled, tiled.kinds if places is None else tiled.kinds[places])
+    else:
+        key = ("turn", layers.like(item))
+        if key not in layers.known:
+            layers.known[key] = _untiled(layers, item)
+        brought, computed, after = layers.known[key]
+        brought = Brought(*(_at(each, places) for each in brought))
+        computed = _at(computed, places)
+    return Turn(_at(cycles, places), brought.cycles, brought.first, computed, after), brought
+
+
+def _at(found: Any, places: Places) -> Any:
+    """Of an array by banks and words what is at some places; a number."""
+    if places is None or not np.ndim(found):
+        return found
+    whole = found.reshape((1,) * (len(places) - found.ndim) + found.shape)
+    return whole[tuple(np.minimum(each, length - 1) for each, length in zip(
+        places, whole.shape, strict=True))]
 
 
 def _untiled(layers: Layers, item: LayerMapping) -> tuple[Brought, float, float]:
@@ -60,14 +74,19 @@ def _untiled(layers: Layers, item: LayerMapping) -> tuple[Brought, float, float]
     return brought, work.untiled_cycles + done, _after(layers, item)
 
 
-def _by_tile(layers: Layers, item: LayerMapping, tiled: Tiled
-             ) -> tuple[np.ndarray, np.ndarray, float]:
-    """The same by tile; behind the last, of none, nothing."""
-    rows = [(*brings(layers.mapped(item, tile), layers.rates[Role.WEIGHT],
-                     layers.wait(Role.WEIGHT)), work.compute_cycles + _done(layers))
-            for tile, work in zip(tiled.tiles, tiled.demands, strict=True)]
-    columns = np.array([*rows, (0,) * 6], float).T
-    return columns[:5], columns[5], _after(layers, item)
+def _by_tile(layers: Layers, item: LayerMapping, tiled: Tiled, kinds: np.ndarray
+             ) -> tuple[Brought, np.ndarray, float]:
+    """The same with some of the tiles; of none, nothing."""
+    rows = np.zeros((len(tiled.tiles) + 1, len(Brought._fields) + 1))
+    for number, work in tiled.demands.items():
+        key = ("turn", layers.like(item), tiled.tiles[number])
+        if key not in layers.known:
+            layers.known[key] = (*brings(
+                layers.mapped(item, tiled.tiles[number]), layers.rates[Role.WEIGHT],
+                layers.wait(Role.WEIGHT)), work.compute_cycles + _done(layers))
+        rows[number] = layers.known[key]
+    *brought, computed = np.moveaxis(rows[kinds], -1, 0)
+    return Brought(*brought), computed, _after(layers, item)
 
 
 def _done(layers: Layers) -> int:
@@ -84,19 +103,19 @@ def _after(layers: Layers, item: LayerMapping) -> float:
 
 
 def all_in_turn(layers: Layers, each: Sequence[tuple[Turn, Brought]],
-                steps: Iterable[HostStep]) -> Any:
+                steps: Iterable[HostStep], places: Places = None) -> Any:
     """Layers in fabric one behind the other, at each size, and the processor's steps."""
     turns = [turn._replace(ahead=held) for (turn, _), held in zip(
-        each, _ahead(layers, [brought for _, brought in each]), strict=True)]
+        each, _ahead(layers, [brought for _, brought in each], places), strict=True)]
     clock_hz = layers.overlay.clock_hz
     return in_turn((turn if time_ns == np.inf else turn._replace(
         cycles=host_cycles(time_ns, clock_hz)) for time_ns, turn in with_hosts(turns, steps)),
         np.maximum)
 
 
-def _ahead(layers: Layers, each: Sequence[Brought]) -> list[Any]:
+def _ahead(layers: Layers, each: Sequence[Brought], places: Places) -> list[Any]:
     """Of each layer, at each size, what may be brought for it before it begins."""
-    banks = np.array(layers.sizes.banks)[:, 1].reshape(-1, 1, 1, 1, 1)
+    banks = _at(np.array(layers.sizes.banks)[:, 1].reshape(-1, 1, 1, 1, 1), places)
     found: list[Any] = [0.0] * len(each)
     for count in np.unique(banks).tolist():
         found = [np.where(banks == count, here, before) for here, before in zip(
