@@ -28,7 +28,7 @@ from studies.certify.boxes import PACE, Box
 from studies.certify.floors import MOVERS, Floors
 from studies.certify.goals import NEVER, POWERED, Aim, Bar, Point
 from studies.certify.joules import Joules
-from studies.certify.layers import TIMED, Layers, engines_of
+from studies.certify.layers import TIMED, Layers, engines_of, idle_fusions
 from studies.certify.parts import PORTS, Parts
 from studies.certify.programs import LATE, Early, Programs, Timed, Ways
 from studies.certify.sizes import BANKS, WORDS, Sizes
@@ -134,8 +134,9 @@ class Bounds:
         names = [axis.name for axis in question.space.axes]
         middle = [name for name in names if name not in (*FIRST, *LAST, *OPEN)]
         self._shared = () if self.joules else FETCHED
+        idle = () if self.joules else idle_fusions(graph, question.space)
         self.order = tuple(name for name in (*FIRST, *middle, *LAST)
-                           if name in names and name not in self._shared
+                           if name in names and name not in (*self._shared, *idle)
                            and (self.joules or name != PACE))
         self._known: dict[object, tuple[list[Bound], Iterator[Bound]]] = {}
         #: Boxes that were bounded one by one, and sizes that were bounded in tables.

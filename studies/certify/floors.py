@@ -36,7 +36,7 @@ from cosim.mapping.tiles import LayerMapping, NormTile, PlaneTile, StreamTile
 from cosim.mapping.words import words_read
 from studies.certify.boxes import Box
 from studies.certify.joules import Joules, Span
-from studies.certify.layers import must_map
+from studies.certify.layers import ABSORBED, absorbed_by, must_map
 from studies.certify.parts import Parts
 from studies.certify.sizes import ARRAY, Array, arrayed, held_bytes, resized
 from studies.certify.times.turns import Brought, Turn, Turns, most_ahead
@@ -45,9 +45,6 @@ from studies.evaluation.activity import layer_weights
 from studies.search.space import Value
 from workloads.graph import Graph, Layer, Operator, Phase
 
-#: What a fusion may absorb, by the axis that says whether it does.
-ABSORBED = {Operator.AVERAGE_POOL: "fuse_pool", Operator.UPSAMPLE: "fuse_upsample",
-            Operator.ADD: "fuse_add"}
 #: Engines whose tiles may be cut in rows and columns.
 IMAGES = frozenset({Engine.POOL, Engine.UPSAMPLE})
 #: Who moves the bytes of `Rates`.
@@ -212,7 +209,7 @@ class Floors:
             layer.name, repeats, time_ns,
             tuple(self._way(layer, model) for model in models
                   if model.engine is not Engine.CONVOLUTION),
-            number, ABSORBED.get(layer.operator, "")))
+            number, absorbed_by(self.graph, layer)))
         self._order.append(self._movable[-1])
 
     def _way(self, layer: Layer, model: EngineModel) -> _Way:

@@ -26,6 +26,7 @@ from cosim.engines.convolution_search import ConvolutionShape, Rooms, search_roo
 from cosim.mapping.choose import Chooser, budget_of, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping, Mapping
 from studies.certify.sizes import BANKS, WORDS, Sizes, Tiles, resized
+from studies.search.space import Space
 from workloads.graph import Graph, Layer, Operator
 
 #: Fields of an overlay on which no tile and no time of a layer depends, and those that `Layers` has
@@ -33,6 +34,9 @@ from workloads.graph import Graph, Layer, Operator
 OPEN = frozenset({*WORDS, *BANKS, "name", "rate", "engines", "masters", "fusions", "fetch",
                   "control", "layout", "build", "clock_gating", "headroom", "pipelines"})
 TIMED = tuple(item.name for item in fields(Overlay) if item.name not in OPEN)
+#: What a fusion may absorb, by the axis that says whether it does.
+ABSORBED = {Operator.AVERAGE_POOL: "fuse_pool", Operator.UPSAMPLE: "fuse_upsample",
+            Operator.ADD: "fuse_add"}
 #: What a layer does that energy depends on.
 COUNTED = ("load_bytes", "weight_bytes", "store_bytes", "trips", "results", "partials")
 
@@ -82,6 +86,25 @@ def engines_of(graph: Graph, layer: Layer, overlay: Overlay) -> list[Engine]:
 def must_map(layer: Layer) -> bool:
     """Can nothing but the array run a layer?"""
     return layer.operator is Operator.CONVOLUTION and layer.window.groups == 1
+
+
+def absorbed_by(graph: Graph, layer: Layer) -> str:
+    """The axis of the fusion that has a convolution do a layer; empty if none can."""
+    if layer.operator is Operator.UPSAMPLE:
+        near = [item for item in graph.layers if layer.output in item.inputs]
+    else:
+        near = [graph.producers[name] for name in layer.inputs if name in graph.producers]
+    return ABSORBED.get(layer.operator, "") if any(
+        item.operator is Operator.CONVOLUTION for item in near) else ""
+
+
+def idle_fusions(graph: Graph, space: Space) -> tuple[str, ...]:
+    """Axes of fusions without sites of their own that no layer of a network could use and no other
+    axis waits for: designs that differ in them alone are the same but for that."""
+    used = {"fuse_add", *(absorbed_by(graph, layer) for layer in graph.layers),
+            *(axis.when.axis for axis in space.axes if axis.when)}
+    return tuple(axis.name for axis in space.axes
+                 if axis.name in ABSORBED.values() and axis.name not in used)
 
 
 class Layers:

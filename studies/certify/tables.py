@@ -19,24 +19,23 @@ import numpy as np
 from arch_models.engines import timing
 from arch_models.overlay import NOMINAL_CLOCK_HZ, Engine, Infeasible, Overlay, Rate
 from arch_models.units import ROUNDING
-from cosim.analysis.hosts import host_steps
+from cosim.analysis.hosts import HostStep, host_steps
 from cosim.analysis.least import Least, unmoved
 from cosim.build import phases
 from cosim.engines import SLICES
 from cosim.engines.base import Demand, Mapped
 from cosim.engines.convolution_search import ConvolutionShape, search
-from cosim.lowering.host_times import host_cycles
 from cosim.mapping.choose import Chooser, Known, work_of
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from studies.certify.boxes import PACE, Box, Sides, quickest
 from studies.certify.floors import IMAGES, Floors
 from studies.certify.goals import Bar, Point
 from studies.certify.joules import Joules, span_of
-from studies.certify.layers import Alike, Layers, Tiled, alike, engines_of, must_map, sized
+from studies.certify.layers import Alike, Layers, alike, engines_of, must_map, sized
 from studies.certify.parts import BROUGHT
-from studies.certify.sizes import BANKS, WORDS, Builds, Built, Sizes, resized
+from studies.certify.sizes import BANKS, KEPT, WORDS, Builds, Built, Sizes, resized
 from studies.certify.times.banked import least
-from studies.certify.times.ordered import all_in_turn, turn
+from studies.certify.times.kept import Kept
 from studies.certify.times.turns import brings
 from studies.certify.untiled import Each, Untiled, Whole, first_bytes
 from studies.evaluation.activity import layer_weights
@@ -90,6 +89,7 @@ class Tables:
         self._tiles: Known = {}
         self._floors: dict[Hashable, Untiled | None] = {}
         self._wholes: dict[Sides, Whole | None] = {}
+        self._kept: dict[Hashable, Kept] = {}
         self.weights = layer_weights(graph.name)
 
     def tables(self, boxes: Sequence[Box], bar: Bar, rough: Rougher = lambda _, __: None,
@@ -253,7 +253,7 @@ class Tables:
         if paced and any(self.paced(item, layers.overlay) for item in mapping.layers):
             return floor
         for part in alike(layers, mapping, there.copy()):
-            found = _both(found, _Frame(self, part, floor).table(bar, not paced))
+            found = _both(found, _Frame(self, part, floor, not paced).table(bar))
         known = np.where(found.cycles == NEVER, floor.cycles, found.cycles)
         return floor._replace(cycles=known) if paced else found
 
@@ -271,6 +271,20 @@ class Tables:
         return not must_map(layer) and any(
             engine is Engine.CONVOLUTION or timing(overlay, engine, operator) != timing(
                 slow, engine, operator) for engine in engines_of(self.graph, layer, overlay))
+
+    def kept(self, layers: Layers, fabric: Sequence[LayerMapping], steps: tuple[HostStep, ...],
+             arrays: bool) -> Kept:
+        """What is known of layers in order, with their own tiles or whatever those of the array.
+        Where energy is asked for, it is known of one box alone."""
+        layers_in = [(item, self.repeats(item)) for item in fabric]
+        found = Kept(layers, layers_in, steps, self.graph.steps == 1
+                     and not layers.overlay.tensor_memory_kib)
+        if self.joules is not None:
+            return found
+        key = (layers.array, steps, arrays, *(layers.like(item) for item in fabric))
+        if key not in self._kept and len(self._kept) >= KEPT:
+            del self._kept[next(iter(self._kept))]
+        return self._kept.setdefault(key, found)
 
     def must_map(self, item: LayerMapping) -> bool:
         """As `layers.must_map`."""
@@ -291,82 +305,60 @@ class _Frame:
     clear the bar: convolutions whatever their tile, then with the tile that each size has; other
     layers with their tile; at last each layer alone."""
 
-    def __init__(self, tables: Tables, part: Alike, floor: Table) -> None:
+    def __init__(self, tables: Tables, part: Alike, floor: Table, arrays: bool) -> None:
+        """`arrays`: are tiles of convolutions looked at, too?"""
         layers, mapping, there = part
         self.tables, self.layers, self.there = tables, layers, there
-        self.floor, self.uj = floor, floor.uj
-        overlay, clock_hz = layers.overlay, layers.overlay.clock_hz
-        self.steps = tuple(host_steps(tables.graph, overlay, tables.board, mapping))
-        self.host = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in self.steps)
+        self.floor, self.uj, self.arrays = floor, floor.uj, arrays
         self.fabric = [item for item in mapping.layers if item.engine is not None]
-        self.total = np.full(there.shape, self.host)
-        self._turn = np.zeros(there.shape, np.int64)
-        self._least: dict[int, Any] = {}
-        self._tiled: dict[int, Tiled] = {}
+        self.kept = tables.kept(layers, self.fabric, tuple(host_steps(
+            tables.graph, layers.overlay, tables.board, mapping)), arrays)
 
-    def table(self, bar: Bar, arrays: bool = True) -> Table:
-        """What is known of them at the end. `arrays`: of convolutions with their tiles, too."""
-        pairs = bool(self.layers.overlay.tensor_memory_kib)
+    def table(self, bar: Bar) -> Table:
+        """What is known of them at the end."""
+        pairs, kept = bool(self.layers.overlay.tensor_memory_kib), self.kept
         late = [number for number, item in enumerate(self.fabric) if self.tables.must_map(item)
                 and not pairs and self.tables.joules is None]
         early = [number for number in range(len(self.fabric)) if number not in late]
         for number in late:
-            self._raise(number, least(self.layers, self.fabric[number], 0))
-        for number in early:
-            self._tile(number, bar)
-        self._take_turns(bar)
-        self._weigh()
+            if number not in kept.tiled:
+                kept.lift(number, least(self.layers, self.fabric[number], 0))
+        self._tile(early, bar)
         if not pairs:  # of which a layer need not take what it takes alone
             self._alone(early, bar)
-        if arrays:
-            for number in late:
-                self._tile(number, bar)
+        if self.arrays:
+            self._tile(late, bar)
             self._alone(late, bar)
-        self._take_turns(bar)
+        kept.take_turns(self._open(bar))
         self._weigh()
         done = self._known()
-        if arrays:
+        if self.arrays:
             left = self.there & ~bar.cleared(done.points)
             done.kinds[left] = self._kinds(left)
         return done
 
-    def _raise(self, number: int, cycles: np.ndarray) -> None:
-        """A layer takes at least so many."""
-        before = self._least.get(number, 0)
-        self._least[number] = np.maximum(before, cycles)
-        self.total = self.total + self.tables.repeats(self.fabric[number]) * (
-            self._least[number] - before)
-
-    def _take_turns(self, bar: Bar) -> None:
-        """Weights come one behind the other."""
-        places = self._open(bar).nonzero()
-        alone = not self.layers.overlay.tensor_memory_kib and self.tables.graph.steps == 1
-        if alone and len(places[0]):
-            self._turn[places] = all_in_turn(self.layers, [
-                turn(self.layers, item, self._least[number], self._tiled.get(number), places)
-                for number, item in enumerate(self.fabric)], self.steps, places)
-
-    def _tile(self, number: int, bar: Bar) -> None:
-        """A layer has its tile at the sizes that do not clear the bar; for energy, at all."""
-        asked = self._open(bar) if self.tables.joules is None else self.there
-        if asked.any():
-            found = self._tiled[number] = self.layers.least(self.fabric[number], asked)
-            self.there = self.there & ((found.kinds >= 0) | ~asked)
-            self._raise(number, np.maximum(0, found.cycles))
+    def _tile(self, numbers: Sequence[int], bar: Bar) -> None:
+        """Layers have their tiles at the sizes that do not clear the bar; for energy, at all."""
+        for number in numbers:
+            asked = self._open(bar) if self.tables.joules is None else self.there
+            if asked.any():
+                self.there = self.there & self.kept.tile(number, asked)
+        self.kept.take_turns(self._open(bar))
+        self._weigh()
 
     def _alone(self, numbers: Sequence[int], bar: Bar) -> None:
         for number in numbers:
             open_ = self._open(bar)
-            if open_.any():
-                self._raise(number, self.layers.alone(self.fabric[number], self._tiled[number],
-                                                      open_))
+            if not open_.any():
+                return
+            self.kept.alone(number, open_)
 
     def _open(self, bar: Bar) -> np.ndarray:
         """Designs that do not clear the bar."""
         return self.there & ~bar.cleared(self._known().points)
 
     def _known(self) -> Table:
-        return Table(np.where(self.there, np.maximum(self.total, self._turn), NEVER), self.uj,
+        return Table(np.where(self.there, self.kept.cycles, NEVER), self.uj,
                      np.full(self.there.shape, -1), self.floor.built)
 
     def _weigh(self) -> None:
@@ -375,19 +367,19 @@ class _Frame:
             return
         work, overlay = Least(), self.layers.overlay
         for number, item in enumerate(self.fabric):
-            work = work.with_layer(_moved(self._tiled[number].work, overlay),
+            work = work.with_layer(_moved(self.kept.tiled[number].work, overlay),
                                    self.tables.repeats(item),
                                    self.tables.weights.get(item.name, 1.0))
-        fabric_s = np.where(self.there, self.total - self.host, 0) / overlay.clock_hz
+        fabric_s = np.where(self.there, self.kept.total - self.kept.host, 0) / overlay.clock_hz
         self.uj = np.where(self.there, self.tables.joules.least(
-            work, span_of(self.steps, fabric_s), overlay.clock_hz, overlay,
+            work, span_of(self.kept.steps, fabric_s), overlay.clock_hz, overlay,
             self.floor.built.sites), self.floor.uj)
 
     def _kinds(self, left: np.ndarray) -> np.ndarray:
         """Equal numbers for designs of equal programs."""
         banks = np.arange(len(left))[:, None, None, None, None]
         every = [np.broadcast_to(banks, left.shape),
-                 *(found.kinds for found in self._tiled.values())]
+                 *(found.kinds for found in self.kept.tiled.values())]
         return np.unique(np.stack([each[left] for each in every]), axis=1,
                          return_inverse=True)[1].reshape(-1)
 

@@ -11,17 +11,20 @@ import numpy as np
 import pytest
 
 from arch_models.overlay import Infeasible
+from arch_models.resources import needed
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
 from cosim.mapping.tile_search import Budget
 from cosim.mapping.tiles import LayerMapping
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import PACE, Box
 from studies.certify.goals import Aim, Bar
-from studies.certify.layers import Layers
+from studies.certify.layers import Layers, idle_fusions
 from studies.certify.sizes import Sizes
 from studies.certify.times.banked import least
 from studies.certify.times.ordered import turn
+from studies.evaluation.evaluate import evaluate
 from studies.search.space import default_space
+from studies.search.space_overlays import overlay_of
 from tests.support.small_proof import (
     BASE,
     BOARD,
@@ -29,6 +32,7 @@ from tests.support.small_proof import (
     clipped,
     grouped,
     narrow_space,
+    weighty,
 )
 from workloads.library import load
 
@@ -109,6 +113,39 @@ def test_a_table_of_several_fetches_is_that_of_each():
         (item.point, item.box.sides) for item in one)
 
 
+def test_fusions_that_no_layer_could_use_are_left_open():
+    """Nothing of a design follows from them."""
+    graph = weighty()
+    space = narrow_space(graph, fuse_pool=(False, True), fuse_upsample=(False, True))
+    assert set(idle_fusions(graph, space)) == {"fuse_pool", "fuse_upsample"}
+    assert not idle_fusions(SMALL, space)
+    bounds = Bounds(Question(graph, BOARD, BASE, space))
+    assert not {"fuse_pool", "fuse_upsample"} & set(bounds.order)
+    designs = [overlay_of(Box(space).design({"fuse_pool": one, "fuse_upsample": other}), BASE,
+                          BOARD) for one in (False, True) for other in (False, True)]
+    found = [(evaluate(graph, design, BOARD, "flat", 1), needed(design), design.clock_hz)
+             for design in designs]
+    assert len({(item.latency_cycles, str(sites), rate) for item, sites, rate in found}) == 1
+
+
+def test_boxes_that_share_what_is_kept_of_layers_have_tables_of_their_own():
+    """What an earlier box left is of the same layers."""
+    graph, generator = clipped(), random.Random(3)
+    space = default_space(BOARD, graph)
+    shared = Bounds(Question(graph, BOARD, BASE, space))
+    for _ in range(6):
+        box = Box(space)
+        while parts := shared.cut(box):
+            box = generator.choice(parts)
+        box = box.narrowed(**{PACE: (generator.choice(box.values(PACE)),)}, **{
+            name: tuple(generator.sample(box.values(name), 2)) for name in (
+                "input_words", "weight_words", "output_words", "accumulator_words")})
+        for part in shared.built(box):
+            own = Bounds(Question(graph, BOARD, BASE, space)).tables.tables([part], OPEN)[0]
+            kept = shared.tables.tables([part], OPEN)[0]
+            assert np.array_equal(own.cycles, kept.cycles)
+
+
 def test_many_sizes_at_once_have_the_tiles_of_each():
     generator = random.Random(4)
     rooms = Rooms(*(np.array(sizes) for sizes in (
@@ -139,7 +176,7 @@ def test_many_sizes_at_once_have_the_tiles_of_each():
 def test_the_pace_of_results_changes_nothing_of_layers_that_the_array_does_not_run(graph):
     generator, space = random.Random(2), default_space(BOARD, graph)
     bounds, asked = Bounds(Question(graph, BOARD, BASE, space)), 0
-    for _ in range(6):
+    for _ in range(12):
         box = Box(space)
         while parts := bounds.cut(box):
             box = generator.choice(parts)
