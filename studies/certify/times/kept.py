@@ -66,6 +66,12 @@ class Kept:
         places = (asked & ~self._turned).nonzero()
         if self.in_turn and len(places[0]):
             self._turn[places] = all_in_turn(self.layers, [
-                turn(self.layers, item, self._least[number], self.tiled.get(number), places)
+                turn(self.layers, item, self._least[number], self._tiled_at(number, places), places)
                 for number, (item, _) in enumerate(self.fabric)], self.steps, places)
         self._turned |= asked
+
+    def _tiled_at(self, number: int, places: tuple[np.ndarray, ...]) -> Tiled | None:
+        """The tiles of a layer if they are known at all of some sizes: a box that was looked at
+        before may have asked at others."""
+        found = self.tiled.get(number)
+        return None if found is None or (found.kinds[places] < 0).any() else found

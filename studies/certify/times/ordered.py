@@ -79,6 +79,8 @@ def _by_tile(layers: Layers, item: LayerMapping, tiled: Tiled, kinds: np.ndarray
     """The same with some of the tiles; of none, nothing."""
     rows = np.zeros((len(tiled.tiles) + 1, len(Brought._fields) + 1))
     for number, work in tiled.demands.items():
+        if number >= len(tiled.tiles):  # it was asked for later, at other sizes
+            continue
         key = ("turn", layers.like(item), tiled.tiles[number])
         if key not in layers.known:
             layers.known[key] = (*brings(
