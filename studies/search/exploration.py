@@ -41,7 +41,7 @@ from studies.search.outcomes import (
     Settings,
     Watcher,
 )
-from studies.search.screening import bounder, promising, screened, seen
+from studies.search.screening import bounder, promising, roomy, screened, seen
 from studies.search.search import search
 from studies.search.shared_study import open_study
 from studies.search.space import WORKLOAD, Choice, Space, default_space
@@ -227,12 +227,23 @@ def beginning(space: Space, base: Overlay, board: Board, settings: Settings,
     start = starting_choices(space, base, board)
     start += [choice for choice in earlier if choice not in start]
     if bound is not None and settings.screens:
-        for part in (space, seen(space)):
-            first = screened(part, settings, start, bound)
-            if first.signal:
-                raise Stopped(first.signal)
-            start += [choice for choice in promising(first) if choice not in start]
+        first = _whole(screened(space, settings, start, bound))
+        start += _new(promising(first), start)
+        if room := roomy(space, first, bound):
+            start += _new(promising(_whole(screened(space, settings, room, bound))), start)
+        start += _new(promising(_whole(screened(seen(space), settings, start, bound))), start)
     return start
+
+
+def _new(choices: Sequence[Choice], known: Sequence[Choice]) -> list[Choice]:
+    return [choice for choice in choices if choice not in known]
+
+
+def _whole(found: Found) -> Found:
+    """A search that nothing stopped; else `Stopped`."""
+    if found.signal:
+        raise Stopped(found.signal)
+    return found
 
 
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from math import prod
 from typing import cast
 
@@ -28,15 +29,21 @@ from studies.search.outcomes import (
     Settings,
 )
 from studies.search.search import search
-from studies.search.space import Choice, Space
+from studies.search.space import Choice, Space, Value
 from studies.search.space_overlays import overlay_of
 from workloads.graph import Graph
 
 #: What tells one array from another; the best by its bounds of so many arrays are handed on.
 ARRAY, ARRAYS = ("tm", "tn", "columns"), 8
+BANKS = ("input_banks", "weight_banks", "output_banks")
+#: Buffers of which some layers need much to have a tile at all; and what then is small.
+ROOMS = ("input_words", "output_words")
+SMALL = ("weight_words", "accumulator_words", *BANKS)
+#: How axes begin that say what engines absorb, and which engines there are.
+FUSED, FABRIC = "fuse_", "fabric_"
 #: Axes to which bounds are nearly blind, while a simulation is not: what is least by its bounds
 #: has little of them, and stalls.
-UNSEEN = ("input_banks", "weight_banks", "output_banks", "read_outstanding", "write_outstanding")
+UNSEEN = (*BANKS, "read_outstanding", "write_outstanding")
 #: Less often than in a search of simulations: what bounds do best is to tell arrays apart.
 STRETCH = 100
 AIMS = (Objective.LATENCY, Objective.ENERGY)
@@ -80,16 +87,50 @@ def seen(space: Space) -> Space:
         for axis in space.axes))
 
 
+def roomy(space: Space, found: Found, bound: Bound) -> list[Choice]:
+    """Designs whose bounds are lower than all in `found`, with some room in INPUT and OUTPUT beside
+    the smallest other buffers; of the best arrays of `found` the best one with fusions as they are,
+    and the best one without any.
+
+    A layer that has a tile in large buffers alone is the processor's elsewhere, and so is one
+    whose engine is not there because another absorbs what it can. Single steps of a search do not
+    lead from there to a design that has the engine, the room, and an array beside which both fit.
+    """
+    axes = {axis.name: axis.values for axis in space.axes}
+    small = {name: axes[name][0] for name in SMALL if name in axes}
+    arrays = _by_array(found)[:ARRAYS]
+    best: dict[bool, tuple[float, Choice]] = {}
+    for _, record in arrays:
+        apart = {name: value for name, value in record.choice.items()
+                 if not name.startswith((FUSED, FABRIC))}
+        apart |= {name: False for name in axes if name.startswith(FUSED)}
+        for choice, sizes in product((record.choice, apart),
+                                     product(*(axes.get(room, ()) for room in ROOMS))):
+            tried = space.nearest({**choice, **small, **dict(zip(ROOMS, sizes, strict=True))})
+            least = bound(tried)
+            if least is not None and _merit(least) < best.get(choice is apart, arrays[0])[0]:
+                best[choice is apart] = _merit(least), tried
+    return [choice for _, choice in sorted(best.values(), key=lambda item: item[0])]
+
+
 def promising(found: Found) -> list[Choice]:
     """Of the arrays whose least product of latency and energy is lowest the design that has it,
     then the front of latency and energy; each once."""
-    best: dict[tuple, tuple[float, Record]] = {}
-    for record in found.records:
-        if record.evaluation is not None:
-            array = tuple(record.choice.get(name) for name in ARRAY)
-            merit = prod(aim.of(record.evaluation) for aim in AIMS)
-            if array not in best or merit < best[array][0]:
-                best[array] = merit, record
-    first = sorted(best.values(), key=lambda item: item[0])[:ARRAYS]
+    first = _by_array(found)[:ARRAYS]
     chosen = dict.fromkeys([*(record.number for _, record in first), *found.front])
     return [found.records[number].choice for number in chosen]
+
+
+def _by_array(found: Found) -> list[tuple[float, Record]]:
+    """Of each array the design of the least product of latency and energy; the lowest first."""
+    best: dict[tuple[Value | None, ...], tuple[float, Record]] = {}
+    for record in found.records:
+        if record.evaluation is not None:
+            array, merit = tuple(map(record.choice.get, ARRAY)), _merit(record.evaluation)
+            if array not in best or merit < best[array][0]:
+                best[array] = merit, record
+    return sorted(best.values(), key=lambda item: item[0])
+
+
+def _merit(scored: Scored) -> float:
+    return prod(aim.of(scored) for aim in AIMS)

@@ -13,7 +13,7 @@ from studies.plain.stopping import Stopped
 from studies.proof.regret import SEARCHES, recorded
 from studies.search.exploration import beginning, explore, outcome
 from studies.search.outcomes import Sampler, Settings
-from studies.search.screening import AIMS, ARRAY, bounder, promising, screened
+from studies.search.screening import AIMS, ARRAY, bounder, promising, roomy, screened
 from studies.search.search import search
 from studies.search.space import default_space
 from studies.search.space_overlays import starting_choices
@@ -60,6 +60,28 @@ def test_a_search_begins_with_them_and_ends_near_what_is_proved(found, bound):
                    SPACE, Settings(designs=100), start, bound=bound)
     best = min(record.evaluation.latency_ms for record in ended.records if record.evaluation)
     assert BEST_MS * (1 - 1e-5) <= best <= 1.2 * BEST_MS  # not screened: 1.7 times, of five seeds
+
+
+def test_room_that_a_layer_needs_in_two_buffers_at_once_is_found(found):
+    """As a pool of overlapping windows needs it, besides an engine that fusion leaves out. A step
+    along one axis or two does not lead there."""
+    start = min((record for record in found.records if record.evaluation),
+                key=lambda record: record.evaluation.latency_ms)
+
+    def bound(choice):
+        there = (choice["input_words"] >= 8192 and choice["output_words"] >= 4096
+                 and not choice["fuse_upsample"] and choice["weight_words"] == 128)
+        least = start.evaluation
+        return least._replace(latency_ms=least.latency_ms / (2 if there else 1))
+
+    [choice] = roomy(SPACE, found, bound)
+    assert SPACE.canonical(choice) == choice
+    assert (choice["input_words"], choice["output_words"], choice["input_banks"]) == (8192, 4096, 1)
+    assert not choice["fuse_upsample"] and choice["fabric_upsample"]
+
+
+def test_room_that_brings_nothing_is_not_handed_on(found, bound):
+    assert roomy(SPACE, found, bound) == []
 
 
 @pytest.mark.parametrize("settings", [Settings(screened=0), Settings(sampler=Sampler.EXHAUSTIVE)])
