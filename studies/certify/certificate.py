@@ -8,19 +8,20 @@ design.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from arch_models.board import Board
 from arch_models.fields import FieldError
 from arch_models.files import parse_toml
 from arch_models.overlay import Infeasible, Overlay, overlay_of_table, overlay_toml
-from studies.certify.bounds import Bounds, Question, Rule
+from studies.certify.bounds import Bounds, Opened, Question, Rule
 from studies.certify.boxes import Box
 from studies.certify.goals import Aim, Bar, Front, aims_of, point_of
 from studies.certify.programs import Timed
@@ -43,6 +44,8 @@ FORGIVEN = 1e-12
 #: Axes of the array: boxes of one array share what is worked out, in one process alone.
 ARRAY = ("tm", "tn", "columns", "dsp_packing")
 TABLES = frozenset({Rule.TABLE, Rule.WAYS})
+#: Parts for each process in which programs are handed out.
+SHARES = 8
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,11 @@ class Checked:
     tables: int
     programs: int
 
+    def and_(self, other: Checked) -> Checked:
+        """Both."""
+        return Checked(self.boxes + other.boxes, self.tables + other.tables,
+                       self.programs + other.programs)
+
 
 def claim_of(question: Question, front: Front, factor: float) -> Claim:
     """What is claimed of a front of which no design is better than this part."""
@@ -176,6 +184,15 @@ def write_certificate(path: Path, bounds: Bounds, claim: Claim, command: str = "
     write_json(path, certificate(bounds, claim, command))
 
 
+class Work(NamedTuple):
+    """What one process checks at a time: boxes that are not cut, programs that their tables leave,
+    or those of them that are run in every way."""
+
+    leaves: Sequence[Leaf] = ()
+    opened: Sequence[Opened] = ()
+    late: Sequence[Timed] = ()
+
+
 class Certificate:
     """A certificate file; nothing in it is believed but what is asked."""
 
@@ -202,27 +219,43 @@ class Certificate:
         for claimed in self.claim.best:
             self._value(question, claimed)
         leaves = list(self._leaves(Box(question.space), self.document.boxes))
-        total, bounds, left = Checked(0, 0, 0), Bounds(question), dict[Hashable, Timed]()
+        total, bounds = Checked(0, 0, 0), Bounds(question)
+        opened, late = list[Opened](), dict[Hashable, Timed]()
         with ExitStack() as stack:
             answer = stack.enter_context(forked(partial(self._answer, bounds), workers)).map if (
                 workers > 1) else partial(map, partial(self._answer, bounds))
-            for found, programs in answer(_dealt(leaves, workers)):
-                total = Checked(*(getattr(total, name) + getattr(found, name)
-                                  for name in ("boxes", "tables", "programs")))
-                left |= {item.alike: item for item in programs}
+            for found, more in answer([Work(leaves=part) for part in _dealt(leaves, workers)]):
+                total, opened = total.and_(found), [*opened, *more.opened]
                 told(total.boxes)
-            for _ in answer(list(left.values())):
+            for found, more in answer([Work(opened=part) for part in _shares(opened, workers)]):
+                total = total.and_(found)
+                late |= {item.alike: item for item in more.late}
+                told(total.boxes)
+            for _ in answer([Work(late=(item,)) for item in late.values()]):
                 told(total.boxes)
         return total
 
-    def _answer(self, bounds: Bounds, asked: Sequence[Leaf] | Timed
-                ) -> tuple[Checked, list[Timed]]:
-        """Bound boxes, or run a program in each way; of boxes the programs that are to be run."""
-        if not isinstance(asked, Timed):
-            return self._group(bounds, asked)
-        bar = self._bar()
-        self._hold(next(bounds.early(asked.box, lambda: bar), None) is None, self._below(asked))
-        return Checked(0, 0, 0), []
+    def _answer(self, bounds: Bounds, work: Work) -> tuple[Checked, Work]:
+        """Bound boxes, and programs, and run programs in each way; what is to be done then."""
+        opened, late, tables, programs, bar = list[Opened](), list[Timed](), 0, 0, self._bar()
+        for box, node in work.leaves:
+            if node.rule in TABLES:
+                tables += 1
+                self._hold(not bounds.cut(box), f"box {dict(box.sides)} is too large for a table")
+                opened += bounds.opened(box, bar)
+                continue
+            found = bounds.again(box, node.rule, bar).point
+            self._hold(bool(bar.cleared(found)), f"box {dict(box.sides)} has the bound "
+                       f"{found}, below all of {[item.bound for item in self.claim.best]}")
+        for item in itertools.chain.from_iterable(map(bounds.programs_of, work.opened)):
+            programs += 1
+            if not bar.cleared(item.point):
+                self._hold(bounds.question.by_ways, self._below(item))
+                late.append(item)
+        for item in work.late:
+            self._hold(next(bounds.early(item.box, lambda: bar), None) is None, self._below(item))
+        return Checked(len(work.leaves), tables, programs), Work(
+            opened=tuple(opened), late=tuple(late))
 
     def _bar(self) -> Bar:
         return self.claim.bar(1 - FORGIVEN)
@@ -275,20 +308,6 @@ class Certificate:
             self._hold(node.rule is not None, f"nothing is said of box {dict(box.sides)}")
             yield box, node
 
-    def _group(self, bounds: Bounds, leaves: Sequence[Leaf]) -> tuple[Checked, list[Timed]]:
-        """Bound boxes that are not cut again."""
-        tables, programs, bar = 0, list[Timed](), self._bar()
-        for box, node in leaves:
-            if node.rule in TABLES:
-                tables += 1
-                programs += self._table(bounds, box, bar)
-                continue
-            found = bounds.again(box, node.rule, bar).point
-            self._hold(bool(bar.cleared(found)), f"box {dict(box.sides)} has the bound "
-                       f"{found}, below all of {[item.bound for item in self.claim.best]}")
-        return Checked(len(leaves), tables, len(programs)), [
-            item for item in programs if not bar.cleared(item.point)]
-
     def _parts(self, box: Box, node: Node) -> tuple[Node, ...]:
         """The parts of a box, which must be disjoint, smaller than the box, and together it."""
         name, values = node.axis, [part.values for part in node.parts]
@@ -299,17 +318,6 @@ class Certificate:
                    and sorted(map(repr, every)) == sorted(map(repr, box.values(name))),
                    f"the parts along {name!r} are {values}, not one each of {box.values(name)}")
         return node.parts
-
-    def _table(self, bounds: Bounds, box: Box, bar: Bar) -> list[Timed]:
-        """Look at a box's table; the programs that it leaves, each of which the bound of programs
-        excludes, or is to be run."""
-        self._hold(not bounds.cut(box), f"box {dict(box.sides)} is too large for a table")
-        programs = [item for opened in bounds.opened(box, bar)
-                    for item in bounds.programs_of(opened)]
-        for item in programs:
-            self._hold(bounds.question.by_ways or bool(bar.cleared(item.point)),
-                       self._below(item))
-        return programs
 
 
 def _dealt(leaves: Sequence[Leaf], workers: int) -> list[tuple[Leaf, ...]]:
@@ -327,6 +335,13 @@ def _dealt(leaves: Sequence[Leaf], workers: int) -> list[tuple[Leaf, ...]]:
             groups[-1].append(leaf)
     return [tuple(group) for group in sorted(
         groups, key=lambda group: sum(map(_cost, group)), reverse=True)]
+
+
+def _shares(opened: Sequence[Opened], workers: int) -> list[tuple[Opened, ...]]:
+    """Programs in their order, of which neighbours have layers in common, in a few parts for each
+    process."""
+    size = max(1, -(-len(opened) // (SHARES * workers)))
+    return [tuple(opened[start:start + size]) for start in range(0, len(opened), size)]
 
 
 def _cost(leaf: Leaf) -> int:
