@@ -108,8 +108,8 @@ def _streamed(layers: Layers, item: LayerMapping) -> Any:
     operator = (engine.value if layer.operator is Operator.CONVOLUTION
                 else work_of(layers.graph, layer).operator)
     if overlay.tensor_memory_kib or not (
-            layer.operator in POINTWISE or engine is Engine.DEPTHWISE
-            or (array and layer.window.groups > 1)):
+            layer.operator in POINTWISE or (layer.operator is Operator.CONVOLUTION
+            and (not array or layer.window.groups > 1))):
         return 0
     least = 1
     if array:

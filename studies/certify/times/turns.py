@@ -20,6 +20,7 @@ from cosim.engines import SLICES
 from cosim.engines.base import Mapped
 from cosim.mapping.tiles import ConvolutionTile, PlaneTile
 from cosim.mapping.words import convolution_words, narrow, weight_word_bytes
+from workloads.graph import Operator
 
 #: Engines that have all of their constants before their first operation.
 WHOLE = frozenset({Engine.ELEMENTWISE, Engine.LOOKUP, Engine.SOFTMAX})
@@ -166,7 +167,8 @@ def brings(mapped: Mapped, rate: float, wait: float) -> Brought:
              if size and not (array and role == "weights")]
     constants = sum(known) / rate + len(known) * wait
     if not array:
-        if isinstance(tile, PlaneTile) and engine is Engine.DEPTHWISE:  # for each block of planes
+        if isinstance(tile, PlaneTile) and mapped.layer.operator is Operator.CONVOLUTION:
+            # For each block of planes.
             blocks = ceil_div(mapped.planes(mapped.item.inputs[0]), tile.planes)
             constants += (blocks - 1) * len(known) * wait
         return Brought(constants, constants, constants if engine in WHOLE else 0.0)
