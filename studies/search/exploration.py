@@ -230,6 +230,7 @@ def beginning(space: Space, base: Overlay, board: Board, settings: Settings,
         first = _whole(screened(space, settings, start, bound))
         start += _new(promising(first), start)
         if room := roomy(space, first, bound):
+            start += _new(room, start)
             start += _new(promising(_whole(screened(space, settings, room, bound))), start)
         start += _new(promising(_whole(screened(seen(space), settings, start, bound))), start)
     return start

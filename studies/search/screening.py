@@ -38,7 +38,7 @@ ARRAY, ARRAYS = ("tm", "tn", "columns"), 8
 BANKS = ("input_banks", "weight_banks", "output_banks")
 #: Buffers of which some layers need much to have a tile at all; and what then is small.
 ROOMS = ("input_words", "output_words")
-SMALL = ("weight_words", "accumulator_words", *BANKS)
+SMALL = ("weight_words", "accumulator_words", "input_banks", "output_banks")
 #: How axes begin that say what engines absorb, and which engines there are.
 FUSED, FABRIC = "fuse_", "fabric_"
 #: Axes to which bounds are nearly blind, while a simulation is not: what is least by its bounds
@@ -89,8 +89,8 @@ def seen(space: Space) -> Space:
 
 def roomy(space: Space, found: Found, bound: Bound) -> list[Choice]:
     """Designs whose bounds are lower than all in `found`, with some room in INPUT and OUTPUT beside
-    the smallest other buffers; of the best arrays of `found` the best one with fusions as they are,
-    and the best one without any.
+    the smallest other buffers; of each of the best arrays of `found` the best one with fusions as
+    they are, and the best one without any.
 
     A layer that has a tile in large buffers alone is the processor's elsewhere, and so is one
     whose engine is not there because another absorbs what it can. Single steps of a search do not
@@ -98,18 +98,19 @@ def roomy(space: Space, found: Found, bound: Bound) -> list[Choice]:
     """
     axes = {axis.name: axis.values for axis in space.axes}
     small = {name: axes[name][0] for name in SMALL if name in axes}
+    small |= {name: axes[name][-1] for name in UNSEEN if name in axes and name not in SMALL}
     arrays = _by_array(found)[:ARRAYS]
-    best: dict[bool, tuple[float, Choice]] = {}
-    for _, record in arrays:
+    best: dict[tuple[int, bool], tuple[float, Choice]] = {}
+    for number, (_, record) in enumerate(arrays):
         apart = {name: value for name, value in record.choice.items()
                  if not name.startswith((FUSED, FABRIC))}
         apart |= {name: False for name in axes if name.startswith(FUSED)}
         for choice, sizes in product((record.choice, apart),
                                      product(*(axes.get(room, ()) for room in ROOMS))):
             tried = space.nearest({**choice, **small, **dict(zip(ROOMS, sizes, strict=True))})
-            least = bound(tried)
-            if least is not None and _merit(least) < best.get(choice is apart, arrays[0])[0]:
-                best[choice is apart] = _merit(least), tried
+            least, key = bound(tried), (number, choice is apart)
+            if least is not None and _merit(least) < best.get(key, arrays[0])[0]:
+                best[key] = _merit(least), tried
     return [choice for _, choice in sorted(best.values(), key=lambda item: item[0])]
 
 

@@ -74,10 +74,12 @@ def test_room_that_a_layer_needs_in_two_buffers_at_once_is_found(found):
         least = start.evaluation
         return least._replace(latency_ms=least.latency_ms / (2 if there else 1))
 
-    [choice] = roomy(SPACE, found, bound)
-    assert SPACE.canonical(choice) == choice
-    assert (choice["input_words"], choice["output_words"], choice["input_banks"]) == (8192, 4096, 1)
-    assert not choice["fuse_upsample"] and choice["fabric_upsample"]
+    chosen = roomy(SPACE, found, bound)
+    assert len({tuple(choice[name] for name in ARRAY) for choice in chosen}) == len(chosen) > 1
+    for choice in chosen:
+        assert SPACE.canonical(choice) == choice and not choice["fuse_upsample"]
+        assert choice["input_words"] == 8192 and choice["output_words"] == 4096
+        assert choice["input_banks"] == 1 and choice["fabric_upsample"]
 
 
 def test_room_that_brings_nothing_is_not_handed_on(found, bound):
