@@ -86,7 +86,8 @@ class _Kept(FunctionCache):
 
 
 def _fields(kinds: Any) -> list[Any]:
-    """The names of fields of all tuples in numba's types; two of other order count as the same."""
+    """The names of fields of all tuples in numba's types. To numba itself two types are one if
+    only the order of their fields differs, and machine code knows fields by their places."""
     return [(getattr(kind, "fields", ()), _fields(kind.types))
             for kind in kinds if isinstance(kind, numba.types.BaseTuple)]
 
@@ -153,6 +154,8 @@ def _said(value: Any, called: list[FunctionType]) -> str:
         return str(value.__name__)
     if isinstance(value, np.ndarray):
         return repr((value.dtype, value.shape, value.tobytes()))
-    if isinstance(value, bool | int | float | str | tuple | Enum | np.generic | np.dtype | None):
+    if isinstance(value, tuple):
+        return repr((type(value), [_said(item, called) for item in value]))
+    if isinstance(value, bool | int | float | str | Enum | np.generic | np.dtype | None):
         return repr(value)
     raise TypeError(f"compiled code may not read {value!r} by name")

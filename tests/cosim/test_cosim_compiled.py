@@ -104,5 +104,7 @@ def test_values_that_cannot_be_told_apart_are_refused() -> None:
 
     assert _said(np.int64(3), []) != _said(np.int64(4), [])
     assert _said(np.zeros(2), []) != _said(np.ones(2), [])
+    long = np.arange(2000)
+    assert _said((long,), []) != _said((np.where(long == 1000, 0, long),), [])
     with pytest.raises(TypeError, match="may not read"):
         _said(object(), [])
