@@ -31,13 +31,13 @@ from studies.plain.errors import UserError
 from studies.plain.files import check_writables, output_folder, write_json, write_text
 from studies.plain.made_by import invocation
 from studies.plain.records import encode, header
-from studies.plain.stopping import Stopped, Stopping, exit_code
+from studies.plain.stopping import Stopping, exit_code
 from studies.plain.terminal import each_seconds
 from studies.plain.workers import forked
 from studies.search.dask_workers import connected
 from studies.search.exploration import Means, explore, outcome
 from studies.search.identity import identity
-from studies.search.outcomes import Evaluate, Found, Objective, Outcome
+from studies.search.outcomes import Evaluate, Objective, Outcome
 from studies.search.outcomes import Settings as SearchSettings
 from studies.search.screening import bounder
 from studies.search.search import search
@@ -118,9 +118,8 @@ def searched(question: Question, effort: Effort, console: Console) -> list[Choic
     most = SearchSettings()
     count = min(most.designs, question.space.size() // 4)
     settings = replace(most, designs=count, attempts=min(most.attempts, 8 * count))
-    first = _whole(explore(question.graph, question.board, question.base, settings,
-                           question.space, Means(effort.workers, effort.scheduler),
-                           effort.start).found)
+    first = explore(question.graph, question.board, question.base, settings, question.space,
+                    Means(effort.workers, effort.scheduler), effort.start).found.whole()
     console.print(f"a search of {first.judged} designs comes first", soft_wrap=True)
     found = [first.records[number].choice for number in first.front]
     if not question.by_ways:
@@ -128,11 +127,10 @@ def searched(question: Question, effort: Effort, console: Console) -> list[Choic
     quickest = sorted((record.evaluation.latency_ms, record.number) for record in first.records
                       if record.evaluation is not None)[:QUICKEST]
     with _judges(question, effort) as judge:
-        again = _whole(search(
-            judge, question.space,
-            replace(settings, objectives=(Objective.LATENCY,)),
+        again = search(
+            judge, question.space, replace(settings, objectives=(Objective.LATENCY,)),
             [*effort.start, *(first.records[number].choice for _, number in quickest)],
-            bound=bounder(question.graph, question.board, question.base)))
+            bound=bounder(question.graph, question.board, question.base)).whole()
     console.print(f"and one of {again.judged} under {question.memory}", soft_wrap=True)
     return [*found, *(again.records[number].choice for number in again.front)]
 
@@ -150,13 +148,6 @@ def _judges(question: Question, effort: Effort) -> Iterator[Evaluate]:
 
 def _judged(question: Question, choice: Choice) -> Outcome:
     return outcome(question.graph, question.board, question.base, choice, question.memory)
-
-
-def _whole(found: Found) -> Found:
-    """A search that nothing stopped; else `Stopped`."""
-    if found.signal:
-        raise Stopped(found.signal)
-    return found
 
 
 def _figures(aims: Sequence[Aim], figures: Sequence[float]) -> str:

@@ -227,24 +227,17 @@ def beginning(space: Space, base: Overlay, board: Board, settings: Settings,
     start = starting_choices(space, base, board)
     start += [choice for choice in earlier if choice not in start]
     if bound is not None and settings.screens:
-        first = _whole(screened(space, settings, start, bound))
+        first = screened(space, settings, start, bound).whole()
         start += _new(promising(first), start)
         if room := roomy(space, first, bound):
             start += _new(room, start)
-            start += _new(promising(_whole(screened(space, settings, room, bound))), start)
-        start += _new(promising(_whole(screened(seen(space), settings, start, bound))), start)
+            start += _new(promising(screened(space, settings, room, bound).whole()), start)
+        start += _new(promising(screened(seen(space), settings, start, bound).whole()), start)
     return start
 
 
 def _new(choices: Sequence[Choice], known: Sequence[Choice]) -> list[Choice]:
     return [choice for choice in choices if choice not in known]
-
-
-def _whole(found: Found) -> Found:
-    """A search that nothing stopped; else `Stopped`."""
-    if found.signal:
-        raise Stopped(found.signal)
-    return found
 
 
 def explore(graph: Graph, board: Board, base: Overlay, settings: Settings,

@@ -16,6 +16,7 @@ import numpy as np
 
 from studies.evaluation.values import Evaluation, Resource, Scored
 from studies.plain.quality_table import quality_db
+from studies.plain.stopping import Stopped
 from studies.search.front import pareto_mask
 from studies.search.space import Choice
 
@@ -143,6 +144,12 @@ class Found:
     infeasible: int = 0
     pruned: int = 0
     signal: int = 0
+
+    def whole(self) -> Found:
+        """The search itself, if nothing ended it before its time; else `Stopped` is raised."""
+        if self.signal:
+            raise Stopped(self.signal)
+        return self
 
     @property
     def judged(self) -> int:
