@@ -1,4 +1,5 @@
-"""Which ports and limits are one and the same to every program on the `ddr3` memory.
+"""Which ports and limits are one and the same to every program on the `ddr3` memory, and which
+programs to every memory.
 
 It simulates nothing. What the executors ask of a port is in UNIT records (`fast.unit_table`); two
 sets of them that differ in the numbers of ports and of the controller's ports alone, but not in
@@ -7,12 +8,16 @@ who shares one, give equal times.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from arch_models.memory import Memory
 from cosim.executors.fast import unit_table
 from cosim.memory.controller import timing
-from cosim.program.table import Unit, UnitKind
+from cosim.program.table import Column, Program, Unit, UnitKind
 
 #: Of a record: numbers, of which only who shares one counts; and what the flat memory alone asks.
 _NUMBERS = ("channel", "controller")
@@ -46,6 +51,25 @@ def alike(units: Sequence[Unit], memory: Memory) -> Hashable:
             min(int(settings["accept"]), flight[int(settings["channel"])]) if moves else 0,
             *shared))
     return memory.ddr, memory.background, tuple(found)
+
+
+def program_alike(program: Program) -> str:
+    """Equal for programs that take equal cycles on equal ports with equal limits.
+
+    Not the same: names, what layers and opcodes are for, and units and channels without operations.
+    """
+    rows = program.operations.copy()
+    rows[:, [Column.KIND, Column.LAYER, Column.MACS, Column.FLAGS]] = 0
+    units, rows[:, Column.UNIT] = np.unique(rows[:, Column.UNIT], return_inverse=True)
+    used = int(np.bitwise_or.reduce(rows[:, [Column.WAIT, Column.SIGNAL]], axis=None))
+    channels = [number for number in range(len(program.channels)) if used >> number & 1]
+    for column in (Column.WAIT, Column.SIGNAL):
+        masks = program.operations[:, column]
+        rows[:, column] = sum((masks >> number & 1) << place
+                              for place, number in enumerate(channels))
+    known = (program.segments, [program.channels[number].initial for number in channels],
+             [replace(program.units[number], name="", port=0, outstanding=1) for number in units])
+    return hashlib.blake2b(repr(known).encode() + rows.tobytes(), digest_size=16).hexdigest()
 
 
 def _never_full(memory: Memory) -> bool:

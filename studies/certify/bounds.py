@@ -128,7 +128,8 @@ class Bounds:
         self.floors = Floors(graph, self.parts)
         self.tables = Tables(graph, self.floors, self.joules)
         self.rough = Rough(self.tables)
-        self.programs = Programs(Builder(graph, board), question.base, self.joules)
+        self.programs = Programs(Builder(graph, board), question.base, self.joules,
+                                 question.by_ways)
         self._ways = (Ways(self.programs.builder, question.base, question.memory)
                       if question.by_ways else None)
         names = [axis.name for axis in question.space.axes]
@@ -276,7 +277,7 @@ class Bounds:
             yield Opened(least, box.narrowed(**sides), sites)
 
     def programs_of(self, item: Opened) -> list[Timed]:
-        """The bounds of designs of equal programs, one for each layout."""
+        """The bounds of designs of equal programs (`Programs.bounds`)."""
         return self.programs.bounds(item.box, item.sites, item.point.share)
 
     @property

@@ -41,10 +41,10 @@ TOGETHER, TOGETHER_BY_WAYS = 4, 16
 
 
 class Asked(NamedTuple):
-    """A box that is not cut: its sides, and are its designs of one program, whose table is made?"""
+    """A box that is not cut; once its table is made, a program of it, by `Timed.program`."""
 
     sides: Sides
-    program: bool
+    program: str = ""
 
 
 class Closed(NamedTuple):
@@ -60,8 +60,7 @@ class Closed(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """`gap`: by which part the designs that are found may be worse than the bound. `seconds`: when
-    to end at the latest."""
+    """`gap`: by which part the best designs may be worse than the bound; `seconds`: when to end."""
 
     gap: float = 0.0
     seconds: float = inf
@@ -97,7 +96,7 @@ class Open(NamedTuple):
     number: int
     point: Point
     box: Box
-    program: bool = False
+    program: str = ""
 
     @property
     def asked(self) -> Asked:
@@ -124,10 +123,9 @@ class Closer:
             overlay = overlay_of(choice, question.base, question.board)
         except FieldError:
             return None
-        if question.space.broken(choice):
-            return None
-        found = evaluate(question.graph, overlay, question.board, question.memory, 1)
-        if isinstance(found, Infeasible):
+        found = (None if question.space.broken(choice) else
+                 evaluate(question.graph, overlay, question.board, question.memory, 1))
+        if found is None or isinstance(found, Infeasible):
             return None
         point = point_of(found)
         return Member(tuple(aim.of(point) for aim in question.aims), choice)
@@ -141,7 +139,7 @@ class Closer:
         if program:
             closing.simulate(box)
         elif PACE in box.open:
-            closing.parts += [(point, Asked(own.sides, False))
+            closing.parts += [(point, Asked(own.sides))
                               for point, own in self.bounds.paces(box, closing.bar())]
         else:
             for opened in self.bounds.opened(box, closing.bar()):
@@ -174,7 +172,7 @@ class _Closing:
         if self.bar().cleared(item.point):
             return
         if self.closer.question.by_ways:
-            self.parts.append((item.point, Asked(item.box.sides, True)))
+            self.parts.append((item.point, Asked(item.box.sides, item.program)))
         else:
             self.left.append(item.point)
             self._meet(item.choice)
@@ -200,8 +198,8 @@ class Line:
     left: tuple[tuple[float, float, float], ...]
     found: tuple[tuple[tuple[float, ...], Mapping[str, Value]], ...]
     boxes: int
-    program: bool = False
-    parts: tuple[tuple[tuple[float, float, float], Sides, bool], ...] = ()
+    program: str = ""
+    parts: tuple[tuple[tuple[float, float, float], Sides, str], ...] = ()
 
     def closed(self, aims: tuple[Aim, ...]) -> tuple[Bar, Closed]:
         """Below which bar, and what became of it."""
@@ -285,6 +283,7 @@ class Branch:
     batch: list[Open] = field(default_factory=list)  # not cut any more
     began: float = field(default_factory=time.monotonic)
     signal: int = 0
+    _twins: dict[str, int] = field(default_factory=dict)  # designs of a program, but in its box
 
     def __post_init__(self) -> None:
         self.front = Front(self.question.aims)
@@ -298,10 +297,9 @@ class Branch:
         root = Open(0.0, next(self._number), Point(0.0), Box(self.question.space))
         self.heap.append(root)  # nothing is known of it yet
         try:
-            first = starting_choices(self.question.space, self.question.base,
-                                     self.question.board)
-            near = nearest_choice(self.question.base, self.question.space)
-            for choice in (*start, *first, near):
+            space, base = self.question.space, self.question.base
+            first = starting_choices(space, base, self.question.board)
+            for choice in (*start, *first, nearest_choice(base, space)):
                 self._meet([closer.value(choice)])
             for _, closed in self.book.known.values():
                 self._meet(closed.found)
@@ -333,14 +331,15 @@ class Branch:
         left = [item for item in (*self.heap, *self.batch) if not bar.cleared(item.point)]
         factor = self.front.reach([*self.left, *(item.point for item in left)],
                                   self.settings.factor)
-        excluded = self.question.space.size() - sum(item.box.designs for item in left)
+        excluded = self.question.space.size() - sum(
+            item.box.designs + self._twins.get(item.program, 0) for item in left)
         return State(self.front, factor, len(left), log10(max(1, excluded)),
                      self.in_tables + self.bounds.count, self._seconds())
 
     def _meet(self, found: Iterable[Member | None]) -> None:
         self.front = self.front.met(item for item in found if item is not None)
 
-    def _open(self, point: Point, box: Box, program: bool = False) -> Open:
+    def _open(self, point: Point, box: Box, program: str = "") -> Open:
         return Open(prod(aim.of(point) for aim in self.question.aims), next(self._number), point,
                     box, program)
 
@@ -350,15 +349,13 @@ class Branch:
         bar = self.bar
         found = [self._open(self.bounds.bound(part, bar).point.raised(whole.point), part)
                  for part in parts]
-        for item in found:
-            if not bar.cleared(item.point):
-                heapq.heappush(self.heap, item)
+        for item in (item for item in found if not bar.cleared(item.point)):
+            heapq.heappush(self.heap, item)
         heapq.heappop(self.heap)
 
     def _fill(self, width: int) -> None:
         """Cut boxes until there are enough to make tables of."""
-        while (self.heap and len(self.batch) < width
-               and self._seconds() < self.settings.seconds):
+        while self.heap and len(self.batch) < width and self._seconds() < self.settings.seconds:
             whole = self.heap[0]
             if self.bar.cleared(whole.point):
                 heapq.heappop(self.heap)
@@ -395,6 +392,9 @@ class Branch:
             self._meet(closed.found)
             self.left += [item for item in closed.left if not self.bar.cleared(item)]
             for point, (sides, program) in closed.parts:
-                if not self.bar.cleared(point):
-                    box = Box(self.question.space, sides)
+                box = Box(self.question.space, sides)
+                if program in self._twins:  # another box has the program, or had
+                    self._twins[program] += box.designs
+                elif not self.bar.cleared(point):
+                    self._twins |= {program: 0} if program else {}
                     heapq.heappush(self.heap, self._open(point, box, program))

@@ -229,7 +229,7 @@ class Certificate:
                 told(total.boxes)
             for found, more in answer([Work(opened=part) for part in _shares(opened, workers)]):
                 total = total.and_(found)
-                late |= {item.alike: item for item in more.late}
+                late |= {item.program: item for item in more.late}
                 told(total.boxes)
             for _ in answer([Work(late=(item,)) for item in late.values()]):
                 told(total.boxes)

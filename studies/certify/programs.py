@@ -9,6 +9,7 @@ stopped as soon as it is certain to be late. docs/proof.md has the reasons.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -19,12 +20,12 @@ import numpy as np
 
 from arch_models.board import Board, BoardPort
 from arch_models.memory import Memory, MemoryParameterError, Port, memory_for
-from arch_models.overlay import Infeasible, Overlay, Role
+from arch_models.overlay import Infeasible, Master, Overlay, Role
 from arch_models.power.energy import Sites
 from cosim.analysis.behind import Chains
 from cosim.build import Builder
 from cosim.executors import fast
-from cosim.executors.alike import alike
+from cosim.executors.alike import alike, program_alike
 from cosim.executors.fast import unit_table
 from cosim.lowering.lower import Lowered
 from cosim.lowering.wiring import units_of
@@ -48,27 +49,26 @@ Chosen = tuple[tuple[str, Value], ...]
 
 
 class Timed(NamedTuple):
-    """A bound for all designs of a box, a design of the box that comes near it, and what their
-    program is `made_of`."""
+    """A bound for all designs of a box, and a design of the box that comes near it. `program`:
+    equal for boxes whose designs take the same times, way by way; "" where no ways are run."""
 
     cycles: int
     point: Point
     choice: Choice
     box: Box
-    made: Hashable
-
-    @property
-    def alike(self) -> Hashable:
-        """Equal for boxes whose designs take the same times, way by way."""
-        return self.made, *map(self.box.values, LATE)
+    program: str = ""
 
 
 class Programs:
-    """Bounds of boxes in which only ports, limits, starts and layouts are open."""
+    """Bounds of boxes in which only ports, limits, starts and layouts are open.
 
-    def __init__(self, builder: Builder, base: Overlay, joules: Joules | None) -> None:
+    `by_ways`: are programs that these do not exclude simulated way by way?"""
+
+    def __init__(self, builder: Builder, base: Overlay, joules: Joules | None,
+                 by_ways: bool) -> None:
         self.builder, self.base, self.joules = builder, base, joules
-        self._cycles: dict[Hashable, int] = {}
+        self.by_ways = by_ways
+        self._known: dict[Hashable, tuple[int, str]] = {}
 
     @property
     def board(self) -> Board:
@@ -76,12 +76,13 @@ class Programs:
         return self.builder.board
 
     def bounds(self, box: Box, sites: Sites, share: float) -> list[Timed]:
-        """One for each layout, and for energy each way to start; none where nothing can be built.
+        """One for each layout, and each way to start where more starts need not only add: for
+        energy, and where programs run way by way. None where nothing can be built.
 
         `sites`, `share`: what all designs need at least.
         """
         starts: tuple[Value | None, ...] = box.values("start")
-        if self.joules is None:
+        if self.joules is None and not self.by_ways:
             starts = tuple(fewest_starts(box).values())
         found = []
         for layout, start in itertools.product(box.values("layout") or (None,), starts or (None,)):
@@ -100,18 +101,25 @@ class Programs:
         if isinstance(mapping, Infeasible):
             return None
         key = made_of(overlay, mapping)
-        if self.joules is None and key in self._cycles:
-            cycles, uj = self._cycles[key], 0.0
+        uj = 0.0
+        if self.joules is None and key in self._known:
+            cycles, program = self._known[key]
         else:
             lowered = self.builder.lower(overlay, mapping)
             if isinstance(lowered, Infeasible):
                 return None
             cycles = int(fast.simulate(*private(lowered.program, memory_for(
                 self.board, overlay, "flat"))).total_cycles)
-            uj = self.joules.of_program(lowered, cycles, overlay, sites) if self.joules else 0.0
-            self._cycles[key] = cycles
+            if self.joules:
+                uj = self.joules.of_program(lowered, cycles, overlay, sites)
+            program = program_alike(lowered.program) if self.by_ways else ""
+            self._known[key] = cycles, program
+        if self.by_ways:
+            known = repr((program, overlay.clock_hz, _without_ways(overlay.masters),
+                          *map(box.values, (*PORTS, *LIMITS))))
+            program = hashlib.blake2b(known.encode(), digest_size=16).hexdigest()
         return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice, box,
-                     key)
+                     program)
 
     def _quickest(self, box: Box) -> dict[str, Value]:
         """The highest limits, and ports that no two readers share if there are."""
@@ -129,7 +137,7 @@ def made_of(overlay: Overlay, mapping: Mapping) -> Hashable:
     """What the cycles of a program on private ports follow from. Fusions and engines that no layer
     has make no row, and a unit without rows keeps nobody waiting; where masters are at does not
     count, but their width does."""
-    engines = frozenset(item.engine for item in mapping.layers if item.engine)
+    engines = tuple(sorted({item.engine for item in mapping.layers if item.engine}))
     return (mapping.layers, *(tuple(item.items()) for item in (
                 mapping.kept, mapping.bands, mapping.layouts.channels)), engines,
             tuple(replace(item, port="") for item in overlay.masters),
@@ -220,8 +228,7 @@ class Ways:
         names = tuple(name for name in PORTS
                       if box.values(name) and box.may_have(box.root.axis(name)))
         sides = tuple((name, box.values(name)) for name in names)
-        masters = tuple(replace(item, port="", outstanding=0) for item in overlay.masters)
-        key = (sides, limits, masters, overlay.engines, overlay.clock_hz)
+        key = (sides, limits, _without_ways(overlay.masters), overlay.engines, overlay.clock_hz)
         if key not in self._ways:
             found: dict[Hashable, Way] = {}
             for ports in self._different(sides):
@@ -306,6 +313,10 @@ def with_ways(overlay: Overlay, chosen: dict[str, Value]) -> Overlay:
         item, port=str(chosen.get(_axis(item.name), item.port)),
         outstanding=int(chosen.get(LIMITS[item.role is Role.OUTPUT], item.outstanding)))
         for item in overlay.masters))
+
+
+def _without_ways(masters: Sequence[Master]) -> tuple[Master, ...]:
+    return tuple(replace(item, port="", outstanding=0) for item in masters)
 
 
 def _axis(master: str) -> str:

@@ -30,10 +30,11 @@ from cosim.program.table import (
     UnitKind,
 )
 from cosim.recurrence.cpu import Timer
-from studies.certify.bounds import Rule
+from studies.certify.bounds import Bounds, Question, Rule
 from studies.certify.boxes import Box
 from studies.certify.branch import Settings
 from studies.certify.certificate import Certificate, write_certificate
+from studies.certify.goals import Aim, Bar
 from studies.certify.parts import PORTS as SIDES
 from studies.certify.programs import LIMITS, Ways, first_late, private, with_ways
 from studies.plain.errors import UserError
@@ -258,6 +259,24 @@ def test_what_is_proved_of_many_ways_is_the_best_of_all(gap, tmp_path):
         for item in claim.best))
     with pytest.raises(UserError, match="does not hold"):
         file.check(branch.question)
+
+
+def test_programs_run_by_ways_hold_every_design_of_their_box():
+    """A start or a layout that is left out would be excluded by another's program."""
+    space = narrow_space(**{**WAYS, "layout": ("dense", "bank_spread")})
+    bounds = Bounds(Question(SMALL, BOARD, BASE, space, memory="ddr3"))
+    bar = Bar((Aim.LATENCY,), ((min(every_way()) * 1.2,),))
+    boxes, programs = [Box(space)], list[str]()
+    while boxes:
+        box = boxes.pop()
+        if parts := bounds.cut(box):
+            boxes += parts
+            continue
+        for opened in bounds.opened(box, bar):
+            found = bounds.programs_of(opened)
+            assert sum(item.box.designs for item in found) == opened.box.designs
+            programs += [item.program for item in found]
+    assert len(set(programs)) >= 4
 
 
 def test_the_first_late_cycle_is_that_of_the_bar():
