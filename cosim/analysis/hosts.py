@@ -1,8 +1,8 @@
 """The processor's steps of a mapped frame, and how many of them nothing else runs beside.
 
-It times no layer of the fabric. In a phase that repeats, what the processor does before the first
-layer in fabric may run while the repeat before is still going on; all the rest waits for a layer
-and is waited for. So the first counts only once, in the first phase.
+It times no layer of the fabric. What the processor does before the first layer in fabric of a phase
+may run while the repeat or the phase before is still going on, unless that ends with a step of the
+processor, which works in order; all the rest waits for a layer and is waited for.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ def host_steps(graph: Graph, overlay: Overlay, board: Board,
                mapping: Mapping) -> Iterator[HostStep]:
     """The steps in order, as `lower` writes them: a phase that begins in fabric is started, as is
     what follows an operator, or each layer."""
-    begin, behind = start_ns(board, overlay), 0
-    for number, (phase, group) in enumerate(groupby(mapping.layers, lambda item: item.phase)):
+    begin, behind, waited = start_ns(board, overlay), 0, True
+    for phase, group in groupby(mapping.layers, lambda item: item.phase):
         layers = list(group)
         repeats = graph.steps if phase is Phase.STEP else 1
-        ahead = int(number == 0)
+        ahead, waited = int(waited), layers[-1].engine is None
+        ahead += (repeats - 1) * waited
         begun = False
         if layers[0].engine is not None:
             yield HostStep(begin, repeats, ahead, behind)

@@ -354,11 +354,10 @@ class Rough:
         whole, turns = found.whole, []
         total: Any = sum(host_cycles(step.time_ns, clock_hz) * step.alone for step in whole.steps)
         for item, cycles in zip(whole.items, found.least, strict=True):
-            least = banked.least(layers, item, cycles)
-            total = total + self.tables.repeats(item) * least
-            turns.append(turn(layers, item, least))
-        if self.tables.graph.steps == 1:
-            total = np.maximum(total, all_in_turn(layers, turns, whole.steps))
+            least, times = banked.least(layers, item, cycles), self.tables.repeats(item)
+            total = total + times * least
+            turns.append((times, *turn(layers, item, least)))
+        total = np.maximum(total, all_in_turn(layers, turns, whole.steps))
         return self._moved(box, layers, whole, np.broadcast_to(total, sizes.shape))
 
     def _moved(self, box: Box, layers: Layers, whole: Whole, cycles: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ from studies.certify.joules import Joules, Span
 from studies.certify.layers import ABSORBED, absorbed_by, must_map
 from studies.certify.parts import Parts
 from studies.certify.sizes import ARRAY, Array, arrayed, held_bytes, resized
-from studies.certify.times.turns import Brought, Turn, Turns, most_ahead
+from studies.certify.times.turns import Brought, Stretch, Turn, Turns, most_ahead
 from studies.certify.untiled import Ahead, Floor, Rates, first_bytes, with_tiles
 from studies.evaluation.activity import layer_weights
 from studies.search.space import Value
@@ -283,9 +283,10 @@ class Floors:
                    if isinstance(item, int) else Brought() for item in there]
         each = [(np.inf, least[item]) if isinstance(item, int)
                 else (item.time_ns, ways_of[item.name]) for item in there]
-        return Turns.of([(host_ns, Turn(cycles, one.cycles, one.constants, ahead=held))
-                         for (host_ns, cycles), one, held in zip(
-                             each, brought, most_ahead(brought, holds), strict=True)]), tuple(
+        return Turns.of([Stretch([
+            (host_ns, Turn(cycles, one.cycles, one.constants, ahead=held))
+            for (host_ns, cycles), one, held in zip(
+                each, brought, most_ahead(brought, holds), strict=True)])]), tuple(
             "" if isinstance(item, int) else item.name for item in there)
 
     def rates(self, box: Box) -> Rates:

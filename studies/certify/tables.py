@@ -212,7 +212,7 @@ class Tables:
         return Whole(
             chooser, mapping, frozenset(banks[1] for banks in sizes.banks), tuple(items),
             Each(*np.array(rows, float).reshape(-1, len(Each._fields)).T), tuple(brought),
-            not overlay.tensor_memory_kib and self.graph.steps == 1, total,
+            not overlay.tensor_memory_kib, total,
             tuple(host_steps(self.graph, overlay, self.board, mapping)),
             tuple(item.name for item in items if not self.must_map(item)
                   and self._moves(item, chooser, sizes)))
@@ -277,8 +277,7 @@ class Tables:
         """What is known of layers in order, with their own tiles or whatever those of the array.
         Where energy is asked for, it is known of one box alone."""
         layers_in = [(item, self.repeats(item)) for item in fabric]
-        found = Kept(layers, layers_in, steps, self.graph.steps == 1
-                     and not layers.overlay.tensor_memory_kib)
+        found = Kept(layers, layers_in, steps, not layers.overlay.tensor_memory_kib)
         if self.joules is not None:
             return found
         key = (layers.array, steps, arrays, *(layers.like(item) for item in fabric))

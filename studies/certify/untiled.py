@@ -91,8 +91,9 @@ class Whole(NamedTuple):
         turns = Turns.together(sum(
             times * item.cycles for times, item in zip(each.repeats.tolist(), brought, strict=True)
         )) if not self.serial else ordered(
-            [(Turn(cycles, item.cycles, item.first, path), item) for cycles, item, path in zip(
-                least, brought, paths.tolist(), strict=True)],
+            [(times, Turn(cycles, item.cycles, item.first, path), item)
+             for times, cycles, item, path in zip(
+                 each.repeats.astype(int).tolist(), least, brought, paths.tolist(), strict=True)],
             {banks: most / banks / rates.weights for banks, most in held.items()}, self.steps)
         return Untiled(self, tuple(least), int(each.repeats @ np.array(least, np.int64)), turns)
 

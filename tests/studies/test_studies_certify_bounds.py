@@ -43,6 +43,7 @@ from tests.support.small_proof import (
     narrow_space,
     optimum,
     proved,
+    stepped,
     weighty,
 )
 from workloads.graph import Operator
@@ -192,8 +193,8 @@ def test_no_bound_is_above_a_simulation():
     assert check_designs(SMALL, 50, 1, ("flat", "ddr3")) > 5
 
 
-@pytest.mark.parametrize("graph", [SMALL, weighty(), grouped(), clipped()],
-                         ids=["small", "weighty", "grouped", "clipped"])
+@pytest.mark.parametrize("graph", [SMALL, weighty(), grouped(), clipped(), stepped()],
+                         ids=["small", "weighty", "grouped", "clipped", "stepped"])
 def test_no_bound_of_latency_alone_is_above_a_simulation(graph):
     assert check_designs(graph, 25, 8, ("flat", "ddr3"), aims=(Aim.LATENCY,)) > 3
 
@@ -249,6 +250,7 @@ def test_no_bound_is_above_a_simulation_of_a_shipped_network():
 
 
 def test_no_bound_is_above_a_simulation_with_sampler_steps():
+    assert check_designs(stepped(), 20, 5, ("flat", "ddr3")) > 3
     assert check_designs(load("unicorn-n256"), 4, 3) > 0
 
 

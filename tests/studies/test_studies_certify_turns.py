@@ -7,19 +7,23 @@ import random
 import numpy as np
 import pytest
 
+from arch_models.overlay import Infeasible
 from arch_models.resources import check, estimate
+from cosim.analysis.hosts import host_steps
+from cosim.build import Builder
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box
-from studies.certify.times.turns import Brought, Turn, Turns, ahead, in_turn, most_ahead
+from studies.certify.times.turns import Brought, Stretch, Turn, Turns, ahead, in_turn, most_ahead
 from studies.certify.untiled import Floor
 from studies.search.space import default_space
 from studies.search.space_overlays import choice_of, overlay_of
-from tests.support.small_proof import BASE, BOARD, grouped, weighty
+from tests.support.small_proof import BASE, BOARD, grouped, stepped, weighty
 
 
 def test_what_the_processor_may_do_instead_counts_at_the_clock():
     """The second layer takes 50 cycles, or 100 ns: at 100 MHz 10 cycles, at 1 GHz 100."""
-    turns = Turns.of([(np.inf, Turn(40.0, 5)), (100, Turn(50)), (np.inf, Turn(10, 60))])
+    turns = Turns.of([Stretch([
+        (np.inf, Turn(40.0, 5)), (100, Turn(50)), (np.inf, Turn(10, 60))])])
     assert turns.least(1e8) == 50 + 60
     assert turns.least(1e9) == 90 + 60
     assert list(turns.least(np.array([1e8, 1e9]))) == [110, 150]
@@ -29,9 +33,9 @@ def test_what_the_processor_may_do_instead_counts_at_the_clock():
 
 def test_weights_may_hide_what_a_layer_takes_longer_on_the_processor():
     def floor(weights, ahead):
-        return Floor(50, 0.0, np.array([[50.0], [300.0]]), Turns.of([
+        return Floor(50, 0.0, np.array([[50.0], [300.0]]), Turns.of([Stretch([
             (np.inf, Turn(40.0, weights)), (300, Turn(50, ahead=ahead)), (
-                np.inf, Turn(10, 200, ahead=ahead))]),
+                np.inf, Turn(10, 200, ahead=ahead))])]),
             ("", "pool", ""))
 
     assert floor(10, 200).ms(1e9) == pytest.approx(210e-6)
@@ -53,6 +57,24 @@ def test_layers_whose_weights_come_one_behind_the_other():
     assert simple(layers, 20) == 90  # when the second begins, at 40, 60 - 20 are left
     assert simple(layers, 0) == 110  # each waits for all of its own
     assert simple([(10, 0)] * 3, 0) == 30
+
+
+def test_what_may_be_ahead_of_a_repeat_is_no_more_than_the_banks_hold():
+    """Of the 60 cycles for the second layer, 20 may be there when it begins."""
+    layers = [Turn(40, 5, ahead=20), Turn(10, 60, ahead=20), Turn(10, 5, ahead=5)]
+    assert in_turn(layers, before=-np.inf) == 40 + 40 + 10
+    assert in_turn(layers) == 40 + 40 + 10
+    assert in_turn([Turn(5, 60, ahead=20)], before=-np.inf) == 40
+    assert in_turn([Turn(5, 60, ahead=20)]) == 60
+
+
+def test_the_processor_is_waited_for_in_each_repeat_that_it_ends():
+    """The sampler of one step comes before the time code of the next, and before the picture."""
+    mapping = Builder(stepped(), BOARD).mapping(BASE)
+    assert not isinstance(mapping, Infeasible)
+    steps = list(host_steps(stepped(), BASE, BOARD, mapping))
+    assert {step.times for step in steps} == {1, 3}
+    assert all(step.alone == step.times for step in steps)
 
 
 def test_layers_between_weights_are_waited_for():

@@ -20,6 +20,8 @@ from workloads.agc.config import AgcConfig
 from workloads.agc.graph import agc_graph
 from workloads.graph import Graph
 from workloads.library import load
+from workloads.unicorn.config import UnicornConfig
+from workloads.unicorn.graph import unicorn_graph
 
 BOARD, BASE = load_board("pynq-z1"), load_overlay("default")
 SMALL = agc_graph(AgcConfig(width=8, blocks=1, motion_width=8, motion_max=32, motion_blocks=2,
@@ -46,6 +48,14 @@ def narrow_space(graph: Graph = SMALL, **changes: tuple) -> Space:
     values = {**NARROW, **changes}
     return Space(tuple(Axis(axis.name, values.get(axis.name, axis.values[:1]), axis.when)
                        for axis in default_space(BOARD, graph).axes))
+
+
+def stepped() -> Graph:
+    """Sampler steps, which end on the processor, with products of a vector that wait for weights,
+    and a picture behind them."""
+    return unicorn_graph(UnicornConfig(
+        images=16, width=16, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8,
+        groups=4, embedding=128, latent_rows=8, latent_cols=8, decoder_widths=(16, 8), steps=3))
 
 
 def grouped() -> Graph:

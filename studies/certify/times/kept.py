@@ -66,8 +66,9 @@ class Kept:
         places = (asked & ~self._turned).nonzero()
         if self.in_turn and len(places[0]):
             self._turn[places] = all_in_turn(self.layers, [
-                turn(self.layers, item, self._least[number], self._tiled_at(number, places), places)
-                for number, (item, _) in enumerate(self.fabric)], self.steps, places)
+                (times, *turn(self.layers, item, self._least[number],
+                              self._tiled_at(number, places), places))
+                for number, (item, times) in enumerate(self.fabric)], self.steps, places)
         self._turned |= asked
 
     def _tiled_at(self, number: int, places: tuple[np.ndarray, ...]) -> Tiled | None:

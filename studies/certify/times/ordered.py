@@ -5,7 +5,7 @@ It finds no tile; what a layer takes by itself it is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from cosim.engines.convolution_search import ConvolutionShape
 from cosim.lowering.host_times import host_cycles
 from cosim.mapping.tiles import ConvolutionTile, LayerMapping
 from studies.certify.layers import Layers, Tiled, must_map
-from studies.certify.times.turns import Brought, Turn, ahead, brings, in_turn, with_hosts
+from studies.certify.times.turns import Brought, Turn, ahead, brings, stretches
 
 #: Places of sizes by banks and words, as `np.nonzero` names them; None: of all, in their order.
 Places = tuple[np.ndarray, ...] | None
@@ -104,15 +104,17 @@ def _after(layers: Layers, item: LayerMapping) -> float:
     return cost.fill + cost.drain + _done(layers)
 
 
-def all_in_turn(layers: Layers, each: Sequence[tuple[Turn, Brought]],
-                steps: Iterable[HostStep], places: Places = None) -> Any:
-    """Layers in fabric one behind the other, at each size, and the processor's steps."""
-    turns = [turn._replace(ahead=held) for (turn, _), held in zip(
-        each, _ahead(layers, [brought for _, brought in each], places), strict=True)]
+def all_in_turn(layers: Layers, each: Sequence[tuple[int, Turn, Brought]],
+                steps: Sequence[HostStep], places: Places = None) -> Any:
+    """Layers in fabric one behind the other, at each size, and the processor's steps; of each
+    layer how often a frame has it."""
+    held = _ahead(layers, [brought for *_, brought in each], places)
     clock_hz = layers.overlay.clock_hz
-    return in_turn((turn if time_ns == np.inf else turn._replace(
-        cycles=host_cycles(time_ns, clock_hz)) for time_ns, turn in with_hosts(turns, steps)),
-        np.maximum)
+    return sum(stretch.cycles((
+        turn if time_ns == np.inf else turn._replace(cycles=host_cycles(time_ns, clock_hz))
+        for time_ns, turn in stretch.layers), np.maximum) for stretch in stretches(
+            [(times, turn._replace(ahead=most)) for (times, turn, _), most in zip(
+                each, held, strict=True)], steps))
 
 
 def _ahead(layers: Layers, each: Sequence[Brought], places: Places) -> list[Any]:

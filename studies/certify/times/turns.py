@@ -8,6 +8,7 @@ are cycles, numbers or arrays of them by banks and words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby, islice
 from math import ceil, inf
 from typing import Any, NamedTuple
 
@@ -56,23 +57,40 @@ class Turn(NamedTuple):
     ahead: Any = 0.0
 
 
-class Turns(NamedTuple):
-    """Layers in order, each field an array. A layer may take `host_ns` of the processor in place of
-    the cycles of the fabric; infinite where it cannot be the one or the other."""
+class Stretch(NamedTuple):
+    """Layers in order, each with nanoseconds of the processor, which it may take in place of the
+    cycles of the fabric; infinite where it cannot be the one or the other. They come so many
+    `times`, nothing of a time before all of the one before is done, but for what the master of
+    weights may be ahead. `before`: see `in_turn`."""
 
+    layers: Sequence[tuple[float, Turn]]
+    times: int = 1
+    before: float = 0.0
+
+    def cycles(self, layers: Iterable[Turn], greater: Callable = max) -> Any:
+        """All times, of these layers in place of its own."""
+        return self.times * in_turn(layers, greater, self.before)
+
+
+class Turns(NamedTuple):
+    """Layers of stretches, one behind the other, each field an array."""
+
+    stretches: tuple[Stretch, ...]
     host_ns: np.ndarray
     turns: Turn
 
     @classmethod
     def together(cls, weights: float) -> Turns:
         """The weights of all layers by themselves."""
-        return cls.of([(inf, Turn(0.0, weights))])
+        return cls.of([Stretch([(inf, Turn(0.0, weights))])])
 
     @classmethod
-    def of(cls, layers: Iterable[tuple[float, Turn]]) -> Turns:
-        """Nanoseconds of the processor, and the fabric."""
+    def of(cls, stretches: Sequence[Stretch]) -> Turns:
+        """Of some, one behind the other."""
+        layers = [layer for stretch in stretches for layer in stretch.layers]
         host_ns, turns = zip(*layers, strict=True) if layers else ((), ())
-        return cls(np.array(host_ns, float), Turn(*np.array(turns, float).reshape(-1, 6).T))
+        return cls(tuple(stretches), np.array(host_ns, float),
+                   Turn(*np.array(turns, float).reshape(-1, 6).T))
 
     def hosted(self, number: int) -> Turns:
         """The same where the processor runs a layer."""
@@ -84,14 +102,18 @@ class Turns(NamedTuple):
         """Cycles of all at the least at a clock, or at each of some."""
         clocks_hz = np.asarray(clock_hz, float)
         each = np.minimum(self.turns.cycles, self.host_ns * clocks_hz[..., None] / NS_PER_S)
-        if each.ndim == 1:
-            return in_turn(map(Turn, each.tolist(), *(item.tolist() for item in self.turns[1:])))
-        return in_turn(map(Turn, np.moveaxis(each, -1, 0), *self.turns[1:]), np.maximum)
+        alone = each.ndim == 1
+        layers = map(Turn, each.tolist() if alone else np.moveaxis(each, -1, 0),
+                     *(item.tolist() for item in self.turns[1:]))
+        return sum(stretch.cycles(islice(layers, len(stretch.layers)),
+                                  max if alone else np.maximum) for stretch in self.stretches)
 
 
-def in_turn(layers: Iterable[Turn], greater: Callable = max) -> Any:
-    """Cycles of layers that lie one behind the other. `greater`: of two numbers, or arrays."""
-    end, brought, before = 0.0, 0.0, 0.0
+def in_turn(layers: Iterable[Turn], greater: Callable = max, before: float = 0.0) -> Any:
+    """Cycles of layers that lie one behind the other. `greater`: of two numbers, or arrays;
+    `before`: since when the master may have worked for them; -inf: for as long as it may be ahead.
+    """
+    end, brought = 0.0, 0.0
     for layer in layers:
         before = greater(before, end - brought - layer.ahead)
         end = greater(end + layer.cycles, before + brought + layer.first + layer.computed)
@@ -141,7 +163,7 @@ def with_hosts(layers: Sequence[Turn], steps: Iterable[HostStep]) -> list[tuple[
     """The processor's steps among the layers in fabric: nanoseconds of those, infinite for
     these."""
     found: list[tuple[float, Turn]] = []
-    waits = [(step.behind, step.time_ns) for step in steps if step.alone]
+    waits = [(step.behind, step.time_ns) for step in steps]
     for number, layer in enumerate([*layers, Turn(inf)]):
         found += [(time_ns, Turn(inf, ahead=layer.ahead)) for behind, time_ns in waits
                   if behind == number]
@@ -149,11 +171,27 @@ def with_hosts(layers: Sequence[Turn], steps: Iterable[HostStep]) -> list[tuple[
     return found[:-1]
 
 
-def ordered(each: Sequence[tuple[Turn, Brought]], holds: Mapping[int, float],
-            steps: Iterable[HostStep]) -> Turns:
-    """Layers in fabric and the processor's steps; see `most_ahead`."""
-    held = most_ahead([brought for _, brought in each], holds)
-    return Turns.of(with_hosts([turn._replace(ahead=most) for (turn, _), most in zip(
+def stretches(layers: Sequence[tuple[int, Turn]], steps: Sequence[HostStep]) -> list[Stretch]:
+    """Layers in fabric, of each how often a frame has it, and the processor's steps among them.
+    Those that repeat together are a stretch; a step that is alone less often comes once before."""
+    found, first = list[Stretch](), 0
+    for times, group in groupby(layers, lambda item: item[0]):
+        turns = [turn for _, turn in group]
+        mine = [step._replace(behind=step.behind - first) for step in steps
+                if step.times == times and 0 <= step.behind - first <= len(turns)]
+        found += [Stretch([(step.time_ns, Turn(inf))], step.alone)
+                  for step in mine if 0 < step.alone < times]
+        found.append(Stretch(with_hosts(turns, [step for step in mine if step.alone == times]),
+                             times, -inf if times > 1 or first else 0.0))
+        first += len(turns)
+    return found
+
+
+def ordered(each: Sequence[tuple[int, Turn, Brought]], holds: Mapping[int, float],
+            steps: Sequence[HostStep]) -> Turns:
+    """Layers in fabric and the processor's steps; see `most_ahead` and `stretches`."""
+    held = most_ahead([brought for *_, brought in each], holds)
+    return Turns.of(stretches([(times, turn._replace(ahead=most)) for (times, turn, _), most in zip(
         each, held, strict=True)], steps))
 
 
