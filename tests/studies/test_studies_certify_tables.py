@@ -12,14 +12,16 @@ import pytest
 
 from arch_models.overlay import Infeasible
 from arch_models.resources import needed
+from cosim.build import Builder
 from cosim.engines.convolution_search import ConvolutionShape, Rooms, search, search_rooms
+from cosim.executors.alike import program_alike
 from cosim.mapping.tile_search import Budget
 from cosim.mapping.tiles import LayerMapping
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import PACE, Box
 from studies.certify.goals import Aim, Bar
 from studies.certify.layers import Layers, idle_fusions
-from studies.certify.sizes import Sizes
+from studies.certify.sizes import WORDS, Sizes
 from studies.certify.times.banked import least
 from studies.certify.times.ordered import turn
 from studies.evaluation.evaluate import evaluate
@@ -32,6 +34,7 @@ from tests.support.small_proof import (
     clipped,
     grouped,
     narrow_space,
+    stepped,
     weighty,
 )
 from workloads.library import load
@@ -111,6 +114,35 @@ def test_a_table_of_several_fetches_is_that_of_each():
     assert len(one) > 3
     assert sorted((item.point, item.box.sides) for item in every) == sorted(
         (item.point, item.box.sides) for item in one)
+
+
+@pytest.mark.parametrize("graph", [SMALL, grouped(), stepped()],
+                         ids=["small", "grouped", "stepped"])
+def test_designs_of_one_kind_have_equal_programs(graph):
+    generator, space = random.Random(3), default_space(BOARD, graph)
+    bounds, builder, pairs = Bounds(Question(graph, BOARD, BASE, space)), Builder(graph, BOARD), 0
+    while pairs < 12:
+        box = Box(space).narrowed(tm=(8, 16), tn=(8, 16), columns=(1, 2))
+        while parts := bounds.cut(box):
+            box = generator.choice(parts)
+        box = box.narrowed(**{name: box.values(name)[1:4:2] for name in WORDS})
+        part = generator.choice(bounds.built(generator.choice(box.parts(PACE))))
+        table, = bounds.tables.tables([part], OPEN)
+        for kind in np.unique(table.kinds[table.kinds >= 0]):
+            same = np.argwhere(table.kinds == kind)
+            if len(same) < 2 or pairs >= 12:
+                continue
+            found = set()
+            for place in generator.sample(same.tolist(), 2):
+                overlay = overlay_of(part.design(Sizes.of(part, BASE).fields(tuple(place))), BASE,
+                                     BOARD)
+                mapping = builder.mapping(overlay)
+                assert not isinstance(mapping, Infeasible)
+                lowered = builder.lower(overlay, mapping)
+                assert not isinstance(lowered, Infeasible)
+                found.add((program_alike(lowered.program), overlay.clock_hz))
+            assert len(found) == 1, part
+            pairs += 1
 
 
 def test_fusions_that_no_layer_could_use_are_left_open():
