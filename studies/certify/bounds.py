@@ -128,8 +128,7 @@ class Bounds:
         self.floors = Floors(graph, self.parts)
         self.tables = Tables(graph, self.floors, self.joules)
         self.rough = Rough(self.tables)
-        self.programs = Programs(Builder(graph, board), question.base, self.joules,
-                                 question.by_ways)
+        self.programs = Programs(Builder(graph, board), question.base, self.joules)
         self._ways = (Ways(self.programs.builder, question.base, question.memory)
                       if question.by_ways else None)
         names = [axis.name for axis in question.space.axes]

@@ -21,10 +21,10 @@ from typing import NamedTuple
 from arch_models.fields import FieldError
 from arch_models.files import parse_json
 from arch_models.overlay import Infeasible
-from studies.certify.bounds import Bounds, Question
+from studies.certify.bounds import Bounds, Opened, Question
 from studies.certify.boxes import PACE, Box, Sides
 from studies.certify.goals import Aim, Bar, Front, Member, Point, point_of
-from studies.certify.programs import Timed
+from studies.certify.programs import quickest_way
 from studies.evaluation.evaluate import evaluate
 from studies.plain.errors import UserError
 from studies.plain.files import check_writable, write_text
@@ -38,13 +38,15 @@ from studies.search.space_overlays import nearest_choice, overlay_of, starting_c
 
 #: Boxes that are looked at with one front, however many processes there are; programs by ways.
 TOGETHER, TOGETHER_BY_WAYS = 4, 16
+#: Of so many programs that are left for their ways one is simulated at once.
+PROBED = 16
 
 
 class Asked(NamedTuple):
-    """A box that is not cut; once its table is made, a program of it, by `Timed.program`."""
+    """A box that is not cut: its sides, and are its designs of one program, whose table is made?"""
 
     sides: Sides
-    program: str = ""
+    program: bool
 
 
 class Closed(NamedTuple):
@@ -96,7 +98,7 @@ class Open(NamedTuple):
     number: int
     point: Point
     box: Box
-    program: str = ""
+    program: bool = False
 
     @property
     def asked(self) -> Asked:
@@ -139,13 +141,10 @@ class Closer:
         if program:
             closing.simulate(box)
         elif PACE in box.open:
-            closing.parts += [(point, Asked(own.sides))
+            closing.parts += [(point, Asked(own.sides, False))
                               for point, own in self.bounds.paces(box, closing.bar())]
         else:
-            for opened in self.bounds.opened(box, closing.bar()):
-                if not closing.bar().cleared(opened.point):
-                    for item in self.bounds.programs_of(opened):
-                        closing.look(item)
+            closing.look(self.bounds.opened(box, closing.bar()))
         bar = closing.bar()
         return Closed(tuple(point for point in closing.left if not bar.cleared(point)),
                       closing.found.members, self.bounds.in_tables - before,
@@ -167,15 +166,20 @@ class _Closing:
         """What clears it is excluded."""
         return self.front.bar(self.closer.settings.factor)
 
-    def look(self, item: Timed) -> None:
-        """Exclude a program, or simulate a design of it, or leave it for its ways."""
-        if self.bar().cleared(item.point):
-            return
+    def look(self, opened: Sequence[Opened]) -> None:
+        """Exclude programs, or simulate a design of each; or leave them for their ways, and meet
+        some in a quick one."""
         if self.closer.question.by_ways:
-            self.parts.append((item.point, Asked(item.box.sides, item.program)))
-        else:
-            self.left.append(item.point)
-            self._meet(item.choice)
+            for item in opened[::PROBED]:
+                self._meet(item.box.design(quickest_way(item.box)))
+            self.parts += [(item.point, Asked(item.box.sides, True)) for item in opened]
+            return
+        for item in opened:
+            for program in ([] if self.bar().cleared(item.point) else
+                            self.closer.bounds.programs_of(item)):
+                if not self.bar().cleared(program.point):
+                    self.left.append(program.point)
+                    self._meet(program.choice)
 
     def simulate(self, box: Box) -> None:
         """Each way of a program that is not late."""
@@ -198,8 +202,8 @@ class Line:
     left: tuple[tuple[float, float, float], ...]
     found: tuple[tuple[tuple[float, ...], Mapping[str, Value]], ...]
     boxes: int
-    program: str = ""
-    parts: tuple[tuple[tuple[float, float, float], Sides, str], ...] = ()
+    program: bool = False
+    parts: tuple[tuple[tuple[float, float, float], Sides, bool], ...] = ()
 
     def closed(self, aims: tuple[Aim, ...]) -> tuple[Bar, Closed]:
         """Below which bar, and what became of it."""
@@ -283,7 +287,6 @@ class Branch:
     batch: list[Open] = field(default_factory=list)  # not cut any more
     began: float = field(default_factory=time.monotonic)
     signal: int = 0
-    _twins: dict[str, int] = field(default_factory=dict)  # designs of a program, but in its box
 
     def __post_init__(self) -> None:
         self.front = Front(self.question.aims)
@@ -331,15 +334,14 @@ class Branch:
         left = [item for item in (*self.heap, *self.batch) if not bar.cleared(item.point)]
         factor = self.front.reach([*self.left, *(item.point for item in left)],
                                   self.settings.factor)
-        excluded = self.question.space.size() - sum(
-            item.box.designs + self._twins.get(item.program, 0) for item in left)
+        excluded = self.question.space.size() - sum(item.box.designs for item in left)
         return State(self.front, factor, len(left), log10(max(1, excluded)),
                      self.in_tables + self.bounds.count, self._seconds())
 
     def _meet(self, found: Iterable[Member | None]) -> None:
         self.front = self.front.met(item for item in found if item is not None)
 
-    def _open(self, point: Point, box: Box, program: str = "") -> Open:
+    def _open(self, point: Point, box: Box, program: bool = False) -> Open:
         return Open(prod(aim.of(point) for aim in self.question.aims), next(self._number), point,
                     box, program)
 
@@ -349,8 +351,9 @@ class Branch:
         bar = self.bar
         found = [self._open(self.bounds.bound(part, bar).point.raised(whole.point), part)
                  for part in parts]
-        for item in (item for item in found if not bar.cleared(item.point)):
-            heapq.heappush(self.heap, item)
+        for item in found:
+            if not bar.cleared(item.point):
+                heapq.heappush(self.heap, item)
         heapq.heappop(self.heap)
 
     def _fill(self, width: int) -> None:
@@ -392,9 +395,6 @@ class Branch:
             self._meet(closed.found)
             self.left += [item for item in closed.left if not self.bar.cleared(item)]
             for point, (sides, program) in closed.parts:
-                box = Box(self.question.space, sides)
-                if program in self._twins:  # another box has the program, or had
-                    self._twins[program] += box.designs
-                elif not self.bar.cleared(point):
-                    self._twins |= {program: 0} if program else {}
+                if not self.bar.cleared(point):
+                    box = Box(self.question.space, sides)
                     heapq.heappush(self.heap, self._open(point, box, program))

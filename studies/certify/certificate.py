@@ -8,12 +8,12 @@ design.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +23,7 @@ from arch_models.files import parse_toml
 from arch_models.overlay import Infeasible, Overlay, overlay_of_table, overlay_toml
 from studies.certify.bounds import Bounds, Opened, Question, Rule
 from studies.certify.boxes import Box
-from studies.certify.goals import Aim, Bar, Front, aims_of, point_of
-from studies.certify.programs import Timed
+from studies.certify.goals import Aim, Bar, Front, Point, aims_of, point_of
 from studies.evaluation.evaluate import evaluate
 from studies.evaluation.inputs import memory_model
 from studies.plain.errors import UserError
@@ -185,12 +184,11 @@ def write_certificate(path: Path, bounds: Bounds, claim: Claim, command: str = "
 
 
 class Work(NamedTuple):
-    """What one process checks at a time: boxes that are not cut, programs that their tables leave,
-    or those of them that are run in every way."""
+    """What one process checks at a time: boxes that are not cut, or programs that their tables
+    leave."""
 
     leaves: Sequence[Leaf] = ()
     opened: Sequence[Opened] = ()
-    late: Sequence[Timed] = ()
 
 
 class Certificate:
@@ -219,25 +217,23 @@ class Certificate:
         for claimed in self.claim.best:
             self._value(question, claimed)
         leaves = list(self._leaves(Box(question.space), self.document.boxes))
-        total, bounds = Checked(0, 0, 0), Bounds(question)
-        opened, late = list[Opened](), dict[Hashable, Timed]()
+        total, bounds, opened = Checked(0, 0, 0), Bounds(question), list[Opened]()
         with ExitStack() as stack:
             answer = stack.enter_context(forked(partial(self._answer, bounds), workers)).map if (
                 workers > 1) else partial(map, partial(self._answer, bounds))
             for found, more in answer([Work(leaves=part) for part in _dealt(leaves, workers)]):
                 total, opened = total.and_(found), [*opened, *more.opened]
                 told(total.boxes)
-            for found, more in answer([Work(opened=part) for part in _shares(opened, workers)]):
+            shares = ([(item,) for item in opened] if question.by_ways
+                      else _shares(opened, workers))
+            for found, _ in answer([Work(opened=part) for part in shares]):
                 total = total.and_(found)
-                late |= {item.program: item for item in more.late}
-                told(total.boxes)
-            for _ in answer([Work(late=(item,)) for item in late.values()]):
                 told(total.boxes)
         return total
 
     def _answer(self, bounds: Bounds, work: Work) -> tuple[Checked, Work]:
         """Bound boxes, and programs, and run programs in each way; what is to be done then."""
-        opened, late, tables, programs, bar = list[Opened](), list[Timed](), 0, 0, self._bar()
+        opened, tables, programs, bar = list[Opened](), 0, 0, self._bar()
         for box, node in work.leaves:
             if node.rule in TABLES:
                 tables += 1
@@ -247,22 +243,19 @@ class Certificate:
             found = bounds.again(box, node.rule, bar).point
             self._hold(bool(bar.cleared(found)), f"box {dict(box.sides)} has the bound "
                        f"{found}, below all of {[item.bound for item in self.claim.best]}")
-        for item in itertools.chain.from_iterable(map(bounds.programs_of, work.opened)):
-            programs += 1
-            if not bar.cleared(item.point):
-                self._hold(bounds.question.by_ways, self._below(item))
-                late.append(item)
-        for item in work.late:
-            self._hold(next(bounds.early(item.box, lambda: bar), None) is None, self._below(item))
-        return Checked(len(work.leaves), tables, programs), Work(
-            opened=tuple(opened), late=tuple(late))
+        for item in work.opened:
+            below = ([(early.choice, Point(early.ms))
+                      for early in islice(bounds.early(item.box, lambda: bar), 1)]
+                     if bounds.question.by_ways else
+                     [(program.choice, program.point) for program in bounds.programs_of(item)])
+            programs += 1 if bounds.question.by_ways else len(below)
+            for choice, point in below:
+                self._hold(bool(bar.cleared(point)), f"design {choice} may have {point}, below "
+                           f"{[claimed.bound for claimed in self.claim.best]}")
+        return Checked(len(work.leaves), tables, programs), Work(opened=tuple(opened))
 
     def _bar(self) -> Bar:
         return self.claim.bar(1 - FORGIVEN)
-
-    def _below(self, item: Timed) -> str:
-        return (f"design {item.choice} may have {item.point}, below "
-                f"{[claimed.bound for claimed in self.claim.best]}")
 
     def _same(self, question: Question) -> None:
         graph, board = question.graph, question.board

@@ -9,10 +9,10 @@ stopped as soon as it is certain to be late. docs/proof.md has the reasons.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from math import ceil, inf
 from typing import NamedTuple
 
@@ -49,26 +49,20 @@ Chosen = tuple[tuple[str, Value], ...]
 
 
 class Timed(NamedTuple):
-    """A bound for all designs of a box, and a design of the box that comes near it. `program`:
-    equal for boxes whose designs take the same times, way by way; "" where no ways are run."""
+    """A bound for all designs of a box, and a design of the box that comes near it."""
 
     cycles: int
     point: Point
     choice: Choice
     box: Box
-    program: str = ""
 
 
 class Programs:
-    """Bounds of boxes in which only ports, limits, starts and layouts are open.
+    """Bounds of boxes in which only ports, limits, starts and layouts are open."""
 
-    `by_ways`: are programs that these do not exclude simulated way by way?"""
-
-    def __init__(self, builder: Builder, base: Overlay, joules: Joules | None,
-                 by_ways: bool) -> None:
+    def __init__(self, builder: Builder, base: Overlay, joules: Joules | None) -> None:
         self.builder, self.base, self.joules = builder, base, joules
-        self.by_ways = by_ways
-        self._known: dict[Hashable, tuple[int, str]] = {}
+        self._cycles: dict[Hashable, int] = {}
 
     @property
     def board(self) -> Board:
@@ -76,13 +70,12 @@ class Programs:
         return self.builder.board
 
     def bounds(self, box: Box, sites: Sites, share: float) -> list[Timed]:
-        """One for each layout, and each way to start where more starts need not only add: for
-        energy, and where programs run way by way. None where nothing can be built.
+        """One for each layout, and for energy each way to start; none where nothing can be built.
 
         `sites`, `share`: what all designs need at least.
         """
         starts: tuple[Value | None, ...] = box.values("start")
-        if self.joules is None and not self.by_ways:
+        if self.joules is None:
             starts = tuple(fewest_starts(box).values())
         found = []
         for layout, start in itertools.product(box.values("layout") or (None,), starts or (None,)):
@@ -95,49 +88,39 @@ class Programs:
 
     def _bound(self, box: Box, sites: Sites, share: float) -> Timed | None:
         """Of a box with one layout."""
-        choice = box.design(self._quickest(box))
+        choice = box.design(quickest_way(box))
         overlay = overlay_of(choice, self.base, self.board)
         mapping = self.builder.mapping(overlay)
         if isinstance(mapping, Infeasible):
             return None
         key = made_of(overlay, mapping)
-        uj = 0.0
-        if self.joules is None and key in self._known:
-            cycles, program = self._known[key]
+        if self.joules is None and key in self._cycles:
+            cycles, uj = self._cycles[key], 0.0
         else:
             lowered = self.builder.lower(overlay, mapping)
             if isinstance(lowered, Infeasible):
                 return None
             cycles = int(fast.simulate(*private(lowered.program, memory_for(
                 self.board, overlay, "flat"))).total_cycles)
-            if self.joules:
-                uj = self.joules.of_program(lowered, cycles, overlay, sites)
-            program = program_alike(lowered.program) if self.by_ways else ""
-            self._known[key] = cycles, program
-        if self.by_ways:
-            known = repr((program, overlay.clock_hz, _without_ways(overlay.masters),
-                          *map(box.values, (*PORTS, *LIMITS))))
-            program = hashlib.blake2b(known.encode(), digest_size=16).hexdigest()
-        return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice, box,
-                     program)
+            uj = self.joules.of_program(lowered, cycles, overlay, sites) if self.joules else 0.0
+            self._cycles[key] = cycles
+        return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice, box)
 
-    def _quickest(self, box: Box) -> dict[str, Value]:
-        """The highest limits, and ports that no two readers share if there are."""
-        found: dict[str, Value] = {name: max(box.values(name)) for name in LIMITS
-                                   if box.values(name)}
-        names = [name for name in PORTS if box.values(name)
-                 and box.may_have(box.root.axis(name))]
-        readers = [index for index, name in enumerate(names) if name in READERS]
-        ways = itertools.product(*(box.values(name) for name in names))
-        best = min(ways, key=lambda way: -len({way[index] for index in readers}), default=())
-        return {**found, **dict(zip(names, best, strict=True))}
+
+def quickest_way(box: Box) -> dict[str, Value]:
+    """The highest limits, and ports that no two readers share if there are."""
+    names = [name for name in PORTS if box.values(name) and box.may_have(box.root.axis(name))]
+    readers = [index for index, name in enumerate(names) if name in READERS]
+    ways = itertools.product(*(box.values(name) for name in names))
+    best = min(ways, key=lambda way: -len({way[index] for index in readers}), default=())
+    return {**_highest(box), **dict(zip(names, best, strict=True))}
 
 
 def made_of(overlay: Overlay, mapping: Mapping) -> Hashable:
     """What the cycles of a program on private ports follow from. Fusions and engines that no layer
     has make no row, and a unit without rows keeps nobody waiting; where masters are at does not
     count, but their width does."""
-    engines = tuple(sorted({item.engine for item in mapping.layers if item.engine}))
+    engines = frozenset(item.engine for item in mapping.layers if item.engine)
     return (mapping.layers, *(tuple(item.items()) for item in (
                 mapping.kept, mapping.bands, mapping.layouts.channels)), engines,
             tuple(replace(item, port="") for item in overlay.masters),
@@ -179,7 +162,8 @@ class Way(NamedTuple):
 
 @dataclass
 class Ways:
-    """Ways of programs on one board; what they share is kept."""
+    """Ways of programs on one board; what they share is kept. `_late`: of programs all of whose
+    ways take so long or longer."""
 
     builder: Builder
     base: Overlay
@@ -187,19 +171,34 @@ class Ways:
     timer: Timer = field(default_factory=Timer)
     _kinds: dict[Hashable, list[Chosen]] = field(default_factory=dict)
     _ways: dict[Hashable, list[Way]] = field(default_factory=dict)
+    _late: dict[Hashable, float] = field(default_factory=dict)
 
     def early(self, box: Box, most_ms: Callable[[], float], best_ms: Callable[[], float]
               ) -> Iterator[Early]:
-        """Of designs that differ in ports, limits and starts: one of each way that takes less than
-        `most_ms`, which may fall meanwhile. The first of a program with its first start, and what
-        follows one that was early, may take `best_ms`."""
+        """Of designs that differ in ports, limits, layouts and starts: one of each way that takes
+        less than `most_ms`, which may fall meanwhile. The first of all, and what follows one that
+        was early, may take `best_ms`."""
         asked = best_ms
-        for start in box.values("start") or (None,):
-            part = box if start is None else box.narrowed(start=(start,))
-            program = self.program(part)
+        for program in self.programs(box):
+            if most_ms() <= self._late.get(program.alike, 0.0):
+                continue
+            found = list[Early]()
+            for way in self._early(program, most_ms, best_ms, asked):
+                found.append(way)
+                yield way
+            if not found:
+                self._late[program.alike] = most_ms()
+            asked = most_ms
+
+    def programs(self, box: Box) -> Iterator[WaysOf]:
+        """Those of each layout and each way to start, of which designs can be built."""
+        for layout, start in itertools.product(
+                *(box.values(name) or (None,) for name in ("layout", "start"))):
+            program = self.program(box.narrowed(**{
+                name: (value,) for name, value in (("layout", layout), ("start", start))
+                if value is not None}))
             if program is not None:
-                yield from self._early(program, most_ms, best_ms, asked)
-                asked = most_ms
+                yield program
 
     def program(self, box: Box) -> WaysOf | None:
         """The program of such designs, without ports and limits; None if it cannot be built."""
@@ -228,7 +227,7 @@ class Ways:
         names = tuple(name for name in PORTS
                       if box.values(name) and box.may_have(box.root.axis(name)))
         sides = tuple((name, box.values(name)) for name in names)
-        key = (sides, limits, _without_ways(overlay.masters), overlay.engines, overlay.clock_hz)
+        key = (sides, limits, _without_ways(overlay), overlay.engines, overlay.clock_hz)
         if key not in self._ways:
             found: dict[Hashable, Way] = {}
             for ports in self._different(sides):
@@ -274,6 +273,12 @@ class WaysOf:
         self.chains = Chains.of(self.program)
         self._alone: dict[Chosen, tuple[int, np.ndarray | None]] = {}
 
+    @cached_property
+    def alike(self) -> Hashable:
+        """Equal for programs that take the same times, way by way."""
+        return (program_alike(self.program), self.overlay.clock_hz, _without_ways(self.overlay),
+                *map(self.box.values, (*PORTS, *LIMITS)))
+
     def limits(self) -> list[Chosen]:
         """All limits of the box, the highest first."""
         names = [name for name in LIMITS if self.box.values(name)]
@@ -315,8 +320,8 @@ def with_ways(overlay: Overlay, chosen: dict[str, Value]) -> Overlay:
         for item in overlay.masters))
 
 
-def _without_ways(masters: Sequence[Master]) -> tuple[Master, ...]:
-    return tuple(replace(item, port="", outstanding=0) for item in masters)
+def _without_ways(overlay: Overlay) -> tuple[Master, ...]:
+    return tuple(replace(item, port="", outstanding=0) for item in overlay.masters)
 
 
 def _axis(master: str) -> str:

@@ -30,13 +30,12 @@ from cosim.program.table import (
     UnitKind,
 )
 from cosim.recurrence.cpu import Timer
-from studies.certify.bounds import Bounds, Question, Rule
+from studies.certify.bounds import Rule
 from studies.certify.boxes import Box
 from studies.certify.branch import Settings
 from studies.certify.certificate import Certificate, write_certificate
-from studies.certify.goals import Aim, Bar
 from studies.certify.parts import PORTS as SIDES
-from studies.certify.programs import LIMITS, Ways, first_late, private, with_ways
+from studies.certify.programs import LIMITS, Ways, WaysOf, first_late, private, with_ways
 from studies.plain.errors import UserError
 from studies.search.space import Space, default_space
 from studies.search.space_overlays import overlay_of
@@ -261,22 +260,28 @@ def test_what_is_proved_of_many_ways_is_the_best_of_all(gap, tmp_path):
         file.check(branch.question)
 
 
-def test_programs_run_by_ways_hold_every_design_of_their_box():
-    """A start or a layout that is left out would be excluded by another's program."""
-    space = narrow_space(**{**WAYS, "layout": ("dense", "bank_spread")})
-    bounds = Bounds(Question(SMALL, BOARD, BASE, space, memory="ddr3"))
-    bar = Bar((Aim.LATENCY,), ((min(every_way()) * 1.2,),))
-    boxes, programs = [Box(space)], list[str]()
-    while boxes:
-        box = boxes.pop()
-        if parts := bounds.cut(box):
-            boxes += parts
-            continue
-        for opened in bounds.opened(box, bar):
-            found = bounds.programs_of(opened)
-            assert sum(item.box.designs for item in found) == opened.box.designs
-            programs += [item.program for item in found]
-    assert len(set(programs)) >= 4
+def test_programs_of_each_layout_and_start_are_run_once(monkeypatch):
+    """One that is left out would be excluded by another's times, which are no bound on it."""
+    space = narrow_space(**{**WAYS, "layout": ("dense", "row_aligned", "bank_spread")})
+    ways, runs, run = Ways(Builder(SMALL, BOARD), BASE, "ddr3"), list[str](), WaysOf.run
+    monkeypatch.setattr(WaysOf, "run", lambda self, *asked: (
+        runs.append(str(self.box.sides)), run(self, *asked))[1])
+    boxes = [Box(space)]
+    for axis in space.axes:
+        if axis.name not in (*SIDES, *LIMITS, "layout", "start"):
+            boxes = [part for box in boxes for part in (
+                box.parts(axis.name) if axis.name in box.open else [box])]
+    box = boxes[0]
+    programs = list(ways.programs(box))
+    assert len(programs) == 6 and sum(item.box.designs for item in programs) == box.designs
+    least = min(item.ms for item in ways.early(box, lambda: 1e9, lambda: 1e9))
+    assert len(set(runs)) == 6
+    runs.clear()
+    assert not list(ways.early(box, lambda: least, lambda: least))
+    known = len(runs)
+    assert 0 < len(set(runs)) <= len({item.alike for item in programs}) < 6
+    assert not list(ways.early(box, lambda: least * 0.99, lambda: least))
+    assert len(runs) == known
 
 
 def test_the_first_late_cycle_is_that_of_the_bar():
