@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,14 +52,22 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
         if trace else None)
 
 
-def simulate_until(program: Program, memory: Memory, latest: np.ndarray) -> int | None:
-    """The cycles of a program, run as `simulate` does; None once an operation ends later than it
-    may: the run stops there.
+class Ended(NamedTuple):
+    """The `cycles` of a run, None if it was stopped. `needed`: with this limit of writers' bursts
+    in flight, or any between it and their own, it goes the same way on a DDR3 memory."""
+
+    cycles: int | None
+    needed: int
+
+
+def simulate_until(program: Program, memory: Memory, latest: np.ndarray) -> Ended:
+    """Run a program as `simulate` does, and stop once an operation ends later than it may.
 
     `latest`: by operation, in the order of a trace, the last cycle at which it may end.
     """
-    moment = _run(program, memory, 0, latest).moment[0]
-    return None if moment.late else int(moment.total)
+    run = _run(program, memory, 0, latest)
+    moment, progress = run.moment[0], run.machine.progress
+    return Ended(None if moment.late else int(moment.total), int(progress["needed"].max()))
 
 
 def _run(program: Program, memory: Memory, traced: int, latest: np.ndarray) -> Run:
@@ -110,10 +119,12 @@ def _machine(program: Program, memory: Memory) -> Machine:
     dram = controller(memory, sum(limits))
     members = count + len(dram.sources)
     ring = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
+    progress = np.zeros(members, PROGRESS)
+    progress["needed"] = 1
     _set_paces(units, dram)
     ways = np.concatenate((np.where(units["kind"] == COMPUTE, -1,
                                     units["kind"] == WRITE), dram.sources["write"]))
-    return Machine(operations, units, np.zeros(members, PROGRESS),
+    return Machine(operations, units, progress,
                    np.zeros((members, ring), FLIGHT), np.zeros(ring, np.int64),
                    np.flatnonzero(ways == 0), np.flatnonzero(ways == 1),
                    np.zeros(MEMO, KNOWN), channels, dram)

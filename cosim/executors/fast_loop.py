@@ -261,10 +261,10 @@ def _request(run, unit):
     x, settings = at(machine.progress, unit), at(machine.units, unit)
     channel = at(machine.channels, settings.channel)
     if len(machine.dram.banks):
+        x.presented = now
         if channel.held >= settings.accept:
             x.doing = BLOCKED
             x.due = FAR
-            x.presented = now
         else:
             request_ahead(machine, unit, max(now, channel.accepted + 1))
         return

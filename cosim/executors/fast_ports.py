@@ -32,8 +32,22 @@ from cosim.memory.ddr3 import ddr_atoms
 
 
 @PLAIN_RULE
-def _accept(machine, unit, walk, accepted):
-    """Accept the next burst of a unit on a port of the DDR3 memory; where the unit is then."""
+def _need(machine, unit, known, issued):
+    """Raise the limit that a writer needs, for its bursts that are not done."""
+    x = at(machine.progress, unit)
+    for number in range(known, issued):
+        asked = flight_of(machine, unit, number).asked
+        while (known > number - x.needed >= 0
+               and flight_of(machine, unit, number - x.needed).done > asked):
+            x.needed += 1
+
+
+@PLAIN_RULE
+def _accept(machine, unit, walk, accepted, asked):
+    """Accept the next burst of a unit on a port of the DDR3 memory; where the unit is then.
+
+    `asked`: when it was requested.
+    """
     x, settings, dram = at(machine.progress, unit), at(machine.units, unit), machine.dram
     number, address = walk.issued, walk.here
     size, beats, walk = next_burst(machine, unit, walk)
@@ -51,6 +65,10 @@ def _accept(machine, unit, walk, accepted):
         _, arrival = controller_port(dram.t, to_ddr(channel.data_free + settings.request, dram.t),
                                      crossing.crossing, size)
         crossing.crossing = arrival
+        burst.asked = asked
+        older = number - x.needed
+        if walk.known > older >= 0 and flight_of(machine, unit, older).done > asked:
+            _need(machine, unit, walk.known, number + 1)
     burst.arrival = arrival
     burst.address = address
     burst.moved = size
@@ -75,13 +93,14 @@ def request_ahead(machine, unit, accepted):
     if accepted < 0 and x.doing == BLOCKED:
         return
     walk = taken_up(x)
-    doing, due = REQUESTING, accepted
+    doing, due, asked = REQUESTING, accepted, x.presented
     while True:
         if accepted < 0:
             doing, due = next_event(machine, unit, walk)
             if doing != REQUESTING or not settings.sole or channel.held >= settings.accept:
                 break
-        walk = _accept(machine, unit, walk, due)
+            asked = due
+        walk = _accept(machine, unit, walk, due, asked)
         accepted = -1
     put_down(x, walk)
     x.doing = doing
@@ -120,6 +139,9 @@ def admitted(machine, unit, clock):
         flight_of(machine, unit, x.known).done = done
         x.done = done
         x.known += 1
+        newer = x.known - 1 + x.needed
+        if newer < x.issued and flight_of(machine, unit, newer).asked < done:
+            _need(machine, unit, x.known, x.issued)
     return blocked, accepted
 
 

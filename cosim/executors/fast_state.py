@@ -34,11 +34,13 @@ UNIT = record_type("kind", "port", "outstanding", "max_beats", "setup", "tail", 
 #: done cycle is known), `accepted` and `done` of the last such burst, `presented`: its request;
 #: `doing`: see below; `due`: the cycle of its next event. `oldest`: number of its oldest burst
 #: outside the controller's windows; `arrival`: when that arrives, FAR if there is none.
-#: `column`: command of a stream's next burst; `leaped`: so many of the unit's were in leaps.
+#: `column`: command of a stream's next burst; `leaped`: so many of the unit's were in leaps;
+#: `needed`: of a writer on a DDR3 memory, the lowest limit with which no burst would have waited
+#: for it so far (`cosim.executors.fast_ports`).
 PROGRESS = record_type("segment", "turn", "place", "row", "since", "start", "plane", "run", "here",
                        "left", "new_run", "issued", "known", "accepted", "done", "beats",
                        "presented", "traced", "doing", "due", "oldest", "arrival", "column",
-                       "leaped")
+                       "leaped", "needed")
 #: One direction of a port; `crossing`, in the record of the same number: one direction of a
 #: controller port.
 CHANNEL = record_type("accepted", "data_free", "held", "crossing", "answered")
@@ -53,8 +55,9 @@ READY, ENDING, REQUESTING, WAITING, BLOCKED, FINISHED = range(6)
 
 #: A burst in flight: when it arrives at the controller, its address, bytes, beats and DRAM bursts;
 #: first and last DDR clock of the data of a read that was served (`last` is -1 before); its done
-#: cycle.
-FLIGHT = record_type("arrival", "address", "moved", "beats", "atoms", "first", "last", "done")
+#: cycle, and of a write when it was requested.
+FLIGHT = record_type("arrival", "address", "moved", "beats", "atoms", "first", "last", "done",
+                     "asked")
 
 
 class Machine(NamedTuple):

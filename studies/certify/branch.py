@@ -37,7 +37,7 @@ from studies.search.space import Choice, Value
 from studies.search.space_overlays import nearest_choice, overlay_of, starting_choices
 
 #: Boxes that are looked at with one front, however many processes there are; programs by ways.
-TOGETHER, TOGETHER_BY_WAYS = 4, 16
+TOGETHER, TOGETHER_BY_WAYS = 4, 64
 #: Of so many programs that are left for their ways one is simulated at once.
 PROBED = 16
 

@@ -40,7 +40,8 @@ from studies.certify.parts import PORTS
 from studies.search.space import Choice, Value
 from studies.search.space_overlays import overlay_of
 
-LIMITS = ("read_outstanding", "write_outstanding")
+WRITTEN = "write_outstanding"
+LIMITS = ("read_outstanding", WRITTEN)
 READERS = ("input_port", "input_port_2", "weight_port", "fetch_port")
 #: Axes that no row of a program depends on, but for the addresses of `layout`.
 LATE = (*PORTS, *LIMITS, "start", "layout")
@@ -213,11 +214,16 @@ class Ways:
                asked: Callable[[], float]) -> Iterator[Early]:
         """`asked`: of the first way."""
         clock_hz = timed.overlay.clock_hz
+        needed: dict[Chosen, int] = {}  # by ports and the limit of reads, of writes
         for limits in timed.limits():
             if timed.late(limits, first_late(most_ms(), clock_hz)):
                 continue
             for way in self.ways(timed.box, timed.overlay, limits):
-                found = timed.run(way, limits, first_late(asked(), clock_hz))
+                written = int(dict(way.chosen).get(WRITTEN, 0))
+                same = tuple(item for item in way.chosen if item[0] != WRITTEN)
+                if needed.get(same, inf) <= written:
+                    continue
+                found, needed[same] = timed.run(way, limits, first_late(asked(), clock_hz))
                 if found is not None:
                     yield Early(timed.box.design(dict(way.chosen)), found / clock_hz * 1e3)
                 asked = most_ms if found is None else best_ms
@@ -302,14 +308,15 @@ class WaysOf:
             int(mine) <= int(theirs) for (_, mine), (_, theirs) in zip(limits, known, strict=True))
             for known, (cycles, _) in self._alone.items()) or self.alone(limits)[0] >= first
 
-    def run(self, way: Way, limits: Chosen, first: int) -> int | None:
-        """Its cycles; None if it takes `first` or more."""
+    def run(self, way: Way, limits: Chosen, first: int) -> fast.Ended:
+        """Its cycles, None if it takes `first` or more."""
         program = replace(self.lowered.program, units=way.units)
         behind = self.alone(limits)[1]
         latest = (np.full(program.operation_count, FAR) if behind is None or first >= FAR
                   else first - 1 - behind)
         found = fast.simulate_until(program, way.memory, latest)
-        return None if found is None or found >= first else found
+        late = found.cycles is None or found.cycles >= first
+        return fast.Ended(None, found.needed) if late else found
 
 
 def with_ways(overlay: Overlay, chosen: dict[str, Value]) -> Overlay:

@@ -20,6 +20,7 @@ from cosim.executors.fast import unit_table
 from cosim.lowering.wiring import units_of
 from cosim.memory.bursts import FAR
 from cosim.program.random import Sizes, random_memory, random_program
+from cosim.program.result import SimResult
 from cosim.program.table import (
     ARGUMENT_COUNT,
     Channel,
@@ -155,11 +156,11 @@ def test_late_is_late_and_what_is_not_late_is_whole(share):
         memory = memory_for(BOARD, overlay, "ddr3")
         whole = fast.simulate(program, memory)
         bar = int(whole.total_cycles * share)
-        found = fast.simulate_until(program, memory, bar - behind(overlay, program)[1])
+        found = fast.simulate_until(program, memory, bar - behind(overlay, program)[1]).cycles
         late += found is None
         assert found in (None, whole.total_cycles)
         same = whole.total_cycles - behind(overlay, program)[1]
-        assert fast.simulate_until(program, memory, same) == whole.total_cycles
+        assert fast.simulate_until(program, memory, same).cycles == whole.total_cycles
     assert late > 15
 
 
@@ -187,11 +188,43 @@ def test_a_run_that_may_take_any_time_is_a_simulation():
     for _, overlay, _, program in programs(5, 3):
         memory = memory_for(BOARD, overlay, "ddr3")
         found = fast.simulate_until(program, memory, np.full(program.operation_count, FAR))
-        assert found == fast.simulate(program, memory).total_cycles
+        assert found.cycles == fast.simulate(program, memory).total_cycles
+
+
+def equal(one: SimResult, other: SimResult) -> bool:
+    """In every field."""
+    return all(np.array_equal(getattr(one, item.name), getattr(other, item.name))
+               for item in fields(one))
+
+
+def limited(program: Program, most: int) -> Program:
+    """The program with so many bursts of a writer in flight at the most."""
+    return replace(program, units=tuple(
+        replace(unit, outstanding=min(unit.outstanding, most)) if unit.kind is UnitKind.WRITE
+        else unit for unit in program.units))
+
+
+def test_a_limit_of_writes_that_is_not_needed_changes_nothing():
+    lower = other = 0
+    for seed in range(150):
+        memory = random_memory(seed, "ddr3")
+        program = random_program(seed, len(memory.ports))
+        free = np.full(program.operation_count, FAR)
+        whole, needed = fast.simulate(program, memory), fast.simulate_until(
+            program, memory, free).needed
+        most = max((unit.outstanding for unit in program.units
+                    if unit.kind is UnitKind.WRITE), default=1)
+        assert 1 <= needed <= most
+        lower += needed < most
+        for limit in range(needed, most):
+            assert equal(fast.simulate(limited(program, limit), memory), whole)
+        if needed > 1:
+            other += not equal(fast.simulate(limited(program, needed - 1), memory), whole)
+    assert lower > 30 and other > 20
 
 
 def test_ways_that_are_alike_take_equal_time():
-    known, equal, generator = {}, 0, random.Random(4)
+    known, same, generator = {}, 0, random.Random(4)
     for number, (choice, overlay, _, program) in enumerate(programs(12, 4)):
         if len({item.width_bits for item in overlay.masters}) > 1:
             continue  # they can share no port
@@ -206,16 +239,14 @@ def test_ways_that_are_alike_take_equal_time():
             units, memory = units_of(design, BOARD), memory_for(BOARD, design, "ddr3")
             key = number, alike(units, memory)
             found = fast.simulate(replace(program, units=units), memory)
-            equal += key in known
-            first = known.setdefault(key, found)
-            for item in fields(found):
-                assert np.array_equal(getattr(found, item.name), getattr(first, item.name))
-    assert equal > 50
+            same += key in known
+            assert equal(known.setdefault(key, found), found)
+    assert same > 50
 
 
 def test_controller_ports_that_read_as_fast_as_the_dram_count_for_nobody():
     """Random programs and memories, in which other ports of the controller serve the same ports."""
-    equal, other = 0, 0
+    same, other = 0, 0
     for seed in range(60):
         memory, draw = random_memory(seed, "ddr3"), random.Random(seed)
         program = random_program(seed, len(memory.ports))
@@ -225,10 +256,9 @@ def test_controller_ports_that_read_as_fast_as_the_dram_count_for_nobody():
             other += 1
             continue
         first, second = (fast.simulate(program, item) for item in (memory, moved))
-        for item in fields(first):
-            assert np.array_equal(getattr(first, item.name), getattr(second, item.name))
-        equal += memory.ports != moved.ports
-    assert equal > 10
+        assert equal(first, second)
+        same += memory.ports != moved.ports
+    assert same > 10
     assert other > 5
 
 
