@@ -31,6 +31,7 @@ from cosim.recurrence.cuda import CudaTimer, device_name
 from studies.evaluation.batch import Batch
 from studies.plain.errors import UserError
 from studies.plain.machine import machine, processor_seconds
+from studies.plain.stopping import deaf
 from studies.proof.enumeration import UNTIMED, Codes, Part, Piece, Walker
 from studies.proof.published import BOARD, FOLDER, WORKLOAD
 from studies.search.front import pareto_mask
@@ -142,6 +143,7 @@ _MATE: list[Mate] = []  # of a process of the pool, made once
 
 
 def _begin(part: Part, cuda: bool) -> None:
+    deaf()
     _MATE.append(Mate(part, cuda))
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +25,7 @@ from studies.evaluation.values import MICROJOULES, MILLISECONDS
 from studies.plain.errors import UserError
 from studies.plain.files import write_whole
 from studies.plain.machine import processor_seconds
+from studies.plain.workers import forked
 from studies.search.space import CLOCK, Choice, Space, Value, designs
 from studies.search.space_overlays import overlay_of, rate_hz
 from workloads.graph import Graph
@@ -242,11 +241,10 @@ def enumerate_space(graph: Graph, board: Board, base: Overlay, space: Space, wor
     shares = [choices[start : start + SHARE] for start in range(0, len(choices), SHARE)]
     parts = []
     with ExitStack() as stack:
-        run = map
+        tables: Iterable[np.ndarray] = map(part.table, shares)
         if workers > 1:
-            run = stack.enter_context(  # type: ignore[assignment]
-                ProcessPoolExecutor(workers, mp_context=get_context("fork"))).map
-        for table in run(part.table, shares):
+            tables = stack.enter_context(forked(part.table, workers)).map(shares)
+        for table in tables:
             parts.append(table)
             if progress:
                 progress(len(table))

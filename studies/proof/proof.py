@@ -11,9 +11,9 @@ tried, infeasible ones included.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -28,6 +28,7 @@ from studies.evaluation.values import Evaluation
 from studies.plain.files import check_writable, read_json
 from studies.plain.machine import machine
 from studies.plain.truth import CARRIED
+from studies.plain.workers import forked
 from studies.proof.enumeration import Codes, Enumerated, enumerate_space
 from studies.proof.published import (
     BOARD,
@@ -132,12 +133,17 @@ def run_all(replay: Replay, truth: Truth, evaluations: int, seeds: int, workers:
             console: Console) -> dict[str, np.ndarray]:
     """(seeds, points, 2) curves by contender."""
     curves: dict[str, np.ndarray] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        asked = {name: [pool.submit(run_once, replay, truth, name, evaluations, seed)
-                        for seed in range(min(seeds, FEWER_SEEDS.get(name, seeds)))]
-                 for name in CONTENDERS if name != "gp" or evaluations == EVALUATIONS}
-        for name, jobs in asked.items():
-            curves[name] = np.array([job.result() for job in jobs])
+    asked = {name: range(min(seeds, FEWER_SEEDS.get(name, seeds)))
+             for name in CONTENDERS if name != "gp" or evaluations == EVALUATIONS}
+
+    def once(job: tuple[str, int]) -> np.ndarray:
+        name, seed = job
+        return run_once(replay, truth, name, evaluations, seed)
+
+    with forked(once, workers) as there:
+        found = there.map([(name, seed) for name, each in asked.items() for seed in each])
+        for name, each in asked.items():
+            curves[name] = np.array(list(islice(found, len(each))))
             regret, ratio = np.median(curves[name][:, -1], axis=0)
             console.print(f"{name}: after {points_of(evaluations)[: curves[name].shape[1]][-1]} "
                           f"evaluations regret {regret:.3%}, hypervolume {ratio:.3%}",
@@ -165,10 +171,8 @@ def run_wide(answer: Direct, known: dict, seeds: int, workers: int, console: Con
         return kept
     truth = truth_of(space, np.array([[item["latency_ms"], item["energy_uj_per_pixel"]]
                                       for item in known["front"]]))
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        jobs = [pool.submit(run_once, answer, truth, DEFAULT, EVALUATIONS, seed)
-                for seed in range(seeds)]
-        curves = np.array([job.result() for job in jobs])
+    with forked(partial(run_once, answer, truth, DEFAULT, EVALUATIONS), workers) as there:
+        curves = np.array(list(there.map(range(seeds))))
     regret, ratio = np.median(curves[:, -1], axis=0)
     console.print(f"{DEFAULT} on {known['space_designs']:,} designs: regret {regret:.3%}, "
                   f"hypervolume {ratio:.3%}", highlight=False)

@@ -8,9 +8,7 @@ known, minus one; over the proved bound it could be more, by the certificate's g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -29,6 +27,7 @@ from studies.plain.markdown import markdown_table
 from studies.plain.records import decode
 from studies.plain.terminal import grid
 from studies.plain.truth import CARRIED
+from studies.plain.workers import forked
 from studies.search.exploration import SEARCH_MEMORY, beginning, outcome
 from studies.search.outcomes import Sampler, Settings
 from studies.search.screening import bounder
@@ -116,8 +115,8 @@ def _rows(certificate: Certificate, request: Request) -> Iterator[Row]:
     jobs = [_Job(graph, claim.board, base, space,
                  replace(SEARCHES[name], designs=request.designs, seed=seed))
             for name in request.searches for seed in range(request.seeds)]
-    with ProcessPoolExecutor(request.workers, mp_context=get_context("fork")) as pool:
-        ends = list(pool.map(_end, jobs))
+    with forked(_end, request.workers) as there:
+        ends = list(there.map(jobs))
     (claimed,), (bound,) = claim.best[0].figures, claim.best[0].bound
     best = min([claimed, *ends])  # a proof that ran out of time may know a worse one
     for place, name in enumerate(request.searches):

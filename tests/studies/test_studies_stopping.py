@@ -23,15 +23,22 @@ from studies.plain.errors import UserError
 from studies.plain.stopping import AGAIN_SECONDS, Stopped, Stopping, taken
 from studies.plain.workers import forked
 from studies.search.storage import open_storage
+from tests.support.command import cosim
+from tests.support.small_proof import proof_words
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 
+
 def explore(folder: Path, *more: str) -> subprocess.Popen:
-    """A search with two workers as the leader of its own group, once it listens to signals."""
+    """A search that takes long."""
+    return started("explore", "agc-w16", "--designs", "100000", "--out", str(folder), *more)
+
+
+def started(*words: str) -> subprocess.Popen:
+    """A command with two workers as the leader of its own group, once it listens to signals."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "cosim", "explore", "agc-w16", "--designs", "100000",
-         "--workers", "2", "--out", str(folder), *more],
+        [sys.executable, "-m", "cosim", *words, "--workers", "2"],
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200",
                           "PYTHONFAULTHANDLER": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
@@ -139,6 +146,20 @@ def test_workers_of_a_killed_search_end(tmp_path):
     process.kill()
     process.communicate(timeout=PATIENCE_SECONDS)
     wait_until(lambda: not group(process.pid))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_whose_workers_are_told_to_end_too_does(tmp_path, number):
+    """As a terminal tells all of a group."""
+    proof = tmp_path / "proof"
+    assert cosim(*proof_words(tmp_path), "--out", proof) == 0
+    process = started("study", "regret", str(proof / "certificate.json"), "--designs", "5000",
+                      "--seeds", "40", "--searches", "random")
+    wait_until(lambda: len(group(process.pid)) == 3 or process.poll() is not None)
+    time.sleep(1.0)  # they are at work
+    os.killpg(process.pid, number)
+    printed = ended(process)
+    assert process.returncode == 128 + number, printed
 
 
 class Last:
