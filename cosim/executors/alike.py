@@ -56,7 +56,7 @@ def alike(units: Sequence[Unit], memory: Memory) -> Hashable:
 def program_alike(program: Program) -> str:
     """Equal for programs that take equal cycles on equal ports with equal limits.
 
-    Not the same: names, what layers and opcodes are for, and units and channels without operations.
+    They may differ in names, layers, opcodes, and units and channels without operations.
     """
     rows = program.operations.copy()
     rows[:, [Column.KIND, Column.LAYER, Column.MACS, Column.FLAGS]] = 0

@@ -167,16 +167,16 @@ class _Closing:
         return self.front.bar(self.closer.settings.factor)
 
     def look(self, opened: Sequence[Opened]) -> None:
-        """Exclude programs, or simulate a design of each; or leave them for their ways, and meet
-        some in a quick one."""
+        """Exclude programs, or simulate a design of each; or leave them for their ways."""
         if self.closer.question.by_ways:
             for item in opened[::PROBED]:
                 self._meet(item.box.design(quickest_way(item.box)))
             self.parts += [(item.point, Asked(item.box.sides, True)) for item in opened]
             return
         for item in opened:
-            for program in ([] if self.bar().cleared(item.point) else
-                            self.closer.bounds.programs_of(item)):
+            if self.bar().cleared(item.point):
+                continue
+            for program in self.closer.bounds.programs_of(item):
                 if not self.bar().cleared(program.point):
                     self.left.append(program.point)
                     self._meet(program.choice)

@@ -3,7 +3,7 @@
 It chooses no buffers. The bound is the program on private ports, each as quick as the quickest of
 the board, with the highest limits: on these the end of every operation follows from others by `max`
 and `+` alone, so that a port that is shared, a lower limit and a slower memory come no earlier.
-Under the DDR3 memory, what that does not exclude is run way by way, each way that differs once, and
+Under the DDR3 memory, what tables do not exclude is run way by way, each way that differs once, and
 stopped as soon as it is certain to be late. docs/proof.md has the reasons.
 """
 
