@@ -7,8 +7,9 @@ whose parent is gone, however it ended, reads the end of its pipe and ends too.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count, islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,22 +32,25 @@ class Workers(Generic[Question, Answer]):
         self.processes, self.pipes = tuple(processes), tuple(pipes)
         self._late: set[Connection] = set()  # still at work for a caller that left
 
-    def map(self, questions: Sequence[Question]) -> Iterator[Answer]:
-        """The answers in the order of the questions; a worker gets the next when it is free.
+    def map(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """The answers in the order of the questions; a worker gets the next when it is free, and
+        only then it is taken.
 
         What a worker raises is raised here. `UserError` if a worker was killed.
         """
         answers: dict[int, Answer] = {}
         asked: dict[Any, int] = {}
         free = [pipe for pipe in self.pipes if pipe not in self._late]
-        following = 0
+        left, following = iter(questions), 0
         try:
-            for number in range(len(questions)):
+            for number in count():
                 while number not in answers:
-                    while free and following < len(questions):
+                    for question in islice(left, len(free)):
                         asked[free[-1]] = following
-                        self._send(free.pop(), questions[following])
+                        self._send(free.pop(), question)
                         following += 1
+                    if number == following and free:
+                        return
                     for pipe in wait([*asked, *self._late]):
                         answer = self._receive(pipe)
                         if pipe in asked:

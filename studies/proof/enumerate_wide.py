@@ -16,9 +16,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from itertools import chain, islice, takewhile
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict, TypeVar
@@ -31,7 +32,7 @@ from cosim.recurrence.cuda import CudaTimer, device_name
 from studies.evaluation.batch import Batch
 from studies.plain.errors import UserError
 from studies.plain.machine import machine, processor_seconds
-from studies.plain.stopping import deaf
+from studies.plain.workers import forked
 from studies.proof.enumeration import UNTIMED, Codes, Part, Piece, Walker
 from studies.proof.published import BOARD, FOLDER, WORKLOAD
 from studies.search.front import pareto_mask
@@ -139,39 +140,33 @@ def _fronted(choices: int, count: int, feasible: int, timed: int, cycles: int,
     return Summary(choices, count, feasible, timed, cycles, points[best], codes[best])
 
 
-_MATE: list[Mate] = []  # of a process of the pool, made once
+@dataclass
+class _Process:
+    """Makes its mate where it is first asked, in a worker, once."""
 
+    part: Part
+    cuda: bool
 
-def _begin(part: Part, cuda: bool) -> None:
-    deaf()
-    _MATE.append(Mate(part, cuda))
-
-
-def _summarize(choices: Sequence[Choice]) -> Summary:
-    return _MATE[0].summarize(choices)
-
-
-def _compare(groups: Sequence[tuple[Choice, list[Choice]]]) -> Compared:
-    return _MATE[0].compare(groups)
+    @cached_property
+    def mate(self) -> Mate:
+        return Mate(self.part, self.cuda)
 
 
 def _name() -> str:
     return device_name()
 
 
-def spread(work: Callable[[Item], Answer], items: Iterable[Item], part: Part, cuda: bool,
+def spread(work: Callable[[Mate, Item], Answer], items: Iterable[Item], part: Part, cuda: bool,
            workers: int, until: float = float("inf")) -> Iterator[Answer]:
-    """Answers, in any order; after `until` (of `time.perf_counter`) no further item is begun."""
-    left = iter(items)
-    with ProcessPoolExecutor(workers, get_context("fork"), _begin, (part, cuda)) as pool:
-        running: set[Future[Answer]] = {pool.submit(work, item)
-                                        for item in islice(left, 2 * workers)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-                if time.perf_counter() < until:
-                    running |= {pool.submit(work, item) for item in islice(left, 1)}
+    """Answers; after `until` (of `time.perf_counter`) no further item is begun but the first."""
+    process, left = _Process(part, cuda), iter(items)
+    begun = chain(islice(left, workers), takewhile(lambda _: time.perf_counter() < until, left))
+
+    def answer(item: Item) -> Answer:
+        return work(process.mate, item)
+
+    with forked(answer, workers) as there:
+        yield from there.map(begun)
 
 
 class FrontPoint(TypedDict):
@@ -229,7 +224,7 @@ def enumerate_wide(part: Part, cuda: bool, workers: int, shard: tuple[int, int],
     shares = [choices[start : start + SHARE] for start in range(0, len(choices), SHARE)]
     total = merged([])
     told = began
-    for found in spread(_summarize, shares[shard[0] :: shard[1]], part, cuda, workers,
+    for found in spread(Mate.summarize, shares[shard[0] :: shard[1]], part, cuda, workers,
                         began + seconds):
         total = merged([total, found])
         if time.perf_counter() - told > 20:
@@ -263,7 +258,7 @@ def check(part: Part, cuda: bool, workers: int, count: int, seed: int, seconds: 
     every = list(groups.values())
     shares = [every[start : start + SHARE] for start in range(0, len(every), SHARE)]
     total = Compared(0, 0, 0)
-    for found in spread(_compare, shares, part, cuda, workers, began + seconds):
+    for found in spread(Mate.compare, shares, part, cuda, workers, began + seconds):
         total = Compared(*(one + other for one, other in zip(total, found, strict=True)))
     return {"asked": count, "seed": seed, **total._asdict(),
             "seconds": time.perf_counter() - began}

@@ -246,6 +246,22 @@ def test_answers_come_in_order_and_errors_are_raised():
         assert list(workers.map([5, 6, 7, 8])) == [10, 12, 14, 16]
 
 
+def test_a_question_is_taken_when_a_worker_is_free_for_it():
+    asked, answered = [], 0
+
+    def questions():
+        for number in range(9):
+            asked.append(number)
+            yield number
+
+    with forked(lambda number: number, 1) as there:
+        for answer in there.map(questions()):
+            assert answer == answered and len(asked) == answered + 1
+            answered += 1
+        assert list(there.map(iter(()))) == []
+    assert answered == 9
+
+
 def test_a_caller_that_leaves_early_may_ask_again():
     with forked(double, 2) as workers:
         for answer in workers.map(range(50)):
