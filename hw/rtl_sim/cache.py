@@ -6,8 +6,11 @@ else could have written is refused.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -40,6 +43,14 @@ def private_folder(folder: Path) -> Path:
     _check(folder, stat.S_ISDIR, (os.geteuid(),), 0)
     _check(folder.parent, stat.S_ISDIR, (os.geteuid(), 0), stat.S_ISVTX)
     return folder
+
+
+@contextmanager
+def one_at_a_time(library: Path) -> Iterator[bool]:
+    """While one process makes a library, others that want it wait: is it there by now?"""
+    with library.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield trusted(library)
 
 
 def trusted(library: Path) -> bool:

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,13 @@ from hw.rtl.ports import COUNTER_READ_CYCLES, COUNTER_STRIDE, Ports
 from hw.rtl.shell import COUNTER_LAG
 from hw.rtl.transfers.masters import ReadMaster, WriteMaster
 from hw.rtl.verilog import verilog_text
-from hw.rtl_sim.cache import CacheError, default_cache, private_folder, trusted
+from hw.rtl_sim.cache import (
+    CacheError,
+    default_cache,
+    one_at_a_time,
+    private_folder,
+    trusted,
+)
 
 TESTBENCH = Path(__file__).parents[1] / "rtl" / "testbench"
 STATUS = ("finished", "paused", "out of cycles", "write data late", "address outside the memory",
@@ -75,19 +81,24 @@ def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
     try:
         folder = private_folder(cache or default_cache())
         library = folder / f"{_digest(text, glue, *sources.values(), *_COMPILE)}.so"
-        if trusted(library):
-            return library
-        root = _verilator_root()
-        runtime = _runtime(folder, root)
+        if not trusted(library):
+            root = _verilator_root()
+            runtime = _runtime(folder, root)
+            with one_at_a_time(library) as made:
+                if not made:
+                    _build({"top.v": text, "glue.hpp": glue, **sources}, root, runtime, library)
     except CacheError as error:
         raise RtlError(str(error)) from None
+    return library
+
+
+def _build(sources: Mapping[str, str], root: Path, runtime: Path, library: Path) -> None:
+    """Compile the files of a model into its library."""
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        (work / "top.v").write_text(text)
-        (work / "glue.hpp").write_text(glue)
         for name, content in sources.items():
             (work / name).write_text(content)
-        _call([str(root / "bin" / "verilator_bin"), *_VERILATE, "-Mdir", "model", "top.v",
+        _call([str(root / "bin" / "verilator_bin"), *_VERILATE, "-Mdir", "model",
                *(name for name in sources if name.endswith(".v"))], work,
               {"VERILATOR_ROOT": str(root)})
         # What sets a model up runs once: one source, and no time for the optimizer.
@@ -99,7 +110,6 @@ def compiled(text: str, glue: str, cache: Path | None = None) -> Path:
         _call(["g++", "-shared", "-o", "library.so", *map(str, objects), str(runtime),
                "-lpthread"], work)
         _keep(work / "library.so", library)
-    return library
 
 
 def _runtime(folder: Path, root: Path) -> Path:
@@ -107,8 +117,10 @@ def _runtime(folder: Path, root: Path) -> Path:
     include = root / "include"
     texts = ((include / name).read_text() for name in (_VERSION, *_RUNTIME))
     kept = folder / f"{_digest(*texts, *_COMPILE)}.o"
-    if not trusted(kept):
-        with tempfile.TemporaryDirectory() as place:
+    if trusted(kept):
+        return kept
+    with one_at_a_time(kept) as made, tempfile.TemporaryDirectory() as place:
+        if not made:
             work = Path(place)
             (work / "runtime.cpp").write_text(
                 "".join(f'#include "{include / name}"\n' for name in _RUNTIME))

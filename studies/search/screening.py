@@ -46,6 +46,8 @@ FUSED, FABRIC = "fuse_", "fabric_"
 UNSEEN = (*BANKS, "read_outstanding", "write_outstanding")
 #: Less often than in a search of simulations: what bounds do best is to tell arrays apart.
 STRETCH = 100
+#: Bounds at most for each design of the search that follows: whoever asks for few waits for few.
+BOUNDS_A_DESIGN = 4
 AIMS = (Objective.LATENCY, Objective.ENERGY)
 
 
@@ -66,7 +68,7 @@ def screened(space: Space, settings: Settings, start: Sequence[Choice], bound: B
     """A search of `settings.screened` designs that knows of each its lower bounds alone.
 
     The figures in it are bounds, so it is no answer; `promising` takes what it is good for. Of a
-    small space it meets a quarter at most.
+    small space it meets a quarter at most, and four for each design of the search that follows.
     """
     def answer(choices: Sequence[Choice]) -> Iterator[Outcome]:
         for choice in choices:
@@ -74,7 +76,7 @@ def screened(space: Space, settings: Settings, start: Sequence[Choice], bound: B
             # The search reads latency, energy and resources, and no more.
             yield cast(Evaluation, least) if least else Failure("cannot be built or mapped", 1.0)
 
-    count = min(settings.screened, space.size() // 4)
+    count = min(settings.screened, BOUNDS_A_DESIGN * settings.designs, space.size() // 4)
     quick = replace(settings, designs=count, attempts=4 * count, sampler=Sampler.NSGA2,
                     objectives=AIMS, stretch=STRETCH)
     return search(answer, space, quick, [space.nearest(choice) for choice in start])

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from pathlib import Path
 
 import pytest
 
-from hw.rtl_sim.cache import CacheError, default_cache, private_folder, trusted
+from hw.rtl_sim.cache import (
+    CacheError,
+    default_cache,
+    one_at_a_time,
+    private_folder,
+    trusted,
+)
 from hw.rtl_sim.model import RtlError, compiled
 
 REPOSITORY = Path(__file__).parents[2]
@@ -65,6 +72,23 @@ def test_a_library_of_somebody_else_is_refused(tmp_path, monkeypatch):
     library.symlink_to(tmp_path / "b.so")
     with pytest.raises(CacheError, match="no link"):
         trusted(library)
+
+
+def test_who_wants_what_another_makes_waits_for_it(tmp_path):
+    library = tmp_path / "a.so"
+
+    def second() -> bool:
+        with one_at_a_time(library) as made:
+            return made
+
+    with ThreadPoolExecutor(1) as other:
+        with one_at_a_time(library) as made:
+            assert not made
+            waits = other.submit(second)
+            with pytest.raises(TimeoutError):
+                waits.result(timeout=0.2)
+            library.write_bytes(b"")
+        assert waits.result(timeout=60)
 
 
 def test_nothing_is_compiled_into_or_loaded_from_such_a_folder(tmp_path):
