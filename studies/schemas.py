@@ -80,7 +80,7 @@ FILES: dict[str, File] = {
                         "A certificate: `cosim explore --prove`.", Layout.BESIDE),
     "claim": File("studies.certify.session:ClaimFile",
                   "What a proof claims: `cosim explore --prove --json`.", Layout.BESIDE),
-    "boxes": File("studies.certify.branch:Line",
+    "boxes": File("studies.certify.branching.book:Line",
                   "Closed boxes of a proof, a line each: `cosim explore --prove --storage`.",
                   Layout.LINES),
     "emission": File("studies.commands.emit:Emission", "`cosim emit --json`."),

@@ -30,7 +30,8 @@ from studies.certify.goals import NEVER, POWERED, Aim, Bar, Point
 from studies.certify.joules import Joules
 from studies.certify.layers import TIMED, Layers, engines_of, idle_fusions
 from studies.certify.parts import PORTS, Parts
-from studies.certify.programs import LATE, Early, Programs, Timed, Ways
+from studies.certify.runs.programs import LATE, Programs, Timed
+from studies.certify.runs.ways import Early, Ways
 from studies.certify.sizes import BANKS, WORDS, Sizes
 from studies.certify.tables import Table, Tables
 from studies.certify.times import banked

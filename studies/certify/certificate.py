@@ -164,7 +164,7 @@ def certificate(bounds: Bounds, claim: Claim, command: str = "") -> dict[str, An
 
 def program_digest() -> str:
     """Of all that bounds and simulates."""
-    return simulator_digest((*ENTRY, "studies/certify/branch.py"))
+    return simulator_digest((*ENTRY, "studies/certify/branching/branch.py"))
 
 
 def layers_digest(graph: Graph) -> str:

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from arch_models.overlay import overlay_toml
 from studies.certify.bounds import Question
-from studies.certify.branch import Book, Branch, Settings, State
+from studies.certify.branching.book import Book
+from studies.certify.branching.branch import Branch, Settings, State
 from studies.certify.certificate import (
     Claim,
     claim_of,

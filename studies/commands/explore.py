@@ -16,7 +16,7 @@ from rich.console import Console
 
 from arch_models.overlay import overlay_toml
 from studies.certify.bounds import Question
-from studies.certify.branch import Settings as ProofSettings
+from studies.certify.branching.branch import Settings as ProofSettings
 from studies.certify.goals import Aim, aims_of
 from studies.certify.session import Effort, run_proof
 from studies.commands.options import (

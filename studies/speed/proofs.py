@@ -15,7 +15,8 @@ from typing import NamedTuple
 from arch_models.board import load_board
 from arch_models.overlay import load_overlay
 from studies.certify.bounds import Question
-from studies.certify.branch import Book, Branch, Settings, State
+from studies.certify.branching.book import Book
+from studies.certify.branching.branch import Branch, Settings, State
 from studies.certify.certificate import Certificate, claim_of, question_of, write_certificate
 from studies.plain.machine import default_workers
 from studies.search.space import Space, default_space

@@ -10,7 +10,9 @@ import pytest
 
 from arch_models.fields import FieldError
 from studies.certify.bounds import Bounds, Question
-from studies.certify.branch import Book, Branch, Closer, Settings
+from studies.certify.branching.book import Book
+from studies.certify.branching.branch import Branch, Settings
+from studies.certify.branching.closing import Closer
 from studies.certify.certificate import (
     Certificate,
     _sum,

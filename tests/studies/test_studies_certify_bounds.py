@@ -18,7 +18,7 @@ from cosim.analysis.least import Least
 from cosim.build import Builder
 from studies.certify.bounds import FETCHED, LAST, Bounds, Question
 from studies.certify.boxes import PACE, Box
-from studies.certify.branch import Settings
+from studies.certify.branching.branch import Settings
 from studies.certify.certificate import (
     certificate,
 )

@@ -11,7 +11,8 @@ from rich.console import Console
 from arch_models.board import load_board
 from arch_models.overlay import DESIGNS, load_overlay
 from studies.certify.bounds import Question
-from studies.certify.branch import Book, Branch, Settings
+from studies.certify.branching.book import Book
+from studies.certify.branching.branch import Branch, Settings
 from studies.certify.certificate import (
     Certificate,
     write_certificate,
@@ -146,7 +147,7 @@ def flat(text: str) -> str:
 def test_designs_to_start_from_are_simulated_first(monkeypatch):
     start = dict(proved()[1].front.members[0].choice)
     # Of this small space the proof's own ones hold the best already.
-    monkeypatch.setattr("studies.certify.branch.starting_choices", lambda *_: [])
+    monkeypatch.setattr("studies.certify.branching.branch.starting_choices", lambda *_: [])
     branch = Branch(Question(SMALL, BOARD, SLOW, narrow_space()), Settings(seconds=0.0),
                     Book(None, ""))
     slow = branch.run()

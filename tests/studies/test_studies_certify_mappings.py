@@ -17,7 +17,7 @@ from cosim.executors.fast import simulate
 from studies.certify.bounds import Bounds, Question
 from studies.certify.boxes import Box
 from studies.certify.layers import Layers, alike
-from studies.certify.programs import made_of, private
+from studies.certify.runs.programs import made_of, private
 from studies.certify.sizes import Sizes, resized
 from studies.search.space import default_space
 from studies.search.space_overlays import choice_of, overlay_of

@@ -33,10 +33,11 @@ from cosim.program.table import (
 from cosim.recurrence.cpu import Timer
 from studies.certify.bounds import Rule
 from studies.certify.boxes import Box
-from studies.certify.branch import Settings
+from studies.certify.branching.branch import Settings
 from studies.certify.certificate import Certificate, write_certificate
 from studies.certify.parts import PORTS as SIDES
-from studies.certify.programs import LIMITS, Ways, WaysOf, first_late, private, with_ways
+from studies.certify.runs.programs import LIMITS, private
+from studies.certify.runs.ways import Ways, WaysOf, first_late, with_ways
 from studies.plain.errors import UserError
 from studies.search.space import Space, default_space
 from studies.search.space_overlays import overlay_of

@@ -9,7 +9,8 @@ from functools import cache
 from arch_models.board import BOARDS, load_board
 from arch_models.overlay import Engine, Infeasible, load_overlay
 from studies.certify.bounds import Question
-from studies.certify.branch import Book, Branch, Settings
+from studies.certify.branching.book import Book
+from studies.certify.branching.branch import Branch, Settings
 from studies.certify.certificate import claim_of
 from studies.certify.goals import Aim, Point, point_of
 from studies.evaluation.evaluate import evaluate

@@ -27,7 +27,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "hw/board/seal.py:seal": ("seal",),
     "hw/interface/descriptors.py:shell_text": ("program",),
     "hw/project/emit.py:project_files": ("prediction", "manifest"),
-    "studies/certify/branch.py:add": ("boxes",),
+    "studies/certify/branching/book.py:add": ("boxes",),
     "studies/certify/certificate.py:write_certificate": ("certificate",),
     "studies/certify/session.py:run_proof": ("claim",),
     "studies/commands/calibrate.py:calibrate": ("calibration",),

@@ -1,27 +1,23 @@
-"""Designs that share a program: those that differ in ports, limits, starts and layouts.
+"""Ways of a program: each choice of ports and limits that differs, run until it is surely late.
 
-It chooses no buffers. The bound is the program on private ports, each as quick as the quickest of
-the board, with the highest limits: on these the end of every operation follows from others by `max`
-and `+` alone, so that a port that is shared, a lower limit and a slower memory come no earlier.
-Under the DDR3 memory, what tables do not exclude is run way by way, each way that differs once, and
-stopped as soon as it is certain to be late. docs/proof.md has the reasons.
+Under the DDR3 memory a port that is shared or a lower limit may come earlier, so that no way bounds
+another: what tables do not exclude is run, each way once. docs/proof.md has the reasons.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, inf
 from typing import NamedTuple
 
 import numpy as np
 
-from arch_models.board import Board, BoardPort
-from arch_models.memory import Memory, MemoryParameterError, Port, memory_for
+from arch_models.board import BoardPort
+from arch_models.memory import Memory, MemoryParameterError, memory_for
 from arch_models.overlay import Infeasible, Master, Overlay, Role
-from arch_models.power.energy import Sites
 from cosim.analysis.behind import Chains
 from cosim.build import Builder
 from cosim.executors import fast
@@ -29,121 +25,19 @@ from cosim.executors.alike import alike, program_alike
 from cosim.executors.fast import unit_table
 from cosim.lowering.lower import Lowered
 from cosim.lowering.wiring import units_of
-from cosim.mapping.tiles import Mapping
 from cosim.memory.bursts import FAR
-from cosim.program.table import Program, Unit, UnitKind
+from cosim.program.table import Unit
 from cosim.recurrence.cpu import Timer
-from studies.certify.boxes import Box, fewest_starts
-from studies.certify.goals import Point
-from studies.certify.joules import Joules
+from studies.certify.boxes import Box
 from studies.certify.parts import PORTS
+from studies.certify.runs.programs import LIMITS, highest, private
 from studies.search.space import Choice, Value
 from studies.search.space_overlays import overlay_of
 
-WRITTEN = "write_outstanding"
-LIMITS = ("read_outstanding", WRITTEN)
-READERS = ("input_port", "input_port_2", "weight_port", "fetch_port")
-#: Axes that no row of a program depends on, but for the addresses of `layout`.
-LATE = (*PORTS, *LIMITS, "start", "layout")
+#: The axis of the limit of writes.
+WRITTEN = LIMITS[1]
 #: Names and values of some axes.
 Chosen = tuple[tuple[str, Value], ...]
-
-
-class Timed(NamedTuple):
-    """A bound for all designs of a box, and a design of the box that comes near it."""
-
-    cycles: int
-    point: Point
-    choice: Choice
-    box: Box
-
-
-class Programs:
-    """Bounds of boxes in which only ports, limits, starts and layouts are open."""
-
-    def __init__(self, builder: Builder, base: Overlay, joules: Joules | None) -> None:
-        self.builder, self.base, self.joules = builder, base, joules
-        self._cycles: dict[Hashable, int] = {}
-
-    @property
-    def board(self) -> Board:
-        """The board of the designs."""
-        return self.builder.board
-
-    def bounds(self, box: Box, sites: Sites, share: float) -> list[Timed]:
-        """One for each layout, and for energy each way to start; none where nothing can be built.
-
-        `sites`, `share`: what all designs need at least.
-        """
-        starts: tuple[Value | None, ...] = box.values("start")
-        if self.joules is None:
-            starts = tuple(fewest_starts(box).values())
-        found = []
-        for layout, start in itertools.product(box.values("layout") or (None,), starts or (None,)):
-            sides = {name: (value,) for name, value in (("layout", layout), ("start", start))
-                     if value is not None}
-            timed = self._bound(box.narrowed(**sides), sites, share)
-            if timed is not None:
-                found.append(timed)
-        return found
-
-    def _bound(self, box: Box, sites: Sites, share: float) -> Timed | None:
-        """Of a box with one layout."""
-        choice = box.design(quickest_way(box))
-        overlay = overlay_of(choice, self.base, self.board)
-        mapping = self.builder.mapping(overlay)
-        if isinstance(mapping, Infeasible):
-            return None
-        key = made_of(overlay, mapping)
-        if self.joules is None and key in self._cycles:
-            cycles, uj = self._cycles[key], 0.0
-        else:
-            lowered = self.builder.lower(overlay, mapping)
-            if isinstance(lowered, Infeasible):
-                return None
-            cycles = int(fast.simulate(*private(lowered.program, memory_for(
-                self.board, overlay, "flat"))).total_cycles)
-            uj = self.joules.of_program(lowered, cycles, overlay, sites) if self.joules else 0.0
-            self._cycles[key] = cycles
-        return Timed(cycles, Point(cycles / overlay.clock_hz * 1e3, uj, share), choice, box)
-
-
-def quickest_way(box: Box) -> dict[str, Value]:
-    """The highest limits, and ports that no two readers share if there are."""
-    names = [name for name in PORTS if box.values(name) and box.may_have(box.root.axis(name))]
-    readers = [index for index, name in enumerate(names) if name in READERS]
-    ways = itertools.product(*(box.values(name) for name in names))
-    best = min(ways, key=lambda way: -len({way[index] for index in readers}), default=())
-    return {**_highest(box), **dict(zip(names, best, strict=True))}
-
-
-def made_of(overlay: Overlay, mapping: Mapping) -> Hashable:
-    """What the cycles of a program on private ports follow from. Fusions and engines that no layer
-    has make no row, and a unit without rows keeps nobody waiting; where masters are at does not
-    count, but their width does."""
-    engines = frozenset(item.engine for item in mapping.layers if item.engine)
-    return (mapping.layers, *(tuple(item.items()) for item in (
-                mapping.kept, mapping.bands, mapping.layouts.channels)), engines,
-            tuple(replace(item, port="") for item in overlay.masters),
-            *(getattr(overlay, item.name) for item in fields(overlay)
-              if item.name not in ("name", "fusions", "engines", "masters")))
-
-
-def private(program: Program, memory: Memory) -> tuple[Program, Memory]:
-    """The program with a port for each master, as wide as its own and as quick as the quickest."""
-    ports: list[Port] = []
-    units = []
-    for unit in program.units:
-        if unit.kind == UnitKind.COMPUTE:
-            units.append(unit)
-            continue
-        units.append(replace(unit, port=len(ports)))
-        ports.append(replace(
-            memory.ports[unit.port],
-            read_latency_cycles=min(item.read_latency_cycles for item in memory.ports),
-            write_latency_cycles=min(item.write_latency_cycles for item in memory.ports),
-            write_lead_cycles=min(item.write_lead_cycles for item in memory.ports)))
-    return replace(program, units=tuple(units)), Memory("flat", tuple(ports))
 
 
 class Early(NamedTuple):
@@ -203,7 +97,7 @@ class Ways:
 
     def program(self, box: Box) -> WaysOf | None:
         """The program of such designs, without ports and limits; None if it cannot be built."""
-        overlay = overlay_of(box.design(_highest(box)), self.base, self.builder.board)
+        overlay = overlay_of(box.design(highest(box)), self.base, self.builder.board)
         mapping = self.builder.mapping(overlay)
         if isinstance(mapping, Infeasible):
             return None
@@ -276,8 +170,12 @@ class WaysOf:
     def __post_init__(self) -> None:
         memory = memory_for(self.owner.builder.board, self.overlay, "flat")
         self.program, self.memory = private(self.lowered.program, memory)
-        self.chains = Chains.of(self.program)
         self._alone: dict[Chosen, tuple[int, np.ndarray | None]] = {}
+
+    @cached_property
+    def chains(self) -> Chains | None:
+        """Of operations on private ports; none where `alike` tells that no way is to be run."""
+        return Chains.of(self.program)
 
     @cached_property
     def alike(self) -> Hashable:
@@ -334,10 +232,6 @@ def _without_ways(overlay: Overlay) -> tuple[Master, ...]:
 def _axis(master: str) -> str:
     """The axis of a master's port."""
     return "input_port_2" if master == "input_2" else f"{master}_port"
-
-
-def _highest(box: Box) -> dict[str, Value]:
-    return {name: max(box.values(name)) for name in LIMITS if box.values(name)}
 
 
 def _kind(ports: Sequence[BoardPort]) -> Hashable:

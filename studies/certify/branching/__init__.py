@@ -1,0 +1,1 @@
+"""Which box is cut or closed next, and what became of those that were."""

@@ -1,0 +1,1 @@
+"""What programs are asked of that are lowered: a bound of each, and each in every way."""
