@@ -13,7 +13,7 @@ import numpy as np
 
 from cosim.compiled import PLAIN_RULE, at
 from cosim.executors.fast_lines import ask_again, find_front, joined, leave
-from cosim.executors.fast_ports import admitted, request_ahead, served
+from cosim.executors.fast_ports import admitted, request, request_ahead, served, who_requests
 from cosim.executors.fast_state import READ, flight_of
 from cosim.executors.fast_streams import leap, may_leap
 from cosim.memory.bursts import FAR
@@ -257,19 +257,24 @@ def controller_act(machine, counts, limit):
     bound = FAR if limit == FAR else to_ddr(limit, dram.t)
     turn, reads, writes = _taken_up(s)
     first, other = find_front(machine, machine.readers), find_front(machine, machine.writers)
-    while s.inside > 0:
+    while True:
         waiting = reads.bursts + writes.bursts
-        if waiting == 0 and turn.mode == 0:
+        if waiting == 0 and turn.mode == 0 and s.inside > 0:
             turn, reads, first = _leapt(machine, counts, turn, reads, (first, other), bound)
         read_at = _admitted_at(machine, 0, reads, first)
         admit = min(read_at, _admitted_at(machine, 1, writes, other))
         free = max(turn.now, turn.bus)
         now = free if waiting and free < admit else admit
-        if now >= bound:
-            break
         blocked, accepted, member = -1, -1, -1
-        alone, overtakes = False, False
-        if now == admit:
+        serves, overtakes = False, False
+        if now >= bound or s.inside == 0:
+            blocked, soonest = who_requests(machine, limit)
+            if blocked < 0:
+                break
+            accepted = request(machine, blocked, limit)
+            limit = soonest
+            bound = FAR if limit == FAR else to_ddr(limit, dram.t)
+        elif now == admit:
             turn = Turn(max(turn.now, now), turn.bus, turn.mode, turn.run, turn.switched,
                         turn.bypassed, turn.read, turn.written)
             write = now != read_at
@@ -281,19 +286,19 @@ def controller_act(machine, counts, limit):
             if burst.unit < units:
                 blocked, accepted = admitted(machine, burst.unit, now)
                 member = burst.unit if write else -1
-            alone = (waiting == 0 and free <= now and now < s.refresh
-                     and now < first.arrival and now < other.arrival)
-            turn, reads, writes = _placed(dram, turn, reads, writes, burst, write, alone)
+            serves = (waiting == 0 and free <= now and now < s.refresh
+                      and now < first.arrival and now < other.arrival)
+            turn, reads, writes = _placed(dram, turn, reads, writes, burst, write, serves)
         elif s.refresh <= now:
             turn = _refreshed(dram, turn, now)
-            continue
         else:
+            serves = True
             turn = _decided(dram, turn, reads.bursts, writes.bursts, now)
             if turn.mode:
                 burst, writes, overtakes = _chosen(dram, turn, writes)
             else:
                 burst, reads, overtakes = _chosen(dram, turn, reads)
-        if alone or now != admit:
+        if serves:
             turn, goes_on = _serve(machine, counts, turn, burst, overtakes)
             if goes_on:
                 member = burst.unit

@@ -16,9 +16,7 @@ import numpy as np
 from cosim.compiled import CACHED_RULE, PLAIN_RULE, at
 from cosim.executors.fast_controller import controller_act
 from cosim.executors.fast_lines import start_lines
-from cosim.executors.fast_ports import request_ahead
 from cosim.executors.fast_state import (
-    BLOCKED,
     COMPUTE,
     ENDING,
     FINISHED,
@@ -256,18 +254,10 @@ def _start(run, unit):
 
 @PLAIN_RULE
 def _request(run, unit):
-    """A unit asks its port for a burst now."""
+    """A unit asks its port of the flat memory for a burst now."""
     machine, now = run.machine, run.moment[0].now
     x, settings = at(machine.progress, unit), at(machine.units, unit)
     channel = at(machine.channels, settings.channel)
-    if len(machine.dram.banks):
-        x.presented = now
-        if channel.held >= settings.accept:
-            x.doing = BLOCKED
-            x.due = FAR
-        else:
-            request_ahead(machine, unit, max(now, channel.accepted + 1))
-        return
     _, beats, walk = next_burst(machine, unit, taken_up(x))
     accepted, begin = flat_accept(now, channel.accepted, settings.lead, channel.data_free)
     channel.accepted = accepted
@@ -301,8 +291,9 @@ def _cycle(run):
                     and not at(machine.operations, at(machine.progress, unit).row).wait
                     & ~moment.available):
                 _start(run, unit)
+    ddr3 = len(machine.dram.banks) > 0
     for unit in range(units):  # requests, in unit order
-        if moment.requests == 0:
+        if ddr3 or moment.requests == 0:
             break
         if at(machine.progress, unit).due == now and at(machine.progress, unit).doing == REQUESTING:
             moment.requests -= 1
@@ -310,7 +301,7 @@ def _cycle(run):
     soonest = FAR
     for unit in range(units):
         soonest = min(soonest, at(machine.progress, unit).due)
-    if len(machine.dram.banks) and machine.dram.s[0].inside:
+    if ddr3:
         soonest = controller_act(machine, run.counts, soonest)
     moment.now = soonest
 

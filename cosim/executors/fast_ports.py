@@ -108,6 +108,36 @@ def request_ahead(machine, unit, accepted):
 
 
 @PLAIN_RULE
+def request(machine, unit, now):
+    """A unit asks its port for its next burst now; the cycle that accepts it, -1 if it waits."""
+    x, settings = at(machine.progress, unit), at(machine.units, unit)
+    channel = at(machine.channels, settings.channel)
+    x.presented = now
+    if channel.held < settings.accept:
+        return max(now, channel.accepted + 1)
+    x.doing = BLOCKED
+    x.due = FAR
+    return -1
+
+
+@PLAIN_RULE
+def who_requests(machine, now):
+    """(the first unit that asks for a burst in this cycle, when somebody is due besides it); -1 if
+    none does, or an operation ends in it."""
+    found, soonest = -1, FAR
+    for unit in range(len(machine.units)):
+        x = at(machine.progress, unit)
+        if x.due == now:
+            if x.doing != REQUESTING:
+                return -1, now
+            if found < 0:
+                found = unit
+                continue
+        soonest = min(soonest, x.due)
+    return found, soonest
+
+
+@PLAIN_RULE
 def _waits_longest(machine, number):
     """The unit whose request has waited longest at one direction of a port; -1: none waits."""
     best = -1
