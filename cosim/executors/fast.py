@@ -126,6 +126,7 @@ def _machine(program: Program, memory: Memory) -> Machine:
                                     units["kind"] == WRITE), dram.sources["write"]))
     return Machine(operations, units, progress,
                    np.zeros((members, ring), FLIGHT), np.zeros(ring, np.int64),
+                   np.flatnonzero(units["kind"] != COMPUTE),
                    np.flatnonzero(ways == 0), np.flatnonzero(ways == 1),
                    np.zeros(MEMO, KNOWN), channels, dram)
 

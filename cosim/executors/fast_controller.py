@@ -14,7 +14,7 @@ import numpy as np
 from cosim.compiled import PLAIN_RULE, at
 from cosim.executors.fast_lines import ask_again, find_front, joined, leave
 from cosim.executors.fast_ports import admitted, request, request_ahead, served, who_requests
-from cosim.executors.fast_state import READ, flight_of
+from cosim.executors.fast_state import COMPUTE, READ, flight_of
 from cosim.executors.fast_streams import leap, may_leap
 from cosim.memory.bursts import FAR
 from cosim.memory.crossing import to_ddr
@@ -247,6 +247,16 @@ def _placed(dram, turn, reads, writes, burst, write, alone):
 
 
 @PLAIN_RULE
+def _engines_due(machine):
+    """When an engine's operation ends; none begins or ends while the controller acts."""
+    soonest = FAR
+    for unit in range(len(machine.units)):
+        if at(machine.units, unit).kind == COMPUTE:
+            soonest = min(soonest, at(machine.progress, unit).due)
+    return soonest
+
+
+@PLAIN_RULE
 def controller_act(machine, counts, limit):
     """Let the controller act in every cycle before `limit`, the first in which a unit is due.
 
@@ -257,6 +267,7 @@ def controller_act(machine, counts, limit):
     bound = FAR if limit == FAR else to_ddr(limit, dram.t)
     turn, reads, writes = _taken_up(s)
     first, other = find_front(machine, machine.readers), find_front(machine, machine.writers)
+    still = _engines_due(machine)
     while True:
         waiting = reads.bursts + writes.bursts
         if waiting == 0 and turn.mode == 0 and s.inside > 0:
@@ -268,7 +279,7 @@ def controller_act(machine, counts, limit):
         blocked, accepted, member = -1, -1, -1
         serves, overtakes = False, False
         if now >= bound or s.inside == 0:
-            blocked, soonest = who_requests(machine, limit)
+            blocked, soonest = who_requests(machine, limit, still)
             if blocked < 0:
                 break
             accepted = request(machine, blocked, limit)

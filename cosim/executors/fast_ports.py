@@ -121,11 +121,12 @@ def request(machine, unit, now):
 
 
 @PLAIN_RULE
-def who_requests(machine, now):
+def who_requests(machine, now, engines):
     """(the first unit that asks for a burst in this cycle, when somebody is due besides it); -1 if
-    none does, or an operation ends in it."""
-    found, soonest = -1, FAR
-    for unit in range(len(machine.units)):
+    none does, or an operation ends in it. `engines`: when an engine is due."""
+    found, soonest = -1, engines
+    for place in range(len(machine.movers)):
+        unit = machine.movers[place]
         x = at(machine.progress, unit)
         if x.due == now:
             if x.doing != REQUESTING:
@@ -134,6 +135,8 @@ def who_requests(machine, now):
                 found = unit
                 continue
         soonest = min(soonest, x.due)
+    if engines == now:
+        found = -1
     return found, soonest
 
 

@@ -68,6 +68,7 @@ class Machine(NamedTuple):
     progress: np.ndarray  # PROGRESS of members: units, and behind them background sources
     flight: np.ndarray  # (members, a power of two): FLIGHT of bursts by their number
     scratch: np.ndarray  # as many cycles as a member's
+    movers: np.ndarray  # numbers of the units that move data, ascending
     readers: np.ndarray  # numbers of the members who read, ascending
     writers: np.ndarray  # of those who write
     known: np.ndarray  # KNOWN
