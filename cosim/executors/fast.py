@@ -27,7 +27,7 @@ from cosim.executors.fast_state import (
     Machine,
 )
 from cosim.memory.bursts import BOUNDARY_BYTES
-from cosim.memory.controller import Controller, controller, one_record
+from cosim.memory.controller import controller, one_record, timing
 from cosim.program.result import SimResult, Trace
 from cosim.program.table import Program, ProgramError, Unit, layer_macs, rows_by_unit
 from cosim.program.totals import refuse_beyond
@@ -39,8 +39,8 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
     `trace`: also return start and end of every operation, repeats written out. Raises
     `ProgramError` if a unit waits for a token that never comes, or a total is beyond counting.
     """
-    run = _run(program, memory, program.operation_count if trace else 0,
-               np.zeros(0, np.int64))
+    run = _run(load(program), wire(program.units, memory),
+               program.operation_count if trace else 0, np.zeros(0, np.int64))
     total, counts, dram = run.moment[0].total, run.counts, run.machine.dram.s[0]
     idle = total - counts.busy - counts.memory_stall - counts.token_stall.sum(axis=1)
     return SimResult(
@@ -52,6 +52,23 @@ def simulate(program: Program, memory: Memory, trace: bool = False) -> SimResult
         if trace else None)
 
 
+class Loaded(NamedTuple):
+    """A program as the loop reads it, whatever ports and limits its units have."""
+
+    program: Program
+    code: Code  # of which all operations may end at any time
+    tokens: np.ndarray
+
+
+class Wired(NamedTuple):
+    """Units with their limits on the ports of a memory, as the loop reads them."""
+
+    memory: Memory
+    units: np.ndarray  # UNIT
+    channels: np.ndarray  # CHANNEL
+    limits: tuple[int, ...]  # bursts that each unit may have in flight
+
+
 class Ended(NamedTuple):
     """The `cycles` of a run, None if it was stopped. `needed`: with this limit of writers' bursts
     in flight, or any between it and their own, it goes the same way on a DDR3 memory."""
@@ -60,38 +77,49 @@ class Ended(NamedTuple):
     needed: int
 
 
-def simulate_until(program: Program, memory: Memory, latest: np.ndarray) -> Ended:
+def simulate_until(loaded: Loaded, wired: Wired, latest: np.ndarray) -> Ended:
     """Run a program as `simulate` does, and stop once an operation ends later than it may.
 
     `latest`: by operation, in the order of a trace, the last cycle at which it may end.
     """
-    run = _run(program, memory, 0, latest)
+    run = _run(loaded, wired, 0, latest)
     moment, progress = run.moment[0], run.machine.progress
     return Ended(None if moment.late else int(moment.total), int(progress["needed"].max()))
 
 
-def _run(program: Program, memory: Memory, traced: int, latest: np.ndarray) -> Run:
-    """A run that is over, or late; `traced`: so many operations are traced."""
+def load(program: Program) -> Loaded:
+    """Look at a program once, for any number of runs; `ProgramError` if a total is beyond counting.
+    """
     refuse_beyond(program)
-    machine = _machine(program, memory)
-    code = _code(program, latest)
-    tokens = Tokens(np.array([channel.initial for channel in program.channels], np.int64),
-                    np.zeros(len(program.channels), np.int64))
-    run = Run(machine, code, tokens, _counts(program, code, traced), one_record(MOMENT))
-    total, stuck = loop(run)
-    if stuck >= 0:
-        raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
-                           f"comes, at cycle {total}")
-    return run
-
-
-def _code(program: Program, latest: np.ndarray) -> Code:
     order, starts = rows_by_unit(program)
     repeats = np.array([part.repeat for part in program.segments], np.int64)
     firsts = np.array([part.first for part in program.segments], np.int64)
     lengths = np.array([part.last - part.first for part in program.segments], np.int64)
     bases = np.concatenate(([0], np.cumsum(repeats * lengths)))[:-1].astype(np.int64)
-    return Code(order, starts, repeats, bases, lengths, firsts, latest)
+    return Loaded(program, Code(order, starts, repeats, bases, lengths, firsts,
+                                np.zeros(0, np.int64)),
+                  np.array([channel.initial for channel in program.channels], np.int64))
+
+
+def wire(program_units: Sequence[Unit], memory: Memory) -> Wired:
+    """Look at units and ports once, for any number of runs."""
+    units, channels = unit_table(program_units, memory)
+    if memory.model == "ddr3" and memory.ddr is not None:
+        _set_paces(units, timing(memory.ddr)[0])
+    return Wired(memory, units, channels, tuple(unit.outstanding for unit in program_units))
+
+
+def _run(loaded: Loaded, wired: Wired, traced: int, latest: np.ndarray) -> Run:
+    """A run that is over, or late; `traced`: so many operations are traced."""
+    program, code = loaded.program, loaded.code._replace(latest=latest)
+    tokens = Tokens(loaded.tokens.copy(), np.zeros(len(program.channels), np.int64))
+    run = Run(_machine(program, wired), code, tokens, _counts(program, code, traced),
+              one_record(MOMENT))
+    total, stuck = loop(run)
+    if stuck >= 0:
+        raise ProgramError(f"unit {program.units[stuck].name!r} waits for a token that never "
+                           f"comes, at cycle {total}")
+    return run
 
 
 def _counts(program: Program, code: Code, traced: int) -> Counts:
@@ -111,32 +139,29 @@ def _counts(program: Program, code: Code, traced: int) -> Counts:
         trace_misses=zeros(traced))
 
 
-def _machine(program: Program, memory: Memory) -> Machine:
-    units, channels = unit_table(program.units, memory)
-    count = len(units)
-    limits = [unit.outstanding for unit in program.units] + [1]
+def _machine(program: Program, wired: Wired) -> Machine:
+    units = wired.units
     operations = np.ascontiguousarray(program.operations).view(OPERATION).reshape(-1)
-    dram = controller(memory, sum(limits))
-    members = count + len(dram.sources)
-    ring = 1 << (max(limits) - 1).bit_length()  # rings are indexed with a mask
+    dram = controller(wired.memory, sum(wired.limits) + 1)
+    members = len(units) + len(dram.sources)
+    ring = 1 << (max(wired.limits, default=1) - 1).bit_length()  # rings are indexed with a mask
     progress = np.zeros(members, PROGRESS)
     progress["needed"] = 1
-    _set_paces(units, dram)
     ways = np.concatenate((np.where(units["kind"] == COMPUTE, -1,
                                     units["kind"] == WRITE), dram.sources["write"]))
     return Machine(operations, units, progress,
                    np.zeros((members, ring), FLIGHT), np.zeros(ring, np.int64),
                    np.flatnonzero(units["kind"] != COMPUTE),
                    np.flatnonzero(ways == 0), np.flatnonzero(ways == 1),
-                   np.zeros(MEMO, KNOWN), channels, dram)
+                   np.zeros(MEMO, KNOWN), wired.channels.copy(), dram)
 
 
-def _set_paces(units: np.ndarray, dram: Controller) -> None:
+def _set_paces(units: np.ndarray, t: np.void) -> None:
     """Find who can be a stream (`cosim.executors.fast_streams`), and its pace; none with bank
     groups, whose DRAM bursts have other spacings."""
-    atom, row_bytes, clock, cycle, mask = dram.t[["atom", "row_bytes", "clock", "cycle",
-                                                  "group_mask"]].item()
-    if not len(dram.banks) or mask:
+    atom, row_bytes, clock, cycle, mask = t[["atom", "row_bytes", "clock", "cycle",
+                                             "group_mask"]].item()
+    if mask:
         return
     size, clocks = units["max_beats"] * units["width"], units["max_beats"] * clock
     stream = ((units["sole"] == 1) & (units["kind"] == READ)

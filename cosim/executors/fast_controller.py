@@ -247,6 +247,17 @@ def _placed(dram, turn, reads, writes, burst, write, alone):
 
 
 @PLAIN_RULE
+def _picked(dram, turn, reads, writes, now):
+    """(turn, windows, the burst to serve out of one, does it overtake one?)."""
+    turn = _decided(dram, turn, reads.bursts, writes.bursts, now)
+    if turn.mode:
+        burst, writes, overtakes = _chosen(dram, turn, writes)
+    else:
+        burst, reads, overtakes = _chosen(dram, turn, reads)
+    return turn, reads, writes, burst, overtakes
+
+
+@PLAIN_RULE
 def _engines_due(machine):
     """When an engine's operation ends; none begins or ends while the controller acts."""
     soonest = FAR
@@ -258,10 +269,11 @@ def _engines_due(machine):
 
 @PLAIN_RULE
 def controller_act(machine, counts, limit):
-    """Let the controller act in every cycle before `limit`, the first in which a unit is due.
+    """Let the controller act, and decide what units ask for from the cycle `limit` on, in unit
+    order, up to a cycle in which an operation ends: that cycle.
 
-    What it does may make a unit due earlier; returned is the cycle that then comes first. The
-    controller acts at the end of the cycle in which its clock begins.
+    `limit`: the first cycle in which a unit is due; what the controller does may make one due
+    earlier. It acts at the end of the cycle in which its clock begins.
     """
     dram, s, units = machine.dram, machine.dram.s[0], len(machine.units)
     bound = FAR if limit == FAR else to_ddr(limit, dram.t)
@@ -304,11 +316,7 @@ def controller_act(machine, counts, limit):
             turn = _refreshed(dram, turn, now)
         else:
             serves = True
-            turn = _decided(dram, turn, reads.bursts, writes.bursts, now)
-            if turn.mode:
-                burst, writes, overtakes = _chosen(dram, turn, writes)
-            else:
-                burst, reads, overtakes = _chosen(dram, turn, reads)
+            turn, reads, writes, burst, overtakes = _picked(dram, turn, reads, writes, now)
         if serves:
             turn, goes_on = _serve(machine, counts, turn, burst, overtakes)
             if goes_on:

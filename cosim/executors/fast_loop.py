@@ -3,8 +3,8 @@
 It defines nothing; `cosim.executors.des` says what the rules are, and `fast` prepares its arrays.
 
 The loop visits only cycles in which a unit does something. In such a cycle it first ends operations
-(their tokens appear), then starts operations, then decides requests in unit order, then lets the
-DDR controller act, up to the cycle in which a unit is next due.
+(their tokens appear), then starts operations, then decides requests in unit order. On a DDR3 memory
+the controller does that, and acts up to the cycle in which an operation next ends.
 """
 
 from __future__ import annotations
@@ -253,9 +253,8 @@ def _start(run, unit):
 
 
 @PLAIN_RULE
-def _request(run, unit):
+def _request(machine, unit, now):
     """A unit asks its port of the flat memory for a burst now."""
-    machine, now = run.machine, run.moment[0].now
     x, settings = at(machine.progress, unit), at(machine.units, unit)
     channel = at(machine.channels, settings.channel)
     _, beats, walk = next_burst(machine, unit, taken_up(x))
@@ -291,19 +290,25 @@ def _cycle(run):
                     and not at(machine.operations, at(machine.progress, unit).row).wait
                     & ~moment.available):
                 _start(run, unit)
-    ddr3 = len(machine.dram.banks) > 0
+    if len(machine.dram.banks):
+        moment.now = controller_act(machine, run.counts, _soonest(machine))
+        return
     for unit in range(units):  # requests, in unit order
-        if ddr3 or moment.requests == 0:
+        if moment.requests == 0:
             break
         if at(machine.progress, unit).due == now and at(machine.progress, unit).doing == REQUESTING:
             moment.requests -= 1
-            _request(run, unit)
+            _request(machine, unit, now)
+    moment.now = _soonest(machine)
+
+
+@PLAIN_RULE
+def _soonest(machine):
+    """The cycle in which a unit is due next."""
     soonest = FAR
-    for unit in range(units):
+    for unit in range(len(machine.units)):
         soonest = min(soonest, at(machine.progress, unit).due)
-    if ddr3:
-        soonest = controller_act(machine, run.counts, soonest)
-    moment.now = soonest
+    return soonest
 
 
 @CACHED_RULE

@@ -10,10 +10,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from arch_models.memory import memory_for
+from arch_models.memory import Memory, memory_for
 from arch_models.overlay import Infeasible
 from cosim.analysis.behind import Chains
-from cosim.build import Builder
+from cosim.build import Builder, build
 from cosim.executors import fast
 from cosim.executors.alike import alike
 from cosim.executors.fast import unit_table
@@ -150,6 +150,10 @@ def test_no_operation_ends_later_than_what_is_behind_it_allows(graph, count):
         assert (result.trace.end + found <= result.total_cycles).all()
 
 
+def until(program: Program, memory: Memory, latest: np.ndarray) -> fast.Ended:
+    return fast.simulate_until(fast.load(program), fast.wire(program.units, memory), latest)
+
+
 @pytest.mark.parametrize("share", [0.9, 0.99, 0.999])
 def test_late_is_late_and_what_is_not_late_is_whole(share):
     late = 0
@@ -157,11 +161,11 @@ def test_late_is_late_and_what_is_not_late_is_whole(share):
         memory = memory_for(BOARD, overlay, "ddr3")
         whole = fast.simulate(program, memory)
         bar = int(whole.total_cycles * share)
-        found = fast.simulate_until(program, memory, bar - behind(overlay, program)[1]).cycles
+        found = until(program, memory, bar - behind(overlay, program)[1]).cycles
         late += found is None
         assert found in (None, whole.total_cycles)
         same = whole.total_cycles - behind(overlay, program)[1]
-        assert fast.simulate_until(program, memory, same).cycles == whole.total_cycles
+        assert until(program, memory, same).cycles == whole.total_cycles
     assert late > 15
 
 
@@ -172,7 +176,7 @@ def test_a_lower_limit_alone_takes_what_its_private_ports_take():
     for start in ("frame", "layer"):
         ways = Ways(Builder(SMALL, BOARD), BASE, "ddr3")
         for box in space_programs(space, start):
-            timed = ways.program(box)
+            timed = next(ways.programs(box), None)
             if timed is None:
                 continue
             for limits in reversed(timed.limits()):
@@ -188,7 +192,7 @@ def test_a_lower_limit_alone_takes_what_its_private_ports_take():
 def test_a_run_that_may_take_any_time_is_a_simulation():
     for _, overlay, _, program in programs(5, 3):
         memory = memory_for(BOARD, overlay, "ddr3")
-        found = fast.simulate_until(program, memory, np.full(program.operation_count, FAR))
+        found = until(program, memory, np.full(program.operation_count, FAR))
         assert found.cycles == fast.simulate(program, memory).total_cycles
 
 
@@ -211,8 +215,7 @@ def test_a_limit_of_writes_that_is_not_needed_changes_nothing():
         memory = random_memory(seed, "ddr3")
         program = random_program(seed, len(memory.ports))
         free = np.full(program.operation_count, FAR)
-        whole, needed = fast.simulate(program, memory), fast.simulate_until(
-            program, memory, free).needed
+        whole, needed = fast.simulate(program, memory), until(program, memory, free).needed
         most = max((unit.outstanding for unit in program.units
                     if unit.kind is UnitKind.WRITE), default=1)
         assert 1 <= needed <= most
@@ -305,6 +308,9 @@ def test_programs_of_each_layout_and_start_are_run_once(monkeypatch):
     box = boxes[0]
     programs = list(ways.programs(box))
     assert len(programs) == 6 and sum(item.box.designs for item in programs) == box.designs
+    for item in programs:
+        built = build(SMALL, item.overlay, BOARD)
+        assert np.array_equal(built.program.operations, item.lowered.program.operations)
     least = min(item.ms for item in ways.early(box, lambda: 1e9, lambda: 1e9))
     assert len(set(runs)) == 6
     runs.clear()

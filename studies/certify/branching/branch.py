@@ -176,6 +176,8 @@ class Branch:
 
     def _close(self, answer: Callable[[Sequence], Iterable[Closed]]) -> None:
         asked, bar = [], self.bar
+        if self.question.by_ways:  # what takes longest first: processes end at about one time
+            self.batch.sort(key=lambda item: item.box.designs, reverse=True)
         for item in list(self.batch):
             known = self.book.known.get(item.asked)
             if known is not None and not bar.as_strict(known[0]):

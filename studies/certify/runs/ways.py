@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from arch_models.board import BoardPort
-from arch_models.memory import Memory, MemoryParameterError, memory_for
+from arch_models.memory import MemoryParameterError, memory_for
 from arch_models.overlay import Infeasible, Master, Overlay, Role
 from cosim.analysis.behind import Chains
 from cosim.build import Builder
@@ -26,7 +26,6 @@ from cosim.executors.fast import unit_table
 from cosim.lowering.lower import Lowered
 from cosim.lowering.wiring import units_of
 from cosim.memory.bursts import FAR
-from cosim.program.table import Unit
 from cosim.recurrence.cpu import Timer
 from studies.certify.boxes import Box
 from studies.certify.parts import PORTS
@@ -51,8 +50,7 @@ class Way(NamedTuple):
     """What is alike for some ports and limits, and one of these choices."""
 
     chosen: Chosen
-    units: tuple[Unit, ...]
-    memory: Memory
+    wired: fast.Wired
 
 
 @dataclass
@@ -86,23 +84,19 @@ class Ways:
             asked = most_ms
 
     def programs(self, box: Box) -> Iterator[WaysOf]:
-        """Those of each layout and each way to start, of which designs can be built."""
-        for layout, start in itertools.product(
-                *(box.values(name) or (None,) for name in ("layout", "start"))):
-            program = self.program(box.narrowed(**{
-                name: (value,) for name, value in (("layout", layout), ("start", start))
-                if value is not None}))
-            if program is not None:
-                yield program
+        """Those of each layout and each way to start, without ports and limits, that can be built.
+        """
+        for start in _parts(box, "start"):
+            mapping = self.builder.mapping(self._overlay(start))  # whatever the layout
+            if isinstance(mapping, Infeasible):
+                continue
+            for part in _parts(start, "layout"):
+                lowered = self.builder.lower(self._overlay(part), mapping)
+                if not isinstance(lowered, Infeasible):
+                    yield WaysOf(self, part, self._overlay(part), lowered)
 
-    def program(self, box: Box) -> WaysOf | None:
-        """The program of such designs, without ports and limits; None if it cannot be built."""
-        overlay = overlay_of(box.design(highest(box)), self.base, self.builder.board)
-        mapping = self.builder.mapping(overlay)
-        if isinstance(mapping, Infeasible):
-            return None
-        lowered = self.builder.lower(overlay, mapping)
-        return None if isinstance(lowered, Infeasible) else WaysOf(self, box, overlay, lowered)
+    def _overlay(self, box: Box) -> Overlay:
+        return overlay_of(box.design(highest(box)), self.base, self.builder.board)
 
     def _early(self, timed: WaysOf, most_ms: Callable[[], float], best_ms: Callable[[], float],
                asked: Callable[[], float]) -> Iterator[Early]:
@@ -133,7 +127,7 @@ class Ways:
             for ports in self._different(sides):
                 way = self._way(overlay, (*ports, *limits))
                 if way is not None:
-                    found.setdefault(alike(way.units, way.memory), way)
+                    found.setdefault(*way)
             self._ways[key] = list(found.values())
         return self._ways[key]
 
@@ -148,14 +142,16 @@ class Ways:
             self._kinds[sides] = list(found.values())
         return self._kinds[sides]
 
-    def _way(self, overlay: Overlay, chosen: Chosen) -> Way | None:
-        """None where two masters of one port have other widths: there is no such design."""
+    def _way(self, overlay: Overlay, chosen: Chosen) -> tuple[Hashable, Way] | None:
+        """A way, and what ways that are alike have in common; None where two masters of one port
+        have other widths: there is no such design."""
         design = with_ways(overlay, dict(chosen))
         try:
             memory = memory_for(self.builder.board, design, self.model)
         except MemoryParameterError:
             return None
-        return Way(chosen, units_of(design, self.builder.board), memory)
+        units = units_of(design, self.builder.board)
+        return alike(units, memory), Way(chosen, fast.wire(units, memory))
 
 
 @dataclass
@@ -171,6 +167,11 @@ class WaysOf:
         memory = memory_for(self.owner.builder.board, self.overlay, "flat")
         self.program, self.memory = private(self.lowered.program, memory)
         self._alone: dict[Chosen, tuple[int, np.ndarray | None]] = {}
+
+    @cached_property
+    def loaded(self) -> fast.Loaded:
+        """As it is run."""
+        return fast.load(self.lowered.program)
 
     @cached_property
     def chains(self) -> Chains | None:
@@ -208,13 +209,17 @@ class WaysOf:
 
     def run(self, way: Way, limits: Chosen, first: int) -> fast.Ended:
         """Its cycles, None if it takes `first` or more."""
-        program = replace(self.lowered.program, units=way.units)
         behind = self.alone(limits)[1]
-        latest = (np.full(program.operation_count, FAR) if behind is None or first >= FAR
+        latest = (np.full(self.program.operation_count, FAR) if behind is None or first >= FAR
                   else first - 1 - behind)
-        found = fast.simulate_until(program, way.memory, latest)
+        found = fast.simulate_until(self.loaded, way.wired, latest)
         late = found.cycles is None or found.cycles >= first
         return fast.Ended(None, found.needed) if late else found
+
+
+def _parts(box: Box, axis: str) -> list[Box]:
+    """The box at each value of an axis; itself if it has no such axis."""
+    return [box.narrowed(**{axis: (value,)}) for value in box.values(axis)] or [box]
 
 
 def with_ways(overlay: Overlay, chosen: dict[str, Value]) -> Overlay:
