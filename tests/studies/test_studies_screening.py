@@ -13,7 +13,15 @@ from studies.plain.stopping import Stopped
 from studies.proof.regret import SEARCHES, recorded
 from studies.search.exploration import beginning, explore, outcome
 from studies.search.outcomes import Sampler, Settings
-from studies.search.screening import AIMS, ARRAY, bounder, promising, roomy, screened
+from studies.search.screening import (
+    AIMS,
+    ARRAY,
+    BOUNDS_A_DESIGN,
+    bounder,
+    promising,
+    roomy,
+    screened,
+)
 from studies.search.search import search
 from studies.search.space import default_space
 from studies.search.space_overlays import starting_choices
@@ -49,6 +57,12 @@ def test_what_is_handed_on_has_the_least_bounds(found, bound):
             aim.of(record.evaluation) for record in found.records if record.evaluation)
     arrays = {tuple(choice[name] for name in ARRAY) for choice in chosen}
     assert len(arrays) > 2
+
+
+def test_who_asks_for_few_designs_waits_for_few_bounds(bound):
+    few = Settings(designs=3)
+    judged = screened(SPACE, few, starting_choices(SPACE, BASE, BOARD), bound).judged
+    assert judged == few.designs * BOUNDS_A_DESIGN < few.screened
 
 
 def test_a_search_begins_with_them_and_ends_near_what_is_proved(found, bound):
