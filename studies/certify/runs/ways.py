@@ -86,14 +86,15 @@ class Ways:
     def programs(self, box: Box) -> Iterator[WaysOf]:
         """Those of each layout and each way to start, without ports and limits, that can be built.
         """
-        for start in _parts(box, "start"):
+        for start in box.parts("start") or [box]:
             mapping = self.builder.mapping(self._overlay(start))  # whatever the layout
             if isinstance(mapping, Infeasible):
                 continue
-            for part in _parts(start, "layout"):
-                lowered = self.builder.lower(self._overlay(part), mapping)
+            for part in start.parts("layout") or [start]:
+                overlay = self._overlay(part)
+                lowered = self.builder.lower(overlay, mapping)
                 if not isinstance(lowered, Infeasible):
-                    yield WaysOf(self, part, self._overlay(part), lowered)
+                    yield WaysOf(self, part, overlay, lowered)
 
     def _overlay(self, box: Box) -> Overlay:
         return overlay_of(box.design(highest(box)), self.base, self.builder.board)
@@ -215,11 +216,6 @@ class WaysOf:
         found = fast.simulate_until(self.loaded, way.wired, latest)
         late = found.cycles is None or found.cycles >= first
         return fast.Ended(None, found.needed) if late else found
-
-
-def _parts(box: Box, axis: str) -> list[Box]:
-    """The box at each value of an axis; itself if it has no such axis."""
-    return [box.narrowed(**{axis: (value,)}) for value in box.values(axis)] or [box]
 
 
 def with_ways(overlay: Overlay, chosen: dict[str, Value]) -> Overlay:
